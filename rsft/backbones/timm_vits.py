@@ -1,8 +1,18 @@
-"""Cards of timm's vision transformers: all models for which `structure_fault` returns None."""
+"""Cards of timm's vision transformers: all models for which `structure_fault` returns None.
+
+Convert checkpoints of timm's hub, and DINOv3 checkpoints of Meta, to the tensors of a timm network.
+
+Cards of timm's convolutional and hierarchical networks: ResNet, ConvNeXt, Swin and Swin V2.
+
+Their features are a map with one vector per 32 x 32 pixels. They have no class token, so a recipe takes the mean of the
+map (`backbone.pool: avg`).
+"""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Collection
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -10,13 +20,161 @@ from typing import Any, cast
 import timm
 import torch
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, is_model_in_modules
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsft.backbones.card import Card, Remote, check_input_size
-from rsft.backbones.hierarchical import hierarchical_card, is_hierarchical_model
-from rsft.backbones.timm_checkpoints import convert_timm_checkpoint
+from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
 from rsft.errors import RequestError
+
+_UNUSED = ("mask_token", "pre_logits", "lm_head")
+"""Tensors of pre-training and of old heads. timm's `checkpoint_filter_fn` drops them."""
+
+_META_RENAMES = {"storage_tokens": "reg_token", ".ls1.gamma": ".gamma_1", ".ls2.gamma": ".gamma_2"}
+_META_UNUSED = re.compile(r".*(\.bias_mask|\.periods)$|local_cls_norm\.")
+
+
+def convert_timm_checkpoint(state: State, expected: Collection[str], heads: Collection[str]) -> dict[str, Tensor]:
+    """Return the tensors of an encoder of timm.
+
+    Args:
+        state: a checkpoint in the layout of timm's hub, or of Meta's DINOv3 repository.
+        expected: names of the encoder's tensors.
+        heads: names of the classifier's modules, which the encoder lacks.
+
+    Returns:
+        Name -> tensor, without copies. Tensors that the encoder is not known to leave out are kept, so that the loader
+        refuses them.
+    """
+    if "storage_tokens" in state:
+        state = _rename_meta_tensors(state, expected)
+    state = drop_tensors(state, *_UNUSED, *heads)
+    fixed = [name for name in state if name not in expected and _is_recomputed(name)]
+    state = drop_tensors(state, *fixed)
+    if "fc_norm.weight" in expected and "norm.weight" not in expected and "fc_norm.weight" not in state:
+        # as in timm, the final norm of masked pre-training is used after pooling
+        state = {re.sub(r"^norm\.", "fc_norm.", name): tensor for name, tensor in state.items()}
+    return state
+
+
+def _is_recomputed(name: str) -> bool:
+    """Return whether a tensor follows from the shape of the network: rotary embeddings, position indices and masks."""
+    return name.startswith("rope.") or name.endswith(
+        ("relative_position_index", "relative_coords_table", ".attn_mask", ".attn.k_bias")
+    )
+
+
+def _rename_meta_tensors(state: State, expected: Collection[str]) -> dict[str, Tensor]:
+    """Rename the tensors of a DINOv3 checkpoint of Meta.
+
+    Its fused qkv bias is zero at the keys. timm has one bias for queries and one for values, or none in networks whose
+    bias is zero everywhere. A bias that the encoder cannot represent is kept, so that the loader refuses it.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if _META_UNUSED.match(name):
+            continue
+        if not name.endswith(".qkv.bias"):
+            for old, new in _META_RENAMES.items():
+                name = name.replace(old, new)
+            renamed[name] = tensor
+            continue
+        attention = name.removesuffix("qkv.bias")
+        query, key, value = tensor.chunk(3)
+        if f"{attention}q_bias" in expected and not key.any():
+            renamed |= {f"{attention}q_bias": query, f"{attention}v_bias": value}
+        elif tensor.any():
+            renamed[name] = tensor
+    return renamed
+
+
+HIERARCHICAL_NAMES = (
+    "resnet50.a1_in1k",
+    "convnext_tiny.fb_in22k",
+    "convnext_base.fb_in22k",
+    "convnextv2_tiny.fcmae_ft_in22k_in1k",
+    "swin_base_patch4_window7_224.ms_in22k",
+    "swinv2_base_window12_192.ms_in22k",
+)
+"""The models that `rsft backbones ls` lists. All other models of `_MODULES` have a card, too."""
+
+STRIDE = 32
+"""Side of the image region of one feature vector, in pixels."""
+
+_MODULES = ("resnet", "convnext", "swin_transformer", "swin_transformer_v2")
+
+
+def is_hierarchical_model(name: str) -> bool:
+    """Return whether a model of timm is a ResNet, a ConvNeXt, a Swin or a Swin V2.
+
+    Args:
+        name: timm's name, with or without tag.
+    """
+    return is_model_in_modules(name.split(".")[0], _MODULES)
+
+
+def hierarchical_card(architecture: str, config: PretrainedCfg, **fields: Any) -> Card:
+    """Return the card of a hierarchical model of timm.
+
+    Args:
+        architecture: timm's name, with tag.
+        config: timm's configuration of its weights.
+        **fields: further fields of the card.
+
+    Returns:
+        The card.
+    """
+    heads = (config.classifier,) if isinstance(config.classifier, str) else tuple(config.classifier or ())
+    return Card(
+        size=config.input_size[-1],
+        patch=STRIDE,
+        build=partial(build_hierarchical, architecture),
+        convert=partial(convert_timm_checkpoint, expected=_tensor_names(architecture), heads=heads),
+        **fields,
+    )
+
+
+def build_hierarchical(architecture: str, size: int, **options: Any) -> VisionTransformer:
+    """Build a hierarchical model of timm without a head.
+
+    The windows of a Swin shrink with its feature maps. Swin V2 then keeps the scale of its relative coordinates, which
+    is that of the windows in pre-training.
+
+    Args:
+        architecture: timm's name, with or without tag.
+        size: side of the input, in pixels.
+        **options: further arguments of `timm.create_model`.
+
+    Returns:
+        A network that maps (B, bands, size, size) to a feature map; `forward_head(map, pre_logits=True)` pools it.
+
+    Raises:
+        RequestError: `size` is not a multiple of 32, and the network is no ResNet.
+    """
+    is_resnet = is_model_in_modules(architecture.split(".")[0], ["resnet"])
+    check_input_size(architecture, 1 if is_resnet else STRIDE, size)
+    if "swin" in architecture:
+        options["img_size"] = size
+    if is_model_in_modules(architecture.split(".")[0], ["swin_transformer_v2"]):
+        options["pretrained_window_sizes"] = _pretrained_windows(architecture)
+    return cast(VisionTransformer, timm.create_model(architecture, num_classes=0, **options))
+
+
+@cache
+def _tensor_names(architecture: str) -> frozenset[str]:
+    """Return the names of the tensors of a model without a head."""
+    with torch.device("meta"):
+        return frozenset(timm.create_model(architecture, num_classes=0).state_dict())
+
+
+@cache
+def _pretrained_windows(architecture: str) -> tuple[int, ...]:
+    """Return the side of the windows in pre-training in each stage of a Swin V2."""
+    with torch.device("meta"):
+        network = cast(SwinTransformerV2, timm.create_model(architecture, num_classes=0))
+    attentions: list[Any] = [cast(Any, stage).blocks[0].attn for stage in network.layers]
+    return tuple(attn.pretrained_window_size[0] or attn.window_size[0] for attn in attentions)
+
 
 NAMES = (
     "vit_tiny_patch16_224.augreg_in21k",

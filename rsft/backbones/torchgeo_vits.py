@@ -3,26 +3,193 @@
 Names, addresses, bands and normalization come from TorchGeo's enums. TorchGeo does not state the unit of the input, the
 license of the weights, and which tensors of a file do not belong to the encoder. The unit is inferred from the numbers
 of the normalization; the rest is a table by repository.
+
+An index of the weights in TorchGeo's enums, as plain data.
+
+`import torchgeo.models` takes about a second. The index is read from the enums once for each version of TorchGeo and
+then kept in the cache folder of the user, so that `rsft backbones ls` does not import TorchGeo.
+
+Convert the tensors of torchvision's Swin and Swin V2 to the names of timm, whose networks compute the same.
+
+torchvision's blocks pass the weights of qkv and proj to a function instead of calling the layers, so PEFT modules have
+no effect in them. torchvision has one bias for queries, keys and values of a Swin V2 and sets that of the keys to zero
+in each pass; timm has no bias for keys.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
+from platformdirs import user_cache_path
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
-from rsft.backbones.hierarchical import STRIDE, build_hierarchical, is_hierarchical_model
-from rsft.backbones.mae.satmae import DECODER
-from rsft.backbones.timm_vits import build_timm_vit
-from rsft.backbones.torchgeo_index import PublishedWeights, published_weights
-from rsft.backbones.torchvision_swin import TIMM_NAMES, convert_torchvision_swin
+from rsft.backbones.mae import DECODER
+from rsft.backbones.timm_vits import STRIDE, build_hierarchical, build_timm_vit, is_hierarchical_model
 from rsft.errors import RequestError
+from rsft.utils.atomic_files import write_text
+
+_FORMAT = 1  # of the cache file
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each band; one number stands for all bands."""
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """One member of an enum of TorchGeo.
+
+    Attributes:
+        name: enum and member, such as "ViTSmall16_Weights.SENTINEL1_GRD_MAE".
+        model: TorchGeo's name of the network, such as "vit_small_patch16_224".
+        url: address of the file.
+        dataset: data set of the pre-training.
+        method: method of the pre-training.
+        bands: TorchGeo's names of the bands; empty if it does not name them.
+        channels: number of input channels; None if TorchGeo does not state it.
+        size: side of the input in pixels; None if TorchGeo does not state it.
+        normalizations: the steps of TorchGeo's transforms that normalize, in order.
+    """
+
+    name: str
+    model: str
+    url: str
+    dataset: str | None
+    method: str | None
+    bands: tuple[str, ...]
+    channels: int | None
+    size: int | None
+    normalizations: tuple[Normalization, ...]
+
+
+@cache
+def published_weights() -> dict[str, PublishedWeights]:
+    """Return all weights that the installed TorchGeo publishes.
+
+    Returns:
+        Name -> weights, in the order of `torchgeo.models.list_models`.
+    """
+    path = user_cache_path("rsft") / "torchgeo" / f"weights-{_FORMAT}-{version('torchgeo')}.json"
+    try:
+        index = [_from_json(entry) for entry in json.loads(path.read_text())]
+    except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged by hand
+        index = list(read_enums())
+        _write_cache(path, index)
+    return {weights.name: weights for weights in index}
+
+
+def read_enums() -> Iterator[PublishedWeights]:
+    """Import TorchGeo and read its enums of weights.
+
+    Yields:
+        The weights, in the order of `torchgeo.models.list_models`.
+    """
+    from torchgeo.models import get_model_weights, list_models
+
+    for model in list_models():
+        try:
+            enum: Any = get_model_weights(model)
+        except KeyError:  # a network without published weights
+            continue
+        for member in enum:
+            meta = member.meta
+            yield PublishedWeights(
+                name=str(member),
+                model=model,
+                url=member.url,
+                dataset=meta.get("dataset"),
+                method=meta.get("ssl_method"),
+                bands=tuple(meta.get("bands") or ()),
+                channels=meta.get("in_chans"),
+                size=meta.get("img_size"),
+                normalizations=tuple(_normalizations(member.transforms)),
+            )
+
+
+def _normalizations(transforms: Any) -> Iterator[Normalization]:
+    from torchvision.transforms.v2 import Normalize
+
+    for step in transforms.modules():
+        if isinstance(step, Normalize):
+            yield tuple(map(float, step.mean)), tuple(map(float, step.std))
+
+
+def _from_json(entry: dict[str, Any]) -> PublishedWeights:
+    steps = tuple((tuple(mean), tuple(std)) for mean, std in entry["normalizations"])
+    return PublishedWeights(**entry | {"bands": tuple(entry["bands"]), "normalizations": steps})
+
+
+def _write_cache(path: Path, index: list[PublishedWeights]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps([asdict(weights) for weights in index]))
+    except OSError:  # a read-only home: the enums are read again next time
+        pass
+
+
+TIMM_NAMES = {
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_b": "swin_base_patch4_window7_224",
+    "swin_v2_t": "swinv2_tiny_window8_256",
+    "swin_v2_s": "swinv2_small_window8_256",
+    "swin_v2_b": "swinv2_base_window8_256",
+}
+"""timm's name of each network of torchvision."""
+
+_RENAMES = ((".mlp.0.", ".mlp.fc1."), (".mlp.3.", ".mlp.fc2."))
+_COMPUTED = (".relative_position_index", ".relative_coords_table")  # they follow from the size of the windows
+
+
+def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
+    """Return the tensors of a Swin of torchvision under timm's names, without its head.
+
+    Args:
+        state: a checkpoint of torchvision's `SwinTransformer`.
+
+    Returns:
+        Name -> tensor, without copies. Unknown tensors keep their names, so that the loader refuses them.
+    """
+    is_v2 = any(name.endswith(".logit_scale") for name in state)
+    converted: dict[str, Tensor] = {}
+    for name, tensor in drop_tensors(state, "head").items():
+        if name.endswith(_COMPUTED):
+            continue
+        new_name = _rename(name)
+        if is_v2 and new_name.endswith(".attn.qkv.bias"):
+            attention = new_name.removesuffix("qkv.bias")
+            query, _, value = tensor.chunk(3)
+            converted |= {f"{attention}q_bias": query, f"{attention}v_bias": value}
+        else:
+            converted[new_name] = tensor
+    return converted
+
+
+def _rename(name: str) -> str:
+    """Return timm's name of a tensor: features 0 is the embedding, odd ones are stages, even ones merge patches."""
+    match = re.fullmatch(r"features\.(\d+)\.(.+)", name)
+    if match is None:
+        return name
+    index, remainder = int(match[1]), match[2]
+    if index == 0:
+        return re.sub(r"^2\.", "patch_embed.norm.", re.sub(r"^0\.", "patch_embed.proj.", remainder))
+    if index % 2 == 0:
+        return f"layers.{index // 2}.downsample.{remainder}"
+    block_name = f"layers.{index // 2}.blocks.{remainder}"
+    for old, new in _RENAMES:
+        block_name = block_name.replace(old, new)
+    return block_name
+
 
 PREFIX = "torchgeo:"
 _HUB = "https://huggingface.co/"

@@ -12,25 +12,10 @@ from typing import Annotated
 import typer
 
 from rsft import __version__
-from rsft.cli import (
-    audit,
-    backbones,
-    bundle,
-    data,
-    export,
-    jobs,
-    predict,
-    prepare,
-    recipes,
-    report,
-    runs,
-    sweep,
-    weights,
-)
-from rsft.cli.display.console import console, error_console, show_error
+from rsft.cli import backbones, bundle, data, jobs, predict, prepare, runs
+from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_error
 from rsft.cli.display.failures import show_failure
-from rsft.cli.display.plain_text import PlainFormatter, PlainGroup, format_warning
-from rsft.utils.dependencies.telemetry import disable_telemetry
+from rsft.utils.dependencies import disable_telemetry
 
 app = typer.Typer(
     cls=PlainGroup,
@@ -43,17 +28,17 @@ app = typer.Typer(
 )
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(data.app, name="data")
-app.add_typer(audit.app)
+app.add_typer(data.audit_app)
 app.add_typer(jobs.app)
 app.add_typer(predict.app)
 app.add_typer(bundle.app, name="bundle")
-app.add_typer(export.app)
-app.add_typer(recipes.app, name="recipes")
-app.add_typer(sweep.app)
+app.add_typer(bundle.export_app)
+app.add_typer(runs.recipes_app, name="recipes")
+app.add_typer(jobs.sweep_app)
 app.add_typer(runs.app, name="runs")
-app.add_typer(report.app, name="report")
+app.add_typer(runs.report_app, name="report")
 app.add_typer(backbones.app, name="backbones")
-app.add_typer(weights.app, name="weights")
+app.add_typer(backbones.weights_app, name="weights")
 
 
 def _version(show: bool) -> None:

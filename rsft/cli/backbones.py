@@ -1,4 +1,7 @@
-"""`rsft backbones`: list the encoders that a recipe can name, and check one."""
+"""`rsft backbones`: list the encoders that a recipe can name, and check one.
+
+`rsft weights`: download, verify and convert the weights of encoders.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from rsft.cli.display.console import console, show_paths, two_lines
-from rsft.cli.options import JsonOption, WordArgument
+from rsft.cli.display.console import console, progress, show_error, show_paths, two_lines
+from rsft.cli.options import JsonOption, OverwriteOption, WordArgument
 
 if TYPE_CHECKING:
-    from rsft.backbones.catalog.listing import ListedEncoder
+    from rsft.backbones.catalog import ListedEncoder
+    from rsft.backbones.weights import PublishedEncoder, WeightsStatus
+
 
 app = typer.Typer(help="List the frozen encoders that a recipe can name, and check one.", no_args_is_help=True)
 
@@ -25,7 +31,7 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.catalog.listing import search_listing
+    from rsft.backbones.catalog import search_listing
     from rsft.utils.download import weights_dir
     from rsft.utils.licenses import describe_license
 
@@ -65,7 +71,7 @@ def backbones_check(
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.check import BATCH_SIZE, check_encoder
+    from rsft.backbones.loading import BATCH_SIZE, check_encoder
     from rsft.backbones.registry import find_card, load_backbone
     from rsft.backbones.weights import weights_path
     from rsft.utils.licenses import describe_license, license_restrictions
@@ -115,3 +121,113 @@ def _row(encoder: ListedEncoder) -> dict[str, Any]:
 
 def _summarize_names(names: tuple[str, ...]) -> str:
     return " ".join(names) if len(names) < 5 else f"{names[0]} to {names[-1]} ({len(names)})"
+
+
+weights_app = typer.Typer(help="Download, verify and convert the weights of encoders.", no_args_is_help=True)
+
+NamesArgument = Annotated[list[str], typer.Argument(help="Names of encoders, from `rsft backbones ls` or timm.")]
+
+
+@weights_app.command("ls")
+def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
+    """List the weights files of the encoders: size, published checksum, and whether the file is present."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from rsft.backbones.catalog import search_listing
+    from rsft.utils.download import weights_dir
+
+    rows = [_weights_row(encoder) for encoder in search_listing(word)]
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(two_lines("backbone", "file"), overflow="fold")
+    table.add_column("MB", justify="right", no_wrap=True)
+    table.add_column("checksum", no_wrap=True)
+    table.add_column("present", no_wrap=True)
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
+        table.add_row(two_lines(row["name"], row["file"]), size, row["checksum"], "yes" if row["here"] else "-")
+    console.print(table)
+    show_paths({"weights": weights_dir()})
+
+
+@weights_app.command("get")
+def weights_get(names: NamesArgument) -> None:
+    """Download and verify weights. An interrupted download is resumed."""
+    from rsft.backbones.catalog import find_encoder
+    from rsft.backbones.weights import fetch_weights
+
+    for encoder in [find_encoder(name) for name in names]:  # an unknown name fails before the first download
+        with progress() as report:
+            status = fetch_weights(encoder, report)
+        _show(encoder, status)
+
+
+@weights_app.command("verify")
+def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer takes no None for a list of arguments
+    """Verify weights against the published checksum or the recorded digest (default: all present files)."""
+    from rsft.backbones.catalog import find_encoder, listed_encoders
+    from rsft.backbones.weights import verify_weights
+    from rsft.errors import RsftError
+
+    present = (encoder for encoder in listed_encoders() if encoder.path.is_file())
+    chosen = [find_encoder(name) for name in names] or present
+    faults = 0
+    for encoder in chosen:
+        try:
+            _show(encoder, verify_weights(encoder))
+        except RsftError as error:
+            show_error(error)
+            faults += 1
+    if faults:
+        raise typer.Exit(1)
+
+
+@weights_app.command("convert")
+def weights_convert(
+    source: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, or a file of torch.save.")],
+    target: Annotated[Path, typer.Argument(help="New .safetensors file.")],
+    name: Annotated[str, typer.Option("--as", help="Name of the encoder that the checkpoint contains.")],
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer."""
+    from rsft.backbones.loading import convert_weights
+    from rsft.backbones.registry import find_card
+    from rsft.errors import RequestError
+
+    if target.exists() and not overwrite:
+        raise RequestError("the file exists already", target, "choose another name, or add --overwrite")
+    backbone = convert_weights(find_card(name), source, target)
+    left_out = f"; left out: {', '.join(backbone.left_out)}" if backbone.left_out else ""
+    console.print(f"{target}: {len(backbone.vit.state_dict())} tensors of {backbone.name}{left_out}", soft_wrap=True)
+
+
+def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
+    from rsft.backbones.weights import describe_checksum
+
+    path, remote = encoder.path, encoder.remote
+    is_present = path.is_file()
+    return {
+        "name": encoder.name,
+        "file": path.name,
+        "path": str(path),
+        "here": is_present,
+        "bytes": path.stat().st_size if is_present else remote.bytes if remote else None,
+        "checksum": describe_checksum(encoder),
+        "url": remote.url if remote else None,
+        "page": remote.page if remote else None,
+        "license": encoder.license,
+        "restrictions": encoder.restrictions,
+    }
+
+
+def _show(encoder: PublishedEncoder, status: WeightsStatus) -> None:
+    style = "yellow" if status.state == "first seen" else "green"
+    size = f"{status.bytes / 1e6:,.1f} MB"
+    console.print(Text.assemble((status.state, style), "  ", (encoder.name, "bold"), f"  {size}"), soft_wrap=True)
+    for line in (status.path, f"SHA-256 {status.sha256}", status.evidence):
+        console.print(f"  {line}", soft_wrap=True)

@@ -1,7 +1,11 @@
-"""`rsft data`: inspect and describe a chip store, add labels to it, and suggest chips to label."""
+"""`rsft data`: inspect and describe a chip store, add labels to it, and suggest chips to label.
+
+`rsft audit`: check lists or chips before training.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +15,7 @@ import typer
 from rsft.cli.display.console import console, progress, show_paths, show_store
 from rsft.cli.options import (
     DeviceOption,
+    JobsOption,
     JsonOption,
     NotATargetOption,
     OverwriteOption,
@@ -19,7 +24,11 @@ from rsft.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rsft.data.audit.findings import AuditResult
     from rsft.inference.suggestion.suggest import Suggestions
+
 
 app = typer.Typer(
     help="Inspect and describe a chip store, suggest chips to label, and add corrected labels.",
@@ -61,8 +70,7 @@ def data_stats(root: RootArgument) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.data.chips.manifest_columns import SPLITS
-    from rsft.data.chips.store import ChipStore
+    from rsft.data.chips.store import SPLITS, ChipStore
     from rsft.data.chips.summary import summarize_pixels
 
     store = ChipStore.open(root)
@@ -97,7 +105,7 @@ def data_contact_sheet(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a PNG with thumbnails of chips, evenly spaced in the order of the manifest."""
-    from rsft.data.chips.figures import render_contact_sheet, select_sheet_chips
+    from rsft.data.chips.sidecars import render_contact_sheet, select_sheet_chips
     from rsft.data.chips.store import ChipStore
     from rsft.errors import RequestError
     from rsft.utils.atomic_files import write_bytes
@@ -133,7 +141,7 @@ def data_croissant(
     It has the fields of the manifest, the classes with their counts, the license, the sources and the findings of the
     audit, with terms of Croissant 1.1, GeoCroissant 1.0 and Croissant RAI 1.0.
     """
-    from rsft.data.croissant.document import Publication, write_croissant
+    from rsft.data.croissant import Publication, write_croissant
 
     publication = Publication(url, creator, None if published is None else published.date().isoformat())
     show_paths({"croissant": write_croissant(root, publication, overwrite=overwrite)})
@@ -173,9 +181,8 @@ def data_add(
     Chips that were not saved are cut from their scene again. No scene gets into two splits. The same command again
     changes nothing.
     """
-    from rsft.cli.display.addition_lines import emit_addition, show_addition
     from rsft.cli.display.console import quiet_console
-    from rsft.cli.display.prediction_lines import json_progress
+    from rsft.cli.display.results import emit_addition, json_progress, show_addition
     from rsft.inference.corrections.add import AdditionOptions, add_corrections
     from rsft.inference.inputs.discovery import Declaration
 
@@ -210,8 +217,8 @@ def data_suggest(
     from each other. Write the class of each chip into the column `class` of the CSV, or `not a target` or `unsure` into
     `verdict`.
     """
-    from rsft.cli.display.suggestion_lines import emit_suggestions, show_suggestions
-    from rsft.inference.suggestion.page import write_suggestion_page
+    from rsft.cli.display.results import emit_suggestions, show_suggestions
+    from rsft.inference.suggestion.label_check import write_suggestion_page
     from rsft.inference.suggestion.suggest import check_suggestion_path, suggest_chips, write_suggestions
     from rsft.models.bundle.bundle import Bundle
 
@@ -247,3 +254,79 @@ def _refuse_split(split: str | None) -> None:
 
     if split is not None:
         raise RequestError("--split only works with a chip store", "--split", "leave it out")
+
+
+audit_app = typer.Typer()
+
+
+@audit_app.command("audit")
+def audit(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="DIR_OR_LISTS", help="A chip store, class folders, or the folder of the FUSRS lists."),
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 if any fault is found.")] = False,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", help="JSON file for the findings (default: audit.json in a chip store)."),
+    ] = None,
+    jobs: JobsOption = 2,
+) -> None:
+    """Find duplicates, near-duplicates, leaks between splits, contradictory labels and unusable chips."""
+    from rsft.data.audit.findings import AUDIT_FILE, write_audits
+    from rsft.data.audit.list_audit import audit_fusrs_lists, has_fusrs_lists
+    from rsft.data.audit.store_audit import audit_folder, audit_store
+    from rsft.data.chips.store import DATASET, ChipStore
+
+    with progress() as report:
+        if has_fusrs_lists(source):
+            audits = audit_fusrs_lists(source)
+        elif (source / DATASET).is_file():
+            audits = [audit_store(ChipStore.open(source), jobs=jobs, progress=report)]
+            json = json or source / AUDIT_FILE
+        else:
+            audits = [audit_folder(source, jobs=jobs, progress=report)]
+    for result in audits:
+        show_audit(result)
+    if json is not None:
+        write_audits(json, audits)
+        show_paths({"audit": json})
+    if strict and not all(result.is_clean for result in audits):
+        raise typer.Exit(1)
+
+
+def show_audit(audit: AuditResult) -> None:
+    """Print three tables: totals, findings, and the rows of each class by origin and split."""
+    totals = [(name, value if isinstance(value, str) else f"{value:,}") for name, value in audit.totals.items()]
+    console.print(_make_table(audit.subject, ["", "count"], totals))
+    rows = [
+        (
+            finding.description,
+            f"{finding.count:,}" + (f" of {finding.total:,}" if finding.total is not None else ""),
+            ", ".join(finding.examples[:2]),
+        )
+        for finding in audit.findings
+    ]
+    console.print(_make_table("", ["finding", "count", "examples"], rows))
+    counts_by_origin = [counts for origins in audit.classes.values() for counts in origins.values()]
+    splits = list(dict.fromkeys(split for counts in counts_by_origin for split in counts))
+    classes = [
+        ("" if index else label, origin, *(f"{counts[split]:,}" for split in splits))
+        for label, origins in audit.classes.items()
+        for index, (origin, counts) in enumerate(origins.items())
+    ]
+    console.print(_make_table("", ["class", "origin", *splits], classes))
+
+
+def _make_table(title: str, columns: list[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
+    numbers = {"count", "train", "val", "test"}
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

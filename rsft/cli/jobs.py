@@ -1,4 +1,7 @@
-"""`rsft finetune`, `rsft evaluate` and `rsft doctor`."""
+"""`rsft finetune`, `rsft evaluate` and `rsft doctor`.
+
+`rsft sweep`: many runs of a recipe that differ in some keys.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,24 @@ from rsft.cli.display.console import (
     comparison_table,
     console,
     emit_json_event,
+    escape_controls,
     progress,
     quiet_console,
     show_evaluation,
     show_paths,
 )
-from rsft.cli.display.plain_text import escape_controls
-from rsft.cli.display.replay_table import show_replay
+from rsft.cli.display.training import show_replay
 from rsft.cli.options import (
     BundleArgument,
     DeviceOption,
     OverridesArgument,
     RunsOption,
 )
-from rsft.errors import RequestError
+from rsft.errors import Interrupted, RequestError
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
+
 
 app = typer.Typer()
 
@@ -70,7 +74,7 @@ def finetune(
     with quiet_console(quiet, as_json):
         resolved, train_options = _resolve_request(recipe, overrides or [], runs, resume, start)
 
-        from rsft.cli.display.train_live import choose_display
+        from rsft.cli.display.training import choose_display
         from rsft.training.finetune import finetune as train
         from rsft.training.runs.reader import lock_run
         from rsft.training.runs.writer import mark_done
@@ -98,8 +102,8 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     """Evaluate the bundle of a finished run, show the result, and return what was written."""
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
     from rsft.evaluation.report.run_page import write_report
+    from rsft.training.replay import replay
     from rsft.training.runs.replay_check import REPLAY_FILE
-    from rsft.training.start.replay import replay
 
     bundle, out = folder / "bundle", folder / "evaluation"
     with progress() as report:
@@ -130,8 +134,8 @@ def _resolve_request(
     """Return the recipe of a run and keyword arguments for training; "done" is the folder of a trained run."""
     from rsft.recipe.library import find_recipe
     from rsft.recipe.load import load_recipe
+    from rsft.training.replay import correction_recipe, start_override
     from rsft.training.runs.reader import TRAINED, resolve_resume
-    from rsft.training.start.recipe import correction_recipe, start_override
 
     if (resume or start is not None) and "=" in recipe and not Path(recipe).exists():
         recipe, overrides = "", [recipe, *overrides]
@@ -169,7 +173,7 @@ def evaluate(
     import json
 
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
-    from rsft.evaluation.paired_comparison import compare_runs
+    from rsft.evaluation.files import compare_runs
     from rsft.utils.atomic_files import write_text
 
     with progress() as report:
@@ -199,3 +203,71 @@ def doctor() -> None:
     console.print(table)
     if any(row.status == "fail" for row in report.rows):
         raise typer.Exit(1)
+
+
+sweep_app = typer.Typer()
+
+
+@sweep_app.command("sweep")
+def sweep(
+    file: Annotated[
+        str | None, typer.Argument(help="Sweep file, or name of a shipped sweep (default: list the shipped sweeps).")
+    ] = None,
+    overrides: OverridesArgument = None,
+    runs: RunsOption = Path("runs"),
+    report: Annotated[
+        bool, typer.Option("--report", help="Run nothing; write the table and the heat maps again.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run failed trials again.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster, such as auto (default: this machine).")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Maximum number of parallel trials.")] = None,
+) -> None:
+    """Run a recipe with many settings on Ray Tune. The same command resumes a stopped sweep.
+
+    Writes RUNS/sweeps/<name>/ with one folder per trial, results.parquet, results.md and heat maps.
+    """
+    if file is None:
+        _show_shipped()
+        return
+    from rsft.cli.display.training import SweepDisplay
+    from rsft.recipe.library import find_sweep
+    from rsft.sweep.job import SweepFolder, run_sweep
+    from rsft.sweep.results import describe_keys, format_measure
+    from rsft.sweep.schema import read_sweep
+    from rsft.sweep.trials import list_trials
+
+    path, exit_code = find_sweep(file), 0
+    settings, document = read_sweep(path, overrides or [])
+    folder = SweepFolder(runs / "sweeps" / path.stem, settings, list_trials(settings, document))
+    if not report:
+        try:
+            with SweepDisplay(settings, folder.planned, folder.finished(retry), console) as board:
+                run_sweep(folder, board, address=address, jobs=jobs, retry=retry)
+        except Interrupted as error:
+            exit_code = error.exit_code
+    results = folder.report()
+    lines = [f"failed  {describe_keys(outcome.keys)}  {outcome.reason}" for outcome in results.failed]
+    if results.best is not None:
+        value = format_measure(settings.metric, results.best.metrics[settings.metric])
+        lines.append(f"best  {describe_keys(results.best.keys)}  {settings.metric} {value}")
+    if results.remaining:
+        lines.append(f"{results.remaining} of {folder.planned} trials remain: run the same command to continue")
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    show_paths(results.paths)
+    raise typer.Exit(exit_code)
+
+
+def _show_shipped() -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from rsft.recipe.library import list_sweeps
+
+    table = Table.grid(padding=(0, 2))
+    for entry in list_sweeps():
+        table.add_row(Text(entry.name, "bold"), entry.title)
+    console.print(table)
+    console.print("`rsft sweep NAME` runs one", style="dim")

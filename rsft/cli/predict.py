@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsft.cli.display.console import progress, quiet_console, show_paths
-from rsft.cli.display.licenses import warn_about_licenses
+from rsft.cli.display.console import progress, quiet_console, show_paths, warn_about_licenses
 from rsft.cli.options import BundleArgument, DeviceOption, OverwriteOption, band_names, unit_name
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
@@ -289,10 +288,10 @@ def _predict(
     strict: bool,
     as_json: bool,
 ) -> None:
-    from rsft.cli.display.prediction_lines import emit_predictions, show_checks, show_predictions
+    from rsft.cli.display.results import emit_predictions, show_checks, show_predictions
     from rsft.inference.predict.job import predict as predict_table
-    from rsft.inference.predict.multi_bundle import predict_bundles
-    from rsft.utils.malloc import retain_freed_memory
+    from rsft.inference.predict.job import predict_bundles
+    from rsft.utils.process_pool import retain_freed_memory
 
     retain_freed_memory()
     bundles = [bundle, *also]
@@ -328,12 +327,12 @@ def _archive(
     strict: bool,
     as_json: bool,
 ) -> None:
-    from rsft.cli.display.prediction_lines import emit_archive, show_archive
-    from rsft.inference.archive.archive import predict_archive
-    from rsft.utils.dependencies.optional import check_installed
+    from rsft.cli.display.results import emit_archive, show_archive
+    from rsft.inference.archive import predict_archive
+    from rsft.utils.dependencies import check_installed
 
     check_installed("ray", "ray")
-    from rsft.inference.archive.ray_executor import ray_executor
+    from rsft.inference.archive import ray_executor
 
     with _report_progress(as_json) as report:
         warn_about_licenses([bundle])
@@ -346,7 +345,7 @@ def _archive(
 @contextmanager
 def _report_progress(as_json: bool) -> Iterator[Progress]:
     """Show bars, or print JSON lines for progress and errors."""
-    from rsft.cli.display.prediction_lines import json_progress
+    from rsft.cli.display.results import json_progress
 
     with quiet_console(quiet=False, as_json=as_json), progress() as report:
         yield json_progress() if as_json else report

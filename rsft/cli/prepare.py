@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, ParamSpec
 import typer
 from rich.text import Text
 
-from rsft.cli.display.console import console, progress, show_flags, show_paths, show_store
-from rsft.cli.display.plain_text import escape_controls
+from rsft.cli.display.console import console, escape_controls, progress, show_flags, show_paths, show_store
 from rsft.cli.options import JobsOption, NotATargetOption, OverwriteOption, RootOption, SeedOption, band_names
 
 if TYPE_CHECKING:
@@ -269,7 +268,7 @@ def inat2018(
 
 
 def _prepare_list_files(name: str, source: Path, root: Path, lists: Path | None, overwrite: bool) -> None:
-    from rsft.data.prepare.list_files import prepare_list_files
+    from rsft.data.prepare.image_folder import prepare_list_files
 
     run_prepare(prepare_list_files, name, source, root, lists=lists, overwrite=overwrite)
 

@@ -1,4 +1,9 @@
-"""`rsft runs`: list, show, compare and remove runs."""
+"""`rsft runs`: list, show, compare and remove runs.
+
+The commands `rsft report run` and `rsft report compare`.
+
+`rsft recipes`: list, show, copy and check recipes.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
+from typer.core import TyperGroup
 
-from rsft.cli.display.console import console
-from rsft.cli.display.plain_text import escape_controls
+from rsft.cli.display.console import console, escape_controls, progress, show_paths
+from rsft.cli.options import OverridesArgument, RecipeArgument, WordArgument
 from rsft.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rsft.training.runs.reader import RunInfo
+
 
 app = typer.Typer(help="List, show, compare and remove runs.", no_args_is_help=True)
 
@@ -139,3 +146,146 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         rows |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return rows
+
+
+class _RunByDefault(TyperGroup):
+    """A command group in which `rsft report RUN` means `rsft report run RUN`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        names = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if not args or args[0] in names else ["run", *args])
+
+
+report_app = typer.Typer(
+    cls=_RunByDefault, help="Write the HTML report of a run again (rsft report RUN), or compare runs on one page."
+)
+
+
+@report_app.command("run")
+def report_run(
+    run: Annotated[Path, typer.Argument(help="Run folder, or RUNS/<recipe> for its newest run.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the chip store (default: its folder during the run).")
+    ] = None,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Write the page without images of chips and scenes, for sharing.")
+    ] = False,
+    scene_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="PREDICTIONS",
+            help="Table of `rsft predict`: show its scene with the classes. RUN keeps the map for later reports.",
+        ),
+    ] = None,
+) -> None:
+    """Write RUN/report.html again from the files of the run. `rsft report RUN` does the same."""
+    from rsft.evaluation.report.run_page import write_report
+    from rsft.training.runs.reader import find_newest_run
+
+    folder = find_newest_run(run)
+    if scene_map is not None:
+        _draw_maps(folder, scene_map)
+    with progress() as report:
+        path = write_report(folder, data, pictures=not no_pictures, progress=report)
+    show_paths({"report": path})
+
+
+def _draw_maps(run: Path, predictions: Path) -> None:
+    """Draw the scenes of a predictions table into the run folder."""
+    from rsft.evaluation.report.run_maps import SceneMap, save_scene_maps
+    from rsft.inference.review.map_picture import draw_scene_maps
+    from rsft.models.bundle.bundle import Bundle
+
+    drawn = draw_scene_maps(predictions, Bundle.load(run).sha256)
+    save_scene_maps(run, [(SceneMap(x.scene, x.chips, x.unlike, x.truth), x.picture) for x in drawn])
+
+
+@report_app.command("compare")
+def report_compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders, or RUNS/<recipe> for its newest run; the first is the reference.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("comparison.html"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
+) -> None:
+    """Compare runs on one page: accuracy, paired differences, features, modulators, cost, and the recipes."""
+    from rsft.evaluation.report.comparison_page import write_comparison
+    from rsft.training.runs.reader import find_newest_run
+
+    if out.exists() and not overwrite:
+        raise RequestError("the page exists already", out, "choose another name, or use --overwrite")
+    show_paths({"comparison": write_comparison([find_newest_run(run) for run in runs], out)})
+
+
+recipes_app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+
+
+@recipes_app.command("ls")
+def recipes_ls(word: WordArgument = "") -> None:
+    """List the shipped recipes, grouped by transfer, such as natural images to SAR."""
+    from itertools import groupby
+
+    from rich.padding import Padding
+    from rich.table import Table
+
+    from rsft.errors import RequestError
+    from rsft.recipe.library import list_recipes
+
+    entries = [entry for entry in list_recipes() if entry.matches(word)]
+    if not entries:
+        raise RequestError("no recipe contains this word", word, "leave the word out to list all recipes")
+    width = max(len(entry.name) for entry in entries)
+    for group, members in groupby(entries, key=lambda entry: entry.group):
+        console.print(group)
+        table = Table.grid(padding=(0, 2))
+        table.add_column(width=width, style="bold")
+        for entry in members:
+            table.add_row(entry.name, entry.subtitle)
+        console.print(Padding(table, (0, 0, 1, 2), expand=False))
+    console.print(f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands", style="dim")
+
+
+@recipes_app.command("show")
+def recipes_show(recipe: RecipeArgument) -> None:
+    """Print a recipe."""
+    from rsft.recipe.library import find_recipe
+
+    _print_yaml(find_recipe(recipe).read_text(encoding="utf-8"))
+
+
+@recipes_app.command("cp")
+def recipes_cp(
+    recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="New file, or a folder for it.")]
+) -> None:
+    """Copy a shipped recipe to a new file, for editing."""
+    from rsft.errors import RequestError
+    from rsft.recipe.library import find_recipe
+    from rsft.utils.atomic_files import write_bytes
+
+    source = find_recipe(recipe)
+    target = target / source.name if target.is_dir() else target
+    if target.exists():
+        raise RequestError("the file exists already", target, "choose another name")
+    write_bytes(target, source.read_bytes())
+    console.print(f"{target}")
+
+
+@recipes_app.command("validate")
+def recipes_validate(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
+    """Check a recipe, report all faults at once, and print it with all defaults."""
+    from rsft.recipe.library import find_recipe
+    from rsft.recipe.load import dump_recipe, load_recipe
+
+    _print_yaml(dump_recipe(load_recipe(find_recipe(recipe), overrides or [])))
+
+
+def _print_yaml(text: str) -> None:
+    """Print YAML: in color and in the width of a terminal, and otherwise line by line as it is."""
+    from rich.syntax import Syntax
+    from rich.text import Text
+
+    if console.is_terminal:
+        console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
+    else:
+        console.print(Text(text), end="", soft_wrap=True)

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel, SceneCoverage
-from rsft.metrics.calibration import expected_calibration_error
+from rsft.metrics.accuracy import expected_calibration_error
 from rsft.metrics.sets import coverage_by_class, coverage_by_group, measure_coverage
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator, ConfidenceEstimate
+from rsft.models.uncertainty.conformal import log_softmax
 from rsft.models.uncertainty.shift import MIN_CHIPS
-from rsft.models.uncertainty.temperature_scaling import log_softmax
 from rsft.types import GROUPS
 
 COVERAGE_TARGETS = (0.8, 0.9, 0.95)

@@ -1,39 +1,242 @@
-"""Evaluate a bundle on one split of a chip store, and compare it with cheap baselines."""
+"""Evaluate a bundle on one split of a chip store, and compare it with cheap baselines.
+
+Compute cheap baselines: a linear probe and k-nearest neighbors on frozen features, and the latter on small images.
+
+The linear probe has the same logit adjustment as the default loss, so the difference to it is the gain of the trained
+modules. Plain k-NN has no answer to a long tail.
+
+Measure how fine-tuning changed the features: distances between classes, and maps of the chips before and after.
+
+Measure how much the PEFT module at each site adds to the output of the frozen layer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, cast
 
+import cv2
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import TSNE
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import normalize
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
-from rsft.evaluation.baseline_names import BALANCED_KNN, LINEAR_PROBE, PIXEL_KNN, PLAIN_KNN
-from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
 from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibration
-from rsft.evaluation.embedding import distances_by_stage, tsne_table
 from rsft.evaluation.files import write_contributions, write_embedding, write_evaluation, write_predictions
-from rsft.evaluation.schema import CalibrationReport, Evaluation
-from rsft.evaluation.site_contributions import measure_contributions
+from rsft.evaluation.schema import BALANCED_KNN, LINEAR_PROBE, PIXEL_KNN, PLAIN_KNN, CalibrationReport, Evaluation
 from rsft.metrics.accuracy import AccuracySummary, confusion_matrix, summarize_accuracy
-from rsft.models.averaging import tta_warning, with_tta
+from rsft.metrics.sets import class_mean_distances, distance_by_group
+from rsft.models.averaging import load_or_collect_outputs, tta_warning, with_tta
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import extract_features
-from rsft.models.device import copy_to_device
+from rsft.models.classifier import Classifier, copy_to_device, extract_features
 from rsft.models.factory import choose_device, load_classifier, load_unmerged_classifier
 from rsft.models.outputs import ClassifierOutputs
-from rsft.models.stored_outputs import load_or_collect_outputs
-from rsft.models.uncertainty.temperature_scaling import log_softmax
+from rsft.models.uncertainty.conformal import log_softmax
+from rsft.peft import POSITIONS, Site, observe_additions
 from rsft.types import Progress
+
+NEIGHBORS = 5
+"""Number of neighbors: scikit-learn's default, which was fixed before the first result and is not tuned.
+
+With five votes, a tail class with two training chips only wins if their distances are small. Class-balanced votes
+correct this in part.
+"""
+
+PROBE_C = 100.0
+"""Inverse of the L2 penalty of the linear probe, as of the head initialization `linear-probe`; it is not tuned."""
+
+IMAGE_SIZE = 16
+"""Height and width in pixels of the images that `flatten_small_images` makes."""
+
+
+def knn_predict(
+    train_x: NDArray[Any],
+    train_y: NDArray[np.integer],
+    test_x: NDArray[Any],
+    n_classes: int,
+    k: int = NEIGHBORS,
+    metric: Literal["cosine", "euclidean"] = "cosine",
+    *,
+    balanced: bool = False,
+) -> NDArray[np.float64]:
+    """Compute class probabilities from the votes of the nearest training samples.
+
+    A vote has the weight 1 / distance. With equal weights, ties would always go to the lower class index.
+
+    Args:
+        train_x: (N, D) features or pixels. Use the cosine distance for features and the Euclidean one for pixels.
+        train_y: (N,) class indices. A class without training chips gets probability 0.
+        test_x: (M, D) features or pixels.
+        n_classes: number of columns of the result.
+        k: number of neighbors, at most N.
+        metric: the distance.
+        balanced: divide the votes of a class by its number of training samples.
+
+    Returns:
+        Probabilities (M, n_classes).
+    """
+    model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=metric, algorithm="brute")
+    model.fit(train_x, train_y)
+    probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
+    probabilities[:, model.classes_] = model.predict_proba(test_x)
+    if balanced:
+        probabilities[:, model.classes_] /= np.bincount(train_y)[model.classes_]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def linear_probe_predict(
+    train_x: NDArray[Any], train_y: NDArray[np.integer], test_x: NDArray[Any], n_classes: int
+) -> NDArray[np.float64]:
+    """Compute class probabilities by logistic regression on normalized features, with logit adjustment.
+
+    The log of the class prior is subtracted from the logits (post-hoc logit adjustment, Menon et al. 2021,
+    https://arxiv.org/abs/2007.07314).
+
+    Args:
+        train_x: (N, D) features.
+        train_y: (N,) class indices. A class without training chips gets probability 0.
+        test_x: (M, D) features.
+        n_classes: number of columns of the result.
+
+    Returns:
+        Probabilities (M, n_classes).
+    """
+    classes, counts = np.unique(train_y, return_counts=True)
+    logits = np.full((len(test_x), n_classes), -np.inf)
+    if len(classes) == 1:
+        logits[:, classes] = 0  # scikit-learn needs two classes
+    else:
+        probe = LogisticRegression(C=PROBE_C, max_iter=1000)
+        probe.fit(normalize(train_x), train_y)
+        logits[:, classes] = probe.predict_log_proba(normalize(test_x)) - np.log(counts)
+    probabilities: NDArray[np.float64] = softmax(logits, axis=1)
+    return probabilities
+
+
+def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Shrink images to 16 x 16 pixels by averaging, and flatten them.
+
+    Args:
+        images: (N, H, W, P) bytes.
+
+    Returns:
+        (N, 256) gray values in 0-255 for three planes, which are taken as RGB; (N, 256 P) otherwise.
+    """
+    rows: list[NDArray[np.float32]] = []
+    for image in images:
+        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if image.shape[2] == 3 else image
+        small = resize_image(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True)
+        rows.append(small.ravel())
+    return np.stack(rows)
+
+
+Features = NDArray[np.float32]
+
+MAX_MAP_CHIPS = 1500
+"""Largest number of chips on a map. More chips overlap, and t-SNE takes long."""
+
+
+def distances_by_stage(
+    features: Mapping[str, Features], labels: NDArray[np.integer], n_classes: int, groups: Mapping[str, Sequence[int]]
+) -> dict[str, dict[str, float | None]]:
+    """Measure the inter-class cosine distance of each stage (MetaPEFT, Table 5).
+
+    Args:
+        features: (N, D) by stage: "frozen" and "adapted".
+        labels: (N,) class indices.
+        n_classes: number of classes.
+        groups: class indices of head, medium and tail.
+
+    Returns:
+        Distance by stage, then by group and "all"; None for a group without a distance.
+    """
+    return {
+        stage: distance_by_group(class_mean_distances(values, labels, n_classes), groups)
+        for stage, values in features.items()
+    }
+
+
+def tsne_table(features: Mapping[str, Features], chips: ChipImages) -> pd.DataFrame:
+    """Compute a t-SNE map of chips for each stage.
+
+    Args:
+        features: (N, D) by stage: "frozen" and "adapted".
+        chips: the N chips. The map has at most `MAX_MAP_CHIPS` of them, evenly spaced in their table.
+
+    Returns:
+        One row per chip of the map: name, path, class, and `<stage>_x`, `<stage>_y` for each stage.
+    """
+    indices = np.linspace(0, len(chips) - 1, min(MAX_MAP_CHIPS, len(chips))).astype(int)
+    table = chips.table[["name", "path", "class"]].iloc[indices].reset_index(drop=True)
+    for stage, values in features.items():
+        table[[f"{stage}_x", f"{stage}_y"]] = tsne(values[indices])
+    return table
+
+
+def tsne(features: Features, seed: int = 0) -> NDArray[np.float32]:
+    """Compute a t-SNE map by cosine distance (van der Maaten and Hinton 2008).
+
+    Args:
+        features: (N, D).
+        seed: seed of the random initialization.
+
+    Returns:
+        Positions (N, 2); zeros for fewer than four chips.
+    """
+    count = len(features)
+    if count < 4:
+        return np.zeros((count, 2), np.float32)
+    perplexity = min(30.0, (count - 1) / 3)
+    model = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=seed)
+    return np.asarray(model.fit_transform(features), np.float32)
+
+
+@torch.inference_mode()
+def measure_contributions(classifier: Classifier, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[Site, float]:
+    """Measure m_p ||f_p(x)|| / ||W_p x|| at every site of an unmerged classifier.
+
+    Norms are over all tokens and features of a chip. At a linear layer, the frozen output is W_p x without bias; at a
+    bottleneck, it is the output of the MLP. Methods without modules at sites (BitFit, prompts, SSF) have no
+    contributions.
+
+    Args:
+        classifier: a classifier whose PEFT modules are not merged.
+        batches: inputs (B, P, H, W), and labels, which are ignored.
+
+    Returns:
+        Mean ratio over all chips by site, in the order of the forward pass.
+    """
+    ratios: dict[Site, list[Tensor]] = {}
+
+    def record(site: Site, added: Tensor, frozen: Tensor) -> None:
+        ratio = added.flatten(1).norm(dim=1) / frozen.flatten(1).norm(dim=1)
+        ratios.setdefault(site, []).append(ratio.float().cpu())
+
+    device = next(classifier.parameters()).device
+    with observe_additions(classifier.adapted, record):
+        for inputs, _ in batches:
+            classifier.features(copy_to_device(inputs, device))
+    return {site: float(torch.cat(ratios[site]).mean()) for site in sorted(ratios, key=_forward_order)}
+
+
+def _forward_order(site: Site) -> tuple[int, int]:
+    return site.block, POSITIONS.index(site.position)
+
 
 CONTRIBUTION_CHIPS = 256
 """Number of validation chips for the contributions of the sites. More chips hardly change the means."""

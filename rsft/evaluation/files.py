@@ -1,19 +1,29 @@
-"""Write the files of an evaluation."""
+"""Write the files of an evaluation.
+
+Compare two evaluations chip by chip.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from rsft.errors import DataError, RequestError
 from rsft.evaluation.schema import Evaluation
+from rsft.metrics.bootstrap import PairedDifferences, compare_predictions
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.peft import Site
+from rsft.training.runs.reader import find_newest_run
 from rsft.utils.atomic_files import atomic_file, write_text
+from rsft.utils.untrusted.documents import parse_json
 
 EVALUATION_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.parquet"
 EMBEDDING_FILE, CONTRIBUTIONS_FILE = "embedding.parquet", "contributions.csv"
@@ -87,3 +97,96 @@ def write_contributions(folder: Path, contributions: Mapping[Site, float]) -> No
 def _write_parquet(path: Path, table: pd.DataFrame) -> None:
     with atomic_file(path) as temporary:
         table.to_parquet(temporary, index=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of the first evaluation from the second; the content of comparison.json.
+
+    Attributes:
+        first, second: folders of the evaluations.
+        methods: names of their methods.
+        count: number of evaluated chips.
+        paired: paired differences, the first minus the second, for the groups of the first.
+    """
+
+    first: str
+    second: str
+    methods: tuple[str, str]
+    count: int
+    paired: PairedDifferences
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of comparison.json."""
+        return {**vars(self), "paired": self.paired.to_dict()}
+
+
+def compare_runs(first: Path, second: Path) -> Comparison:
+    """Compare two runs that were evaluated on the same chips.
+
+    Args:
+        first: a run folder, runs/<recipe> for its newest run, or a folder that `rsft evaluate` wrote.
+        second: such a folder of the reference.
+
+    Returns:
+        The differences, the first minus the second.
+
+    Raises:
+        RequestError: an evaluation is missing, or the classes or the chips differ.
+        DataError: a file of an evaluation is damaged.
+    """
+    folders = [_evaluation_folder(folder) for folder in (first, second)]
+    metrics = [_read_metrics(folder) for folder in folders]
+    classes = metrics[0]["classes"]
+    if metrics[1]["classes"] != classes:
+        raise RequestError("the two evaluations have different classes", folders[1], "compare runs on the same classes")
+    tables = [_read_predictions(folder) for folder in folders]
+    if not tables[0]["class"].equals(tables[1]["class"]):
+        shared = len(tables[0].index.intersection(tables[1].index))
+        raise RequestError(
+            f"the evaluated chips differ: {len(tables[0]):,} and {len(tables[1]):,} chips, {shared:,} in both",
+            f"{folders[0]} and {folders[1]}",
+            "evaluate both runs on the same split of the same data",
+        )
+    class_indices = {name: index for index, name in enumerate(classes)}
+
+    def indices(column: pd.Series[str]) -> NDArray[np.int64]:
+        return column.map(class_indices).to_numpy(np.int64)
+
+    predicted, reference = (indices(table["predicted"]) for table in tables)
+    return Comparison(
+        first=str(folders[0]),
+        second=str(folders[1]),
+        methods=(next(iter(metrics[0]["methods"])), next(iter(metrics[1]["methods"]))),
+        count=len(tables[0]),
+        paired=compare_predictions(predicted, reference, indices(tables[0]["class"]), metrics[0]["groups"]),
+    )
+
+
+def _evaluation_folder(folder: Path) -> Path:
+    run = find_newest_run(folder)
+    for candidate in (folder, run / "evaluation"):
+        if (candidate / EVALUATION_FILE).is_file() and (candidate / PREDICTIONS_FILE).is_file():
+            return candidate
+    raise RequestError(
+        f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing", run, "evaluate the run first: rsft evaluate"
+    )
+
+
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    path = folder / EVALUATION_FILE
+    try:
+        metrics: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        return {key: metrics[key] for key in ("classes", "methods", "groups")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("the file is damaged", path, "evaluate again") from error
+
+
+def _read_predictions(folder: Path) -> pd.DataFrame:
+    """Read true and predicted class names, indexed by the path of the chip and sorted."""
+    path = folder / PREDICTIONS_FILE
+    try:
+        table = pd.read_parquet(path, columns=["path", "class", "predicted"])
+    except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:  # of damaged metadata, too
+        raise DataError("the file is damaged", path, "evaluate again") from error
+    return table.set_index("path").sort_index()

@@ -1,4 +1,7 @@
-"""The content of metrics.json, which `rsft evaluate` writes and `rsft report` reads."""
+"""The content of metrics.json, which `rsft evaluate` writes and `rsft report` reads.
+
+Names of the baselines in metrics.json, in tables and in the report, and what each one shows.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,31 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rsft.evaluation.baseline_names import EARLIER_NAMES
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.sets import SetCoverage
+
+LINEAR_PROBE = "logit-adjusted linear probe"
+BALANCED_KNN = "class-balanced k-NN"
+PLAIN_KNN = "plain k-NN"
+PIXEL_KNN = "plain k-NN on pixels"
+
+MEANINGS = {
+    LINEAR_PROBE: "A linear classifier on the frozen features, corrected for the class sizes: what a head and a loss "
+    "like those of this run give without trained modules.",
+    BALANCED_KNN: "As plain k-NN, with votes divided by the number of training chips of their class.",
+    PLAIN_KNN: "The training chips with the most similar frozen features vote. Common classes have more votes.",
+    PIXEL_KNN: "The training chips with the most similar 16 x 16 pixels vote, without a network.",
+}
+"""What each baseline shows, by its name."""
+
+EARLIER_NAMES = {
+    "linear probe, logit-adjusted": LINEAR_PROBE,
+    "k-NN, frozen features, balanced": BALANCED_KNN,
+    "k-NN, frozen features": PLAIN_KNN,
+    "k-NN, 16 x 16 pixels": PIXEL_KNN,
+}
+"""Names in metrics.json of rsft 0.1, with their present ones."""
+
 
 _FROZEN = ConfigDict(frozen=True, populate_by_name=True)
 
@@ -100,7 +125,7 @@ class Evaluation(BaseModel):
         count: number of evaluated chips.
         confidence: reliability of the confidence; None for a bundle without calibration.
         distances: inter-class cosine distance by stage ("frozen", "adapted"), then by group. It does not tell whether
-            fine-tuning separates the classes better, so no page shows it (`rsft.metrics.separation`).
+            fine-tuning separates the classes better, so no page shows it (`rsft.metrics.sets`).
         notes: remarks for the reader.
     """
 

@@ -1,4 +1,9 @@
-"""Accuracy on long-tailed data: by class, by group and overall, with bootstrap intervals."""
+"""Accuracy on long-tailed data: by class, by group and overall, with bootstrap intervals.
+
+Metrics of probabilities: top-k accuracy and log loss.
+
+Calibration error: the gap between confidence and accuracy.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,82 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.metrics.bootstrap import Interval, percentile_interval, resample_confusion
-from rsft.metrics.calibration import expected_calibration_error
-from rsft.metrics.scores import balanced_log_loss, top_k_accuracy
+from rsft.metrics.bootstrap import Interval, percentile_interval, resample_confusion, resampled_means
 from rsft.types import GROUPS
+
+MIN_PROBABILITY = float(np.finfo(np.float64).eps)
+"""Lower limit of probabilities, which keeps the log loss finite, as in scikit-learn."""
+
+
+def top_k_accuracy(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], k: int, rng: np.random.Generator, resamples: int
+) -> Interval:
+    """Return the share of chips with the true class among the k most probable; ties go to the lower index.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,) class indices.
+        k: number of classes.
+        rng: random generator of the bootstrap.
+        resamples: number of bootstrap resamples.
+
+    Returns:
+        The share with its interval.
+    """
+    true_probability = probabilities[np.arange(len(labels)), labels][:, None]
+    is_lower_index = np.arange(probabilities.shape[1]) < labels[:, None]
+    is_ranked_before = (probabilities > true_probability) | ((probabilities == true_probability) & is_lower_index)
+    hits = (is_ranked_before.sum(axis=1) < k).astype(np.float64)
+    means, resampled, counts = _class_means(hits, labels, rng, resamples)
+    return percentile_interval(float(means @ counts / counts.sum()), resampled @ counts / counts.sum())
+
+
+def balanced_log_loss(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
+) -> Interval:
+    """Return the mean over the classes with chips of the class's mean -log p, in nats; p is that of the true class.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,) class indices.
+        rng: random generator of the bootstrap.
+        resamples: number of bootstrap resamples.
+
+    Returns:
+        The loss with its interval.
+    """
+    true_probability = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    losses = -np.log(np.maximum(true_probability, MIN_PROBABILITY))
+    means, resampled, _ = _class_means(losses, labels, rng, resamples)
+    return percentile_interval(float(means.mean()), resampled.mean(axis=1))
+
+
+def _class_means(
+    values: NDArray[np.float64], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return class means (K,), those of the resamples (R, K) and chip counts (K,) of the K classes with chips."""
+    by_class = [values[labels == index] for index in np.unique(labels)]
+    means = np.array([class_values.mean() for class_values in by_class])
+    resampled = np.stack([resampled_means(class_values, resamples, rng) for class_values in by_class], axis=1)
+    return means, resampled, np.array([len(class_values) for class_values in by_class])
+
+
+def expected_calibration_error(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int = 15
+) -> float:
+    """Return the mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, eq. 3).
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        labels: (N,) class indices.
+        bins: number of bins of equal width over the confidence of the predicted class, closed at the upper end.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    hit = probabilities.argmax(axis=1) == labels
+    bin_index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_index, weights=hit - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
 
 _Counts = NDArray[np.int64]
 _Values = NDArray[np.float64]

@@ -13,10 +13,9 @@ from rsft.backbones import Backbone, fit_inputs, load_backbone
 from rsft.errors import RequestError, WeightsError
 from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Classifier, CosineHead, HeadAverage
-from rsft.models.device import move_network
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage, move_network
 from rsft.peft import attach
-from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection
 
 

@@ -1,12 +1,22 @@
-"""Outputs of a classifier for many chips, as arrays."""
+"""Outputs of a classifier for many chips, as arrays.
+
+Test-time views of chips, and averages of predictions, for arrays of NumPy and tensors of PyTorch.
+
+Engines without PyTorch need them too, so this module does not import it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rsft.data.imagery.contract import Contract
+from rsft.recipe.schema import EvaluateSection
+from rsft.utils.array_namespace import array_namespace, log_sum_exp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +49,7 @@ def collect_outputs(
     import torch
     from torch import nn
 
-    from rsft.models.device import copy_to_device
+    from rsft.models.classifier import copy_to_device
 
     parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
     device = torch.device("cpu") if parameter is None else parameter.device  # only PyTorch has parameters
@@ -53,3 +63,85 @@ def collect_outputs(
         if on_progress is not None:
             on_progress(count)
     return ClassifierOutputs(*(torch.cat(tensors).numpy() for tensors in zip(*outputs, strict=True)))
+
+
+TakeViews = Callable[[Any, int], list[Any]]
+"""Returns views (B, P, size, size) of images (B, P, H, W), given the images and `size`."""
+
+
+def take_crops(images: Any, size: int) -> list[Any]:
+    """Return crops of the corners and the center of images.
+
+    Args:
+        images: (B, P, H, W).
+        size: side of the crops in pixels.
+
+    Returns:
+        Five arrays (B, P, size, size).
+    """
+    bottom, right = images.shape[2] - size, images.shape[3] - size
+    offsets = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    return [images[:, :, top : top + size, left : left + size] for top, left in offsets]
+
+
+def add_mirror_images(views: Sequence[Any]) -> list[Any]:
+    """Return views and their mirror images, flipped left to right (the last axis).
+
+    Args:
+        views: arrays (B, P, S, S).
+
+    Returns:
+        Twice as many arrays.
+    """
+    return [*views, *(array_namespace(view).flip(view, (3,)) for view in views)]
+
+
+def add_turns(views: Sequence[Any]) -> list[Any]:
+    """Return views turned by 0, 90, 180 and 270 degrees.
+
+    Args:
+        views: arrays (B, P, S, S).
+
+    Returns:
+        Four times as many arrays.
+    """
+    return [array_namespace(view).rot90(view, turns, (2, 3)) for view in views for turns in range(4)]
+
+
+VIEWS: dict[str, TakeViews] = {
+    "five-crop": take_crops,
+    "ten-crop": lambda images, size: add_mirror_images(take_crops(images, size)),
+    "mirror": lambda images, size: add_mirror_images([images]),
+    "turns": lambda images, size: add_turns(add_mirror_images([images])),
+}
+"""The views of a chip by the value of `evaluate.tta`."""
+
+
+def tta_contract(contract: Contract, evaluate: EvaluateSection) -> Contract:
+    """Return the contract for test-time augmentation, with a size larger by the margin of its crops.
+
+    Args:
+        contract: the contract of the bundle.
+        evaluate: the section `evaluate` of the recipe.
+
+    Returns:
+        The new contract; `contract` itself if `evaluate.tta` makes no crops.
+    """
+    if not evaluate.crop_margin:
+        return contract
+    return contract.model_copy(update={"size": contract.size + evaluate.crop_margin})
+
+
+def average_outputs(logits: Sequence[Any], features: Sequence[Any]) -> tuple[Any, Any]:
+    """Return the mean of several predictions of the same B images.
+
+    Args:
+        logits: logits (B, C) of each prediction.
+        features: features (B, D) of each prediction.
+
+    Returns:
+        The logarithm of the mean probabilities (B, C), which serves as logits, and the mean features (B, D).
+    """
+    namespace = array_namespace(logits[0])
+    logs = namespace.stack([member - log_sum_exp(member, 1) for member in logits])
+    return log_sum_exp(logs, 0)[0] - math.log(len(logs)), namespace.stack(list(features)).mean(0)

@@ -23,13 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from rsft.peft.methods.lora import LoRA
-from rsft.peft.methods.settings import PositionSetting
+from rsft.peft.methods.registry import PositionSetting
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
 from rsft.peft.model.state_files import read_tensors, write_bytes_atomically, write_tensors
-from rsft.peft.modules.low_rank import LowRankLinear, LowRankModule
-from rsft.peft.modules.low_rank_conv import LowRankConv2d
-from rsft.peft.modules.target_layers import find_target_layers
+from rsft.peft.modules.adapter_module import find_target_layers
+from rsft.peft.modules.low_rank import LowRankConv2d, LowRankLinear, LowRankModule
 from rsft.peft.sites import Site
 
 _CONFIG_FILE, _WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"

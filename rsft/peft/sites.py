@@ -17,7 +17,7 @@ ConvNeXt has mlp1 and mlp2, which are linear layers or 1 x 1 convolutions. Posit
 | conv1, conv2, conv3 | the convolution of this name |
 | downsample | the 1 x 1 convolution of the shortcut, in the first block of a stage |
 
-This module does not import torch. `rsft.peft.modules.target_layers` finds the layers of a site.
+This module does not import torch. `rsft.peft.modules.adapter_module` finds the layers of a site.
 """
 
 from __future__ import annotations

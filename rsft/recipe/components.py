@@ -7,6 +7,10 @@ A component is a frozen dataclass in a `rsft.utils.registry.Registry`. Each of i
 The metadata may hold `description`, the limits `minimum`, `exclusive_minimum`, `maximum` and `exclusive_maximum` of
 numbers, the regular expression `pattern` of text, and `words`: the allowed text (or the whole value where the field
 takes none) as the documentation and error messages put it. Reports print a field with a `symbol` as "symbol = value".
+
+The kinds of values that recipe keys have, each with its words, and the base of all sections.
+
+The allowed values of a key in words.
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
+    AfterValidator,
+    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -30,9 +36,124 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from rsft.recipe.fields import Section, as_text
-from rsft.recipe.schema_text import allowed_values
 from rsft.utils.registry import Registry
+
+
+def as_text(value: object) -> object:
+    """Return a whole number as text, and any other value unchanged.
+
+    YAML reads an unquoted 12 as a number where text is expected.
+
+    Args:
+        value: from YAML.
+
+    Returns:
+        The text, or the value.
+    """
+    return str(value) if type(value) is int else value
+
+
+def as_lower_case(value: object) -> object:
+    """Return a text in lower case, and any other value unchanged.
+
+    Args:
+        value: from YAML.
+
+    Returns:
+        The text, or the value.
+    """
+    return value.lower() if isinstance(value, str) else value
+
+
+Unit = Annotated[
+    Literal["uint8", "uint16", "amplitude", "intensity", "sigma0", "db", "gamma0", "gamma0_db", "beta0"],
+    BeforeValidator(as_lower_case),
+]
+"""The units of `rsft.data.imagery.units`."""
+
+
+def _text(pattern: str, words: str) -> Any:
+    return Field(pattern=pattern, json_schema_extra={"words": words})
+
+
+Text = Annotated[str, _text(r"^[^\x00]+$", "text that is not empty")]
+FolderName = Annotated[
+    str,
+    BeforeValidator(as_text),
+    _text(r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", "the name of a folder, without slash or leading dot"),
+]
+Expression = Annotated[str, BeforeValidator(as_text), _text(r"^[\w .+*/()-]+$", "expressions over bands")]
+
+
+def _check_rising(pair: list[float]) -> list[float]:
+    if pair[0] >= pair[1]:
+        raise ValueError("the first limit must be below the second")
+    return pair
+
+
+Pair = Annotated[
+    list[float],
+    Field(min_length=2, max_length=2, json_schema_extra={"words": "a pair of rising limits"}),
+    AfterValidator(_check_rising),
+]
+
+
+def _check_distinct(indices: list[int]) -> list[int]:
+    if len(set(indices)) < len(indices):
+        raise ValueError("name each block once")
+    return indices
+
+
+BlockIndices = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(json_schema_extra={"words": "a list of distinct whole numbers >= 0"}),
+    AfterValidator(_check_distinct),
+]
+Pairs = Annotated[list[Pair], Field(min_length=1, json_schema_extra={"words": "a list of such pairs"})]
+
+
+class Section(BaseModel):
+    """A closed set of keys: an unknown key is a fault, and so is a value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """The keys without an effect beside the others, each with the message for a recipe that sets it."""
+        return {}
+
+    @property
+    def key_infos(self) -> dict[str, Any]:
+        """The pydantic field of every key."""
+        return dict(type(self).model_fields)
+
+
+_NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
+_SIGNS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
+def allowed_values(schema: dict[str, Any]) -> str:
+    """Return what a field accepts, in words such as "a whole number >= 1, or null".
+
+    Args:
+        schema: JSON schema of the field.
+    """
+    if "anyOf" in schema:
+        return ", or ".join(map(allowed_values, schema["anyOf"]))
+    if "words" in schema:
+        return str(schema["words"])
+    if "const" in schema or "enum" in schema:
+        return " | ".join(map(str, schema.get("enum") or [schema["const"]]))
+    if schema["type"] == "array":
+        return f"a list of {allowed_values(schema['items']).removeprefix('a ').replace('number', 'numbers')}"
+    bounds = " and ".join(f"{sign} {_plain(schema[bound])}" for bound, sign in _SIGNS.items() if bound in schema)
+    return f"{_NOUNS[schema['type']]} {bounds}".rstrip()
+
+
+def _plain(bound: float) -> float:
+    """Return a whole number as int: pydantic before 2.10 writes the bound 0 of a float as 0.0."""
+    return int(bound) if float(bound).is_integer() else bound
+
 
 _LIMITS = {"minimum": "ge", "exclusive_minimum": "gt", "maximum": "le", "exclusive_maximum": "lt"}
 _METADATA = {"description", "pattern", "words", "symbol", *_LIMITS}

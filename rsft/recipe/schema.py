@@ -8,8 +8,19 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from rsft.peft.methods.registry import METHODS, Method
-from rsft.recipe.components import ComponentSection, RegisteredName
-from rsft.recipe.fields import BlockIndices, Expression, FolderName, Pair, Pairs, Section, Text, Unit, as_lower_case
+from rsft.recipe.components import (
+    BlockIndices,
+    ComponentSection,
+    Expression,
+    FolderName,
+    Pair,
+    Pairs,
+    RegisteredName,
+    Section,
+    Text,
+    Unit,
+    as_lower_case,
+)
 from rsft.recipe.registries import LOSSES, SAMPLERS, TRACKERS, LossConfig
 from rsft.utils.registry import Registry
 

@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 
 from rsft.errors import Fault
-from rsft.utils.untrusted.documents import MAX_DEPTH
-from rsft.utils.untrusted.regular_files import read_regular
+from rsft.utils.untrusted.documents import MAX_DEPTH, read_regular
 
 MAX_YAML_LENGTH = 2**16
 """Largest number of letters of a recipe or sweep file; the largest one of rsft has 3,000. Reading takes up to 2 s."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from rsft.errors import Interrupted
-from rsft.sweep.outcome import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome
+from rsft.sweep.results import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Trial, is_in_search_space, make_trial
 from rsft.utils.atomic_files import sha256
-from rsft.utils.dependencies.optional import check_installed
+from rsft.utils.dependencies import check_installed
 
 if TYPE_CHECKING:
     from rsft.sweep.tuning import SweepWatcher
@@ -106,8 +106,7 @@ class SweepFolder:
 
     def report(self) -> SweepResults:
         """Write table and figures from the current outcomes, and return the results."""
-        from rsft.sweep.figures import draw_figures
-        from rsft.sweep.results import results_table, write_results
+        from rsft.sweep.results import draw_figures, results_table, write_results
 
         sweep, outcomes = self.sweep, self.outcomes()
         names = {trial.id: self.folder_of(trial).name for trial in self.known_trials()}

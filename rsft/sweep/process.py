@@ -27,7 +27,7 @@ from typing import Any, Literal, cast
 from filelock import FileLock
 
 from rsft.errors import Interrupted, RecipeError, RsftError
-from rsft.sweep.outcome import ERRORS, LOCK, RECIPE, TrialOutcome
+from rsft.sweep.results import ERRORS, LOCK, RECIPE, TrialOutcome
 from rsft.training.runs.reader import METRICS_FILE, TRAINED, RunInfo, find_runs
 from rsft.utils.untrusted.documents import parse_json
 

@@ -10,10 +10,9 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from rsft.errors import Fault, RecipeError, RequestError
-from rsft.recipe.fields import Section, Text
+from rsft.recipe.components import Section, Text, allowed_values
 from rsft.recipe.renames import current_key, rename_in_place
 from rsft.recipe.schema import SECTIONS
-from rsft.recipe.schema_text import allowed_values
 from rsft.recipe.text import Document, parse_value, read_document, to_yaml
 
 Metric = Literal[

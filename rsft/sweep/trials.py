@@ -19,7 +19,7 @@ from rsft.recipe.load import load_recipe
 from rsft.recipe.renames import content_in_first_format
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import Document, to_yaml
-from rsft.sweep.outcome import OUTCOME
+from rsft.sweep.results import OUTCOME
 from rsft.sweep.schema import Space, Sweep, locate_fault
 
 KeyValues = dict[str, Any]

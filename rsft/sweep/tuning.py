@@ -25,8 +25,8 @@ from ray.tune.schedulers import ASHAScheduler
 from rsft.errors import RsftError
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.text import parse_value, to_yaml
-from rsft.sweep.outcome import RECIPE, TrialOutcome, read_outcome
 from rsft.sweep.process import ServerAddress, TrialStopped, read_run_outcome, request_trial, run_trial
+from rsft.sweep.results import RECIPE, TrialOutcome, read_outcome
 from rsft.sweep.schema import Space, Sweep
 from rsft.sweep.trials import KeyValues, Trial, make_trial, round_to_four_digits
 from rsft.utils.atomic_files import write_text

@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.metrics.accuracy import summarize_accuracy
-from rsft.models.averaging import with_tta
+from rsft.models.averaging import load_or_collect_outputs, with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import choose_device, load_classifier
 from rsft.models.outputs import ClassifierOutputs, collect_outputs
-from rsft.models.stored_outputs import load_or_collect_outputs
-from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator
-from rsft.models.uncertainty.conformal import min_calibration_chips
-from rsft.models.uncertainty.temperature_scaling import log_softmax
-from rsft.models.uncertainty.validation_chips import ValidationChips
+from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator, ValidationChips
+from rsft.models.uncertainty.conformal import log_softmax, min_calibration_chips
 from rsft.types import GROUPS, Indices, Progress
 
 MAX_CHIPS_PER_CLASS = 100

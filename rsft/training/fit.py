@@ -12,14 +12,12 @@ from rsft.data.loading.batches import Batch
 from rsft.errors import Interrupted
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.recipe.schema import EvaluateSection
-from rsft.training.checkpointing import Checkpointer, StopSignals
+from rsft.training.checkpointing import Checkpoint, Checkpointer, StopSignals, TrainingPosition
 from rsft.training.distributed.collectives import all_gather_object
 from rsft.training.distributed.processes import Processes
-from rsft.training.early_stopping import EarlyStopping
 from rsft.training.learner import Learner
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
-from rsft.training.recorder import Recorder, RunListener
-from rsft.training.runs.checkpoints import Checkpoint, TrainingPosition
+from rsft.training.recorder import EarlyStopping, Recorder, RunListener
 from rsft.training.runs.writer import Run
 from rsft.types import GROUPS
 

@@ -13,8 +13,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.fit import measure_outputs, train_on_batch
 from rsft.training.learner import Learner
 from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips
-from rsft.training.start.initialize import keep_first_blocks, start_at_bundle
-from rsft.training.start.start_bundle import StartBundle
+from rsft.training.start_bundle import StartBundle, keep_first_blocks, start_at_bundle
 
 
 class FineTuningModule(LightningModule):

@@ -1,4 +1,7 @@
-"""Record a run while it trains: write tables to the run folder, and call listeners."""
+"""Record a run while it trains: write tables to the run folder, and call listeners.
+
+Stop training early.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ import torch
 from torch import Tensor
 
 from rsft.peft import Site
+from rsft.training.learner import StepTimer
 from rsft.training.runs.writer import Run
-from rsft.training.step_timer import StepTimer
 
 if sys.platform == "win32":
     import psutil
@@ -212,3 +215,46 @@ def peak_memory() -> dict[str, float]:
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit / 1e6
     allocated = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
     return {"memory_mb": resident, "gpu_mb": allocated or math.nan}
+
+
+class EarlyStopping:
+    """Stops training after `patience` validations without a better macro accuracy.
+
+    Args:
+        patience: number of validations; None never stops.
+        min_delta: smallest improvement that counts, as accuracy 0-1.
+    """
+
+    def __init__(self, patience: int | None, min_delta: float) -> None:
+        self.patience, self.min_delta = patience, min_delta
+        self.best_score, self.wait_count = -math.inf, 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether training must stop."""
+        return self.patience is not None and self.wait_count >= self.patience
+
+    def update(self, score: float) -> None:
+        """Compare an accuracy with the best one so far.
+
+        Args:
+            score: macro accuracy of a validation, 0-1.
+        """
+        is_better = score - self.min_delta > self.best_score
+        self.best_score, self.wait_count = (score, 0) if is_better else (self.best_score, self.wait_count + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a checkpoint.
+
+        Returns:
+            "best" and "waited", the keys of version 0.1.
+        """
+        return {"best": self.best_score, "waited": self.wait_count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint.
+
+        Args:
+            state: the state, from `state_dict`.
+        """
+        self.best_score, self.wait_count = state["best"], state["waited"]

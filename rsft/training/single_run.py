@@ -1,8 +1,12 @@
-"""One training run from top to bottom: open the data, build the model, train, write the bundle."""
+"""One training run from top to bottom: open the data, build the model, train, write the bundle.
+
+Seed the global random generators.
+"""
 
 from __future__ import annotations
 
 import logging
+import random
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,38 +21,49 @@ from rsft.data.chips.summary import count_chips, list_first_names, missing_class
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
-from rsft.data.loading.sharding import SINGLE_PROCESS, ProcessShard
+from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.licenses import source_license
-from rsft.models.classifier import Classifier
+from rsft.models.bundle.manifest import source_license
+from rsft.models.classifier import Classifier, move_network
 from rsft.models.contract_fitting import fit_contract
-from rsft.models.device import move_network
 from rsft.models.factory import build_classifier, choose_device, load_encoder
-from rsft.peft.modules.network_blocks import stage_depths
+from rsft.peft.modules.adapter_module import stage_depths
 from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
 from rsft.training.calibration import calibrate_bundle
+from rsft.training.checkpointing import load_newest_checkpoint
 from rsft.training.distributed.collectives import is_rank_zero
 from rsft.training.distributed.processes import launch_processes, require_consistent_processes, shard_frozen_blocks
 from rsft.training.fit import fit
-from rsft.training.init.frozen_features import compute_initial_features
-from rsft.training.init.head_init import init_head
-from rsft.training.init.prefix_cache import CachedPrefixTokens, can_cache_prefix
+from rsft.training.init import CachedPrefixTokens, can_cache_prefix, compute_initial_features, init_head
 from rsft.training.learner import Learner
 from rsft.training.loggers.listener import TrackerListener
 from rsft.training.meta.meta_split import MetaSplitter, outer_batch_size
-from rsft.training.optim.class_prior import make_losses
+from rsft.training.optim.optimizers import make_losses
 from rsft.training.precision import HALF_DTYPES, resolve_precision
 from rsft.training.recorder import RunListener
-from rsft.training.runs.checkpoints import load_newest_checkpoint
 from rsft.training.runs.reader import read_run_info
 from rsft.training.runs.writer import Run, require_unchanged_inputs
-from rsft.training.seeding import seed_generators
-from rsft.training.start.added_chips import find_added_chips, repeat_added_chips
-from rsft.training.start.initialize import keep_first_blocks, start_at_bundle
-from rsft.training.start.start_bundle import StartBundle
+from rsft.training.start_bundle import (
+    StartBundle,
+    find_added_chips,
+    keep_first_blocks,
+    repeat_added_chips,
+    start_at_bundle,
+)
 from rsft.types import Progress
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global random generators of Python, NumPy and PyTorch.
+
+    Args:
+        seed: the seed of the recipe.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,12 @@
 Temporary files lie in a hidden folder beside their target. The process that writes them holds the lock file in this
 folder. The next writer beside it removes every folder whose lock is free, because its process was killed. On file
 systems without locks, these folders stay.
+
+A folder for intermediate files that a killed process leaves to the next one.
+
+A lock that keeps two processes from writing the same folder.
+
+Detect damage in SQLite databases that keep the results of unfinished jobs.
 """
 
 from __future__ import annotations
@@ -11,16 +17,19 @@ import hashlib
 import logging
 import os
 import shutil
+import sqlite3
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rsft.utils.write_errors import TEMPORARY_PREFIX, writing
+from rsft.errors import DataError, RequestError
+from rsft.utils.write_errors import TEMPORARY_PREFIX, explain_os_error, writing
 
 _LOCK = "lock"
 _NO_LOCK = (OSError, Timeout, NotImplementedError)  # the last one: filelock before 4, on file systems without locks
@@ -167,3 +176,155 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def process_lock(lock_file: Path, conflict: Callable[[], RequestError]) -> Iterator[None]:
+    """Hold a lock file while the block runs; the file is removed at the end.
+
+    Args:
+        lock_file: the lock file; its folder is made if it is missing.
+        conflict: makes the error for the case that another process holds the lock.
+
+    Yields:
+        None.
+
+    Raises:
+        RequestError: another process holds the lock.
+        RsftError: the file cannot be written.
+    """
+    lock = FileLock(lock_file)
+    try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0.5)
+    except Timeout as error:
+        raise conflict() from error
+    except OSError as error:
+        raise explain_os_error(error, lock_file) from error
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):  # Windows: the release removes the file
+            lock_file.unlink(missing_ok=True)  # before the release, so that a waiting process notices the removal
+        lock.release()
+
+
+_log_work_folder = logging.getLogger(__name__)
+
+
+@contextmanager
+def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
+    """Yield `folder`/<fingerprint>, and remove `folder` at the end of the block.
+
+    After an interruption the folder stays, and the next block with the same fingerprint continues with its content.
+
+    Args:
+        folder: a hidden folder that only one job uses, beside its output.
+        fingerprint: identifies the job; the folders of other jobs are removed.
+
+    Yields:
+        The existing folder.
+
+    Raises:
+        RequestError: another process uses `folder`.
+        RsftError: `folder` cannot be written.
+    """
+    build = folder / fingerprint
+    with process_lock(_lock_file(folder), lambda: _busy(folder)):
+        if folder.exists() and not build.exists():
+            _log_work_folder.warning("%s: removing the files of an unfinished job with other arguments", folder)
+            shutil.rmtree(folder)
+        build.mkdir(parents=True, exist_ok=True)
+        try:
+            yield build
+        except (RequestError, DataError):  # the same call would fail again
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder)
+
+
+def remove_work_folder(folder: Path, lock_file: Path | None = None) -> None:
+    """Remove the folder of a killed process, and its lock file; do nothing if another process uses it.
+
+    Args:
+        folder: the folder; it need not exist.
+        lock_file: its lock file; by default that of `work_folder`.
+    """
+    lock_file = lock_file or _lock_file(folder)
+    if folder.exists() or lock_file.exists():
+        with suppress(RequestError), process_lock(lock_file, lambda: _busy(folder)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.lock"
+
+
+def _busy(folder: Path) -> RequestError:
+    return RequestError("another process works in this folder", folder, "wait until it is done, or stop it")
+
+
+_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+_NO_ACCESS = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+_NO_VALUE = b"\xff" * 8  # in place of the length of a value
+
+
+def compute_checksum(*parts: bytes | str | int | None) -> int:
+    """Return the CRC-32 of values, each with its length.
+
+    Args:
+        *parts: the values; a text has the checksum of its bytes in UTF-8.
+    """
+    crc = 0
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        crc = zlib.crc32(_NO_VALUE, crc) if part is None else zlib.crc32(data, zlib.crc32(_length(data), crc))
+    return crc
+
+
+def is_intact(stored_checksum: object, *parts: object) -> bool:
+    """Return whether values of a database have types that `compute_checksum` takes, and their checksum.
+
+    Args:
+        stored_checksum: the checksum that was stored with the values.
+        *parts: the values.
+    """
+    values = [part for part in parts if part is None or isinstance(part, bytes | str | int)]
+    return len(values) == len(parts) and stored_checksum == compute_checksum(*values)
+
+
+def is_in_use(error: sqlite3.Error) -> bool:
+    """Return whether another process uses a database.
+
+    Args:
+        error: an error of SQLite.
+    """
+    return _code(error) in _IN_USE
+
+
+def is_damage(error: sqlite3.Error, path: Path) -> bool:
+    """Return whether a database is damaged, rather than in use, on a full disk or without permission.
+
+    Args:
+        error: an error of SQLite.
+        path: path of the database.
+    """
+    return _code(error) not in (*_IN_USE, *_NO_ACCESS) and os.access(path, os.R_OK | os.W_OK)
+
+
+def remove_database(path: Path) -> None:
+    """Delete a database and the files that SQLite keeps beside it.
+
+    Args:
+        path: path of the database.
+    """
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _length(data: bytes) -> bytes:
+    return len(data).to_bytes(8, "little")
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF

@@ -17,7 +17,7 @@ import requests
 
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
-from rsft.utils.process_lock import process_lock
+from rsft.utils.atomic_files import process_lock
 
 _BLOCK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, seconds between two blocks

@@ -3,8 +3,7 @@
 import timm
 import torch
 
-from rsft.backbones.check import check_encoder, count_encoder_parameters
-from rsft.backbones.loading import Backbone
+from rsft.backbones.loading import Backbone, check_encoder, count_encoder_parameters
 from rsft.backbones.registry import find_card, load_backbone
 
 

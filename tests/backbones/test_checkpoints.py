@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import serialization
 
-from rsft.backbones.checkpoints import read_checkpoint
+from rsft.backbones.loading import read_checkpoint
 from rsft.errors import WeightsError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}

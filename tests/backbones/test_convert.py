@@ -10,8 +10,7 @@ import timm
 import torch
 from safetensors import safe_open
 
-from rsft.backbones.convert import convert_weights
-from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.loading import convert_weights, load_encoder_weights
 from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256

@@ -9,10 +9,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from rsft.backbones import fit_inputs, hierarchical
-from rsft.backbones.check import check_encoder
+from rsft.backbones import fit_inputs, timm_vits
 from rsft.backbones.input_layer import first_layer_path
-from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.loading import check_encoder, load_encoder_weights
 from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
 
@@ -35,7 +34,7 @@ def stored(folder: Path, name: str) -> tuple[Path, torch.nn.Module]:
     return folder / "x.safetensors", model
 
 
-@pytest.mark.parametrize("name", hierarchical.NAMES)
+@pytest.mark.parametrize("name", timm_vits.NAMES)
 def test_cards_of_listed_names(name: str) -> None:
     card = find_card(name)
     assert (card.name, card.patch, card.unit, card.bands) == (name, 32, "uint8", ("R", "G", "B"))

@@ -9,7 +9,7 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 
 from rsft.backbones import load_backbone, names, simship
-from rsft.backbones.convert import convert_weights
+from rsft.backbones.loading import convert_weights
 from rsft.backbones.registry import cards, find_card, search_cards
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.licenses import RESTRICTIONS

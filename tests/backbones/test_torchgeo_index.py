@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from torchgeo.models import get_weight
 
-from rsft.backbones import torchgeo_index
-from rsft.backbones.torchgeo_index import PublishedWeights, published_weights, read_enums
+from rsft.backbones import torchgeo_vits
+from rsft.backbones.torchgeo_vits import PublishedWeights, published_weights, read_enums
 
 
 @pytest.fixture
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(torchgeo_index, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(torchgeo_vits, "user_cache_path", lambda name: tmp_path / name)
     published_weights.cache_clear()
     yield tmp_path / "rsft/torchgeo"
     published_weights.cache_clear()

@@ -18,7 +18,7 @@ from rsft.backbones import torchgeo_vits
 from rsft.backbones.card import Card, Remote
 from rsft.backbones.input_layer import fit_inputs
 from rsft.backbones.loading import load_encoder_weights
-from rsft.backbones.torchgeo_index import published_weights
+from rsft.backbones.torchgeo_vits import published_weights
 from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError, WeightsError
 

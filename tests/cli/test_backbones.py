@@ -13,7 +13,7 @@ import timm
 from safetensors.torch import save_file
 
 from rsft.backbones.registry import names
-from rsft.cli import backbones, main, weights
+from rsft.cli import backbones, main
 
 Command = Callable[..., tuple[int, str]]
 TINY = "test_vit.r160_in1k"
@@ -115,6 +115,6 @@ def test_errors_have_a_hint(rsft: Command, arguments: list[str], code: int, mess
 
 def test_every_command_is_in_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs/backbones.md").read_text("utf-8")
-    for group, app in (("backbones", backbones.app), ("weights", weights.app)):
+    for group, app in (("backbones", backbones.app), ("weights", backbones.app)):
         for command in app.registered_commands:
             assert f"$ rsft {group} {command.name} " in page

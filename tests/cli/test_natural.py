@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rsft.cli import main
-from rsft.data.prepare.list_files import PUBLISHED_LISTS
+from rsft.data.prepare.image_folder import PUBLISHED_LISTS
 from tests.helpers.cifar_data import write_folders
 
 

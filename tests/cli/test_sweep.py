@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rsft.sweep.outcome import TrialOutcome
+from rsft.sweep.results import TrialOutcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
 

@@ -12,10 +12,9 @@ import pytest
 import timm
 import torch
 
-from rsft.backbones import registry
+from rsft.backbones import catalog, registry
 from rsft.backbones.card import Card, Remote
-from rsft.backbones.catalog import listing
-from rsft.backbones.catalog.listing import list_card
+from rsft.backbones.catalog import list_card
 from rsft.cli import main
 from tests.helpers.http_server import BODY, SHA, serving
 
@@ -57,7 +56,7 @@ def test_ls_shows_published_and_local_files(rsft: Command, tmp_path: Path) -> No
 def test_get_verify_and_a_changed_file(rsft: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as server:
         card = local_card(server.url)
-        monkeypatch.setattr(listing, "listed_encoders", lambda: [list_card(card, 0)])
+        monkeypatch.setattr(catalog, "listed_encoders", lambda: [list_card(card, 0)])
         code, printed = rsft("weights", "get", "x.y")
         assert code == 0 and printed.startswith("first seen  x.y  3.0 MB") and SHA in printed
         assert rsft("weights", "get", "x.y")[1].startswith("unchanged") and len(server.requested_ranges) == 1

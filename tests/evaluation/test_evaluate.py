@@ -7,7 +7,7 @@ import pytest
 
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.evaluate import evaluate
-from rsft.evaluation.paired_comparison import compare_runs
+from rsft.evaluation.files import compare_runs
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rsft.data.datasets.dota import CLASSES
-from rsft.data.prepare import cifar100, demo, list_files
+from rsft.data.prepare import cifar100, demo, image_folder
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.opensarship.data import GRD, write_scene
@@ -56,8 +56,8 @@ def write_all(folder: Path) -> None:
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reduce the published number of classes and the size of the demonstration data."""
-    for name, published in list_files.PUBLISHED_LISTS.items():
-        monkeypatch.setitem(list_files.PUBLISHED_LISTS, name, replace(published, classes=len(NATURAL)))
+    for name, published in image_folder.PUBLISHED_LISTS.items():
+        monkeypatch.setitem(image_folder.PUBLISHED_LISTS, name, replace(published, classes=len(NATURAL)))
     monkeypatch.setattr(cifar100, "CLASSES", tuple(NATURAL))
     counts = {"train": dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2), strict=True))}
     counts |= {split: dict.fromkeys(demo.DEMO_CLASSES, 1) for split in ("val", "test")}

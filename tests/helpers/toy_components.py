@@ -64,7 +64,7 @@ import torch
 from torch import Tensor, nn
 
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
-from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.peft.sites import select_blocks
 
 
@@ -148,7 +148,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rsft.inference.engines.base import ENGINES, EXACT, FORMATS, Tolerance
 from rsft.inference.engines.graph import GraphEngine
-from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn
+from rsft.inference.engines.graph import GraphModel, as_inference_fn
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -210,8 +210,8 @@ from typing import Any
 import torch
 from torchgeo.datasets import NonGeoDataset
 
-from rsft.data.datasets._image_files import LabeledFile
-from rsft.data.datasets._plotting import to_image_tensor
+from rsft.data.datasets._label_files import LabeledFile
+from rsft.data.datasets.image_folder import to_image_tensor
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
 
@@ -269,7 +269,7 @@ from pathlib import Path
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.toy import ToyShips
-from rsft.data.prepare._command import format_prepare_command
+from rsft.data.prepare.common import format_prepare_command
 from rsft.types import Progress
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from rsft.metrics.calibration import expected_calibration_error
+from rsft.metrics.accuracy import expected_calibration_error
 
 
 @pytest.mark.parametrize("seed", range(5))

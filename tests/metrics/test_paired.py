@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binomtest
 
 from rsft.metrics.accuracy import summarize_accuracy
-from rsft.metrics.paired import compare_predictions, holm_adjust
+from rsft.metrics.bootstrap import compare_predictions, holm_adjust
 
 GROUPS = {"head": [0, 1], "tail": [2, 3]}
 

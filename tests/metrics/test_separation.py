@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.metrics.separation import class_mean_distances, distance_by_group
+from rsft.metrics.sets import class_mean_distances, distance_by_group
 
 
 def test_cosine_distance_of_right_angles_opposites_and_lengths():

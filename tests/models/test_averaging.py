@@ -9,7 +9,7 @@ from torch import nn
 from rsft.data.imagery.contract import Contract
 from rsft.models.averaging import Ensemble, TestTimeAugmentation, tta_warning, with_tta
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage, Prediction
-from rsft.models.views import VIEWS, take_crops
+from rsft.models.outputs import VIEWS, take_crops
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import EvaluateSection, Recipe
 

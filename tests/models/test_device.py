@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from rsft.models.device import copy_to_device, move_network, use_channels_last
+from rsft.models.classifier import copy_to_device, move_network, use_channels_last
 
 CUDA = torch.device("cuda")
 

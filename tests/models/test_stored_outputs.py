@@ -8,11 +8,11 @@ import pytest
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
-from rsft.models import stored_outputs
+from rsft.models import averaging
+from rsft.models.averaging import load_or_collect_outputs
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import collect_outputs
-from rsft.models.stored_outputs import load_or_collect_outputs
 from tests.helpers.tiny_bundles import perturbed_copy
 
 
@@ -25,9 +25,7 @@ def chips(root, run):
 @pytest.fixture
 def count(monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        stored_outputs, "collect_outputs", lambda *arguments: calls.append(1) or collect_outputs(*arguments)
-    )
+    monkeypatch.setattr(averaging, "collect_outputs", lambda *arguments: calls.append(1) or collect_outputs(*arguments))
     return calls
 
 
@@ -70,7 +68,7 @@ def test_damaged_files_and_old_files(run, chips, count):
     before = len(count)
     np.testing.assert_array_equal(outputs_of(bundle, chips).logits, expected.logits)
     assert len(count) == before + 1
-    for index in range(stored_outputs.MAX_FILES + 2):
+    for index in range(averaging.MAX_FILES + 2):
         outputs_of(bundle, chips, f"device {index}")
         time.sleep(0.01)
-    assert len(list(folder.glob("*.outputs.npz"))) == stored_outputs.MAX_FILES
+    assert len(list(folder.glob("*.outputs.npz"))) == averaging.MAX_FILES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.models.views import VIEWS, average_outputs
+from rsft.models.outputs import VIEWS, average_outputs
 
 IMAGES = np.arange(2 * 3 * 6 * 6, dtype=np.float32).reshape(2, 3, 6, 6)
 

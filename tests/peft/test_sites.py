@@ -1,6 +1,6 @@
 import pytest
 
-from rsft.peft.modules.target_layers import find_target_layers, target_layers
+from rsft.peft.modules.adapter_module import find_target_layers, target_layers
 from rsft.peft.sites import Site, resolve_per_site, select_blocks, select_positions
 from tests.helpers.peft_models import NETWORKS
 

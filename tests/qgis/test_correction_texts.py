@@ -16,7 +16,7 @@ from rsft_qgis.correction_texts import (
 )
 from rsft_qgis.json_lines import Result, parse_line
 
-from rsft.cli.display.addition_lines import emit_addition
+from rsft.cli.display.results import emit_addition
 from rsft.data.chips.additions import AdditionResult
 from rsft.inference.corrections.add import CorrectionSummary
 

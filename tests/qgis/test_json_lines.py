@@ -9,7 +9,7 @@ import pytest
 from rsft_qgis.json_lines import Epoch, Failure, OtherEvent, Progress, Result, Start, parse_line
 
 from rsft.cli.display.console import quiet_console
-from rsft.cli.display.prediction_lines import emit_predictions, json_progress
+from rsft.cli.display.results import emit_predictions, json_progress
 from rsft.errors import DataError
 from rsft.inference.predict.job import PredictionResult
 

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsft.errors import Fault, RecipeError, RequestError
-from rsft.recipe.keys import allowed_words, recipe_keys
-from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.recipe.load import allowed_words, dump_recipe, load_recipe, recipe_keys
 from rsft.recipe.schema import SECTIONS, DataSection, MetaSection, PeftSection, Recipe, TrainSection
 from rsft.recipe.text import parse_value, to_yaml
 
@@ -219,7 +218,7 @@ def test_units_of_a_recipe_are_those_of_the_pixels() -> None:
     from typing import get_args
 
     from rsft.data.imagery.units import UNITS
-    from rsft.recipe.fields import Unit
+    from rsft.recipe.components import Unit
 
     assert set(get_args(get_args(Unit)[0])) == set(UNITS)
 

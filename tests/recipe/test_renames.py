@@ -9,7 +9,7 @@ from rsft.errors import RecipeError
 from rsft.recipe import renames
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.renames import RENAMED_KEYS, content_in_first_format, current_key, rename_keys
-from rsft.sweep.outcome import OUTCOME, read_outcome
+from rsft.sweep.results import OUTCOME, read_outcome
 from rsft.sweep.schema import read_sweep
 
 OLD = """\

@@ -8,10 +8,10 @@ import pytest
 
 from rsft.errors import Interrupted, RequestError
 from rsft.sweep.job import SweepFolder, run_sweep
-from rsft.sweep.outcome import TrialOutcome
+from rsft.sweep.results import TrialOutcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials, make_trial
-from rsft.utils.dependencies import optional as optional_dependencies
+from rsft.utils import dependencies
 from rsft.utils.ray_cluster import session
 
 SWEEP = "recipe: RECIPE\noverrides: {meta: null}\ngrid: {peft.rank: [1, 2, 3, 4]}\n"
@@ -148,7 +148,7 @@ def test_missing_requirements_are_reported_before_any_run(sweep_folder, tune, mo
     calls = tune(done)
     with pytest.raises(RequestError, match="not a chip store"):
         run_sweep(sweep_folder(SWEEP.replace("meta: null", f"data.root: {tmp_path}")), None)
-    monkeypatch.setattr(optional_dependencies, "find_spec", lambda name: None)
+    monkeypatch.setattr(dependencies, "find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r"rsft\[sweep\]"):
         run_sweep(sweep_folder(), None)
     assert not calls

@@ -12,8 +12,8 @@ import pytest
 from rsft.errors import Fault, RecipeError, RsftError
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.sweep import process
-from rsft.sweep.outcome import RECIPE, TrialOutcome, read_outcome
 from rsft.sweep.process import TrialStopped, run_trial
+from rsft.sweep.results import RECIPE, TrialOutcome, read_outcome
 from rsft.utils.atomic_files import sha256
 
 pytestmark = pytest.mark.slow

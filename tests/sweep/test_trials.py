@@ -5,7 +5,7 @@ from pydantic import Field
 
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe, TrainSection
-from rsft.sweep.outcome import TrialOutcome
+from rsft.sweep.results import TrialOutcome
 from rsft.sweep.trials import Trial, changed_values
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import RsftError
-from rsft.sweep.outcome import TrialOutcome, read_outcome
+from rsft.sweep.results import TrialOutcome, read_outcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
 from rsft.utils.ray_cluster.session import ray_session

@@ -13,9 +13,9 @@ from rsft.data.loading.batches import ChipImages
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.models.classifier import Classifier
 from rsft.recipe.load import load_recipe
+from rsft.training import checkpointing
 from rsft.training.finetune import finetune
 from rsft.training.recorder import RunListener
-from rsft.training.runs import checkpoints
 from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
 
 pytestmark = pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_signal_during_validation(recipe, tmp_path, unbroken_results, monkeypa
 
 
 def test_a_disk_that_is_full_at_a_checkpoint(recipe, tmp_path, unbroken_results, monkeypatch):
-    save, calls = checkpoints.torch.save, []
+    save, calls = checkpointing.torch.save, []
 
     def fail_at_the_third_call(*arguments):
         calls.append(1)
@@ -123,7 +123,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(recipe, tmp_path, unbroken_results,
         monkeypatch.context() as patch,
         pytest.raises(RsftError, match=r"the disk is full.*the previous checkpoint is complete"),
     ):
-        patch.setattr(checkpoints.torch, "save", fail_at_the_third_call)
+        patch.setattr(checkpointing.torch, "save", fail_at_the_third_call)
         finetune(recipe, tmp_path)
     folder = tmp_path / "bars/001"
     assert len(checkpoint_files(folder)) == 2

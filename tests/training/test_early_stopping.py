@@ -1,6 +1,6 @@
 import pytest
 
-from rsft.training.early_stopping import EarlyStopping
+from rsft.training.recorder import EarlyStopping
 
 
 def stops_after(early_stopping, *scores):

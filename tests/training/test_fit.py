@@ -3,9 +3,9 @@ import pytest
 
 from rsft.recipe.load import load_recipe
 from rsft.training import single_run
+from rsft.training.checkpointing import load_newest_checkpoint
 from rsft.training.finetune import finetune
 from rsft.training.recorder import RunListener
-from rsft.training.runs.checkpoints import load_newest_checkpoint
 
 
 class CallRecorder(RunListener):

@@ -12,7 +12,7 @@ from rsft.errors import RequestError
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder, load_merged_classifier, load_unmerged_classifier
-from rsft.models.inspection.meta_model import build_meta_model
+from rsft.models.inspection.verify import build_meta_model
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from tests.helpers.hierarchical_models import small_card, write_small_weights

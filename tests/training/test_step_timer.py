@@ -2,14 +2,14 @@ import time
 
 import pytest
 
-from rsft.training import step_timer
-from rsft.training.step_timer import StepTimer
+from rsft.training import learner
+from rsft.training.learner import StepTimer
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(step_timer.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(learner.time, "perf_counter", lambda: now[0])
     return now
 
 
@@ -41,7 +41,7 @@ def test_timer_does_not_wait_for_the_gpu(monkeypatch):
         def elapsed_time(self, end):
             return 1500.0
 
-    monkeypatch.setattr(step_timer.torch.cuda, "Event", Event)
+    monkeypatch.setattr(learner.torch.cuda, "Event", Event)
     timer = StepTimer(cuda=True)
     with timer(inner=1):
         pass

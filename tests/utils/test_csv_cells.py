@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.utils.csv_cells import escape_cell, escape_table, is_number, unescape_cell, unescape_table
+from rsft.utils.tables import escape_cell, escape_table, is_number, unescape_cell, unescape_table
 
 FORMULAS = ("=1+1", "=cmd|' /C calc'!A0", "+ship", "-ship", "@SUM(A1)", "\tship", "\rship", "'=1+1", "''=1+1")
 

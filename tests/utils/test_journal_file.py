@@ -2,7 +2,7 @@ import sqlite3
 
 import pytest
 
-from rsft.utils.journal_file import compute_checksum, is_damage, is_in_use, is_intact, remove_database
+from rsft.utils.atomic_files import compute_checksum, is_damage, is_in_use, is_intact, remove_database
 
 
 def test_checksums_tell_values_and_their_borders_apart():

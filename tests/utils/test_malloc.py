@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from rsft.utils import malloc
-from rsft.utils.malloc import retain_freed_memory
+from rsft.utils import process_pool
+from rsft.utils.process_pool import retain_freed_memory
 
 SCRIPT = """
 import resource, sys, threading, torch
-from rsft.utils.malloc import retain_freed_memory
+from rsft.utils.process_pool import retain_freed_memory
 if sys.argv[1] == "retain":
     assert retain_freed_memory()
 def layers():
@@ -42,5 +42,5 @@ def test_memory_is_not_faulted_in_again(thread: str) -> None:
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(malloc.sys, "platform", "win32")
+    monkeypatch.setattr(process_pool.sys, "platform", "win32")
     assert not retain_freed_memory()

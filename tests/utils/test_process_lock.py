@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from rsft.errors import RequestError, RsftError
-from rsft.utils.process_lock import process_lock
+from rsft.utils.atomic_files import process_lock
 
 
 def conflict() -> RequestError:

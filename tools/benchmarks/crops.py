@@ -29,8 +29,7 @@ from PIL import Image
 from rich.table import Table
 
 from rsft.cli.display.console import console
-from rsft.data.chips.builder import write_chip
-from rsft.data.chips.encode import encode_chip
+from rsft.data.chips.builder import encode_chip, write_chip
 from rsft.data.datasets.dota import DOTAObject, DOTAObjects, crop_object, read_rgb
 from rsft.data.prepare.dota import make_crop_record, prepare_dota
 

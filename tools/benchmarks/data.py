@@ -22,15 +22,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
-from rsft.data.chips.encode import encode_chip
-from rsft.data.chips.figures import render_class_figure, render_contact_sheet, select_sheet_chips
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, encode_chip
+from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, select_sheet_chips
 from rsft.data.chips.store import SCHEMA
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.gray_chips import crop_srsdd_ship
-from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
+from rsft.data.prepare.common import crop_srsdd_ship
+from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
 from tools.benchmarks.loading import Times, add_row, bench_loading, seconds, write_images
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")

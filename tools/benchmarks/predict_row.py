@@ -34,13 +34,12 @@ from rsft.inference.export import quantize
 from rsft.inference.export.export import export_bundle
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.selection.exported import load_exported_engine
-from rsft.inference.selection.loading import load_engine
-from rsft.inference.selection.selection import select_engine
+from rsft.inference.selection.fastest import load_engine
+from rsft.inference.selection.selection import load_exported_engine, select_engine
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
-from rsft.utils.malloc import retain_freed_memory
+from rsft.utils.process_pool import retain_freed_memory
 from tools.benchmarks.memory import CLASSES, peak_memory, random_records
 
 MODELS = {"b": "vit_base_patch16_224.augreg_in21k", "s": "vit_small_patch16_224.augreg_in21k", "tiny": NAME}

@@ -11,17 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsft.models.device import move_network
+from rsft.models.classifier import move_network
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
+from rsft.training.checkpointing import TrainingPosition, load_newest_checkpoint, save_checkpoint
 from rsft.training.distributed.processes import Processes
 from rsft.training.fit import train_on_batch
 from rsft.training.learner import Learner
 from rsft.training.precision import HALF_DTYPES, resolve_precision
-from rsft.training.runs.checkpoints import TrainingPosition, load_newest_checkpoint, save_checkpoint
-from rsft.training.seeding import seed_generators
-from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips
+from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips, seed_generators
 from tools.gpu_check.equality import relative_difference, without_tf32
 from tools.gpu_check.rows import EqualityRow, NotRunError, run_check
 

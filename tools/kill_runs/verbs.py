@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from rsft.data.prepare.demo import prepare_demo
-from rsft.data.simulation.scene_files import write_scene
-from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
+from rsft.data.simulation.scene import write_fusar_tree, write_scene, write_srsdd_tree
 
 RECIPE = """\
 # Ships, small, with every kind of state

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import version
 
-from rsft.backbones.catalog.listing import ListedEncoder, list_card, listing_text
+from rsft.backbones.catalog import ListedEncoder, list_card, listing_text
 from rsft.backbones.registry import cards, find_card
 from rsft.errors import RequestError
 from rsft.utils.licenses import RESTRICTIONS
@@ -51,7 +51,7 @@ def encoder_rows() -> list[tuple[str, ...]]:
 
 
 def listing() -> str:
-    """Return the content of rsft/backbones/catalog/encoders.json."""
+    """Return the content of rsft/backbones/encoders.json."""
     return listing_text(_encoders())
 
 

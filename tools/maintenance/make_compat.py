@@ -31,8 +31,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 import rsft
 from rsft.peft import METHODS, AdaptFormer, CompositeMethod, LoRA, attach, export_peft
-from rsft.recipe.keys import recipe_keys
-from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.recipe.load import dump_recipe, load_recipe, recipe_keys
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).parent / "compat"

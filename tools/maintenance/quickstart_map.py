@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from rsft.data.simulation.scene_files import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
+from rsft.data.simulation.scene import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
 from rsft.inference.detection.options import CfarOptions
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest

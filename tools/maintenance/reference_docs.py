@@ -2,7 +2,7 @@
 
 python -m tools.maintenance.reference_docs
 
-The pages are docs/engines.md, docs/data.md and docs/backbones.md; the list is rsft/backbones/catalog/encoders.json. The
+The pages are docs/engines.md, docs/data.md and docs/backbones.md; the list is rsft/backbones/encoders.json. The
 text comes from the models of the recipe, the registries of components, the commands and the cards of encoders. A page
 with generated sections is hand-written outside of their markers, which the tool leaves in place.
 """
@@ -17,15 +17,13 @@ from typing import Any
 import typer
 from pydantic.fields import FieldInfo
 
-from rsft.backbones.catalog.listing import LISTING
+from rsft.backbones.catalog import LISTING
 from rsft.cli import prepare
 from rsft.inference.engines.base import ENGINES, FORMATS, Engine, ExportFormat
-from rsft.recipe.components import ComponentSection, settings_model
-from rsft.recipe.fields import Section
+from rsft.recipe.components import ComponentSection, Section, allowed_values, settings_model
 from rsft.recipe.registries import SAMPLERS, TRACKERS, sampling_exponent
 from rsft.recipe.renames import RENAMED_KEYS
 from rsft.recipe.schema import SECTIONS, Recipe
-from rsft.recipe.schema_text import allowed_values
 from rsft.recipe.text import to_yaml
 from rsft.utils.atomic_files import write_text
 from rsft.utils.registry import Registry

@@ -16,8 +16,7 @@ import shapely
 import typer
 from PIL import Image
 
-from rsft.data.simulation.clutter import Shore
-from rsft.data.simulation.sar import SarSensor, amplitude_to_uint8, render_sar_scene
+from rsft.data.simulation.radar import SarSensor, Shore, amplitude_to_uint8, render_sar_scene
 from rsft.data.simulation.scene import place_ships
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest

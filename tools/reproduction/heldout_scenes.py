@@ -22,12 +22,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.data.chips.long_tail import stratified_split
+from rsft.data.chips.record import stratified_split
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
-from rsft.data.prepare.group_splits import split_groups
+from rsft.data.prepare.common import split_groups
 from rsft.data.prepare.opensarship import prepare_opensarship
-from rsft.inference.predict.postprocess import predictions_table
+from rsft.inference.predict.pipeline import predictions_table
 from rsft.inference.predict.scene_checks import check_scenes
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier

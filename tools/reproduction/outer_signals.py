@@ -45,7 +45,7 @@ def run_signal_run(study: SignalStudy, out: Path, run: SignalRun) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from rsft.training.runs.provenance import git_state
+    from rsft.training.runs.writer import git_state
     from tools.reproduction.signal_recorder import train_short_run
 
     git = git_state(Path(__file__)) or {"commit": None, "dirty": None}

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field
 
 from rsft.errors import RequestError
-from rsft.recipe.fields import Section
+from rsft.recipe.components import Section
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import PeftSection, Recipe

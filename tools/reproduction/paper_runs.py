@@ -10,8 +10,8 @@ from pathlib import Path
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.sweep.job import SweepFolder
-from rsft.sweep.outcome import OUTCOME, RECIPE, TrialOutcome
 from rsft.sweep.process import run_trial
+from rsft.sweep.results import OUTCOME, RECIPE, TrialOutcome
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Trial
 from rsft.utils.atomic_files import write_text
@@ -148,7 +148,7 @@ def class_distances(run: Path) -> dict[str, float | None]:
         return dict(json.loads((run / DISTANCES).read_text("utf-8")))
     from rsft.data.chips.store import ChipStore
     from rsft.data.loading.batches import ChipImages
-    from rsft.metrics.separation import class_mean_distances, distance_by_group
+    from rsft.metrics.sets import class_mean_distances, distance_by_group
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.factory import load_classifier
     from rsft.models.outputs import collect_outputs

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from rsft.errors import Fault, RecipeError, RequestError
-from rsft.recipe.fields import Section, Text
+from rsft.recipe.components import Section, Text
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe

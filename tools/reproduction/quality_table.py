@@ -85,7 +85,7 @@ def run_job(recipe_path: Path, out: Path, job: Job, overrides: Sequence[str]) ->
     from rsft.models.bundle.bundle import Bundle
     from rsft.recipe.load import load_recipe
     from rsft.training.finetune import finetune
-    from rsft.training.runs.provenance import git_state
+    from rsft.training.runs.writer import git_state
 
     overrides = [*job.overrides, *overrides]
     recipe = load_recipe(recipe_path, [f"seed={job.seed}", *overrides])

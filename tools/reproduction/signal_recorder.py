@@ -19,8 +19,7 @@ from rsft.models.classifier import Classifier
 from rsft.peft.modules.low_rank import LowRankModule
 from rsft.recipe.schema import Recipe
 from rsft.training.learner import Learner
-from rsft.training.seeding import seed_generators
-from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips
+from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips, seed_generators
 from rsft.types import Indices
 from tools.reproduction.signal_runs import (
     BATCH_KINDS,

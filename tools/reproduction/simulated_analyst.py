@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.data.chips.long_tail import stratified_split
+from rsft.data.chips.record import stratified_split
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.inference.predict.job import predict

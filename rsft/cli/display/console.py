@@ -1,33 +1,167 @@
-"""Print errors, progress and tables on the terminal."""
+"""Print errors, progress and tables on the terminal.
+
+Show control characters in the names of files, classes and scenes instead of sending them to the terminal.
+
+A name may contain the escape sequences that move the cursor, set the title or hide text, and line breaks that imitate
+messages.
+
+Warn about licenses that restrict the use of a bundle.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from typer import Abort, Exit
+from typer.core import TyperGroup
 
 from rsft.cli.display.failures import explain
-from rsft.cli.display.plain_text import PlainConsole, escape_controls
 from rsft.errors import RecipeError, RsftError
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
-    from rsft.evaluation.paired_comparison import Comparison
+    from rsft.evaluation.files import Comparison
     from rsft.evaluation.schema import Evaluation
     from rsft.inference.export.parity import AccuracyChange
     from rsft.metrics.accuracy import AccuracySummary
     from rsft.metrics.bootstrap import Interval
     from rsft.types import Progress as ReportProgress
+
+
+PIPED_WIDTH = 10_000
+"""Characters in a line of output that does not go to a terminal, so that no line is cut or wrapped."""
+
+_DIRECTIONS = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the order of letters
+_CONTROLS = re.compile(rf"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}]")
+_CONTROLS_IN_LINES = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}]")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a text in one line, in which control characters are written as in Python, such as \x1b and \n.
+
+    Args:
+        text: the text; tabs stay.
+
+    Example:
+        >>> print(escape_controls("ship\x1b[2J\nerror:"))
+        ship\x1b[2J\nerror:
+    """
+    return _CONTROLS.sub(_escape, text)
+
+
+class PlainConsole(Console):
+    """A console that prints every text in one line without control characters.
+
+    Texts of several lines are `Text`; it keeps its line breaks, but no other control characters. Output to a file or to
+    another program is not fitted to a window, unless the environment variable COLUMNS sets the width.
+    """
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the output goes to a terminal.
+
+        FORCE_COLOR does not make it one. Jupyter sets it for the commands of a notebook, and progress bars would fill
+        the notebook with control codes.
+        """
+        is_stated = self._force_terminal is not None or self._environ.get("TTY_COMPATIBLE") == "1"
+        return super().is_terminal and (is_stated or self._environ.get("FORCE_COLOR") is None or _is_tty(self.file))
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Width and height in characters; without a terminal, the width is `PIPED_WIDTH`."""
+        size = super().size
+        is_fitted = self.is_terminal or self._width is not None or "COLUMNS" in os.environ
+        return size if is_fitted else ConsoleDimensions(PIPED_WIDTH, size.height)
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        """Set width and height in characters."""
+        self._width, self._height = size
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text, or a cell of a table, as it is printed."""
+        return super().render_str(escape_controls(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the parts of anything that is printed."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else _CONTROLS_IN_LINES.sub(_escape, text), style, control)
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats the message of a log record in one line without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message, and the traceback of an exception."""
+        message = escape_controls(record.getMessage())
+        return f"{message}\n{self.formatException(record.exc_info)}" if record.exc_info else message
+
+
+class PlainGroup(TyperGroup):
+    """A group of commands that shows arguments in usage errors without control characters."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the options of the group."""
+        with _plain_usage_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:  # typer has several classes of contexts
+        """Parse the arguments of the command, and run it."""
+        with _plain_usage_errors():
+            return super().invoke(ctx)
+
+
+def _is_tty(file: IO[str]) -> bool:
+    try:
+        return file.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+@contextmanager
+def _plain_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as exception:
+        error: Any = exception
+        if hasattr(error, "format_message") and isinstance(message := getattr(error, "message", None), str):
+            error.message = escape_controls(message)
+        raise
+
+
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a warning in one line without control characters; replaces `warnings.formatwarning`.
+
+    Args:
+        message: the warning.
+        category: its type.
+        filename: not shown, as `lineno` and `line`, which name code of rsft and not the user's input.
+        lineno: not shown.
+        line: not shown.
+    """
+    return f"{category.__name__}: {escape_controls(str(message))}\n"
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
 
 console = PlainConsole(highlight=False, markup=False, emoji=False)
 error_console = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
@@ -263,3 +397,24 @@ def show_paths(paths: dict[str, Path]) -> None:
     """Print the paths of written files, by name."""
     for name, path in paths.items():
         console.print(f"{name:<12} {path}", soft_wrap=True)
+
+
+def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
+    """Print one line to stderr if a license restricts the use of the bundles; nothing otherwise.
+
+    Args:
+        bundles: folders as in `find_bundle`.
+        unknown: also print one line if a license is unknown.
+
+    Raises:
+        RequestError: a folder contains no bundle.
+        WeightsError: the index of a bundle is damaged or was edited.
+    """
+    from rsft.models.bundle.bundle import read_licenses
+    from rsft.models.bundle.manifest import restriction_sentence, unknown_sentence
+
+    licenses = list(dict.fromkeys(entry for bundle in bundles for entry in read_licenses(bundle)))
+    lines = {"warning": restriction_sentence(licenses), "note": unknown_sentence(licenses) if unknown else None}
+    for kind, sentence in lines.items():
+        if sentence:
+            error_console.print(f"{kind}: {sentence}; see `rsft bundle show`", soft_wrap=True)

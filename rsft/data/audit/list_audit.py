@@ -9,10 +9,10 @@ from pathlib import Path
 from torchvision.datasets.utils import check_integrity
 
 from rsft.data.audit.findings import AuditFinding, AuditResult, count_finding
-from rsft.data.datasets._errors import translate_dataset_errors
-from rsft.data.datasets._sar.fusar_chips import FUSAR_CATEGORIES
-from rsft.data.datasets._sar.fusrs_classes import CLASSES, FUSAR_TO_FUSRS
+from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES
+from rsft.data.datasets._srsdd_files import CLASSES, FUSAR_TO_FUSRS
 from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS, FUSRSListRow, read_fusrs_list
+from rsft.data.prepare.common import translate_dataset_errors
 from rsft.errors import RequestError
 from rsft.types import Rejection
 

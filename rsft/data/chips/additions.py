@@ -1,40 +1,209 @@
-"""Add labeled chips to a finished store: new chips join it, chips that it has already get the new class."""
+"""Add labeled chips to a finished store: new chips join it, chips that it has already get the new class.
+
+Replace the manifest of a store and the files that belong to it, so that a killed process leaves no mixture.
+
+The new manifest gets its name in one step, and this step decides: before it, readers see the old store, after it the
+new one. Before it, the description of the new store waits in dataset.json beside the old one, with the hash of the
+manifest that it belongs to and the names of the new chips.
+
+Recognize the chips of a store by their pixels, whatever the format of their files.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rsft import __version__
 from rsft.data.audit.findings import AUDIT_FILE
-from rsft.data.chips.commit import commit_store, locked_store
-from rsft.data.chips.figures import render_class_figure, render_contact_sheet, select_sheet_chips
-from rsft.data.chips.long_tail import group_by_count
-from rsft.data.chips.manifest_columns import PROVENANCE
-from rsft.data.chips.pixel_digests import find_same_pixels
-from rsft.data.chips.record import StoreDescription
-from rsft.data.chips.sidecars import render_readme
+from rsft.data.chips.builder import write_chip
+from rsft.data.chips.record import StoreDescription, group_by_count
+from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, render_readme, select_sheet_chips
 from rsft.data.chips.store import (
     CLASS_FIGURE,
     CONTACT_SHEETS,
+    DATASET,
+    MANIFEST,
+    PENDING,
+    PROVENANCE,
     README,
     REJECTED,
+    SCHEMA,
     ChipStore,
+    check_chip_path,
     read_dataset,
     read_manifest,
+    read_pending_change,
 )
 from rsft.data.chips.summary import count_chips
-from rsft.data.croissant.vocabulary import CROISSANT_FILE
-from rsft.errors import DataError
-from rsft.types import Progress, Rejection
-from rsft.utils.atomic_files import write_bytes, write_text
-from rsft.utils.csv_cells import escape_cell
+from rsft.data.croissant import CROISSANT_FILE
+from rsft.data.imagery.reader import open_image, read_chip
+from rsft.errors import DataError, RequestError
+from rsft.types import Pixels, Progress, Rejection
+from rsft.utils.atomic_files import process_lock, sha256, sync_all, write_bytes, write_text
+from rsft.utils.tables import escape_cell
+from rsft.utils.write_errors import explain_os_error
+
+
+@contextmanager
+def locked_store(root: Path) -> Iterator[None]:
+    """Keep other processes from changing a store, and settle a change that was interrupted.
+
+    Args:
+        root: folder of the store.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        RequestError: another process changes or builds the store.
+        DataError: the record of the interrupted change or the manifest is damaged.
+        RsftError: the disk is full or not writable.
+    """
+    root = root.resolve()
+
+    def conflict() -> RequestError:
+        return RequestError("another process is changing this store", root, "wait until it has finished, or stop it")
+
+    try:
+        with process_lock(root.parent / f".{root.name}.lock", conflict):
+            _settle(root)
+            yield
+    except OSError as error:
+        again = "run the same command again: the store is the old or the new one"
+        raise explain_os_error(error, root, again) from error
+
+
+def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Replace manifest and description of a store, and write its new chips. The store must be locked.
+
+    Args:
+        root: folder of the store.
+        manifest: all rows of the new manifest, in any order.
+        dataset: the new content of dataset.json.
+        files: content of the new chips, by path relative to `root`.
+    """
+    data = _encode_manifest(manifest)
+    digest = _digest(data)
+    current, _ = read_pending_change(root)
+    pending = {"manifest_sha256": digest, "files": sorted(files), DATASET: dict(dataset)}
+    _write_json(root / DATASET, current | {PENDING: pending})
+    for path, content in files.items():
+        write_chip(str(root / path), content)
+    sync_all()  # the chips must be on the disk before the manifest names them
+    write_bytes(root / MANIFEST, data)
+    _write_json(root / DATASET, dataset)
+
+
+def _settle(root: Path) -> None:
+    """Finish or undo the change of a process that was killed."""
+    dataset, change = read_pending_change(root)
+    if change is None:
+        return
+    if change.manifest_sha256 == sha256(root / MANIFEST):
+        _write_json(root / DATASET, change.description)
+        return
+    paths = set(read_manifest(root)["path"])
+    for path in set(change.files) - paths:
+        _remove_chip(root, path)
+    _write_json(root / DATASET, dataset)
+
+
+def _remove_chip(root: Path, path: str) -> None:
+    """Delete a chip. Nothing else is deleted, because a store may come from somebody else."""
+    with suppress(ValueError):
+        check_chip_path(path)
+        file = root / path
+        if path.startswith("chips/") and file.is_file() and file.parent.resolve().is_relative_to(root):
+            file.unlink()
+
+
+def _encode_manifest(manifest: pd.DataFrame) -> bytes:
+    """Return the manifest as a Parquet file, sorted by path; columns that neither rsft nor this change knows stay."""
+    table = manifest.sort_values("path", kind="stable").reset_index(drop=True)
+    fields = {field.name: field.type for field in SCHEMA} | PROVENANCE
+    columns = {
+        name: pa.array(table[name], fields.get(name), from_pandas=True) if name in fields else pa.array(table[name])
+        for name in [*SCHEMA.names, *(name for name in table.columns if name not in SCHEMA.names)]
+    }
+    out = BytesIO()
+    pq.write_table(pa.table(columns), out)
+    return out.getvalue()
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def pixel_digest(pixels: Pixels) -> str:
+    """Return a hash of the shape, the data type and the values of a chip.
+
+    Args:
+        pixels: (H, W, B).
+
+    Returns:
+        Hexadecimal digits.
+    """
+    if pixels.dtype.kind == "f":  # one pattern of bits for all NaN, and for 0 and -0
+        pixels = np.where(np.isnan(pixels), np.float32(np.nan), pixels + np.float32(0))
+    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def find_same_pixels(
+    root: Path, manifest: pd.DataFrame, digests: Mapping[str, tuple[int, ...]], progress: Progress | None = None
+) -> dict[str, list[int]]:
+    """Find the chips of a store that have the pixels of other chips. Only chips of the same size are decoded.
+
+    Args:
+        root: folder of the store.
+        manifest: its manifest.
+        digests: shape (H, W, B) of the other chips, by the hash of their pixels.
+        progress: called after each chip of the store.
+
+    Returns:
+        Positions of rows in the manifest, by the hash of the pixels.
+
+    Raises:
+        DataError: a chip of the store cannot be read.
+    """
+    sizes, same = {shape[:2] for shape in digests.values()}, dict[str, list[int]]()
+    for row, path in enumerate(manifest["path"] if sizes else ()):
+        if _may_have_size(root / path, sizes):
+            digest = pixel_digest(read_chip(root / path))
+            if digest in digests:
+                same.setdefault(digest, []).append(row)
+        if progress is not None:
+            progress(row + 1, len(manifest), "comparing chips")
+    return same
+
+
+def _may_have_size(path: Path, sizes: set[tuple[int, ...]]) -> bool:
+    """Return whether an image has one of the sizes, or Pillow cannot tell."""
+    try:
+        with open_image(path) as image:
+            return (image.height, image.width) in sizes
+    except DataError:
+        return True
+
 
 ADDITIONS = "additions"
 """Key in dataset.json of the list of additions."""

@@ -14,8 +14,7 @@ import numpy as np
 from rsft.data.chips.record import ChipRecord
 from rsft.errors import DataError, RsftError
 from rsft.types import Rejection
-from rsft.utils.atomic_files import sha256
-from rsft.utils.journal_file import compute_checksum, is_damage, remove_database
+from rsft.utils.atomic_files import compute_checksum, is_damage, remove_database, sha256
 
 ManifestRow = dict[str, Any]
 """Values of one row of the manifest, by column."""

@@ -1,29 +1,329 @@
-"""Build chip stores from a stream of records; a store is written whole or not at all."""
+"""Build chip stores from a stream of records; a store is written whole or not at all.
+
+Folder in which a store is built: a locked sibling of the root that survives a killed build.
+
+Unit and bands of a chip, and the lossless image file that stores it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
+import shlex
+import shutil
+import socket
+import sqlite3
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import groupby
 from operator import attrgetter, length_hint
 from pathlib import Path
+from typing import Any
 
-from rsft.data.chips.build_directory import check_root_is_free, find_finished_store, open_build_directory
+import cv2
+import numpy as np
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
+
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
-from rsft.data.chips.encode import encode_chip, resolve_unit, select_bands
-from rsft.data.chips.manifest_columns import describe_column_fault
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
-from rsft.data.chips.store import ChipStore
+from rsft.data.chips.store import DATASET, ChipStore, describe_column_fault, read_dataset
+from rsft.data.chips.summary import Counts, count_chips
 from rsft.data.imagery.band_names import check_declared_bands, read_band_names_of
 from rsft.data.imagery.products.stored_values import read_unit_of
 from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, as_float32, check_unit, parse_unit
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels, Progress, Rejection
+from rsft.utils.atomic_files import process_lock, remove_stale_folders, remove_work_folder, sync_all
 from rsft.utils.process_pool import imap_unordered
+from rsft.utils.write_errors import as_os_error, explain_os_error
+
+_OTHER_ROOT = "choose another --root"
+_AGAIN = "run the same command again: it resumes where it stopped"
+_log = logging.getLogger(__name__)
+
+
+def check_root_is_free(root: Path, overwrite: bool) -> None:
+    """Raise an error if a store cannot be written to `root`.
+
+    Args:
+        root: folder of the store to be built.
+        overwrite: accept an existing chip store, but no other content.
+
+    Raises:
+        RequestError: the root contains something else, or a store that must not be overwritten.
+    """
+    if (root.is_dir() and not any(root.iterdir())) or not root.exists():
+        return
+    if not (root / DATASET).is_file():
+        raise RequestError("the folder contains something that is not a chip store", root, _OTHER_ROOT)
+    if not overwrite:
+        raise RequestError("a chip store already exists", root, f"add --overwrite, or {_OTHER_ROOT}")
+
+
+def find_finished_store(root: Path, command: str, overwrite: bool, counts: Counts | None = None) -> ChipStore | None:
+    """Return the store at `root` if the same command has built it, so that a repeated command succeeds.
+
+    Work folders that a build left when it was killed in its last step are removed.
+
+    Args:
+        root: folder of the store to be built.
+        command: the command that builds it; `--root` is not compared.
+        overwrite: whether to build it again.
+        counts: number of chips by split and class, if the command does not imply it.
+
+    Returns:
+        The finished store; None if the store must be built.
+
+    Raises:
+        RequestError: `root` contains something else, or a store that another command has built.
+    """
+    is_finished = (root / DATASET).is_file() and _stored_request(root) == _request(command)
+    if overwrite or not is_finished or (counts and count_chips(ChipStore.open(root)) != counts):
+        check_root_is_free(root, overwrite)
+        return None
+    root = root.resolve()
+    remove_work_folder(root.parent / f".{root.name}.partial", root.parent / f".{root.name}.lock")
+    for folder in work_folders(root):
+        remove_work_folder(folder)
+    remove_stale_folders(root.parent)
+    _log.warning("%s: the same command has built this store already; --overwrite builds it again", root)
+    return ChipStore.open(root)
+
+
+def work_folders(root: Path) -> list[Path]:
+    """Return the hidden folders beside a store in which its sources are extracted or simulated.
+
+    Args:
+        root: folder of the store.
+    """
+    root = root.resolve()
+    names = [*(f"{name}.unpacked" for name in (root.name, *source_names(root))), f"{root.name}.simulated"]
+    return [root.parent / f".{name}" for name in names]
+
+
+def source_names(root: Path) -> tuple[str, str]:
+    """Return the names under which the two archives of FUSRS are extracted.
+
+    Args:
+        root: folder of the store.
+    """
+    return f"{root.name}-fusar", f"{root.name}-srsdd"
+
+
+def _stored_request(root: Path) -> list[str] | None:
+    with suppress(OSError, ValueError, KeyError, DataError):  # a damaged store is not finished
+        return _request(str(read_dataset(root)["command"]))
+    return None
+
+
+def _request(command: str) -> list[str]:
+    """Return the words of a command without the name of the store."""
+    words = shlex.split(command)
+    if "--root" in words:
+        del words[words.index("--root") : words.index("--root") + 2]
+    return words
+
+
+@contextmanager
+def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder whose subfolder `store/` becomes `root` if the block ends without an exception.
+
+    The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other
+    fingerprints are removed. The folder is removed after a DataError, and stays after any other error, so that the
+    build can be resumed.
+
+    Args:
+        root: folder of the store to be built.
+        fingerprint: identifies the build, see `StoreDescription.fingerprint`.
+        overwrite: whether an existing store may be replaced.
+
+    Yields:
+        The folder, with an existing subfolder `store/`.
+
+    Raises:
+        RequestError: `root` is not free, or another process builds there.
+        RsftError: the disk is full or not writable.
+    """
+    root = root.resolve()
+    partial = root.parent / f".{root.name}.partial"
+    try:
+        with _locked(root, partial):
+            _finish_replacing(root, partial / "old")
+            check_root_is_free(root, overwrite)
+            folder = _prepare_folder(partial, fingerprint)
+            try:
+                yield folder
+            except DataError:
+                shutil.rmtree(folder)
+                raise
+            _publish(folder / "store", root, partial / "old")
+            shutil.rmtree(partial)
+    except OSError as error:
+        raise explain_os_error(error, partial, _AGAIN) from error
+    except sqlite3.Error as error:
+        if isinstance(failure := as_os_error(error, partial), OSError):
+            raise explain_os_error(failure, partial, _AGAIN) from error
+        hint = f"check the disk (or remove this folder), then {_AGAIN}"
+        raise RsftError(f"the journal of the build cannot be written: {error}", partial, hint) from error
+
+
+@contextmanager
+def _locked(root: Path, partial: Path) -> Iterator[None]:
+    """Hold the lock of `root`, and write the name of this process to the owner file."""
+    owner_file = partial / "owner"
+
+    def conflict() -> RequestError:
+        owner = owner_file.read_text("utf-8") if owner_file.is_file() else "another process"
+        return RequestError(f"{owner} is building this store", root, "wait until it has finished, or stop it")
+
+    with process_lock(root.parent / f".{root.name}.lock", conflict):
+        try:
+            partial.mkdir(exist_ok=True)
+            owner_file.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+            yield
+        finally:
+            owner_file.unlink(missing_ok=True)
+            if partial.is_dir() and not any(partial.iterdir()):
+                partial.rmdir()
+
+
+def _prepare_folder(partial: Path, fingerprint: str) -> Path:
+    """Return the folder of this build; remove those of builds with another fingerprint."""
+    folder = partial / fingerprint
+    for other in partial.iterdir():
+        if other.is_dir() and other != folder:
+            _log.warning("%s: removing an unfinished build with other arguments", partial)
+            shutil.rmtree(other)
+    if not (folder / "store").is_dir():
+        if folder.exists():
+            shutil.rmtree(folder)
+        (folder / "store").mkdir(parents=True)
+    return folder
+
+
+def _finish_replacing(root: Path, old: Path) -> None:
+    """Restore or remove the `old` store that a build left when it was killed in its last step."""
+    if old.is_dir() and root.exists():
+        shutil.rmtree(old)
+    elif old.is_dir():
+        old.replace(root)
+
+
+def _publish(store: Path, root: Path, old: Path) -> None:
+    sync_all()  # the chips must be on the disk before the root has its name
+    if root.exists() and any(root.iterdir()):
+        root.replace(old)
+    store.replace(root)
+
+
+_DEFAULT_BANDS = {1: ("gray",), 3: ("R", "G", "B")}
+_PNG_DTYPES = (np.dtype("uint8"), np.dtype("uint16"))
+
+
+def resolve_unit(pixels: Pixels, declared: str | None) -> str:
+    """Return the unit of a chip: the declared one in lower case, or the data type of integers.
+
+    Args:
+        pixels: the chip (H, W, B).
+        declared: declared unit; floats must declare one.
+
+    Raises:
+        DataError: the unit is unknown or missing, or the pixels cannot be in this unit.
+    """
+    dtype = str(pixels.dtype)
+    unit = parse_unit(declared) if declared else dtype if dtype in DIGITAL_UNITS else None
+    if unit is None:
+        float_units = ", ".join(unit for unit in UNITS if unit not in DIGITAL_UNITS)
+        raise DataError(f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit ({float_units})")
+    check_unit(pixels, unit)
+    return unit
+
+
+def resolve_band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the band names of a chip.
+
+    Args:
+        pixels: the chip (H, W, B).
+        names: declared names; None for gray (1 band) or R, G, B (3 bands).
+
+    Returns:
+        One name per band.
+
+    Raises:
+        DataError: the number of names does not match, or names are missing.
+    """
+    count = pixels.shape[2]
+    bands = names or _DEFAULT_BANDS.get(count)
+    if bands is None or len(bands) != count:
+        expected = f"{len(names)} names" if names else "a chip without band names has 1 (gray) or 3 (R, G, B)"
+        raise DataError(f"{count} bands, but {expected}")
+    return bands
+
+
+def select_bands(
+    pixels: Pixels, names: tuple[str, ...] | None, selected: tuple[str, ...] | None
+) -> tuple[Pixels, tuple[str, ...]]:
+    """Select bands of a chip by name.
+
+    Args:
+        pixels: the chip (H, W, B).
+        names: names of its bands; None if they are unknown.
+        selected: names of the bands to select, or without `names` the names of all bands; None selects all bands.
+
+    Returns:
+        Pixels (H, W, S), and their names.
+
+    Raises:
+        DataError: the number of names does not match, names are missing, or a band is missing.
+    """
+    if selected is None or names is None:
+        return pixels, resolve_band_names(pixels, names or selected)
+    names = resolve_band_names(pixels, names)
+    missing = [name for name in selected if name not in names]
+    if missing:
+        raise DataError(f"bands {', '.join(names)}, without {', '.join(missing)}")
+    return (pixels if selected == names else pixels[:, :, [names.index(name) for name in selected]]), selected
+
+
+def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
+    """Encode a chip without loss; float64 becomes float32.
+
+    Args:
+        pixels: the chip (H, W, B).
+
+    Returns:
+        Content and suffix of the file: PNG for 1 or 3 bands of uint8 or uint16, else TIFF.
+
+    Raises:
+        DataError: a value does not fit into float32.
+    """
+    pixels = as_float32(pixels)
+    if pixels.dtype in _PNG_DTYPES and pixels.shape[2] in _DEFAULT_BANDS:
+        ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.shape[2] == 3 else pixels
+        return cv2.imencode(".png", ordered)[1].tobytes(), ".png"
+    return _encode_tiff(pixels), ".tif"
+
+
+def _encode_tiff(pixels: Pixels) -> bytes:
+    height, width, count = pixels.shape
+    is_float = pixels.dtype == np.float32
+    options: dict[str, Any] = {"compress": "deflate", "predictor": 3 if is_float else 2, "photometric": "minisblack"}
+    if is_float and np.isnan(pixels).any():
+        options["nodata"] = np.nan
+    with MemoryFile() as memory, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips have no georeference
+        with memory.open(
+            driver="GTiff", height=height, width=width, count=count, dtype=pixels.dtype, **options
+        ) as file:
+            file.write(pixels.transpose(2, 0, 1))
+        return bytes(memory.read())
+
 
 __all__ = [
     "ChipRecord",
@@ -38,7 +338,7 @@ __all__ = [
 _CHUNK = 16  # records per task of a worker process, or more if one source file has more
 _LONGEST_NAME = 250  # bytes; names of files have at most 255, with their suffix
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-_log = logging.getLogger(__name__)
+_log_builder = logging.getLogger(__name__)
 
 
 def build_store(
@@ -82,7 +382,7 @@ def build_store(
         journal = BuildJournal(folder / "journal.sqlite", store)
         try:
             if len(journal):
-                _log.warning("resuming a build that was stopped after %d records", len(journal))
+                _log_builder.warning("resuming a build that was stopped after %d records", len(journal))
             _store_all(store, records, journal, progress, jobs)
             bands = journal.close_round()
             _remove_strays(store, journal, bands)

@@ -1,17 +1,24 @@
-"""Inputs of a store build: one record per chip, and a description of the store."""
+"""Inputs of a store build: one record per chip, and a description of the store.
+
+Verdicts on chips: a class, "not a target" or "unsure", as the review page and corrected layers have them.
+
+Long-tailed class distributions: groups, exponential profiles, and subsets that keep every class.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rsft import __version__
-from rsft.data.imagery.image_cache import file_state
-from rsft.types import Pixels, Rejection
+from rsft.data.imagery.scene_uri import file_state
+from rsft.types import GROUPS, Indices, Pixels, Rejection
 from rsft.utils.licenses import UNKNOWN
 
 
@@ -93,3 +100,148 @@ class StoreDescription:
 
 def _digest(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+NOT_A_TARGET, UNSURE = "not a target", "unsure"
+"""Verdicts that are not the name of a class."""
+
+NO_CLASS = "row without a class"
+"""Reason of a row that nobody looked at."""
+
+_SPELLINGS = {NOT_A_TARGET: NOT_A_TARGET, UNSURE: UNSURE}
+
+
+def parse_verdict(label: str, verdict: str = "") -> str:
+    """Return the verdict of a row.
+
+    Args:
+        label: name of a class, or a verdict that is not a class, or "".
+        verdict: "class" or "" if `label` counts, else "not a target" or "unsure". Upper and lower case are the same.
+
+    Returns:
+        The name of a class, `NOT_A_TARGET` or `UNSURE`; "" if nobody looked at the row.
+    """
+    verdict, label = " ".join(verdict.split()).casefold(), label.strip()
+    if verdict in _SPELLINGS:
+        return verdict
+    return _SPELLINGS.get(" ".join(label.split()).casefold(), label)
+
+
+def describe_verdict_fault(verdict: str) -> str:
+    """Return why a verdict cannot be used, or "" if it can.
+
+    Args:
+        verdict: "class", "not a target", "unsure" or "".
+    """
+    if " ".join(verdict.split()).casefold() in ("", "class", *_SPELLINGS):
+        return ""
+    return f"unknown verdict {verdict}; it must be class, {NOT_A_TARGET} or {UNSURE}"
+
+
+def resolve_label(verdict: str, not_a_target: str | None) -> tuple[str, str]:
+    """Return the label of a verdict.
+
+    Args:
+        verdict: the verdict, see `parse_verdict`.
+        not_a_target: class of chips that are not a target; None leaves them out.
+
+    Returns:
+        The label and "", or "" and the reason why the row has no label.
+
+    Example:
+        >>> resolve_label("not a target", "clutter")
+        ('clutter', '')
+    """
+    if not verdict:
+        return "", NO_CLASS
+    if verdict == UNSURE or (verdict == NOT_A_TARGET and not_a_target is None):
+        return "", verdict
+    return str(not_a_target) if verdict == NOT_A_TARGET else verdict, ""
+
+
+def group_by_count(counts: Mapping[str, int], head: int = 100, tail: int = 20) -> dict[str, list[str]]:
+    """Group classes by their number of training chips; a group may be empty.
+
+    Args:
+        counts: number of training chips by class.
+        head: classes with more chips are "head".
+        tail: classes with fewer chips are "tail"; all others are "medium".
+
+    Returns:
+        Class names by group, in the order of `counts`.
+
+    Example:
+        >>> group_by_count({"cargo": 500, "tug": 30, "dredger": 4})
+        {'head': ['cargo'], 'medium': ['tug'], 'tail': ['dredger']}
+    """
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name, count in counts.items():
+        groups["head" if count > head else "tail" if count < tail else "medium"].append(name)
+    return groups
+
+
+def long_tail_counts(available: Mapping[str, int], ratio: float) -> dict[str, int]:
+    """Return the exponential profile n_c = n_max * ratio^(-c / (C - 1)), rounded down (Cao et al. 2019, LDAM).
+
+    Classes are ranked by descending `available`; ties keep their order. A class gets at least one chip and at most as
+    many as are available.
+
+    Args:
+        available: number of chips by class.
+        ratio: largest over smallest class.
+
+    Returns:
+        Number of chips by class.
+    """
+    ranked = sorted(available, key=lambda name: -available[name])
+    largest, last = max(available.values()), max(1, len(ranked) - 1)
+    profile = {name: int(largest * ratio ** (-rank / last)) for rank, name in enumerate(ranked)}
+    return {name: max(1, min(profile[name], count)) for name, count in available.items()}
+
+
+def sample_per_class(labels: Sequence[Hashable], counts: Mapping[str, int], seed: int) -> Indices:
+    """Draw `counts[label]` samples of each label without replacement.
+
+    Args:
+        labels: label of every sample (N,).
+        counts: number of samples by label.
+        seed: seed of the draw.
+
+    Returns:
+        Ascending indices into `labels`.
+    """
+    rng = np.random.default_rng(seed)
+    members = _indices_by_label(labels)
+    drawn = [rng.permutation(members[label])[: counts[label]] for label in counts if label in members]
+    return np.sort(np.concatenate(drawn))
+
+
+def stratified_split(labels: Sequence[Hashable], share: float, seed: int) -> tuple[Indices, Indices]:
+    """Split samples in two, class by class.
+
+    A class of two or more samples has at least one on each side. A class of one sample stays in the first part.
+
+    Args:
+        labels: label of every sample (N,).
+        share: share of each class in the second part, 0-1.
+        seed: seed of the split.
+
+    Returns:
+        Ascending indices of the first part and of the second part.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = [
+        rng.permutation(members)[: min(max(round(share * len(members)), 1), len(members) - 1)]
+        for members in _indices_by_label(labels).values()
+    ]
+    in_second = np.zeros(len(labels), bool)
+    in_second[np.concatenate(chosen)] = True
+    return np.flatnonzero(~in_second), np.flatnonzero(in_second)
+
+
+def _indices_by_label(labels: Sequence[Hashable]) -> dict[Hashable, Indices]:
+    """Return the indices of each label; labels are in the order of their first appearance."""
+    members: dict[Hashable, list[int]] = {}
+    for index, label in enumerate(labels):
+        members.setdefault(label, []).append(index)
+    return {label: np.array(indices) for label, indices in members.items()}

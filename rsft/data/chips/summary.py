@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsft.data.chips.manifest_columns import SPLITS
-from rsft.data.chips.store import ChipStore
+from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.types import Progress
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from torchgeo.datasets import NonGeoDataset
 from torchvision.datasets import CIFAR100 as PickledCIFAR100
 
-from rsft.data.datasets._image_files import LabeledFiles
-from rsft.data.datasets._plotting import plot_classified_sample, to_image_tensor
+from rsft.data.datasets._label_files import LabeledFiles
+from rsft.data.datasets.image_folder import plot_classified_sample, to_image_tensor
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Rejection

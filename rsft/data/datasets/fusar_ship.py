@@ -12,8 +12,8 @@ from torch import Tensor
 from torchgeo.datasets.errors import DatasetNotFoundError
 from torchgeo.datasets.geo import NonGeoDataset
 
-from ._sar.fusar_chips import FUSAR_CATEGORIES, FUSARChips
-from ._sar.images import load_gray_image, plot_classified_image
+from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES, FUSARChips
+from rsft.data.datasets._sar.images import load_gray_image, plot_classified_image
 
 
 class FUSARShip(NonGeoDataset):

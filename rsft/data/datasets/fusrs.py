@@ -17,12 +17,11 @@ from torchgeo.datasets.errors import DatasetNotFoundError
 from torchgeo.datasets.geo import NonGeoDataset
 from torchvision.datasets.utils import check_integrity, download_url
 
-from ._sar.fusar_chips import CONTRADICTION, FUSARChip
-from ._sar.fusrs_classes import CLASSES
-from ._sar.images import load_gray_image, plot_classified_image
-from ._sar.srsdd_ships import SRSDDShip
-from .fusar_ship import FUSARShip
-from .srsdd import SRSDD
+from rsft.data.datasets._fusar_files import CONTRADICTION, FUSARChip
+from rsft.data.datasets._sar.images import load_gray_image, plot_classified_image
+from rsft.data.datasets._srsdd_files import CLASSES, SRSDDShip
+from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.srsdd import SRSDD
 
 LIST_VERSIONS = {4: "v25", 5: "v17"}
 """File name prefix of the authors' lists, by number of classes."""

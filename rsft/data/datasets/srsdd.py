@@ -16,8 +16,8 @@ from torch import Tensor
 from torchgeo.datasets.errors import DatasetNotFoundError
 from torchgeo.datasets.geo import NonGeoDataset
 
-from ._sar.images import load_gray_image, stretch_to_white
-from ._sar.srsdd_ships import SRSDD_CATEGORIES, SRSDDShip, SRSDDShips
+from rsft.data.datasets._sar.images import load_gray_image, stretch_to_white
+from rsft.data.datasets._srsdd_files import SRSDD_CATEGORIES, SRSDDShip, SRSDDShips
 
 
 class SRSDD(NonGeoDataset):

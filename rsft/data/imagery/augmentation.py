@@ -1,15 +1,20 @@
-"""Augmentation of byte images, seeded per chip."""
+"""Augmentation of byte images, seeded per chip.
+
+Speckle noise as an albumentations transform.
+"""
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import Any, Literal
 
+import albumentations as A
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from rsft.types import Bytes
-from rsft.utils.dependencies.telemetry import disable_telemetry
+from rsft.utils.dependencies import disable_telemetry
 
 AugmentationName = Literal["none", "natural", "sar", "optical"]
 """Name of a list of transforms, the recipe key `data.augment`."""
@@ -87,7 +92,6 @@ def _natural_transforms(library: ModuleType, size: int | None) -> list[Any]:
 
 
 def _sar_transforms(library: ModuleType) -> list[Any]:
-    from rsft.data.imagery.speckle import Speckle
 
     return [
         library.HorizontalFlip(p=0.5),
@@ -111,3 +115,45 @@ def _optical_transforms(library: ModuleType, planes: int) -> list[Any]:
         if planes in (1, 3)
         else library.RandomBrightnessContrast(0.2, 0.2, p=0.5),
     ]
+
+
+class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no type hints
+    """Speckle of an L-look SAR amplitude: the square root of unit-mean gamma noise, multiplied with the image.
+
+    All planes get the same noise, because the planes of a repeated band are one measurement.
+
+    Args:
+        looks: lowest and highest number of looks.
+        p: probability of the transform.
+    """
+
+    def __init__(self, looks: tuple[float, float], p: float) -> None:
+        super().__init__(p=p)
+        self.looks = looks
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw a number of looks, and a gain for every pixel.
+
+        Args:
+            params: parameters of the transform, with the "shape" of the image.
+            data: the image and its targets (unused).
+
+        Returns:
+            "gain" (H, W, 1) float32.
+        """
+        looks = self.random_generator.uniform(*self.looks)
+        height, width = params["shape"][:2]
+        return {"gain": np.sqrt(self.random_generator.gamma(looks, 1 / looks, (height, width, 1)), dtype=np.float32)}
+
+    def apply(self, img: Bytes, gain: NDArray[np.float32], **params: Any) -> Bytes:
+        """Multiply an image (H, W, P) by `gain` (H, W, 1).
+
+        Args:
+            img: bytes (H, W, P).
+            gain: factor of every pixel (H, W, 1).
+            **params: other parameters of the transform (unused).
+
+        Returns:
+            Bytes (H, W, P).
+        """
+        return np.asarray(np.clip(np.rint(img * gain), 0, 255), np.uint8)

@@ -19,7 +19,7 @@ from rasterio.io import MemoryFile
 from rsft.data.imagery.units import as_float32
 from rsft.errors import DataError
 from rsft.types import Pixels
-from rsft.utils.untrusted.regular_files import check_regular, read_regular
+from rsft.utils.untrusted.documents import check_regular, read_regular
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 MAX_PIXELS = 2**30

@@ -1,7 +1,13 @@
-"""Batches of tensors from the chips of a split: packed byte images, augmented anew in each epoch."""
+"""Batches of tensors from the chips of a split: packed byte images, augmented anew in each epoch.
+
+Cache of decoded, cropped and resized chips: one memory-mapped file per manifest, split and contract.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -12,16 +18,132 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
+from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from rsft.data.chips.store import MANIFEST
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
-from rsft.data.loading.packed_cache import load_packed_images, read_image
-from rsft.data.loading.samplers import epoch_order
-from rsft.data.loading.sharding import SINGLE_PROCESS, ProcessShard, shard_batches
-from rsft.errors import RsftError
-from rsft.types import Bytes, Indices, Progress
+from rsft.data.imagery.reader import read_chip
+from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard, epoch_order, shard_batches
+from rsft.errors import DataError, RsftError
+from rsft.types import Bytes, Indices, Pixels, Progress
+from rsft.utils.atomic_files import atomic_file, sha256
+from rsft.utils.process_pool import imap_unordered
+from rsft.utils.write_errors import explain_os_error
+
+Chunk = tuple[int, list[tuple[str, str, str]]]
+"""Index of the first chip; path, unit and SHA-256 of each chip."""
+
+_VERSION = 2  # increase it if the same chips and contract would give other images
+_CHUNK = 32  # chips per task of a worker process
+_MIN_CHIPS_FOR_TWO_JOBS = 256  # for fewer chips, starting a second process takes longer than reading
+
+
+def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None = None) -> Bytes:
+    """Return the chips of `table` as byte images, from the cache or from their files.
+
+    The cache is in `root`/.cache, or in the user's cache folder if `root` is read-only. It is written whole or not at
+    all. Cache files of other manifests are removed.
+
+    Args:
+        root: folder of the chip store.
+        table: manifest rows of the chips.
+        contract: how a chip becomes a byte image.
+        progress: called while chips are read.
+
+    Returns:
+        Images (N, S, S, P), memory-mapped and read-only.
+
+    Raises:
+        DataError: a chip cannot be read, does not match the contract, or has changed; the message names it.
+        RsftError: the disk has no room for the cache.
+    """
+    manifest = sha256(root / MANIFEST)[:12]
+    folder = _cache_folder(root)
+    path = folder / f"{manifest}-{_key(table, contract)}.npy"
+    with FileLock(folder / "lock"):
+        if not path.is_file():
+            for stale in folder.glob("*.npy"):
+                if not stale.name.startswith(manifest):
+                    stale.unlink()
+            try:
+                _write_cache(path, root, table, contract, progress)
+            except OSError as error:
+                again = "run the same command again: the cache has one small image per chip"
+                raise explain_os_error(error, path, again) from error
+    images: Bytes = np.load(path, mmap_mode="r")
+    return images
+
+
+def _cache_folder(root: Path) -> Path:
+    folder = root / ".cache"
+    try:
+        folder.mkdir(exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:  # read-only roots are common: archives, data of another user
+        pass
+    folder = user_cache_path("rsft") / "chips" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _key(table: pd.DataFrame, contract: Contract) -> str:
+    transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics"})
+    key = json.dumps([_VERSION, transform, table["unit"].tolist(), table["sha256"].tolist()], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _write_cache(path: Path, root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None) -> None:
+    chips = list(zip(table["path"], table["unit"], table["sha256"], strict=True))
+    shape = (len(chips), contract.size, contract.size, len(contract.planes))
+    jobs = min(2, os.cpu_count() or 1) if len(chips) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
+    chunks = [(start, chips[start : start + _CHUNK]) for start in range(0, len(chips), _CHUNK)]
+    with atomic_file(path) as temporary:
+        offset = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset  # a header, then empty space
+        done = 0
+        for count in imap_unordered(partial(_pack_chunk, temporary, offset, root, contract), chunks, jobs):
+            done += count
+            if progress is not None:
+                progress(done, len(chips), "reading chips")
+
+
+def _pack_chunk(file: Path, offset: int, root: Path, contract: Contract, chunk: Chunk) -> int:
+    start, chips = chunk
+    images = np.empty((len(chips), contract.size, contract.size, len(contract.planes)), np.uint8)
+    for image, (path, unit, digest) in zip(images, chips, strict=True):
+        image[:] = read_image(root / path, digest, partial(contract.to_image, unit=unit))
+    with file.open("r+b") as out:  # with a memory map, a full disk would kill the process
+        out.seek(offset + start * images[0].nbytes)
+        out.write(images.tobytes())
+    return len(chips)
+
+
+def read_image(path: Path, digest: str, convert: Callable[[Pixels], Bytes]) -> Bytes:
+    """Read a chip of a store.
+
+    Args:
+        path: path of the file.
+        digest: SHA-256 of the file in the manifest.
+        convert: makes a byte image of the pixels.
+
+    Returns:
+        The byte image.
+
+    Raises:
+        DataError: the chip cannot be read, does not match the contract, or has changed; the message names it.
+    """
+    try:
+        image = convert(read_chip(path))
+        if sha256(path) != digest:
+            raise DataError("the file differs from the manifest")
+    except DataError as error:
+        raise DataError(error.message, path, "prepare the data again, or remove the row") from error
+    return image
+
 
 Batch = tuple[Tensor, Tensor]
 """Network inputs (b, ...) and labels (b,)."""

@@ -13,7 +13,7 @@ from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets._plotting import plot_classified_sample
+from rsft.data.datasets.image_folder import plot_classified_sample
 from rsft.data.imagery.bands import compute_planes
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import (

@@ -8,12 +8,16 @@ from pathlib import Path
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, CIFARImage
-from rsft.data.prepare._command import format_prepare_command
-from rsft.data.prepare._names import make_chip_names
-from rsft.data.prepare._resampling import check_val_share, hold_out, subsample_long_tail
+from rsft.data.prepare.common import (
+    check_val_share,
+    format_prepare_command,
+    hold_out,
+    make_chip_names,
+    subsample_long_tail,
+)
 from rsft.errors import RequestError
 from rsft.types import Progress
-from rsft.utils.archives.source_tree import open_source_tree
+from rsft.utils.archives import open_source_tree
 
 
 def prepare_cifar100(

@@ -14,23 +14,24 @@ from pathlib import Path
 import numpy as np
 
 from rsft import __version__
-from rsft.data.chips.build_directory import work_folders
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
-from rsft.data.chips.manifest_columns import SPLITS
-from rsft.data.chips.store import ChipStore
+from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store, work_folders
+from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.chips.summary import Counts
-from rsft.data.datasets._sar.fusar_chips import FUSARChips
-from rsft.data.datasets._sar.fusrs_classes import CLASSES, FUSAR_CLASSES, SRSDD_CLASSES
-from rsft.data.datasets._sar.srsdd_ships import SRSDD_SPACING_M, SRSDDShips
-from rsft.data.prepare._command import format_prepare_command
-from rsft.data.prepare._names import make_chip_names
-from rsft.data.prepare.gray_chips import crop_srsdd_ship
-from rsft.data.simulation.scene_files import LAND_FILE, SCENE_FILE, SHIPS_FILE, read_scene_seed, write_scene
-from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
+from rsft.data.datasets._fusar_files import FUSARChips
+from rsft.data.datasets._srsdd_files import CLASSES, FUSAR_CLASSES, SRSDD_CLASSES, SRSDD_SPACING_M, SRSDDShips
+from rsft.data.prepare.common import crop_srsdd_ship, format_prepare_command, make_chip_names
+from rsft.data.simulation.scene import (
+    LAND_FILE,
+    SCENE_FILE,
+    SHIPS_FILE,
+    read_scene_seed,
+    write_fusar_tree,
+    write_scene,
+    write_srsdd_tree,
+)
 from rsft.errors import RequestError
 from rsft.types import Progress
-from rsft.utils.atomic_files import remove_stale_folders
-from rsft.utils.work_folder import work_folder
+from rsft.utils.atomic_files import remove_stale_folders, work_folder
 
 DEMO_CLASSES = CLASSES[4]
 DEMO_GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}

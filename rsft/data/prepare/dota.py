@@ -10,13 +10,11 @@ from torchgeo.datasets import DatasetNotFoundError
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.dota import DOTAObject, DOTAObjects, DOTAVersion, crop_object, read_rgb
-from rsft.data.imagery.image_cache import LastImageCache
-from rsft.data.prepare._command import format_prepare_command
-from rsft.data.prepare._resampling import check_val_share
-from rsft.data.prepare.group_splits import split_groups
+from rsft.data.imagery.scene_uri import LastImageCache
+from rsft.data.prepare.common import check_val_share, format_prepare_command, split_groups
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress
-from rsft.utils.archives.source_tree import open_source_tree
+from rsft.utils.archives import open_source_tree
 
 DOTA_GROUPS = {
     "head": ["ship", "large-vehicle", "small-vehicle"],

@@ -11,16 +11,24 @@ from functools import partial
 from pathlib import Path
 
 from rsft.data.chips.builder import ChipRecord
-from rsft.data.datasets._errors import translate_dataset_errors
-from rsft.data.datasets._sar.fusar_chips import FUSARChip
-from rsft.data.datasets._sar.fusrs_classes import FUSAR_TO_FUSRS, REPEATED_ROW_FLAG, SRSDD_TO_FUSRS
-from rsft.data.datasets._sar.srsdd_ships import SRSDD_SPACING_M, SRSDDShip
+from rsft.data.datasets._fusar_files import FUSARChip
+from rsft.data.datasets._srsdd_files import (
+    FUSAR_TO_FUSRS,
+    REPEATED_ROW_FLAG,
+    SRSDD_SPACING_M,
+    SRSDD_TO_FUSRS,
+    SRSDDShip,
+)
 from rsft.data.datasets.fusrs import FUSRS
 from rsft.data.imagery.reader import open_image
-from rsft.data.prepare._names import full_chip_name
-from rsft.data.prepare.fusrs_sources import FUSAR_NAME, SRSDD_NAME, FUSRSSources
-from rsft.data.prepare.gray_chips import crop_srsdd_ship, read_gray_chip
-from rsft.data.prepare.group_splits import split_groups
+from rsft.data.prepare.common import (
+    crop_srsdd_ship,
+    full_chip_name,
+    read_gray_chip,
+    split_groups,
+    translate_dataset_errors,
+)
+from rsft.data.prepare.fusrs import FUSAR_NAME, SRSDD_NAME, FUSRSSources
 from rsft.errors import DataError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256

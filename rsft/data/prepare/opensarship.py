@@ -19,11 +19,10 @@ from rsft.data.datasets.opensarship import (
 )
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.reader import check_values, mask_nodata
-from rsft.data.prepare._command import format_prepare_command
-from rsft.data.prepare.group_splits import split_groups
+from rsft.data.prepare.common import format_prepare_command, split_groups
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress
-from rsft.utils.archives.source_tree import open_source_tree
+from rsft.utils.archives import open_source_tree
 
 ClassScheme = Literal["3", "typed"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.simulation.backgrounds import GROUND_TYPES, Float, power_law_noise
-from rsft.data.simulation.geometry import DECK_OBJECT_KINDS, FRACTION_BITS, DeckObject, Ship, box_corners
 from rsft.data.simulation.paints import Paints, sample_paints
+from rsft.data.simulation.ships import DECK_OBJECT_KINDS, FRACTION_BITS, DeckObject, Ship, box_corners
 from rsft.types import Floats
 
 Color = NDArray[np.float64]

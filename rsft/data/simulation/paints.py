@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.simulation.geometry import Ship
+from rsft.data.simulation.ships import Ship
 
 Paints = dict[str, NDArray[np.float64]]
 """Colors (N, 3) of the hull, the deck and each kind of deck object: R, G, B in 0-255."""

@@ -1,14 +1,383 @@
-"""Random ships by class; their sizes follow the usual ranges of each trade."""
+"""Random ships by class; their sizes follow the usual ranges of each trade.
+
+Deck objects of simulated ships, which tell the classes apart when seen from above.
+
+Geometry of simulated ships: a hull, and boxes on its deck.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from rsft.data.simulation import fittings
-from rsft.data.simulation.geometry import DECK_OBJECT_KINDS, DeckObject, Ship
+from rsft.types import Floats
+
+DECK_OBJECT_KINDS = (
+    "hatch", "house", "container", "pipe", "manifold", "hopper", "crane", "mast", "funnel", "gear", "deck"
+)  # fmt: skip
+"""Kinds of objects on deck."""
+
+UNIT_BOX = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+"""Corners (4, 2) of a square with side 1, in turn."""
+
+FRACTION_BITS = 4
+"""Fractional bits of polygon corners, so that edges can lie between pixels."""
+
+_OUTLINE_POINTS = 12  # per taper and side
+
+
+@dataclass(frozen=True)
+class DeckObject:
+    """A box on deck, in meters. Boxes may overlap; a higher box covers a lower one.
+
+    Attributes:
+        x: center along the keel, from midships toward the bow.
+        y: center across the keel, toward starboard.
+        length: extent along the keel.
+        width: extent across the keel.
+        height: height of the top above the deck.
+        kind: one of DECK_OBJECT_KINDS.
+    """
+
+    x: float
+    y: float
+    length: float
+    width: float
+    height: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Ship:
+    """A ship, in meters.
+
+    Attributes:
+        kind: class of the ship, such as "cargo".
+        length: length over all.
+        beam: largest width.
+        freeboard: height of the deck above the water.
+        bow: fraction of the length over which the hull tapers to the bow.
+        stern: fraction of the length over which the hull tapers to the transom.
+        deck_objects: boxes on the deck.
+    """
+
+    kind: str
+    length: float
+    beam: float
+    freeboard: float
+    bow: float
+    stern: float
+    deck_objects: tuple[DeckObject, ...]
+
+    def half_beam(self, x: float | Floats) -> Floats:
+        """Return half the width of the hull: full amidships, 0 at the bow, 72 % of it at the transom.
+
+        Args:
+            x: positions along the keel in meters, from midships toward the bow.
+
+        Returns:
+            Meters, in the shape of `x`.
+        """
+        x = np.asarray(x, np.float64)
+        ahead = np.clip((0.5 - x / self.length) / self.bow, 0, 1)
+        astern = np.clip((0.5 + x / self.length) / self.stern, 0, 1)
+        return self.beam / 2 * (1 - (1 - ahead) ** 2) * (1 - 0.28 * (1 - astern) ** 2)
+
+    def outline(self) -> Floats:
+        """Return the hull as a closed polygon (N, 2) of (x, y), beginning with the starboard side from stern to bow."""
+        half = self.length / 2
+        astern = np.linspace(-half, -half + self.stern * self.length, _OUTLINE_POINTS)
+        ahead = half - self.bow * self.length * np.linspace(1, 0, _OUTLINE_POINTS) ** 1.5
+        x = np.concatenate([astern, ahead])
+        starboard = np.stack([x, self.half_beam(x)], axis=1)
+        return np.concatenate([starboard, starboard[::-1] * (1, -1)])
+
+
+def box_corners(deck_objects: Sequence[DeckObject]) -> Floats:
+    """Return the corners of the boxes on deck.
+
+    Args:
+        deck_objects: N boxes.
+
+    Returns:
+        Corners (N, 4, 2) in ship coordinates.
+    """
+    boxes = np.array([(box.x, box.y, box.length, box.width) for box in deck_objects]).reshape(-1, 1, 4)
+    return np.asarray(boxes[..., :2] + UNIT_BOX * boxes[..., 2:])
+
+
+def fill_polygon(image: NDArray[np.float32], points: Floats, value: float) -> None:
+    """Fill a convex polygon in an image, in place.
+
+    Args:
+        image: image (H, W).
+        points: corners (N, 2) of the polygon, (x, y) in pixels.
+        value: new value of the pixels.
+    """
+    fixed = np.rint(points * (1 << FRACTION_BITS)).astype(np.int32)
+    cv2.fillConvexPoly(image, fixed, value, shift=FRACTION_BITS)
+
+
+def cargo_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
+    """Draw a cargo ship's deck: a row of hatches, a house aft and, on every other ship, cranes between the hatches.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in meters.
+    """
+    house = rng.uniform(0.09, 0.16)
+    aft, fore = _hold(hull, house)
+    objects = _forecastle(hull) + _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
+    count = int(rng.integers(2, 5 + int(hull.length / 60)))
+    pitch = (fore - aft) / count
+    length, width, height = pitch * rng.uniform(0.6, 0.88), hull.beam * rng.uniform(0.45, 0.75), rng.uniform(1, 3)
+    side = rng.choice([0, 0, -0.35, 0.35])
+    geared = rng.random() < 0.5
+    for index in range(count):
+        x = aft + (index + 0.5) * pitch
+        objects.append(DeckObject(x, 0, length, width, height, "hatch"))
+        if geared and index:
+            post = hull.beam * 0.1
+            y = hull.beam * side
+            jib = pitch * rng.uniform(0.6, 0.95)
+            objects.append(DeckObject(x - pitch / 2, y, post, post, hull.beam * 0.6, "crane"))
+            objects.append(DeckObject(x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane"))
+    return objects
+
+
+def container_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
+    """Draw a container ship's deck: bays of forty-foot containers, a house aft or (on the largest) well forward.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in meters.
+    """
+    house = min(0.12, 16 / hull.length)
+    center = rng.uniform(-0.42, -0.3) if rng.random() < 0.6 else rng.uniform(0.1, 0.2)
+    objects = _forecastle(hull) + _house(hull, rng, hull.length * center, hull.length * house)
+    pitch = rng.uniform(13.4, 14.6)  # a forty-foot bay and its lashing gap
+    load, tiers = rng.uniform(0.5, 1), int(rng.integers(2, 4 + int(hull.length / 90)))
+    for x in np.arange(-0.46 * hull.length + pitch / 2, 0.46 * hull.length - 0.6 * hull.bow * hull.length, pitch):
+        if abs(x - hull.length * center) < (hull.length * house + pitch) / 2 or rng.random() > load:
+            continue
+        blocks = int(rng.integers(1, 4))
+        room = 1.9 * float(hull.half_beam(np.array([x - 6.1, x + 6.1])).min())
+        for block in range(blocks):
+            height = 2.6 * float(rng.integers(max(1, tiers - 2), tiers + 1))
+            y = room * ((block + 0.5) / blocks - 0.5)
+            objects.append(DeckObject(float(x), y, 12.2, room / blocks, height, "container"))
+    return objects
+
+
+def tanker_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
+    """Draw a tanker's deck: pipes along the deck, a manifold across it amidships, and a house aft.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in meters.
+    """
+    house = rng.uniform(0.1, 0.17)
+    aft, fore = _hold(hull, house)
+    objects = _forecastle(hull) + _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
+    middle, thick = (aft + fore) / 2 + hull.length * rng.uniform(-0.04, 0.04), max(0.5, hull.beam * 0.03)
+    for lane in range(int(rng.integers(1, 4))):
+        objects.append(DeckObject((aft + fore) / 2, thick * 2 * lane, fore - aft, thick, 1.5, "pipe"))
+    for lane in range(int(rng.integers(1, 4))):
+        objects.append(DeckObject(middle + thick * 2.5 * lane, 0, thick, hull.beam * 0.85, 2, "manifold"))
+    for side in (-1, 1):
+        objects.append(
+            DeckObject(middle - thick * 4, side * hull.beam * 0.12, thick * 2, thick * 2, hull.beam * 0.4, "crane")
+        )
+    tanks = int(rng.integers(3, 7))
+    for x in np.linspace(aft, fore, tanks + 2)[1:-1]:
+        for side in (-1, 1):
+            objects.append(DeckObject(float(x), side * hull.beam * 0.27, thick * 1.5, thick * 1.5, 1.2, "hatch"))
+    return objects
+
+
+def dredger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
+    """Draw a dredger's deck: an open hopper amidships, gantries across it, and suction pipes along the sides.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in meters.
+    """
+    house, sign = rng.uniform(0.12, 0.2), rng.choice([-1, 1], p=[0.65, 0.35])
+    objects = _house(
+        hull, rng, sign * hull.length * (0.44 - house / 2 - 0.5 * hull.bow * (sign > 0)), hull.length * house
+    )
+    length, width = hull.length * rng.uniform(0.36, 0.52), hull.beam * rng.uniform(0.5, 0.72)
+    x = -sign * hull.length * rng.uniform(0.0, 0.06)
+    objects.append(DeckObject(x, 0, length, width, rng.uniform(0.5, 2), "hopper"))
+    thin = max(0.8, hull.beam * 0.06)
+    for gantry in np.linspace(x - length / 2, x + length / 2, int(rng.integers(2, 5))):
+        objects.append(DeckObject(float(gantry), 0, thin, hull.beam * 0.95, hull.beam * rng.uniform(0.25, 0.5), "gear"))
+    pipe = hull.length * rng.uniform(0.35, 0.5)
+    for side in (-1, 1) if rng.random() < 0.5 else (int(rng.choice([-1, 1])),):
+        objects.append(DeckObject(x, side * hull.beam * 0.45, pipe, thin, 2, "pipe"))
+    objects.append(DeckObject(x, 0, length, thin * 0.6, 3, "pipe"))
+    objects.append(DeckObject(x - sign * length * 0.55, hull.beam * 0.2, thin * 2, thin * 2, hull.beam * 0.6, "crane"))
+    return objects
+
+
+def fishing_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
+    """Draw a fishing vessel's deck: a large house forward or aft, a gantry, a mast and fishing gear.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in meters.
+    """
+    forward = rng.random() < 0.55
+    house = rng.uniform(0.2, 0.32)
+    x = hull.length * (rng.uniform(0.05, 0.18) if forward else rng.uniform(-0.32, -0.2))
+    objects = _house(hull, rng, x, hull.length * house)
+    thin = max(0.3, hull.beam * 0.07)
+    gantry = -0.46 if forward else -0.1 + rng.uniform(0, 0.2)
+    objects.append(DeckObject(hull.length * gantry, 0, thin, hull.beam * 0.8, hull.beam * 0.7, "gear"))
+    objects.append(DeckObject(x + hull.length * (-0.26 if forward else 0.3), 0, thin, thin, hull.beam * 1.1, "mast"))
+    work = hull.length * (-0.25 if forward else 0.15)
+    for _ in range(int(rng.integers(2, 5))):
+        gear = work + hull.length * rng.uniform(-0.12, 0.12)
+        size = hull.beam * rng.uniform(0.12, 0.3)
+        objects.append(DeckObject(gear, hull.beam * rng.uniform(-0.3, 0.3), size, size, rng.uniform(0.5, 1.5), "gear"))
+    objects.append(DeckObject(work, 0, hull.length * 0.08, hull.beam * 0.3, 0.6, "hatch"))
+    return objects
+
+
+def passenger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
+    """Draw a passenger ship's deck: several decks over most of the length, and boats along both sides.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in meters.
+    """
+    length, width = hull.length * rng.uniform(0.74, 0.86), hull.beam * rng.uniform(0.84, 0.96)
+    x, deck_height = hull.length * rng.uniform(-0.07, -0.04), min(2.8, hull.beam * 0.2)
+    objects: list[DeckObject] = []
+    for tier in range(int(rng.integers(1, 3)) + int(hull.length / 80)):
+        objects.append(DeckObject(x, 0, length, width, deck_height * (2 + tier), "house"))
+        length, width, x = length * rng.uniform(0.8, 0.95), width * rng.uniform(0.8, 0.97), x - length * 0.02
+    top = objects[-1].height
+    for _ in range(int(rng.integers(1, 3))):
+        funnel = x + length * rng.uniform(-0.35, 0.1)
+        objects.append(DeckObject(funnel, 0, hull.length * 0.05, hull.beam * 0.25, top + hull.beam * 0.35, "funnel"))
+    objects.append(DeckObject(x + length * 0.38, 0, hull.length * 0.01, hull.beam * 0.3, top + hull.beam * 0.4, "mast"))
+    boats = int(rng.integers(3, 9))
+    for boat in np.linspace(-0.3, 0.25, boats) * hull.length:
+        for side in (-1, 1):
+            size = 0.3 * hull.length / boats
+            objects.append(
+                DeckObject(float(boat), side * hull.beam * 0.45, size, hull.beam * 0.08, deck_height * 2.5, "gear")
+            )
+    return objects
+
+
+def tug_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
+    """Draw a tug's deck: a house forward of midships, two funnels side by side behind it, and a towing winch.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in meters.
+    """
+    house = rng.uniform(0.26, 0.38)
+    x = hull.length * rng.uniform(0.04, 0.12)
+    objects = _house(hull, rng, x, hull.length * house)[:2]
+    objects.append(DeckObject(x, 0, hull.length * 0.03, hull.length * 0.03, hull.beam * 1.2, "mast"))
+    for side in (-1, 1):
+        size = hull.beam * 0.12
+        objects.append(
+            DeckObject(x - hull.length * house * 0.4, side * hull.beam * 0.22, size, size, hull.beam * 0.7, "funnel")
+        )
+    winch = hull.beam * rng.uniform(0.2, 0.35)
+    objects.append(DeckObject(-0.18 * hull.length, 0, winch, winch * 1.2, 2, "gear"))
+    objects.append(DeckObject(0.36 * hull.length, 0, winch * 0.6, winch, 1.5, "gear"))
+    return objects
+
+
+def patrol_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
+    """Draw a patrol vessel's deck: a stepped house, a tall mast, a gun and boats; a flight deck on larger ones.
+
+    Args:
+        hull: the ship without deck objects.
+        rng: source of randomness.
+
+    Returns:
+        Boxes on deck, in meters.
+    """
+    house = rng.uniform(0.28, 0.42)
+    x = hull.length * rng.uniform(-0.04, 0.04)
+    deck_height = max(2.2, hull.beam * 0.25)
+    front = x + hull.length * house * 0.3
+    objects = [
+        DeckObject(x, 0, hull.length * house, hull.beam * rng.uniform(0.65, 0.9), deck_height, "house"),
+        DeckObject(front, 0, hull.length * house * 0.4, hull.beam * 0.6, deck_height * 2, "house"),
+        DeckObject(front, 0, hull.beam * 0.15, hull.beam * 0.15, deck_height * 4.5, "mast"),
+        DeckObject(x - hull.length * house * 0.25, 0, hull.length * 0.05, hull.beam * 0.3, deck_height * 2, "funnel"),
+        DeckObject(0.32 * hull.length, 0, hull.beam * 0.2, hull.beam * 0.2, deck_height * 0.8, "gear"),
+    ]
+    if hull.length > 45:
+        objects.append(DeckObject(-0.37 * hull.length, 0, hull.length * 0.2, hull.beam * 0.8, 0.3, "deck"))
+    for side in (-1, 1):
+        boat = hull.length * 0.07
+        objects.append(
+            DeckObject(x - hull.length * house * 0.3, side * hull.beam * 0.4, boat, boat * 0.3, deck_height, "gear")
+        )
+    return objects
+
+
+def _house(hull: Ship, rng: np.random.Generator, x: float, length: float) -> list[DeckObject]:
+    """Draw a deck house, a bridge across the ship, a funnel and a mast."""
+    height = 2.8 * np.clip(np.rint(hull.length / 28 + rng.uniform(0, 2)), 1, 8)
+    width = hull.beam * rng.uniform(0.6, 0.9)
+    behind = x - length * rng.uniform(0.25, 0.75)
+    return [
+        DeckObject(x, 0, length, width, height, "house"),
+        DeckObject(x + length * 0.3, 0, length * 0.3, hull.beam * rng.uniform(0.8, 1), height + 2.8, "house"),
+        DeckObject(behind, 0, length * 0.3, width * rng.uniform(0.2, 0.45), height * 1.15 + 2.8, "funnel"),
+        DeckObject(x + length * 0.2, 0, length * 0.08, length * 0.08, height + 8, "mast"),
+    ]
+
+
+def _forecastle(hull: Ship) -> list[DeckObject]:
+    """Return the raised foredeck and its mast."""
+    length = hull.bow * hull.length * 0.6
+    x = 0.46 * hull.length - length / 2
+    size = hull.beam * 0.06
+    return [
+        DeckObject(x, 0, length, hull.beam, hull.beam * 0.1, "deck"),
+        DeckObject(x, 0, size, size, hull.beam * 0.4, "mast"),
+    ]
+
+
+def _hold(hull: Ship, house: float) -> tuple[float, float]:
+    """Return the aft and fore end of the cargo space; the house behind it takes the fraction `house` of the length."""
+    return hull.length * (house + 0.06 - 0.5), hull.length * (0.46 - 0.6 * hull.bow)
+
 
 __all__ = ["DECK_OBJECT_KINDS", "SHIP_CLASSES", "SHIP_KINDS", "DeckObject", "Ship", "sample_ship"]
 
@@ -37,14 +406,14 @@ class ShipClass:
 
 
 SHIP_CLASSES = {
-    "cargo": ShipClass((60, 300), (5.6, 7.4), (0.15, 0.35), (0.10, 0.2), (0.05, 0.15), fittings.cargo_deck),
-    "container": ShipClass((100, 400), (6.0, 8.0), (0.2, 0.35), (0.18, 0.3), (0.05, 0.15), fittings.container_deck),
-    "tanker": ShipClass((60, 340), (5.4, 6.8), (0.1, 0.3), (0.08, 0.15), (0.08, 0.2), fittings.tanker_deck),
-    "dredger": ShipClass((50, 180), (4.4, 5.8), (0.08, 0.2), (0.08, 0.18), (0.05, 0.12), fittings.dredger_deck),
-    "fishing": ShipClass((15, 60), (3.2, 4.8), (0.15, 0.35), (0.3, 0.5), (0.1, 0.25), fittings.fishing_deck),
-    "passenger": ShipClass((30, 330), (4.6, 8.5), (0.2, 0.4), (0.2, 0.4), (0.05, 0.15), fittings.passenger_deck),
-    "tug": ShipClass((18, 40), (2.4, 3.4), (0.12, 0.25), (0.25, 0.4), (0.15, 0.35), fittings.tug_deck),
-    "patrol": ShipClass((25, 160), (6.2, 9.0), (0.2, 0.4), (0.4, 0.6), (0.1, 0.3), fittings.patrol_deck),
+    "cargo": ShipClass((60, 300), (5.6, 7.4), (0.15, 0.35), (0.10, 0.2), (0.05, 0.15), cargo_deck),
+    "container": ShipClass((100, 400), (6.0, 8.0), (0.2, 0.35), (0.18, 0.3), (0.05, 0.15), container_deck),
+    "tanker": ShipClass((60, 340), (5.4, 6.8), (0.1, 0.3), (0.08, 0.15), (0.08, 0.2), tanker_deck),
+    "dredger": ShipClass((50, 180), (4.4, 5.8), (0.08, 0.2), (0.08, 0.18), (0.05, 0.12), dredger_deck),
+    "fishing": ShipClass((15, 60), (3.2, 4.8), (0.15, 0.35), (0.3, 0.5), (0.1, 0.25), fishing_deck),
+    "passenger": ShipClass((30, 330), (4.6, 8.5), (0.2, 0.4), (0.2, 0.4), (0.05, 0.15), passenger_deck),
+    "tug": ShipClass((18, 40), (2.4, 3.4), (0.12, 0.25), (0.25, 0.4), (0.15, 0.35), tug_deck),
+    "patrol": ShipClass((25, 160), (6.2, 9.0), (0.2, 0.4), (0.4, 0.6), (0.1, 0.3), patrol_deck),
 }
 SHIP_KINDS = tuple(SHIP_CLASSES)
 

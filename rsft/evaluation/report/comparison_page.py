@@ -9,15 +9,14 @@ from string import ascii_uppercase
 from typing import Any
 
 from rsft.errors import RequestError, RsftError
-from rsft.evaluation.paired_comparison import Comparison, compare_runs
+from rsft.evaluation.files import Comparison, compare_runs
 from rsft.evaluation.report.charts.cost import cost_table, peak_memory_mb
 from rsft.evaluation.report.charts.intervals import ACCURACY_LABELS, accuracy_plot
 from rsft.evaluation.report.charts.pareto import ParetoPoint, pareto_plot
-from rsft.evaluation.report.formatting import format_percent
-from rsft.evaluation.report.render import write_page
+from rsft.evaluation.report.metric_tables import TableCell, format_interval
+from rsft.evaluation.report.render import format_percent, write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
-from rsft.evaluation.report.sections.metric_table import TableCell, format_interval
-from rsft.evaluation.report.sections.run_maps import feature_section, modulator_section
+from rsft.evaluation.report.run_maps import feature_section, modulator_section
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.bootstrap import Interval
 from rsft.recipe.text import to_yaml

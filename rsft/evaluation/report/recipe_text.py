@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rsft.evaluation.report.formatting import join_words, pluralize
+from rsft.evaluation.report.render import join_words, pluralize
 from rsft.peft.sites import ALL_POSITIONS, select_positions
 from rsft.recipe.components import summarize
 from rsft.recipe.registries import SAMPLERS, sampling_exponent

@@ -1,15 +1,118 @@
-"""Fill the HTML templates of the report."""
+"""Fill the HTML templates of the report.
+
+Explain terms on a page with the words of docs/glossary.md.
+
+Format numbers and lists of words.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from rsft.evaluation.report.terms import Terms
 from rsft.utils.atomic_files import write_text
+
+_ENTRIES = {
+    "head": "head, medium, tail",
+    "medium": "head, medium, tail",
+    "Head": "head, medium, tail",
+    "Medium": "head, medium, tail",
+    "Tail": "head, medium, tail",
+    "All classes": "macro accuracy",
+    "tail": "head, medium, tail",
+    "mean recall": "recall",
+    "class-balanced k-NN": "k-NN",
+    "plain k-NN": "k-NN",
+    "baseline": "baseline",
+    "logit-adjusted": "logit adjustment",
+    "linear probe": "linear probe",
+    "calibrated": "calibration of probabilities",
+    "intervals": "interval",
+}
+"""Words of the sentences of a page that are explained there, with their entries of the glossary."""
+
+_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_REFERENCE = re.compile(r"See (?:also )?(?:\[[^\]]*\]\([^)]*\)(?:, | and )?)+\.")  # a sentence that names other pages
+
+_BUTTON = Markup(
+    '<button type="button" class="term" popovertarget="{id}" popovertargetaction="show" aria-describedby="{id}">'
+    "{text}</button>"
+)
+
+
+def glossary_path() -> Path:
+    """Return the path of glossary.md: inside the installed package, or in docs/ of a checkout."""
+    inside = Path(__file__).parent / "glossary.md"
+    return inside if inside.is_file() else Path(__file__).parents[3] / "docs" / "glossary.md"
+
+
+@cache
+def read_glossary() -> Mapping[str, str]:
+    """Read the first paragraph of each entry of the glossary, as text without links and references to other pages.
+
+    Returns:
+        Entry and text, by the entry in lower case; empty if the file is missing, so that pages have no explanations.
+    """
+    path = glossary_path()
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    entries = [entry.strip().split("\n\n") for entry in re.split(r"^## ", text, flags=re.MULTILINE)[1:]]
+    return {name.lower(): f"{name}: {_plain_text(first)}" for name, first, *_ in entries}
+
+
+def _plain_text(paragraph: str) -> str:
+    text = _LINK.sub(r"\1", _REFERENCE.sub("", " ".join(paragraph.split())))
+    return re.sub(r"[`*]", "", text).strip()
+
+
+class Terms:
+    """The terms that a page explains. A term is a button that shows its definition, without a script as well."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, str] = {}
+
+    def term(self, text: str, entry: str = "") -> Markup:
+        """Return a term with its definition.
+
+        Args:
+            text: the term as it stands on the page.
+            entry: its entry of the glossary, if it has another name.
+
+        Returns:
+            HTML; the text alone if the glossary has no such entry.
+        """
+        entry = (entry or _ENTRIES.get(text, text)).lower()
+        definition = read_glossary().get(entry)
+        if definition is None:
+            return escape(text)
+        name = "term-" + re.sub(r"\W+", "-", entry)
+        self._used[name] = definition
+        return _BUTTON.format(id=name, text=text)
+
+    def mark(self, sentences: str) -> Markup:
+        """Return sentences in which the first occurrence of each known word is a term.
+
+        Args:
+            sentences: plain text.
+        """
+        seen: set[str] = set()
+
+        def replace(match: re.Match[str]) -> str:
+            is_new = match[0] not in seen
+            seen.add(match[0])
+            return str(self.term(match[0])) if is_new else match[0]
+
+        words = "|".join(map(re.escape, sorted(_ENTRIES, key=len, reverse=True)))
+        return Markup(re.sub(rf"\b(?:{words})\b", replace, str(escape(sentences))))
+
+    def used(self) -> Mapping[str, str]:
+        """Return the definitions of the terms so far, by the id of their element."""
+        return self._used
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
@@ -35,3 +138,66 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     environment.filters["terms"] = terms.mark
     write_text(path, environment.get_template(template).render(content))
     return path
+
+
+def points_apart(value: float, reference: float) -> str:
+    """Return the difference of two accuracies as text, such as "1.2 points above".
+
+    Args:
+        value: accuracy in 0-1.
+        reference: the other accuracy in 0-1.
+    """
+    points = round(100 * (value - reference), 1)
+    if points == 0:
+        return "level with"
+    return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+
+
+def signed_points(value: float, reference: float) -> str:
+    """Return the difference of two accuracies in points with its sign, such as "+1.2".
+
+    Args:
+        value: accuracy in 0-1.
+        reference: the other accuracy in 0-1.
+    """
+    points = round(100 * (value - reference), 1)
+    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}") if points else "0.0"
+
+
+def pluralize(count: int, noun: str, ending: str = "s") -> str:
+    """Return a count with its noun, such as "1 chip" or "1,200 chips".
+
+    Args:
+        count: the number.
+        noun: the noun in the singular.
+        ending: ending of the plural.
+    """
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
+def format_percent(value: float) -> str:
+    """Return a value in 0-1 as percent with one decimal, without the percent sign."""
+    return f"{100 * value:.1f}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds, minutes and seconds, or hours and minutes."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, remainder = divmod(round(seconds), 60)
+    return f"{minutes} min {remainder} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_bytes(count: int) -> str:
+    """Return a number of bytes in kB or MB."""
+    return f"{count / 1e3:,.0f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
+
+
+def join_words(names: Sequence[str], word: str = "and") -> str:
+    """Return names as an enumeration, such as "a, b and c".
+
+    Args:
+        names: any number of names.
+        word: word before the last name.
+    """
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

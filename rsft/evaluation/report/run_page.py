@@ -27,18 +27,23 @@ from rsft.evaluation.report.charts.intervals import accuracy_plot
 from rsft.evaluation.report.charts.reliability import reliability_bins, reliability_diagram
 from rsft.evaluation.report.charts.site_heatmap import contribution_heatmap
 from rsft.evaluation.report.charts.tsne_map import SHEET_COLUMNS, TILE_SIZE, ChipMap
-from rsft.evaluation.report.class_tables import class_rows, frequent_mistakes, group_of_class, order_by_training
-from rsft.evaluation.report.formatting import join_words
+from rsft.evaluation.report.dataset import ChipPictures, Gallery, make_gallery, open_chip_store, summarize_store
+from rsft.evaluation.report.metric_tables import (
+    class_rows,
+    frequent_mistakes,
+    gains_and_losses,
+    group_of_class,
+    headline_tiles,
+    measure_rows,
+    method_columns,
+    method_rows,
+    order_by_training,
+    summary_sentences,
+)
 from rsft.evaluation.report.recipe_text import recipe_sentences
-from rsft.evaluation.report.render import write_page
+from rsft.evaluation.report.render import join_words, write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
-from rsft.evaluation.report.scene_maps import ShownMap, read_scene_maps
-from rsft.evaluation.report.sections.dataset import ChipPictures, open_chip_store, summarize_store
-from rsft.evaluation.report.sections.gallery import Gallery, make_gallery
-from rsft.evaluation.report.sections.metric_table import headline_tiles, measure_rows, method_columns, method_rows
-from rsft.evaluation.report.sections.replay import replay_section
-from rsft.evaluation.report.sections.run_maps import modulator_map
-from rsft.evaluation.report.sections.summary import gains_and_losses, summary_sentences
+from rsft.evaluation.report.run_maps import ShownMap, modulator_map, read_scene_maps, replay_section
 from rsft.evaluation.schema import Evaluation
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS, Progress

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pyogrio
 import shapely
 
-from rsft.data.chips.verdicts import describe_verdict_fault, parse_verdict
-from rsft.data.datasets._text import find_separator
-from rsft.data.imagery.vector_files import READ_ERRORS, open_vector
+from rsft.data.chips.record import describe_verdict_fault, parse_verdict
+from rsft.data.datasets._label_files import find_separator
+from rsft.data.imagery.open_raster import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
-from rsft.utils.csv_cells import unescape_table
+from rsft.utils.tables import unescape_table
 from rsft.utils.untrusted.documents import parse_json
 
 DEFAULT_FIELD = "corrected"

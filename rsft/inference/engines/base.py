@@ -6,20 +6,26 @@ another package in the entry-point group `rsft.engines` or `rsft.export_formats`
 (`rsft.inference.engines.graph.GraphEngine`) belongs to both groups.
 
 `rsft --help` imports the modules of this package, so they import PyTorch and the runtimes inside methods only.
+
+The number of threads of engines that run without PyTorch.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from rsft.errors import RequestError
-from rsft.utils.dependencies.optional import require
+from rsft.utils.dependencies import require
 from rsft.utils.registry import Registry, UnknownComponentError
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from rsft.models.averaging import SupportsPredict
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.outputs import ClassifierOutputs
+
 
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 """Names of the input and the outputs of an exported graph."""
@@ -349,3 +356,29 @@ def find_format(name: str) -> ExportFormat:
         raise RequestError(f"unknown format {name}", "--format", f"choose from {', '.join(FORMATS)}") from error
     except ImportError as error:
         raise RequestError(f"the format {name} cannot be imported: {error}", "--format", "install it again") from error
+
+
+_TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+
+
+def engine_threads() -> int:
+    """Return the number of threads with which an engine computes: that of PyTorch, if this process has imported it.
+
+    Otherwise it is `OMP_NUM_THREADS`, or the number of physical cores that the process may use, as in PyTorch.
+    """
+    if "torch" in sys.modules:
+        return int(sys.modules["torch"].get_num_threads())
+    limit = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))
+    return max(1, int(limit[1])) if limit else _physical_cores()
+
+
+def _physical_cores() -> int:
+    """Return the number of usable cores; two hardware threads of a core count once."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = set()
+    for number in usable:
+        siblings = str(number)
+        with suppress(OSError):
+            siblings = Path(_TOPOLOGY.format(number)).read_text().strip()
+        cores.add(siblings)
+    return max(1, len(cores))

@@ -19,8 +19,7 @@ from rsft.inference.engines.base import (
     Tolerance,
     graph_names,
 )
-from rsft.inference.engines.graph import FloatNodes, GraphEngine
-from rsft.inference.engines.inference_fn import GraphModel, run_in_threads, silence_output
+from rsft.inference.engines.graph import FloatNodes, GraphEngine, GraphModel, run_in_threads, silence_output
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,10 +21,9 @@ from rsft.inference.engines.base import (
     QUANTIZED,
     ROUNDED,
     Tolerance,
+    engine_threads,
 )
-from rsft.inference.engines.graph import FloatNodes, GraphEngine
-from rsft.inference.engines.inference_fn import GraphModel, run_in_threads, silence_output
-from rsft.inference.engines.threads import engine_threads
+from rsft.inference.engines.graph import FloatNodes, GraphEngine, GraphModel, run_in_threads, silence_output
 
 if TYPE_CHECKING:
     import numpy as np

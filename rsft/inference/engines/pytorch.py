@@ -23,8 +23,7 @@ from rsft.inference.engines.base import (
     InferenceFn,
     Tolerance,
 )
-from rsft.inference.engines.graph import GraphFormat
-from rsft.inference.engines.inference_fn import GraphModel, as_inference_fn, run_in_threads
+from rsft.inference.engines.graph import GraphFormat, GraphModel, as_inference_fn, run_in_threads
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +162,7 @@ def _batch_size(device: torch.device) -> int | None:
 def _load_bfloat16(bundle: Bundle, spec: EngineSpec, device: torch.device) -> EngineModel:
     """Load the network in bfloat16. It is compiled if requested, on a CPU with a C++ compiler."""
     from rsft.inference.export.traceable import BFloat16Network, build_network
-    from rsft.models.device import move_network
+    from rsft.models.classifier import move_network
 
     note = ""
     if spec.compiled and device.type == "cpu":

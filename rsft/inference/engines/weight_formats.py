@@ -40,7 +40,7 @@ class TimmFormat(ExportFormat):
         Returns:
             Logits (N, C) and features (N, D).
         """
-        from rsft.inference.export.weight_files import write_timm_weights
+        from rsft.inference.export.traceable import write_timm_weights
 
         return write_timm_weights(bundle, folder / self.file_name, metadata, images, reference)
 
@@ -69,6 +69,6 @@ class PeftFormat(ExportFormat):
         Returns:
             Logits (N, C) and features (N, D).
         """
-        from rsft.inference.export.weight_files import write_peft_weights
+        from rsft.inference.export.traceable import write_peft_weights
 
         return write_peft_weights(bundle, folder, metadata, images)

@@ -12,15 +12,18 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import ExportFormat, find_format
 from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.export.metadata import export_metadata, write_export_metadata
-from rsft.inference.export.parity import AccuracyChange, assert_parity, compare_outputs, compute_outputs
-from rsft.inference.export.quantize_job import describe_float_parts, write_int8_export
-from rsft.inference.export.reference_chips import (
+from rsft.inference.export.parity import (
     PARITY_CHIPS,
+    AccuracyChange,
     LabeledChips,
+    assert_parity,
+    compare_outputs,
+    compute_outputs,
     find_labeled_chips,
     noise_images,
     sample_evenly,
 )
+from rsft.inference.export.quantize import describe_float_parts, write_int8_export
 from rsft.inference.export.whole import choose_input, write_whole_export
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.factory import load_classifier

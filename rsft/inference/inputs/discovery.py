@@ -15,8 +15,8 @@ from rsft.data.imagery.band_names import check_declared_bands
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
-from rsft.utils.untrusted.regular_files import read_regular
-from rsft.utils.untrusted.tables import Column, check_columns
+from rsft.utils.tables import Column, check_columns
+from rsft.utils.untrusted.documents import read_regular
 
 _MANIFEST = "manifest.parquet"  # in the folder of a chip store
 

@@ -1,28 +1,278 @@
-"""Read chips from a scene."""
+"""Read chips from a scene.
+
+Save chips that were cut from scenes, as GeoTIFF.
+
+Estimate the length of the object in a chip in meters, with an interval.
+
+A box from a file has its ends on the pixel grid, so the interval is one pixel longer and shorter. If the sides of the
+box are parallel to the image, the object may lie along its diagonal, and the interval reaches to the diagonal.
+
+Bright pixels, and the boxes that the detector draws around them, are longer than the object because the image is
+blurred, or shorter because parts of the object are dark. Both were measured on 102 Sentinel-1 GRD chips of OpenSARShip
+with lengths from AIS, see `BLUR_PIXELS` and `measured_length`.
+
+Describe the product of a scene, for the notes and the metadata of a result.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
+from rasterio.transform import from_gcps
 
 from rsft.data.imagery.band_names import check_declared_bands
+from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_values
+from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
 from rsft.errors import DataError
-from rsft.inference.inputs.chip_source import NoDataError, SourceChip, collapse_gray_rgb, path_to_text
-from rsft.inference.inputs.chip_writer import write_chip_geotiff
+from rsft.inference.inputs.chip_files import NoDataError, SourceChip, collapse_gray_rgb, path_to_text
 from rsft.inference.inputs.discovery import Declaration
-from rsft.inference.inputs.object_length import annotated_length, box_length, measured_length
-from rsft.inference.inputs.product_record import incidence_angles
 from rsft.inference.scenes.chip_window import ChipWindow
-from rsft.inference.scenes.georeference import Georeference
-from rsft.inference.scenes.locations import Location
+from rsft.inference.scenes.georeference import Georeference, Location, rectangle_corners
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
+from rsft.types import Pixels, Plane
+from rsft.utils.atomic_files import write_bytes
+
+SCENE_TAG = "RSFT_SCENE"
+"""Tag of a chip with the name of its scene, so that chips of one scene stay in one split."""
+
+
+def write_chip_geotiff(
+    path: Path,
+    pixels: Pixels,
+    bands: tuple[str, ...],
+    unit: str | None,
+    georeference: Georeference | None,
+    window: PixelWindow,
+    scene: str = "",
+) -> None:
+    """Write a chip with the names of its bands, its unit, its scene and its georeference. NaN means no data.
+
+    The geotransform is fitted to the corners of the chip, in the coordinate system of the scene. If the scene has
+    ground control points, the coordinates are in meters around their center.
+
+    Args:
+        path: path of the GeoTIFF.
+        pixels: (H, W, B).
+        bands: names of the bands.
+        unit: unit of the pixels; None if it is unknown.
+        georeference: georeference of the scene; None if it has none.
+        window: the window of the scene from which the chip was cut.
+        scene: name of the scene, which becomes the tag RSFT_SCENE; "" writes no tag.
+    """
+    height, width, count = pixels.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": str(pixels.dtype)}
+    if np.issubdtype(pixels.dtype, np.inexact):
+        profile["nodata"] = np.nan
+    if georeference is not None:
+        corners = rectangle_corners(0, 0, height, width)
+        coordinates = georeference.pixels_to_crs(rectangle_corners(*window))
+        points = [
+            GroundControlPoint(row=row, col=col, x=x, y=y)
+            for (row, col), (x, y) in zip(corners, coordinates, strict=True)
+        ]
+        profile |= {"crs": georeference.crs.to_wkt(), "transform": from_gcps(points)}
+    with warnings.catch_warnings(), MemoryFile() as memory:  # GDAL says nothing if the disk is full when a file closes
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with memory.open(compress="deflate", **profile) as file:
+            file.write(pixels.transpose(2, 0, 1))
+            file.units = (unit or "",) * count
+            if scene:
+                file.update_tags(**{SCENE_TAG: scene})
+            for index, name in enumerate(bands[:count], 1):
+                file.set_band_description(index, name)
+        write_bytes(path, memory.read())
+
+
+BRIGHT_FACTOR = 10.0
+"""A pixel belongs to the object if it is brighter than this multiple of the chip's median intensity.
+
+This value was tested on 122 Sentinel-1 GRD chips of OpenSARShip with ship lengths from AIS. On 20 chips no length was
+measured, because the middle is dark or the bright pixels reach the edge. On the others the correlation is 0.86.
+"""
+
+BLUR_PIXELS = 2.0
+"""The bright pixels of these chips are too long by 22 m in the median, two pixels of 10 m. They are subtracted, which
+reduces the median error from 23 % to 13 %."""
+
+_TOO_LONG, _TOO_SHORT = (3.0, 0.15), (8.0, 0.20)  # pixels, and share of the length, at both ends of the interval
+
+
+def measure_length(chip: SourceChip, contract: Contract) -> dict[str, Any]:
+    """Measure the length of the object in the middle of a radar chip, unless a box gives the length.
+
+    Args:
+        chip: the chip.
+        contract: bands and units of the model.
+
+    Returns:
+        The columns of `measured_length`; empty if a box gives the length or it cannot be measured.
+    """
+    if chip.spacing is None or "length_m" in chip.columns or not set(contract.used_bands) <= set(POLARIZATIONS):
+        return {}
+    unit, _ = contract.check_header(str(chip.pixels.dtype), chip.pixels.shape[2], chip.unit)
+    intensity = convert_unit(chip.pixels, "amplitude" if unit in DIGITAL_UNITS else unit, "intensity")
+    meters = bright_length(np.nansum(intensity.astype(np.float64), axis=2), chip.spacing)
+    return {} if meters is None else measured_length(meters, chip.spacing, "pixels")
+
+
+def measured_length(meters: float, spacing: tuple[float, float], source: str) -> dict[str, Any]:
+    """Correct the length of bright pixels for blur, and give it an interval.
+
+    The interval contains the length from AIS on 95 % of 102 chips of OpenSARShip, and on at least 91 % in each of their
+    four scenes. It was chosen on these chips. Errors differ between scenes, so expect less in a new scene.
+
+    Args:
+        meters: length of the bright pixels.
+        spacing: pixel spacing in meters along columns and along rows.
+        source: value of the column length_from.
+
+    Returns:
+        The columns length_m, length_m_low, length_m_high and length_from.
+    """
+    pixel = max(spacing)
+    length = max(meters - BLUR_PIXELS * pixel, pixel)
+    low, high = (pixels * pixel + share * length for pixels, share in (_TOO_LONG, _TOO_SHORT))
+    return _columns(length, length - low, length + high, source)
+
+
+def annotated_length(box: tuple[float, ...], spacing: tuple[float, float]) -> dict[str, Any]:
+    """Return the longer side of a box that was drawn around an object, with an interval.
+
+    Args:
+        box: corners r1 c1 ... r4 c4 in pixels.
+        spacing: pixel spacing in meters along columns and along rows.
+
+    Returns:
+        The columns length_m, length_m_low, length_m_high and length_from ("box").
+    """
+    corners = np.reshape(box, (4, 2))
+    length = longest = box_length(box, spacing)
+    if any(np.ptp(side) < 1e-6 for side in (corners[:2, 0], corners[:2, 1])):  # parallel to rows or columns
+        longest = float(np.linalg.norm((corners[2] - corners[0]) * spacing))
+    return _columns(length, length - max(spacing), longest + max(spacing), "box")
+
+
+def _columns(length: float, low: float, high: float, source: str) -> dict[str, Any]:
+    values = {"length_m": length, "length_m_low": max(low, 0.0), "length_m_high": high}
+    return {name: round(value, 1) for name, value in values.items()} | {"length_from": source}
+
+
+def box_length(box: tuple[float, ...], spacing: tuple[float, float]) -> float:
+    """Return the longer side of a rectangle in meters.
+
+    Args:
+        box: corners r1 c1 ... r4 c4 in pixels.
+        spacing: pixel spacing in meters along columns and along rows.
+    """
+    corners = np.reshape(box, (4, 2)) * spacing
+    return float(np.linalg.norm(np.diff(corners[:3], axis=0), axis=1).max())
+
+
+def bright_length(intensity: Plane, spacing: tuple[float, float]) -> float | None:
+    """Measure the length of the bright object nearest to the middle of a chip.
+
+    Args:
+        intensity: (H, W).
+        spacing: pixel spacing in meters along columns and along rows.
+
+    Returns:
+        Longer side in meters of the smallest rectangle around its pixels; None if the middle is dark, or if the object
+        reaches the edge.
+    """
+    height, width = intensity.shape
+    positive = intensity[intensity > 0]
+    mask = intensity > BRIGHT_FACTOR * np.median(positive) if positive.size else np.zeros_like(intensity)
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    rows, cols = np.nonzero(labels)
+    if not len(rows):
+        return None
+    distance = np.hypot(rows - (height - 1) / 2, cols - (width - 1) / 2)
+    if distance.min() > min(height, width) / 4:
+        return None
+    rows, cols = np.nonzero(labels == labels[rows[distance.argmin()], cols[distance.argmin()]])
+    if min(rows.min(), cols.min()) == 0 or rows.max() == height - 1 or cols.max() == width - 1:
+        return None
+    corners = np.concatenate([np.stack([cols + dx, rows + dy], 1) for dx in (0, 1) for dy in (0, 1)])
+    _, sides, _ = cv2.minAreaRect((corners * spacing[::-1]).astype(np.float32))
+    return float(max(sides))
+
+
+def product_record(scene: RasterScene) -> dict[str, Any]:
+    """Return what is known about the pixels of a scene, as JSON values without unknown ones.
+
+    Args:
+        scene: the scene, with the unit in which it is read.
+
+    Returns:
+        The values under the keys scene, product, unit, calibration, noise, acquired, pass and incidence_deg (the
+        smallest and the largest incidence angle at the corners).
+    """
+    product, calibrated = scene.product, scene.calibrations is not None
+    record: dict[str, Any] = {
+        "scene": scene.name,
+        "product": product.kind,
+        "unit": scene.unit,
+        "calibration": product.calibration_source if calibrated else None,
+        "noise": product.noise if calibrated else None,
+        "acquired": product.acquired,
+        "pass": product.pass_direction,
+    }
+    if product.incidence is not None:
+        rows, cols = np.array([0, 0, scene.height, scene.height]), np.array([0, scene.width, 0, scene.width])
+        angles = product.incidence(rows.astype(np.float64), cols.astype(np.float64))
+        record["incidence_deg"] = [round(float(angles.min()), 2), round(float(angles.max()), 2)]
+    return {key: value for key, value in record.items() if value}
+
+
+def product_notes(scene: RasterScene) -> list[str]:
+    """Return notes about the product of a scene and its calibration; none for a raster without description.
+
+    Args:
+        scene: the scene, with the unit in which it is read.
+
+    Returns:
+        The notes.
+    """
+    record, name, notes = product_record(scene), scene.path.name, []
+    if "acquired" in record or "incidence_deg" in record:
+        words = [record["product"], record.get("acquired"), record.get("pass")]
+        if "incidence_deg" in record:
+            words.append("incidence {:g} to {:g} degrees".format(*record["incidence_deg"]))
+        notes.append(f"{name}: {', '.join(word for word in words if word)}")
+    if "calibration" in record:
+        noise = f"; {record['noise']}" if "noise" in record else ""
+        notes.append(f"{name}: calibrated to {scene.unit} by {record['calibration']}{noise}")
+    elif scene.unit is not None and scene.product.unit == scene.unit:
+        notes.append(f"unit of {name}: {scene.unit}, as the file declares")
+    return notes
+
+
+def incidence_angles(scene: RasterScene, locations: Sequence[Location]) -> list[float | None]:
+    """Return the incidence angle at the center of every chip.
+
+    Args:
+        scene: the scene.
+        locations: centers of the chips.
+
+    Returns:
+        Angles in degrees; None if the scene does not tell them.
+    """
+    if scene.product.incidence is None or not locations:
+        return [None] * len(locations)
+    rows, cols = (np.array([getattr(place, axis) for place in locations], np.float64) for axis in ("row", "col"))
+    return [round(float(angle), 2) for angle in scene.product.incidence(rows, cols)]
 
 
 class SceneChips:

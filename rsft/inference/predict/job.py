@@ -1,4 +1,9 @@
-"""Run a prediction job: classify chips or scenes, and write a table of classes and probabilities."""
+"""Run a prediction job: classify chips or scenes, and write a table of classes and probabilities.
+
+Outputs of a prediction job beside its table: checks of their options, the map, the comparison with a truth.
+
+Classify the same chips with several bundles, with one job and one table per bundle.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +18,12 @@ from pathlib import Path
 import pandas as pd
 
 from rsft import __version__
-from rsft.data.imagery.image_cache import file_state
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS
-from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
-from rsft.inference.inputs.chip_files import ChipFiles
-from rsft.inference.inputs.chip_source import path_to_text
+from rsft.inference.inputs.chip_files import ChipFiles, path_to_text
 from rsft.inference.inputs.discovery import Declaration, find_chips, find_scenes
-from rsft.inference.predict.extra_outputs import check_extra_outputs, compare_with_truth, write_map_pictures
+from rsft.inference.inputs.scene_chips import SceneChips
 from rsft.inference.predict.pipeline import ChipClassifier, classify_batches, make_batches, read_sample
 from rsft.inference.predict.request import (
     DEFAULT_REQUEST,
@@ -28,21 +31,113 @@ from rsft.inference.predict.request import (
     PredictionRequest,
     collect_results,
     describe_empty_result,
+    table_columns,
     table_metadata,
     write_rejected_list,
 )
-from rsft.inference.predict.result_table import table_columns
 from rsft.inference.predict.resume_journal import ResumeJournal, has_note
-from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, describe_checks
+from rsft.inference.predict.scene_checks import (
+    SceneCheck,
+    TruthCheck,
+    check_scenes,
+    check_truth,
+    describe_checks,
+    read_truth,
+)
 from rsft.inference.predict.scene_plan import plan_scenes
-from rsft.inference.predict.truth import TruthCheck
-from rsft.inference.review.commands import TrainingSource
-from rsft.inference.review.page import write_review_page
-from rsft.inference.scenes.raster import gdal_environment
+from rsft.inference.review.page import TrainingSource, write_review_page
+from rsft.inference.scenes.raster import RasterScene, gdal_environment
 from rsft.inference.selection.selection import SelectedEngine, select_engine
 from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
+
+
+def check_extra_outputs(request: PredictionRequest) -> None:
+    """Check review page, map and truth before a job starts.
+
+    Args:
+        request: options of the job.
+
+    Raises:
+        RequestError: a file exists or has a wrong suffix, or an option contradicts the inputs.
+    """
+    _check_file(request.html_path, (".html", ".htm"), "the review page is an HTML file", request.overwrite)
+    _check_file(request.picture_path, (".png",), "the map is a PNG file", request.overwrite)
+    if request.picture_path is not None and not request.query.reads_scenes:
+        message = "a map needs a scene, but the inputs are chips"
+        raise RequestError(message, "--picture", "give --at, --grid or --detect as well")
+    if request.truth_path is not None and request.query.detect is None:
+        raise RequestError("--truth only works with --detect", "--truth", "give --detect as well")
+
+
+def _check_file(path: Path | None, suffixes: tuple[str, ...], message: str, overwrite: bool) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        raise RequestError(message, path, f"give it the suffix {suffixes[0]}")
+    if path.exists() and not overwrite:
+        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
+
+
+def reject_scene_outputs(request: PredictionRequest, message: str) -> None:
+    """Raise an error if a job has options for the scenes of one job and one bundle.
+
+    Args:
+        request: options of the job.
+        message: why they do not work.
+
+    Raises:
+        RequestError: the request has a review page, a map or a truth.
+    """
+    options = {"--html": request.html_path, "--picture": request.picture_path, "--truth": request.truth_path}
+    for option, path in options.items():
+        if path is not None:
+            raise RequestError(message, option, f"leave out {option}, or run the job without it first")
+
+
+def compare_with_truth(plan: PredictionPlan, request: PredictionRequest, table: pd.DataFrame) -> list[TruthCheck]:
+    """Compare the objects of every scene with the truth.
+
+    Args:
+        plan: the scenes of the job.
+        request: options of the job.
+        table: the predictions.
+
+    Returns:
+        One check per scene; empty without a truth.
+
+    Raises:
+        RequestError: the truth cannot be read.
+        DataError: the truth has no classes.
+    """
+    path, checks = request.truth_path, []
+    if path is None:
+        return []
+    for source in plan.sources:
+        assert isinstance(source, SceneChips) and source.window.side is not None
+        side = source.window.side * sum(source.window.scale) / 2
+        checks.append(check_truth(table, source.scene, read_truth(path, source.scene), side))
+    return checks
+
+
+def write_map_pictures(
+    path: Path, layer: PredictionLayer, scenes: Sequence[RasterScene], truth: Sequence[TruthCheck]
+) -> None:
+    """Write the map of every scene; with several scenes, the name of the scene follows that of the file.
+
+    Args:
+        path: path of the PNG.
+        layer: the predictions.
+        scenes: the scenes.
+        truth: the comparison of every scene with the truth; may be empty.
+    """
+    from rsft.inference.review.map_picture import write_map_picture
+
+    for number, scene in enumerate(scenes):
+        file = path if len(scenes) == 1 else path.with_name(f"{path.stem}.{scene.name}{path.suffix}")
+        caption = truth[number].caption() if truth else []
+        write_map_picture(file, layer, scene, caption)
 
 
 @dataclass(frozen=True)
@@ -398,3 +493,95 @@ def write_result(
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}
     reasons = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in rejected]
     return PredictionResult(table, reasons, counts, output_path, notes, checks, truth)
+
+
+def predict_bundles(
+    bundle_dirs: Sequence[Path],
+    inputs: Sequence[str | Path],
+    output_path: Path,
+    request: PredictionRequest = DEFAULT_REQUEST,
+    progress: Progress | None = None,
+) -> list[PredictionResult]:
+    """Classify the same chips with several bundles, one after the other.
+
+    Tables are written after the last bundle has finished, so that the same call resumes an interrupted job.
+
+    Args:
+        bundle_dirs: the bundles.
+        inputs: see `predict`.
+        output_path: the table of the first bundle; see `output_paths` for the others.
+        request: options of each job.
+        progress: called with numbers of chips, for each bundle.
+
+    Returns:
+        One result per bundle.
+
+    Raises:
+        RequestError: the bundles differ in backbone, contract or test-time views; also see `predict`.
+        WeightsError: see `predict`.
+        DataError: see `predict`.
+    """
+    _check_request(request)
+    bundles = [Bundle.load(folder) for folder in bundle_dirs]
+    paths = output_paths(output_path, bundles)
+    for bundle in bundles:
+        check_compatible(bundles[0], bundle)
+    request = replace(request, engine="torch")
+    with ExitStack() as stack:
+        jobs: list[PredictionJob] = []
+        for bundle, path in zip(bundles, paths, strict=True):
+            # the journal of the first job is deleted last, so it tells whether an interrupted call wrote these tables
+            replaces = request.overwrite or any(job.replaces_outputs for job in jobs)
+            job = stack.enter_context(open_job(bundle, inputs, path, replace(request, overwrite=replaces), progress))
+            jobs.append(replace(job, request=request))
+        engines = [run_job(job) for job in jobs]
+        return [write_result(job, engine) for job, engine in zip(jobs, engines, strict=True)]
+
+
+def output_paths(output_path: Path, bundles: Sequence[Bundle]) -> list[Path]:
+    """Return one path per bundle: `output_path`, then `<stem>.<recipe name><suffix>`, numbered if names repeat.
+
+    Args:
+        output_path: the table of the first bundle.
+        bundles: all bundles.
+
+    Returns:
+        The paths of the tables, without duplicates.
+    """
+    paths = [output_path]
+    for bundle in bundles[1:]:
+        name, number = bundle.recipe.name, 2
+        while output_path.with_name(f"{output_path.stem}.{name}{output_path.suffix}") in paths:
+            name, number = f"{bundle.recipe.name}-{number}", number + 1
+        paths.append(output_path.with_name(f"{output_path.stem}.{name}{output_path.suffix}"))
+    return paths
+
+
+def check_compatible(first: Bundle, other: Bundle) -> None:
+    """Check that two bundles can classify the same chips in one call.
+
+    Args:
+        first: the bundle that is given first.
+        other: a bundle given with --also.
+
+    Raises:
+        RequestError: they differ in backbone, contract or test-time views.
+    """
+    names = f"{first.recipe.name} ({first.sha256[:12]}) and {other.recipe.name} ({other.sha256[:12]})"
+    hint = "classify with one bundle at a time"
+    if first.backbone_sha256 != other.backbone_sha256:
+        backbones = " and ".join(f"{x.recipe.backbone.name} {x.backbone_sha256[:12]}" for x in (first, other))
+        raise RequestError(f"{names} have different backbones: {backbones}", "--also", hint)
+    contract, other_contract = (bundle.contract.model_dump(exclude={"statistics"}) for bundle in (first, other))
+    if differences := ", ".join(key for key in contract if contract[key] != other_contract[key]):
+        raise RequestError(f"{names} take different chips: their contracts differ in {differences}", "--also", hint)
+    tta, other_tta = first.recipe.evaluate, other.recipe.evaluate
+    if (tta.tta, tta.crop_margin) != (other_tta.tta, other_tta.crop_margin):
+        raise RequestError(f"{names} use different test-time views (evaluate.tta)", "--also", hint)
+
+
+def _check_request(request: PredictionRequest) -> None:
+    reject_scene_outputs(request, "review page, map and truth are for one bundle, without --also")
+    if request.engine not in ("auto", "torch") or request.precision not in (None, "fp32"):
+        message = "several bundles are only computed by PyTorch in float32"
+        raise RequestError(message, "--also", "leave out --engine and --precision, or give one bundle at a time")

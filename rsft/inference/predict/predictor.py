@@ -12,14 +12,19 @@ import pandas as pd
 
 from rsft.errors import RequestError
 from rsft.inference.engines.base import EngineSpec
-from rsft.inference.inputs.chip_files import ChipFiles
-from rsft.inference.inputs.chip_source import SourceChip, collapse_gray_rgb
+from rsft.inference.inputs.chip_files import ChipFiles, SourceChip, collapse_gray_rgb
 from rsft.inference.inputs.discovery import Declaration, find_chips
-from rsft.inference.predict.pipeline import ChipClassifier, batch_result, make_batches, prefetch, prepare_batch
-from rsft.inference.predict.postprocess import result_columns
+from rsft.inference.predict.pipeline import (
+    ChipClassifier,
+    batch_result,
+    make_batches,
+    prefetch,
+    prepare_batch,
+    result_columns,
+)
 from rsft.inference.predict.scene_checks import check_scenes, describe_checks
 from rsft.inference.scenes.chip_window import ChipOptions
-from rsft.inference.selection.loading import load_engine
+from rsft.inference.selection.fastest import load_engine
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Pixels
 

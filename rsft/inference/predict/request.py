@@ -1,8 +1,14 @@
-"""The options of a prediction job, and the table, notes and metadata of its result."""
+"""The options of a prediction job, and the table, notes and metadata of its result.
+
+The columns of the predictions table: their order, their types, and the attributes of positions.
+
+Describe how chips were cut from a scene, so that the same chips can be cut again.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,28 +17,161 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from rsft import __version__
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
+from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError
-from rsft.inference.inputs.chip_source import ChipSource, path_to_text
-from rsft.inference.inputs.cut_record import cut_record
+from rsft.inference.inputs.chip_files import ChipSource, path_to_text
 from rsft.inference.inputs.discovery import UNDECLARED, Declaration
-from rsft.inference.inputs.product_record import product_record
-from rsft.inference.inputs.scene_chips import SceneChips
-from rsft.inference.predict.result_table import make_result_table
+from rsft.inference.inputs.scene_chips import SceneChips, product_record
+from rsft.inference.predict.pipeline import probability_columns
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.predict.scene_plan import SceneQuery
-from rsft.inference.scenes.attributes import concat_attributes
+from rsft.inference.scenes.attributes import AT, concat_attributes, unique_names
 from rsft.inference.scenes.chip_window import ChipOptions
-from rsft.inference.scenes.georeference import LONLAT
-from rsft.inference.scenes.locations import SceneLocations
+from rsft.inference.scenes.georeference import LONLAT, SceneLocations
 from rsft.inference.scenes.raster import RasterScene
 from rsft.inference.writers.geopackage import GeometryType
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.csv_cells import escape_cell
+from rsft.utils.tables import escape_cell
+
+_TEXT, _NUMBER = pd.ArrowDtype(pa.string()), "float64"
+_FIRST_COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("chip", "scene", "path", "class"), _TEXT),
+    "probability": _NUMBER,
+    "class_2": _TEXT,
+    "probability_2": _NUMBER,
+    "set": _TEXT,
+    "ood": "bool",
+    "ood_distance": _NUMBER,
+}
+_LAST_COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("length_m", "length_m_low", "length_m_high"), _NUMBER),
+    "length_from": _TEXT,
+    **dict.fromkeys(("row", "col", "lon", "lat"), _NUMBER),
+    AT: "Int64",
+    "score": _NUMBER,
+    "incidence_deg": _NUMBER,
+    "geometry": "object",
+}
+_NAMES_OF_FORMATS = ("fid", "ogc_fid", "geom", "wkt", "thumb")
+"""Columns that an output format or the review page adds."""
+
+
+def table_columns(classes: Sequence[str]) -> list[str]:
+    """List every column that a predictions table may have, in order, apart from attributes of positions."""
+    return list(_column_types(classes))
+
+
+def attribute_columns(table: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """List the columns of a predictions table that are attributes of positions.
+
+    Args:
+        table: the table.
+        classes: names of the classes.
+    """
+    return [name for name in table.columns if name not in {*table_columns(classes), *_NAMES_OF_FORMATS}]
+
+
+def make_result_table(
+    batches: Sequence[pd.DataFrame], classes: Sequence[str], attributes: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Combine the rows of all batches, and add the attributes of positions before the geometry.
+
+    Columns without values are left out, except attributes. A table without rows has all columns.
+
+    Args:
+        batches: rows of the batches.
+        classes: names of the classes.
+        attributes: identity (`at`) and attributes of the positions, indexed by the name of the chip; None for chips
+            that do not come from positions.
+
+    Returns:
+        One row per chip. Attributes whose names are taken have the prefix `at_`.
+    """
+    types = _column_types(classes)
+    if batches:
+        table = pd.concat(batches, ignore_index=True)
+        columns = [name for name in types if name in table and (name == "geometry" or table[name].notna().any())]
+        table = table[[*columns, *(["thumb"] if "thumb" in table else [])]]
+    else:
+        table = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in types.items()})
+    if attributes is None:
+        return table.astype({AT: types[AT]}) if AT in table else table
+    rows = attributes.take(attributes.index.get_indexer(pd.Index(table["chip"]))).set_axis(table.index)
+    rows.columns = pd.Index([AT, *unique_names(rows.columns[1:], [*types, *_NAMES_OF_FORMATS])])
+    table[AT] = rows.pop(AT)
+    split = table.columns.get_loc("geometry")
+    return pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
+
+
+def _column_types(classes: Sequence[str]) -> dict[str, Any]:
+    return _FIRST_COLUMNS | dict.fromkeys(probability_columns(classes), _NUMBER) | _LAST_COLUMNS
+
+
+_BLOCKS, _BLOCK_BYTES = 64, 16384  # parts of a file that are hashed
+
+
+def cut_record(source: SceneChips) -> dict[str, Any]:
+    """Describe how the chips of a scene are cut.
+
+    Args:
+        source: the chips.
+
+    Returns:
+        JSON values: name, absolute path and fingerprint of the scene; the unit in which it is read; side, margin and
+        scale of the chips; whether they are tiles.
+    """
+    window = source.window
+    return {
+        "scene": path_to_text(source.scene.path.name),
+        "path": path_to_text(source.scene.path.absolute()),
+        "fingerprint": scene_fingerprint(source.scene.path),
+        "unit": source.unit,
+        "side": window.side,
+        "margin": window.margin,
+        "scale": list(window.scale),
+        "tiles": source.is_tiled,
+    }
+
+
+def scene_fingerprint(uri: SceneUri) -> str | None:
+    """Return a hash that changes if the files of a local scene change, but not if they are copied or moved.
+
+    It contains the names of the files in a folder, their sizes, and parts of their content.
+
+    Args:
+        uri: the scene.
+
+    Returns:
+        Hexadecimal digits; None for scenes on servers.
+    """
+    path = uri.path
+    if path is None or not path.exists():
+        return None
+    files = sorted(x for x in path.rglob("*") if x.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        if path.is_dir():
+            digest.update(path_to_text(file.relative_to(path)).encode())
+        _update(digest, file)
+    return digest.hexdigest()[:32]
+
+
+def _update(digest: Any, path: Path) -> None:
+    size = path.stat().st_size
+    digest.update(str(size).encode())
+    with path.open("rb") as file:
+        for number in range(_BLOCKS):
+            file.seek(max(0, size - _BLOCK_BYTES) * number // (_BLOCKS - 1))
+            digest.update(file.read(_BLOCK_BYTES))
+            if size <= _BLOCK_BYTES:
+                break
+
 
 _RECORD_KEYS = {
     "query": "look",

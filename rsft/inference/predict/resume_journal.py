@@ -17,7 +17,7 @@ import shapely
 
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Rejection
-from rsft.utils.journal_file import compute_checksum, is_damage, is_in_use, is_intact, remove_database
+from rsft.utils.atomic_files import compute_checksum, is_damage, is_in_use, is_intact, remove_database
 from rsft.utils.write_errors import explain_os_error, writing
 
 _TABLES = {

@@ -15,8 +15,8 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.bundle.manifest import INDEX_FILE, read_index
 from rsft.models.bundle.signature import SIGNATURE_FILE
 from rsft.utils.atomic_files import atomic_folder, write_text
-from rsft.utils.dependencies.optional import require
-from rsft.utils.untrusted.regular_files import read_regular
+from rsft.utils.dependencies import require
+from rsft.utils.untrusted.documents import read_regular
 
 BUNDLE_DIR = "bundle"
 """Folder of the bundle in the repository, as in a run folder: a bundle contains no foreign files."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rsft.models.bundle.licenses import SourceLicense
+from rsft.models.bundle.manifest import SourceLicense
 from rsft.utils.licenses import UNKNOWN
 
 _IDENTIFIER = re.compile(r"(?i:mit|apache-2\.0|bsd-[23]-clause|cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-4\.0)")

@@ -124,7 +124,7 @@ def describe_output(bundle: Bundle) -> dict[str, Any]:
         ],
         "post_processing_function": {
             "format": "python",
-            "expression": "rsft.models.uncertainty.temperature_scaling:log_softmax",
+            "expression": "rsft.models.uncertainty.conformal:log_softmax",
             "description": "; ".join(notes),
         },
     }

@@ -20,7 +20,7 @@ from rsft.models.inspection.describe import describe_contract
 from rsft.types import GROUPS
 from rsft.utils.atomic_files import write_text
 from rsft.utils.licenses import describe_license
-from rsft.utils.untrusted.markdown import code_span, escape_markdown
+from rsft.utils.untrusted.documents import code_span, escape_markdown
 
 CARD_FILE = "README.md"
 MAX_CLASSES = 200

@@ -16,10 +16,9 @@ from rsft.evaluation.schema import Evaluation
 from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
 from rsft.metrics.bootstrap import Interval
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.inspection.encoder import EncoderOrigin, find_encoder_origin
+from rsft.models.inspection.describe import EncoderOrigin, find_encoder_origin
 from rsft.types import GROUPS
-from rsft.utils.untrusted.documents import parse_json
-from rsft.utils.untrusted.regular_files import read_regular
+from rsft.utils.untrusted.documents import parse_json, read_regular
 
 MEASURES = {
     "micro": "overall accuracy",
@@ -80,7 +79,7 @@ class BundleSource:
     @property
     def total_parameters(self) -> int | None:
         """Number of parameters with the frozen encoder; None if this version does not know the encoder."""
-        from rsft.models.inspection.meta_model import build_meta_model
+        from rsft.models.inspection.verify import build_meta_model
 
         try:
             frozen = build_meta_model(self.bundle).frozen_parameters

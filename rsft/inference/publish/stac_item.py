@@ -30,7 +30,7 @@ from rsft.inference.publish.mlm_fields import (
 )
 from rsft.inference.publish.source import BundleSource, find_exports, read_source
 from rsft.models.bundle.manifest import CONFIDENCE_FILE, INDEX_FILE, RECIPE_FILE, WEIGHTS_FILE
-from rsft.models.inspection.encoder import architecture_family
+from rsft.models.inspection.describe import architecture_family
 from rsft.utils.atomic_files import sha256, write_text
 
 ITEM_FILE = "item.json"

@@ -1,4 +1,9 @@
-"""Write the review page, which shows the least certain chips, their scenes and how they were classified."""
+"""Write the review page, which shows the least certain chips, their scenes and how they were classified.
+
+Make small pictures of scenes for the review page and the map.
+
+Commands that turn the labels of a review page into training data, and train on them.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +11,127 @@ import base64
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cv2
 import numpy as np
 import pandas as pd
+from rasterio.enums import Resampling
 
-from rsft.inference.predict.result_table import attribute_columns
-from rsft.inference.review.commands import TrainingSource, training_commands
-from rsft.inference.review.thumbnail import scene_thumbnail
-from rsft.inference.scenes.raster import RasterScene
-from rsft.inference.writers.palette import class_colors
+from rsft.data.imagery.open_raster import open_raster
+from rsft.data.imagery.products.stored_values import is_complex
+from rsft.inference.predict.request import attribute_columns
+from rsft.inference.scenes.raster import RasterScene, ignore_georeference_warnings
+from rsft.inference.writers.map_styles import class_colors
 from rsft.inference.writers.tables import PredictionLayer
+from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+
+_PERCENTILES = (1, 99)
+
+
+def scene_thumbnail(scene: RasterScene, side: int) -> bytes:
+    """Encode the first band of a scene as a JPEG, see `scene_pixels`.
+
+    Args:
+        scene: the scene.
+        side: largest side of the picture in pixels.
+
+    Returns:
+        The JPEG.
+    """
+    return bytes(cv2.imencode(".jpg", scene_pixels(scene, side), [cv2.IMWRITE_JPEG_QUALITY, 75])[1])
+
+
+def scene_pixels(scene: RasterScene, side: int) -> Bytes:
+    """Read the first band of a scene, stretched between the 1st and 99th percentile of the stored values.
+
+    Complex values become their modulus. Single pixels are taken then, because the mean of complex values is about 0.
+
+    Args:
+        scene: the scene.
+        side: largest side of the picture in pixels.
+
+    Returns:
+        Bytes (H, W); pixels without data are 0.
+    """
+    scale = min(1.0, side / max(scene.height, scene.width))
+    size = max(1, round(scene.height * scale)), max(1, round(scene.width * scale))
+    with ignore_georeference_warnings(), open_raster(scene.files[0]) as file:
+        resampling = Resampling.nearest if is_complex(file.dtypes[0]) else Resampling.average
+        band = file.read(1, out_shape=size, resampling=resampling, masked=True).filled(0)
+    values = np.asarray(np.abs(band) if np.iscomplexobj(band) else band, np.float32)
+    has_data = np.isfinite(values) & (values != 0)
+    low, high = np.percentile(values[has_data], _PERCENTILES) if has_data.any() else (0.0, 1.0)
+    scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+    return np.where(has_data, np.rint(255 * scaled), 0).astype(np.uint8)
+
+
+_TABLE = "corrected.csv"
+_DEFAULT_BANDS = (["gray"], ["R", "G", "B"])  # `rsft prepare folder` needs no --bands for these
+
+
+class TrainingSource(NamedTuple):
+    """What was trained on what, as the commands name it.
+
+    Attributes:
+        bundle: the bundle, or the folder of its run.
+        store: the chip store on which the bundle was trained.
+    """
+
+    bundle: Path
+    store: str
+
+
+class TrainingCommands(NamedTuple):
+    """Command lines for a saved table of labels.
+
+    Attributes:
+        add: adds the labels to the training data of the bundle.
+        finetune: continues the training of the bundle.
+        prepare: makes a new chip store of the labels.
+    """
+
+    add: str
+    finetune: str
+    prepare: str
+
+
+def training_commands(metadata: Mapping[str, Any], source: TrainingSource, from_scenes: bool) -> TrainingCommands:
+    """Return the commands that train on corrected labels.
+
+    Chips that were cut from scenes have the bands of the bundle, and the unit in which the scenes were read. Their
+    files state both, which `rsft data add` reads.
+
+    Args:
+        metadata: metadata of the predictions table.
+        source: bundle and chip store.
+        from_scenes: whether the chips were cut from scenes.
+    """
+    declared = metadata["request"]["declared"]
+    unit, bands, _ = declared
+    units = {product.get("unit") for product in metadata.get("products", ())}
+    unit = units.pop() if from_scenes and len(units) == 1 else unit
+    bands = metadata["bands"] if from_scenes or not bands else bands
+    bands = None if bands in _DEFAULT_BANDS else bands
+    options = [] if from_scenes else _options(declared[0], declared[1])
+    return TrainingCommands(
+        add=shlex.join(["rsft", "data", "add", source.store, _TABLE, *options]),
+        finetune=shlex.join(["rsft", "finetune", "--from", str(source.bundle)]),
+        prepare=shlex.join(["rsft", "prepare", "folder", _TABLE, "--root", "data/corrected", *_options(unit, bands)]),
+    )
+
+
+def _options(unit: str | None, bands: Sequence[str] | None) -> list[str]:
+    return [*(("--unit", unit) if unit else ()), *(("--bands", ",".join(bands)) if bands else ())]
+
 
 MAX_CHIPS = 2000
 """Largest number of chips on a page, at about 4 kB each. The page shows the least certain ones."""

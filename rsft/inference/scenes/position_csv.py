@@ -16,7 +16,7 @@ from rsft.errors import RequestError
 from rsft.inference.scenes.attributes import attribute_table, text_column
 from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.scenes.position_table import PIXEL_CRS, PositionTable
-from rsft.utils.csv_cells import unescape_cell
+from rsft.utils.tables import unescape_cell
 
 _POINTS = {("lon", "lat"): LONLAT, ("longitude", "latitude"): LONLAT, ("col", "row"): PIXEL_CRS, ("x", "y"): None}
 _BOXES = {("xmin", "ymin", "xmax", "ymax"): None, ("west", "south", "east", "north"): LONLAT}

@@ -17,8 +17,7 @@ from rsft.data.imagery.products.stored_values import IDENTITY_SCALING, Scaling, 
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
 from rsft.utils.remote_files import probe_url, quote_url, read_url
-from rsft.utils.untrusted.documents import parse_json
-from rsft.utils.untrusted.regular_files import read_regular
+from rsft.utils.untrusted.documents import parse_json, read_regular
 
 _MAX_BYTES = 1 << 24
 _JSON_SUFFIXES = (".json", ".geojson")

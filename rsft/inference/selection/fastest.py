@@ -1,25 +1,206 @@
-"""Select the engine that finishes a job first according to measurements, among those that match PyTorch."""
+"""Select the engine that finishes a job first according to measurements, among those that match PyTorch.
+
+Cache the exports that `rsft predict` writes for itself, and the measured speeds of engines.
+
+Load a bundle into an engine, with PyTorch: as the engine, or to write the export that another engine runs.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import platform
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+from torch import Tensor
 
-from rsft.errors import RequestError
-from rsft.inference.engines.base import REFERENCE, EngineSpec, InferenceFn, all_engines, find_engine
-from rsft.inference.export.parity import OutputDifference, compare_outputs
-from rsft.inference.selection.export_cache import Benchmarks, benchmark_path, read_benchmarks, write_benchmarks
-from rsft.inference.selection.exported import LoadedEngine
-from rsft.inference.selection.loading import load_engine, load_reference_engine
-from rsft.inference.selection.selection import ReadSample, SelectedEngine, describe_engine
+from rsft import __version__
+from rsft.errors import RequestError, RsftError
+from rsft.inference.engines.base import (
+    REFERENCE,
+    DirectEngine,
+    Engine,
+    EngineModel,
+    EngineSpec,
+    InferenceFn,
+    all_engines,
+    find_engine,
+)
+from rsft.inference.engines.graph import GraphEngine, GraphModel
+from rsft.inference.export.export import write_export
+from rsft.inference.export.metadata import installed_versions, read_export_metadata
+from rsft.inference.export.parity import OutputDifference, compare_outputs, find_labeled_chips
+from rsft.inference.selection.selection import LoadedEngine, ReadSample, SelectedEngine, describe_engine, graph_engine
+from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import choose_device
-from rsft.models.outputs import ClassifierOutputs
-from rsft.models.views import tta_contract
+from rsft.models.outputs import ClassifierOutputs, tta_contract
+from rsft.utils.atomic_files import write_text
 from rsft.utils.precision_benchmark import measure_speedup
+
+MAX_CACHED_BUNDLES = 8
+"""Largest number of bundles with exports in the cache. The least recently used exports are deleted."""
+
+Benchmarks = dict[str, dict[str, Any]]
+"""Measurements by engine; the keys are `str(EngineSpec)`."""
+
+
+def open_cached_export(engine: GraphEngine, bundle: Bundle, precision: str, images: Tensor | None) -> GraphModel:
+    """Open the cached export of a bundle, or write it first.
+
+    Args:
+        engine: writes and opens the export.
+        bundle: the bundle to export.
+        precision: a precision that the engine supports.
+        images: network inputs of the job (n, P, S, S), used to check a new export; None without such inputs.
+
+    Returns:
+        The opened graph.
+
+    Raises:
+        RequestError: packages are missing, or int8 lacks training chips.
+        WeightsError: the export differs from PyTorch.
+        AccuracyLossError: int8 loses too much accuracy.
+    """
+    folder = _bundle_folder(bundle) / f"{engine.name}-{precision}-{_hash(_versions([engine]))}"
+    try:
+        read_export_metadata(folder)
+    except RsftError:
+        _make_bundle_folder(folder.parent)
+        size = bundle.contract.size
+        crops = None if images is None else images[:, :, :size, :size]  # one test-time view
+        needs_labels = engine.precisions[precision].limit is None or images is None
+        labeled = find_labeled_chips(bundle, None) if needs_labels else None
+        write_export(bundle, engine, precision, folder, labeled, images=crops)
+    folder.parent.touch()
+    return engine.open_graph(folder / engine.file_name, precision)
+
+
+def benchmark_path(bundle: Bundle, device: str, engines: Sequence[Engine]) -> Path:
+    """Return the path of the measurements of a bundle on this machine with the installed package versions.
+
+    Args:
+        bundle: the measured bundle.
+        device: auto, cpu or cuda.
+        engines: engines whose package versions are part of the name.
+    """
+    machine = [platform.node(), _processor(), torch.get_num_threads(), device]
+    return _bundle_folder(bundle) / f"measured-{_hash([machine, _versions(engines)])}.json"
+
+
+def read_benchmarks(path: Path) -> Benchmarks:
+    """Read measurements. They are empty if the file is missing or damaged.
+
+    Args:
+        path: see `benchmark_path`.
+
+    Returns:
+        Measurements by engine.
+    """
+    with suppress(OSError, ValueError):
+        return dict(json.loads(path.read_text("utf-8")))
+    return {}
+
+
+def write_benchmarks(path: Path, benchmarks: Benchmarks) -> None:
+    """Write measurements for the next job.
+
+    Args:
+        path: see `benchmark_path`.
+        benchmarks: measurements by engine.
+    """
+    write_text(path, json.dumps(benchmarks, indent=1))
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line for line in lines if line.startswith("model name")), platform.machine())
+    return platform.processor() or platform.machine()
+
+
+def _versions(engines: Sequence[Engine]) -> dict[str, str]:
+    packages = [package for engine in engines for package in engine.packages]
+    return {"rsft": __version__, **installed_versions(("torch", "timm", *packages))}
+
+
+def _bundle_folder(bundle: Bundle) -> Path:
+    return user_cache_path("rsft") / "engines" / bundle.sha256[:16]
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+def _make_bundle_folder(folder: Path) -> None:
+    """Create the folder of a bundle, and delete the least recently used folders above `MAX_CACHED_BUNDLES`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    others = sorted((path for path in folder.parent.iterdir() if path != folder), key=lambda path: path.stat().st_mtime)
+    for old in others[: max(0, len(others) + 1 - MAX_CACHED_BUNDLES)]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_reference_engine(bundle: Bundle, device: str = "auto") -> LoadedEngine:
+    """Load a bundle in PyTorch in float32, with PEFT modules merged.
+
+    Args:
+        bundle: the bundle to load.
+        device: auto, cpu or cuda.
+
+    Returns:
+        The engine with which others are compared.
+
+    Raises:
+        WeightsError: the backbone on this machine is not the one that the bundle was trained on.
+    """
+    return load_engine(bundle, REFERENCE, device)
+
+
+def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None = None) -> LoadedEngine:
+    """Load a bundle in any engine. If the engine runs exported graphs, the first call writes the export.
+
+    Args:
+        bundle: the bundle to load.
+        spec: engine and precision.
+        device: auto, cpu or cuda.
+        images: network inputs of the job (n, P, S, S), used to check a new export.
+
+    Returns:
+        The engine with the bundle's test-time augmentation.
+
+    Raises:
+        RequestError: the engine or the precision does not exist, or a package is not installed.
+        WeightsError: the local backbone is not the bundle's, or an export differs from PyTorch.
+    """
+    engine = find_engine(spec.engine)
+    engine.check(spec.precision, device)
+    if isinstance(engine, GraphEngine):
+        return graph_engine(bundle, open_cached_export(engine, bundle, spec.precision, images), spec)
+    assert isinstance(engine, DirectEngine), f"{spec.engine} is neither a DirectEngine nor a GraphEngine"
+    return _add_tta(bundle, engine.load(bundle, spec, device))
+
+
+def _add_tta(bundle: Bundle, loaded: EngineModel) -> LoadedEngine:
+    """Add test-time views, and split the inputs into batches."""
+    model, contract = with_tta(loaded.model, bundle.contract, bundle.recipe.evaluate)
+
+    @torch.inference_mode()
+    def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
+        batches = torch.split(torch.from_numpy(images), loaded.batch_size or len(images))
+        outputs = [model.predict(batch.to(loaded.device)) for batch in batches]
+        return ClassifierOutputs(*(torch.cat(column).float().cpu().numpy() for column in zip(*outputs, strict=True)))
+
+    return LoadedEngine(infer, contract, loaded.spec, loaded.note, loaded.concurrency)
+
 
 MIN_SECONDS_TO_MEASURE = 20.0
 """Other engines are only measured for jobs that take PyTorch at least this many seconds."""

@@ -1,28 +1,262 @@
-"""Suggest the chips of a predictions table that are worth labeling next."""
+"""Suggest the chips of a predictions table that are worth labeling next.
+
+Select the chips whose labels help most: uncertain, of rare classes, unlike the training chips, and diverse.
+
+Read a table that `rsft predict` wrote, in any of its formats.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from operator import and_
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from rsft.errors import RequestError
-from rsft.inference.suggestion.chip_selection import (
-    closeness_to_limit,
-    describe_reason,
-    select_chips,
-    uncertainty,
-)
-from rsft.inference.suggestion.prediction_file import PredictionFile, read_prediction_file
+from rsft.inference.corrections.corrected_table import read_table_file
+from rsft.inference.predict.pipeline import SET_SEPARATOR, probability_columns
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.csv_cells import escape_table
+from rsft.utils.tables import escape_table
+
+_Floats = NDArray[np.float64]
+
+
+def uncertainty(probabilities: _Floats, set_sizes: NDArray[np.integer] | None = None) -> _Floats:
+    """Return how uncertain the class of each chip is.
+
+    It is the mean of two numbers: 1 minus the margin between the two most probable classes (Scheffer et al. 2001,
+    https://doi.org/10.1007/3-540-44816-0_31), and the share of the classes in the class set.
+
+    Args:
+        probabilities: (N, C).
+        set_sizes: number of classes in each class set (N,), 0 if the set was withheld, which counts as all classes;
+            None takes the margin alone.
+
+    Returns:
+        (N,), from 0 to 1.
+    """
+    classes = probabilities.shape[1]
+    if classes == 1:
+        return np.ones(len(probabilities))
+    second, first = np.sort(probabilities, axis=1)[:, -2:].T
+    margins: _Floats = 1 - (first - second)
+    if set_sizes is None:
+        return margins
+    shares: _Floats = np.where(set_sizes == 0, classes, set_sizes) / classes
+    return np.asarray((margins + shares) / 2, np.float64)
+
+
+def rarity_weights(chips_by_class: NDArray[np.floating]) -> _Floats:
+    """Return the weight of each class: 1 / (chips + 1).
+
+    Args:
+        chips_by_class: number of labeled chips of each class (C,); expected numbers need not be whole.
+
+    Returns:
+        (C,).
+    """
+    return 1.0 / (np.asarray(chips_by_class, np.float64) + 1.0)
+
+
+def closeness_to_limit(distances: NDArray[np.floating] | None, count: int) -> _Floats:
+    """Return the distance from the training chips as a factor that ends at the out-of-distribution limit.
+
+    Without this end, a few chips far from everything, which may be no targets at all, would be selected first.
+
+    Args:
+        distances: multiples of the limit (N,), NaN if unknown; None if the table has no distances.
+        count: N.
+
+    Returns:
+        (N,), from 0 to 1; 1 for unknown distances.
+    """
+    return np.ones(count) if distances is None else np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 1.0)
+
+
+def select_chips(
+    probabilities: _Floats, scores: _Floats, chips_by_class: NDArray[np.floating], count: int
+) -> list[int]:
+    """Select chips one by one. Each one has the largest product of score, rarity and difference.
+
+    Rarity is the weight of its classes (`rarity_weights`), averaged over its probabilities. After each selection, the
+    probabilities of the selected chip are added to the numbers of labeled chips, so that no single rare class fills the
+    list. Difference is the Hellinger distance of its probabilities to those of the nearest selected chip: the greedy
+    k-center method (Sener and Savarese 2018, https://arxiv.org/abs/1708.00489) with a weight for each chip. Chips with
+    equal probabilities are only selected if nothing else is left.
+
+    Args:
+        probabilities: (N, C).
+        scores: a positive score of each chip (N,).
+        chips_by_class: number of training chips of each class (C,).
+        count: number of chips to select.
+
+    Returns:
+        Indices of min(count, N) chips, the best first.
+
+    Example:
+        >>> probabilities = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1]])
+        >>> select_chips(probabilities, np.array([1.0, 1.0, 0.2]), np.array([9, 9]), 2)
+        [0, 2]
+    """
+    chips_by_class = np.array(chips_by_class, float)
+    roots = np.sqrt(probabilities)
+    nearest = np.ones(len(probabilities))
+    remaining = np.ones(len(probabilities), bool)
+    selected: list[int] = []
+    for _ in range(min(count, len(probabilities))):
+        gains = scores * (probabilities @ rarity_weights(chips_by_class))
+        different = np.where(remaining, gains * nearest, -1.0)
+        best = int(np.argmax(different if different.max() > 0 else np.where(remaining, gains, -1.0)))
+        selected.append(best)
+        remaining[best] = False
+        chips_by_class += probabilities[best]
+        distances = np.sqrt(((roots - roots[best]) ** 2).sum(axis=1) / 2)
+        nearest = distances if len(selected) == 1 else np.minimum(nearest, distances)
+    return selected
+
+
+def describe_reason(
+    probabilities: _Floats,
+    classes: Sequence[str],
+    chips_by_class: NDArray[np.floating] | None,
+    set_size: int | None,
+    distance: float,
+) -> str:
+    """Return in words why a chip was selected.
+
+    Args:
+        probabilities: (C,).
+        classes: names of the classes.
+        chips_by_class: number of training chips of each class (C,); None if it is unknown.
+        set_size: number of classes in the class set, 0 if it was withheld; None without a set.
+        distance: distance from the training chips as a multiple of the limit; NaN if unknown.
+
+    Returns:
+        Phrases separated by semicolons, such as "T72 41 %, BMP2 38 %; 3 possible classes; T72 has 5 training chips".
+    """
+    order = np.argsort(-probabilities, kind="stable")[:2]
+    phrases = [", ".join(f"{classes[index]} {probabilities[index]:.0%}".replace("%", " %") for index in order)]
+    if set_size == 0:
+        phrases.append("class set withheld")
+    elif set_size is not None and set_size > 1:
+        phrases.append(f"{set_size} possible classes")
+    if chips_by_class is not None:
+        rare = int(np.argmax(probabilities * rarity_weights(chips_by_class)))
+        if chips_by_class[rare] < chips_by_class.mean():
+            share = "" if rare in order else f" ({probabilities[rare]:.0%})".replace("%", " %")
+            phrases.append(f"{classes[rare]}{share} has {chips_by_class[rare]:.0f} training chips")
+    if distance > 1:
+        phrases.append(f"unlike the training chips ({distance:.1f} times the limit)")
+    return "; ".join(phrases)
+
+
+_HINT = "give a chip store, or a table that `rsft predict` wrote"
+_TEXT_COLUMNS = ("chip", "scene", "path", "class", "set", "at", "corrected")
+_SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
+
+
+class PredictionFile(NamedTuple):
+    """The content of a file of predictions.
+
+    Attributes:
+        table: one row per chip with valid probabilities; the index is the row number. The columns chip, scene, path,
+            class, set, at and corrected are texts, "" without a value, if the file has them; `ood_distance` and
+            `p_<class>` are numbers.
+        classes: names of the classes.
+        metadata: how the table was made; empty for CSV.
+        invalid: number of rows that were left out, because they have no valid probabilities.
+    """
+
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    metadata: dict[str, Any]
+    invalid: int = 0
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """The probability of every class, (N, C)."""
+        return self.table[probability_columns(self.classes)].to_numpy(float)
+
+    @property
+    def set_sizes(self) -> NDArray[np.int64] | None:
+        """The number of classes in every class set (N,), 0 if it was withheld; None if the table has no sets."""
+        if "set" not in self.table:
+            return None
+        return np.array([len(text.split(SET_SEPARATOR)) if text else 0 for text in self.table["set"]], np.int64)
+
+
+def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> PredictionFile:
+    """Read a table of predictions.
+
+    Args:
+        path: a GeoPackage, GeoJSON, GeoParquet or CSV that `rsft predict` wrote. It may have more columns.
+        classes: names of the classes, if they are known; None takes them from the metadata or from the columns.
+
+    Returns:
+        The table.
+
+    Raises:
+        RequestError: the file does not exist, cannot be read, or is not a table of predictions.
+    """
+    table, metadata = read_table_file(path, _HINT)
+    _check_metadata(path, metadata)
+    table = table.drop(columns=["_line", "geometry"], errors="ignore")
+    known = metadata.get("classes") if classes is None else classes
+    if table.empty and known:  # GeoJSON without features names no columns
+        table = table.reindex(columns=list(dict.fromkeys([*table, "path", "class", *probability_columns(known)])))
+    return _check(path, table, tuple(known or _class_names(list(table.columns))), metadata)
+
+
+def _check_metadata(path: Path, metadata: Any) -> None:
+    classes = metadata.get("classes") if isinstance(metadata, dict) else 0
+    counts = metadata.get("train_counts") if isinstance(metadata, dict) else None
+    are_names = classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
+    are_counts = not isinstance(counts, dict) or all(isinstance(count, int | float) for count in counts.values())
+    if not (are_names and are_counts):
+        raise RequestError("the metadata of the table are damaged: classes or train_counts", path, _HINT)
+
+
+def _class_names(columns: Sequence[str]) -> list[str]:
+    """Return the classes of the first columns p_<class> that follow each other. Attributes may also begin with p_."""
+    first = next((number for number, name in enumerate(columns) if name.startswith("p_")), len(columns))
+    return [name[2:] for name in takewhile(lambda name: name.startswith("p_"), columns[first:])]
+
+
+def _check(path: Path, table: pd.DataFrame, classes: tuple[str, ...], metadata: dict[str, Any]) -> PredictionFile:
+    names = probability_columns(classes)
+    missing = [name for name in ("path", "class", *(names or ["p_<class>"])) if name not in table]
+    if missing:
+        listed = ", ".join(map(str, table.columns[:8])) or "none"
+        raise RequestError(f"the table has no column {', '.join(missing[:3])}; it has {listed}", path, _HINT)
+    texts = {name: table[name].map(_as_text) for name in _TEXT_COLUMNS if name in table}
+    numbers = {name: _as_numbers(table[name]) for name in ("ood_distance", *names) if name in table}
+    table = table.assign(**texts, **numbers)
+    probabilities = table[names].to_numpy(float)
+    valid = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) < _SUM_TOLERANCE)
+    valid &= (table["path"] != "").to_numpy(bool)
+    if len(table) and not valid.any():
+        raise RequestError("no row has a path and the probabilities of all classes", path, _HINT)
+    return PredictionFile(table[valid], classes, metadata, int((~valid).sum()))
+
+
+def _as_text(value: Any) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    if not pd.api.types.is_numeric_dtype(column):  # texts, with decimal commas if a spreadsheet saved them
+        column = column.map(lambda value: value.replace(",", ".") if isinstance(value, str) else value)
+    return pd.to_numeric(column, errors="coerce").astype(float)
+
 
 CUT_COLUMNS = ("chip", "row", "col", "table")
 """Columns by which `rsft data add` cuts a chip from its scene again; empty for chips that it cannot cut."""

@@ -14,9 +14,7 @@ import pandas as pd
 import pyogrio
 from geopandas import GeoDataFrame
 
-from rsft.inference.writers.map_style import MapStyle
-from rsft.inference.writers.qgis_styles import qml_style
-from rsft.inference.writers.sld_styles import sld_style
+from rsft.inference.writers.map_styles import MapStyle, qml_style, sld_style
 
 GeometryType = Literal["Point", "Polygon"]
 

@@ -19,11 +19,9 @@ from geopandas import GeoDataFrame
 from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.writers.geopackage import LAYER_NAME, GeometryType, write_geopackage
-from rsft.inference.writers.map_style import CLASS_COLUMN, CORRECTED_COLUMN, MapStyle, Shape
-from rsft.inference.writers.palette import class_colors
-from rsft.inference.writers.qgis_styles import qml_style
+from rsft.inference.writers.map_styles import CLASS_COLUMN, CORRECTED_COLUMN, MapStyle, Shape, class_colors, qml_style
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.csv_cells import escape_table
+from rsft.utils.tables import escape_table
 
 Metadata = dict[str, Any]
 

@@ -11,7 +11,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import find_bundle
 from rsft.models.bundle.manifest import COPY_HINT, find_altered_files, read_index
 from rsft.utils.atomic_files import write_bytes
-from rsft.utils.dependencies.optional import require
+from rsft.utils.dependencies import require
 
 SIGNATURE_FILE = ".signature.json"
 """The signature lies in the bundle, so that it is copied with it. Readers of bundles ignore hidden files."""

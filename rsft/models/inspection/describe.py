@@ -1,21 +1,65 @@
-"""Describe a bundle for a reader who did not train it."""
+"""Describe a bundle for a reader who did not train it.
+
+Find the sites of a modulator. Building the network takes seconds, so the names of the tensors are read first.
+
+Describe the frozen encoder of a bundle from its published card.
+
+Compare two bundles.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from rsft.backbones.card import Remote
+from rsft.backbones.catalog import find_encoder, is_listed
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
+from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.inspection.sites import find_sites
+from rsft.models.bundle.manifest import SourceLicense
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
+from rsft.peft.sites import POSITIONS, Site
+from rsft.recipe.schema import BackboneSection
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rsft.models.bundle.bundle import Bundle
     from rsft.peft import Site
+
+
+_SITE = re.compile(rf"blocks\.(\d+)\.({'|'.join(POSITIONS)})\.")
+
+
+def find_sites(bundle: Bundle) -> tuple[Site, ...]:
+    """Return the sites of a modulator.
+
+    Names of tensors begin with their site. The network is built on the meta device if this does not name as many sites
+    as gamma has values, because sites share tensors or were pruned, or if the backbone is not a listed one.
+
+    Args:
+        bundle: an open bundle.
+
+    Returns:
+        The sites in the order of gamma; empty without a modulator.
+
+    Raises:
+        RequestError: this version of rsft does not know the backbone, or the backbone lacks a site.
+    """
+    tensors = bundle.members[0]
+    matches = filter(None, map(_SITE.match, tensors))
+    sites = {Site(int(match[1]), match[2]) for match in matches}
+    if is_listed(bundle.recipe.backbone.name) and len(sites) == len(tensors.get("gamma", ())):
+        return tuple(sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position))))
+    from rsft.models.inspection.verify import build_meta_model
+
+    return build_meta_model(bundle).sites
 
 
 def describe_bundle(folder: Path) -> dict[str, Any]:
@@ -140,3 +184,153 @@ def _describe_calibrator(bundle: Bundle) -> dict[str, Any] | None:
         "promise": calibrator.promise(),
         "notes": calibrator.notes(bundle.classes),
     }
+
+
+_HUB = "huggingface.co"
+_FAMILIES = {
+    "swin": "Swin Transformer",
+    "convnext": "ConvNeXt",
+    "resnet": "ResNet",
+    "vit|eva02|cait|scalemae": "Vision Transformer",
+}
+"""Name of the architecture in the literature, by a pattern of the encoder's name; the first match counts."""
+
+
+@dataclass(frozen=True)
+class EncoderOrigin:
+    """Where the weights of an encoder come from.
+
+    Attributes:
+        about: one line with architecture and training data; empty if they are unknown.
+        url: address of the published weights file; None if it has none, or if rsft contains the weights.
+        repository: repository on the Hugging Face Hub, such as "timm/vit_tiny_patch16_224"; None if there is none.
+    """
+
+    about: str = ""
+    url: str | None = None
+    repository: str | None = None
+
+
+def find_encoder_origin(section: BackboneSection) -> EncoderOrigin:
+    """Return the origin of an encoder. Nothing is known of weights from a file that the recipe names.
+
+    Args:
+        section: the section `backbone` of the recipe.
+    """
+    if section.weights is not None:
+        return EncoderOrigin()
+    try:
+        encoder = find_encoder(section.name)
+    except RequestError:  # this version does not know the encoder
+        return EncoderOrigin()
+    url = encoder.weights.url if isinstance(encoder.weights, Remote) else None
+    return EncoderOrigin(encoder.about, url, _hub_repository(url))
+
+
+def architecture_family(encoder: str) -> str:
+    """Return the name that the literature gives to the architecture of an encoder, or the name of the encoder itself.
+
+    Args:
+        encoder: name of the encoder in a recipe.
+
+    Example:
+        >>> architecture_family("vit_tiny_patch8_64.simship")
+        'Vision Transformer'
+    """
+    matches = (family for pattern, family in _FAMILIES.items() if re.search(pattern, encoder.lower()))
+    return next(matches, encoder)
+
+
+def _hub_repository(url: str | None) -> str | None:
+    """Return OWNER/NAME of an address of the Hugging Face Hub."""
+    parts = urlsplit(url or "")
+    path = parts.path.strip("/").split("/")
+    return "/".join(path[:2]) if parts.hostname == _HUB and path[2:3] == ["resolve"] else None
+
+
+TENSOR_KINDS = ("adapter", "gamma", "head")
+"""The kinds of learned tensors."""
+
+
+def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
+    """Compare two bundles and return the differences as data for JSON.
+
+    Args:
+        first: a folder as in `find_bundle`.
+        second: a folder as in `find_bundle`.
+
+    Returns:
+        "sha256" of both bundles. "recipe", "classes", "chip", "backbone", "licenses" and "metrics": name -> the two
+        values, for names with different values. A value is None if the bundle lacks the name; the value of a class is
+        its number of training chips; a license is named after its source, "backbone" or "data". "order": the class
+        names of both bundles, if names or order differ. "tensors": kind -> number of tensors in "both", only in the
+        "first" and only in the "second" bundle; "max", the largest absolute difference; and "relative", the norm of the
+        difference divided by the norm of the first. "max" and "relative" are None if no tensor can be compared.
+
+    Raises:
+        RequestError: a folder contains no bundle.
+        WeightsError: a bundle is damaged or changed.
+        RecipeError: this version of rsft does not know a recipe.
+    """
+    bundles = Bundle.load(first), Bundle.load(second)
+    same_classes = bundles[0].classes == bundles[1].classes
+    return {
+        "sha256": [bundle.sha256 for bundle in bundles],
+        "recipe": _differences([bundle.recipe.flatten() for bundle in bundles]),
+        "classes": _differences([dict(zip(b.classes, b.train_counts, strict=True)) for b in bundles]),
+        "order": [] if same_classes else [list(bundle.classes) for bundle in bundles],
+        "chip": _differences([describe_contract(bundle.contract) for bundle in bundles]),
+        "backbone": _differences([{bundle.recipe.backbone.name: bundle.backbone_sha256} for bundle in bundles]),
+        "licenses": _differences([_license_values(bundle.licenses) for bundle in bundles]),
+        "metrics": _differences([_metric_values(bundle.metrics) for bundle in bundles]),
+        "tensors": _diff_tensors(bundles[0].tensors, bundles[1].tensors),
+    }
+
+
+def tensor_kind(name: str) -> str:
+    """Return the kind of a learned tensor, one of `TENSOR_KINDS`.
+
+    Args:
+        name: the name of the tensor in a bundle.
+    """
+    name = name.split(".", 2)[2] if name.startswith("runs.") else name
+    return "gamma" if name == "gamma" else "head" if name.startswith("head.") else "adapter"
+
+
+def _differences(pair: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    keys = dict.fromkeys(key for mapping in pair for key in mapping)
+    rows = {key: [mapping.get(key) for mapping in pair] for key in keys}
+    return {key: values for key, values in rows.items() if values[0] != values[1]}
+
+
+def _license_values(licenses: Sequence[SourceLicense]) -> dict[str, str]:
+    return {entry.source: f"{entry.name}: {entry}" if entry.name else str(entry) for entry in licenses}
+
+
+def _metric_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: metric["value"] if isinstance(metric, dict) else metric for name, metric in metrics.items()}
+
+
+def _diff_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    differences = {}
+    for kind in TENSOR_KINDS:
+        names, other_names = ({name for name in state if tensor_kind(name) == kind} for state in (first, second))
+        shared = sorted(name for name in names & other_names if first[name].shape == second[name].shape)
+        if names or other_names:
+            counts = {"both": len(shared), "first": len(names) - len(shared), "second": len(other_names) - len(shared)}
+            differences[kind] = counts | _distance([(first[name], second[name]) for name in shared])
+    return differences
+
+
+def _distance(pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
+    """Return the distance between tensors; equal values count as 0, also -inf, the gamma of a pruned site."""
+    if not pairs:
+        return {"max": None, "relative": None}
+    largest = squared_distance = squared_norm = 0.0
+    for first, second in pairs:
+        a, b = first.double(), second.double()
+        difference = (a - b).masked_fill(a == b, 0.0)
+        largest = max(largest, float(difference.abs().max())) if difference.numel() else largest
+        squared_distance += float(difference.square().sum())
+        squared_norm += float(a.square().sum())
+    return {"max": largest, "relative": (squared_distance / squared_norm) ** 0.5 if squared_norm else None}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from rsft.peft.methods import recipe_keys as keys
+from rsft.peft.methods import registry
 from rsft.peft.methods.registry import register
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class FullTuning:
     title: ClassVar[str] = "Full fine-tuning"
     is_identity_at_init: ClassVar[bool] = True
 
-    blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
 
     def build_modules(self, vit: nn.Module) -> list[SelectiveTuning]:
         """Build trained copies of all parameters.

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from rsft.peft.methods import recipe_keys as keys
-from rsft.peft.methods.registry import register
-from rsft.peft.methods.settings import ScaleSetting
+from rsft.peft.methods import registry
+from rsft.peft.methods.registry import ScaleSetting, register
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,10 +42,10 @@ class Adapter:
     title: ClassVar[str] = "Adapter"
     is_identity_at_init: ClassVar[bool] = True
 
-    dim: int | Mapping[str, int] = field(default=4, metadata=keys.DIM)
-    blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
-    scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
-    dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
+    dim: int | Mapping[str, int] = field(default=4, metadata=registry.DIM)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
+    scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
+    dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[BottleneckModule]:
         """Build one bottleneck for every selected block.
@@ -90,10 +89,10 @@ class AdaptFormer:
     title: ClassVar[str] = "AdaptFormer"
     is_identity_at_init: ClassVar[bool] = True
 
-    dim: int | Mapping[str, int] = field(default=4, metadata=keys.DIM)
-    blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
-    scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
-    dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
+    dim: int | Mapping[str, int] = field(default=4, metadata=registry.DIM)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
+    scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
+    dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[BottleneckModule]:
         """Build one bottleneck for every selected block.

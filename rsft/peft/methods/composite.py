@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from rsft.peft.methods import recipe_keys as keys
+from rsft.peft.methods import registry
 from rsft.peft.methods.bottleneck import AdaptFormer
 from rsft.peft.methods.lora import LoRA
-from rsft.peft.methods.registry import Method, register
-from rsft.peft.methods.settings import PositionSetting, ScaleSetting
+from rsft.peft.methods.registry import Method, PositionSetting, ScaleSetting, register
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,15 +78,15 @@ class LoRAWithAdaptFormer:
     title: ClassVar[str] = "LoRA + AdaptFormer"
     is_identity_at_init: ClassVar[bool] = True
 
-    rank: int | Mapping[str, int] = field(default=4, metadata=keys.RANK)
-    dim: int | Mapping[str, int] = field(default=4, metadata=keys.DIM)
-    positions: PositionSetting = field(default="qkvo12", metadata=keys.POSITION_LETTERS)
-    blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
-    scale: ScaleSetting = field(default=1.0, metadata=keys.SCALE)
-    adapter_scale: ScaleSetting = field(default=1.0, metadata=keys.ADAPTER_SCALE)
-    dropout: float | Mapping[str, float] = field(default=0.0, metadata=keys.DROPOUT)
-    alpha: float | None = field(default=None, metadata=keys.ALPHA)
-    init: Literal["width", "rank"] = field(default="width", metadata=keys.INIT)
+    rank: int | Mapping[str, int] = field(default=4, metadata=registry.RANK)
+    dim: int | Mapping[str, int] = field(default=4, metadata=registry.DIM)
+    positions: PositionSetting = field(default="qkvo12", metadata=registry.POSITION_LETTERS)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
+    scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
+    adapter_scale: ScaleSetting = field(default=1.0, metadata=registry.ADAPTER_SCALE)
+    dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
+    alpha: float | None = field(default=None, metadata=registry.ALPHA)
+    init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
 
     @property
     def unneeded(self) -> dict[str, str]:

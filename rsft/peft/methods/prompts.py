@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from rsft.peft.methods import recipe_keys as keys
+from rsft.peft.methods import registry
 from rsft.peft.methods.registry import register
 from rsft.peft.sites import select_blocks
 
@@ -37,8 +37,8 @@ class VPTShallow:
     title: ClassVar[str] = "VPT-Shallow"
     is_identity_at_init: ClassVar[bool] = False
 
-    prompts: int = field(default=10, metadata=keys.PROMPTS)
-    dropout: float = field(default=0.0, metadata=keys.DROPOUT)
+    prompts: int = field(default=10, metadata=registry.PROMPTS)
+    dropout: float = field(default=0.0, metadata=registry.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[PromptModule]:
         """Build the prompts of the first block, (prompts, D).
@@ -78,9 +78,9 @@ class VPTDeep:
     title: ClassVar[str] = "VPT-Deep"
     is_identity_at_init: ClassVar[bool] = False
 
-    prompts: int = field(default=10, metadata=keys.PROMPTS)
-    blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
-    dropout: float = field(default=0.0, metadata=keys.DROPOUT)
+    prompts: int = field(default=10, metadata=registry.PROMPTS)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
+    dropout: float = field(default=0.0, metadata=registry.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[PromptModule]:
         """Build the prompts of every selected block, (prompts, D) each.
@@ -91,8 +91,8 @@ class VPTDeep:
         Returns:
             One module for all prompts.
         """
+        from rsft.peft.modules.adapter_module import transformer_blocks
         from rsft.peft.modules.prompts import PromptModule
-        from rsft.peft.modules.target_layers import transformer_blocks
 
         blocks = select_blocks(self.blocks, len(transformer_blocks(vit)))
         return [PromptModule(vit, self.prompts, blocks, self.dropout)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from rsft.peft.methods import recipe_keys as keys
+from rsft.peft.methods import registry
 from rsft.peft.methods.registry import register
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class BitFit:
     title: ClassVar[str] = "BitFit"
     is_identity_at_init: ClassVar[bool] = True
 
-    blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
 
     def build_modules(self, vit: nn.Module) -> list[SelectiveTuning]:
         """Build trained copies of the parameters whose name ends with "bias".
@@ -72,7 +72,7 @@ class LayerNormTuning:
     title: ClassVar[str] = "LayerNorm tuning"
     is_identity_at_init: ClassVar[bool] = True
 
-    blocks: str | Sequence[int] = field(default="all", metadata=keys.BLOCKS)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
 
     def build_modules(self, vit: nn.Module) -> list[SelectiveTuning]:
         """Build trained copies of the parameters of modules whose class name contains "norm".

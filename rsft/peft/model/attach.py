@@ -10,16 +10,14 @@ from pathlib import Path
 from torch import nn
 
 from rsft.peft.kernels import requested_kernels
-from rsft.peft.methods.registry import Method
-from rsft.peft.methods.serialization import method_from_dict
+from rsft.peft.methods.registry import Method, method_from_dict
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.stage_runner import StageRunner
 from rsft.peft.model.stages import ViTStages
 from rsft.peft.model.state_files import read_tensors
 from rsft.peft.modulator import Modulator
-from rsft.peft.modules.adapter_module import AdapterModule, ScaleFn, Undo
+from rsft.peft.modules.adapter_module import AdapterModule, ScaleFn, Undo, use_fused_qkv_layers
 from rsft.peft.modules.low_rank import LowRankLinear
-from rsft.peft.modules.target_layers import use_fused_qkv_layers
 from rsft.peft.sites import POSITIONS, Site
 
 _METHOD_ATTRIBUTE = "adapted_by"  # attribute of the network with the name of the attached method

@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.modules.adapter_module import transformer_blocks
 
 
 @contextmanager

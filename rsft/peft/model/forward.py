@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from rsft.peft.model.stage_runner import ForwardOptions, StageRunner
 from rsft.peft.model.stages import EMBEDDING
 from rsft.peft.modulator import Modulator
-from rsft.peft.modules.adapter_module import AdapterModule
+from rsft.peft.modules.adapter_module import AdapterModule, require_tokens
 from rsft.peft.modules.low_rank import LowRankModule
-from rsft.peft.modules.network_blocks import require_tokens
 
 
 class ForwardPasses(nn.Module):

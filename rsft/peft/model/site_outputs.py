@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.model.adapted_model import AdaptedModel
-from rsft.peft.modules.adapter_module import mangle_name
+from rsft.peft.modules.adapter_module import mangle_name, transformer_blocks
 from rsft.peft.modules.bottleneck import BottleneckModule
-from rsft.peft.modules.low_rank import LowRankModule
-from rsft.peft.modules.low_rank_conv import LowRankConv2d
-from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.modules.low_rank import LowRankConv2d, LowRankModule
 from rsft.peft.sites import Site
 
 SiteObserver = Callable[[Site, Tensor, Tensor], None]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.modules.adapter_module import transformer_blocks
 
 EMBEDDING = -1
 """The stage of the embedding."""

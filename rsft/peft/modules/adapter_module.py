@@ -1,14 +1,20 @@
-"""The base class of PEFT modules: a module that is injected into a network, removed from it, or merged."""
+"""The base class of PEFT modules: a module that is injected into a network, removed from it, or merged.
+
+Find the blocks of a network: of a plain vision transformer, or of all stages of a hierarchical network.
+
+Find the layers of the sites of a network: linear layers and convolutions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.sites import Site
+from rsft.peft.sites import LAYER_POSITIONS, POSITIONS, Site
 
 ScaleFn = Callable[[], Tensor | float]
 """Returns the current scale m_p of a site."""
@@ -138,3 +144,214 @@ def trainable_kwargs(tensor: Tensor) -> dict[str, Any]:
         Keyword arguments "device" and "dtype" of torch factory functions.
     """
     return {"device": tensor.device, "dtype": torch.promote_types(tensor.dtype, torch.float32)}
+
+
+def named_blocks(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the blocks of a timm network in forward order.
+
+    Args:
+        network: a plain vision transformer (`blocks`), a Swin transformer or ConvNeXt (`layers` or `stages`, each with
+            `blocks`), or a ResNet (`layer1`, `layer2`, ...).
+
+    Returns:
+        Dotted name of the module, such as "blocks.3", "stages.0.blocks.1" or "layer1.2" -> block.
+
+    Raises:
+        ValueError: the network has no blocks.
+    """
+    blocks = _children(network, "blocks")
+    for name in ("layers", "stages"):
+        for stage, module in _children(network, name).items():
+            blocks |= {f"{stage}.{path}": block for path, block in _children(module, "blocks").items()}
+    number = 1
+    while stage_blocks := _children(network, f"layer{number}"):
+        blocks |= stage_blocks
+        number += 1
+    if not blocks:
+        raise ValueError(
+            f"{type(network).__name__} has no blocks: a timm network has them in `blocks` (plain vision transformer), "
+            "in the stages `layers` or `stages` (Swin, ConvNeXt), or in `layer1`, `layer2`, ... (ResNet)"
+        )
+    return blocks
+
+
+def is_hierarchical(network: nn.Module) -> bool:
+    """Return whether a network has stages of different resolution, so that feature maps pass between its blocks.
+
+    Args:
+        network: a network for which `named_blocks` finds blocks.
+    """
+    return not next(iter(named_blocks(network))).startswith("blocks.")
+
+
+def stage_depths(network: nn.Module) -> list[int]:
+    """Return the number of blocks in each stage of a network; one number for a plain vision transformer.
+
+    Args:
+        network: a network for which `named_blocks` finds blocks.
+
+    Example:
+        >>> import timm
+        >>> stage_depths(timm.create_model("resnet18"))
+        [2, 2, 2, 2]
+    """
+    stages = [name.removesuffix(f".{name.rpartition('.')[2]}") for name in named_blocks(network)]
+    return [stages.count(stage) for stage in dict.fromkeys(stages)]
+
+
+def require_tokens(network: nn.Module, method: str, reason: str) -> None:
+    """Raise an error if a network is hierarchical.
+
+    Args:
+        network: a network for which `named_blocks` finds blocks.
+        method: name of the PEFT method that needs tokens.
+        reason: why the method needs them.
+
+    Raises:
+        ValueError: the network is hierarchical.
+    """
+    if is_hierarchical(network):
+        raise ValueError(
+            f"{method} needs a plain vision transformer, and {type(network).__name__} is not one: {reason}"
+        )
+
+
+def _children(module: nn.Module, name: str) -> dict[str, nn.Module]:
+    """Return the children of a container by dotted name; nothing if it is not a container of modules."""
+    container = getattr(module, name, None)
+    if not isinstance(container, nn.Sequential | nn.ModuleList):
+        return {}
+    return {f"{name}.{index}": child for index, child in enumerate(container)}
+
+
+_LAYERS = {
+    "q": ("attn.qkv", "attn.q_proj"),
+    "k": ("attn.qkv", "attn.k_proj"),
+    "v": ("attn.qkv", "attn.v_proj"),
+    "out": ("attn.proj",),
+    "mlp1": ("mlp.fc1",),
+    "mlp2": ("mlp.fc2",),
+    "conv1": ("conv1",),
+    "conv2": ("conv2",),
+    "conv3": ("conv3",),
+    "downsample": ("downsample.0", "downsample.1"),  # the second one in ResNet-D, after a pooling layer
+}
+
+
+class TargetLayer(NamedTuple):
+    """The linear layer or convolution of a site, and the rows of its output that belong to the site."""
+
+    layer: nn.Linear | nn.Conv2d
+    rows: slice
+
+    @property
+    def weight(self) -> Tensor:
+        """The rows of the weight that belong to the site, (rows, width_in), or of a convolution (rows, in, h, w)."""
+        return self.layer.weight[self.rows]
+
+
+def transformer_blocks(vit: nn.Module) -> Sequence[nn.Module]:
+    """Return the blocks of a network.
+
+    Args:
+        vit: a timm network, see `named_blocks`.
+
+    Returns:
+        The blocks in forward order, through all stages.
+
+    Raises:
+        ValueError: the network has no blocks.
+    """
+    return tuple(named_blocks(vit).values())
+
+
+def find_target_layers(vit: nn.Module) -> dict[Site, TargetLayer]:
+    """Return every site of a timm network that is a convolution, a linear layer or some rows of one.
+
+    Args:
+        vit: a timm network, see `named_blocks`.
+
+    Returns:
+        Site -> layer, block by block in forward order.
+    """
+    layers = {
+        Site(index, position): _target_layer(block, position)
+        for index, block in enumerate(transformer_blocks(vit))
+        for position in LAYER_POSITIONS
+    }
+    return {site: layer for site, layer in layers.items() if layer is not None}
+
+
+def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLayer]:
+    """Return the layers of some sites.
+
+    Args:
+        vit: a timm network, see `named_blocks`.
+        sites: the sites to find.
+
+    Returns:
+        Site -> layer, in the order of `sites`.
+
+    Raises:
+        ValueError: the network has no layer for a site.
+    """
+    layers, selected = find_target_layers(vit), tuple(sites)
+    for site in selected:
+        if site not in layers:
+            available = ", ".join(position for block, position in layers if block == site.block) or "none"
+            path = f"{_block_name(vit, site.block)}.{_LAYERS[site.position][0]}"
+            raise ValueError(
+                f"{type(vit).__name__} has no linear layer or full convolution {path}, so it has no site {site}; "
+                f"positions of that block: {available}"
+            )
+    return {site: layers[site] for site in selected}
+
+
+def _block_name(network: nn.Module, block: int) -> str:
+    """Return the dotted name of a block, such as "stages.0.blocks.1"; "blocks.N" if the network has no such block."""
+    names = list(named_blocks(network))
+    return names[block] if block < len(names) else f"blocks.{block}"
+
+
+def _target_layer(block: nn.Module, position: str) -> TargetLayer | None:
+    for path in _LAYERS[position]:
+        layer = _submodule(block, path)
+        if not _is_supported(layer):
+            continue
+        width = len(layer.weight)
+        if not path.endswith("qkv"):
+            return TargetLayer(layer, slice(0, width))
+        start = POSITIONS.index(position) * (width // 3)
+        return TargetLayer(layer, slice(start, start + width // 3))
+    return None
+
+
+def _submodule(block: nn.Module, path: str) -> Any:
+    try:
+        return block.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _is_supported(layer: nn.Module | None) -> bool:
+    """Return whether a layer is a plain one: a subclass may compute something else, and groups are not full rank."""
+    if type(layer) is nn.Conv2d:
+        return layer.groups == 1 and layer.padding_mode == "zeros"
+    return type(layer) is nn.Linear
+
+
+def use_fused_qkv_layers(vit: nn.Module) -> list[Callable[[], object]]:
+    """Make attention call its fused qkv layer instead of reading the layer's weight (timm's EVA and BEiT).
+
+    Args:
+        vit: a timm vision transformer; changed in place.
+
+    Returns:
+        Functions that undo the change.
+    """
+    undo: list[Callable[[], object]] = []
+    for module in vit.modules():
+        if vars(module).get("qkv_bias_separate") is False:
+            vars(module)["qkv_bias_separate"] = True
+            undo.append(partial(setattr, module, "qkv_bias_separate", False))
+    return undo

@@ -12,9 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
-from rsft.peft.modules.network_blocks import require_tokens
-from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.modules.adapter_module import (
+    AdapterModule,
+    mangle_name,
+    require_tokens,
+    trainable_kwargs,
+    transformer_blocks,
+)
 
 
 class PromptModule(AdapterModule):

@@ -8,8 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
-from rsft.peft.modules.network_blocks import named_blocks
+from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, named_blocks, trainable_kwargs
 from rsft.peft.sites import select_blocks
 
 

@@ -9,9 +9,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs
-from rsft.peft.modules.network_blocks import require_tokens
-from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.peft.modules.adapter_module import (
+    AdapterModule,
+    mangle_name,
+    require_tokens,
+    trainable_kwargs,
+    transformer_blocks,
+)
 from rsft.peft.sites import select_blocks
 
 _LAYERS = ("norm1", *(f"attn.{name}" for name in ("qkv", "q_proj", "k_proj", "v_proj", "proj")))

@@ -11,9 +11,8 @@ import torch
 
 from rsft.data.loading.batches import Batch
 from rsft.errors import RequestError
-from rsft.models.classifier import Classifier
-from rsft.models.device import copy_to_device
-from rsft.peft.modules.target_layers import transformer_blocks
+from rsft.models.classifier import Classifier, copy_to_device
+from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import TrainSection
 from rsft.training.precision import HALF_DTYPES
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rsft.recipe.registries import TRACKERS
 from rsft.recipe.text import to_yaml
-from rsft.utils.dependencies.telemetry import disable_telemetry
+from rsft.utils.dependencies import disable_telemetry
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

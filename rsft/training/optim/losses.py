@@ -2,7 +2,7 @@
 
 A loss is a frozen dataclass in `LOSSES`. Its fields are keys of a recipe's section `loss`, and `make` returns the
 function of logits and labels. Only `make` imports torch, so that recipes are checked without it.
-`rsft.training.optim.class_prior` calls `make` with the class counts.
+`rsft.training.optim.optimizers` calls `make` with the class counts.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.errors import DataError
-from rsft.metrics.paired import exact_mcnemar, holm_adjust
+from rsft.metrics.bootstrap import exact_mcnemar, holm_adjust
 from rsft.utils.untrusted.documents import parse_json
 
 REPLAY_FILE = "replay.json"

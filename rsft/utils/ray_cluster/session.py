@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from rsft.errors import RequestError
-from rsft.utils.dependencies.telemetry import disable_telemetry
+from rsft.utils.dependencies import disable_telemetry
 from rsft.utils.ray_cluster.watcher import processes_end_with_this_one
 
 _SETTINGS = {

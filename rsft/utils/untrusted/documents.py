@@ -1,9 +1,23 @@
-"""Read JSON from untrusted sources."""
+"""Read JSON from untrusted sources.
+
+Read files that must be regular files: not pipes, sockets or devices, which can block for ever or never end.
+
+Write untrusted text, such as names of classes, into Markdown.
+
+Parse XML from untrusted sources.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+import re
+import stat
+from errno import EINVAL, EISDIR
+from html import escape
+from pathlib import Path
+from typing import Any, BinaryIO
+from xml.etree import ElementTree
 
 MAX_DEPTH = 100
 """Largest number of levels of lists and mappings in a JSON or YAML document."""
@@ -53,3 +67,144 @@ def _parse_int(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise ValueError(f"an integer has {len(text):,} digits; the limit is {MAX_DIGITS:,}")
     return int(text)
+
+
+_NOT_A_FILE = "it is a pipe, a socket or a device, not a file"
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block `open`
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Args:
+        path: path of the file; links are followed.
+
+    Returns:
+        The open file.
+
+    Raises:
+        OSError: the file cannot be opened, or is a folder, a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, _OPEN_FLAGS)
+    try:
+        _check(os.fstat(descriptor).st_mode, path)
+        return os.fdopen(descriptor, "rb")
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a regular file.
+
+    Args:
+        path: path of the file; links are followed.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: the file cannot be read, or is a folder, a pipe, a socket or a device.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
+def check_regular(path: Path) -> None:
+    """Check that a path can be given to a library that opens it. A folder is accepted.
+
+    Args:
+        path: path of the file; links are followed.
+
+    Raises:
+        OSError: the file does not exist, or is a pipe, a socket or a device.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISDIR(mode):
+        _check(mode, path)
+
+
+def _check(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(EINVAL, _NOT_A_FILE, str(path))
+
+
+_ACTIVE = re.compile(r"[\\`*\[\]|]")
+
+
+def escape_markdown(text: str) -> str:
+    r"""Return a text that Markdown shows as it is: without HTML, links, images, code, line breaks and cell borders.
+
+    An image would make the program that shows the page send a request to its address.
+
+    Args:
+        text: any text.
+
+    Example:
+        >>> print(escape_markdown("![x](https://example.org/x.png) <b>|"))
+        !\[x\](https://example.org/x.png) &lt;b&gt;\|
+    """
+    return _ACTIVE.sub(r"\\\g<0>", escape(" ".join(text.split()), quote=False))
+
+
+def code_span(text: str) -> str:
+    """Return a text as Markdown code, whatever backticks it contains.
+
+    Args:
+        text: any text.
+
+    Example:
+        >>> print(code_span("rsft prepare folder 'a`b'"))
+        `` rsft prepare folder 'a`b' ``
+    """
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    space = " " * ("`" in text)
+    return f"{fence}{space}{' '.join(text.split())}{space}{fence}"
+
+
+MAX_XML_DEPTH = 64
+"""Largest depth of elements."""
+
+
+class _StrictBuilder(ElementTree.TreeBuilder):
+    """Builds a tree, and refuses document types and deep nesting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = 0
+
+    def doctype(self, name: str, pubid: str, system: str) -> None:
+        """Raise an error: a document type could define entities that expand without bound, or name other files."""
+        raise ValueError("it declares a document type")
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ElementTree.Element:
+        """Begin an element."""
+        self.depth += 1
+        if self.depth > MAX_XML_DEPTH:
+            raise ValueError(f"its elements are nested more than {MAX_XML_DEPTH} levels deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> ElementTree.Element:
+        """End an element."""
+        self.depth -= 1
+        return super().end(tag)
+
+
+def parse_xml(data: bytes) -> ElementTree.Element:
+    """Parse XML without document type.
+
+    Args:
+        data: the document.
+
+    Returns:
+        The root element.
+
+    Raises:
+        ValueError: it is not XML, has an unknown encoding, declares a document type, or is nested too deeply.
+    """
+    try:
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_StrictBuilder()))
+    except (ElementTree.ParseError, LookupError) as error:
+        raise ValueError(str(error)) from error

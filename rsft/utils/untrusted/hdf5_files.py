@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from rsft.utils.untrusted.regular_files import open_regular
+from rsft.utils.untrusted.documents import open_regular
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _STARTS = tuple(2**power for power in range(9, 40))  # bytes at which HDF5 may begin after other content

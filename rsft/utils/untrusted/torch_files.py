@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from rsft.utils.untrusted.regular_files import open_regular
+from rsft.utils.untrusted.documents import open_regular
 
 MAX_PICKLE_BYTES = 2**26
 """Largest pickle in a checkpoint: 64 MiB. It contains names and shapes; the numbers lie beside it."""

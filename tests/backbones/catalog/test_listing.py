@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rsft.backbones.catalog import listing
-from rsft.backbones.catalog.listing import list_card, listed_encoders, listing_text, listing_versions, search_listing
-from rsft.backbones.check import count_encoder_parameters
+from rsft.backbones import catalog
+from rsft.backbones.catalog import list_card, listed_encoders, listing_text, listing_versions, search_listing
+from rsft.backbones.loading import count_encoder_parameters
 from rsft.backbones.registry import cards, find_card, names
 from rsft.backbones.weights import weights_path
 from rsft.errors import RequestError
@@ -64,18 +64,18 @@ def test_the_list_of_other_versions_is_made_from_the_cards(tmp_path: Path, monke
     document = json.loads(listing_text(list(expected[:-1])))
     document["versions"]["timm"] = "0"
     (tmp_path / "encoders.json").write_text(json.dumps(document))
-    monkeypatch.setattr(listing, "LISTING", tmp_path / "encoders.json")
+    monkeypatch.setattr(catalog, "LISTING", tmp_path / "encoders.json")
     listed_encoders.cache_clear()
     assert listed_encoders() == expected
     listed_encoders.cache_clear()
 
 
 def test_the_shipped_list_needs_neither_torch_nor_timm() -> None:
-    document = json.loads(listing.LISTING.read_text("utf-8"))
+    document = json.loads(catalog.LISTING.read_text("utf-8"))
     if document["versions"] != listing_versions():
         pytest.skip("the shipped list is of other versions of timm and TorchGeo")
     code = (
-        "import sys; from rsft.backbones.catalog.listing import search_listing; search_listing('mae');"
+        "import sys; from rsft.backbones.catalog import search_listing; search_listing('mae');"
         "sys.exit(bool({'torch', 'timm', 'torchgeo'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,14 +7,14 @@ import pytest
 import timm
 import torch
 
+from rsft.backbones import mae
 from rsft.backbones.loading import load_encoder_weights
-from rsft.backbones.mae import sarmae
 from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
 
-BASE, LARGE = sarmae.CARDS
-SMALL = replace(BASE, build=partial(sarmae.build_sarmae_vit, BASE.name, data.SMALL))
+BASE, LARGE = mae.CARDS
+SMALL = replace(BASE, build=partial(mae.build_sarmae_vit, BASE.name, data.SMALL))
 
 
 def checkpoint():

@@ -7,17 +7,15 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from rsft.backbones import mae
 from rsft.backbones.loading import load_encoder_weights
-from rsft.backbones.mae import satmae_groups
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
 
 CHANNELS = 16  # of the 64 of a token
 PRETRAINED, FINE_TUNED = (
-    replace(
-        card, build=partial(satmae_groups.build_group_vit, card.name, data.SMALL, mean_pooled, channel_width=CHANNELS)
-    )
-    for card, mean_pooled in zip(satmae_groups.CARDS[:2], (False, True), strict=True)
+    replace(card, build=partial(mae.build_group_vit, card.name, data.SMALL, mean_pooled, channel_width=CHANNELS))
+    for card, mean_pooled in zip(mae.CARDS[:2], (False, True), strict=True)
 )
 CHIPS = torch.rand(2, 10, 96, 96, generator=torch.Generator().manual_seed(1))
 
@@ -115,7 +113,7 @@ def test_inputs_are_scaled_as_in_training():
     number, mean, std = 1500.0, 1263.73947144, 948.9819932  # of B05
     published = (number - (mean - 2 * std)) / ((mean + 2 * std) - (mean - 2 * std))
     assert (number - card.mean[3]) / card.std[3] == pytest.approx(published)
-    assert satmae_groups.LIMITS[3] == pytest.approx((mean - 2 * std, mean + 2 * std))
+    assert mae.LIMITS[3] == pytest.approx((mean - 2 * std, mean + 2 * std))
 
 
 @pytest.mark.slow
@@ -123,7 +121,7 @@ def test_inputs_are_scaled_as_in_training():
     ("index", "width", "tensors", "parameters"), [(0, 1024, 300, 303_083_264), (2, 768, 156, 85_625_856)]
 )
 def test_real_architectures(index, width, tensors, parameters):
-    for card in satmae_groups.CARDS[index : index + 2]:
+    for card in mae.CARDS[index : index + 2]:
         with torch.device("meta"):
             vit = card.build(card.size)
         assert len(vit.state_dict()) == tensors and sum(p.numel() for p in vit.parameters()) == parameters
@@ -132,4 +130,4 @@ def test_real_architectures(index, width, tensors, parameters):
 
 def test_size_must_be_a_multiple_of_the_patch():
     with pytest.raises(RequestError, match="multiples of 8, not 100"):
-        satmae_groups.CARDS[0].build(100)
+        mae.CARDS[0].build(100)

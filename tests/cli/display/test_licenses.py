@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rsft.cli.display.licenses import warn_about_licenses
+from rsft.cli.display.console import warn_about_licenses
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.licenses import source_license
+from rsft.models.bundle.manifest import source_license
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import rich.text
 from rich.table import Table
 
-from rsft.cli.display import console as display
+from rsft.cli.display import console
 from tests.conftest import ROOT
 
 ODD_NAMES = ("[/w]", "[red]bold", "[link=x]y", ":ship:", "[bold")
@@ -34,13 +34,13 @@ def test_no_console_reads_markup():
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_tables_titles_and_lines(name, capsys):
-    display.console.print(display.counts_table(f"1 chip in {name}", {name: {name: 1}}, heading=name))
-    display.console.print(name)
-    display.show_paths({"out": Path(name)})
+    console.console.print(console.counts_table(f"1 chip in {name}", {name: {name: 1}}, heading=name))
+    console.console.print(name)
+    console.show_paths({"out": Path(name)})
     table = Table(name)
-    table.add_column(display.two_lines(name, name))
+    table.add_column(console.two_lines(name, name))
     table.add_row(rich.text.Text(name, "bold"), name)
-    display.console.print(table)
+    console.console.print(table)
     assert capsys.readouterr().out.count(name) == 11
 
 

@@ -9,8 +9,8 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display import console as display
-from rsft.cli.display.plain_text import PlainConsole, PlainFormatter, escape_controls, format_warning
+from rsft.cli.display import console
+from rsft.cli.display.console import PlainConsole, PlainFormatter, escape_controls, format_warning
 from rsft.errors import Fault, RecipeError, RsftError
 
 HOSTILE = "\x1b]0;title\x07\x1b[2Jship\nerror: none\x9b1m\u202epihs\u2028\r\x08"
@@ -27,25 +27,25 @@ def test_escape_controls():
 
 
 def test_lines_tables_and_errors(capsys):
-    display.console.print(HOSTILE, soft_wrap=True)
-    display.show_paths({"out": Path(HOSTILE)})
-    display.console.print(display.counts_table(HOSTILE, {HOSTILE: {HOSTILE: 1}}, heading=HOSTILE))
+    console.console.print(HOSTILE, soft_wrap=True)
+    console.show_paths({"out": Path(HOSTILE)})
+    console.console.print(console.counts_table(HOSTILE, {HOSTILE: {HOSTILE: 1}}, heading=HOSTILE))
     table = Table(HOSTILE, title=HOSTILE)
-    table.add_row(display.two_lines(HOSTILE, HOSTILE))
+    table.add_row(console.two_lines(HOSTILE, HOSTILE))
     table.add_row(Text(HOSTILE.replace("\n", "")))
-    display.console.print(table)
-    display.show_error(RsftError(HOSTILE, HOSTILE, HOSTILE))
-    display.show_error(RecipeError([Fault(HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE)]))
+    console.console.print(table)
+    console.show_error(RsftError(HOSTILE, HOSTILE, HOSTILE))
+    console.show_error(RecipeError([Fault(HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE)]))
     printed = capsys.readouterr()
     assert is_plain(printed.out) and is_plain(printed.err), printed.out + printed.err
     assert printed.out.count(SHOWN) >= 2 and printed.err.count(SHOWN) >= 4
 
 
 def test_styles_of_rsft_stay(monkeypatch):
-    monkeypatch.setattr(display.console, "_color_system", 1)
-    with display.console.capture() as capture:
-        display.console.print(Text("done", "green"))
-    assert "\x1b[" in capture.get() or display.console.no_color
+    monkeypatch.setattr(console.console, "_color_system", 1)
+    with console.console.capture() as capture:
+        console.console.print(Text("done", "green"))
+    assert "\x1b[" in capture.get() or console.console.no_color
 
 
 def test_lines_and_tables_are_not_cut_without_a_terminal(monkeypatch, capsys):

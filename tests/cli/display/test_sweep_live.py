@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from rsft.cli.display.sweep_live import SweepDisplay
-from rsft.sweep.outcome import TrialOutcome
+from rsft.cli.display.training import SweepDisplay
+from rsft.sweep.results import TrialOutcome
 from rsft.sweep.schema import Sweep
 
 SWEEP = Sweep(recipe="r", grid={"peft.rank": [2, 4], "peft.scale": [0.5, 1.0]})

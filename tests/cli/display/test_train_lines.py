@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from rsft.cli.display.train_lines import JsonLines, LogLines, describe_speed
+from rsft.cli.display.training import JsonLines, LogLines, describe_speed
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.writer import Run

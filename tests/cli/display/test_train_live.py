@@ -3,8 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rsft.cli.display.train_lines import Display, JsonLines, LogLines
-from rsft.cli.display.train_live import LiveDisplay, choose_display
+from rsft.cli.display.training import Display, JsonLines, LiveDisplay, LogLines, choose_display
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
 from tests.helpers.event_lines import ROW, RUN_METADATA, STEP

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from rsft.data.audit.findings import AuditResult
-from rsft.data.audit.near_duplicates import find_near_duplicates
-from rsft.data.audit.store_audit import audit_folder, audit_store
+from rsft.data.audit.store_audit import audit_folder, audit_store, find_near_duplicates
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.data.chips.store import ChipStore
 

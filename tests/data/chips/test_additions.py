@@ -13,14 +13,11 @@ import pytest
 
 from rsft.data.audit.findings import AUDIT_FILE, write_audits
 from rsft.data.audit.store_audit import audit_store
-from rsft.data.chips.additions import AdditionSource, LabeledChip, add_chips, scene_key
-from rsft.data.chips.commit import locked_store
-from rsft.data.chips.pixel_digests import pixel_digest
+from rsft.data.chips.additions import AdditionSource, LabeledChip, add_chips, locked_store, pixel_digest, scene_key
 from rsft.data.chips.store import ChipStore
-from rsft.data.croissant.document import write_croissant
-from rsft.data.croissant.vocabulary import CROISSANT_FILE
+from rsft.data.croissant import CROISSANT_FILE, write_croissant
 from rsft.data.imagery.reader import read_chip
-from rsft.data.loading.packed_cache import load_packed_images
+from rsft.data.loading.batches import load_packed_images
 from rsft.errors import DataError
 from tests.helpers.scenes import toy_contract
 

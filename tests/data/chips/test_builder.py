@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import rasterio
 
-from rsft.data.chips import build_directory, builder, sidecars
+from rsft.data.chips import builder, sidecars
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
@@ -124,8 +124,8 @@ def rename_and_die(store: Path, root: Path, old: Path) -> None:
         (sidecars, "_write_rejected", die),
         (sidecars, "_write_sheet", die),
         (os, "sync", die),
-        (build_directory, "_publish", rename_and_die),
-        (build_directory.shutil, "rmtree", die),
+        (builder, "_publish", rename_and_die),
+        (builder.shutil, "rmtree", die),
     ],
 )
 def test_killed_in_the_last_steps(
@@ -144,7 +144,7 @@ def test_killed_in_the_last_steps(
 def test_replaced_store_is_restored_after_a_kill(raw: Path, tmp_path: Path) -> None:
     root = build_store(tmp_path / "out", list(source(raw))[1:2], DESCRIPTION).root
     before = contents(root)
-    killed(build_with, build_directory, "_publish", rename_and_die, root, raw)
+    killed(build_with, builder, "_publish", rename_and_die, root, raw)
     assert not root.exists()
     with pytest.raises(RequestError, match="already"):
         build_store(root, source(raw), DESCRIPTION)

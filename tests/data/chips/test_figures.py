@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.chips.figures import render_class_figure, render_contact_sheet, render_thumbnail, select_sheet_chips
+from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, render_thumbnail, select_sheet_chips
 
 
 def decode(data: bytes) -> np.ndarray:

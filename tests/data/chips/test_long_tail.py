@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsft.data.chips.long_tail import group_by_count, long_tail_counts, sample_per_class, stratified_split
+from rsft.data.chips.record import group_by_count, long_tail_counts, sample_per_class, stratified_split
 
 
 def test_counts_at_the_bounds_are_medium() -> None:

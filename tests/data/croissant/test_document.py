@@ -20,10 +20,8 @@ import requests
 from rsft.data.audit.findings import AUDIT_FILE, AuditResult, count_finding, write_audits
 from rsft.data.audit.store_audit import audit_store
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
-from rsft.data.chips.manifest_columns import PROVENANCE
-from rsft.data.chips.store import SCHEMA, ChipStore
-from rsft.data.croissant.document import _FORMATS, Publication, describe_store, write_croissant
-from rsft.data.croissant.record_sets import COLUMN_DESCRIPTIONS
+from rsft.data.chips.store import PROVENANCE, SCHEMA, ChipStore
+from rsft.data.croissant import _FORMATS, COLUMN_DESCRIPTIONS, Publication, describe_store, write_croissant
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels

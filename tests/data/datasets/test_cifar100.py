@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.data.chips.long_tail import long_tail_counts
+from rsft.data.chips.record import long_tail_counts
 from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
 from rsft.errors import DataError, RequestError
-from rsft.utils.archives.extract import extract_archive
+from rsft.utils.archives import extract_archive
 from tests.helpers.cifar_data import dump, write_folders, write_pickles
 
 

@@ -16,8 +16,7 @@ from matplotlib import pyplot as plt
 from torch import nn
 from torchgeo.datasets import DOTA, DatasetNotFoundError
 
-from rsft.data.datasets._dota.crop import crop_window
-from rsft.data.datasets.dota import CLASSES, DOTAObjects, DOTASplit, DOTAVersion, crop_object, read_rgb
+from rsft.data.datasets.dota import CLASSES, DOTAObjects, DOTASplit, DOTAVersion, crop_object, crop_window, read_rgb
 from rsft.data.imagery import reader
 from rsft.errors import DataError
 from tests.data.datasets.dota.data import (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rsft.data.datasets.label_table import LabelTable
+from rsft.data.datasets._label_files import LabelTable
 from rsft.errors import RequestError
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets._list_files import INATURALIST_2018, PLACES_LT, ListFiles, PublishedLists, folder_to_class_name
-from rsft.data.datasets.list_files import INaturalist2018, ListFileDataset, PlacesLT
+from rsft.data.datasets._label_files import INATURALIST_2018, PLACES_LT, ListFiles, PublishedLists, folder_to_class_name
+from rsft.data.datasets.image_folder import INaturalist2018, ListFileDataset, PlacesLT
 from rsft.errors import DataError, RequestError
 
 TINY = PublishedLists("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.imagery.image_cache import LastImageCache, file_state
+from rsft.data.imagery.scene_uri import LastImageCache, file_state
 from rsft.errors import DataError
 from rsft.types import Pixels
 

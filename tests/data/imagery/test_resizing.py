@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.data.imagery.resizing import resize_image
+from rsft.data.imagery.contract import resize_image
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

@@ -19,7 +19,7 @@ from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
-from rsft.data.loading import packed_cache
+from rsft.data.loading import batches
 from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.errors import DataError, RsftError
 
@@ -63,7 +63,7 @@ def test_images_match_the_contract(store: ChipStore) -> None:
 
 def test_cached_images_are_not_read_again(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read(store).images
-    monkeypatch.setattr(packed_cache, "read_chip", None)
+    monkeypatch.setattr(batches, "read_chip", None)
     again = read(store)
     assert isinstance(again.images, np.memmap) and not again.images.flags.writeable
     np.testing.assert_array_equal(first, again.images)
@@ -93,7 +93,7 @@ def test_cache_of_another_manifest_is_removed(store: ChipStore) -> None:
 
 def test_temporary_file_of_a_killed_process_is_removed(store: ChipStore) -> None:
     def read_and_die() -> None:
-        packed_cache._pack_chunk = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # in its own process
+        batches._pack_chunk = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # in its own process
         read(store)
 
     process = multiprocessing.get_context("fork").Process(target=read_and_die)
@@ -110,8 +110,8 @@ def test_two_processes_give_the_same_bytes(store: ChipStore, monkeypatch: pytest
     (path,) = packed(store)
     first = path.read_bytes()
     path.unlink()
-    monkeypatch.setattr(packed_cache, "_MIN_CHIPS_FOR_TWO_JOBS", 1)
-    monkeypatch.setattr(packed_cache, "_CHUNK", 3)
+    monkeypatch.setattr(batches, "_MIN_CHIPS_FOR_TWO_JOBS", 1)
+    monkeypatch.setattr(batches, "_CHUNK", 3)
     read(store)
     assert path.read_bytes() == first
 
@@ -119,8 +119,8 @@ def test_two_processes_give_the_same_bytes(store: ChipStore, monkeypatch: pytest
 def test_read_only_root_is_cached_in_the_user_folder(
     store: ChipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_cache, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(packed_cache.os, "access", lambda *_: False)  # root may write anywhere
+    monkeypatch.setattr(batches, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(batches.os, "access", lambda *_: False)  # root may write anywhere
     assert len(read(store)) == 10
     assert len(list((tmp_path / "rsft/chips").rglob("*.npy"))) == 1 and not packed(store)
 
@@ -129,7 +129,7 @@ def test_full_disk(store: ChipStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(packed_cache, "_pack_chunk", full)
+    monkeypatch.setattr(batches, "_pack_chunk", full)
     with pytest.raises(RsftError, match=r"the disk is full.*free some space"):
         read(store)
     assert not packed(store)

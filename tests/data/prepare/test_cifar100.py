@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from rsft.data.chips.long_tail import long_tail_counts
+from rsft.data.chips.record import long_tail_counts
 from rsft.data.datasets.cifar100 import CLASSES, SPLIT_SIZE
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.cifar100 import prepare_cifar100

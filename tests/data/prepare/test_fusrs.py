@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from rsft.data.audit.list_audit import read_fusrs_lists
-from rsft.data.chips import build_directory
+from rsft.data.chips import builder
 from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError, RequestError
@@ -138,7 +138,7 @@ def test_a_build_that_is_killed_after_its_last_step_is_done(raw: Path, tmp_path:
     build = partial(build, allow_partial=True)
 
     def build_and_die() -> None:
-        kill_at_call(build_directory, "_publish", after=True)
+        kill_at_call(builder, "_publish", after=True)
         build()
 
     before = {path.name for path in tmp_path.iterdir()}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.data.datasets._sar.srsdd_ships import SRSDDShip
+from rsft.data.datasets._srsdd_files import SRSDDShip
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare import gray_chips
-from rsft.data.prepare.gray_chips import crop_srsdd_ship, read_gray_chip
+from rsft.data.prepare import common
+from rsft.data.prepare.common import crop_srsdd_ship, read_gray_chip
 from rsft.errors import DataError
 from tests.data.datasets.srsdd.data import write_srsdd
 
@@ -27,7 +27,7 @@ def test_ships_of_one_image_have_it_decoded_once_unless_it_changes(
     ships: list[SRSDDShip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = []
-    monkeypatch.setattr(gray_chips, "read_chip", lambda path: (decoded.append(path), read_chip(path))[1])
+    monkeypatch.setattr(common, "read_chip", lambda path: (decoded.append(path), read_chip(path))[1])
     first = [crop_srsdd_ship(ship) for ship in ships]
     assert decoded == [ships[0].image] and first[0].shape == (64, 64, 1)
     Image.fromarray(255 - np.asarray(Image.open(ships[0].image))).save(ships[0].image)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsft.data.prepare.list_files import PUBLISHED_LISTS, prepare_list_files
+from rsft.data.prepare.image_folder import PUBLISHED_LISTS, prepare_list_files
 from rsft.errors import RequestError
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import rasterio
 
-from rsft.data.chips.manifest_columns import SPLITS
+from rsft.data.chips.store import SPLITS
 from rsft.data.datasets.opensarship import OpenSARShip, OpenSARShipProduct, read_opensarship_pixels
 from rsft.data.prepare.opensarship import PRODUCT_UNITS, prepare_opensarship
 from rsft.errors import DataError, RequestError

@@ -7,16 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rsft.data.simulation.clutter import Shore, pixel_grid, sea_clutter_power
-from rsft.data.simulation.sar import (
+from rsft.data.simulation.radar import (
+    Pose,
     SarSensor,
+    Shore,
     amplitude_to_uint8,
     amplitude_to_uint16,
+    pixel_grid,
     render_sar_chip,
     render_sar_scene,
     sample_sensor,
+    sea_clutter_power,
 )
-from rsft.data.simulation.scatterers import Pose
 from rsft.data.simulation.scene import place_ships
 from rsft.data.simulation.ships import SHIP_KINDS, DeckObject, Ship, sample_ship
 

@@ -11,9 +11,8 @@ import rasterio
 import shapely
 from rasterio.features import rasterize
 
-from rsft.data.simulation.clutter import Shore
-from rsft.data.simulation.scene import place_ships, sample_coast
-from rsft.data.simulation.scene_files import SCENE_CLASSES, SCENE_CRS, write_scene
+from rsft.data.simulation.radar import Shore
+from rsft.data.simulation.scene import SCENE_CLASSES, SCENE_CRS, place_ships, sample_coast, write_scene
 
 pytestmark = pytest.mark.slow
 

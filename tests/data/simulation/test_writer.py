@@ -12,8 +12,8 @@ import pytest
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.gray_chips import crop_srsdd_ship
-from rsft.data.simulation.writer import write_fusar_tree, write_srsdd_tree
+from rsft.data.prepare.common import crop_srsdd_ship
+from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
 
 COUNTS = {"Cargo": 5, "Tanker": 2, "LawEnforce": 1}
 

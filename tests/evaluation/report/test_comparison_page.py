@@ -9,7 +9,7 @@ import pytest
 
 from rsft.cli import main
 from rsft.errors import RequestError
-from rsft.evaluation.paired_comparison import compare_runs
+from rsft.evaluation.files import compare_runs
 from rsft.evaluation.report.charts.pareto import ParetoPoint, pareto_front
 from rsft.evaluation.report.charts.tsne_map import SIDE
 from rsft.evaluation.report.comparison_page import write_comparison

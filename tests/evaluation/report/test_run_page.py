@@ -11,10 +11,10 @@ from rsft.errors import DataError, RequestError
 from rsft.evaluation.report.charts.axes import ticks
 from rsft.evaluation.report.charts.scale_history import ModulatorMap
 from rsft.evaluation.report.charts.site_heatmap import contribution_heatmap
-from rsft.evaluation.report.formatting import signed_points
+from rsft.evaluation.report.render import signed_points
 from rsft.evaluation.report.run_page import write_report
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.licenses import source_license
+from rsft.models.bundle.manifest import source_license
 from tests.helpers.fake_run import write_fake_run
 from tests.helpers.report_page import Page, page_of
 

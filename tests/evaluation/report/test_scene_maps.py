@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rsft.errors import DataError
+from rsft.evaluation.report.run_maps import SceneMap, read_scene_maps, save_scene_maps
 from rsft.evaluation.report.run_page import write_report
-from rsft.evaluation.report.scene_maps import SceneMap, read_scene_maps, save_scene_maps
 from tests.helpers.fake_run import write_fake_run
 from tests.helpers.report_page import Page, page_of
 

@@ -13,11 +13,11 @@ from rsft.evaluation.report.charts.coverage import coverage_plot
 from rsft.evaluation.report.charts.reliability import reliability_bins
 from rsft.evaluation.report.charts.svg import SHAPES, marker_path
 from rsft.evaluation.report.charts.tsne_map import MAX_MARKED_CLASSES, SIDE, ChipMap
+from rsft.evaluation.report.dataset import MAX_MISTAKES, MAX_UNSURE, make_gallery
 from rsft.evaluation.report.recipe_text import HEAD_INITS, POOLS, recipe_sentences
 from rsft.evaluation.report.run_page import write_report
-from rsft.evaluation.report.sections.gallery import MAX_MISTAKES, MAX_UNSURE, make_gallery
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation
-from rsft.metrics.calibration import expected_calibration_error
+from rsft.metrics.accuracy import expected_calibration_error
 from rsft.peft.methods.registry import METHODS
 from rsft.recipe import schema
 from rsft.recipe.load import load_recipe

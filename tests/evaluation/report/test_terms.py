@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from rsft.evaluation.report import terms
-from rsft.evaluation.report.terms import Terms, glossary_path, read_glossary
+from rsft.evaluation.report import render
+from rsft.evaluation.report.render import Terms, glossary_path, read_glossary
 
-ASSETS = Path(terms.__file__).parent / "assets"
+ASSETS = Path(render.__file__).parent / "assets"
 
 
 def test_definitions_are_the_first_paragraphs_of_the_glossary():
@@ -21,7 +21,7 @@ def test_every_term_of_a_page_is_in_the_glossary():
     templates = "".join(path.read_text(encoding="utf-8") for path in ASSETS.rglob("*.html"))
     calls = re.findall(r'term\("([^"]*)"(?:, "([^"]*)")?\)', templates)
     assert len(calls) > 10
-    names = [entry or terms._ENTRIES.get(text, text) for text, entry in calls] + list(terms._ENTRIES.values())
+    names = [entry or render._ENTRIES.get(text, text) for text, entry in calls] + list(render._ENTRIES.values())
     definitions = [read_glossary()[name.lower()] for name in names]
     assert not [text for text in definitions if re.search(r"\]\(|`|\.md", text) or len(text) > 350]
 
@@ -36,8 +36,8 @@ def test_the_first_occurrence_of_a_word_is_a_button_with_its_definition():
 
 
 def test_pages_have_no_explanations_without_the_glossary(monkeypatch, tmp_path):
-    monkeypatch.setattr(terms, "glossary_path", lambda: tmp_path / "glossary.md")
-    monkeypatch.setattr(terms, "read_glossary", read_glossary.__wrapped__)
+    monkeypatch.setattr(render, "glossary_path", lambda: tmp_path / "glossary.md")
+    monkeypatch.setattr(render, "read_glossary", read_glossary.__wrapped__)
     page = Terms()
     assert page.mark("the tail & more") == "the tail &amp; more" and not page.used()
 

@@ -24,8 +24,8 @@ def _build_dota(folder: Path) -> None:
 
 
 def _read_dota(folder: Path) -> None:
-    from rsft.data.datasets._errors import translate_dataset_errors
     from rsft.data.datasets.dota import DOTAObjects, crop_object, read_rgb
+    from rsft.data.prepare.common import translate_dataset_errors
 
     with translate_dataset_errors("DOTA", folder, ""):
         source = DOTAObjects(folder, "all")
@@ -34,9 +34,8 @@ def _read_dota(folder: Path) -> None:
 
 
 def _read_srsdd(folder: Path) -> None:
-    from rsft.data.datasets._errors import translate_dataset_errors
     from rsft.data.datasets.srsdd import SRSDD
-    from rsft.data.prepare.gray_chips import crop_srsdd_ship
+    from rsft.data.prepare.common import crop_srsdd_ship, translate_dataset_errors
     from rsft.errors import DataError
 
     with translate_dataset_errors("SRSDD", folder, ""):
@@ -97,16 +96,16 @@ def _build_fusar_xls(folder: Path) -> None:
 
 
 def _read_fusar(folder: Path) -> None:
-    from rsft.data.datasets._errors import translate_dataset_errors
     from rsft.data.datasets.fusar_ship import FUSARShip
+    from rsft.data.prepare.common import translate_dataset_errors
 
     with translate_dataset_errors("FUSAR-Ship", folder, ""):
         FUSARShip(folder)
 
 
 def _read_opensarship(folder: Path) -> None:
-    from rsft.data.datasets._errors import translate_dataset_errors
     from rsft.data.datasets.opensarship import OpenSARShip
+    from rsft.data.prepare.common import translate_dataset_errors
 
     with translate_dataset_errors("OpenSARShip", folder, ""):
         OpenSARShip(folder)
@@ -129,10 +128,9 @@ def _build_lists(folder: Path) -> None:
 
 
 def _read_lists(folder: Path) -> None:
-    from rsft.data.datasets._errors import translate_dataset_errors
-    from rsft.data.datasets._image_files import LabeledFiles
-    from rsft.data.datasets._list_files import PLACES_LT, ListFiles
+    from rsft.data.datasets._label_files import PLACES_LT, LabeledFiles, ListFiles
     from rsft.data.datasets.fusrs import read_fusrs_list
+    from rsft.data.prepare.common import translate_dataset_errors
     from rsft.data.prepare.image_folder import _class_names
 
     with translate_dataset_errors("FUSRS", folder, ""):
@@ -155,7 +153,7 @@ def _build_corrections(folder: Path) -> None:
 
 
 def _read_corrections(folder: Path) -> None:
-    from rsft.data.datasets.label_table import LabelTable
+    from rsft.data.datasets._label_files import LabelTable
     from rsft.errors import RsftError
     from rsft.inference.corrections.corrected_table import read_corrected_table
 
@@ -168,16 +166,16 @@ def _read_corrections(folder: Path) -> None:
 
 
 PRELOAD = (
-    "rsft.data.datasets._errors",
-    "rsft.data.datasets._image_files",
-    "rsft.data.datasets._list_files",
+    "rsft.data.prepare.common",
+    "rsft.data.datasets._label_files",
+    "rsft.data.datasets._label_files",
     "rsft.data.datasets.dota",
     "rsft.data.datasets.fusar_ship",
     "rsft.data.datasets.fusrs",
-    "rsft.data.datasets.label_table",
+    "rsft.data.datasets._label_files",
     "rsft.data.datasets.opensarship",
     "rsft.data.datasets.srsdd",
-    "rsft.data.prepare.gray_chips",
+    "rsft.data.prepare.common",
     "rsft.data.prepare.image_folder",
     "rsft.errors",
     "rsft.inference.corrections.corrected_table",

@@ -92,7 +92,7 @@ def _build_weights(suffix: str, folder: Path) -> None:
 
 
 def _read_weights(suffix: str, folder: Path) -> None:
-    from rsft.backbones.checkpoints import read_checkpoint, read_metadata
+    from rsft.backbones.loading import read_checkpoint, read_metadata
 
     tensors = read_checkpoint(folder / f"w{suffix}")
     for tensor in tensors.values():
@@ -103,14 +103,14 @@ def _read_weights(suffix: str, folder: Path) -> None:
 def _build_checkpoint(folder: Path) -> None:
     import torch
 
-    from rsft.training.runs.checkpoints import TrainingPosition, save_checkpoint
+    from rsft.training.checkpointing import TrainingPosition, save_checkpoint
 
     state = {"model": {"weight": torch.ones(4, 4)}, "optimizer": [{"lr": 0.1, "betas": (0.9, 0.99)}], "text": "x"}
     save_checkpoint(folder, TrainingPosition(2, 3), state)
 
 
 def _read_checkpoint(folder: Path) -> None:
-    from rsft.training.runs.checkpoints import load_newest_checkpoint
+    from rsft.training.checkpointing import load_newest_checkpoint
 
     load_newest_checkpoint(folder)
 
@@ -120,7 +120,7 @@ def _archive(folder: Path, make: Callable[..., Path], name: str, **options: Any)
 
 
 def _extract(name: str, folder: Path) -> None:
-    from rsft.utils.archives.extract import extract_archive
+    from rsft.utils.archives import extract_archive
 
     extract_archive(folder / name, folder / "out")
 
@@ -169,10 +169,10 @@ def _change_member(rng: Random, member: tarfile.TarInfo) -> None:
 
 
 PRELOAD = (
-    "rsft.backbones.checkpoints",
+    "rsft.backbones.loading",
     "rsft.models.bundle.bundle",
-    "rsft.training.runs.checkpoints",
-    "rsft.utils.archives.extract",
+    "rsft.training.checkpointing",
+    "rsft.utils.archives",
 )
 """Modules that the processes share: they are imported once."""
 

@@ -20,10 +20,9 @@ def _build_store(folder: Path) -> None:
 
 
 def _read_store(folder: Path) -> None:
-    from rsft.data.chips.commit import locked_store
-    from rsft.data.chips.manifest_columns import SPLITS
-    from rsft.data.chips.store import ChipStore
-    from rsft.data.croissant.document import write_croissant
+    from rsft.data.chips.additions import locked_store
+    from rsft.data.chips.store import SPLITS, ChipStore
+    from rsft.data.croissant import write_croissant
     from rsft.inference.inputs.discovery import find_chips
 
     store = ChipStore.open(folder / "store")
@@ -139,7 +138,7 @@ def _mutate_yaml_head(rng: Random, data: bytes) -> bytes:
 PRELOAD = (
     "rsft.cli.runs",
     "rsft.data.chips.store",
-    "rsft.data.croissant.document",
+    "rsft.data.croissant",
     "rsft.errors",
     "rsft.evaluation.report.run_page",
     "rsft.inference.corrections.corrected_table",

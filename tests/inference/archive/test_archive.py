@@ -11,8 +11,8 @@ import pyogrio
 import pytest
 
 from rsft.errors import RequestError
-from rsft.inference.archive import archive
-from rsft.inference.archive.archive import SceneResult, classify_scene, predict_archive
+from rsft.inference import archive
+from rsft.inference.archive import SceneResult, classify_scene, predict_archive
 from rsft.inference.predict import job
 from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.scene_plan import SceneQuery

@@ -10,8 +10,8 @@ import pandas as pd
 import pyogrio
 import pytest
 
-from rsft.data.chips import additions, commit
-from rsft.data.chips.commit import locked_store
+from rsft.data.chips import additions
+from rsft.data.chips.additions import locked_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.stretch import Stretch
@@ -336,8 +336,9 @@ def test_one_chip_twice(desk):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
-    [(commit, "write_text", 1), (commit, "write_chip", 2), (commit, "sync_all", 1), (commit, "write_bytes", 1),
-     (commit, "write_text", 2), (additions, "write_text", 1), (additions, "write_bytes", 1)],
+    [(additions, "write_chip", 2), (additions, "sync_all", 1), (additions, "write_bytes", 1),
+     (additions, "write_bytes", 2), (additions, "write_text", 1), (additions, "write_text", 2),
+     (additions, "write_text", 3)],
 )  # fmt: skip
 @pytest.mark.parametrize("after", [False, True])
 def test_a_killed_process_leaves_the_old_or_the_new_store(desk, owner, name, call, after):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.inference.detection.cfar import CfarWindow, cfar_contrast, cfar_threshold, find_bright_objects
+from rsft.inference.detection.detector import CfarWindow, cfar_contrast, cfar_threshold, find_bright_objects
 from tests.helpers.scenes import simulate_sea
 
 WINDOW = CfarWindow(8, 16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.inference.detection.clutter import BLOCK, CELL, expand_blocks, looks_by_block, measure_cells
+from rsft.inference.detection.detector import BLOCK, CELL, expand_blocks, looks_by_block, measure_cells
 from rsft.inference.scenes.raster import PixelWindow
 from tests.helpers.scenes import simulate_sea
 

@@ -14,7 +14,7 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.detection.detector import detect_bright_objects
 from rsft.inference.detection.options import CfarOptions
 from rsft.inference.inputs.discovery import Declaration
-from rsft.inference.scenes import raster as scenes
+from rsft.inference.scenes import raster
 from rsft.inference.scenes.chip_window import ChipOptions, make_chip_window
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, simulate_sea, toy_contract, write_geotiff
@@ -50,7 +50,7 @@ def land_fraction(locations):
 
 @pytest.mark.parametrize("window", [64, 128, 2048])
 def test_ships_are_found_once_with_every_window_size(tmp_path, amplitude, monkeypatch, window):
-    monkeypatch.setattr(scenes, "_READ_SIDE", window)
+    monkeypatch.setattr(raster, "_READ_SIDE", window)
     locations = detect(tmp_path, amplitude)
     assert [(location.row, location.col) for location in locations.locations] == [
         pytest.approx(ship, abs=1) for ship in SHIPS

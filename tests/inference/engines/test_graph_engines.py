@@ -14,7 +14,7 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import find_format
 from rsft.inference.engines.graph import graph_formats
 from rsft.inference.export.traceable import TraceableNetwork, trace_network
-from rsft.utils.dependencies import optional as optional_dependencies
+from rsft.utils import dependencies
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
 pytestmark = pytest.mark.slow
@@ -96,7 +96,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     def missing(name):
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(optional_dependencies.importlib, "import_module", missing)
+    monkeypatch.setattr(dependencies.importlib, "import_module", missing)
     with pytest.raises(RequestError, match=r"pip install 'rsft\[openvino\]'"):
         find_format("openvino").require("openvino")
     with pytest.raises(RequestError, match=r"pip install 'rsft\[onnx\]'"):

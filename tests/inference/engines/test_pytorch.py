@@ -12,7 +12,7 @@ import torch
 
 from rsft.inference.engines import pytorch
 from rsft.inference.engines.base import REFERENCE, EngineSpec
-from rsft.inference.selection.loading import load_engine
+from rsft.inference.selection.fastest import load_engine
 from rsft.models.bundle.bundle import Bundle
 
 COMPILED = EngineSpec("torch", "bf16", compiled=True)

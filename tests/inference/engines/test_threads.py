@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from rsft.inference.engines.threads import engine_threads
+from rsft.inference.engines.base import engine_threads
 
 PROGRAM = """
 import sys
-from rsft.inference.engines.threads import engine_threads
+from rsft.inference.engines.base import engine_threads
 
 print("torch" in sys.modules, engine_threads())
 """

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ENGINES, FORMATS
-from rsft.inference.export import traceable, weight_files
+from rsft.inference.export import traceable
 from rsft.inference.export.export import export_bundle
 from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle, combine_bundles
@@ -133,8 +133,8 @@ def test_timm_makes_a_plain_network(tmp_path):
     state = {**vit.state_dict(), **{f"head.{key}": value for key, value in head.state_dict().items()}}
     save_file(state, tmp_path / "model.safetensors")
     bundle = type("Bundle", (), {"contract": type("Contract", (), {"size": 32, "planes": ("R", "G", "B")})})
-    options = weight_files._timm_options(vit, 4, "avg", bundle)
-    model, reason = weight_files._load_in_timm(json.loads(json.dumps(options)), tmp_path / "model.safetensors", head)
+    options = traceable._timm_options(vit, 4, "avg", bundle)
+    model, reason = traceable._load_in_timm(json.loads(json.dumps(options)), tmp_path / "model.safetensors", head)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(model(images), head(vit.eval()(images)), atol=1e-5, rtol=0)
@@ -158,8 +158,8 @@ def test_timm_makes_a_network_with_rotary_embeddings(tmp_path, name, pool):
     save_file(state, tmp_path / "model.safetensors")
     contract = Namespace(size=size, planes=("R", "G", "B"))
     bundle = Namespace(contract=contract, recipe=Namespace(backbone=Namespace(name=name)))
-    options = json.loads(json.dumps(weight_files._timm_options(vit, 4, pool, bundle)))
-    model, reason = weight_files._load_in_timm(options, tmp_path / "model.safetensors", head)
+    options = json.loads(json.dumps(traceable._timm_options(vit, 4, pool, bundle)))
+    model, reason = traceable._load_in_timm(options, tmp_path / "model.safetensors", head)
     assert reason == "" and options["model_name"] == name.removeprefix("timm:").partition(".")[0]
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():

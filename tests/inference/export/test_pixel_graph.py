@@ -13,8 +13,8 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.engines.base import find_format
-from rsft.inference.export.pixel_graph import ByteResize, ChipTreatment
 from rsft.inference.export.traceable import trace
+from rsft.inference.export.whole import ByteResize, ChipTreatment
 
 RNG = np.random.default_rng(0)
 LINEAR, LOG = Stretch(low=-25.0, high=5.0), Stretch(curve="log1p", low=0.0, high=300.0)

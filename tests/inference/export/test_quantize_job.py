@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from rsft.inference.engines.onnx import OnnxEngine
-from rsft.inference.export import quantize_job
 from rsft.inference.export.parity import AccuracyChange
 
 SAME = AccuracyChange(0.9, 0.9, 18, 0)
@@ -26,11 +25,11 @@ def measured(monkeypatch):
 
     monkeypatch.setattr(OnnxEngine, "quantize", quantize)
     monkeypatch.setattr(OnnxEngine, "open_graph", lambda self, path, precision: None)
-    monkeypatch.setattr(quantize_job, "trace_network", lambda *_: None)
-    monkeypatch.setattr(quantize_job, "count_blocks", lambda program: 12)
-    monkeypatch.setattr(quantize_job, "float_nodes", lambda program, first: tried.append(first))
-    monkeypatch.setattr(quantize_job, "_validate", lambda *_: (None, None))
-    monkeypatch.setattr(quantize_job, "accuracy_changes", lambda *_: tables.pop(0))
+    monkeypatch.setattr(quantize, "trace_network", lambda *_: None)
+    monkeypatch.setattr(quantize, "count_blocks", lambda program: 12)
+    monkeypatch.setattr(quantize, "float_nodes", lambda program, first: tried.append(first))
+    monkeypatch.setattr(quantize, "_validate", lambda *_: (None, None))
+    monkeypatch.setattr(quantize, "accuracy_changes", lambda *_: tables.pop(0))
     return tables, tried
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError, WeightsError
-from rsft.inference.export import pixel_graph
+from rsft.inference.export import whole
 from rsft.inference.export.export import export_bundle
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest
@@ -87,7 +87,7 @@ def test_the_command_and_what_it_refuses(rsft, run: Path, root: Path, tmp_path: 
 
 @pytest.mark.exhaustive
 def test_a_graph_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_graph.ByteResize, "forward", lambda self, images: images.flip(3))
+    monkeypatch.setattr(whole.ByteResize, "forward", lambda self, images: images.flip(3))
     with pytest.raises(WeightsError, match="differs from rsft predict by"):
         export_bundle(run, "onnx", output_dir=tmp_path / "out", whole=True, side=32)
     assert not (tmp_path / "out").exists()

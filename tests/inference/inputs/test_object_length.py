@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rsft.data.imagery.reader import read_chip
-from rsft.inference.inputs.object_length import annotated_length, box_length, bright_length, measured_length
+from rsft.inference.inputs.scene_chips import annotated_length, box_length, bright_length, measured_length
 from tests.helpers.scenes import simulate_sea
 
 

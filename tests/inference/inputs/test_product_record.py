@@ -13,7 +13,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.stretch import Stretch
 from rsft.errors import RequestError
 from rsft.inference.inputs.discovery import Declaration
-from rsft.inference.inputs.product_record import product_notes, product_record
+from rsft.inference.inputs.scene_chips import product_notes, product_record
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest

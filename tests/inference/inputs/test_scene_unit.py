@@ -12,7 +12,7 @@ from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.inputs.discovery import UNDECLARED
 from rsft.inference.inputs.scene_chips import check_scene_bands
-from rsft.inference.inputs.scene_unit import select_scene_unit
+from rsft.inference.predict.scene_plan import select_scene_unit
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 from tests.helpers.scenes import toy_contract, write_geotiff
 from tests.helpers.sentinel1 import calibrate_pixel, write_product, zip_product

@@ -30,8 +30,7 @@ from rsft.errors import DataError, NetworkError, RequestError, WeightsError
 from rsft.inference.detection.options import CfarOptions
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.result_table import table_columns
+from rsft.inference.predict.request import PredictionRequest, table_columns
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.writers.geopackage import read_geopackage_metadata

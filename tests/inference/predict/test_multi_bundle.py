@@ -12,8 +12,7 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.inference.predict import pipeline
-from rsft.inference.predict.job import predict
-from rsft.inference.predict.multi_bundle import check_compatible, output_paths, predict_bundles
+from rsft.inference.predict.job import check_compatible, output_paths, predict, predict_bundles
 from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.models.bundle.bundle import Bundle

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.inference.predict.postprocess import predictions_table
+from rsft.inference.predict.pipeline import predictions_table
 from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, describe_checks, has_warning
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator

@@ -11,7 +11,7 @@ import pytest
 import shapely
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.predict.truth import TruthCheck, check_truth, read_truth
+from rsft.inference.predict.scene_checks import TruthCheck, check_truth, read_truth
 from rsft.inference.scenes.raster import RasterScene, open_scene
 from tests.helpers.scenes import UTM, write_geotiff
 

@@ -13,8 +13,8 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.publish.licenses import hub_license, spdx_license
 from rsft.inference.publish.model_card import MAX_CLASSES, front_matter, render_card, write_model_card
 from rsft.inference.publish.source import read_source
-from rsft.models.bundle.licenses import source_license
-from rsft.models.inspection.encoder import EncoderOrigin
+from rsft.models.bundle.manifest import source_license
+from rsft.models.inspection.describe import EncoderOrigin
 
 
 def test_the_hub_reads_the_front_matter(ships: Path) -> None:

@@ -15,7 +15,7 @@ from rasterio.transform import Affine
 
 from rsft.inference.review.map_picture import write_map_picture
 from rsft.inference.scenes.raster import open_scene
-from rsft.inference.writers.palette import class_colors
+from rsft.inference.writers.map_styles import class_colors
 from rsft.inference.writers.tables import PredictionLayer
 from tests.helpers.scenes import UTM, write_geotiff
 

@@ -17,11 +17,10 @@ import pandas as pd
 import pytest
 
 from rsft.inference.review import page
-from rsft.inference.review.commands import TrainingSource
-from rsft.inference.review.page import MAX_CHIPS, _scene_side, write_review_page
+from rsft.inference.review.page import MAX_CHIPS, TrainingSource, _scene_side, write_review_page
 from rsft.inference.scenes.raster import open_scene
 from rsft.inference.writers.tables import PredictionLayer
-from rsft.utils.csv_cells import escape_cell
+from rsft.utils.tables import escape_cell
 from tests.helpers.scenes import write_geotiff
 
 CLASSES = ("ship", "</script><b>")

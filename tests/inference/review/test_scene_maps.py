@@ -13,7 +13,7 @@ import shapely
 from PIL import Image
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.review.scene_maps import MAX_SCENES, draw_scene_maps
+from rsft.inference.review.map_picture import MAX_SCENES, draw_scene_maps
 from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
 from tests.helpers.scenes import UTM, write_geotiff
 

@@ -11,12 +11,11 @@ import pytest
 from rsft.errors import RequestError
 from rsft.inference.engines import pytorch
 from rsft.inference.engines.base import REFERENCE, EngineSpec, all_engines, find_engine
-from rsft.inference.inputs.chip_source import SourceChip
+from rsft.inference.inputs.chip_files import SourceChip
 from rsft.inference.predict.pipeline import make_batches, read_sample
 from rsft.inference.selection import fastest
-from rsft.inference.selection.export_cache import benchmark_path, read_benchmarks, write_benchmarks
-from rsft.inference.selection.exported import LoadedEngine
-from rsft.inference.selection.selection import SelectedEngine, select_engine
+from rsft.inference.selection.fastest import benchmark_path, read_benchmarks, write_benchmarks
+from rsft.inference.selection.selection import LoadedEngine, SelectedEngine, select_engine
 from rsft.models.outputs import ClassifierOutputs
 from rsft.recipe.schema import EvaluateSection
 from tests.helpers import scenes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.inference.suggestion.chip_selection import (
+from rsft.inference.suggestion.suggest import (
     closeness_to_limit,
     describe_reason,
     rarity_weights,

@@ -14,7 +14,7 @@ import pytest
 import shapely
 
 from rsft.errors import RequestError
-from rsft.inference.suggestion.prediction_file import read_prediction_file
+from rsft.inference.suggestion.suggest import read_prediction_file
 from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
 
 CLASSES = ("ship", "Öltanker")

@@ -6,9 +6,7 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from rsft.inference.writers.map_style import MapStyle, Shape
-from rsft.inference.writers.qgis_styles import qml_style
-from rsft.inference.writers.sld_styles import sld_style
+from rsft.inference.writers.map_styles import MapStyle, Shape, qml_style, sld_style
 
 COLORS = {"ship": "#e69f00", "Öltanker": "#56b4e9"}
 COLUMNS = ["class", "corrected", "probability", "ood", "p_ship", "length_m", "mmsi", "p_mine"]

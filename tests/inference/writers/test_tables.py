@@ -19,10 +19,7 @@ import shapely
 
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
-from rsft.inference.writers.map_style import MapStyle
-from rsft.inference.writers.palette import class_colors
-from rsft.inference.writers.qgis_styles import qml_style
-from rsft.inference.writers.sld_styles import sld_style
+from rsft.inference.writers.map_styles import MapStyle, class_colors, qml_style, sld_style
 from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
 
 SQUARE = shapely.box(10, 50, 10.5, 50.5)

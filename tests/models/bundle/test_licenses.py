@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from rsft.models.bundle.bundle import Bundle, read_licenses
-from rsft.models.bundle.licenses import (
+from rsft.models.bundle.manifest import (
+    index_digest,
     licenses_of_old_bundle,
     restriction_sentence,
     source_license,
     unknown_sentence,
 )
-from rsft.models.bundle.manifest import index_digest
 from tests.test_compat import VERSIONS
 
 SATMAE = source_license("backbone", "satmae", "unknown; the code is CC-BY-NC-4.0")

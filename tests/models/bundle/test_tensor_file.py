@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from rsft.errors import WeightsError
-from rsft.models.bundle.tensor_file import TensorFile
+from rsft.models.bundle.bundle import TensorFile
 
 
 @pytest.fixture

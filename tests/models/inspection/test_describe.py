@@ -10,7 +10,7 @@ from rsft.data.imagery.stretch import CHIP_MAX, Stretch
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_unmerged_classifier
 from rsft.models.inspection.describe import describe_bundle, describe_contract, mean_scales
-from rsft.models.inspection.meta_model import build_meta_model
+from rsft.models.inspection.verify import build_meta_model
 from tests.helpers.scenes import toy_contract
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.licenses import source_license
-from rsft.models.inspection.diff import diff_bundles, tensor_kind
+from rsft.models.bundle.manifest import source_license
+from rsft.models.inspection.describe import diff_bundles, tensor_kind
 
 
 def test_equal_bundles_have_no_differences(run):

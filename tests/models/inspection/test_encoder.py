@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rsft.models.inspection.encoder import EncoderOrigin, architecture_family, find_encoder_origin
+from rsft.models.inspection.describe import EncoderOrigin, architecture_family, find_encoder_origin
 from rsft.recipe.schema import BackboneSection
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_unmerged_classifier
-from rsft.models.inspection.meta_model import build_meta_model
+from rsft.models.inspection.verify import build_meta_model
 
 
 def test_frozen_parameters(run: Path) -> None:

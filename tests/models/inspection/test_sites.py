@@ -8,15 +8,15 @@ import torch
 
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.inspection import meta_model
-from rsft.models.inspection.meta_model import build_meta_model
-from rsft.models.inspection.sites import find_sites
+from rsft.models.inspection import verify
+from rsft.models.inspection.describe import find_sites
+from rsft.models.inspection.verify import build_meta_model
 
 
 def test_names_of_tensors_state_the_sites(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = Bundle.load(run)
     expected = build_meta_model(bundle).sites
-    monkeypatch.setattr(meta_model, "build_meta_model", None)
+    monkeypatch.setattr(verify, "build_meta_model", None)
     assert find_sites(bundle) == expected and len(expected) == 36
 
 

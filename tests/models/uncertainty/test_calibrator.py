@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom
 
-from rsft.models.uncertainty.calibrator import Calibrator
-from rsft.models.uncertainty.conformal import class_thresholds, min_calibration_chips
-from rsft.models.uncertainty.temperature_scaling import fit_temperature, log_softmax
-from rsft.models.uncertainty.validation_chips import ValidationChips
+from rsft.models.uncertainty.calibrator import Calibrator, ValidationChips
+from rsft.models.uncertainty.conformal import class_thresholds, fit_temperature, log_softmax, min_calibration_chips
 
 
 def simulated(rng, labels, n_classes=4, strength=1.5, temperature=1.0):

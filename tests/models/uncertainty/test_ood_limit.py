@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom, binom
 
-from rsft.models.uncertainty.ood_limit import chance_of_unlike_chips, expected_share, largest_chance_share, ood_limit
+from rsft.models.uncertainty.ood import chance_of_unlike_chips, expected_share, largest_chance_share, ood_limit
 
 
 @pytest.mark.parametrize(

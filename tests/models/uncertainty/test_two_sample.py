@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rsft.models.uncertainty import two_sample
-from rsft.models.uncertainty.two_sample import chi_squared, chi_squared_tail, kolmogorov_smirnov
+from rsft.models.uncertainty import shift
+from rsft.models.uncertainty.shift import chi_squared, chi_squared_tail, kolmogorov_smirnov
 
 
 @pytest.mark.parametrize(("n", "m"), [(10, 10), (10, 37), (60, 60), (25, 400), (13, 1)])
@@ -33,7 +33,7 @@ def test_large_samples_are_near_the_exact_probability(monkeypatch: pytest.Monkey
     rng = np.random.default_rng(3)
     values, others = rng.normal(size=900), rng.normal(offset, size=1000)
     exact = kolmogorov_smirnov(values, others)
-    monkeypatch.setattr(two_sample, "_MAX_EXACT", 0)
+    monkeypatch.setattr(shift, "_MAX_EXACT", 0)
     assert kolmogorov_smirnov(values, others) == pytest.approx(exact, rel=0.1, abs=1e-4)
     assert kolmogorov_smirnov(np.zeros(50), np.ones(60))[1] < 1e-12
 

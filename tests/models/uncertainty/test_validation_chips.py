@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.models.uncertainty.validation_chips import MAX_CLASSES, ValidationChips
+from rsft.models.uncertainty.calibrator import MAX_CLASSES, ValidationChips
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2]])
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from rsft.models.uncertainty.conformal import class_thresholds
-from rsft.models.uncertainty.weighted_conformal import likelihood_ratios, weighted_thresholds
+from rsft.models.uncertainty.conformal import class_thresholds, likelihood_ratios, weighted_thresholds
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])

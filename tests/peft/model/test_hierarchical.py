@@ -25,7 +25,7 @@ from rsft.peft import (
     load,
     observe_additions,
 )
-from rsft.peft.modules.network_blocks import is_hierarchical, named_blocks
+from rsft.peft.modules.adapter_module import is_hierarchical, named_blocks
 from tests.helpers.hierarchical_models import HIERARCHICAL, tiny_convnext, tiny_resnet, tiny_swin, tiny_swin_v2
 from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 

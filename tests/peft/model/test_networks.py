@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from rsft.peft import SSF, Adapter, AdaptFormer, CompositeMethod, LoRA, VPTDeep, attach, class_token_features
 from rsft.peft.model.block_outputs import record_block_outputs
-from rsft.peft.modules.target_layers import find_target_layers
+from rsft.peft.modules.adapter_module import find_target_layers
 from tests.helpers.peft_models import NETWORKS, method_id, tiny_dinov3, tiny_eva, tiny_vit, with_random_adapter
 
 NETWORK = pytest.mark.parametrize("name", NETWORKS)

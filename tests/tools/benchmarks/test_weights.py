@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from rsft.backbones.mae import satmae
+from rsft.backbones import mae
 from tools.benchmarks import weights
 
 
@@ -19,7 +19,7 @@ from tools.benchmarks import weights
 def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the network by one of 1/16 of the width and two blocks."""
     shape = {"embed_dim": 64, "depth": 2, "num_heads": 4}
-    small = replace(satmae.CARDS[0], build=partial(satmae.build_satmae_vit, "narrow", False, architecture=shape))
+    small = replace(mae.CARDS[0], build=partial(mae.build_satmae_vit, "narrow", False, architecture=shape))
     monkeypatch.setattr(weights, "find_card", lambda name: small)
     monkeypatch.setattr(weights, "DECODER", {"embed_dim": 32, "depth": 1, "num_heads": 4})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rsft.backbones.catalog.listing import LISTING, listing_versions
+from rsft.backbones.catalog import LISTING, listing_versions
 from tools.maintenance.backbone_table import encoder_rows, installed_versions
 from tools.maintenance.reference_docs import DOCS, GENERATED_SECTION, SECTION_TEXTS, fill_sections, pages
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rsft.sweep.outcome import TrialOutcome
+from rsft.sweep.results import TrialOutcome
 from tools.reproduction.paper_cells import TableSettings, cell_trials, read_tables, table_cells
 from tools.reproduction.paper_figure import (
     LARGEST_AREA,

@@ -14,8 +14,8 @@ from rsft.errors import RecipeError, RequestError
 from rsft.evaluation.evaluate import evaluate
 from rsft.recipe.library import find_sweep
 from rsft.recipe.load import load_recipe
-from rsft.sweep.outcome import RECIPE, TrialOutcome
 from rsft.sweep.process import TrialStopped
+from rsft.sweep.results import RECIPE, TrialOutcome
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
 from tools.reproduction import paper_runs, paper_tables

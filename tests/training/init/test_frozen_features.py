@@ -6,8 +6,8 @@ from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
-from rsft.training.init import frozen_features
-from rsft.training.init.frozen_features import compute_initial_features
+from rsft.training import init
+from rsft.training.init import compute_initial_features
 
 
 def make_inputs(recipe_file, root, run, *overrides):
@@ -24,7 +24,7 @@ def test_features_are_computed_once_for_most_methods(recipe_file, root, run, mon
     first = compute_initial_features(classifier, chips, weights, 16, lambda *args: calls.append(args))
     expected = torch.cat([classifier.features(inputs) for inputs, _ in chips.batches(40)])
     assert torch.allclose(first, expected, atol=1e-5)
-    monkeypatch.setattr(frozen_features, "_compute", None)
+    monkeypatch.setattr(init, "_compute", None)
     other, chips, weights = make_inputs(recipe_file, root, run, "peft={method: bitfit}", "meta=null")
     assert torch.equal(compute_initial_features(other, chips, weights, 16), first)
 
@@ -40,7 +40,7 @@ def test_prompts_change_the_initial_features(recipe_file, root, run, monkeypatch
 
 def test_other_weights_have_their_own_cache(recipe_file, root, run, monkeypatch):
     classifier, chips, _ = make_inputs(recipe_file, root, run)
-    monkeypatch.setattr(frozen_features, "_compute", lambda *args: torch.zeros(len(chips), 2))
+    monkeypatch.setattr(init, "_compute", lambda *args: torch.zeros(len(chips), 2))
     assert compute_initial_features(classifier, chips, "other", 16).shape == (40, 2)
 
 

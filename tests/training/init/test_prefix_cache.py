@@ -4,7 +4,7 @@ import pytest
 from rsft.recipe.load import load_recipe
 from rsft.training import FineTuningModule, single_run
 from rsft.training.finetune import finetune
-from rsft.training.init.prefix_cache import can_cache_prefix
+from rsft.training.init import can_cache_prefix
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def test_cached_tokens_give_the_same_run(recipe_file, tmp_path, monkeypatch, ove
 
 def test_tokens_are_computed_once(recipe_file, tmp_path, monkeypatch):
     finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
-    monkeypatch.setattr("rsft.training.init.prefix_cache._compute", None)
+    monkeypatch.setattr("rsft.training.init._compute", None)
     finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import AdaptFormer, LoRA, LoTR, attach
-from rsft.training.meta.hypergradient import hypergradient
+from rsft.training.meta.bilevel import hypergradient
 
 LR = 0.01
 

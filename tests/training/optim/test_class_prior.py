@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from rsft.recipe.registries import LOSSES, SAMPLERS, sampling_exponent
-from rsft.training.optim.class_prior import make_loss, make_losses
+from rsft.training.optim.optimizers import make_loss, make_losses
 
 COUNTS = torch.tensor([100, 25, 4, 1])
 LOGITS = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))

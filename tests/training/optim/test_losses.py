@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from rsft.recipe.registries import LOSSES
-from rsft.training.optim.class_prior import make_loss
 from rsft.training.optim.losses import DeferredReweighting, set_progress
+from rsft.training.optim.optimizers import make_loss
 
 COUNTS = torch.tensor([90.0, 9.0, 1.0])
 LOGITS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rsft.errors import RsftError
-from rsft.training.runs.checkpoints import TrainingPosition, load_newest_checkpoint, save_checkpoint
+from rsft.training.checkpointing import TrainingPosition, load_newest_checkpoint, save_checkpoint
 
 
 def test_the_last_two_are_kept(tmp_path):

@@ -1,7 +1,7 @@
 import subprocess
 
 from rsft.recipe.load import load_recipe
-from rsft.training.runs.provenance import collect_provenance, git_state
+from rsft.training.runs.writer import collect_provenance, git_state
 from rsft.utils.atomic_files import sha256
 
 

@@ -5,9 +5,9 @@ import pytest
 from rsft.models.bundle.bundle import Bundle
 from rsft.training import single_run
 from rsft.training.finetune import finetune
-from rsft.training.optim.class_prior import make_losses
-from rsft.training.start.added_chips import find_added_chips, repeat_added_chips
-from rsft.training.start.recipe import correction_recipe
+from rsft.training.optim.optimizers import make_losses
+from rsft.training.replay import correction_recipe
+from rsft.training.start_bundle import find_added_chips, repeat_added_chips
 
 from .test_start_bundle import edit_store
 

@@ -12,9 +12,8 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import collect_outputs
 from rsft.training.finetune import finetune
+from rsft.training.replay import correction_recipe, replay
 from rsft.training.runs.replay_check import ADDED, VALIDATION, Replay
-from rsft.training.start.recipe import correction_recipe
-from rsft.training.start.replay import replay
 
 from .test_start_bundle import edit_store
 

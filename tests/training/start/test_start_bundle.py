@@ -15,7 +15,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier, load_unmerged_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
-from rsft.training.start.recipe import correction_recipe, start_override
+from rsft.training.replay import correction_recipe, start_override
 
 pytestmark = pytest.mark.slow
 

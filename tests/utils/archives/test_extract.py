@@ -21,8 +21,8 @@ import pytest
 import rarfile
 
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.utils.archives import extract, members
-from rsft.utils.archives.extract import extract_archive
+from rsft.utils import archives
+from rsft.utils.archives import extract_archive
 from tests.helpers.archive_files import make_rar, make_tar, make_zip
 from tests.helpers.killing import kill_at_call, run_until_killed
 
@@ -147,14 +147,14 @@ def test_a_bomb_is_refused(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
     refused(archive, "contains more than 0.00186 GiB", max_bytes=2_000_000)
     refused(archive, "contains more than 1 members", max_members=1)
     usage = namedtuple("usage", "total used free")(10**9, 10**9, 2_000_000)
-    monkeypatch.setattr(extract.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: usage)
     refused(archive, "than the 0.00186 GiB that the disk has free", error=RsftError)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [make_zip, make_rar])
 def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "_write_member", lambda *_: pytest.fail("a member was written"))
+    monkeypatch.setattr(archives, "_write_member", lambda *_: pytest.fail("a member was written"))
     refused(make(tmp_path / "x", FILES), "contains more than", max_bytes=2_000_000)
     refused(make(tmp_path / "y", {"a": b"", "../b": b""}), "would leave the target folder")
 
@@ -237,7 +237,7 @@ def test_names_that_windows_cannot_hold(tmp_path: Path, name: str, monkeypatch: 
     archive = make_tar(tmp_path / "x.tar", {"console.txt": b"1", name: b"1"})
     assert content(extract_archive(archive, tmp_path / "out")) == {"console.txt": b"1", name: b"1"}
     shutil.rmtree(tmp_path / "out")
-    monkeypatch.setattr(members, "_IS_WINDOWS", True)
+    monkeypatch.setattr(archives, "_IS_WINDOWS", True)
     refused(archive, "Windows cannot hold the name")
 
 
@@ -424,11 +424,11 @@ def extract_until(owner: object, name: str, call: int, after: bool, archive: Pat
 
 
 MOMENTS = [
-    (extract, "iterate_members", 1, False),
-    (extract, "_write_member", 1, False),
-    (extract, "_write_member", 5, True),
-    (extract, "_write_member", 8, True),
-    (extract, "sync_all", 1, True),
+    (archives, "iterate_members", 1, False),
+    (archives, "_write_member", 1, False),
+    (archives, "_write_member", 5, True),
+    (archives, "_write_member", 8, True),
+    (archives, "sync_all", 1, True),
     (Path, "replace", 1, True),
     (shutil, "rmtree", 1, False),
 ]
@@ -474,7 +474,7 @@ def test_nothing_stays_after_a_fault_of_the_disk(
 
     archive = make_zip(tmp_path / "x.zip", FILES)
     with monkeypatch.context() as patch, pytest.raises(RsftError, match=f"{text}.*run the same command again"):
-        patch.setattr(extract, "_write_member", fail)
+        patch.setattr(archives, "_write_member", fail)
         extract_archive(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
     assert content(extract_archive(archive, tmp_path / "out")) == FILES

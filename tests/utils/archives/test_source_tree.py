@@ -13,9 +13,8 @@ from filelock import FileLock
 from rsft.data.prepare.dota import prepare_dota
 from rsft.data.prepare.opensarship import prepare_opensarship
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.utils.archives import extract
-from rsft.utils.archives import source_tree as module
-from rsft.utils.archives.source_tree import open_source_tree
+from rsft.utils import archives
+from rsft.utils.archives import open_source_tree
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.opensarship.data import GRD, SLC, write_scene
 from tests.helpers.archive_files import make_rar, make_tar, make_zip
@@ -139,12 +138,12 @@ def open_until(owner: object, name: str, call: int, src: Path, root: Path) -> No
 @pytest.mark.parametrize(
     ("owner", "name", "call", "finished"),
     [
-        (module, "_build_tree", 1, []),
+        (archives, "_build_tree", 1, []),
         (Path, "symlink_to", 2, []),
-        (module, "extract_archive", 1, []),
-        (module, "extract_archive", 2, ["P1.txt"]),
-        (extract, "_write_member", 2, ["P1.txt"]),
-        (module, "extract_archive", 3, ["P1.png", "P1.txt"]),
+        (archives, "extract_archive", 1, []),
+        (archives, "extract_archive", 2, ["P1.txt"]),
+        (archives, "_write_member", 2, ["P1.txt"]),
+        (archives, "extract_archive", 3, ["P1.png", "P1.txt"]),
     ],
 )
 def test_killed_and_run_again(
@@ -165,7 +164,7 @@ def test_killed_and_run_again(
 def test_extracted_archives_are_kept_after_a_fault_of_the_disk(
     src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, real, calls = tmp_path / "data/out", module.extract_archive, 0
+    root, real, calls = tmp_path / "data/out", archives.extract_archive, 0
 
     def full_at_the_second(*args: object, **options: object) -> Path:
         nonlocal calls
@@ -174,7 +173,7 @@ def test_extracted_archives_are_kept_after_a_fault_of_the_disk(
             raise RsftError("No space left on device")
         return real(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "extract_archive", full_at_the_second)
+    monkeypatch.setattr(archives, "extract_archive", full_at_the_second)
     with pytest.raises(RsftError, match="No space"), open_source_tree(src, root):
         pass
     with open_source_tree(src, root) as folder:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import DataError
-from rsft.utils.archives.extract import extract_archive
+from rsft.utils.archives import extract_archive
 
 PAX, GLOBAL, LONG_NAME = tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME
 

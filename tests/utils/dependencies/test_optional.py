@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rsft.errors import RequestError
-from rsft.utils.dependencies.optional import check_installed, require
+from rsft.utils.dependencies import check_installed, require
 
 
 def test_installed_packages_pass() -> None:

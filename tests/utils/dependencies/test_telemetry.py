@@ -14,9 +14,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from rsft.utils.dependencies import telemetry
-from rsft.utils.dependencies.optional import require
-from rsft.utils.dependencies.telemetry import PACKAGES, disable_telemetry
+from rsft.utils import dependencies
+from rsft.utils.dependencies import PACKAGES, disable_telemetry, require
 
 VARIABLES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -111,7 +110,7 @@ def test_nncf_and_openvino_use_their_stubs() -> None:
         pytest.skip("NNCF is not installed")
     code = """
 import sys
-from rsft.utils.dependencies.optional import require
+from rsft.utils.dependencies import require
 require("nncf", ""), require("openvino", "")
 from nncf.telemetry import telemetry
 from openvino.tools.ovc.convert_impl import tm
@@ -130,7 +129,7 @@ def test_the_page_lists_every_package_and_variable() -> None:
     text = SECURITY.read_text("utf-8")
     rows = {name for row in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert rows >= PACKAGES
-    for name, value in telemetry._VARIABLES.values():
+    for name, value in dependencies._VARIABLES.values():
         assert f"`{name}={value}`" in text
 
 

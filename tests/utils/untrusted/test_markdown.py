@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rsft.utils.untrusted.markdown import code_span, escape_markdown
+from rsft.utils.untrusted.documents import code_span, escape_markdown
 
 
 @pytest.mark.parametrize(

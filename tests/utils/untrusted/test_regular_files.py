@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rsft.utils.untrusted.regular_files import check_regular, open_regular, read_regular
+from rsft.utils.untrusted.documents import check_regular, open_regular, read_regular
 
 
 def test_files_and_links_are_read(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rsft.utils.untrusted.safe_xml import MAX_XML_DEPTH, parse_xml
+from rsft.utils.untrusted.documents import MAX_XML_DEPTH, parse_xml
 
 
 def test_documents_are_parsed() -> None:

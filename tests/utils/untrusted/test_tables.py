@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.utils.untrusted.tables import Column, check_columns
+from rsft.utils.tables import Column, check_columns
 
 
 @pytest.mark.parametrize(

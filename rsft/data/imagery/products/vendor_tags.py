@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from rsft.data.imagery.products.line_tables import LineTable
 from rsft.data.imagery.products.product import FactorCalibration, Product
+from rsft.data.imagery.products.sentinel1 import LineTable
 from rsft.data.imagery.products.stored_values import is_complex
 from rsft.errors import DataError
 from rsft.utils.untrusted.documents import parse_json

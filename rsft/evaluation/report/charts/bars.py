@@ -9,7 +9,7 @@ from markupsafe import Markup
 from rsft.evaluation.report.charts.axes import Axes, as_percent, chart, heading, log_ticks
 from rsft.evaluation.report.charts.proportions import wilson_interval
 from rsft.evaluation.report.charts.svg import Content, shorten, svg_element, svg_line, svg_text
-from rsft.evaluation.report.class_tables import group_of_class, order_by_training
+from rsft.evaluation.report.metric_tables import group_of_class, order_by_training
 from rsft.evaluation.schema import Evaluation
 
 LEFT, TOP = 104, 40

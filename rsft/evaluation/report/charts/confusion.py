@@ -18,7 +18,7 @@ from rsft.evaluation.report.charts.svg import (
     svg_line,
     svg_text,
 )
-from rsft.evaluation.report.formatting import pluralize
+from rsft.evaluation.report.render import pluralize
 
 MAX_LABELED_CLASSES = 24
 """Up to this number of classes, the matrix has names and numbers. With more, it only has shades."""

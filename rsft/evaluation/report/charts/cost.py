@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from rsft.evaluation.report.charts.axes import CHART_WIDTH, chart, heading
 from rsft.evaluation.report.charts.svg import svg_element, svg_text
-from rsft.evaluation.report.formatting import format_bytes, format_duration
+from rsft.evaluation.report.render import format_bytes, format_duration
 from rsft.evaluation.report.run_files import RunFiles
 
 PHASES = {"inner_s": "inner loop", "outer_s": "outer loop", "data_s": "data and everything else"}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from rsft.evaluation.report.charts.intervals import interval_plot
-from rsft.evaluation.report.formatting import format_percent, join_words
+from rsft.evaluation.report.render import format_percent, join_words
 from rsft.evaluation.schema import CalibrationReport
 from rsft.metrics.bootstrap import Interval
 from rsft.metrics.sets import SetCoverage
-from rsft.models.uncertainty.ood_limit import largest_chance_share
+from rsft.models.uncertainty.ood import largest_chance_share
 from rsft.models.uncertainty.shift import SHIFT_LEVEL
 from rsft.types import GROUPS
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from rsft.evaluation.report.charts.axes import CHART_WIDTH, Axes, as_percent, chart, heading
 from rsft.evaluation.report.charts.proportions import wilson_interval
 from rsft.evaluation.report.charts.svg import marker_path, svg_element, svg_line, svg_text
-from rsft.evaluation.report.formatting import pluralize
+from rsft.evaluation.report.render import pluralize
 
 BINS = 15
 TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

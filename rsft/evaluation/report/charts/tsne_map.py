@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rsft.evaluation.report.charts.axes import CHART_WIDTH
 from rsft.evaluation.report.charts.svg import SHAPES, marker_path, svg_element, svg_figure
-from rsft.evaluation.report.class_tables import group_of_class, order_by_training
+from rsft.evaluation.report.metric_tables import group_of_class, order_by_training
 from rsft.evaluation.schema import Evaluation
 from rsft.types import GROUPS
 

@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from rsft.data.imagery.products import safe_folder
-from rsft.data.imagery.products.safe_folder import find_safe_folder
+from rsft.data.imagery.products import sentinel1
+from rsft.data.imagery.products.sentinel1 import find_safe_folder
 from rsft.errors import DataError
 from tests.helpers.sentinel1 import write_product, zip_product
 
@@ -82,7 +82,7 @@ def test_damaged_archives(tmp_path):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_that_is_too_large(tmp_path, monkeypatch, packed):
-    monkeypatch.setattr(safe_folder, "MAX_XML_BYTES", 1000)
+    monkeypatch.setattr(sentinel1, "MAX_XML_BYTES", 1000)
     safe = write_product(tmp_path, {"vv": BAND})
     folder = find_safe_folder(zip_product(safe) if packed else safe)
     with pytest.raises(DataError, match="larger than 1,000 bytes"):

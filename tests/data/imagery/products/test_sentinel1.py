@@ -8,8 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from rsft.data.imagery.products.safe_folder import find_safe_folder
-from rsft.data.imagery.products.sentinel1 import read_sentinel1
+from rsft.data.imagery.products.sentinel1 import find_safe_folder, read_sentinel1
 from rsft.errors import DataError
 from tests.helpers.sentinel1 import calibrate_pixel, write_product
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.reader import read_chip
+from rsft.evaluation.report.dataset import ChipPictures, _shown_planes, open_chip_store
 from rsft.evaluation.report.run_files import read_run_files
 from rsft.evaluation.report.run_page import write_report
-from rsft.evaluation.report.sections.dataset import ChipPictures, _shown_planes, open_chip_store
 from tests.helpers.report_page import Page
 
 

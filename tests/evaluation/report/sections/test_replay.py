@@ -7,7 +7,7 @@ import pytest
 
 from rsft.errors import DataError
 from rsft.evaluation.report.run_files import read_run_files
-from rsft.evaluation.report.sections.replay import replay_section
+from rsft.evaluation.report.run_maps import replay_section
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.training.runs.replay_check import ADDED, VALIDATION, ClassReplay, PartReplay, Replay
 from tests.helpers.fake_run import write_fake_run

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from rsft.evaluation.report.sections.metric_table import method_rows
-from rsft.evaluation.report.sections.summary import best_baseline, gains_and_losses, summary_sentences
+from rsft.evaluation.report.metric_tables import best_baseline, gains_and_losses, method_rows, summary_sentences
 from rsft.evaluation.schema import Evaluation
 from rsft.recipe.load import load_recipe
 from tests.helpers.fake_run import write_fake_run

@@ -1,1 +1,0 @@
-"""Masked autoencoders that remote sensing groups published: SatMAE and SARMAE."""

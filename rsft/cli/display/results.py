@@ -1,0 +1,249 @@
+"""Print what became of corrected labels.
+
+Print the result of a prediction job as tables, or as JSON lines.
+
+Print suggested chips.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from rsft.cli.display.console import (
+    console,
+    counts_table,
+    emit_json_event,
+    escape_controls,
+    format_chip_count,
+    show_paths,
+)
+from rsft.inference.suggestion.suggest import Suggestions
+
+if TYPE_CHECKING:
+    from rsft.inference.archive import ArchiveResult
+    from rsft.inference.corrections.add import CorrectionSummary
+    from rsft.inference.predict.job import PredictionResult
+    from rsft.types import Progress
+
+
+_REASONS_SHOWN = 20
+
+
+def show_addition(summary: CorrectionSummary) -> None:
+    """Print the counts by class and split, what was left out, the splits of the scenes, and the rejected rows."""
+    result = summary.result
+    if result.added:
+        counts: dict[str, dict[str, int]] = {}
+        splits = [split for split in ("train", "val", "test") if any(x == split for x, _ in result.added)]
+        for split, name in sorted(result.added):
+            counts.setdefault(name, dict.fromkeys(splits, 0))[split] = result.added[split, name]
+        title = f"{format_chip_count(result.added.total())} added to {summary.root}"
+        console.print(counts_table(title, counts))
+    elif not result.relabeled:
+        console.print(f"{summary.root} has these labels already: nothing changed", soft_wrap=True)
+    for (old, new), count in sorted(result.relabeled.items()):
+        console.print(f"relabeled    {count:,}  {old} is now {new}")
+    for name, count in _left_out(summary).items():
+        if count:
+            console.print(f"left out     {count:,}  {name}")
+    _show_splits(summary)
+    for note in result.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    if result.rejected:
+        console.print(
+            Text.assemble(
+                (f"{len(result.rejected):,} labels rejected", "yellow"),
+                escape_controls(f", listed in {summary.rejected_list}"),
+            )
+        )
+        for _, line, reason in result.rejected[:_REASONS_SHOWN]:
+            console.print(f"  line {line}: {reason}", soft_wrap=True)
+
+
+def _left_out(summary: CorrectionSummary) -> dict[str, int]:
+    result = summary.result
+    is_left_out = summary.not_a_target_class is None
+    return {
+        "in the store already, with this class": result.unchanged,
+        "the same chip as an earlier row": result.repeated,
+        "unsure": summary.unsure,
+        "not a target (--not-a-target CLASS makes them labels)": summary.not_a_target if is_left_out else 0,
+        "not looked at": summary.unlabeled,
+    }
+
+
+def _show_splits(summary: CorrectionSummary) -> None:
+    counts = Counter((split, is_known) for split, is_known in summary.result.splits.values())
+    for (split, is_known), count in sorted(counts.items()):
+        kind = "chips of it are there already" if is_known else "new scene"
+        console.print(f"scenes       {count:,}  to {split} ({kind})")
+
+
+def emit_addition(summary: CorrectionSummary) -> None:
+    """Print what became of corrected labels as one JSON line."""
+    result = summary.result
+    fields: dict[str, Any] = {
+        "store": str(summary.root),
+        "table": str(summary.table),
+        "rows": summary.rows,
+        "added": result.added.total(),
+        "relabeled": result.relabeled.total(),
+        "unchanged": result.unchanged,
+        "repeated": result.repeated,
+        "unsure": summary.unsure,
+        "not_a_target": summary.not_a_target,
+        "not_looked_at": summary.unlabeled,
+        "rejected": len(result.rejected),
+        "classes": [{"split": x, "class": name, "chips": count} for (x, name), count in sorted(result.added.items())],
+        "changes": [{"from": x, "to": y, "chips": count} for (x, y), count in sorted(result.relabeled.items())],
+        "scenes": {scene: {"split": split, "known": known} for scene, (split, known) in result.splits.items()},
+        "reasons": [{"line": line, "reason": reason} for _, line, reason in result.rejected],
+        "notes": result.notes,
+    }
+    emit_json_event("done", fields)
+
+
+def show_predictions(result: PredictionResult) -> None:
+    """Print the counts by class, notes apart from those of `show_checks`, and the first rejected chips."""
+    from rsft.inference.predict.scene_checks import describe_checks
+
+    title = f"{format_chip_count(len(result.table))} classified"
+    console.print(counts_table(title, {name: {"chips": count} for name, count in result.counts.items()}))
+    described = describe_checks(result.checks) + [str(check) for check in result.truth]
+    for note in (note for note in result.notes if note not in described):
+        console.print(note)
+    if result.rejected:
+        console.print(f"{len(result.rejected):,} rejected", style="yellow")
+        for path, reason in result.rejected[:20]:
+            console.print(f"  {path}: {reason}", soft_wrap=True)
+    show_paths({"predictions": result.output_path})
+
+
+def show_checks(result: PredictionResult) -> None:
+    """Print how many objects of the truth were found, and whether the chips are like those of the training."""
+    from rsft.inference.predict.scene_checks import describe_checks, has_warning
+
+    for check in result.truth:
+        console.print(str(check), soft_wrap=True)
+    style = "yellow" if has_warning(result.checks) else None
+    for sentence in describe_checks(result.checks):
+        console.print(sentence, style=style, soft_wrap=True)
+
+
+def show_archive(archive: ArchiveResult) -> None:
+    """Print the number of scenes by status, and the reasons of the first failures."""
+    counts = (f"{count:,} {status}" for status, count in archive.counts.items())
+    chips = sum(outcome.chips for outcome in archive.scenes)
+    console.print(f"scenes: {', '.join(counts) or 'none'}; {format_chip_count(chips)} classified")
+    failed = [outcome for outcome in archive.scenes if outcome.status == "failed"]
+    for outcome in failed[:20]:
+        console.print(f"  failed  {outcome.scene}: {outcome.reason}", soft_wrap=True)
+    if skipped := archive.counts["skipped"]:
+        console.print(
+            f"{skipped:,} were skipped: the folder already contains their outputs for this bundle and this request"
+        )
+    if refused := sum(outcome.refused for outcome in archive.scenes):
+        console.print(Text.assemble((f"{refused:,} chips rejected", "yellow"), ", listed in <scene>.rejected.csv"))
+    show_paths({"scenes": archive.summary_path})
+    unlike, withheld = sum(x.unlike for x in archive.scenes), sum(x.sets == "withheld" for x in archive.scenes)
+    if chips:
+        console.print(f"{unlike:,} of {format_chip_count(chips)} are unlike the training chips")
+    if withheld:
+        console.print(
+            Text.assemble(
+                (f"class sets withheld in {withheld:,} scenes", "yellow"), ", whose chips are mostly unlike them"
+            )
+        )
+
+
+def json_progress() -> Progress:
+    """Return a callable that prints the progress of a job as JSON lines, at most one per percent and task."""
+    printed: dict[str, int] = {}
+
+    def report(done: int, total: int, task: str) -> None:
+        percent = 100 * done // max(1, total)
+        if printed.get(task) != percent:
+            printed[task] = percent
+            emit_json_event("progress", {"task": task, "done": done, "total": total})
+
+    return report
+
+
+def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
+    """Print the result of a job as one JSON line.
+
+    Args:
+        result: the result.
+        paths: further files and folders that the job wrote, by name.
+    """
+    fields: dict[str, Any] = {
+        "predictions": str(result.output_path),
+        "chips": len(result.table),
+        "chips_folder": str(paths["chips"]) if "chips" in paths else None,
+        "classes": result.counts,
+        "rejected": len(result.rejected),
+        "unlike": sum(check.unlike for check in result.checks),
+        "checks": [check.as_json() for check in result.checks],
+        "truth": [check.as_json() for check in result.truth],
+        "notes": result.notes,
+    }
+    emit_json_event("done", {name: str(path) for name, path in paths.items()} | fields)
+
+
+def emit_archive(archive: ArchiveResult) -> None:
+    """Print the result of every scene and of an archive as JSON lines."""
+    for scene in archive.scenes:
+        emit_json_event("scene", vars(scene))
+    emit_json_event("done", {"scenes": str(archive.summary_path), **archive.counts})
+
+
+def show_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None]) -> None:
+    """Print a table of the chips with the reason for each one, then notes.
+
+    Args:
+        suggestions: the chips.
+        outputs: "table" and "page": the files that were written; None for those that were not.
+    """
+    rows = suggestions.table.to_dict("records")
+    if rows:
+        table = Table("", "chip", "predicted", "reason", box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, (row, chip) in enumerate(zip(rows, _chip_names(suggestions), strict=True), 1):
+            table.add_row(str(number), chip, row["predicted"], row["reason"])
+        console.print(table)
+    console.print(f"{len(rows):,} of {format_chip_count(suggestions.candidates)}")
+    for note in suggestions.notes:
+        console.print(note, soft_wrap=True)
+    show_paths({name: path for name, path in outputs.items() if path is not None})
+    if outputs["table"] is not None:
+        console.print("fill in class or verdict in the table, then run: rsft data add STORE TABLE", soft_wrap=True)
+
+
+def emit_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None]) -> None:
+    """Print the same as one JSON object.
+
+    Args:
+        suggestions: the chips.
+        outputs: "table" and "page": the files that were written; None for those that were not.
+    """
+    content: dict[str, object] = {
+        "chips": suggestions.table.drop(columns=["class", "verdict"]).to_dict("records"),
+        "candidates": suggestions.candidates,
+        "notes": suggestions.notes,
+    }
+    content |= {name: None if path is None else str(path) for name, path in outputs.items()}
+    print(json.dumps(content, indent=1))
+
+
+def _chip_names(suggestions: Suggestions) -> list[str]:
+    """Return the name of each chip: that in the predictions, which differs from the file for chips in scenes."""
+    if "chip" in suggestions.predictions:
+        return [str(name) for name in suggestions.predictions["chip"]]
+    return [Path(path).name for path in suggestions.table["path"]]

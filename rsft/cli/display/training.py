@@ -1,0 +1,403 @@
+"""Report the progress of a run in lines: text for a log, JSON for a program, or nothing.
+
+Live display of a fine-tuning run: progress bar, last epochs, largest and smallest scales.
+
+Live table of a sweep; in a log, one line per finished trial.
+
+Show the replay check of a run that started at a bundle.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from rsft.cli.display.console import console, emit_json_event, format_chip_count
+from rsft.peft import Site
+from rsft.recipe.schema import Recipe
+from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
+from rsft.sweep.schema import Sweep
+from rsft.training.distributed.collectives import is_rank_zero
+from rsft.training.recorder import RunListener, StepReport
+from rsft.training.runs.writer import Run
+
+if TYPE_CHECKING:
+    from rsft.training.runs.replay_check import ClassReplay, PartReplay, Replay
+
+
+COLUMNS = {
+    "epoch": "epoch",
+    "train_loss": "loss",
+    "meta_loss": "outer loss",
+    "val_loss": "val loss",
+    "val_head": "head",
+    "val_medium": "medium",
+    "val_tail": "tail",
+    "val_macro": "macro",
+    "val_micro": "overall",
+}
+"""Columns of metrics.csv that are shown, with their headings."""
+
+
+class Display(RunListener):
+    """Receives the events of a run within a `with` block. The base class shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class LogLines(Display):
+    """Prints one line every `every` steps and one line per epoch."""
+
+    def __init__(self, recipe: Recipe, console: Console, every: int = 50) -> None:
+        self.recipe, self.console, self.every = recipe, console, every
+
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+        """Print what is trained, and on which data."""
+        self._print(describe_training(self.recipe, metadata))
+
+    def on_step(self, step: StepReport) -> None:
+        """Print epoch, step, loss and speed."""
+        if step.done % self.every == 0:
+            position = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}  step {step.step}/{step.steps}"
+            self._print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
+
+    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+        """Print losses and accuracies."""
+        columns = {key: name for key, name in COLUMNS.items() if not math.isnan(row[key])}
+        cells = "  ".join(f"{name} {format_cell(key, row[key])}" for key, name in columns.items())
+        self._print(f"{cells}  {row['images_per_s']:.0f} images/s")
+
+    def _print(self, line: str) -> None:
+        for text in line.split("\n"):
+            self.console.print(text, soft_wrap=True)
+
+
+class JsonLines(Display):
+    """Prints one JSON object per line: the events started, step (every `every` steps) and epoch. Keys contain units."""
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+        """Print the event "started" with the content of run.json."""
+        emit_json_event("started", {"run": str(run.folder), **metadata})
+
+    def on_step(self, step: StepReport) -> None:
+        """Print the event "step" with all fields of the report."""
+        if step.done % self.every == 0:
+            emit_json_event("step", asdict(step))
+
+    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+        """Print the event "epoch" with the row of metrics.csv and the scales by site."""
+        emit_json_event("epoch", {**row, "modulator": {str(site): value for site, value in scales.items()}})
+
+
+def describe_training(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
+    """Return what is trained, and on which data, in one line.
+
+    Args:
+        recipe: the recipe of the run.
+        metadata: the content of run.json.
+    """
+    modulated = " with a modulator (MetaPEFT)" if recipe.meta is not None else ""
+    trained = f"{metadata['trained_parameters']:,} of {metadata['total_parameters']:,} parameters trained"
+    chips = f"{metadata['train_chips']:,} training chips  on {metadata['device']}"
+    line = f"{recipe.name}  {recipe.backbone.name}  {recipe.peft.title}{modulated}  {trained}  {chips}"
+    return f"{line}\n{describe_start(metadata)}" if "start" in metadata else line
+
+
+def describe_start(metadata: Mapping[str, Any]) -> str:
+    """Return at which bundle a run starts, what it trains, and which classes are new, in one line.
+
+    Args:
+        metadata: the content of run.json of a run with `train.start_bundle`.
+    """
+    start, depth = metadata["start"], sum(metadata["stage_depths"])
+    kept = start["kept_blocks"]
+    first = (
+        "the blocks stay as they are, the head is trained" if kept == depth else "all blocks and the head are trained"
+    )
+    if 0 < kept < depth:
+        first = f"the first {kept} of {depth} blocks stay as they are, the others and the head are trained"
+    new = start["new_classes"]
+    classes = f"{len(new)} new class{'es' * (len(new) != 1)}: {', '.join(new)}" if new else "no new class"
+    return f"starts at {start['bundle']} ({start['sha256'][:12]}): {first}  {classes}"
+
+
+def describe_speed(step: StepReport) -> str:
+    """Return speed, the parts of a step's time, memory, and remaining time in one line."""
+    whole = step.data_s + step.inner_s + step.outer_s
+    parts = f"{1000 * step.data_s:.0f} data + {1000 * step.inner_s:.0f} inner"
+    parts += f" + {1000 * step.outer_s:.0f} outer" if step.outer_s else ""
+    memory = f"{step.memory_mb / 1000:.1f} GB"
+    memory += "" if math.isnan(step.gpu_mb) else f" + {step.gpu_mb / 1000:.1f} GB of the GPU"
+    remaining = timedelta(seconds=round(step.left_s))
+    return f"{step.images_per_s:.0f} images/s  {1000 * whole:.0f} ms/step ({parts})  {memory}  {remaining} left"
+
+
+def format_cell(key: str, value: float) -> str:
+    """Return a value of metrics.csv as shown: epochs from 1, accuracies in %.
+
+    Args:
+        key: column of metrics.csv.
+        value: value in that column.
+    """
+    if key == "epoch":
+        return str(int(value) + 1)
+    if math.isnan(value):
+        return "-"
+    return f"{value:.3f}" if key.endswith("loss") else f"{100 * value:.1f}"
+
+
+EPOCHS_SHOWN = 8
+EXTREMES_SHOWN = 3
+
+
+def choose_display(recipe: Recipe, console: Console, *, quiet: bool, as_json: bool, every: int) -> Display:
+    """Return the display of a run.
+
+    Args:
+        recipe: the recipe of the run.
+        console: where to print.
+        quiet: show nothing.
+        as_json: print JSON lines.
+        every: steps between lines.
+
+    Returns:
+        The live display on a terminal that can be redrawn, else log lines. Only the first of several processes shows
+        anything.
+    """
+    if quiet or not is_rank_zero():
+        return Display()
+    if as_json:
+        return JsonLines(every)
+    is_live = console.is_terminal and not console.is_dumb_terminal
+    return LiveDisplay(recipe, console) if is_live else LogLines(recipe, console, every)
+
+
+class LiveDisplay(Display):
+    """Display that is redrawn in place in a terminal."""
+
+    def __init__(self, recipe: Recipe, console: Console) -> None:
+        self.recipe = recipe
+        self.rows: list[dict[str, float]] = []
+        self.scales: dict[Site, float] = {}
+        self.metadata: dict[str, Any] = {}
+        self.speed_line = ""
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=40),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console,
+        )
+        self.task = self.bar.add_task("reading chips", total=None, note="")
+        self.live = Live(get_renderable=self._render, console=console, refresh_per_second=4, auto_refresh=True)
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.update(self.task, visible=False)
+        self.live.stop()
+
+    def on_progress(self, done: int, total: int, item: str) -> None:
+        """Update the bar while chips are read.
+
+        Args:
+            done: chips read.
+            total: all chips.
+            item: what is read.
+        """
+        self.bar.update(self.task, description=item, completed=done, total=total, note=f"{done:,}/{total:,}")
+
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+        """Reset the bar when training begins."""
+        self.metadata = metadata
+        self.bar.update(self.task, completed=0, total=None, note="")
+
+    def on_step(self, step: StepReport) -> None:
+        """Update bar, loss and speed."""
+        self.speed_line = describe_speed(step)
+        self.bar.update(
+            self.task,
+            description=f"epoch {step.epoch + 1}/{self.recipe.train.epochs}",
+            completed=step.done,
+            total=step.total,
+            note=f"loss {step.loss:.3f}",
+        )
+
+    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+        """Add a row to the table, and update the scales."""
+        self.rows.append(row)
+        self.scales = scales
+
+    def _render(self) -> Group:
+        parts: list[Any] = [Text(describe_training(self.recipe, self.metadata))] if self.metadata else []
+        parts += [self.bar, Text(self.speed_line)] if self.speed_line else [self.bar]
+        if self.rows:
+            parts.append(self._table())
+        if self.scales:
+            parts.append(self._modulator())
+        return Group(*parts)
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, title="accuracy on the validation split, %", title_justify="left")
+        shown = {key: name for key, name in COLUMNS.items() if any(not math.isnan(row[key]) for row in self.rows)}
+        for name in shown.values():
+            table.add_column(name, justify="right")
+        for row in self.rows[-EPOCHS_SHOWN:]:
+            table.add_row(*(format_cell(key, row[key]) for key in shown))
+        return table
+
+    def _modulator(self) -> Text:
+        ranked = sorted(self.scales.items(), key=lambda item: item[1])
+        strongest, weakest = ranked[: -EXTREMES_SHOWN - 1 : -1], ranked[:EXTREMES_SHOWN]
+        extremes = (
+            ", ".join(f"{site.block}.{site.position} {value:.2f}" for site, value in s) for s in (strongest, weakest)
+        )
+        return Text("scales  largest {}  smallest {}".format(*extremes), style="magenta")
+
+
+SHOWN = 12
+"""Largest number of finished trials in the table, which shows the best ones."""
+
+
+class SweepDisplay:
+    """Shows the progress of a sweep within a `with` block; its methods are those of `SweepWatcher`.
+
+    Args:
+        sweep: the sweep.
+        total: number of trials.
+        finished: trials that ended in an earlier call, by id.
+        console: where to print.
+    """
+
+    def __init__(self, sweep: Sweep, total: int, finished: Mapping[str, TrialOutcome], console: Console) -> None:
+        self.sweep, self.total, self.console = sweep, total, console
+        self.ended = list(finished.values())
+        self.running: dict[str, tuple[Mapping[str, Any], float, Mapping[str, Any]]] = {}
+        self.live = Live(get_renderable=self._render, console=console, refresh_per_second=2)
+        self.is_live = console.is_terminal and not console.is_dumb_terminal
+
+    def __enter__(self) -> Self:
+        if self.is_live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_live:
+            self.live.stop()
+
+    def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
+        """Add a running trial."""
+        self.running[id] = keys, time.monotonic(), {}
+
+    def on_epoch(self, id: str, row: Mapping[str, Any]) -> None:
+        """Update a running trial after an epoch."""
+        keys, began, _ = self.running[id]
+        self.running[id] = keys, began, row
+
+    def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
+        """Move a trial to the finished ones."""
+        keys, _, _ = self.running.pop(id)
+        self.ended += [outcome] if outcome else []
+        if not self.is_live:
+            line = f"{len(self.ended)}/{self.total}  {describe_keys(keys)}  {self._describe(outcome)}"
+            self.console.print(line, soft_wrap=True)
+
+    def _describe(self, outcome: TrialOutcome | None) -> str:
+        if outcome is None:
+            return "stopped"
+        if outcome.status != "done":
+            return f"{outcome.status}: {outcome.reason}"
+        return f"{self.sweep.metric} {self._metric(outcome.metrics)}  {outcome.seconds:.0f} s"
+
+    def _metric(self, values: Mapping[str, Any]) -> str:
+        value = values.get(self.sweep.metric)
+        return "-" if value is None else format_measure(self.sweep.metric, float(value))
+
+    def _render(self) -> Group:
+        failed = sum(outcome.status == "failed" for outcome in self.ended)
+        title = f"{len(self.ended)} of {self.total} trials have ended" + f", {failed} failed" * bool(failed)
+        table = Table(*self.sweep.keys, "epoch", self.sweep.metric, "", box=None, pad_edge=False)
+        for keys, began, row in self.running.values():
+            epoch, state = str(int(row["epoch"]) + 1) if row else "-", f"running, {time.monotonic() - began:.0f} s"
+            table.add_row(*self._cells(keys), epoch, self._metric(row), state, style="yellow")
+        done = [outcome for outcome in self.ended if outcome.status == "done"]
+        done.sort(key=lambda outcome: outcome.metrics[self.sweep.metric], reverse=self.sweep.mode == "max")
+        for index, outcome in enumerate(done[:SHOWN]):
+            cells = *self._cells(outcome.keys), "", self._metric(outcome.metrics), f"{outcome.seconds:.0f} s"
+            table.add_row(*cells, style="" if index else "bold")
+        return Group(Text(title), table)
+
+    def _cells(self, keys: Mapping[str, Any]) -> list[str]:
+        return [str(keys.get(key, "")) for key in self.sweep.keys]
+
+
+MAX_ROWS = 30
+"""Classes in a table; of more classes, those with the most gained and lost chips are shown."""
+
+
+def show_replay(replay: Replay) -> None:
+    """Print one table per part of a replay check, and its sentences.
+
+    Args:
+        replay: the check.
+    """
+    for part in replay.parts:
+        console.print(replay_table(part))
+    for sentence in replay.sentences():
+        console.print(sentence)
+
+
+def replay_table(part: PartReplay) -> Table:
+    """Return recall before and after, and gained and lost chips, by class.
+
+    Args:
+        part: a part of a replay check.
+
+    Returns:
+        A table with classes down, and the mean over classes below them.
+    """
+    rows = part.classes
+    if len(rows) > MAX_ROWS:
+        changed = sorted(rows, key=lambda row: -row.gained - row.lost)[:MAX_ROWS]
+        rows = tuple(row for row in rows if row in changed)
+    hidden = len(part.classes) - len(rows)
+    title = f"replay check, {format_chip_count(part.chips)}: {part.name}; recall in %"
+    title += f" ({hidden} classes with fewer changes are not shown)" if hidden else ""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
+    table.add_column("class")
+    for name in ("chips", "before", "after", "gained", "lost", "p (McNemar, Holm)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row), style="red" if row.lost_more_than_chance else "")
+    table.add_section()
+    totals = (f"{part.chips:,}", _percent(part.macro_before), _percent(part.macro_after))
+    table.add_row("macro", *totals, f"{part.gained:,}", f"{part.lost:,}", f"{part.p:.2g}", style="bold")
+    return table
+
+
+def _cells(row: ClassReplay) -> tuple[str, ...]:
+    before = "new" if row.before is None else _percent(row.before)
+    return row.name, f"{row.chips:,}", before, _percent(row.after), f"{row.gained:,}", f"{row.lost:,}", f"{row.p:.2g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

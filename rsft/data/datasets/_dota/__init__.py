@@ -1,1 +1,0 @@
-"""Files of DOTA: layout of the folders, label files, and crop windows around boxes."""

@@ -1,0 +1,474 @@
+"""Chips of FUSAR-Ship: their files, categories and metadata.
+
+The metadata table of FUSAR-Ship: meta.csv, meta.xls, or both.
+
+Read a spreadsheet in a process of its own, whose memory is limited: a damaged .xls can ask for any amount of it.
+
+Search of files.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import functools
+import json
+import os
+import pathlib
+import re
+import stat
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_SHEET_BYTES = 2**26
+"""Largest spreadsheet: 64 MiB. The one of FUSAR-Ship has 1 MB."""
+
+_MEMORY = 2**30  # bytes of address space for the other process
+_SECONDS = 120
+_MAX_TEXT = 2**24  # letters of all cells; those of FUSAR-Ship have 1 million
+_PROGRAM = f"""
+import sys, json
+from python_calamine import CalamineWorkbook
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, ({_MEMORY},) * 2)
+except (ImportError, ValueError, OSError):  # Windows
+    pass
+def text(cell):
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+rows = CalamineWorkbook.from_path(sys.argv[1]).get_sheet_by_index(0).to_python(skip_empty_area=False)
+rows = [[text(cell) for cell in row] for row in rows]
+if sum(len(cell) + 4 for row in rows for cell in row) > {_MAX_TEXT}:
+    sys.exit(1)
+json.dump(rows, sys.stdout)
+"""
+
+
+def read_sheet(path: pathlib.Path) -> list[list[str]]:
+    """Read the first sheet of a spreadsheet as text; whole numbers get no decimal point.
+
+    Args:
+        path: an .xls or .xlsx file.
+
+    Returns:
+        The cells of all rows.
+
+    Raises:
+        ValueError: the file is too large, is not a spreadsheet, or cannot be read within the limits.
+        OSError: no process can be started.
+    """
+    hint = "save it as meta.csv"
+    if not path.is_file() or path.stat().st_size > MAX_SHEET_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_SHEET_BYTES:,} bytes, or not a file; {hint}")
+    command = [sys.executable, "-c", _PROGRAM, str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+    try:
+        result = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, env=environment)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"{path} was not read within {_SECONDS} s; {hint}") from error
+    if result.returncode:
+        raise ValueError(
+            f"{path} is not an Excel table that can be read in {_MEMORY >> 20} MiB, with {_MAX_TEXT:,} letters; {hint}"
+        )
+    rows: list[list[str]] = json.loads(result.stdout)
+    return rows
+
+
+META_COLUMNS = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
+META_FILES = ("meta.csv", "meta.xls", "meta.xlsx")
+"""File names in order of precedence: the first row of a chip counts."""
+
+_Key = tuple[str, str, str]  # category, folder below the category and file stem, each normalized
+_Rows = list[tuple[int, dict[str, str]]]
+
+
+def normalize_folder_name(name: str) -> str:
+    """Return a folder name in lower case, without digits, spaces, hyphens, underscores and the words ship and vessel.
+
+    Args:
+        name: name of a folder, such as "Cargo", "01_Cargo", "cargo" or "CargoShips".
+
+    Returns:
+        The normalized name, such as "cargo".
+    """
+    letters = re.sub(r"[\W\d_]", "", name.lower())
+    return re.sub(r"(?<=.)(ship|vessel|boat)?s?$", "", letters)
+
+
+class FUSARMetadata:
+    """The rows of the metadata tables of an archive.
+
+    Args:
+        paths: the tables.
+
+    Attributes:
+        rejected: file, line and reason of rows that cannot be parsed or contradict an earlier row.
+
+    Raises:
+        ValueError: a file is not a table with META_COLUMNS.
+        OSError: a file cannot be read.
+    """
+
+    def __init__(self, paths: Sequence[pathlib.Path]) -> None:
+        self.rejected: list[tuple[str, int, str]] = []
+        self._rows: dict[_Key, dict[str, Any]] = {}
+        self._keys: dict[tuple[str, str], list[_Key]] = {}  # by category and stem
+        self._used: set[_Key] = set()
+        for path in sorted(paths, key=lambda path: (META_FILES.index(path.name.lower()), path)):
+            for number, row in _csv_rows(path) if path.suffix.lower() == ".csv" else _sheet_rows(path):
+                self._add(path, number, row)
+
+    @property
+    def unused(self) -> int:
+        """Number of rows that `find` never returned."""
+        return len(self._rows) - len(self._used)
+
+    def find(self, category: str, subcategory: str, stem: str) -> dict[str, Any]:
+        """Return the metadata of a chip.
+
+        Args:
+            category: category of the chip.
+            subcategory: folder of the chip below its category. Copies without such folders have "", which matches the
+                only row of that category and stem.
+            stem: file name without suffix.
+
+        Returns:
+            The fields of a `FUSARChip` by name; empty if no row describes the chip.
+        """
+        key = (normalize_folder_name(category), _normalize_path(subcategory), stem.lower())
+        if not subcategory:
+            keys = self._keys.get((key[0], key[2]), [])
+            key = keys[0] if len(keys) == 1 else key
+        if key not in self._rows:
+            return {}
+        self._used.add(key)
+        return self._rows[key]
+
+    def _add(self, path: pathlib.Path, number: int, row: dict[str, str]) -> None:
+        try:
+            category, _, subcategory = row["path"].strip().strip("\\/").replace("\\", "/").partition("/")
+            stem = pathlib.Path(row["id"].strip()).stem.lower()
+            fields = _parse_row(row)
+        except (KeyError, ValueError):
+            self.rejected.append((str(path), number, f"the row has no valid {', '.join(META_COLUMNS)}"))
+            return
+        key = (normalize_folder_name(category), _normalize_path(subcategory), stem)
+        if key not in self._rows:
+            self._rows[key] = fields
+            self._keys.setdefault((key[0], stem), []).append(key)
+        elif self._rows[key] != fields:
+            self.rejected.append((str(path), number, "the row contradicts an earlier row of this chip"))
+
+
+def _normalize_path(path: str) -> str:
+    return re.sub(r"[\W_]", "", path.lower())
+
+
+def _csv_rows(path: pathlib.Path) -> _Rows:
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text") from error
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    header = numbered[0][1] if numbered else ""
+    delimiter = max(",\t;", key=header.count)
+    columns = [name.strip() for name in header.split(delimiter)]
+    _check_columns(columns, path)
+    split = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered[1:]]
+    return [(number, dict(zip(columns, fields, strict=False))) for number, fields in split]
+
+
+def _sheet_rows(path: pathlib.Path) -> _Rows:
+    """Read the first sheet as text; integers get no decimal point, so an MMSI stays unchanged."""
+    header, *rows = read_sheet(path) or [[]]
+    columns = [name.strip() for name in header]
+    _check_columns(columns, path)
+    return [(number, dict(zip(columns, cells, strict=False))) for number, cells in enumerate(rows, start=2)]
+
+
+def _check_columns(columns: list[str], path: pathlib.Path) -> None:
+    missing = [name for name in META_COLUMNS if name not in columns]
+    if missing:
+        raise ValueError(f"{path} has no column {', '.join(missing)}")
+
+
+def _parse_row(row: dict[str, str]) -> dict[str, Any]:
+    height, width = float(row["heightspace"]), float(row["widthspace"])
+    return {
+        "mmsi": row["mmsi"].strip(),
+        "length_m": float(row["length"]),
+        "width_m": float(row["width"]),
+        "polarization": row["polarMode"].strip(),
+        "incidence_deg": float(row["centerLookAngle"]),
+        "spacing_m": (height + width) / 2,
+    }
+
+
+PathParts = tuple[str, ...]
+"""Names of the folders of a file and of the file itself."""
+
+
+def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
+    """Iterate over the files below a folder, without hidden files and folders; links are followed.
+
+    Args:
+        root: the folder.
+
+    Yields:
+        The parts of the path of each file, relative to `root`; a folder is visited once.
+
+    Raises:
+        OSError: a folder cannot be read, or a file is a pipe, a socket or a device.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    visited: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=fail):
+        if (real := os.path.realpath(folder)) in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        parts = pathlib.Path(folder).relative_to(root).parts
+        for name in sorted(name for name in files if not name.startswith(".")):
+            _refuse_special(pathlib.Path(folder, name))
+            yield (*parts, name)
+
+
+def _refuse_special(path: pathlib.Path) -> None:
+    """Raise an error for a pipe, a socket or a device: reading it could block for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # reported when the file is read
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", str(path))
+
+
+FUSAR_CATEGORIES = (
+    "Cargo",
+    "DiveVessel",
+    "Dredger",
+    "Fishing",
+    "HighSpeedCraft",
+    "LawEnforce",
+    "Other",
+    "Passenger",
+    "PortTender",
+    "Reserved",
+    "SAR",
+    "Tanker",
+    "Tug",
+    "Unspecified",
+    "WingInGrnd",
+)
+"""Category names; the number in the name of a chip is the position, from 1."""
+
+CONTRADICTION = "category-index"
+"""Flag of a chip whose name contradicts the folder that determines its category."""
+FROM_NAME = "category-from-name"
+"""Flag of a chip that no folder assigns to a category, so that its name does."""
+NO_METADATA = "no-meta"
+"""Flag of a chip that no row of a metadata table describes."""
+
+_NAME = re.compile(r"Ship_C(\d+)S(\d+)N(\d+)", re.ASCII | re.IGNORECASE)
+_SUFFIXES = (".tiff", ".tif", ".png")  # in order of precedence among copies of a chip
+_ALIASES = {"lawenforcement": "LawEnforce", "searchandrescue": "SAR", "winginground": "WingInGrnd"}
+
+
+@dataclass(frozen=True)
+class FUSARChip:
+    """A chip with its metadata; values that no metadata table has are None.
+
+    Attributes:
+        path: the file.
+        name: Ship_CxxSyyNzzzz.
+        category: ship category.
+        subcategory: path of the folder below that of the category; "" if the file lies in the folder of the category.
+        mmsi: MMSI of the vessel.
+        length_m: length of the vessel in meters.
+        width_m: width of the vessel in meters.
+        polarization: polarization mode.
+        incidence_deg: look angle at the center in degrees.
+        spacing_m: pixel spacing in meters, mean of both directions.
+        flags: CONTRADICTION, FROM_NAME and NO_METADATA, where they apply.
+    """
+
+    path: pathlib.Path
+    name: str
+    category: str
+    subcategory: str
+    mmsi: str | None = None
+    length_m: float | None = None
+    width_m: float | None = None
+    polarization: str | None = None
+    incidence_deg: float | None = None
+    spacing_m: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+class FUSARChips:
+    """The chips of FUSAR-Ship below a folder, with their metadata.
+
+    Args:
+        root: a folder at any depth above the chips.
+
+    Attributes:
+        root: the folder.
+        chips: the chips, sorted by path; none if the folder does not contain the data set.
+        skipped: number of files and rows of the tables that are left out, by reason.
+        rejected: file, line (0 for the whole file) and reason of files and rows that cannot be used.
+
+    Raises:
+        ValueError: a meta.csv or meta.xls is not the table of the data set.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = pathlib.Path(root)
+        self.chips: list[FUSARChip] = []
+        self.skipped: Counter[str] = Counter()
+        files = list(iterate_files(self.root)) if self.root.is_dir() else []
+        layout = _Layout(files)
+        metadata = FUSARMetadata([self.root.joinpath(*parts) for parts in layout.tables])
+        self.rejected = metadata.rejected
+        for parts in files:
+            self._add(parts, layout, metadata)
+        self._drop_copies()
+        self.skipped["row of the meta table without a chip"] = metadata.unused
+        self.skipped = +self.skipped
+
+    def _add(self, parts: PathParts, layout: _Layout, metadata: FUSARMetadata) -> None:
+        """Add a file to the chips, the skipped or the rejected files."""
+        *folders, _ = parts
+        path = self.root.joinpath(*parts)
+        match, level = _NAME.fullmatch(path.stem), layout.category_level(tuple(folders))
+        if path.suffix.lower() not in _SUFFIXES:
+            self.skipped["not a .tiff or .png file"] += match is not None or level is not None
+            return
+        index = int(match[1]) if match else 0
+        if level is not None:
+            category, flags = str(_category(folders[level])), []
+            if match is None:
+                self.rejected.append((str(path), 0, "the name is not Ship_CxxSyyNzzzz"))
+                return
+            if FUSAR_CATEGORIES[index - 1 : index] != (category,):
+                flags.append(CONTRADICTION)
+        elif match and 1 <= index <= len(FUSAR_CATEGORIES):
+            category, flags = FUSAR_CATEGORIES[index - 1], [FROM_NAME]
+        else:
+            self.skipped[f"{layout.other_folder(tuple(folders))} is not a ship category"] += 1
+            return
+        subcategory = "/".join(folders[level + 1 :]) if level is not None else ""
+        fields = metadata.find(category, subcategory, path.stem)
+        flags += [] if fields else [NO_METADATA]
+        name = f"Ship_C{match[1]}S{match[2]}N{match[3]}"
+        self.chips.append(FUSARChip(path, name, category, subcategory, flags=tuple(flags), **fields))
+
+    def _drop_copies(self) -> None:
+        """Keep the original where a chip exists in several file formats."""
+
+        def identity(chip: FUSARChip) -> tuple[str, str, str]:
+            return chip.category, chip.subcategory.lower(), chip.name
+
+        def rank(chip: FUSARChip) -> int:
+            return _SUFFIXES.index(chip.path.suffix.lower())
+
+        best: dict[tuple[str, str, str], int] = {}
+        for chip in self.chips:
+            best[identity(chip)] = min(rank(chip), best.get(identity(chip), len(_SUFFIXES)))
+        chips = [chip for chip in self.chips if rank(chip) == best[identity(chip)]]
+        self.skipped["copy of a chip in another format"] = len(self.chips) - len(chips)
+        self.chips = sorted(chips, key=lambda chip: chip.path)
+
+
+class _Layout:
+    """The folders of an archive that name a category, judged by the names of the chips in them.
+
+    A folder with the name of a category is none if most chips below it lie in folders of other categories that agree
+    better with the names of the chips, or if it is called SAR and most names have another category.
+
+    Args:
+        files: parts of the path of every file.
+
+    Attributes:
+        tables: files with the name of a metadata table in a folder that contains chips.
+    """
+
+    def __init__(self, files: Iterable[PathParts]) -> None:
+        files = list(files)
+        chips = [(parts[:-1], int(match[1])) for parts in files if (match := _match_name(parts[-1]))]
+        ancestors = {folders[:depth] for folders, _ in chips for depth in range(len(folders) + 1)}
+        self.tables = [parts for parts in files if parts[-1].lower() in META_FILES and parts[:-1] in ancestors]
+        self._no_categories = _find_other_folders(chips)
+        levels = [(folders, self.category_level(folders)) for folders, _ in chips]
+        self._archives = {folders[:level] for folders, level in levels if level is not None}
+
+    def category_level(self, folders: PathParts) -> int | None:
+        """Return the position of the folder that names the category; None if no folder does."""
+        for level in _category_levels(folders):
+            if folders[: level + 1] not in self._no_categories:
+                return level
+        return None
+
+    def other_folder(self, folders: PathParts) -> str:
+        """Return the name of a folder that is no category: the one beside the categories, or else the last one."""
+        for depth in range(len(folders) - 1, -1, -1):
+            if folders[:depth] in self._archives:
+                return folders[depth]
+        return folders[-1] if folders else "the folder itself"
+
+
+def _find_other_folders(chips: Iterable[tuple[PathParts, int]]) -> set[PathParts]:
+    """Return the folders that have the name of a category but another meaning.
+
+    Args:
+        chips: folders of each chip, and the number of the category in its name.
+    """
+    total: Counter[PathParts] = Counter()
+    agreeing: Counter[PathParts] = Counter()  # names that agree with the folder
+    agreeing_below: Counter[PathParts] = Counter()  # names that agree with the next folder below it
+    names_below, siblings = defaultdict[PathParts, set[str]](set), defaultdict[PathParts, set[str]](set)
+    for folders, index in chips:
+        expected = dict(enumerate(FUSAR_CATEGORIES, 1)).get(index)
+        levels = _category_levels(folders)
+        for level, below in zip(levels, [*levels[1:], None], strict=False):
+            folder, category = folders[: level + 1], _category(folders[level])
+            siblings[folders[:level]].add(folders[level])
+            if below is not None:
+                names_below[folder].add(folders[below])
+                agreeing_below[folder] += _category(folders[below]) == expected
+            elif category != "SAR":
+                continue
+            total[folder] += 1
+            agreeing[folder] += category == expected
+    others = set()
+    for folder in total:
+        is_alone = len(siblings[folder[:-1]]) == 1 and len(names_below[folder]) > 1
+        is_no_evidence = agreeing[folder] == agreeing_below[folder] == 0 and is_alone
+        is_sar_image = _category(folder[-1]) == "SAR" and 2 * agreeing[folder] < total[folder]
+        if is_no_evidence or is_sar_image or agreeing_below[folder] > agreeing[folder]:
+            others.add(folder)
+    return others
+
+
+def _category_levels(folders: PathParts) -> list[int]:
+    return [level for level, folder in enumerate(folders) if _category(folder)]
+
+
+@functools.cache
+def _category(folder: str) -> str | None:
+    """Return the category that a folder name spells, or None."""
+    name = normalize_folder_name(folder)
+    spellings = {normalize_folder_name(category): category for category in FUSAR_CATEGORIES} | _ALIASES
+    return spellings.get(name)
+
+
+def _match_name(filename: str) -> re.Match[str] | None:
+    path = pathlib.Path(filename)
+    return _NAME.fullmatch(path.stem) if path.suffix.lower() in _SUFFIXES else None

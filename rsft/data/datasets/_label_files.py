@@ -1,0 +1,490 @@
+"""Labeled image files of a folder: class folders, or list files with `path label` rows.
+
+The rows of the list files of a data set, checked against its images.
+
+Labeled images in a CSV table with one path and class per row, as the review page of `rsft predict` saves it.
+
+Read text files that may have byte-order marks, CRLF line ends and blank lines.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rsft.data.chips.record import describe_verdict_fault, parse_verdict, resolve_label
+from rsft.data.imagery.reader import IMAGE_SUFFIXES
+from rsft.errors import DataError, RequestError
+from rsft.types import Rejection
+from rsft.utils.tables import unescape_table
+
+MAX_LABEL_BYTES = 250
+"""Longest name of a class; names of files have at most 255 bytes, with their suffix."""
+
+
+def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """Read the non-blank lines of a text file.
+
+    Args:
+        path: the file, in UTF-8 with or without a byte-order mark.
+
+    Returns:
+        Line number, from 1, and stripped text of each line.
+
+    Raises:
+        DataError: the file cannot be read or is not UTF-8.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror}", path) from error
+    except UnicodeDecodeError as error:
+        raise DataError("the file is not UTF-8 text", path, "save it as UTF-8") from error
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    r"""Read a list file with rows `path label`.
+
+    Args:
+        path: the list file.
+
+    Yields:
+        Line number, path and label of each row; \ in a path becomes /, and a row of one word has the path "".
+
+    Raises:
+        DataError: the file is not a text file.
+    """
+    for number, line in read_numbered_lines(path):
+        name, _, label = line.rpartition("\t" if "\t" in line else " ")
+        name = name.strip().replace("\\", "/")
+        yield number, os.path.normpath(name).removeprefix("./") if name else "", label
+
+
+def find_separator(text: str) -> str:
+    """Return the separator of a CSV table: the comma, unless its header has more semicolons or tabs.
+
+    Args:
+        text: content of the table.
+    """
+    return max(",;\t", key=text.partition("\n")[0].count)
+
+
+def describe_row_fault(relative: str, label: str) -> str:
+    """Return why a row cannot be used, or "" if it can.
+
+    Args:
+        relative: path in the row; it must not leave the root.
+        label: label in the row; it must be a valid folder name.
+    """
+    if not relative:
+        return "a row is `path label`"
+    if leaves_root(relative):
+        return f"{relative} leaves the folder"
+    if label.startswith("-") and label[1:].isdecimal():
+        return f"label {label}: a class number must be 0 or more"
+    if any("\ud800" <= letter <= "\udfff" for letter in label):  # bytes of a folder name that are no text
+        return "the name of the class folder is not UTF-8 text: rename it"
+    if len(os.fsencode(label)) > MAX_LABEL_BYTES:
+        return f"label {label[:40]}... has {len(label):,} letters; the limit is {MAX_LABEL_BYTES} bytes"
+    if label in (".", "..") or "/" in label or "\\" in label:
+        return f"label {label} cannot name a class"
+    return ""
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a file exists; a name that is too long for the file system is the name of no file.
+
+    Args:
+        path: the path.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
+def leaves_root(path: str) -> bool:
+    """Return whether a normalized path is absolute or begins above its root.
+
+    Args:
+        path: a path with forward slashes.
+    """
+    return path.startswith(("/", "../"))
+
+
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Split by folder name."""
+
+
+@dataclass(frozen=True)
+class LabeledFile:
+    """An image file with its class name and its split."""
+
+    path: Path
+    label: str
+    split: str
+
+
+class LabeledFiles:
+    """The labeled images of a folder, in one of the layouts of `ImageFolderLT`.
+
+    Args:
+        root: the folder.
+
+    Attributes:
+        root: the folder.
+        classes: class names, sorted as in `sort_class_names`.
+        files: in the order of the lists, or sorted by path.
+        layout: "lists", "split folders" or "class folders".
+        skipped: number of empty class folders and of files that are not labeled images, by reason.
+        rejected: rows of a list, and images of class folders, that cannot be used.
+
+    Raises:
+        RequestError: the folder does not exist or contains no labeled image.
+        DataError: a list is not a text file.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise RequestError("the folder does not exist", root, "give the folder that contains the class folders")
+        self.root = root
+        self.files: list[LabeledFile] = []
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        self.layout = self._find_files()
+        if not self.files:
+            hint = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
+            if self.rejected:
+                hint = f"the first rejected one: {': '.join((self.rejected[0][0], self.rejected[0][2]))}"
+            raise RequestError(f"no labeled image in the folder (read as {self.layout})", root, hint)
+        self.classes = sort_class_names({file.label for file in self.files})
+
+    def _find_files(self) -> str:
+        """Collect the images and return the layout."""
+        if (self.root / "train.txt").is_file():
+            for split in ("train", "val", "test"):
+                if (self.root / f"{split}.txt").is_file():
+                    self._read_list(split)
+            return "lists"
+        if _has_folders(self.root / "train"):  # without folders it is a class: CIFAR-100 has one called train
+            for folder, split in SPLIT_FOLDERS.items():
+                if (self.root / folder).is_dir():
+                    self._read_class_folders(self.root / folder, split)
+            return "split folders"
+        self._read_class_folders(self.root, "train")
+        return "class folders"
+
+    def _read_list(self, split: str) -> None:
+        path = self.root / f"{split}.txt"
+        seen: dict[Path, int] = {}
+        for number, relative, label in read_list_rows(path):
+            fault = describe_row_fault(relative, label)
+            candidates = [self.root / relative, self.root / split / relative]
+            image = next((candidate for candidate in candidates if is_file(candidate)), None)
+            if fault:
+                self.rejected.append((str(path), number, fault))
+            elif image is None:
+                self.rejected.append((str(path), number, f"the file {relative[:300]} does not exist"))
+            elif image in seen:
+                self.rejected.append((str(path), number, f"{relative} is already listed in line {seen[image]}"))
+            else:
+                seen[image] = number
+                self.files.append(LabeledFile(image, label, split))
+
+    def _read_class_folders(self, folder: Path, split: str) -> None:
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() and not entry.name.startswith("."):
+                before = len(self.files)
+                fault = describe_row_fault(entry.name, entry.name)
+                for path in sorted(path for path in entry.rglob("*") if not path.is_dir()):
+                    if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                        if fault:
+                            self.rejected.append((_as_text(path), 0, fault))
+                            continue
+                        self.files.append(LabeledFile(path, entry.name, split))
+                    else:
+                        self.skipped["not an image by its name"] += 1
+                if len(self.files) == before:
+                    self.skipped["class folder without an image"] += 1
+            elif entry.suffix.lower() in IMAGE_SUFFIXES:
+                self.skipped["image outside the class folders"] += 1
+            elif entry.is_file():
+                self.skipped["not an image by its name"] += 1
+
+
+def _as_text(path: Path) -> str:
+    """Return a path as UTF-8 text, whatever bytes it has."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def _has_folders(folder: Path) -> bool:
+    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
+
+
+def sort_class_names(labels: set[str]) -> list[str]:
+    """Sort class names.
+
+    Args:
+        labels: class names.
+
+    Returns:
+        The names, sorted by number if all are numbers, else alphabetically.
+    """
+    return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
+
+
+@dataclass(frozen=True)
+class PublishedLists:
+    """Names and sizes of the published lists of a data set.
+
+    Attributes:
+        title: name of the data set.
+        lists: file name of each split's list.
+        rows: number of rows of each split's list.
+        classes: number of classes.
+    """
+
+    title: str
+    lists: Mapping[str, str]
+    rows: Mapping[str, int]
+    classes: int
+
+
+PLACES_LT = PublishedLists(
+    "Places-LT",
+    {"train": "Places_LT_train.txt", "val": "Places_LT_val.txt", "test": "Places_LT_test.txt"},
+    {"train": 62_500, "val": 7_300, "test": 36_500},
+    365,
+)
+INATURALIST_2018 = PublishedLists(
+    "iNaturalist 2018",
+    {"train": "iNaturalist18_train.txt", "val": "iNaturalist18_val.txt"},
+    {"train": 437_513, "val": 24_426},
+    8_142,
+)
+
+
+class ListFiles:
+    """The images in the list files of a data set.
+
+    Args:
+        published: what is known of the published lists.
+        root: the folder that the paths in the lists are relative to.
+        lists: the folder of the lists; by default `root`.
+
+    Attributes:
+        table: split, path, label (integer) and class of every existing image, in the order of the lists.
+        classes: class names in the order of the labels: the folder of the images, see `folder_to_class_name`, otherwise
+            the number of the label.
+        differences: differences between the lists and the published ones.
+        rejected: rows that cannot be used.
+
+    Raises:
+        RequestError: the folder, the training list or all of the images are missing.
+        DataError: a list is not a text file.
+    """
+
+    def __init__(self, published: PublishedLists, root: Path, lists: Path | None = None) -> None:
+        if not root.is_dir():
+            raise RequestError("the folder does not exist", root, f"give the folder of {published.title}")
+        self.published, self.root, self.lists = published, root, root if lists is None else lists
+        rows = self._read_lists()
+        self.differences = self._compare_with_published(rows)
+        self.classes, folder_labels = _class_names(rows, published.classes)
+        faults = self._find_faults(rows, folder_labels)
+        faulty = rows[faults != ""]
+        files = faulty["split"].map({split: str(self._list_path(split)) for split in published.lists})
+        self.rejected: list[Rejection] = list(zip(files, faulty["line"], faults[faults != ""], strict=True))
+        usable = rows[faults == ""].reset_index(drop=True)
+        if usable.empty:
+            first = f"the first list row needs {root / rows['path'].iloc[0]}" if len(rows) else "the lists are empty"
+            raise RequestError(f"none of the images of {published.title} is in the folder", root, first)
+        names = usable["label"].map(dict(enumerate(self.classes)))
+        self.table = usable[["split", "path"]].assign(label=usable["label"].astype("int32"), **{"class": names})
+
+    def _list_path(self, split: str) -> Path:
+        return self.lists / self.published.lists[split]
+
+    def _read_lists(self) -> pd.DataFrame:
+        """Return split, line, path, folder, text (the label as written) and label (-1 if not a number) of every row."""
+        if not self._list_path("train").is_file():
+            raise RequestError(
+                f"{self.published.lists['train']} is missing", self.lists, "give the folder of the lists with --lists"
+            )
+        tables = []
+        for split in self.published.lists:
+            if self._list_path(split).is_file():
+                rows = pd.DataFrame(read_list_rows(self._list_path(split)), columns=["line", "path", "text"])
+                tables.append(rows.assign(split=split))
+        table = pd.concat(tables, ignore_index=True)
+        label = table["text"].where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1").astype("int64")
+        return table.assign(label=label, folder=table["path"].map(os.path.dirname))
+
+    def _compare_with_published(self, rows: pd.DataFrame) -> list[str]:
+        counts = rows["split"].value_counts()
+        differences = [
+            f"rows of {self.published.lists[split]}: {counts.get(split, 0):,}; published: {published:,}"
+            for split, published in self.published.rows.items()
+            if counts.get(split, 0) != published
+        ]
+        train = rows[(rows["split"] == "train") & rows["label"].between(0, self.published.classes - 1)]
+        count = train["label"].nunique()
+        if count != self.published.classes:
+            differences.append(f"classes with a training row: {count:,}; published: {self.published.classes:,}")
+        return differences
+
+    def _find_faults(self, rows: pd.DataFrame, folder_labels: Mapping[str, int]) -> pd.Series[str]:
+        """Return the first fault of each row, "" for a usable row."""
+        label_of = {folder: folder_labels.get(folder_to_class_name(folder)) for folder in rows["folder"].unique()}
+        folder_label = rows["folder"].map(label_of)
+        allowed = f"the class number must be 0 to {self.published.classes - 1}"
+        checks = {
+            "a row is `path label`": rows["path"] == "",
+            allowed: ~rows["label"].between(0, self.published.classes - 1),
+            "the path leaves the folder": rows["path"].map(leaves_root).astype(bool),
+            "the file does not exist": ~_file_exists(self.root, rows),
+            "the folder belongs to another class": folder_label.notna() & (folder_label != rows["label"]),
+            "the path is already listed": rows["path"].duplicated(),
+        }
+        faults = pd.Series("", rows.index)
+        for reason, is_faulty in reversed(checks.items()):
+            faults = faults.mask(is_faulty, reason)
+        return faults.where(faults == "", faults + ": " + rows["path"] + " " + rows["text"])
+
+
+def folder_to_class_name(folder: str) -> str:
+    """Return the class name of a folder in a list.
+
+    Args:
+        folder: path of the folder. Its first part is the split. Parts of a single letter are left out: Places365 sorts
+            its classes into such folders.
+
+    Example:
+        >>> folder_to_class_name("data_256/a/apartment/outdoor")
+        'apartment-outdoor'
+    """
+    return "-".join(name for name in folder.split("/")[1:] if len(name) > 1 or name.isdecimal())
+
+
+def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
+    """Name the classes after their folders, by the majority of the rows in the training list.
+
+    Returns:
+        The name of each class, and the label of each folder by its class name.
+    """
+    train = rows[(rows["split"] == "train") & rows["label"].between(0, count - 1)]
+    pairs = Counter(zip(train["label"], train["folder"], strict=True))
+    names: dict[int, str] = {}
+    labels: dict[str, int] = {}
+    for (label, folder), _ in pairs.most_common():
+        name = folder_to_class_name(folder)
+        if name and label not in names and name not in labels:
+            names[label], labels[name] = name, label
+    return [names.get(label, f"class-{label}") for label in range(count)], labels
+
+
+def _file_exists(root: Path, rows: pd.DataFrame) -> pd.Series[bool]:
+    """Return whether the file of each row exists.
+
+    Each folder is listed once, because half a million `stat` calls are slow on a network disk.
+    """
+    names_in = {folder: _file_names(root / folder) for folder in rows["folder"].unique()}
+    names = (path.rpartition("/")[2] for path in rows["path"])
+    exists = [name in names_in[folder] for name, folder in zip(names, rows["folder"], strict=True)]
+    return pd.Series(exists, rows.index, dtype=bool)
+
+
+def _file_names(folder: Path) -> set[str]:
+    try:
+        return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return set()
+        raise
+
+
+_SPLITS = ("train", "val", "test")
+
+
+class LabelTable:
+    """The images in the rows of a CSV table.
+
+    The columns are `path` (relative to the folder of the table), `class` and optionally `split` and `verdict`. Rows
+    without a split belong to the training split. A verdict is "class" (or nothing), "not a target" or "unsure"; unsure
+    rows have no label. Other columns are ignored.
+
+    Args:
+        path: the table.
+        not_a_target: class of the rows that are not a target; None leaves them out.
+
+    Attributes:
+        files: in the order of the rows.
+        classes: class names, sorted by number if all are numbers, else alphabetically.
+        root: the folder that contains all images.
+        skipped: number of rows without a label, by reason.
+        rejected: rows that cannot be used.
+
+    Raises:
+        RequestError: the table cannot be read, lacks a column, or has no usable row.
+    """
+
+    def __init__(self, path: Path, not_a_target: str | None = None) -> None:
+        self.files: list[LabeledFile] = []
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        seen: dict[Path, int] = {}
+        for number, row in enumerate(_read_table(path).to_dict("records"), 2):  # row numbers of a spreadsheet
+            image = (path.parent / row["path"]).absolute()
+            verdict, split = parse_verdict(row["class"], row["verdict"]), row["split"].strip() or "train"
+            label, reason = resolve_label(verdict, not_a_target)
+            if reason:
+                self.skipped[reason] += 1
+                continue
+            fault = describe_verdict_fault(row["verdict"]) or _describe_fault(image, label, split, seen)
+            if fault:
+                self.rejected.append((str(path), number, fault))
+                continue
+            seen[image] = number
+            self.files.append(LabeledFile(image, label, split))
+        if not self.files:
+            raise RequestError("no row of the table can be used", path, self._hint())
+        self.classes = sort_class_names({file.label for file in self.files})
+        self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
+
+    def _hint(self) -> str:
+        """Return why no row can be used."""
+        counts = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
+        counts += [f"{len(self.rejected):,} rejected: {self.rejected[0][2]}"] if self.rejected else []
+        return "; ".join(["each row needs an existing file and a class", *counts])
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        separator = find_separator(path.read_text("utf-8-sig"))
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = unescape_table(table)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"the table cannot be read: {error}", path, "save it as CSV in UTF-8") from error
+    missing = [name for name in ("path", "class") if name not in table]
+    if missing:
+        raise RequestError(f"the table has no column {', '.join(missing)}", path, "it needs path and class")
+    return table.assign(**{name: "" for name in ("split", "verdict") if name not in table})
+
+
+def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
+    if not is_file(image):
+        return f"the file does not exist: {str(image)[:600]}"
+    if split not in _SPLITS:
+        return f"unknown split {split}; it must be train, val or test"
+    if image in seen:
+        return f"{image.name} is already listed in line {seen[image]}"
+    return describe_row_fault(image.name, label)

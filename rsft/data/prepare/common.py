@@ -1,0 +1,269 @@
+"""The shell command that rebuilds a store.
+
+Unique names of chips.
+
+Held-out validation samples and artificial long tails.
+
+Random splits that never divide a group: a scene, an image, a vessel.
+
+Pixels of chips that are not copied from a file as they are: ships of SRSDD, and gray images with three bands.
+
+Translation of the errors of data set classes, which follow TorchGeo, into those of rsft.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torchgeo.datasets.errors import DatasetNotFoundError
+
+from rsft.data.chips.record import long_tail_counts, sample_per_class, stratified_split
+from rsft.data.datasets._srsdd_files import SRSDDShip
+from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.scene_uri import LastImageCache
+from rsft.errors import DataError, RequestError
+from rsft.types import Indices, Pixels
+
+if TYPE_CHECKING:
+    from rsft.data.datasets._label_files import LabeledFile
+    from rsft.data.datasets.cifar100 import CIFARImage
+
+
+def format_prepare_command(name: str, *arguments: object, **options: object) -> str:
+    """Return `rsft prepare NAME ...`, quoted for a shell.
+
+    Args:
+        name: the subcommand.
+        *arguments: positional arguments, in order.
+        **options: option values by name (`min_side` becomes `--min-side`); options that are None are omitted,
+            and those that are True have no value.
+    """
+    words = ["rsft", "prepare", name, *map(str, arguments)]
+    for option, value in options.items():
+        if value is True:
+            words.append(f"--{option.replace('_', '-')}")
+        elif value is not None:
+            words += [f"--{option.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join(words)
+
+
+def make_chip_names(paths: Sequence[Path], groups: Sequence[object], root: Path) -> list[str]:
+    """Return one name per file that is unique within the file's group.
+
+    Args:
+        paths: image files (N,).
+        groups: the namespace of each file (N,), for example its split and class.
+        root: the folder that contains all files.
+
+    Returns:
+        The file name without suffix, or `full_chip_name` where two files of one group share it (N,).
+    """
+    counts = Counter(zip(groups, (path.stem for path in paths), strict=True))
+    return [
+        path.stem if counts[group, path.stem] == 1 else full_chip_name(path, root)
+        for path, group in zip(paths, groups, strict=True)
+    ]
+
+
+def full_chip_name(path: Path, root: Path) -> str:
+    """Return the path of a file below `root` as a name: `a/b.png` becomes `a__b_png`."""
+    return "__".join(path.relative_to(root).parts).replace(".", "_")
+
+
+Sample = TypeVar("Sample", "LabeledFile", "CIFARImage")
+
+
+def check_val_share(val: float) -> None:
+    """Check that a validation share is in [0, 1).
+
+    Raises:
+        RequestError: the share is outside the range.
+    """
+    if not 0 <= val < 1:
+        raise RequestError(f"the validation share is {val}", "--val", "give a share of at least 0 and below 1")
+
+
+def hold_out(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Split off a validation split, stratified by class.
+
+    Args:
+        samples: samples with a label and a split.
+        share: share of each class to hold out.
+        seed: seed of the random choice.
+
+    Returns:
+        The remaining samples, and the held-out samples with the split "val".
+    """
+    if not samples:
+        return [], []
+    remaining, held_out = stratified_split([sample.label for sample in samples], share, seed)
+    return [samples[index] for index in remaining], [replace(samples[index], split="val") for index in held_out]
+
+
+def subsample_long_tail(samples: Sequence[Sample], classes: Sequence[str], ratio: float, seed: int) -> list[Sample]:
+    """Reduce the samples of each class to the counts of `long_tail_counts`.
+
+    Args:
+        samples: samples with a label.
+        classes: class names; classes of equal count are ranked in this order.
+        ratio: size of the largest class over that of the smallest.
+        seed: seed of the random choice.
+
+    Returns:
+        The selected samples, in their original order.
+    """
+    if not samples:
+        return []
+    labels = [sample.label for sample in samples]
+    label_counts = Counter(labels)
+    available = {label: label_counts[label] for label in classes if label_counts[label]}
+    return [samples[index] for index in sample_per_class(labels, long_tail_counts(available, ratio), seed)]
+
+
+Group = TypeVar("Group", bound=Hashable)
+Shares = NDArray[np.float64]
+
+
+def split_groups(
+    labels: Sequence[str], groups: Sequence[Group], shares: Mapping[str, float], seed: int
+) -> dict[Group, str]:
+    """Assign whole groups to splits, so that each class comes near its requested share in every split.
+
+    The cost of an assignment is the sum over classes and splits of the squared difference between actual and requested
+    share. First, every class that occurs in enough groups gets one group in each split, rare classes first, by the
+    assignment of least cost. Then the remaining groups are assigned one by one, the largest first, each to the split of
+    least cost. Ties are broken at random. No split stays empty if there are enough groups.
+
+    Args:
+        labels: class of each sample (N,).
+        groups: group of each sample (N,).
+        shares: requested share of each split; a split with share 0 gets no group.
+        seed: seed of the random order.
+
+    Returns:
+        The split of each group.
+    """
+    splits = [split for split, share in shares.items() if share > 0]
+    order, contents = _sort_groups(labels, groups, seed)
+    errors = np.tile([[-float(shares[split])] for split in splits], contents.shape[1])  # (S, C): actual - requested
+    assigned = np.full(len(order), -1)
+    for members in _rare_classes_first(contents > 0, len(splits)):
+        open_splits = np.setdiff1d(np.arange(len(splits)), assigned[members])
+        candidates = members[assigned[members] < 0]
+        rows, columns = linear_sum_assignment(_added_cost(contents[candidates], errors[open_splits]))
+        assigned[candidates[rows]] = open_splits[columns]
+        errors[open_splits[columns]] += contents[candidates[rows]]
+    for group in np.flatnonzero(assigned < 0):
+        assigned[group] = split = _added_cost(contents[[group]], errors).argmin()
+        errors[split] += contents[group]
+    return {group: splits[split] for group, split in zip(order, assigned, strict=True)}
+
+
+def _sort_groups(labels: Sequence[str], groups: Sequence[Group], seed: int) -> tuple[list[Group], Shares]:
+    """Sort the groups by descending size, equal sizes at random.
+
+    Returns:
+        The groups, and the share of each class that each group contains (G, C).
+    """
+    row = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    column = {label: index for index, label in enumerate(sorted(set(labels)))}
+    counts = np.zeros((len(row), len(column)))
+    np.add.at(counts, ([row[group] for group in groups], [column[label] for label in labels]), 1)
+    order = np.random.default_rng(seed).permutation(len(row))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    names = list(row)
+    return [names[index] for index in order], counts[order] / counts.sum(axis=0)
+
+
+def _rare_classes_first(present: NDArray[np.bool_], splits: int) -> Iterator[Indices]:
+    """Yield the indices of the groups of each class, classes that occur in few groups first.
+
+    The last column added here is a class that contains every group: it keeps a split from staying empty. Classes in
+    fewer groups than splits come after all others, because they cannot be in every split.
+    """
+    columns = np.column_stack([present, np.ones(len(present), bool)])
+    counts = columns.sum(axis=0)
+    for column in np.lexsort([counts, counts < splits]):
+        yield np.flatnonzero(columns[:, column])
+
+
+def _added_cost(contents: Shares, errors: Shares) -> Shares:
+    """Return what groups (G, C) add to the squared errors of splits (S, C): |e + c|^2 - |e|^2 as (G, S)."""
+    return np.asarray((contents**2).sum(axis=1, keepdims=True) + 2 * contents @ errors.T)
+
+
+def read_gray_chip(path: Path) -> Pixels:
+    """Read an image as a single band; some copies repeat the band as R, G and B.
+
+    Args:
+        path: the image file.
+
+    Returns:
+        Pixels (H, W, 1).
+
+    Raises:
+        DataError: the image cannot be read, or the bands differ.
+    """
+    pixels = read_chip(path)
+    if (pixels != pixels[:, :, :1]).any():
+        raise DataError(f"the {pixels.shape[2]} bands differ, but a single band is expected", path)
+    return pixels[:, :, :1]
+
+
+def crop_srsdd_ship(ship: SRSDDShip) -> Pixels:
+    """Crop the square chip around a ship; outside the image, the image is mirrored at its border.
+
+    The last image is cached, so it is decoded once for consecutive ships of one image.
+
+    Args:
+        ship: the ship.
+
+    Returns:
+        The chip (S, S, 1).
+
+    Raises:
+        DataError: the image cannot be read, or the ship is outside it.
+    """
+    image = _read_gray_cached(ship.image)
+    try:
+        return ship.crop(image)
+    except ValueError as error:
+        raise DataError(str(error)) from error  # the caller adds the row
+
+
+_read_gray_cached = LastImageCache(read_gray_chip)
+
+
+@contextmanager
+def translate_dataset_errors(title: str, path: Path, hint: str) -> Iterator[None]:
+    """Translate the errors of a data set class within the block.
+
+    Args:
+        title: name of the data set.
+        path: folder of the data set.
+        hint: how to give the data set.
+
+    Raises:
+        RequestError: the data set is not in the folder.
+        DataError: a file of the data set cannot be read or used.
+    """
+    try:
+        yield
+    except DatasetNotFoundError as error:
+        raise RequestError(f"the folder does not contain {title}", path, hint) from error
+    except OSError as error:
+        message = f"{title} cannot be read: {error.strerror or error}"
+        raise DataError(message, error.filename or path, "change its permissions, or copy it again") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{title} is not UTF-8 text", path, "save it as UTF-8") from error
+    except (ValueError, RuntimeError) as error:
+        raise DataError(str(error), path, hint) from error

@@ -1,1 +1,0 @@
-"""Sections of the report that need more than one chart or table."""

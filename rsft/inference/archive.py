@@ -1,0 +1,320 @@
+"""Classify many scenes, with one GeoPackage per scene. Finished scenes are skipped; a failure does not stop others.
+
+Distribute scenes to processes with Ray Data, on this machine or on a cluster.
+
+Each scene is a separate block, so Ray repeats only this scene if its process or machine is lost. Ray may also run a
+block twice. The output is still complete: it is written to a temporary file and renamed, and only one process at a time
+can lock the journal that it is made from.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+
+from rsft.data.imagery.scene_uri import SceneUri
+from rsft.errors import NetworkError, RequestError, RsftError
+from rsft.inference.inputs.chip_files import path_to_text
+from rsft.inference.inputs.discovery import find_scenes
+from rsft.inference.predict.job import PredictionResult, job_key, journal_path, predict, reject_scene_outputs
+from rsft.inference.predict.request import PredictionRequest, table_columns
+from rsft.inference.selection.fastest import load_reference_engine
+from rsft.inference.writers.geopackage import read_geopackage_metadata
+from rsft.inference.writers.tables import check_output_path
+from rsft.models.bundle.bundle import Bundle
+from rsft.types import Progress
+from rsft.utils.atomic_files import atomic_file
+from rsft.utils.ray_cluster.session import ray_session
+from rsft.utils.tables import escape_cell
+
+SCENES_FILE = "scenes.csv"
+
+ATTEMPTS = 3
+"""Number of attempts at a scene if its job fails for a reason outside rsft, such as a slow disk or a lack of memory."""
+
+_PAUSE = 1.0  # seconds before the second attempt; doubled before each later one
+
+_WITHHELD = "withheld"
+_KILLED = f"its process was killed {ATTEMPTS} times, perhaps for lack of memory"
+_OTHER_OUTPUT = (
+    "the existing output was made from another bundle, request, rsft version or state of the scene: "
+    "give --overwrite, or another folder"
+)
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """Result of one scene. The fields are the columns of scenes.csv, except `address`.
+
+    Attributes:
+        scene: path of the scene.
+        status: done, failed, skipped (finished by an earlier call) or left (not reached).
+        chips: number of classified chips.
+        refused: number of rejected chips.
+        unlike: number of classified chips that are unlike the training chips.
+        sets: "withheld" if the scene has no class sets, because most of its chips are unlike the training chips.
+        seconds: duration of the job.
+        resumed: whether the job continued an interrupted one.
+        output: path of the GeoPackage.
+        job: hash of everything that determines the output; it is also in the metadata of the GeoPackage.
+        reason: why the scene failed.
+        address: name under which the scene is opened: `scene`, with the signature of a signed address.
+    """
+
+    scene: str
+    status: str
+    chips: int = 0
+    refused: int = 0
+    unlike: int = 0
+    sets: str = ""
+    seconds: float = 0.0
+    resumed: bool = False
+    output: str = ""
+    job: str = ""
+    reason: str = ""
+    address: str = ""
+
+
+_COLUMNS = [field.name for field in fields(SceneResult) if field.name != "address"]
+
+SceneExecutor = Callable[[Sequence[SceneResult], Path, PredictionRequest], Iterator[SceneResult]]
+"""Distributes scenes to processes that call `classify_scene`, and yields the results in any order.
+
+Its arguments are the scenes with the status left, the bundle's folder and the request. If a scene has no result, its
+process was killed."""
+
+
+@dataclass(frozen=True)
+class ArchiveResult:
+    """Result of all scenes.
+
+    Attributes:
+        scenes: one result per scene, in the order of the inputs.
+        summary_path: path of scenes.csv.
+    """
+
+    scenes: list[SceneResult]
+    summary_path: Path
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Number of scenes by status."""
+        return Counter(result.status for result in self.scenes)
+
+
+def predict_archive(
+    bundle_dir: Path,
+    inputs: Sequence[str | Path],
+    output_dir: Path,
+    request: PredictionRequest,
+    executor: SceneExecutor,
+    progress: Progress | None = None,
+) -> ArchiveResult:
+    """Classify scenes into `output_dir`/<scene>.gpkg, and write scenes.csv there even if interrupted.
+
+    A scene is skipped if its output was made by this version of rsft from the same scene, bundle and request.
+
+    Args:
+        bundle_dir: folder of the bundle.
+        inputs: scenes, folders, globs or lists (@file).
+        output_dir: folder of the outputs.
+        request: options of every scene's job.
+        executor: distributes the scenes to processes.
+        progress: called after each scene.
+
+    Returns:
+        The results of all scenes.
+
+    Raises:
+        RequestError: no bundle, two scenes with the same name, or options that archives do not support.
+        WeightsError: the bundle cannot be used on this machine.
+    """
+    if not request.query.reads_scenes:
+        raise RequestError(
+            "an archive consists of scenes", hint="say where to cut chips: give --at, --grid or --detect"
+        )
+    reject_scene_outputs(request, "review page, map and truth are for one job, not for an archive")
+    bundle, request = Bundle.load(bundle_dir), _with_absolute_paths(request)
+    check_output_path(output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True)
+    scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))
+    results = _plan(list(scenes), output_dir.absolute(), bundle, request)
+    remaining = [result for result in results.values() if result.status == "left"]
+    archive = ArchiveResult([], output_dir / SCENES_FILE)
+    try:
+        if remaining:
+            load_reference_engine(bundle, "cpu")  # raises an error that would make every scene fail
+            for result in executor(remaining, bundle_dir, request):
+                results[result.scene] = result
+                if progress:
+                    reached = sum(other.status != "left" for other in results.values())
+                    progress(reached, len(results), "scenes")
+            for planned in remaining:
+                if results[planned.scene].status == "left":
+                    results[planned.scene] = replace(planned, status="failed", reason=_KILLED)
+    finally:
+        archive.scenes.extend(results.values())
+        _write_scenes(archive)
+    return archive
+
+
+def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRequest) -> SceneResult:
+    """Classify one scene in any process. An error becomes part of the result.
+
+    Args:
+        planned: scene, output and job, with the status left.
+        bundle_dir: folder of the bundle.
+        request: options of the job.
+
+    Returns:
+        The result, with the status done or failed.
+    """
+    start, out = time.monotonic(), Path(planned.output)
+    if (finished := _read_output(planned, "done")) is not None:  # an earlier process was killed right after its work
+        return finished
+    resumed = journal_path(out).exists()
+    for attempt in range(ATTEMPTS):
+        try:
+            scene = planned.address or planned.scene
+            prediction = predict(bundle_dir, [scene], out, request, may_be_outside=True)  # they may lie in others
+            counts, reason = _counts(prediction), ""
+            break
+        except RsftError as error:  # another attempt would end in the same way
+            counts, reason = {}, str(error)
+            break
+        except Exception as error:  # from a library or the system; other scenes are not affected
+            counts, reason = {}, f"{type(error).__name__}: {error}"
+            time.sleep(_PAUSE * 2**attempt if attempt + 1 < ATTEMPTS else 0)
+    return replace(
+        planned,
+        status="failed" if reason else "done",
+        seconds=round(time.monotonic() - start, 1),
+        resumed=resumed,
+        reason=" ".join(reason.split()),
+        **counts,
+    )
+
+
+def _counts(prediction: PredictionResult) -> dict[str, Any]:
+    """Return the fields of `SceneResult` that describe the chips of a scene."""
+    return {
+        "chips": len(prediction.table),
+        "refused": len(prediction.rejected),
+        "unlike": sum(check.unlike for check in prediction.checks),
+        "sets": _WITHHELD if any(check.sets == _WITHHELD for check in prediction.checks) else "",
+    }
+
+
+def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
+    """Return the result of an existing output; None if it does not exist, or if another job made it."""
+    out = Path(planned.output)
+    metadata = read_geopackage_metadata(out)
+    if metadata.get("job") != planned.job:
+        return None
+    journal_path(out).unlink(missing_ok=True)  # left behind if the process was killed just before it removed this file
+    return replace(
+        planned,
+        status=status,
+        chips=int(metadata["chips"]),
+        refused=int(metadata["refused"]),
+        unlike=int(metadata.get("unlike", 0)),
+        sets=_WITHHELD if int(metadata.get("withheld", 0)) else "",
+    )
+
+
+def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
+    """Return a request with absolute paths."""
+    query, chips_dir = request.query, request.chips_dir
+    if query.at is not None:
+        query = replace(query, at=query.at.absolute())
+    if query.detect is not None and isinstance(query.detect.land, Path):
+        query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
+    return replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())
+
+
+def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:
+    """Return the status of every scene before the call: left, skipped, or failed because of another output."""
+    counts = Counter(scene.stem for scene in scenes)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if repeated:
+        raise RequestError(
+            f"{len(repeated)} names belong to several scenes, such as {repeated[0]}",
+            hint="outputs are named after scenes: rename the scenes, or write them into several folders",
+        )
+    results = {}
+    for scene in scenes:
+        out = folder / f"{scene.stem}.gpkg"
+        planned = SceneResult(path_to_text(scene), "left", output=path_to_text(out), address=scene.text)
+        try:
+            planned = replace(planned, job=job_key(bundle, [scene], {}, request))
+        except NetworkError as error:
+            results[planned.scene] = replace(planned, status="failed", reason=str(error))
+            continue
+        result = _read_output(planned, "skipped") or planned
+        if result is planned and out.exists() and not request.overwrite:
+            result = replace(planned, status="failed", reason=_OTHER_OUTPUT)
+        results[result.scene] = result
+    return results
+
+
+def _write_scenes(archive: ArchiveResult) -> None:
+    rows: list[dict[str, Any]] = [asdict(result) for result in archive.scenes]
+    with atomic_file(archive.summary_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        table.writeheader()
+        table.writerows({name: escape_cell(value) for name, value in row.items()} for row in rows)
+
+
+def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneExecutor:
+    """Return an executor that distributes scenes over a cluster or over this machine.
+
+    All machines must see the working directory, bundle, scenes and outputs under the same paths.
+
+    Args:
+        address: address of the cluster; None for this machine.
+        jobs: number of scenes at the same time (default: the number of cores, or of GPUs if the request uses them).
+
+    Returns:
+        The executor, which starts Ray when it is called and stops it at the end.
+    """
+
+    def execute(scenes: Sequence[SceneResult], bundle_dir: Path, request: PredictionRequest) -> Iterator[SceneResult]:
+        os.environ["RAY_TASK_MAX_RETRIES"] = str(ATTEMPTS - 1)  # of a task whose process is killed
+        with ray_session(address):
+            _configure(ray.data.DataContext.get_current())
+            resources: Any = ray.cluster_resources  # not typed
+            uses_gpu = request.device == "cuda" or (request.device == "auto" and "GPU" in resources())
+            classify: Any = _classify
+            data = ray.data.from_items([asdict(scene) for scene in scenes], override_num_blocks=len(scenes)).map(
+                classify,
+                fn_kwargs={"bundle_dir": bundle_dir, "request": request, "working_dir": Path.cwd()},
+                num_cpus=1,
+                num_gpus=int(uses_gpu),
+                concurrency=jobs,
+            )
+            for row in data.iter_rows():
+                yield SceneResult(**row)
+
+    return execute
+
+
+def _classify(row: dict[str, Any], bundle_dir: Path, request: PredictionRequest, working_dir: Path) -> dict[str, Any]:
+    os.chdir(working_dir)  # so that relative paths mean the same as in the parent process
+    return asdict(classify_scene(SceneResult(**row), bundle_dir, request))
+
+
+def _configure(context: Any) -> None:
+    """Switch off Ray's output, and continue with other scenes if Ray gives up on one."""
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -1,1 +1,0 @@
-"""Classify whole archives of scenes, on one machine or on a cluster."""

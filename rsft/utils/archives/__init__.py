@@ -1,1 +1,0 @@
-"""Extraction of archives from untrusted sources."""

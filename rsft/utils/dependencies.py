@@ -1,0 +1,98 @@
+"""Import optional dependencies; an error says how to install a missing one.
+
+Switch off the telemetry of other packages before they are imported. docs/security.md lists them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+from rsft.errors import RequestError
+
+_VARIABLES = {
+    "albumentations": ("NO_ALBUMENTATIONS_UPDATE", "1"),  # its import asks PyPI for the newest version
+    "huggingface_hub": ("HF_HUB_DISABLE_TELEMETRY", "1"),
+    "mlflow": ("MLFLOW_DISABLE_TELEMETRY", "true"),
+    "onnxruntime": ("ORT_DISABLE_TELEMETRY", "1"),  # its first session sends events to Microsoft
+    "ray": ("RAY_USAGE_STATS_ENABLED", "0"),
+    "wandb": ("WANDB_ERROR_REPORTING", "false"),
+}
+_OPENVINO_PACKAGES = {"nncf", "openvino"}
+_OPENVINO_TELEMETRY = "openvino_telemetry"  # sends events of OpenVINO and NNCF to Google Analytics
+
+PACKAGES = frozenset({*_VARIABLES, *_OPENVINO_PACKAGES})
+"""Packages with telemetry."""
+
+
+def disable_telemetry(*packages: str) -> None:
+    """Switch off the telemetry of packages in this process and in processes that it starts later.
+
+    The command line calls this for all packages. Other code calls it for a package that it is about to import, so that
+    a program that uses rsft keeps its environment otherwise.
+
+    Args:
+        packages: names of packages; others than `PACKAGES` are ignored (default: all of `PACKAGES`).
+    """
+    for package in packages or PACKAGES:
+        if package in _VARIABLES:
+            name, value = _VARIABLES[package]
+            os.environ[name] = value
+        if package == "onnxruntime" and package in sys.modules:  # the program imported it before rsft
+            sys.modules[package].disable_telemetry_events()
+        if package == "huggingface_hub" and (constants := sys.modules.get("huggingface_hub.constants")):
+            vars(constants).update(HF_HUB_DISABLE_TELEMETRY=True)
+        if package in _OPENVINO_PACKAGES:
+            _disable_openvino_telemetry()
+
+
+def _disable_openvino_telemetry() -> None:
+    """Make OpenVINO and NNCF use their stubs for a missing telemetry package: no variable switches it off."""
+    if sys.modules.get(_OPENVINO_TELEMETRY) is None:
+        sys.modules[_OPENVINO_TELEMETRY] = None  # type: ignore[assignment]  # its import raises ImportError
+        return
+    from openvino_telemetry.utils.sender import TelemetrySender
+
+    TelemetrySender.send = lambda *_: None
+
+
+def require(module: str, extra: str) -> Any:
+    """Import a module of an optional dependency, without its telemetry.
+
+    Args:
+        module: dotted name of a package or module.
+        extra: the extra of rsft that installs it; "" if no extra does.
+
+    Returns:
+        The module.
+
+    Raises:
+        RequestError: the module cannot be imported; the hint says how to install it.
+    """
+    package = module.partition(".")[0]
+    disable_telemetry(package)
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise RequestError(f"{package} cannot be imported: {error}", "", _install_hint(package, extra)) from error
+
+
+def check_installed(extra: str, *packages: str) -> None:
+    """Raise an error if a package is not installed, without importing it.
+
+    Args:
+        extra: the extra of rsft that installs them.
+        packages: names of packages.
+
+    Raises:
+        RequestError: a package is not installed; the hint says how to install it.
+    """
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise RequestError(f"not installed: {', '.join(missing)}", hint=_install_hint(missing[0], extra))
+
+
+def _install_hint(package: str, extra: str) -> str:
+    return f"pip install 'rsft[{extra}]'" if extra else f"pip install {package}"

@@ -1,1 +1,0 @@
-"""Optional packages, and the telemetry of packages."""

@@ -1,0 +1,177 @@
+"""Keep spreadsheets from executing the texts of CSV tables.
+
+Excel and LibreOffice execute a cell that begins with =, +, -, @, a tab or a carriage return. rsft writes an apostrophe
+before such a text, which spreadsheets show as text, and removes it when it reads a table. Numbers stay as they are.
+
+Check the columns of tables from untrusted sources.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_ESCAPED = re.compile(r"''*[=+\-@\t\r]")
+
+
+def escape_cell(value: Any) -> Any:
+    """Return a text with an apostrophe before it if a spreadsheet would execute it; any other value as it is.
+
+    Args:
+        value: the value of a cell.
+
+    Example:
+        >>> [escape_cell(value) for value in ("=1+1", "-1.5", "ship", -2)]
+        ["'=1+1", '-1.5', 'ship', -2]
+    """
+    if not isinstance(value, str) or not _FORMULA.match(value) or is_number(value):
+        return value
+    return f"'{value}"
+
+
+def unescape_cell(value: Any) -> Any:
+    """Return the text to which `escape_cell` added an apostrophe; any other value as it is.
+
+    Args:
+        value: the value of a cell.
+    """
+    return value[1:] if isinstance(value, str) and _ESCAPED.match(value) else value
+
+
+def escape_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose texts and column names are no formulas.
+
+    Args:
+        table: the table.
+    """
+    return _map(table, escape_cell)
+
+
+def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that was read from CSV with the texts and column names that `escape_table` received.
+
+    Args:
+        table: the table.
+    """
+    return _map(table, unescape_cell)
+
+
+def _map(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+    columns = [table.iloc[:, index] for index in range(table.shape[1])]  # names may occur twice
+    changed = [column.map(change, na_action="ignore") if _has_texts(column) else column for column in columns]
+    mapped = pd.concat(changed, axis=1) if changed else table
+    return mapped.set_axis([change(name) for name in table.columns], axis=1)
+
+
+def _has_texts(column: pd.Series[Any]) -> bool:
+    return column.dtype == object or pd.api.types.is_string_dtype(column.dtype)
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number, also infinite or not a number.
+
+    Args:
+        text: the text of a cell.
+    """
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_SHOWN = 60  # letters of a cell in a message
+_LARGEST = 1e30  # finite number; the charts and sums of larger ones overflow
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the cells of a column must be.
+
+    Attributes:
+        name: name of the column.
+        kind: "text", "number" for integers and floats, "finite number" of at most 1e30, or "list of names".
+        optional: whether cells may be empty.
+        required: whether the table must have the column.
+        unique: whether two rows may not have the same cell.
+        choices: the allowed cells; empty if all are allowed.
+    """
+
+    name: str
+    kind: Literal["text", "number", "finite number", "list of names"] = "text"
+    optional: bool = False
+    required: bool = True
+    unique: bool = False
+    choices: Collection[str] = ()
+
+
+def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
+    """Check the cells of a table.
+
+    Args:
+        table: the table.
+        columns: what the columns must be; other columns are not checked.
+
+    Raises:
+        ValueError: a column is missing, or a cell is wrong. The text names the row (from 1) and the column.
+
+    Example:
+        >>> check_columns(pd.DataFrame({"share": [0.5, "x"]}), [Column("share", "number")])
+        Traceback (most recent call last):
+        ValueError: row 2, column share: found 'x', expected a number
+    """
+    columns = list(columns)
+    missing = [column.name for column in columns if column.required and column.name not in table]
+    if missing:
+        raise ValueError(f"no column {', '.join(missing)}")
+    for column in columns:
+        if column.name in table:
+            _check_column(table[column.name], column)
+
+
+def _check_column(cells: pd.Series, column: Column) -> None:
+    empty = cells.isna()
+    if "number" in column.kind and pd.api.types.is_numeric_dtype(cells) and cells.dtype != bool:
+        wrong = empty & (not column.optional)
+        if column.kind == "finite number":
+            wrong |= cells.abs() > _LARGEST
+    elif column.kind == "text" and pd.api.types.infer_dtype(cells, skipna=True) in ("string", "empty"):
+        wrong = empty & (not column.optional)
+        if column.choices:
+            wrong |= ~empty & ~cells.isin([*column.choices])
+    else:
+        wrong = pd.Series([not _is_valid(cell, column) for cell in cells], cells.index, bool)
+    expected = f"one of {', '.join(column.choices)}" if column.choices else f"a {column.kind}"
+    if column.unique and not wrong.any():
+        wrong, expected = cells.duplicated(), f"{expected} that no row above has"
+    if not wrong.any():
+        return
+    row = int(wrong.to_numpy(bool).argmax())
+    cell = cells.iloc[row]
+    found = "an empty cell" if _is_empty(cell) else (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
+    raise ValueError(f"row {row + 1:,}, column {column.name}: found {found}, expected {expected}")
+
+
+def _is_valid(cell: object, column: Column) -> bool:
+    if _is_empty(cell):
+        return column.optional
+    if column.kind == "list of names":
+        return isinstance(cell, list | np.ndarray) and all(isinstance(name, str) for name in cell)
+    if "number" in column.kind:
+        if isinstance(cell, str) and not cell and column.optional:  # of a table that was read and written as text
+            return True
+        if not isinstance(cell, int | float) or isinstance(cell, bool):
+            return False
+        return abs(cell) <= _LARGEST or (column.kind == "number" and isinstance(cell, float))
+    return isinstance(cell, str) and (not column.choices or cell in column.choices)
+
+
+def _is_empty(cell: object) -> bool:
+    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and math.isnan(cell))
