@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from rsft.peft.methods.lora import LoRA
-from rsft.peft.methods.registry import PositionSetting
+from rsft.peft.methods.settings import PositionSetting
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
 from rsft.peft.model.state_files import read_tensors, write_bytes_atomically, write_tensors

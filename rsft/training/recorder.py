@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from rsft.peft import Site
-from rsft.training.learner import StepTimer
 from rsft.training.runs.writer import Run
+from rsft.training.step_timer import StepTimer
 
 if sys.platform == "win32":
     import psutil

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from rsft.training import learner
-from rsft.training.learner import StepTimer
+from rsft.training.step_timer import StepTimer
 
 
 @pytest.fixture

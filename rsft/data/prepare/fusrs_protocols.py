@@ -28,7 +28,7 @@ from rsft.data.prepare.common import (
     split_groups,
     translate_dataset_errors,
 )
-from rsft.data.prepare.fusrs import FUSAR_NAME, SRSDD_NAME, FUSRSSources
+from rsft.data.prepare.fusrs_sources import FUSAR_NAME, SRSDD_NAME, FUSRSSources
 from rsft.errors import DataError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256

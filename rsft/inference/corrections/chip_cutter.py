@@ -19,14 +19,15 @@ from rsft.data.imagery.products.stored_values import unit_from_tags
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RsftError
-from rsft.inference.corrections.add import StoreFit
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable
+from rsft.inference.corrections.store_fit import StoreFit
 from rsft.inference.inputs.discovery import UNDECLARED, Declaration, read_declarations
 from rsft.inference.inputs.scene_chips import SCENE_TAG, SceneChips
 from rsft.inference.predict.request import scene_fingerprint
 from rsft.inference.predict.scene_plan import select_scene_unit
 from rsft.inference.scenes.chip_window import ChipWindow
-from rsft.inference.scenes.georeference import Location, read_georeference
+from rsft.inference.scenes.georeference import read_georeference
+from rsft.inference.scenes.locations import Location
 from rsft.inference.scenes.raster import RasterScene, open_scene
 from rsft.types import Pixels
 

@@ -35,7 +35,7 @@ from rsft.inference.detection.options import CfarOptions
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import check_scene_bands
 from rsft.inference.scenes.chip_window import ChipWindow
-from rsft.inference.scenes.georeference import Location, SceneLocations
+from rsft.inference.scenes.locations import Location, SceneLocations
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import Floats, Pixels, Progress
 

@@ -39,7 +39,8 @@ from rsft.errors import DataError
 from rsft.inference.inputs.chip_files import NoDataError, SourceChip, collapse_gray_rgb, path_to_text
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.scenes.chip_window import ChipWindow
-from rsft.inference.scenes.georeference import Georeference, Location, rectangle_corners
+from rsft.inference.scenes.georeference import Georeference, rectangle_corners
+from rsft.inference.scenes.locations import Location
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import Pixels, Plane
 from rsft.utils.atomic_files import write_bytes

@@ -31,7 +31,8 @@ from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.attributes import AT, concat_attributes, unique_names
 from rsft.inference.scenes.chip_window import ChipOptions
-from rsft.inference.scenes.georeference import LONLAT, SceneLocations
+from rsft.inference.scenes.georeference import LONLAT
+from rsft.inference.scenes.locations import SceneLocations
 from rsft.inference.scenes.raster import RasterScene
 from rsft.inference.writers.geopackage import GeometryType
 from rsft.models.bundle.bundle import Bundle

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_files import path_to_text
 from rsft.inference.predict.pipeline import format_sets, probability_columns
-from rsft.inference.scenes.georeference import Location, SceneLocations
+from rsft.inference.scenes.locations import Location, SceneLocations
 from rsft.inference.scenes.position_files import read_positions
 from rsft.inference.scenes.raster import RasterScene
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator

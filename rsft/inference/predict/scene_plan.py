@@ -21,7 +21,7 @@ from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import SceneChips, check_scene_bands, product_notes
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.scenes.chip_window import ChipOptions, ChipWindow, make_chip_window, resolve_spacing
-from rsft.inference.scenes.georeference import Location, SceneLocations, tile_locations
+from rsft.inference.scenes.locations import Location, SceneLocations, tile_locations
 from rsft.inference.scenes.position_files import read_positions
 from rsft.inference.scenes.raster import RasterScene, open_scene
 from rsft.types import Progress, Rejection

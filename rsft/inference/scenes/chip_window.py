@@ -9,7 +9,7 @@ import numpy as np
 
 from rsft.data.imagery.contract import Contract, resize_image
 from rsft.errors import DataError, RequestError
-from rsft.inference.scenes.georeference import Location
+from rsft.inference.scenes.locations import Location
 from rsft.inference.scenes.raster import PixelWindow, RasterScene
 from rsft.types import Pixels
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rsft.errors import DataError, RequestError
 from rsft.inference.scenes.attributes import attribute_table, row_numbers, text_column, typed_column
-from rsft.inference.scenes.georeference import Location, SceneLocations, min_area_box
+from rsft.inference.scenes.locations import Location, SceneLocations, min_area_box
 from rsft.inference.scenes.raster import RasterScene
 from rsft.types import Floats
 from rsft.utils.tables import is_number

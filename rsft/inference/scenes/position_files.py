@@ -13,14 +13,8 @@ from pyproj.exceptions import CRSError
 
 from rsft.errors import RequestError
 from rsft.inference.scenes.detection_formats import read_coco_boxes, read_dota_or_yolo
-from rsft.inference.scenes.georeference import (
-    LONLAT,
-    Location,
-    SceneLocations,
-    filter_inside_scene,
-    is_inside,
-    min_area_box,
-)
+from rsft.inference.scenes.georeference import LONLAT
+from rsft.inference.scenes.locations import Location, SceneLocations, filter_inside_scene, is_inside, min_area_box
 from rsft.inference.scenes.position_csv import read_csv_positions
 from rsft.inference.scenes.position_layers import read_layer_positions
 from rsft.inference.scenes.position_table import PIXEL_CRS, PositionTable

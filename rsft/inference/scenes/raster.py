@@ -24,14 +24,8 @@ from rasterio.windows import Window
 
 from rsft.data.imagery.band_names import read_band_names
 from rsft.data.imagery.open_raster import ForeignFilesError, open_raster
-from rsft.data.imagery.products.product import (
-    DEFAULT_OPTIONS,
-    CalibratedPlane,
-    Calibration,
-    Product,
-    ProductOptions,
-    read_product,
-)
+from rsft.data.imagery.products.families import read_product
+from rsft.data.imagery.products.product import DEFAULT_OPTIONS, CalibratedPlane, Calibration, Product, ProductOptions
 from rsft.data.imagery.products.sentinel1 import SafeFolder, find_safe_folder
 from rsft.data.imagery.products.stored_values import Scaling, read_dtype, to_float32
 from rsft.data.imagery.reader import MAX_BANDS, mask_nodata

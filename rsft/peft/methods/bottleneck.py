@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from rsft.peft.methods import registry
-from rsft.peft.methods.registry import ScaleSetting, register
+from rsft.peft.methods.registry import register
+from rsft.peft.methods.settings import ScaleSetting
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from rsft.peft.methods import registry
 from rsft.peft.methods.bottleneck import AdaptFormer
 from rsft.peft.methods.lora import LoRA
-from rsft.peft.methods.registry import Method, PositionSetting, ScaleSetting, register
+from rsft.peft.methods.registry import Method, register
+from rsft.peft.methods.settings import PositionSetting, ScaleSetting
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rsft.peft.methods import registry
-from rsft.peft.methods.registry import PositionSetting, ScaleSetting, register
+from rsft.peft.methods.registry import register
+from rsft.peft.methods.settings import PositionSetting, ScaleSetting
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.methods.registry import BottleneckSettings, resolve_scales, validate_dropout, validate_ranks
+from rsft.peft.methods.settings import BottleneckSettings, resolve_scales, validate_dropout, validate_ranks
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs, transformer_blocks
 from rsft.peft.sites import Site, select_blocks
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.kernels import LowRankDelta, low_rank_linear
-from rsft.peft.methods.registry import LowRankSettings, resolve_scales, validate_dropout, validate_ranks
+from rsft.peft.methods.settings import LowRankSettings, resolve_scales, validate_dropout, validate_ranks
 from rsft.peft.modules.adapter_module import (
     AdapterModule,
     TargetLayer,

@@ -18,7 +18,7 @@ from rsft.models.classifier import Classifier
 from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import MetaSection
 from rsft.training.distributed.collectives import all_reduce_mean, average_gradients
-from rsft.training.learner import StepTimer
+from rsft.training.step_timer import StepTimer
 
 LossClosure = Callable[[], Tensor]
 """Computes a loss at the current parameters."""

@@ -12,7 +12,8 @@ from rsft.inference.inputs.chip_files import NoDataError
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import SceneChips, check_scene_bands
 from rsft.inference.scenes.chip_window import ChipWindow
-from rsft.inference.scenes.georeference import Location, read_footprint, rectangle_corners
+from rsft.inference.scenes.georeference import read_footprint, rectangle_corners
+from rsft.inference.scenes.locations import Location
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, ground_control_points, toy_contract, write_geotiff
 

@@ -8,7 +8,7 @@ from rasterio.transform import Affine
 
 from rsft.errors import DataError, RequestError
 from rsft.inference.scenes.chip_window import ChipOptions, make_chip_window, resize_chip
-from rsft.inference.scenes.georeference import Location, tile_locations
+from rsft.inference.scenes.locations import Location, tile_locations
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.scenes import toy_contract, write_geotiff
 
