@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rsft.version import __version__
+
 if TYPE_CHECKING:
     from rsft.evaluation.evaluate import evaluate
     from rsft.inference.predict.predictor import Predictor
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from rsft.training.finetune import finetune
 
 __all__ = ["Recipe", "__version__", "attach", "evaluate", "finetune", "load_bundle", "load_recipe"]
-__version__ = "0.1.0"
 
 _MODULES = {
     "Recipe": "rsft.recipe.schema",

@@ -90,8 +90,8 @@ def test_what_the_release_publishes_was_tested_and_can_only_be_published() -> No
 def test_the_release_compares_the_tag_with_the_line_of_the_version() -> None:
     steps = jobs_of(ROOT / ".github/workflows/release.yml")["build"]["steps"]
     (check,) = [step["run"] for step in steps if "GITHUB_REF_NAME" in step.get("run", "")]
-    assert check.startswith('grep -qxF "__version__ = ') and check.endswith("rsft/__init__.py")
-    assert re.search(r'^__version__ = "[\d.]+"$', (ROOT / "rsft/__init__.py").read_text("utf-8"), re.MULTILINE)
+    assert check.startswith('grep -qxF "__version__ = ') and check.endswith("rsft/version.py")
+    assert re.search(r'^__version__ = "[\d.]+"$', (ROOT / "rsft/version.py").read_text("utf-8"), re.MULTILINE)
 
 
 def test_the_hooks_run_the_tools_of_make_lint() -> None:

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from rsft import __version__
 from rsft.cli import backbones, bundle, data, jobs, predict, prepare, runs
 from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_error
 from rsft.cli.display.failures import show_failure
 from rsft.utils.dependencies import disable_telemetry
+from rsft.version import __version__
 
 app = typer.Typer(
     cls=PlainGroup,

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rsft import __version__
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.models.bundle.bundle import Bundle
@@ -28,6 +27,7 @@ from rsft.models.classifier import Classifier, Prediction
 from rsft.models.outputs import VIEWS, ClassifierOutputs, TakeViews, average_outputs, collect_outputs, tta_contract
 from rsft.recipe.schema import EvaluateSection, Recipe
 from rsft.utils.atomic_files import atomic_file
+from rsft.version import __version__
 
 
 class SupportsPredict(Protocol):

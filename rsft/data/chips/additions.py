@@ -27,7 +27,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rsft import __version__
 from rsft.data.audit.findings import AUDIT_FILE
 from rsft.data.chips.builder import write_chip
 from rsft.data.chips.record import StoreDescription, group_by_count
@@ -56,6 +55,7 @@ from rsft.types import Pixels, Progress, Rejection
 from rsft.utils.atomic_files import process_lock, sha256, sync_all, write_bytes, write_text
 from rsft.utils.tables import escape_cell
 from rsft.utils.write_errors import explain_os_error
+from rsft.version import __version__
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from rsft import __version__
 from rsft.data.imagery.scene_uri import file_state
 from rsft.types import GROUPS, Indices, Pixels, Rejection
 from rsft.utils.licenses import UNKNOWN
+from rsft.version import __version__
 
 
 @dataclass(frozen=True)

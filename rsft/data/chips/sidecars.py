@@ -27,7 +27,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from rsft import __version__
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow
 from rsft.data.chips.record import StoreDescription, group_by_count
 from rsft.data.chips.store import CLASS_FIGURE, CONTACT_SHEETS, DATASET, MANIFEST, README, REJECTED, SCHEMA, SPLITS
@@ -39,6 +38,7 @@ from rsft.utils.licenses import describe_license, license_restrictions
 from rsft.utils.process_pool import imap_unordered
 from rsft.utils.tables import escape_cell
 from rsft.utils.untrusted.documents import code_span, escape_markdown
+from rsft.version import __version__
 
 SHEET_COLUMNS, SHEET_ROWS = 8, 6
 """Chips per row and per column of a contact sheet."""

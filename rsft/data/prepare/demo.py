@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rsft import __version__
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store, work_folders
 from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.chips.summary import Counts
@@ -32,6 +31,7 @@ from rsft.data.simulation.scene import (
 from rsft.errors import RequestError
 from rsft.types import Progress
 from rsft.utils.atomic_files import remove_stale_folders, work_folder
+from rsft.version import __version__
 
 DEMO_CLASSES = CLASSES[4]
 DEMO_GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}

@@ -7,12 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rsft import __version__
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FEATURES, IMAGES, LOGITS, ExportFormat
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.untrusted.documents import parse_json
+from rsft.version import __version__
 
 METADATA_FILE = "export.json"
 METADATA_FORMAT = 1

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft import __version__
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
@@ -51,6 +50,7 @@ from rsft.inference.selection.selection import SelectedEngine, select_engine
 from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
+from rsft.version import __version__
 
 
 def check_extra_outputs(request: PredictionRequest) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from rsft import __version__
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError
@@ -39,6 +38,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_cell
+from rsft.version import __version__
 
 _TEXT, _NUMBER = pd.ArrowDtype(pa.string()), "float64"
 _FIRST_COLUMNS: dict[str, Any] = {

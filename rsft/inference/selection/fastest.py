@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 from torch import Tensor
 
-from rsft import __version__
 from rsft.errors import RequestError, RsftError
 from rsft.inference.engines.base import (
     REFERENCE,
@@ -46,6 +45,7 @@ from rsft.models.factory import choose_device
 from rsft.models.outputs import ClassifierOutputs, tta_contract
 from rsft.utils.atomic_files import write_text
 from rsft.utils.precision_benchmark import measure_speedup
+from rsft.version import __version__
 
 MAX_CACHED_BUNDLES = 8
 """Largest number of bundles with exports in the cache. The least recently used exports are deleted."""

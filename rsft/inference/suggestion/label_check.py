@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft import __version__
 from rsft.data.chips.sidecars import render_thumbnail
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
@@ -29,6 +28,7 @@ from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.suggestion.suggest import Suggestions, suggestion_table
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.models.bundle.bundle import Bundle
+from rsft.version import __version__
 
 
 def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: str | None = None) -> Suggestions:

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsft import __version__
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.manifest import (
@@ -33,6 +32,7 @@ from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.utils.atomic_files import atomic_folder, sha256, write_bytes, write_text
+from rsft.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
