@@ -39,6 +39,7 @@ from rsft.peft import (
 )
 from rsft.peft.kernels import linear as linear_kernel
 from rsft.peft.kernels.matmul import matmul_linear
+from tests.helpers.closeness import close
 from tests.helpers.peft_models import method_id, rich_vit, tiny_vit, with_random_adapter
 
 ADDITIVE = {
@@ -80,10 +81,6 @@ def gradients(adapted, loss):
     if not parameters:
         return []
     return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-
-
-def close(a, b, tolerance=1e-5):
-    return len(a) == len(b) and all(torch.allclose(x, y, atol=tolerance) for x, y in zip(a, b, strict=True))
 
 
 def test_every_method_is_tested():
