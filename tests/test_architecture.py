@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import budget
 from tests.helpers.style import ROOT, empty_names, files_of, public_functions, repeated_names
 
 PACKAGE = ROOT / "rsft"
@@ -41,25 +43,6 @@ def imports(tree: ast.AST, modules: set[str]) -> Iterator[str]:
             yield from (name.name for name in node.names if name.name.startswith("rsft."))
 
 
-class _ImportTime(ast.NodeTransformer):
-    """Removes what does not run at import: bodies of functions and methods, and `if TYPE_CHECKING`."""
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Remove a function."""
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        """Remove a coroutine."""
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        """Remove `if TYPE_CHECKING`."""
-        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
-
-
-def at_module_level(tree: ast.Module) -> ast.Module:
-    """Return the statements that run at import: no function bodies, no `if TYPE_CHECKING`."""
-    return ast.Module([kept for node in tree.body if (kept := _ImportTime().visit(node)) is not None], [])
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_only_what_the_table_allows(package: str) -> None:
     modules = {module_name(file) for file in FILES}
@@ -79,15 +62,29 @@ def test_the_table_lists_every_package() -> None:
 
 @pytest.mark.slow
 def test_no_import_circle() -> None:
+    """Imports inside functions and those for types alone count. The public names of rsft are all below it."""
     modules = {module_name(file) for file in FILES}
-    graph = {
-        module_name(file): set(imports(at_module_level(ast.parse(file.read_text())), modules)) & modules
-        for file in FILES
-    }
-    while leaves := [module for module, targets in graph.items() if not targets & set(graph)]:
+    graph = {module_name(file): set(imports(ast.parse(file.read_text()), modules)) & modules for file in FILES}
+    del graph["rsft"]
+    while leaves := [module for module, targets in graph.items() if not (targets - {module}) & set(graph)]:
         for module in leaves:
             del graph[module]
     assert not graph, f"these modules import each other: {sorted(graph)}"
+
+
+@pytest.mark.slow
+def test_the_budget_is_kept() -> None:
+    """A number may fall freely. To raise one, change budget.json in the same commit, and say why in its message."""
+    rows = budget.exceeded(json.loads(budget.BUDGET.read_text("utf-8")), budget.measure())
+    assert not rows, "\n".join(rows)
+
+
+def test_the_budget_names_what_is_exceeded() -> None:
+    allowed: budget.Budget = {"code lines": 10, "code lines by package": {"peft": 4}}
+    measured: budget.Budget = {"code lines": 11, "code lines by package": {"peft": 4, "new": 1}}
+    assert budget.exceeded(allowed, measured) == ["code lines: 11 > 10", "code lines by package: new: 1 > 0"]
+    assert budget.exceeded(allowed, allowed) == []
+    assert budget.code_lines('"""Doc."""\n\nimport os  # why\n\n# comment\nx = [\n    1,\n]\n"""About x."""\n') == 4
 
 
 def test_peft_needs_torch_alone() -> None:
@@ -106,10 +103,9 @@ def test_the_top_level_is_small() -> None:
 def test_folders_and_files_stay_small() -> None:
     folders = {file.parent for file in FILES}
     fullest = max(folders, key=lambda folder: len(list(folder.glob("*.py"))))
-    assert len(list(fullest.glob("*.py"))) <= 16, fullest
+    assert len(list(fullest.glob("*.py"))) <= 20, fullest
     lengths = sorted((len(file.read_text().splitlines()), str(file)) for file in FILES)
-    assert lengths[len(lengths) // 2][0] < 170
-    assert lengths[-1][0] <= 400, lengths[-1]
+    assert lengths[-1][0] <= 600, lengths[-1]
 
 
 @pytest.mark.slow
@@ -140,8 +136,9 @@ def test_public_names_are_unique() -> None:
 
 @pytest.mark.slow
 def test_docstrings_have_their_sections() -> None:
-    functions = list(public_functions(FILES))
-    needs_args = [function for function in functions if function.needs_args]
+    """A method without a docstring overrides one that has it, and a function of two parameters says it in a line."""
+    functions = [function for function in public_functions(FILES) if function.doc]
+    needs_args = [function for function in functions if function.needs_args and len(function.arguments) >= 3]
     needs_returns = [function for function in functions if function.needs_returns]
     assert sum("Args:" in function.doc for function in needs_args) >= 0.8 * len(needs_args)
     with_returns = sum("Returns:" in function.doc or "Yields:" in function.doc for function in needs_returns)
