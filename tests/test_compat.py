@@ -22,7 +22,7 @@ from rsft.recipe.renames import current_key, current_value
 
 pytestmark = pytest.mark.slow
 
-RENAMED_COLUMNS: dict[str, str] = {}
+RENAMED_COLUMNS: dict[str, str] = {"set": "class_set"}
 """Present names of columns of metrics.csv, modulator.csv and tables of predictions, by old name."""
 
 RENAMED_TENSORS: dict[str, str] = {}

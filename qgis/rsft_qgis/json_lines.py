@@ -117,7 +117,7 @@ class Result:
     def is_foreign(self) -> bool:
         """Whether a scene differs from the training data: its class sets are withheld, or a test failed."""
         checks = self.fields.get("checks") or []
-        return any(check.get("sets") == "withheld" or check.get("shifted") for check in checks)
+        return any(check.get("class_sets") == "withheld" or check.get("shifted") for check in checks)
 
 
 Event = Union[Progress, Start, Epoch, OtherEvent, Failure, Result]  # Python 3.9 evaluates this line

@@ -338,7 +338,7 @@ def _archive(
         warn_about_licenses([bundle])
         archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
     (emit_archive if as_json else show_archive)(archive)
-    if strict and any(outcome.status == "failed" or outcome.refused for outcome in archive.scenes):
+    if strict and any(outcome.status == "failed" or outcome.rejected for outcome in archive.scenes):
         raise typer.Exit(1)
 
 

@@ -198,7 +198,7 @@ def _draw_maps(run: Path, predictions: Path) -> None:
     from rsft.models.bundle.bundle import Bundle
 
     drawn = draw_scene_maps(predictions, Bundle.load(run).sha256)
-    save_scene_maps(run, [(SceneMap(x.scene, x.chips, x.unlike, x.truth), x.picture) for x in drawn])
+    save_scene_maps(run, [(SceneMap(x.scene, x.chips, x.ood, x.truth), x.picture) for x in drawn])
 
 
 @report_app.command("compare")

@@ -48,8 +48,8 @@ def write_predictions(
 ) -> None:
     """Write predictions.parquet.
 
-    It has one row per chip: name, path, class, predicted and p_<class>. With an estimate it also has `set`, the names
-    of the possible classes, and `ood`, which is above 1 for a chip unlike the training chips.
+    It has one row per chip: name, path, class, predicted and p_<class>. With an estimate it also has `class_set`, the
+    names of the possible classes, and `ood`, which is above 1 for a chip unlike the training chips.
 
     Args:
         folder: folder of the evaluation.
@@ -62,7 +62,7 @@ def write_predictions(
     table = pd.DataFrame({key: chips[key].to_numpy() for key in ("name", "path", "class")})
     table["predicted"] = names[probabilities.argmax(1)]
     if estimate is not None:
-        table["set"] = [names[members].tolist() for members in estimate.sets]
+        table["class_set"] = [names[members].tolist() for members in estimate.sets]
         table["ood"] = estimate.ood.astype(np.float32)
     table[[f"p_{name}" for name in names]] = probabilities.astype(np.float32)
     _write_parquet(folder / PREDICTIONS_FILE, table)

@@ -58,11 +58,11 @@ class SceneResult:
 
     Attributes:
         scene: path of the scene.
-        status: done, failed, skipped (finished by an earlier call) or left (not reached).
+        status: done, failed, skipped (finished by an earlier call) or pending.
         chips: number of classified chips.
-        refused: number of rejected chips.
-        unlike: number of classified chips that are unlike the training chips.
-        sets: "withheld" if the scene has no class sets, because most of its chips are unlike the training chips.
+        rejected: number of rejected chips.
+        ood: number of classified chips that are unlike the training chips.
+        class_sets: "withheld" if the scene has no class sets, because most of its chips are unlike the training chips.
         seconds: duration of the job.
         resumed: whether the job continued an interrupted one.
         output: path of the GeoPackage.
@@ -74,9 +74,9 @@ class SceneResult:
     scene: str
     status: str
     chips: int = 0
-    refused: int = 0
-    unlike: int = 0
-    sets: str = ""
+    rejected: int = 0
+    ood: int = 0
+    class_sets: str = ""
     seconds: float = 0.0
     resumed: bool = False
     output: str = ""
@@ -90,7 +90,7 @@ _COLUMNS = [field.name for field in fields(SceneResult) if field.name != "addres
 SceneExecutor = Callable[[Sequence[SceneResult], Path, PredictionRequest], Iterator[SceneResult]]
 """Distributes scenes to processes that call `classify_scene`, and yields the results in any order.
 
-Its arguments are the scenes with the status left, the bundle's folder and the request. If a scene has no result, its
+Its arguments are the scenes with the status pending, the bundle's folder and the request. If a scene has no result, its
 process was killed."""
 
 
@@ -148,7 +148,7 @@ def predict_archive(
     check_output_path(output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True)
     scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))
     results = _plan(list(scenes), output_dir.absolute(), bundle, request)
-    remaining = [result for result in results.values() if result.status == "left"]
+    remaining = [result for result in results.values() if result.status == "pending"]
     archive = ArchiveResult([], output_dir / SCENES_FILE)
     try:
         if remaining:
@@ -156,10 +156,10 @@ def predict_archive(
             for result in executor(remaining, bundle_dir, request):
                 results[result.scene] = result
                 if progress:
-                    reached = sum(other.status != "left" for other in results.values())
+                    reached = sum(other.status != "pending" for other in results.values())
                     progress(reached, len(results), "scenes")
             for planned in remaining:
-                if results[planned.scene].status == "left":
+                if results[planned.scene].status == "pending":
                     results[planned.scene] = replace(planned, status="failed", reason=_KILLED)
     finally:
         archive.scenes.extend(results.values())
@@ -171,7 +171,7 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
     """Classify one scene in any process. An error becomes part of the result.
 
     Args:
-        planned: scene, output and job, with the status left.
+        planned: scene, output and job, with the status pending.
         bundle_dir: folder of the bundle.
         request: options of the job.
 
@@ -208,9 +208,9 @@ def _counts(prediction: PredictionResult) -> dict[str, Any]:
     """Return the fields of `SceneResult` that describe the chips of a scene."""
     return {
         "chips": len(prediction.table),
-        "refused": len(prediction.rejected),
-        "unlike": sum(check.unlike for check in prediction.checks),
-        "sets": _WITHHELD if any(check.sets == _WITHHELD for check in prediction.checks) else "",
+        "rejected": len(prediction.rejected),
+        "ood": sum(check.ood for check in prediction.checks),
+        "class_sets": _WITHHELD if any(check.class_sets == _WITHHELD for check in prediction.checks) else "",
     }
 
 
@@ -225,9 +225,9 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
         planned,
         status=status,
         chips=int(metadata["chips"]),
-        refused=int(metadata["refused"]),
-        unlike=int(metadata.get("unlike", 0)),
-        sets=_WITHHELD if int(metadata.get("withheld", 0)) else "",
+        rejected=int(metadata["rejected"]),
+        ood=int(metadata["ood"]),
+        class_sets=_WITHHELD if int(metadata["withheld"]) else "",
     )
 
 
@@ -242,7 +242,7 @@ def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
 
 
 def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:
-    """Return the status of every scene before the call: left, skipped, or failed because of another output."""
+    """Return the status of every scene before the call: pending, skipped, or failed because of another output."""
     counts = Counter(scene.stem for scene in scenes)
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
@@ -253,7 +253,7 @@ def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: Predict
     results = {}
     for scene in scenes:
         out = folder / f"{scene.stem}.gpkg"
-        planned = SceneResult(path_to_text(scene), "left", output=path_to_text(out), address=scene.text)
+        planned = SceneResult(path_to_text(scene), "pending", output=path_to_text(out), address=scene.text)
         try:
             planned = replace(planned, job=job_key(bundle, [scene], {}, request))
         except NetworkError as error:

@@ -57,9 +57,9 @@ def test_json_lines(run, root, rsft):
     assert events[-2] | {"task": ""} == {"event": "progress", "task": "", "done": 18, "total": 18}
     done, table = events[-1], pd.read_csv("out.csv")
     assert (done["event"], done["predictions"], done["chips"], done["rejected"]) == ("done", "out.csv", 18, 0)
-    assert sum(done["classes"].values()) == 18 and done["unlike"] == table["ood"].sum()
+    assert sum(done["classes"].values()) == 18 and done["ood"] == table["ood"].sum()
     (check,) = done["checks"]
-    assert (check["scene"], check["chips"], check["sets"], check["reason"]) == ("", 18, "widened", "")
+    assert (check["scene"], check["chips"], check["class_sets"], check["reason"]) == ("", 18, "widened", "")
     assert check["differences"]["distance"]["size"] < 0.2 and check["shifted"] == []
     assert "chips are unlike the training chips" in done["notes"][-1]
     code, printed = rsft("predict", run, "absent.png", "-o", "other.csv", "--json")

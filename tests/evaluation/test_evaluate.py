@@ -50,11 +50,11 @@ def test_metrics_are_those_of_the_predictions(metrics, predictions):
 
 
 def test_sets_contain_the_predicted_class_and_have_the_reported_coverage(metrics, predictions):
-    covered = [name in names for name, names in zip(predictions["class"], predictions["set"], strict=True)]
-    assert all(name in names for name, names in zip(predictions["predicted"], predictions["set"], strict=True))
+    covered = [name in names for name, names in zip(predictions["class"], predictions["class_set"], strict=True)]
+    assert all(name in names for name, names in zip(predictions["predicted"], predictions["class_set"], strict=True))
     level = next(level for level in metrics["confidence"]["coverage"] if level["asked"] == 0.9)
     assert level["groups"]["all"]["value"] == pytest.approx(np.mean(covered))
-    assert level["groups"]["all"]["size"] == pytest.approx(predictions["set"].map(len).mean())
+    assert level["groups"]["all"]["size"] == pytest.approx(predictions["class_set"].map(len).mean())
     assert (predictions["ood"] > 1).mean() == pytest.approx(metrics["confidence"]["strange"]["all"])
 
 
@@ -97,7 +97,7 @@ def test_a_bundle_without_confidence_says_so(run, root, tmp_path):
     replace(Bundle.load(run), calibrator=None).save(tmp_path / "bundle")
     evaluation = evaluate(tmp_path / "bundle", root, tmp_path / "out", baselines=False)
     assert evaluation.confidence is None and "no calibration" in evaluation.notes[0]
-    assert not {"set", "ood"} & set(pd.read_parquet(tmp_path / "out/predictions.parquet").columns)
+    assert not {"class_set", "ood"} & set(pd.read_parquet(tmp_path / "out/predictions.parquet").columns)
 
 
 def test_two_runs_compared(out, run, root, tmp_path):

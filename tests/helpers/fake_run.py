@@ -63,7 +63,7 @@ def _predictions(
 ) -> pd.DataFrame:
     table, names = chips.copy(), np.array(classes)
     table["predicted"] = names[probabilities.argmax(1)]
-    table["set"] = [names[row > min(0.1, row.max() - 1e-9)].tolist() for row in probabilities]
+    table["class_set"] = [names[row > min(0.1, row.max() - 1e-9)].tolist() for row in probabilities]
     table["ood"] = rng.gamma(9, 0.07, len(chips))
     shares = pd.DataFrame(probabilities.astype(np.float32), columns=[f"p_{name}" for name in classes])
     return pd.concat([table, shares], axis=1)

@@ -62,7 +62,11 @@ def test_events_with_missing_keys():
 
 @pytest.mark.parametrize(
     ("check", "is_foreign"),
-    [({"sets": "withheld"}, True), ({"sets": "plain", "shifted": ["distance"]}, True), ({"shifted": []}, False)],
+    [
+        ({"class_sets": "withheld"}, True),
+        ({"class_sets": "plain", "shifted": ["distance"]}, True),
+        ({"shifted": []}, False),
+    ],
 )
 def test_scenes_unlike_the_training_data(check, is_foreign):
     assert Result({"checks": [check]}).is_foreign is is_foreign

@@ -164,11 +164,11 @@ def measure(
         "chips": len(labels),
         "correct": int((plain["class"] == names).sum()),
         "probability": float(plain["probability"].mean()),
-        "unlike": check.unlike,
+        "ood": check.ood,
         "shifted": list(check.test.shifted),
         "tested": not check.test.reason,
-        "plain": _measure_sets(plain["set"], names, classes),
-        "guarded": _measure_sets(guarded["set"], names, classes),
+        "plain": _measure_sets(plain["class_set"], names, classes),
+        "guarded": _measure_sets(guarded["class_set"], names, classes),
     }
 
 
@@ -217,7 +217,7 @@ def _format_row(name: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{chips / len({row['seed'] for row in rows}):.0f}",
         _percent(sum(row["correct"] for row in rows), chips),
         f"{probability:.2f}",
-        _percent(sum(row["unlike"] for row in rows), chips),
+        _percent(sum(row["ood"] for row in rows), chips),
         f"{sum(bool(row['shifted']) for row in rows)} of {sum(row['tested'] for row in rows)}",
     ]
     for measure_cell in (_coverage, _worst_class, _size):

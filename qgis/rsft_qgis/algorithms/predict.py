@@ -36,7 +36,7 @@ class PredictAlgorithm(RsftAlgorithm):
     UNIT, BANDS, SPACING, RESAMPLE_TO = "UNIT", "BANDS", "SPACING", "RESAMPLE_TO"
     MODULUS, CALIBRATE, KEEP_NOISE, EXTRA = "MODULUS", "CALIBRATE", "KEEP_NOISE", "EXTRA"
     REVIEW = "REVIEW"
-    COUNTS = {"CHIPS": "chips", "UNLIKE": "unlike", "REJECTED": "rejected"}  # noqa: RUF012
+    COUNTS = {"CHIPS": "chips", "OOD": "ood", "REJECTED": "rejected"}  # noqa: RUF012
     """Output number -> key in the last line of rsft."""
 
     def add_locations(self) -> None:

@@ -150,10 +150,10 @@ def show_archive(archive: ArchiveResult) -> None:
         console.print(
             f"{skipped:,} were skipped: the folder already contains their outputs for this bundle and this request"
         )
-    if refused := sum(outcome.refused for outcome in archive.scenes):
-        console.print(Text.assemble((f"{refused:,} chips rejected", "yellow"), ", listed in <scene>.rejected.csv"))
+    if rejected := sum(outcome.rejected for outcome in archive.scenes):
+        console.print(Text.assemble((f"{rejected:,} chips rejected", "yellow"), ", listed in <scene>.rejected.csv"))
     show_paths({"scenes": archive.summary_path})
-    unlike, withheld = sum(x.unlike for x in archive.scenes), sum(x.sets == "withheld" for x in archive.scenes)
+    unlike, withheld = sum(x.ood for x in archive.scenes), sum(x.class_sets == "withheld" for x in archive.scenes)
     if chips:
         console.print(f"{unlike:,} of {format_chip_count(chips)} are unlike the training chips")
     if withheld:
@@ -190,7 +190,7 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
         "chips_folder": str(paths["chips"]) if "chips" in paths else None,
         "classes": result.counts,
         "rejected": len(result.rejected),
-        "unlike": sum(check.unlike for check in result.checks),
+        "ood": sum(check.ood for check in result.checks),
         "checks": [check.as_json() for check in result.checks],
         "truth": [check.as_json() for check in result.truth],
         "notes": result.notes,

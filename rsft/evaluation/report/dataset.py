@@ -285,7 +285,7 @@ def _most_confident(wrong: pd.DataFrame) -> list[int]:
 
 
 def _gallery_chip(row: pd.Series, kinds: str, pictures: ChipPictures | None) -> GalleryChip:
-    class_set = row.get("set")
+    class_set = row.get("class_set")
     ood = row.get("ood")
     return GalleryChip(
         name=str(row["name"]),

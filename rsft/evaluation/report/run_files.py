@@ -48,7 +48,7 @@ MAP_COLUMNS = [
 CHIP_COLUMNS = [
     Column("path", unique=True),
     *(Column(name) for name in ("name", "class", "predicted")),
-    Column("set", "list of names", optional=True, required=False),
+    Column("class_set", "list of names", optional=True, required=False),
     Column("ood", "number", optional=True, required=False),
 ]
 

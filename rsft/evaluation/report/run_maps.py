@@ -182,19 +182,19 @@ class SceneMap:
     Attributes:
         scene: name of the scene.
         chips: number of classified chips.
-        unlike: number of them that are unlike the training chips; None if the bundle is not calibrated.
+        ood: number of them that are unlike the training chips; None if the bundle is not calibrated.
         truth: comparison with the truth, in short lines; empty without a truth.
     """
 
     scene: str
     chips: int
-    unlike: int | None
+    ood: int | None
     truth: list[str]
 
     @property
     def caption(self) -> str:
         """The numbers in sentences."""
-        unlike = "" if self.unlike is None else f", {self.unlike:,} of them unlike the training chips (gray)"
+        unlike = "" if self.ood is None else f", {self.ood:,} of them unlike the training chips (gray)"
         truth = f" Compared with the truth: {'; '.join(self.truth)}." if self.truth else ""
         return f"{self.scene}: {pluralize(self.chips, 'classified object')}{unlike}.{truth}"
 

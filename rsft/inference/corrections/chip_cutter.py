@@ -137,8 +137,8 @@ class ChipCutter:
         if declared and tag and declared != tag and pixels.dtype.kind == "f":
             raise DataError(f"the file declares {tag}, but --unit is {declared}; leave out --unit")
         record = self._records.get(row.scene, {})
-        predicted = self.table.metadata.get("request", {}).get("declared") or [None]
-        return self.fit.check_unit(pixels, declared, stored.unit, tag, record.get("unit"), predicted[0])
+        predicted = self.table.metadata.get("request", {}).get("declaration") or {}
+        return self.fit.check_unit(pixels, declared, stored.unit, tag, record.get("unit"), predicted.get("unit"))
 
     def _stored_declaration(self, path: Path) -> Declaration:
         """Return what the manifest of a chip store says about a chip in it."""
@@ -184,10 +184,10 @@ class ChipCutter:
             raise DataError("the scene has changed since the prediction; predict it again")
         contract = self.fit.contract(record["side"])
         unit = record["unit"] if record["unit"] in self.fit.units else None
-        scene = select_scene_unit(open_scene(uri, ProductOptions(**request.get("product", {}))), contract, unit)
-        names = (request.get("declared") or [None, None])[1]
+        scene = select_scene_unit(open_scene(uri, ProductOptions(**request.get("product_options", {}))), contract, unit)
+        names = (request.get("declaration") or {}).get("bands")
         scale = (float(record["scale"][0]), float(record["scale"][1]))
-        spacing = scene.spacing or _square((request.get("wishes") or {}).get("spacing"))
+        spacing = scene.spacing or _square((request.get("chip_options") or {}).get("spacing"))
         return SceneChips(
             scene,
             [location for row in rows if (location := _location(row, scene)) is not None],

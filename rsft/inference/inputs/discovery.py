@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ from rsft.utils.untrusted.documents import read_regular
 _MANIFEST = "manifest.parquet"  # in the folder of a chip store
 
 
-class Declaration(NamedTuple):
+@dataclass(frozen=True)
+class Declaration:
     """Properties of the pixels of a file, as the user or a chip store declares them; None if not declared.
 
     Attributes:

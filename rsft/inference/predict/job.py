@@ -347,9 +347,10 @@ def job_key(
         "readers": 0,
         "overwrite": False,
         "discard_corrections": False,
-        "html": request.html_path is not None,
+        "html_path": request.html_path is not None,
+        "picture_path": None,
+        "truth_path": None,
     }
-    neutral |= {"picture": None, "truth": None}
     source = request.query.detect.land if request.query.detect else None
     land = source if isinstance(source, Path) else None
     files = (*inputs, *(path for path in (request.query.at, land) if path is not None))
@@ -474,10 +475,10 @@ def write_result(
     notes += [str(check) for check in truth]
     notes += (warnings := describe_checks(checks))
     metadata = table_metadata(bundle, plan, request, notes, engine.metadata if engine else {})
-    metadata |= {"job": job.journal.key, "chips": len(table), "refused": len(rejected)}
+    metadata |= {"job": job.journal.key, "chips": len(table), "rejected": len(rejected)}
     metadata |= {
-        "unlike": sum(check.unlike for check in checks),
-        "withheld": sum(check.chips for check in checks if check.sets == "withheld"),
+        "ood": sum(check.ood for check in checks),
+        "withheld": sum(check.chips for check in checks if check.class_sets == "withheld"),
         "checks": [check.as_json() for check in checks],
         "truth": [check.as_json() for check in truth],
     }

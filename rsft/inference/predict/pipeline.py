@@ -45,7 +45,7 @@ def predictions_table(
         calibrator: calibrates probabilities; None leaves them uncalibrated.
 
     Returns:
-        N rows with class, probability, class_2 and probability_2 (with at least two classes), set, ood and
+        N rows with class, probability, class_2 and probability_2 (with at least two classes), class_set, ood and
         ood_distance (with a calibrator), and p_<class> of every class.
 
     Raises:
@@ -65,7 +65,7 @@ def predictions_table(
         table["class_2"] = names[second]
         table["probability_2"] = probabilities[rows, second].round(_DECIMALS)
     if estimate is not None:
-        table["set"] = format_sets(probabilities, estimate.sets, classes)
+        table["class_set"] = format_sets(probabilities, estimate.sets, classes)
         table["ood"] = ~(estimate.ood <= 1)  # a distance that is not a number does not make a chip like the others
         table["ood_distance"] = estimate.ood.round(4)
     columns = pd.DataFrame(probabilities.round(_DECIMALS), columns=probability_columns(classes))
@@ -83,7 +83,7 @@ def result_columns(classes: Sequence[str], calibrator: Calibrator | None) -> lis
         The names, in order.
     """
     best = ["class", "probability", *(("class_2", "probability_2") if len(classes) > 1 else ())]
-    calibrated = [] if calibrator is None else ["set", "ood", "ood_distance"]
+    calibrated = [] if calibrator is None else ["class_set", "ood", "ood_distance"]
     return [*best, *calibrated, *probability_columns(classes)]
 
 

@@ -81,9 +81,9 @@ class Predictor:
 
         Returns:
             One row per chip, in the order given (files: sorted by path). Columns: chip (number or file name); path and
-            geometry for files; class, probability, class_2, probability_2, and p_<class> of every class; set, ood and
-            ood_distance if the bundle is calibrated; length_m if it can be measured. For a chip that cannot be
-            classified, `refused` is the reason and all other columns are empty. For other chips, `refused` is None.
+            geometry for files; class, probability, class_2, probability_2, and p_<class> of every class; class_set, ood
+            and ood_distance if the bundle is calibrated; length_m if it can be measured. For a chip that cannot be
+            classified, `rejected` is the reason and all other columns are empty. For other chips, `rejected` is None.
             `attrs["notes"]` says in sentences whether the chips are like the training and validation chips.
 
         Raises:
@@ -113,10 +113,10 @@ class Predictor:
         for prepared in prefetch(lambda batch: prepare_batch(batch, self.model.contract), batches, 1):
             if prepared.numbers:
                 rows = batch_result(prepared, self.model.engine(prepared.inputs), self.model).rows
-                tables.append(rows.assign(refused=None, number=prepared.numbers))
+                tables.append(rows.assign(rejected=None, number=prepared.numbers))
             if prepared.rejected:
                 rejected = [
-                    {"chip": source.name(number), "refused": reason, "number": number}
+                    {"chip": source.name(number), "rejected": reason, "number": number}
                     for number, reason in prepared.rejected
                 ]
                 tables.append(pd.DataFrame(rejected))

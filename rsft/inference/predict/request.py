@@ -46,7 +46,7 @@ _FIRST_COLUMNS: dict[str, Any] = {
     "probability": _NUMBER,
     "class_2": _TEXT,
     "probability_2": _NUMBER,
-    "set": _TEXT,
+    "class_set": _TEXT,
     "ood": "bool",
     "ood_distance": _NUMBER,
 }
@@ -174,19 +174,6 @@ def _update(digest: Any, path: Path) -> None:
                 break
 
 
-_RECORD_KEYS = {
-    "query": "look",
-    "declaration": "declared",
-    "chip_options": "wishes",
-    "product_options": "product",
-    "chips_dir": "chips",
-    "html_path": "html",
-    "picture_path": "picture",
-    "truth_path": "truth",
-}
-"""Keys in files for fields that have another name in Python."""
-
-
 @dataclass(frozen=True)
 class PredictionRequest:
     """Options of a prediction job, apart from bundle, inputs and output.
@@ -227,9 +214,8 @@ class PredictionRequest:
     precision: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with their keys in the metadata of the output."""
-        record = {_RECORD_KEYS.get(name, name): value for name, value in asdict(self).items()}
-        return dict(json.loads(json.dumps(record, default=path_to_text)))
+        """Return the fields as JSON values."""
+        return dict(json.loads(json.dumps(asdict(self), default=path_to_text)))
 
 
 DEFAULT_REQUEST = PredictionRequest()
@@ -310,7 +296,7 @@ def collect_results(
         share = f"{clipped:,} of {values:,} values in chips ({clipped / values:.1%})"
         notes.append(f"below the thermal noise, raised to the smallest value that the products can hold: {share}")
     if bundle.calibrator is None:
-        notes.append("the bundle is not calibrated: probabilities are those of the network, without set and ood")
+        notes.append("the bundle is not calibrated: probabilities are those of the network, without class_set and ood")
     else:
         notes += [bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
     return table, rejected, notes

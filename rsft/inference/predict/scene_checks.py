@@ -44,37 +44,37 @@ class SceneCheck:
     Attributes:
         scene: path of the scene; "" if the inputs are chips, which are then compared together.
         chips: number of classified chips.
-        unlike: number of chips that are out of distribution, so unlike the training chips.
+        ood: number of chips that are out of distribution, so unlike the training chips.
         test: the comparison with the validation chips.
-        sets: how the class sets were made.
+        class_sets: how the class sets were made.
         validation_chips: number of validation chips from which the limit for unlike chips was estimated.
     """
 
     scene: str
     chips: int
-    unlike: int
+    ood: int
     test: ShiftTest
-    sets: SetStatus
+    class_sets: SetStatus
     validation_chips: int
 
     @property
     def is_unusual(self) -> bool:
         """Whether more chips are unlike the training chips than chance explains."""
-        return _exceeds_chance(self.unlike, self.chips, self.validation_chips)
+        return _exceeds_chance(self.ood, self.chips, self.validation_chips)
 
     def as_json(self) -> dict[str, Any]:
         """Return the content as JSON values.
 
         Returns:
-            scene, chips, unlike, sets, shifted (names of the differences that are significant and large), differences
-            (size and p of each), and reason (why the chips were not compared; "" if they were).
+            scene, chips, ood, class_sets, shifted (names of the differences that are significant and large),
+            differences (size and p of each), and reason (why the chips were not compared; "" if they were).
         """
         differences = {name: {"size": x.size, "p": x.p} for name, x in self.test.differences.items()}
         return {
             "scene": self.scene,
             "chips": self.chips,
-            "unlike": self.unlike,
-            "sets": self.sets,
+            "ood": self.ood,
+            "class_sets": self.class_sets,
             "shifted": list(self.test.shifted),
             "differences": differences,
             "reason": self.test.reason,
@@ -101,18 +101,18 @@ def check_scenes(
         return table, []
     classified = table["class"].notna()
     scenes = table["scene"].fillna("") if "scene" in table else pd.Series("", table.index)
-    sets, checks = table["set"].to_numpy(object, copy=True), []
+    sets, checks = table["class_set"].to_numpy(object, copy=True), []
     for scene, rows in scenes[classified].groupby(scenes[classified]).groups.items():
         chips = table.loc[rows]
         probabilities = chips[probability_columns(classes)].to_numpy(float)
         check, new_sets = _check(str(scene), probabilities, chips["ood_distance"].to_numpy(float), calibrator)
         positions = table.index.get_indexer(rows)
-        if check.sets == "withheld":
+        if check.class_sets == "withheld":
             sets[positions] = None
         elif new_sets is not None:
             sets[positions] = format_sets(probabilities, new_sets, classes)
         checks.append(check)
-    return table.assign(set=pd.Series(sets, table.index, object)), checks
+    return table.assign(class_set=pd.Series(sets, table.index, object)), checks
 
 
 def _check(
@@ -156,21 +156,21 @@ def has_warning(checks: Sequence[SceneCheck]) -> bool:
 
 
 def _describe_unlike(checks: Sequence[SceneCheck]) -> str:
-    unlike, chips = sum(check.unlike for check in checks), sum(check.chips for check in checks)
+    unlike, chips = sum(check.ood for check in checks), sum(check.chips for check in checks)
     expected = expected_share(checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE)
     most = largest_chance_share(chips, checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE, SHIFT_LEVEL)
     shares = f"{expected:.0%} are expected, up to {most:.0%} by chance"
     text = f"{unlike:,} of {chips:,} chips are unlike the training chips ({shares})"
-    unusual = sorted((x for x in checks if x.is_unusual), key=lambda x: (-x.unlike / x.chips, x.scene))
+    unusual = sorted((x for x in checks if x.is_unusual), key=lambda x: (-x.ood / x.chips, x.scene))
     if not unusual:
         return text
     if len(checks) > 1:
-        text += f": {_list_scenes([f'{x.unlike:,} of {x.chips:,} in {_name(x)}' for x in unusual])}"
+        text += f": {_list_scenes([f'{x.ood:,} of {x.chips:,} in {_name(x)}' for x in unusual])}"
     return f"{text}; do not trust their classes"
 
 
 def _describe_withheld(checks: Sequence[SceneCheck]) -> list[str]:
-    withheld = [check for check in checks if check.sets == "withheld"]
+    withheld = [check for check in checks if check.class_sets == "withheld"]
     if not withheld:
         return []
     chips = sum(check.chips for check in withheld)
@@ -185,7 +185,7 @@ def _describe_shift(checks: Sequence[SceneCheck]) -> list[str]:
     names = [name for name in _MEASURES if any(name in check.test.shifted for check in shifted)]
     measures = ", ".join(_MEASURES[name] for name in names)
     where = f" in {_list_scenes([_name(x) for x in shifted])}" if len(checks) > 1 else ""
-    widened = ", although they are widened for these chips" if all(x.sets == "widened" for x in shifted) else ""
+    widened = ", although they are widened for these chips" if all(x.class_sets == "widened" for x in shifted) else ""
     return [
         f"the chips{where} are not like the validation chips ({measures}): probabilities are less reliable, and class "
         f"sets may miss the coverage of {COVERAGE:.0%}{widened}"

@@ -222,9 +222,11 @@ def _find_locations(
     if record is None:
         from rsft.inference.detection.detector import detect_bright_objects  # SciPy
 
-        record = _to_json(detect_bright_objects(scene, query.detect, window, declaration, contract, progress))
+        record = json.dumps(asdict(detect_bright_objects(scene, query.detect, window, declaration, contract, progress)))
         journal.set_note(key, record)
-    return _from_json(record), window
+    objects = json.loads(record)
+    locations = [Location(**{**row, "box": tuple(row["box"])}) for row in objects["locations"]]
+    return SceneLocations(locations, [], objects["notes"], are_boxes=True), window
 
 
 def _tile(
@@ -236,26 +238,6 @@ def _tile(
     window = make_chip_window(contract, scene, replace(options, side=size, margin=None), has_points=False)
     scaled_size, scaled_stride = ((x * window.scale[0], x * window.scale[1]) for x in (size, stride))
     return tile_locations(scene, scaled_size, scaled_stride), window
-
-
-_JSON_KEYS = {"source_row": "at"}  # keys in the journal for fields that have another name in Python
-
-
-def _to_json(locations: SceneLocations) -> str:
-    rows = [
-        {_JSON_KEYS.get(name, name): value for name, value in asdict(location).items()}
-        for location in locations.locations
-    ]
-    return json.dumps({"places": rows, "rejected": locations.rejected, "notes": locations.notes})
-
-
-def _from_json(text: str) -> SceneLocations:
-    record = json.loads(text)
-    locations = [
-        Location(row["row"], row["col"], tuple(row["box"]), row["name"], row["at"], row["score"])
-        for row in record["places"]
-    ]
-    return SceneLocations(locations, [], record["notes"], are_boxes=True)
 
 
 def _scene_notes(scene: RasterScene, spacing: tuple[float, float] | None, contract: Contract) -> list[str]:

@@ -187,14 +187,14 @@ class DrawnScene(NamedTuple):
     Attributes:
         scene: name of the scene.
         chips: number of classified chips in it.
-        unlike: number of them that are unlike the training chips; None if the bundle is not calibrated.
+        ood: number of them that are unlike the training chips; None if the bundle is not calibrated.
         truth: comparison with the truth, in short lines; empty without a truth.
         picture: the map, a PNG.
     """
 
     scene: str
     chips: int
-    unlike: int | None
+    ood: int | None
     truth: list[str]
     picture: bytes
 
@@ -237,7 +237,9 @@ def _read_record(predictions: Path, metadata: Mapping[str, Any]) -> tuple[Produc
     """Return how the scenes were read, and the lines on the truth by scene."""
     try:
         checks = [TruthCheck(**check) for check in metadata.get("truth") or ()]
-        return ProductOptions(**metadata.get("request", {}).get("product", {})), {x.scene: x.caption() for x in checks}
+        return ProductOptions(**metadata.get("request", {}).get("product_options", {})), {
+            x.scene: x.caption() for x in checks
+        }
     except (TypeError, ValueError, AttributeError) as error:
         raise RequestError("the metadata of the table are damaged", predictions, "predict the scene again") from error
 

@@ -91,7 +91,7 @@ function choice(name, value, key) {
 }
 
 function properties(chip) {
-  const rows = { "class set": chip.set, "unlike the training chips": chip.ood ? "yes" : undefined, scene: chip.scene,
+  const rows = { "class set": chip.class_set, "unlike the training chips": chip.ood ? "yes" : undefined, scene: chip.scene,
     "row, column": chip.row === undefined ? undefined : `${chip.row.toFixed(1)}, ${chip.col.toFixed(1)}`,
     "longitude, latitude": chip.lon === undefined ? undefined : `${chip.lon.toFixed(5)}, ${chip.lat.toFixed(5)}`,
     length: chip.length_m === undefined ? undefined : `${Math.round(chip.length_m)} m, from ${chip.length_from}`, file: chip.path };

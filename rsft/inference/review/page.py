@@ -115,13 +115,12 @@ def training_commands(metadata: Mapping[str, Any], source: TrainingSource, from_
         source: bundle and chip store.
         from_scenes: whether the chips were cut from scenes.
     """
-    declared = metadata["request"]["declared"]
-    unit, bands, _ = declared
+    declared = metadata["request"]["declaration"]
+    options = [] if from_scenes else _options(declared["unit"], declared["bands"])
     units = {product.get("unit") for product in metadata.get("products", ())}
-    unit = units.pop() if from_scenes and len(units) == 1 else unit
-    bands = metadata["bands"] if from_scenes or not bands else bands
+    unit = units.pop() if from_scenes and len(units) == 1 else declared["unit"]
+    bands = metadata["bands"] if from_scenes or not declared["bands"] else declared["bands"]
     bands = None if bands in _DEFAULT_BANDS else bands
-    options = [] if from_scenes else _options(declared[0], declared[1])
     return TrainingCommands(
         add=shlex.join(["rsft", "data", "add", source.store, _TABLE, *options]),
         finetune=shlex.join(["rsft", "finetune", "--from", str(source.bundle)]),
@@ -136,7 +135,7 @@ def _options(unit: str | None, bands: Sequence[str] | None) -> list[str]:
 MAX_CHIPS = 2000
 """Largest number of chips on a page, at about 4 kB each. The page shows the least certain ones."""
 
-_DETAILS = ("class_2", "probability_2", "set", "ood", "length_m", "length_from", "row", "col", "lon", "lat")
+_DETAILS = ("class_2", "probability_2", "class_set", "ood", "length_m", "length_from", "row", "col", "lon", "lat")
 _SCENE_SIDES = 1400, 3000  # smallest and largest picture of a scene, which may have more pixels
 _SCENE_PIXELS = 9_000_000  # of the pictures of all scenes, about 0.3 bytes each
 _POLICY = (
@@ -172,7 +171,7 @@ def write_review_page(
     table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
     attributes = ["at", *attribute_columns(table, layer.classes)] if "at" in table else []
     request = layer.metadata["request"]
-    has_files = not scenes or request["chips"] is not None
+    has_files = not scenes or request["chips_dir"] is not None
     can_label = has_files or table_path.suffix.lower() != ".csv"  # a CSV table does not say how chips were cut
     data = {
         "chips": [_chip(row, layer.classes, attributes, has_files) for row in table.to_dict("records")],

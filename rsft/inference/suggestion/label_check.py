@@ -89,9 +89,9 @@ def _classify(
         for row in chips.to_dict("records")
     }
     predictions = predictor.predict_source(ChipFiles(declared, predictor.model.contract, ChipOptions()))
-    usable = predictions["refused"].isna().to_numpy(bool)
+    usable = predictions["rejected"].isna().to_numpy(bool)
     if not usable.any():
-        raise RequestError("the bundle can classify no chip", store.root, str(predictions["refused"].iloc[0]))
+        raise RequestError("the bundle can classify no chip", store.root, str(predictions["rejected"].iloc[0]))
     notes += [] if usable.all() else [f"chips that the bundle cannot classify: {(~usable).sum():,}"]
     return chips[usable], predictions[usable], notes
 
@@ -121,7 +121,7 @@ def _metadata(bundle: Bundle) -> dict[str, Any]:
         "rsft_version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "notes": ["the chips of a chip store whose labels the bundle contradicts"],
-        "request": {"chips": None, "declared": [None, None, None]},
+        "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
         "bands": list(bundle.contract.used_bands),
     }
 

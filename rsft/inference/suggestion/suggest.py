@@ -158,7 +158,7 @@ def describe_reason(
 
 
 _HINT = "give a chip store, or a table that `rsft predict` wrote"
-_TEXT_COLUMNS = ("chip", "scene", "path", "class", "set", "at", "corrected")
+_TEXT_COLUMNS = ("chip", "scene", "path", "class", "class_set", "at", "corrected")
 _SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
 
 
@@ -167,7 +167,7 @@ class PredictionFile(NamedTuple):
 
     Attributes:
         table: one row per chip with valid probabilities; the index is the row number. The columns chip, scene, path,
-            class, set, at and corrected are texts, "" without a value, if the file has them; `ood_distance` and
+            class, class_set, at and corrected are texts, "" without a value, if the file has them; `ood_distance` and
             `p_<class>` are numbers.
         classes: names of the classes.
         metadata: how the table was made; empty for CSV.
@@ -187,9 +187,9 @@ class PredictionFile(NamedTuple):
     @property
     def set_sizes(self) -> NDArray[np.int64] | None:
         """The number of classes in every class set (N,), 0 if it was withheld; None if the table has no sets."""
-        if "set" not in self.table:
+        if "class_set" not in self.table:
             return None
-        return np.array([len(text.split(SET_SEPARATOR)) if text else 0 for text in self.table["set"]], np.int64)
+        return np.array([len(text.split(SET_SEPARATOR)) if text else 0 for text in self.table["class_set"]], np.int64)
 
 
 def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> PredictionFile:

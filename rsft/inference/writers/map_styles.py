@@ -248,7 +248,7 @@ _ALIASES = {
     PROBABILITY_COLUMN: "Probability (0 to 1)",
     "class_2": "Second class",
     "probability_2": "Probability of the second class (0 to 1)",
-    "set": "Class set",
+    "class_set": "Class set",
     UNLIKE_COLUMN: "Unlike the training chips",
     "ood_distance": "Distance from the training chips (limit = 1)",
     "length_m": "Length (m)",
@@ -311,7 +311,7 @@ def add_map_tip(root: Element, style: MapStyle) -> None:
     texts = {
         PROBABILITY_COLUMN: f"'probability ' || format_number(\"{PROBABILITY_COLUMN}\", 2)",
         "class_2": "'or: ' || \"class_2\" || ' (' || format_number(\"probability_2\", 2) || ')'",
-        "set": "'class set: ' || \"set\"",
+        "class_set": "'class set: ' || \"class_set\"",
         UNLIKE_COLUMN: f"if(\"{UNLIKE_COLUMN}\", '{UNLIKE_LABEL}', NULL)",
         "length_m": "'length: ' || format_number(\"length_m\", 0) || ' m'",
         CORRECTED_COLUMN: f"'corrected: ' || \"{CORRECTED_COLUMN}\"",

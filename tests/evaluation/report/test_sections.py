@@ -169,14 +169,14 @@ def test_the_gallery_shows_class_sets_and_out_of_distribution_scores(run):
     row = table[table["class"] != table["predicted"]].index[0]
     table.loc[row, [f"p_{name}" for name in SHIPS]] = [0.0, 0.0, 0.0, 0.0]
     table.loc[row, f"p_{table.loc[row, 'predicted']}"] = 1.0
-    table.at[row, "set"], table.loc[row, "ood"] = np.array(["cargo", "tanker", "dredger"]), 1.46
+    table.at[row, "class_set"], table.loc[row, "ood"] = np.array(["cargo", "tanker", "dredger"]), 1.46
     table.to_parquet(run / "evaluation/predictions.parquet")
     text = page_of(run).sections["gallery"]
     assert "class set: cargo, tanker or dredger" in text and "unlike the training chips (1.5)" in text
 
 
 def test_predictions_of_older_runs_have_no_sets_and_scores(run):
-    predictions(run).drop(columns=["set", "ood"]).to_parquet(run / "evaluation/predictions.parquet")
+    predictions(run).drop(columns=["class_set", "ood"]).to_parquet(run / "evaluation/predictions.parquet")
     text = page_of(run).sections["gallery"]
     assert "predicted as" in text and "class set" not in text and "unlike" not in text
 

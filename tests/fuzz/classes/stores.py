@@ -51,7 +51,7 @@ def _build_predictions(suffix: str, folder: Path) -> None:
             "class": ["ship", "tanker"],
             "p_ship": [0.75, 0.25],
             "p_tanker": [0.25, 0.75],
-            "set": ["ship | tanker", "tanker"],
+            "class_set": ["ship | tanker", "tanker"],
             "ood_distance": [0.5, 1.5],
             "corrected": ["tanker", "not a target"],
             "geometry": pd.Series([shapely.Point(15, 45), shapely.Point(15, 45.1)], dtype=object),

@@ -80,9 +80,9 @@ def test_scenes_unlike_the_training_chips_are_counted(scenes, tmp_path, monkeypa
     monkeypatch.setattr(archive.Bundle, "load", lambda folder: toy_bundle(calibrator=brightness_calibrator()))
     for status in ("done", "skipped"):
         (result,) = run_archive(tmp_path, scenes / "a.tif").scenes
-        assert (result.status, result.chips, result.unlike, result.sets) == (status, 6, 6, "withheld")
+        assert (result.status, result.chips, result.ood, result.class_sets) == (status, 6, 6, "withheld")
     with (tmp_path / "out/scenes.csv").open(newline="") as file:
-        assert [(row["unlike"], row["sets"]) for row in csv.DictReader(file)] == [("6", "withheld")]
+        assert [(row["ood"], row["class_sets"]) for row in csv.DictReader(file)] == [("6", "withheld")]
 
 
 def test_a_second_call_skips_finished_scenes(scenes, tmp_path):
@@ -193,13 +193,13 @@ def test_an_interrupted_call_writes_its_summary(scenes, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run_archive(tmp_path, scenes / "*.tif", executor=stopped)
-    assert table(tmp_path) == [("a.tif", "done", 6), ("b.tif", "left", 0), ("c.tif", "left", 0)]
+    assert table(tmp_path) == [("a.tif", "done", 6), ("b.tif", "pending", 0), ("c.tif", "pending", 0)]
 
 
 def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):
     (outcome,) = run_archive(tmp_path, scenes / "a.tif").scenes
     (tmp_path / "out/.a.gpkg.journal").touch()
-    left = SceneResult(outcome.scene, "left", output=outcome.output, job=outcome.job)
+    left = SceneResult(outcome.scene, "pending", output=outcome.output, job=outcome.job)
     assert classify_scene(left, Path("bundle"), TILES) == SceneResult(**(vars(left) | {"status": "done", "chips": 6}))
     assert not (tmp_path / "out/.a.gpkg.journal").exists()
 

@@ -112,7 +112,7 @@ def test_good_and_broken_chips(bundle: Path, broken: Path, tmp_path: Path) -> No
     assert result.notes == [
         "chips without a usable georeference have no geometry: 2 of 3",
         "gray chips stored as RGB (only one band was used): 1",
-        "the bundle is not calibrated: probabilities are those of the network, without set and ood",
+        "the bundle is not calibrated: probabilities are those of the network, without class_set and ood",
         "files in folders that are not images by their suffix: 1",
         f"rejected: 5, listed in {tmp_path / 'out.rejected.csv'}",
         "engine: toy",
@@ -566,14 +566,14 @@ def test_class_sets_of_foreign_chips_are_withheld(bundle: Path, tmp_path: Path) 
         cv2.imwrite(str(folder / f"{number:02}.png"), rng.integers(120, 135, (16, 16), np.uint8))
     out, page = tmp_path / "out.gpkg", tmp_path / "page.html"
     result = predict(bundle, [folder], out, PredictionRequest(html_path=page))
-    assert result.table["set"].isna().all() and result.table["ood"].all()
+    assert result.table["class_set"].isna().all() and result.table["ood"].all()
     assert result.notes[-1].startswith("12 of 12 chips are unlike the training chips (5% are expected, up to")
     assert result.notes[-1].endswith("by chance); do not trust their classes")
     assert "class sets withheld for 12 chips: most of these chips are unlike the training chips" in result.notes
     assert result.notes[-1] in page.read_text()
     stored = pyogrio.read_dataframe(out, layer="predictions")
-    assert "set" in stored and stored["set"].isna().all()
+    assert "class_set" in stored and stored["class_set"].isna().all()
     metadata = read_geopackage_metadata(out)
-    assert int(metadata["unlike"]) == int(metadata["withheld"]) == 12 and result.notes[-1] in str(metadata["notes"])
+    assert int(metadata["ood"]) == int(metadata["withheld"]) == 12 and result.notes[-1] in str(metadata["notes"])
     (check,) = result.checks
-    assert (check.chips, check.sets, check.test.shifted[0]) == (12, "withheld", "distance")
+    assert (check.chips, check.class_sets, check.test.shifted[0]) == (12, "withheld", "distance")

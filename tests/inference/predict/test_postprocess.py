@@ -29,7 +29,7 @@ def test_calibrated():
     table = predictions_table(
         ClassifierOutputs(LOGITS, LOGITS), CLASSES, SimpleNamespace(apply=lambda logits, features: estimate)
     )
-    assert table["probability"].tolist() == [0.4, 0.5] and table["set"].tolist() == ["b | a", "a | c"]
+    assert table["probability"].tolist() == [0.4, 0.5] and table["class_set"].tolist() == ["b | a", "a | c"]
     assert table["ood"].tolist() == [False, True] and table["ood_distance"].tolist() == [0.5, 1.5]
 
 

@@ -40,7 +40,7 @@ def test_importing_rsft_imports_nothing_heavy():
 def test_arrays(predictor, chips):
     table = predictor.predict(chips, batch_size=2)
     assert table["chip"].tolist() == [0, 1, 2] and table["class"].tolist() == ["dark", "dark", "bright"]
-    assert table["refused"].isna().all() and "geometry" not in table
+    assert table["rejected"].isna().all() and "geometry" not in table
     assert table[["p_dark", "p_bright"]].sum(axis=1).tolist() == pytest.approx([1, 1, 1])
 
 
@@ -51,9 +51,9 @@ def test_one_array(predictor):
 def test_rejected_chips_keep_their_rows(predictor):
     table = predictor.predict([DARK[0], DARK[0].astype(np.float32), BRIGHT[0]])
     assert table["class"].tolist()[::2] == ["dark", "bright"] and pd.isna(table["class"][1])
-    assert "float32 pixels without a declared unit" in table["refused"][1]
+    assert "float32 pixels without a declared unit" in table["rejected"][1]
     alone = predictor.predict(DARK[0].astype(np.float32))
-    assert alone["refused"].notna().all() and alone["class"].isna().all()
+    assert alone["rejected"].notna().all() and alone["class"].isna().all()
     assert set(alone) == set(table)
 
 

@@ -39,25 +39,28 @@ def predictions(calibrator, count, shift=0.0, scene=None):
 
 def test_similar_chips_keep_widened_sets(calibrator):
     table, (check,) = check_scenes(predictions(calibrator, 60), calibrator, CLASSES)
-    assert (check.scene, check.chips, check.sets) == ("", 60, "widened")
-    assert check.unlike == table["ood"].sum() < 9 and check.test.shifted == () and check.test.reason == ""
-    assert set(table["set"]) <= {"cargo", "tanker", "cargo | tanker", "tanker | cargo"}
-    assert all(text.startswith(name) for name, text in zip(table["class"], table["set"], strict=True))
+    assert (check.scene, check.chips, check.class_sets) == ("", 60, "widened")
+    assert check.ood == table["ood"].sum() < 9 and check.test.shifted == () and check.test.reason == ""
+    assert set(table["class_set"]) <= {"cargo", "tanker", "cargo | tanker", "tanker | cargo"}
+    assert all(text.startswith(name) for name, text in zip(table["class"], table["class_set"], strict=True))
 
 
 def test_sets_of_a_foreign_scene_are_withheld(calibrator):
     tables = [predictions(calibrator, 40, scene="harbor.tif"), predictions(calibrator, 30, shift=9, scene="land.tif")]
     before = pd.concat(tables, ignore_index=True).sample(frac=1, random_state=0)
     table, (harbor, land) = check_scenes(before, calibrator, CLASSES)
-    assert (harbor.scene, harbor.sets, land.scene, land.sets) == ("harbor.tif", "widened", "land.tif", "withheld")
-    assert land.unlike == 30 and "distance" in land.test.shifted
-    assert table.loc[table["scene"] == "land.tif", "set"].isna().all()
-    assert table.loc[table["scene"] == "harbor.tif", "set"].notna().all()
-    assert table.drop(columns="set").equals(before.drop(columns="set"))
-    sentences = describe_checks([harbor, land])
-    assert sentences[-1].startswith(
-        f"{harbor.unlike + 30} of 70 chips are unlike the training chips (5% are expected, up"
+    assert (harbor.scene, harbor.class_sets, land.scene, land.class_sets) == (
+        "harbor.tif",
+        "widened",
+        "land.tif",
+        "withheld",
     )
+    assert land.ood == 30 and "distance" in land.test.shifted
+    assert table.loc[table["scene"] == "land.tif", "class_set"].isna().all()
+    assert table.loc[table["scene"] == "harbor.tif", "class_set"].notna().all()
+    assert table.drop(columns="class_set").equals(before.drop(columns="class_set"))
+    sentences = describe_checks([harbor, land])
+    assert sentences[-1].startswith(f"{harbor.ood + 30} of 70 chips are unlike the training chips (5% are expected, up")
     assert "% by chance): 30 of 30 in land.tif" in sentences[-1]
     assert "class sets withheld for 30 chips of land.tif: most of these chips" in sentences[-2]
     assert has_warning([harbor, land]) and not has_warning([harbor])
@@ -67,16 +70,16 @@ def test_a_set_depends_on_the_scene_alone(calibrator):
     alone, _ = check_scenes(predictions(calibrator, 40, scene="a.tif"), calibrator, CLASSES)
     both = pd.concat([predictions(calibrator, 40, scene="a.tif"), predictions(calibrator, 50, 0.5, scene="b.tif")])
     together, _ = check_scenes(both.reset_index(drop=True), calibrator, CLASSES)
-    assert together["set"].tolist()[:40] == alone["set"].tolist()
+    assert together["class_set"].tolist()[:40] == alone["class_set"].tolist()
 
 
 @pytest.mark.parametrize(("count", "shift", "status"), [(5, 0.0, "plain"), (5, 9.0, "withheld"), (1, 0.0, "plain")])
 def test_few_chips(calibrator, count, shift, status):
     before = predictions(calibrator, count, shift)
     table, (check,) = check_scenes(before, calibrator, CLASSES)
-    assert check.sets == status and check.test.reason == "fewer than 10 chips with a distance"
+    assert check.class_sets == status and check.test.reason == "fewer than 10 chips with a distance"
     if status == "plain":
-        assert table["set"].tolist() == before["set"].tolist()
+        assert table["class_set"].tolist() == before["class_set"].tolist()
     assert describe_checks([check])[0] == (
         f"not compared with the validation chips: {count} chips (fewer than 10 chips with a distance)"
     )
@@ -86,13 +89,13 @@ def test_a_distance_that_is_not_a_number_is_unlike_the_training_chips(calibrator
     table = predictions(calibrator, 12)
     table.loc[:8, "ood_distance"] = np.nan
     result, (check,) = check_scenes(table, calibrator, CLASSES)
-    assert check.unlike >= 9 and check.sets == "withheld" and result["set"].isna().all()
+    assert check.ood >= 9 and check.class_sets == "withheld" and result["class_set"].isna().all()
 
 
 def test_rejected_chips_and_bundles_without_calibration(calibrator):
-    table = pd.concat([predictions(calibrator, 20), pd.DataFrame([{"refused": "broken"}])], ignore_index=True)
+    table = pd.concat([predictions(calibrator, 20), pd.DataFrame([{"rejected": "broken"}])], ignore_index=True)
     result, (check,) = check_scenes(table, calibrator, CLASSES)
-    assert check.chips == 20 and pd.isna(result["set"].iloc[-1])
+    assert check.chips == 20 and pd.isna(result["class_set"].iloc[-1])
     assert check_scenes(table, None, CLASSES)[1] == []
     empty = pd.DataFrame({"class": []})
     assert check_scenes(empty, calibrator, CLASSES)[1] == [] and describe_checks([]) == []
@@ -101,7 +104,7 @@ def test_rejected_chips_and_bundles_without_calibration(calibrator):
 def test_bundles_of_the_first_version_keep_their_sets(calibrator):
     before = predictions(calibrator, 30)
     table, (check,) = check_scenes(before, replace(calibrator, validation=None), CLASSES)
-    assert check.sets == "plain" and table["set"].tolist() == before["set"].tolist()
+    assert check.class_sets == "plain" and table["class_set"].tolist() == before["class_set"].tolist()
     assert list(check.as_json()["differences"]) == ["distance"]
 
 
@@ -138,8 +141,8 @@ def test_sentences():
     assert SceneCheck("a", 3, 0, UNTESTED, "plain", 80).as_json() == {
         "scene": "a",
         "chips": 3,
-        "unlike": 0,
-        "sets": "plain",
+        "ood": 0,
+        "class_sets": "plain",
         "shifted": [],
         "differences": {},
         "reason": "fewer than 10 chips with a distance",

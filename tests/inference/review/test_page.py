@@ -41,7 +41,7 @@ def make_layer(count=3, chips=None, scene=None):
             "geometry": None,
         }
     )
-    request = {"chips": chips, "declared": ["sigma0", ["VV", "VH"], None]}
+    request = {"chips_dir": chips, "declaration": {"unit": "sigma0", "bands": ["VV", "VH"]}}
     metadata = {
         "recipe": "r",
         "bundle_sha256": "0" * 64,

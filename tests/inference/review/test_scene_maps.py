@@ -42,8 +42,8 @@ def write_table(path: Path, scenes: list[str], **changes: object) -> Path:
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet"])
 def test_every_scene_has_a_map_with_its_numbers(tmp_path: Path, scenes: list[str], suffix: str) -> None:
     first, second = draw_scene_maps(write_table(tmp_path / f"t{suffix}", scenes), "f00")
-    assert (first.scene, first.chips, first.unlike) == ("a.tif", 2, 1) and first.truth[0] == "2 of 3 true objects found"
-    assert (second.scene, second.chips, second.unlike, second.truth) == ("b.tif", 1, 0, [])
+    assert (first.scene, first.chips, first.ood) == ("a.tif", 2, 1) and first.truth[0] == "2 of 3 true objects found"
+    assert (second.scene, second.chips, second.ood, second.truth) == ("b.tif", 1, 0, [])
     assert Image.open(BytesIO(first.picture)).format == "PNG"
 
 
@@ -53,7 +53,7 @@ def test_without_calibration_the_number_of_unlike_chips_is_unknown(tmp_path: Pat
     for feature in content["features"]:
         del feature["properties"]["ood"]
     path.write_text(json.dumps(content))
-    assert draw_scene_maps(path, "f00")[0].unlike is None
+    assert draw_scene_maps(path, "f00")[0].ood is None
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_tables_that_cannot_be_drawn(tmp_path: Path, scenes: list[str]) -> None:
     for changes in ({"scenes": []}, {"scenes": [3]}, {"classes": "cargo"}):
         with pytest.raises(RequestError, match="no scenes with classified chips"):
             draw_scene_maps(write_table(tmp_path / "t.gpkg", **({"scenes": scenes} | changes)), "f00")
-    for changes in ({"truth": [3]}, {"request": {"product": {"odd": 1}}}):
+    for changes in ({"truth": [3]}, {"request": {"product_options": {"odd": 1}}}):
         with pytest.raises(RequestError, match="metadata of the table are damaged"):
             draw_scene_maps(write_table(tmp_path / "t.gpkg", scenes, **changes), "f00")
     with pytest.raises(RequestError, match=rf"at most {MAX_SCENES}"):

@@ -22,7 +22,7 @@ METADATA = {
     "classes": list(CLASSES),
     "train_counts": {"cargo": 90, "tug": 3},
     **{"recipe": "r", "bundle_sha256": "0" * 64, "rsft_version": "1", "created": "today", "notes": [], "bands": ["VV"]},
-    "request": {"chips": "cut", "declared": [None, None, None]},
+    "request": {"chips_dir": "cut", "declaration": {"unit": None, "bands": None}},
 }
 
 

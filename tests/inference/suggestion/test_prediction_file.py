@@ -29,7 +29,7 @@ def write(path: Path, rows: int = 2) -> Path:
             "path": ["cut/a.tif", "cut/b.tif"],
             "class": ["ship", "Öltanker"],
             "probability": [0.75, 0.5],
-            "set": pd.Series(["ship | Öltanker", None], dtype=object),
+            "class_set": pd.Series(["ship | Öltanker", None], dtype=object),
             "ood": [False, True],
             "ood_distance": [0.5, 1.5],
             "p_ship": [0.75, 0.5],

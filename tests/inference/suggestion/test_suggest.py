@@ -56,7 +56,9 @@ def test_an_uncertain_chip_of_a_rare_class_comes_first(tmp_path: Path) -> None:
 
 def test_a_chip_unlike_the_training_chips_comes_first(tmp_path: Path) -> None:
     sets = ["cargo | tug"] * 3
-    path = write(tmp_path, [0.3, 0.3, 0.3], set=sets, ood_distance=[0.2, 1.25, 0.9], scene="s.tif", at=[5, 6, None])
+    path = write(
+        tmp_path, [0.3, 0.3, 0.3], class_set=sets, ood_distance=[0.2, 1.25, 0.9], scene="s.tif", at=[5, 6, None]
+    )
     table = suggest_chips(path, 1).table
     assert table["at"].tolist() == ["6"] and table["scene"].tolist() == ["s.tif"]
     assert table["reason"][0].endswith(

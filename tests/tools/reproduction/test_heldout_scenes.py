@@ -50,7 +50,7 @@ def test_measured_sets_and_table():
     far = measure(calibrator, outputs(rng, labels[:30], 9.0), labels[:30], CLASSES)
     assert near["chips"] == near["plain"]["issued"] == near["guarded"]["issued"] == 30 and near["shifted"] == []
     assert near["plain"]["covered"] == sum(covered for covered, _ in near["plain"]["by_class"].values()) > 20
-    assert far["unlike"] == 30 and far["guarded"] == {
+    assert far["ood"] == 30 and far["guarded"] == {
         "issued": 0,
         "covered": 0,
         "size": 0,
