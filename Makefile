@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test test-fast test-all docs test-tutorials fuzz test-lowest test-wheel test-qgis qgis-plugin \
+.PHONY: help quickstart test test-fast test-all coverage mutation docs test-tutorials fuzz test-lowest test-wheel test-qgis qgis-plugin \
 	sbom lint clean
 
 help:  ## list the targets
@@ -29,6 +29,13 @@ test-fast: $(INSTALLED)  ## run the quick tests, one case of each
 
 test-all: $(INSTALLED)  ## run all tests, also the long ones
 	@$(PYTEST)
+
+coverage: $(INSTALLED)  ## run the tests, and print the share of lines of rsft that they run
+	@COVERAGE_CORE=$$($(BIN)/python -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')") \
+		$(PYTEST) -m "not exhaustive" --cov=rsft --cov-report=term:skip-covered
+
+mutation: $(INSTALLED)  ## change COUNT random lines of rsft one by one (begin with SEED), and list changes that no test notices
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.maintenance.mutation --seed $(SEED) --count $(COUNT)
 
 SEED ?= 1
 COUNT ?= 20000

@@ -17,3 +17,8 @@ def test_coverage_and_size_by_group():
 
 def test_absent_class_has_no_coverage():
     assert coverage_by_class(SETS, np.array([0, 0, 0, 2])) == [pytest.approx(2 / 3), None, 1.0]
+
+
+def test_share_of_sets_with_one_class():
+    sets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], bool)
+    assert coverage_by_group(sets, np.array([0, 1, 2, 0]), {})["all"].single == 0.75

@@ -1,0 +1,33 @@
+import pytest
+
+from tools.maintenance import mutation
+from tools.maintenance.mutation import mutations, survives, tests_of
+
+SOURCE = "def f(x: int = 3) -> bool:\n    return not x < 2 and x + 1 == 5\n"
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutation, "ROOT", tmp_path)
+    (tmp_path / "rsft/part").mkdir(parents=True)
+    (tmp_path / "tests/part").mkdir(parents=True)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = exhaustive\n")
+    (tmp_path / "rsft/part/f.py").write_text(SOURCE)
+    (tmp_path / "tests/part/test_f.py").write_text(
+        "import runpy\nf = runpy.run_path('rsft/part/f.py')['f']\ndef test_f():\n    assert f(4) and not f(1)\n"
+    )
+    return tmp_path
+
+
+def test_changes_of_a_line(checkout):
+    changes = {(m.old, m.new) for m in mutations(checkout / "rsft/part/f.py")}
+    assert {("x < 2", "(x <= 2)"), ("x + 1", "(x - 1)"), ("2", "(3)"), ("not x < 2", "(x < 2)")} <= changes
+    assert ("int", "(int)") not in changes and len(changes) == 9
+
+
+def test_a_change_survives_if_no_test_notices_it(checkout):
+    file = checkout / "rsft/part/f.py"
+    assert tests_of(file) == checkout / "tests/part"
+    found = {m.new: survives(m, 60) for m in mutations(file) if m.new in ("(x <= 2)", "(x - 1)")}
+    assert found == {"(x <= 2)": True, "(x - 1)": False} and file.read_text() == SOURCE
+    assert [survives(m, 0.001) for m in mutations(file)][:1] == [False]

@@ -1,0 +1,137 @@
+"""Change random lines of rsft, run the tests of each, and list the changes that no test notices.
+
+A change swaps a comparison, an operator or a condition, or adds 1 to a number. The tests that run are those of the
+changed module's folder in tests/, which mirrors rsft/. A change that survives asks for a test, or shows code that has
+no effect.
+
+    python -m tools.maintenance.mutation --seed 1 --count 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("data", "inference", "metrics", "models", "peft", "training")
+
+_COMPARISONS = (ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.In, ast.NotIn), (ast.Is, ast.IsNot)
+_OPERATORS = (ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.And, ast.Or)
+SWAPS = {a: b for pair in (*_COMPARISONS, *_OPERATORS) for a, b in (pair, pair[::-1])}
+
+
+class Mutation(NamedTuple):
+    """A change of one line.
+
+    Attributes:
+        file: the module.
+        line: number of the line, from 1.
+        old: the expression before.
+        new: the expression after.
+        text: the whole module after.
+    """
+
+    file: Path
+    line: int
+    old: str
+    new: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return "file:line: old -> new"."""
+        return f"{self.file.relative_to(ROOT)}:{self.line}: {self.old}  ->  {self.new}"
+
+
+def mutated(node: ast.expr) -> ast.expr | None:
+    """Return a changed copy of an expression; None if it is of no kind that is changed."""
+    changed = deepcopy(node)
+    if isinstance(changed, ast.Compare) and type(changed.ops[0]) in SWAPS:
+        changed.ops[0] = SWAPS[type(changed.ops[0])]()
+    elif isinstance(changed, ast.BinOp | ast.BoolOp) and type(changed.op) in SWAPS:
+        changed.op = SWAPS[type(changed.op)]()
+    elif isinstance(changed, ast.UnaryOp) and isinstance(changed.op, ast.Not):
+        return changed.operand
+    elif isinstance(changed, ast.Constant) and type(changed.value) in (int, float):
+        changed.value = changed.value + 1  # type: ignore[operator]  # a number, as checked
+    elif isinstance(changed, ast.Constant) and isinstance(changed.value, bool):
+        changed.value = not changed.value
+    else:
+        return None
+    return changed
+
+
+def mutations(file: Path) -> Iterator[Mutation]:
+    """Iterate over all changes of the functions of a module, without annotations."""
+    text = file.read_text("utf-8")
+    tree = ast.parse(text)
+    annotations = [getattr(x, name, None) for x in ast.walk(tree) for name in ("annotation", "returns")]
+    skipped = {id(y) for x in annotations if x is not None for y in ast.walk(x)}
+    functions = [x for x in ast.walk(tree) if isinstance(x, ast.FunctionDef)]
+    for node in {id(y): y for x in functions for y in ast.walk(x) if isinstance(y, ast.expr)}.values():
+        changed = None if id(node) in skipped or node.lineno != node.end_lineno else mutated(node)
+        if changed is not None:
+            lines = text.encode().split(b"\n")
+            line = lines[node.lineno - 1]
+            old = line[node.col_offset : node.end_col_offset].decode()
+            new = f"({ast.unparse(changed)})"
+            lines[node.lineno - 1] = line[: node.col_offset] + new.encode() + line[node.end_col_offset :]
+            yield Mutation(file, node.lineno, old, new, b"\n".join(lines).decode())
+
+
+def tests_of(file: Path) -> Path:
+    """Return the folder of tests that mirrors the folder of a module, or its next parent that exists."""
+    folder = ROOT / "tests" / file.parent.relative_to(ROOT / "rsft")
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
+
+
+def survives(mutation: Mutation, limit: float) -> bool:
+    """Return whether the tests pass with a change. The file is restored, also after Ctrl-C.
+
+    Args:
+        mutation: the change.
+        limit: seconds for the tests; a change that makes them take longer counts as noticed.
+    """
+    before = mutation.file.read_bytes()
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not exhaustive", str(tests_of(mutation.file))]
+    try:
+        mutation.file.write_text(mutation.text, encoding="utf-8")
+        return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=limit, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        mutation.file.write_bytes(before)
+
+
+def main() -> None:
+    """Try the changes, and print those that no test noticed; exit with 1 if there is one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1, help="source of the random choice (default: 1)")
+    parser.add_argument("--count", type=int, default=40, help="number of changes (default: 40)")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for the tests of one change (default: 600)")
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    files = sorted(file for package in PACKAGES for file in (ROOT / "rsft" / package).rglob("*.py"))
+    survivors = []
+    for number in range(options.count):
+        choices = list(mutations(rng.choice(files)))
+        if not choices:
+            continue
+        mutation = rng.choice(choices)
+        alive = survives(mutation, options.limit)
+        survivors += [mutation] if alive else []
+        print(f"{number + 1}/{options.count}  {'SURVIVES' if alive else 'noticed '}  {mutation}", flush=True)
+    print(f"{len(survivors)} changes were not noticed", *survivors, sep="\n  ")
+    sys.exit(bool(survivors))
+
+
+if __name__ == "__main__":
+    main()
