@@ -152,7 +152,7 @@ def parse_line(line: str) -> Event | None:
 
 
 def _failure(fields: dict[str, Any]) -> Failure:
-    what, where, fix = (str(fields.get(key) or "") for key in ("what", "where", "fix"))
+    what, where, fix = (str(fields.get(key) or "") for key in ("message", "location", "hint"))
     faults = [fault for fault in fields.get("faults") or [] if isinstance(fault, dict)]  # of a recipe
     lines = [f"{fault.get('key')}: found {fault.get('found')}; {fault.get('allowed')}" for fault in faults]
     return Failure("\n".join([what or "rsft stopped", *lines]), where, fix)

@@ -45,4 +45,4 @@ def test_json(rsft, labels):
     labels[1].write_text("path,class\nnew/9.png,cargo\n")
     code, printed = rsft("data", "add", *labels, "--json")
     event = next(json.loads(line) for line in printed.splitlines() if '"error"' in line)
-    assert code == 1 and event["event"] == "error" and "none of the 1 labels" in event["what"]
+    assert code == 1 and event["event"] == "error" and "none of the 1 labels" in event["message"]

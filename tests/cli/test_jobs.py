@@ -55,7 +55,7 @@ def test_json_event_of_an_error(rsft):
     assert code == 2 and "peft.rank" in err
     assert event["event"] == "error" and [fault["key"] for fault in event["faults"]] == ["peft.rnk"]
     code, out, _ = rsft("finetune", "quickstart", "data.root=nowhere", "--json")
-    assert code == 2 and json.loads(out)["where"] == "nowhere"
+    assert code == 2 and json.loads(out)["location"] == "nowhere"
 
 
 def test_quiet(rsft, recipe_file):

@@ -46,7 +46,7 @@ def test_events_of_a_run():
 
 def test_faults_of_a_recipe():
     fault = {"file": "overrides", "line": 0, "key": "train.epochs", "found": "x", "allowed": "an integer"}
-    failure = parse_line(json.dumps({"event": "error", "what": "1 fault", "faults": [fault, None]}))
+    failure = parse_line(json.dumps({"event": "error", "message": "1 fault", "faults": [fault, None]}))
     assert str(failure) == "1 fault\ntrain.epochs: found x; an integer"
 
 
@@ -55,7 +55,7 @@ def test_events_with_missing_keys():
     assert parse_line('{"event": "progress"}') == Progress("", 0, 0)
     assert Progress("", 3, 0).percent == 0.0
     assert parse_line('{"event": "progress", "task": "t", "done": null, "total": "x"}') == Progress("t", 0, 0)
-    assert parse_line('{"event": "error", "what": null}') == Failure("rsft stopped")
+    assert parse_line('{"event": "error", "message": null}') == Failure("rsft stopped")
     empty = parse_line('{"event": "done", "notes": null}')
     assert isinstance(empty, Result) and empty.notes == [] and empty.class_counts == {} and empty.count("chips") == 0
 

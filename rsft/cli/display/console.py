@@ -222,14 +222,15 @@ def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
 
 
 def _error_fields(error: BaseException) -> dict[str, Any]:
+    kind = type(error).__name__
     if isinstance(error, RecipeError):
-        return {"what": error.message, "faults": [fault.as_json() for fault in error.faults]}
+        return {"kind": kind, "message": error.message, "faults": [fault.as_json() for fault in error.faults]}
     if isinstance(error, RsftError):
-        return {"what": error.message, "where": error.location, "fix": error.hint}
+        return {"kind": kind, "message": error.message, "location": error.location, "hint": error.hint}
     if isinstance(error, KeyboardInterrupt):
-        return {"what": "stopped"}
+        return {"kind": kind, "message": "stopped"}
     explained = explain(error)
-    return _error_fields(explained) if explained else {"what": f"{type(error).__name__}: {error}"}
+    return _error_fields(explained) if explained else {"kind": kind, "message": f"{kind}: {error}"}
 
 
 @contextmanager

@@ -108,9 +108,9 @@ def test_json_events_say_the_same(fail):
     code, printed = fail(sqlite3.OperationalError("database or disk is full"), "--as-json")
     event = json.loads(printed.splitlines()[0])
     assert code == 1 and event["event"] == "error"
-    assert event["what"] == "a database cannot be read or written: database or disk is full"
+    assert event["message"] == "a database cannot be read or written: database or disk is full"
     code, printed = fail(KeyError("odd"), "--as-json")
-    assert code == 70 and json.loads(printed.splitlines()[0])["what"] == "KeyError: 'odd'"
+    assert code == 70 and json.loads(printed.splitlines()[0])["message"] == "KeyError: 'odd'"
 
 
 def test_errors_of_rsft_are_unchanged():
