@@ -35,7 +35,7 @@ def names() -> list[str]:
     """
     from rsft.backbones import timm_vits, torchgeo_vits
 
-    return [*_RSFT_CARDS, *timm_vits.HIERARCHICAL_NAMES, *timm_vits.NAMES, *torchgeo_vits.torchgeo_names()]
+    return [*_RSFT_CARDS, *timm_vits.NAMES, *timm_vits.HIERARCHICAL_NAMES, *torchgeo_vits.torchgeo_names()]
 
 
 def cards() -> dict[str, Card]:

@@ -5,6 +5,7 @@ The rows of timm and TorchGeo depend on the installed versions, which the first 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import cache
 from importlib.metadata import version
 
@@ -13,28 +14,19 @@ from rsft.backbones.registry import cards, find_card
 from rsft.errors import RequestError
 from rsft.utils.licenses import RESTRICTIONS
 
-REFUSED_IN_0_1 = (
-    "resnet50.a1_in1k",
-    "convnext_base.fb_in22k",
-    "swin_base_patch4_window7_224.ms_in22k",
-    "swinv2_base_window12_192.ms_in22k",
+UNSUPPORTED = (
     "hiera_base_224.mae_in1k_ft_in1k",
-    "beitv2_base_patch16_224.in1k_ft_in22k",
     "samvit_base_patch16.sa1b",
     "mobilenetv3_large_100.ra_in1k",
-    "ResNet50_Weights.SENTINEL2_ALL_MOCO",
-    "Swin_V2_B_Weights.SENTINEL1_SI_SATLAS",
     "ViTSmall16_Weights.SENTINEL1_GRD_CLOSP",
     "ResNet50_Weights.SENTINEL2_RGB_SECO",
     "Unet_Weights.SENTINEL2_2CLASS_FTW",
     "CROMABase_Weights.CROMA_VIT",
     "DOFABase16_Weights.DOFA_MAE",
-    "CopernicusFM_Base_Weights.CopernicusFM_ViT",
-    "Panopticon_Weights.VIT_BASE14",
     "Aurora_Weights.HRES_T0_PRETRAINED_AURORA",
     "EarthLoc_Weights.SENTINEL2_RESNET50",
 )
-"""One encoder of each family that version 0.1 refused. A row of the table states whether it loads today."""
+"""One encoder for each reason not to load. A row of the table states the reason."""
 
 
 def installed_versions() -> str:
@@ -44,10 +36,21 @@ def installed_versions() -> str:
 
 @cache
 def encoder_rows() -> list[tuple[str, ...]]:
-    """Return encoder, sensor, parameters, input, license, restrictions and whether it loads, for every row."""
-    listed = cards()
-    rows = [_row(encoder) for encoder in _encoders()]
-    return rows + [_unlisted_row(name) for name in REFUSED_IN_0_1 if name not in listed]
+    """Return encoder, sensor, parameters, input, license, restrictions and whether it loads.
+
+    TorchGeo's weights of one network and sensor share a row, with the number of weights.
+    """
+    groups: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
+    for encoder in _encoders():
+        network, separator, _ = encoder.name.partition("_Weights.")
+        groups[f"{network}{separator}*" if separator else encoder.name, encoder.sensor].append(_row(encoder))
+    rows = [members[0] if len(members) == 1 else _merge_rows(name, members) for (name, _), members in groups.items()]
+    return rows + [_unlisted_row(name) for name in UNSUPPORTED]
+
+
+def _merge_rows(name: str, rows: list[tuple[str, ...]]) -> tuple[str, ...]:
+    columns = ["; ".join(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
+    return f"`{name}` ({len(rows)})", *columns[1:]
 
 
 def listing() -> str:
