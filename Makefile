@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help quickstart test test-fast test-all coverage mutation docs test-tutorials fuzz test-lowest test-wheel test-qgis qgis-plugin \
-	sbom lint clean
+.PHONY: help quickstart test test-fast test-all coverage mutation docs test-tutorials fuzz test-lowest test-wheel \
+	test-qgis qgis-plugin sbom lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
