@@ -26,7 +26,7 @@ from rsft.inference.engines.graph import GraphModel, as_inference_fn
 class ToyEngine(GraphEngine):
     name, title, file_name, precisions = "toy", "Toy Runtime", "toy.pt2", {"fp32": EXACT}
 
-    def write_graph(self, program, contract, folder, metadata):
+    def write_graph(self, program, folder, metadata):
         import torch
         torch.export.save(program, folder / self.file_name)
 

@@ -1,7 +1,4 @@
-"""`rsft bundle`: show, sign, verify, compare and publish bundles.
-
-`rsft export`: write a bundle as files for other programs.
-"""
+"""`rsft bundle`: show, sign, verify, compare and publish bundles. `rsft export`: write them for other programs."""
 
 from __future__ import annotations
 
@@ -25,12 +22,9 @@ from rsft.cli.options import BundleArgument, JsonOption, OverwriteOption, unit_n
 from rsft.inference.engines.base import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rich.table import Table
-
-    from rsft.inference.publish.hub import HubFile
-    from rsft.models.bundle.bundle import Bundle
 
 
 app = typer.Typer(help="Show, sign, verify, compare and publish bundles.", no_args_is_help=True)
@@ -47,16 +41,16 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(description, indent=2))
         return
-    size = f"{description['bytes'] / 1e6:.1f} MB, {description['parameters']:,} parameters"
     runs = f", average of {description['runs']} runs" if description["runs"] > 1 else ""
+    method = {key: value for key, value in description["method"].items() if value is not None}
     lines = {
         "bundle": description["folder"],
         "sha256": description["sha256"],
         "recipe": f"{description['name']}, rsft {description['rsft_version']}{runs}",
-        "size": size,
+        "size": f"{description['bytes'] / 1e6:.1f} MB, {description['parameters']:,} parameters",
         "backbone": f"{description['backbone']['name']}  {description['backbone']['sha256'][:12]}",
         **_licenses(description["licenses"]),
-        "method": ", ".join(f"{value}" if key == "method" else f"{key} {value}" for key, value in _method(description)),
+        "method": ", ".join(f"{value}" if key == "method" else f"{key} {value}" for key, value in method.items()),
         **{f"chip, {key}": text for key, text in description["chip"].items()},
         "accuracy": _accuracy(description["metrics"]),
         "confidence": _confidence(description["confidence"]),
@@ -200,11 +194,13 @@ def bundle_push(
     """
     import tempfile
 
-    from rsft.inference.publish.hub import list_hub_files, upload_hub_folder, write_hub_folder
+    from rsft.inference.publish.hub import find_local_paths, list_hub_files, upload_hub_folder, write_hub_folder
     from rsft.models.bundle.bundle import Bundle
 
     warn_about_licenses([bundle], unknown=True)
-    _warn_about_paths(Bundle.load(bundle))
+    if paths := find_local_paths(Bundle.load(bundle)):
+        listed = ", ".join(f"{key} {path}" for key, path in paths.items())
+        error_console.print(f"note: recipe.yaml of the bundle names paths of this machine: {listed}", soft_wrap=True)
     if to is not None:
         write_hub_folder(bundle, to, repository, card=card, item=item, overwrite=overwrite)
         _show_hub_files(list_hub_files(to))
@@ -218,22 +214,9 @@ def bundle_push(
             console.print(upload_hub_folder(folder, repository, public=public), soft_wrap=True)
 
 
-def _warn_about_paths(bundle: Bundle) -> None:
-    """Print one line if the recipe in a bundle names folders of this machine."""
-    from rsft.inference.publish.hub import find_local_paths
-
-    if paths := find_local_paths(bundle):
-        listed = ", ".join(f"{key} {path}" for key, path in paths.items())
-        error_console.print(f"note: recipe.yaml of the bundle names paths of this machine: {listed}", soft_wrap=True)
-
-
-def _show_hub_files(files: Sequence[HubFile]) -> None:
-    for file in files:
-        console.print(f"{file.bytes:>12,} bytes  {file.name}", soft_wrap=True)
-
-
-def _method(description: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(key, value) for key, value in description["method"].items() if value is not None]
+def _show_hub_files(sizes: Mapping[str, int]) -> None:
+    for name, size in sizes.items():
+        console.print(f"{size:>12,} bytes  {name}", soft_wrap=True)
 
 
 def _licenses(entries: list[dict[str, Any]]) -> dict[str, str]:

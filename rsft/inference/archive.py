@@ -24,11 +24,12 @@ import ray.data
 
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
+from rsft.inference.engines.base import REFERENCE
 from rsft.inference.inputs.chip_files import path_to_text
 from rsft.inference.inputs.discovery import find_scenes
 from rsft.inference.predict.job import PredictionResult, job_key, journal_path, predict, reject_scene_outputs
 from rsft.inference.predict.request import PredictionRequest, table_columns
-from rsft.inference.selection.fastest import load_reference_engine
+from rsft.inference.selection.fastest import load_engine
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
@@ -152,7 +153,7 @@ def predict_archive(
     archive = ArchiveResult([], output_dir / SCENES_FILE)
     try:
         if remaining:
-            load_reference_engine(bundle, "cpu")  # raises an error that would make every scene fail
+            load_engine(bundle, REFERENCE, "cpu")  # raises an error that would make every scene fail
             for result in executor(remaining, bundle_dir, request):
                 results[result.scene] = result
                 if progress:

@@ -1,8 +1,7 @@
-"""Averages of predicted probabilities: over independent runs, or over test-time views of a chip.
+"""Averages of predicted probabilities, over independent runs or over test-time views of a chip; and stored outputs.
 
-Outputs of bundles on the chips of a store, kept beside its cache of images.
-
-Calibration, evaluation and the replay check of a run need the outputs of the same bundle on the same chips.
+Calibration, evaluation and the replay check of a run need the outputs of the same bundle on the same chips, so these
+are kept beside the cache of images of a chip store.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,36 +22,18 @@ from torch import Tensor, nn
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Classifier, Prediction
+from rsft.models.classifier import Classifier, Prediction, SupportsPredict
 from rsft.models.outputs import VIEWS, ClassifierOutputs, TakeViews, average_outputs, collect_outputs, tta_contract
 from rsft.recipe.schema import EvaluateSection, Recipe
 from rsft.utils.atomic_files import atomic_file
 from rsft.version import __version__
-
-
-class SupportsPredict(Protocol):
-    """A model in any engine that predicts logits and features of images."""
-
-    def predict(self, x: Tensor, /) -> Prediction:
-        """Predict images.
-
-        Args:
-            x: images (B, P, S, S).
-
-        Returns:
-            Logits (B, C) and features (B, D).
-        """
-
 
 M = TypeVar("M", bound=SupportsPredict)
 """Type of a model."""
 
 
 def average_predictions(predictions: Iterable[Prediction]) -> Prediction:
-    """Return the mean of several predictions.
-
-    Args:
-        predictions: predictions of the same B images.
+    """Return the mean of several predictions of the same B images.
 
     Returns:
         The logarithm of the mean probabilities (B, C) as logits, and the mean features (B, D).
@@ -66,35 +47,14 @@ class PredictionAverage(nn.Module, ABC):
 
     @abstractmethod
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
-        """Predict images with every member.
-
-        Args:
-            x: images (B, P, S, S).
-
-        Returns:
-            The predictions to average.
-        """
+        """Return the predictions to average, of images (B, P, S, S)."""
 
     def predict(self, x: Tensor) -> Prediction:
-        """Predict images.
-
-        Args:
-            x: images (B, P, S, S).
-
-        Returns:
-            Mean logits (B, C) and features (B, D).
-        """
+        """Return mean logits (B, C) and features (B, D) of images (B, P, S, S)."""
         return average_predictions(self.member_predictions(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the mean logits of images.
-
-        Args:
-            x: images (B, P, S, S).
-
-        Returns:
-            Logits (B, C).
-        """
+        """Return the mean logits (B, C) of images (B, P, S, S)."""
         return self.predict(x).logits
 
 
@@ -115,14 +75,7 @@ class Ensemble(PredictionAverage):
         ]
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
-        """Predict images with every run; all runs share one pass through the frozen prefix.
-
-        Args:
-            x: images (B, P, S, S).
-
-        Yields:
-            The prediction of each run.
-        """
+        """Predict images with every run; all runs share one pass through the frozen prefix."""
         tokens = self.classifier.adapted.run_frozen_prefix(x)
         for state in self.states:
             self.classifier.load_learned_state(state)
@@ -145,14 +98,7 @@ class TestTimeAugmentation(PredictionAverage):
         self.model, self.size, self.take_views = model, size, take_views
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
-        """Predict every view.
-
-        Args:
-            x: images with a margin m, which is 0 without crops, (B, P, S + m, S + m).
-
-        Returns:
-            The prediction of each view.
-        """
+        """Predict every view of images with a margin m, which is 0 without crops, (B, P, S + m, S + m)."""
         return (self.model.predict(view.contiguous()) for view in self.take_views(x, self.size))
 
 
@@ -173,14 +119,11 @@ def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M
 
 
 def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
-    """Return a warning if `evaluate.tta` turns radar chips.
+    """Return a warning if `evaluate.tta` turns radar chips, else "".
 
     Args:
         recipe: the recipe of the run.
         units: units of the chips, or of the contract.
-
-    Returns:
-        The warning; "" without a reason for one.
     """
     is_radar = recipe.data.augment == "sar" or recipe.data.declare is not None or not set(units) <= set(DIGITAL_UNITS)
     if recipe.evaluate.tta != "turns" or not is_radar:

@@ -1,12 +1,9 @@
-"""The classifier: frozen backbone, PEFT modules and head as one module.
-
-Copy networks and batches to a device.
-"""
+"""The classifier: frozen backbone, PEFT modules and head as one module."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -54,14 +51,7 @@ class CosineHead(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the logits of features.
-
-        Args:
-            features: (B, D).
-
-        Returns:
-            (B, C).
-        """
+        """Return the logits (B, C) of features (B, D)."""
         return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
 
 
@@ -91,13 +81,10 @@ class HeadAverage(nn.Module):
         return [self.final, *self.blocks.values()]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the mean logits.
+        """Return the mean logits (B, C).
 
         Args:
             inputs: the features of all heads side by side, (B, heads * D); see `Classifier.head_inputs`.
-
-        Returns:
-            (B, C).
         """
         heads = self.heads
         parts = inputs.chunk(len(heads), dim=-1)
@@ -109,6 +96,13 @@ class Prediction(NamedTuple):
 
     logits: Tensor
     features: Tensor
+
+
+class SupportsPredict(Protocol):
+    """A model in any engine that predicts logits and features of images."""
+
+    def predict(self, x: Tensor, /) -> Prediction:
+        """Return logits (B, C) and features (B, D) of images (B, P, S, S)."""
 
 
 class Classifier(nn.Module):
@@ -132,23 +126,16 @@ class Classifier(nn.Module):
         adapted.output_blocks = head.block_indices if isinstance(head, HeadAverage) else ()
 
     def features(self, x: Tensor, stage: int | None = None) -> Tensor:
-        """Return pooled features.
+        """Return pooled features (B, D).
 
         Args:
             x: images (B, P, S, S), or the output of `adapted.run_frozen_prefix` (B, N, D).
             stage: the stage that was passed to `run_frozen_prefix` (default: the first adapted stage).
-
-        Returns:
-            Features (B, D).
         """
         return self.final_features(self.head_inputs(x, stage))
 
     def head_inputs(self, x: Tensor, stage: int | None = None) -> Tensor:
         """Return what the head reads: the pooled features and, for a `HeadAverage`, those of its earlier blocks.
-
-        Args:
-            x: the same as in `features`.
-            stage: the same as in `features`.
 
         Returns:
             Features side by side, (B, D) or (B, heads * D).
@@ -175,37 +162,15 @@ class Classifier(nn.Module):
         return torch.cat([features, *(mean.to(features.dtype) for mean in means)], dim=1)
 
     def final_features(self, head_inputs: Tensor) -> Tensor:
-        """Return the pooled features in the input of the head.
-
-        Args:
-            head_inputs: from `head_inputs`.
-
-        Returns:
-            Features (B, D).
-        """
+        """Return the pooled features (B, D) in the input of the head, which is from `head_inputs`."""
         return head_inputs.chunk(1 + len(self.adapted.output_blocks), dim=1)[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of images.
-
-        Args:
-            x: the same as in `features`.
-
-        Returns:
-            Logits (B, C).
-        """
+        """Return the logits (B, C) of images."""
         return self.predict(x).logits
 
     def predict(self, x: Tensor, stage: int | None = None) -> Prediction:
-        """Return logits and features.
-
-        Args:
-            x: the same as in `features`.
-            stage: the same as in `features`.
-
-        Returns:
-            Logits (B, C) and features (B, D).
-        """
+        """Return logits (B, C) and features (B, D); the arguments are those of `features`."""
         inputs = self.head_inputs(x, stage)
         return Prediction(self.head(inputs), self.final_features(inputs))
 
@@ -215,19 +180,12 @@ class Classifier(nn.Module):
         return [*self.adapted.theta, *self.head.parameters()]
 
     def learned_state(self) -> dict[str, Tensor]:
-        """Return all learned tensors, without the frozen backbone.
-
-        Returns:
-            Name -> tensor: those of the PEFT modules, "gamma" and "head.*".
-        """
+        """Return all learned tensors by name: those of the PEFT modules, "gamma" and "head.*"."""
         head = {f"head.{key}": value for key, value in self.head.state_dict().items()}
         return {**self.adapted.adapter_state(), **head}
 
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
         """Load a state from `learned_state`.
-
-        Args:
-            state: name -> tensor.
 
         Raises:
             WeightsError: keys or shapes do not fit.
@@ -246,12 +204,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 def copy_to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Return a tensor on a device. A copy to a GPU starts from pinned memory, so that the program does not wait for it.
 
-    Args:
-        tensor: a tensor on any device.
-        device: the target.
-
-    Returns:
-        The tensor itself if it is on the device already, else a copy.
+    The tensor itself is returned if it is on the device already.
     """
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -263,12 +216,7 @@ def move_network(network: _Network, device: torch.device | str) -> _Network:
 
     cuDNN computes such convolutions on tensor cores without converting the weights and the images at every call.
 
-    Args:
-        network: the network; it is changed in place.
-        device: the target.
-
-    Returns:
-        The network.
+    The network is changed in place, and returned.
     """
     network.to(device)
     if torch.device(device).type == "cuda":
@@ -277,11 +225,7 @@ def move_network(network: _Network, device: torch.device | str) -> _Network:
 
 
 def use_channels_last(network: nn.Module) -> None:
-    """Store the weights of frozen convolutions with the channels last; the values do not change.
-
-    Args:
-        network: a network on any device.
-    """
+    """Store the weights of frozen convolutions with the channels last; the values do not change."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and not module.weight.requires_grad:
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

@@ -79,21 +79,11 @@ def build_classifier(
 
 
 def build_head(width: int, classes: int, section: HeadSection) -> nn.Module:
-    """Build a head with random weights.
-
-    Args:
-        width: width of the features.
-        classes: number of classes.
-        section: the section `head` of the recipe.
-
-    Returns:
-        A linear or cosine head, or a `HeadAverage` of such heads.
-    """
+    """Build a head with random weights: linear or cosine, or a `HeadAverage` of such heads."""
 
     def build() -> nn.Module:
-        return (
-            CosineHead(width, classes, section.logit_scale) if section.kind == "cosine" else nn.Linear(width, classes)
-        )
+        is_cosine = section.kind == "cosine"
+        return CosineHead(width, classes, section.logit_scale) if is_cosine else nn.Linear(width, classes)
 
     final = build()
     return HeadAverage(final, {x: build() for x in section.earlier_blocks}) if section.earlier_blocks else final
@@ -127,9 +117,6 @@ def load_merged_classifier(bundle: Bundle, run: int = 0) -> Classifier:
         bundle: an open bundle.
         run: index of the run, for a bundle of several runs.
 
-    Returns:
-        The classifier.
-
     Raises:
         WeightsError: the same cause as in `load_classifier`.
     """
@@ -145,9 +132,6 @@ def load_unmerged_classifier(bundle: Bundle, device: str = "auto", run: int = 0)
         bundle: an open bundle.
         device: "auto", "cpu" or "cuda".
         run: index of the run, for a bundle of several runs.
-
-    Returns:
-        The classifier.
 
     Raises:
         WeightsError: the same cause as in `load_classifier`.
@@ -171,13 +155,7 @@ def _build_untrained(bundle: Bundle) -> Classifier:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return a torch device; "auto" takes a GPU if the machine has one.
-
-    Args:
-        name: "auto", "cpu" or "cuda".
-
-    Returns:
-        The device.
+    """Return the torch device of "cpu", "cuda" or "auto", which takes a GPU if the machine has one.
 
     Raises:
         RequestError: "cuda" on a machine without a GPU.

@@ -1,8 +1,7 @@
-"""Outputs of a classifier for many chips, as arrays.
+"""Outputs of a classifier for many chips, test-time views of chips, and averages of predictions.
 
-Test-time views of chips, and averages of predictions, for arrays of NumPy and tensors of PyTorch.
-
-Engines without PyTorch need them too, so this module does not import it.
+Views and averages take arrays of NumPy and tensors of PyTorch. Engines without PyTorch need them too, so this module
+does not import it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from rsft.utils.array_namespace import array_namespace, log_sum_exp
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rsft.models.averaging import SupportsPredict
+    from rsft.models.classifier import SupportsPredict
 
 
 class ClassifierOutputs(NamedTuple):
@@ -70,41 +69,20 @@ TakeViews = Callable[[Any, int], list[Any]]
 
 
 def take_crops(images: Any, size: int) -> list[Any]:
-    """Return crops of the corners and the center of images.
-
-    Args:
-        images: (B, P, H, W).
-        size: side of the crops in pixels.
-
-    Returns:
-        Five arrays (B, P, size, size).
-    """
+    """Return crops of the corners and the center of images (B, P, H, W), with `size` x `size` pixels."""
     bottom, right = images.shape[2] - size, images.shape[3] - size
     offsets = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     return [images[:, :, top : top + size, left : left + size] for top, left in offsets]
 
 
 def add_mirror_images(views: Sequence[Any]) -> list[Any]:
-    """Return views and their mirror images, flipped left to right (the last axis).
-
-    Args:
-        views: arrays (B, P, S, S).
-
-    Returns:
-        Twice as many arrays.
-    """
+    """Return views (B, P, S, S) and their mirror images, flipped left to right (the last axis)."""
     return [*views, *(array_namespace(view).flip(view, (3,)) for view in views)]
 
 
-def add_turns(views: Sequence[Any]) -> list[Any]:
-    """Return views turned by 0, 90, 180 and 270 degrees.
-
-    Args:
-        views: arrays (B, P, S, S).
-
-    Returns:
-        Four times as many arrays.
-    """
+def _eight_orientations(images: Any, size: int) -> list[Any]:
+    """Return images and their mirror images, each turned by 0, 90, 180 and 270 degrees."""
+    views = add_mirror_images([images])
     return [array_namespace(view).rot90(view, turns, (2, 3)) for view in views for turns in range(4)]
 
 
@@ -112,7 +90,7 @@ VIEWS: dict[str, TakeViews] = {
     "five-crop": take_crops,
     "ten-crop": lambda images, size: add_mirror_images(take_crops(images, size)),
     "mirror": lambda images, size: add_mirror_images([images]),
-    "turns": lambda images, size: add_turns(add_mirror_images([images])),
+    "turns": _eight_orientations,
 }
 """The views of a chip by the value of `evaluate.tta`."""
 

@@ -13,7 +13,8 @@ from rasterio.transform import Affine
 
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
-from rsft.inference.selection.selection import SelectedEngine
+from rsft.inference.engines.base import REFERENCE
+from rsft.inference.selection.exported import LoadedEngine
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
 
@@ -60,14 +61,14 @@ def brightness_calibrator() -> Calibrator:
     )
 
 
-def toy_engine(infer, bundle) -> SelectedEngine:
+def toy_engine(infer, bundle) -> LoadedEngine:
     """Return an engine as `select_engine` does.
 
     Args:
         infer: from network inputs to outputs.
         bundle: holds the contract.
     """
-    return SelectedEngine(infer, bundle.contract, "engine: toy", {"kind": "toy"})
+    return LoadedEngine(infer, bundle.contract, REFERENCE)
 
 
 def toy_bundle(**fields) -> SimpleNamespace:

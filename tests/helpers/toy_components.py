@@ -168,31 +168,12 @@ class ToyEngine(GraphEngine):
     file_name = "toy.pt2"
     precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT}
 
-    def write_graph(
-        self, program: ExportedProgram, contract: Contract, folder: Path, metadata: Mapping[str, Any]
-    ) -> None:
-        """Write toy.pt2; see `GraphFormat.write_graph`.
-
-        Args:
-            program: a traced network.
-            contract: size and planes of the images.
-            folder: an existing folder.
-            metadata: content of export.json.
-        """
+    def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
         import torch
 
         torch.export.save(program, folder / self.file_name)
 
     def open_graph(self, path: Path, precision: str) -> GraphModel:
-        """Open toy.pt2; see `GraphFormat.open_graph`.
-
-        Args:
-            path: the main file of the graph.
-            precision: number type.
-
-        Returns:
-            The graph, ready to run.
-        """
         import torch
 
         return GraphModel(as_inference_fn(torch.export.load(path).module()))

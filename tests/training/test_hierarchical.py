@@ -95,7 +95,7 @@ def test_exports(recipe, tmp_path, name):
     note = any("qkv_bias_separate = True" in line for line in peft.notes)
     assert note == ("peft" in peft.metadata) == name.startswith("swinv2")  # timm reads the weight of its qkv layers
     timm_export = export_bundle(folder, "timm", "fp32", tmp_path / "timm")
-    assert "head" in timm_export.metadata["timm"]["why"]
+    assert "head" in timm_export.metadata["timm"]["reason"]
 
 
 @NAME

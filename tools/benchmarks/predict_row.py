@@ -34,8 +34,9 @@ from rsft.inference.export import quantize
 from rsft.inference.export.export import export_bundle
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.request import PredictionRequest
+from rsft.inference.selection.exported import load_exported_engine
 from rsft.inference.selection.fastest import load_engine
-from rsft.inference.selection.selection import load_exported_engine, select_engine
+from rsft.inference.selection.selection import select_engine
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe

@@ -6,8 +6,6 @@ another package in the entry-point group `rsft.engines` or `rsft.export_formats`
 (`rsft.inference.engines.graph.GraphEngine`) belongs to both groups.
 
 `rsft --help` imports the modules of this package, so they import PyTorch and the runtimes inside methods only.
-
-The number of threads of engines that run without PyTorch.
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ import re
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rsft.errors import RequestError
 from rsft.utils.dependencies import require
@@ -34,26 +32,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from rsft.models.averaging import SupportsPredict
     from rsft.models.bundle.bundle import Bundle
+    from rsft.models.classifier import SupportsPredict
     from rsft.models.outputs import ClassifierOutputs
 
 
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 """Names of the input and the outputs of an exported graph."""
-
-
-def graph_names(metadata: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Return the names of the input and of the outputs of an exported graph.
-
-    Args:
-        metadata: content of export.json.
-
-    Returns:
-        The name of the input, and those of the outputs in their order.
-    """
-    return metadata.get("input", {}).get("name", IMAGES), list(metadata.get("outputs", (LOGITS, FEATURES)))
-
 
 METADATA_KEY = "rsft"
 """Key of the metadata inside exported files."""
@@ -61,12 +46,8 @@ METADATA_KEY = "rsft"
 CPU_BATCH_SIZE = 16
 """Number of images in a batch on a CPU. Larger batches are not faster and need more memory."""
 
-
-class InferenceFn(Protocol):
-    """A function that computes the outputs of a network from its inputs."""
-
-    def __call__(self, images: NDArray[np.float32], /) -> ClassifierOutputs:
-        """Return logits (N, C) and features (N, D) of images (N, P, S, S)."""
+InferenceFn = Callable[["NDArray[np.float32]"], "ClassifierOutputs"]
+"""A function that computes logits (N, C) and features (N, D) of images (N, P, S, S)."""
 
 
 class EngineSpec(NamedTuple):
@@ -155,10 +136,7 @@ class _Component(ABC):
     extra: ClassVar[str] = ""
 
     def check_precision(self, precision: str) -> None:
-        """Raise an error if a precision is not supported.
-
-        Args:
-            precision: any text, such as fp32, bf16 or int8.
+        """Raise an error if a precision, such as fp32, is not supported.
 
         Raises:
             RequestError: the precision is not supported.
@@ -168,18 +146,8 @@ class _Component(ABC):
             reason = self.unsupported.get(precision, f"{self.name} supports {choices}")
             raise RequestError(f"no {precision} for {self.name}: {reason}", "--precision", f"choose {choices}")
 
-    def is_installed(self) -> bool:
-        """Return whether all packages are installed."""
-        return all(find_spec(package) for package in self.packages)
-
     def require(self, module: str) -> Any:
         """Import a package that the extra installs, or one of its modules.
-
-        Args:
-            module: name of the package or module.
-
-        Returns:
-            The module.
 
         Raises:
             RequestError: the package is not installed.
@@ -197,14 +165,7 @@ class Engine(_Component):
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
 
     def spec(self, precision: str) -> EngineSpec:
-        """Return the options with which this engine is loaded if the user requests it.
-
-        Args:
-            precision: fp32, bf16 or int8.
-
-        Returns:
-            Engine, precision, and whether it is compiled.
-        """
+        """Return the options with which this engine is loaded if the user requests it in a precision."""
         return EngineSpec(self.name, precision)
 
     def candidates(self, device_type: str) -> list[EngineSpec]:
@@ -216,7 +177,7 @@ class Engine(_Component):
         Returns:
             The candidates; empty if the engine cannot be used.
         """
-        if device_type not in self.devices or not self.is_installed():
+        if device_type not in self.devices or not all(map(find_spec, self.packages)):
             return []
         comparable = [name for name, tolerance in self.precisions.items() if tolerance.limit is not None]
         return [EngineSpec(self.name, precision) for precision in comparable]
@@ -265,10 +226,12 @@ class ExportFormat(_Component):
     Attributes:
         file_name: name of the main file in the folder of an export.
         export_packages: additional packages that it needs to write files.
+        stores_graph: whether the files hold a traced graph, so that other programs need no code of the network.
     """
 
     file_name: ClassVar[str]
     export_packages: ClassVar[tuple[str, ...]] = ()
+    stores_graph: ClassVar[bool] = False
 
     @abstractmethod
     def write(
@@ -301,12 +264,6 @@ FORMATS: Registry[type[ExportFormat]] = Registry("export format", "rsft.export_f
 def find_engine(name: str) -> Engine:
     """Return the engine with a given name.
 
-    Args:
-        name: name of the engine.
-
-    Returns:
-        An instance of the engine.
-
     Raises:
         RequestError: the name is unknown, or the package that provides it cannot be imported.
     """
@@ -314,21 +271,15 @@ def find_engine(name: str) -> Engine:
         return ENGINES[name]()
     except UnknownComponentError as error:
         message = f"{name} is neither an engine nor the path of an export"
-        raise RequestError(
-            message, "--engine", f"choose auto, {', '.join(ENGINES)}, or give the path of an export"
-        ) from error
+        hint = f"choose auto, {', '.join(ENGINES)}, or give the path of an export"
+        raise RequestError(message, "--engine", hint) from error
     except ImportError as error:
-        raise RequestError(
-            f"the engine {name} cannot be imported: {error}", "--engine", "install its package again"
-        ) from error
+        message = f"the engine {name} cannot be imported: {error}"
+        raise RequestError(message, "--engine", "install its package again") from error
 
 
 def all_engines() -> list[Engine]:
-    """Return all engines. Warn about an engine whose package cannot be imported, and leave it out.
-
-    Returns:
-        One instance of each engine.
-    """
+    """Return all engines. Warn about an engine whose package cannot be imported, and leave it out."""
     engines = []
     for name in ENGINES:
         try:
@@ -341,12 +292,6 @@ def all_engines() -> list[Engine]:
 def find_format(name: str) -> ExportFormat:
     """Return the export format with a given name.
 
-    Args:
-        name: name of the format.
-
-    Returns:
-        An instance of the format.
-
     Raises:
         RequestError: the name is unknown, or the package that provides it cannot be imported.
     """
@@ -356,6 +301,11 @@ def find_format(name: str) -> ExportFormat:
         raise RequestError(f"unknown format {name}", "--format", f"choose from {', '.join(FORMATS)}") from error
     except ImportError as error:
         raise RequestError(f"the format {name} cannot be imported: {error}", "--format", "install it again") from error
+
+
+def graph_formats() -> list[str]:
+    """Return the names of the export formats that store a graph, in the order of the registry."""
+    return [name for name in FORMATS if find_format(name).stores_graph]
 
 
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
@@ -368,17 +318,12 @@ def engine_threads() -> int:
     """
     if "torch" in sys.modules:
         return int(sys.modules["torch"].get_num_threads())
-    limit = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))
-    return max(1, int(limit[1])) if limit else _physical_cores()
-
-
-def _physical_cores() -> int:
-    """Return the number of usable cores; two hardware threads of a core count once."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    if limit := re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", "")):
+        return max(1, int(limit[1]))
     cores = set()
-    for number in usable:
+    for number in os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1):
         siblings = str(number)
-        with suppress(OSError):
+        with suppress(OSError):  # two hardware threads of a core count once
             siblings = Path(_TOPOLOGY.format(number)).read_text().strip()
         cores.add(siblings)
     return max(1, len(cores))

@@ -2,8 +2,6 @@
 
 A subclass of `GraphFormat` writes and opens one kind of graph file. A subclass of `GraphEngine` is also an engine, so
 `rsft export` writes its files and `rsft predict` runs them.
-
-Helpers for engines: inference functions, thread pools, and a way to silence libraries that convert graphs.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from rsft.inference.engines.base import FORMATS, Engine, ExportFormat, engine_threads, find_format
+from rsft.inference.engines.base import Engine, ExportFormat, engine_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
 
-    from rsft.data.imagery.contract import Contract
     from rsft.inference.engines.base import InferenceFn
     from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork
     from rsft.models.bundle.bundle import Bundle
@@ -56,18 +53,16 @@ class GraphFormat(ExportFormat):
         holds_pipelines: whether its files can hold a whole pipeline, from pixels to probabilities (`run_pipeline`).
     """
 
+    stores_graph = True
     int8_float_precision: ClassVar[str] = ""
     holds_pipelines: ClassVar[bool] = False
 
     @abstractmethod
-    def write_graph(
-        self, program: ExportedProgram, contract: Contract, folder: Path, metadata: Mapping[str, Any]
-    ) -> None:
+    def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
         """Write a traced network as `folder`/`file_name`, with its metadata inside.
 
         Args:
-            program: a network traced by `rsft.inference.export.traceable.trace_network`.
-            contract: size and planes of the input.
+            program: a network traced by `rsft.inference.export.traceable.trace`.
             folder: an existing folder.
             metadata: content of export.json; "precision" is the precision to write.
 
@@ -77,29 +72,19 @@ class GraphFormat(ExportFormat):
 
     @abstractmethod
     def open_graph(self, path: Path, precision: str) -> GraphModel:
-        """Open a written graph.
+        """Open a written graph, ready to run.
 
         Args:
             path: the main file.
-            precision: precision of the graph.
-
-        Returns:
-            The graph, ready to run.
+            precision: precision of the graph: fp32, bf16 or int8.
 
         Raises:
             RequestError: a package is not installed.
+            ValueError: the file holds no graph that can be run safely.
         """
 
     def build_network(self, bundle: Bundle, precision: str) -> TraceableNetwork | BFloat16Network:
-        """Return the network to trace. It is in float32 unless a format overrides this method.
-
-        Args:
-            bundle: the bundle to export.
-            precision: fp32, bf16 or int8.
-
-        Returns:
-            The merged network.
-        """
+        """Return the merged network to trace. It is in float32 unless a format overrides this method."""
         from rsft.inference.export.traceable import build_network
 
         return build_network(bundle)
@@ -107,30 +92,16 @@ class GraphFormat(ExportFormat):
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
     ) -> ClassifierOutputs:
-        """Trace and write the graph, and compute outputs with the written file; see `ExportFormat.write`.
-
-        Args:
-            bundle: the bundle to export.
-            folder: an existing folder.
-            metadata: content of export.json.
-            images: network inputs (N, P, S, S).
-            reference: outputs of PyTorch in float32 for these images.
-
-        Returns:
-            Logits (N, C) and features (N, D).
-        """
         from rsft.inference.export.parity import compute_outputs
         from rsft.inference.export.traceable import trace_network
 
         precision = metadata["precision"]
-        program = trace_network(self.build_network(bundle, precision), bundle.contract)
-        self.write_graph(program, bundle.contract, folder, metadata)
+        self.write_graph(trace_network(self.build_network(bundle, precision), bundle.contract), folder, metadata)
         return compute_outputs(self.open_graph(folder / self.file_name, precision).predict, images)
 
     def quantize(
         self,
         program: ExportedProgram,
-        contract: Contract,
         folder: Path,
         metadata: Mapping[str, Any],
         chips: NDArray[np.float32],
@@ -141,7 +112,6 @@ class GraphFormat(ExportFormat):
 
         Args:
             program: a traced network.
-            contract: size and planes of the images.
             folder: an existing folder.
             metadata: content of export.json.
             chips: calibration images (N, P, S, S), normalized.
@@ -155,14 +125,11 @@ class GraphFormat(ExportFormat):
         raise NotImplementedError(f"{self.name} has no int8")
 
     def run_pipeline(self, path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Run a graph that holds a whole pipeline.
+        """Return the outputs of a graph that holds a whole pipeline.
 
         Args:
             path: the main file.
             pixels: chips (N, B, H, W).
-
-        Returns:
-            The outputs of the graph.
 
         Raises:
             RequestError: a package is not installed.
@@ -172,15 +139,6 @@ class GraphFormat(ExportFormat):
 
 class GraphEngine(GraphFormat, Engine):
     """Base class of engines that run an exported graph. The first job with a bundle writes the export to a cache."""
-
-
-def graph_formats() -> list[str]:
-    """Return the names of the export formats that store a graph.
-
-    Returns:
-        Names, in the order of the registry.
-    """
-    return [name for name in FORMATS if isinstance(find_format(name), GraphFormat)]
 
 
 class GraphModel:
@@ -195,14 +153,7 @@ class GraphModel:
         self.infer, self.concurrency = infer, concurrency
 
     def predict(self, x: Tensor) -> Prediction:
-        """Return logits (B, C) and features (B, D) of images (B, P, S, S).
-
-        Args:
-            x: images (B, P, S, S).
-
-        Returns:
-            Logits (B, C) and features (B, D).
-        """
+        """Return logits (B, C) and features (B, D) of images (B, P, S, S)."""
         import torch
 
         from rsft.models.classifier import Prediction
@@ -213,15 +164,7 @@ class GraphModel:
 def as_inference_fn(
     module: Callable[[Tensor], tuple[Tensor, Tensor]], device: torch.device | str = "cpu"
 ) -> InferenceFn:
-    """Wrap a PyTorch module as an inference function, which computes without gradients.
-
-    Args:
-        module: computes logits and features of images.
-        device: device of the module.
-
-    Returns:
-        A function from arrays to arrays.
-    """
+    """Wrap a PyTorch module on a device as a function from arrays to arrays, which computes without gradients."""
     import torch
 
     from rsft.models.classifier import copy_to_device
@@ -245,9 +188,6 @@ def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -
     Args:
         infer: thread-safe function that uses one core.
         pool: threads to use (default: a new pool).
-
-    Returns:
-        A model that two threads should call at once.
     """
     import numpy as np
 
@@ -258,19 +198,14 @@ def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -
 
     def infer_in_shares(images: NDArray[Any]) -> ClassifierOutputs:
         shares = executor.map(infer, np.array_split(images, min(threads, len(images))))
-        logits, features = zip(*shares, strict=True)
-        return ClassifierOutputs(np.concatenate(logits), np.concatenate(features))
+        return ClassifierOutputs(*map(np.concatenate, zip(*shares, strict=True)))
 
     return GraphModel(infer_in_shares, concurrency=2)
 
 
 @contextmanager
 def silence_output() -> Iterator[None]:
-    """Suppress logs, output and warnings of exporters. Exceptions still propagate.
-
-    Yields:
-        Nothing.
-    """
+    """Suppress logs, output and warnings of exporters. Exceptions still propagate."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

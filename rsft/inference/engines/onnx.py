@@ -17,7 +17,6 @@ from rsft.inference.engines.base import (
     METADATA_KEY,
     QUANTIZED,
     Tolerance,
-    graph_names,
 )
 from rsft.inference.engines.graph import FloatNodes, GraphEngine, GraphModel, run_in_threads, silence_output
 
@@ -26,13 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
-    from rsft.data.imagery.contract import Contract
     from rsft.models.outputs import ClassifierOutputs
     from rsft.types import Progress
 
-_MAX_PROTOBUF = (
-    1_500_000_000  # bytes of weights; larger weights go into a second file, because protobuf files are limited to 2 GB
-)
+_MAX_PROTOBUF = 1_500_000_000
+"""Bytes of weights. Larger weights go into a second file, because protobuf files are limited to 2 GB."""
+
 _CALIBRATION_BATCH = 8
 _QUANTIZED_OPS = ("MatMul", "Gemm")
 
@@ -52,21 +50,13 @@ class OnnxEngine(GraphEngine):
     int8_float_precision = "fp32"
     holds_pipelines = True
 
-    def write_graph(
-        self, program: ExportedProgram, contract: Contract, folder: Path, metadata: Mapping[str, Any]
-    ) -> None:
-        """Write model.onnx; see `GraphFormat.write_graph`.
-
-        Args:
-            program: a traced network.
-            contract: size and planes of the images.
-            folder: an existing folder.
-            metadata: content of export.json.
-        """
+    def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
         import torch
 
         self.require("onnx"), self.require("onnxscript")
-        path, (input_name, output_names) = folder / self.file_name, graph_names(metadata)
+        path = folder / self.file_name
+        input_name = metadata.get("input", {}).get("name", IMAGES)
+        output_names = list(metadata.get("outputs", (LOGITS, FEATURES)))
         has_large_weights = sum(tensor.nbytes for tensor in program.state_dict.values()) > _MAX_PROTOBUF
         with silence_output():
             converted = torch.onnx.export(
@@ -77,15 +67,6 @@ class OnnxEngine(GraphEngine):
         self._add_metadata(path, metadata)
 
     def open_graph(self, path: Path, precision: str) -> GraphModel:
-        """Open an ONNX file; see `GraphFormat.open_graph`.
-
-        Args:
-            path: the main file of the graph.
-            precision: fp32, bf16 or int8.
-
-        Returns:
-            The graph, ready to run.
-        """
         from rsft.models.outputs import ClassifierOutputs
 
         runtime = self.require("onnxruntime")
@@ -100,45 +81,25 @@ class OnnxEngine(GraphEngine):
         return run_in_threads(infer)
 
     def run_pipeline(self, path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Run a graph that holds a whole pipeline; see `GraphFormat.run_pipeline`.
-
-        Args:
-            path: the main file of the graph.
-            pixels: chips (N, B, H, W).
-
-        Returns:
-            The outputs of the graph.
-        """
         session = self.require("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
         return list(session.run(None, {session.get_inputs()[0].name: pixels}))
 
     def quantize(
         self,
         program: ExportedProgram,
-        contract: Contract,
         folder: Path,
         metadata: Mapping[str, Any],
         chips: NDArray[np.float32],
         float_nodes: FloatNodes,
         progress: Progress | None = None,
     ) -> None:
-        """Write matrix products in int8 (QDQ) with one scale per row of a weight; see `GraphFormat.quantize`.
-
-        Args:
-            program: a traced network.
-            contract: size and planes of the images.
-            folder: an existing folder.
-            metadata: content of export.json.
-            chips: calibration images (N, P, S, S), normalized.
-            float_nodes: nodes that stay in floating point.
-            progress: called for each chip.
-        """
+        """Write matrix products in int8 (QDQ) with one scale per row of a weight."""
         from rsft.inference.export.quantize import check_float_nodes
 
         quantization = self.require("onnxruntime.quantization")
         shapes = self.require("onnxruntime.quantization.shape_inference")
         onnx = self.require("onnx")
-        self.write_graph(program, contract, folder, metadata)
+        self.write_graph(program, folder, metadata)
         path, prepared_path = folder / self.file_name, folder / "prepared.onnx"
         nodes = onnx.load(path, load_external_data=False).graph.node
         check_float_nodes(float_nodes.products, {_traced_name(node) for node in nodes}, self.title)

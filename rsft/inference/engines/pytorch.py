@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
-    from rsft.data.imagery.contract import Contract
     from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.outputs import ClassifierOutputs
@@ -48,39 +47,15 @@ class TorchEngine(DirectEngine):
     unsupported: ClassVar[Mapping[str, str]] = {"int8": "rsft does not quantize PyTorch networks"}
 
     def spec(self, precision: str) -> EngineSpec:
-        """Return the options with which PyTorch is loaded if the user requests it: bfloat16 is compiled if possible.
-
-        Args:
-            precision: fp32, bf16 or int8.
-
-        Returns:
-            Engine, precision, and whether it is compiled.
-        """
+        """Return the options of a request: bfloat16 is compiled if possible."""
         return EngineSpec(self.name, precision, compiled=precision == "bf16")
 
     def candidates(self, device_type: str) -> list[EngineSpec]:
-        """Return float32 and bfloat16, and on a CPU with a C++ compiler also compiled bfloat16.
-
-        Args:
-            device_type: cpu or cuda.
-
-        Returns:
-            Engine and precision of each candidate.
-        """
+        """Return float32 and bfloat16, and on a CPU with a C++ compiler also compiled bfloat16."""
         compiled = [EngineSpec(self.name, "bf16", compiled=True)]
         return super().candidates(device_type) + (compiled if device_type == "cpu" and find_cxx_compiler() else [])
 
     def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
-        """Load the merged classifier onto a device; see `DirectEngine.load`.
-
-        Args:
-            bundle: the bundle to load.
-            spec: engine and precision.
-            device: auto, cpu or cuda.
-
-        Returns:
-            The network, before test-time augmentation.
-        """
         from rsft.models.factory import choose_device, load_classifier
 
         if spec.precision == "bf16":
@@ -102,56 +77,24 @@ class TorchExportFormat(GraphFormat):
     unsupported: ClassVar[Mapping[str, str]] = {"int8": "rsft does not quantize torch.export graphs"}
 
     def build_network(self, bundle: Bundle, precision: str) -> TraceableNetwork | BFloat16Network:
-        """Return the network to trace, in bfloat16 for bf16.
-
-        Args:
-            bundle: the bundle to export.
-            precision: fp32, bf16 or int8.
-
-        Returns:
-            The merged network.
-        """
         from rsft.inference.export.traceable import BFloat16Network, build_network
 
         network = build_network(bundle)
         return BFloat16Network(network) if precision == "bf16" else network
 
-    def write_graph(
-        self, program: ExportedProgram, contract: Contract, folder: Path, metadata: Mapping[str, Any]
-    ) -> None:
-        """Write model.pt2; see `GraphFormat.write_graph`.
-
-        Args:
-            program: a traced network.
-            contract: size and planes of the images.
-            folder: an existing folder.
-            metadata: content of export.json.
-        """
+    def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
         import torch
 
         torch.export.save(program, folder / self.file_name, extra_files={"rsft.json": json.dumps(metadata)})
 
     def open_graph(self, path: Path, precision: str) -> GraphModel:
-        """Open a .pt2 file; see `GraphFormat.open_graph`.
-
-        Args:
-            path: the main file of the graph.
-            precision: fp32, bf16 or int8.
-
-        Returns:
-            The graph, ready to run.
-        """
         import torch
 
         return GraphModel(as_inference_fn(torch.export.load(path).module()))
 
 
 def find_cxx_compiler() -> str | None:
-    """Return the path of the C++ compiler that torch.compile would call; None if none is installed.
-
-    Returns:
-        The path, or None.
-    """
+    """Return the path of the C++ compiler that torch.compile would call; None if none is installed."""
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
 
 
@@ -190,9 +133,8 @@ def _compile(bundle: Bundle) -> GraphModel:
     pool, side = _make_single_core_pool(), bundle.contract.size
     share = -(-CPU_BATCH_SIZE // torch.get_num_threads())
     infer = _pad_batches(as_inference_fn(torch.compile(module, dynamic=False)), share)
-    first_call = inductor.patch(freezing=True)(
-        infer
-    )  # the compiler reads this at the first call; as an option of torch.compile it has no effect
+    # the compiler reads `freezing` at the first call; as an option of torch.compile it has no effect
+    first_call = inductor.patch(freezing=True)(infer)
     pool.submit(first_call, np.zeros((share, len(bundle.contract.planes), side, side), np.float32)).result()
     return run_in_threads(infer, pool)
 

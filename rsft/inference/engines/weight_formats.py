@@ -28,18 +28,6 @@ class TimmFormat(ExportFormat):
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
     ) -> ClassifierOutputs:
-        """Write the state dict, and record how timm creates the network; see `ExportFormat.write`.
-
-        Args:
-            bundle: the bundle to export.
-            folder: an existing folder.
-            metadata: content of export.json.
-            images: network inputs (N, P, S, S).
-            reference: outputs of PyTorch in float32 for these images.
-
-        Returns:
-            Logits (N, C) and features (N, D).
-        """
         from rsft.inference.export.traceable import write_timm_weights
 
         return write_timm_weights(bundle, folder / self.file_name, metadata, images, reference)
@@ -57,18 +45,6 @@ class PeftFormat(ExportFormat):
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
     ) -> ClassifierOutputs:
-        """Write the adapter and the head; see `ExportFormat.write`.
-
-        Args:
-            bundle: the bundle to export.
-            folder: an existing folder.
-            metadata: content of export.json.
-            images: network inputs (N, P, S, S).
-            reference: outputs of PyTorch in float32 for these images.
-
-        Returns:
-            Logits (N, C) and features (N, D).
-        """
         from rsft.inference.export.traceable import write_peft_weights
 
         return write_peft_weights(bundle, folder, metadata, images)

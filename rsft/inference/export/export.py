@@ -6,25 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from rsft.errors import RequestError
+from rsft.data.chips.store import ChipStore
+from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ExportFormat, find_format
 from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.export.metadata import export_metadata, write_export_metadata
 from rsft.inference.export.parity import (
     PARITY_CHIPS,
     AccuracyChange,
-    LabeledChips,
-    assert_parity,
     compare_outputs,
     compute_outputs,
-    find_labeled_chips,
-    noise_images,
+    find_training_store,
+    load_split,
     sample_evenly,
 )
 from rsft.inference.export.quantize import describe_float_parts, write_int8_export
-from rsft.inference.export.whole import choose_input, write_whole_export
+from rsft.inference.export.whole import write_whole_export
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.factory import load_classifier
 from rsft.types import Progress
@@ -32,6 +33,8 @@ from rsft.utils.atomic_files import atomic_folder
 
 MAX_LOSS = 0.5
 """Percentage points of accuracy that int8 may lose, overall and in each group."""
+
+_NOISE_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,16 @@ class ExportResult:
             notes.append(f"the graph takes chips of {size} in {whole['unit']}, with the bands {bands}")
         if checked := self.metadata.get("checked"):
             subject = "probabilities differ from those of rsft predict" if whole else "logits differ from PyTorch's"
-            notes.append(f"{subject} by {checked['largest']:.2g} at most, on {checked['on']}")
-        if calibrated := self.metadata.get("calibrated"):
-            source = f"{calibrated['chips']} chips of {calibrated['on']}"
+            notes.append(f"{subject} by {checked['largest']:.2g} at most, on {checked['data']}")
+        if calibration := self.metadata.get("calibration"):
+            source = f"{calibration['chips']} chips of {calibration['data']}"
             notes.append(f"calibrated on {source}; {describe_float_parts(self.metadata)}")
-        for step in self.metadata.get("refused", ()):
-            first = f"the first {step['first']}" if step["first"] else "none"
-            notes.append(f"with {first} of the blocks in floating point, int8 loses {step['lost']}")
+        for attempt in self.metadata.get("rejected", ()):
+            blocks = f"the first {attempt['float_blocks']}" if attempt["float_blocks"] else "none"
+            notes.append(f"with {blocks} of the blocks in floating point, int8 loses {attempt['accuracy_loss']}")
         if self.metadata["tta"] != "none" and not whole:
             notes.append(f"test-time views: {self.metadata['tta']}; rsft predict makes them")
-        if reason := self.metadata.get("timm", {}).get("why"):
+        if reason := self.metadata.get("timm", {}).get("reason"):
             notes.append(f"timm.create_model does not make this network: {reason}")
         if change := self.metadata.get("peft", {}).get("before_loading"):
             notes.append(f"before PEFT loads the adapter, {change}; otherwise it ignores q, k and v without a message")
@@ -113,24 +116,19 @@ def export_bundle(
     """
     export_format = find_format(format_name)
     export_format.check_precision(precision)
-    _check_whole(whole, precision, unit, side)
+    if not whole and (unit is not None or side is not None):
+        raise RequestError("--unit and --side only work with --whole", "--unit, --side", "give --whole as well")
+    if whole and precision != "fp32":
+        raise RequestError(f"a whole pipeline is not written in {precision}", "--precision", "leave it out")
     name = f"{format_name}-{precision}{'-whole' if whole else ''}"
     output_dir = output_dir or find_bundle(bundle_dir).parent / "exports" / name
     if output_dir.exists() and not overwrite:
         raise RequestError("the folder exists already", output_dir, "give --overwrite to replace it, or another --out")
     bundle = Bundle.load(bundle_dir)
-    labeled = find_labeled_chips(bundle, data)
+    store = find_training_store(bundle, data)
     if whole:
-        pixel_input = choose_input(bundle, unit, side)
-        return ExportResult(output_dir, write_whole_export(bundle, export_format, output_dir, labeled, pixel_input), {})
-    return write_export(bundle, export_format, precision, output_dir, labeled, max_loss=max_loss, progress=progress)
-
-
-def _check_whole(whole: bool, precision: str, unit: str | None, side: int | None) -> None:
-    if not whole and (unit is not None or side is not None):
-        raise RequestError("--unit and --side only work with --whole", "--unit, --side", "give --whole as well")
-    if whole and precision != "fp32":
-        raise RequestError(f"a whole pipeline is not written in {precision}", "--precision", "leave it out")
+        return ExportResult(output_dir, write_whole_export(bundle, export_format, output_dir, store, unit, side), {})
+    return write_export(bundle, export_format, precision, output_dir, store, max_loss=max_loss, progress=progress)
 
 
 def write_export(
@@ -138,7 +136,7 @@ def write_export(
     export_format: ExportFormat,
     precision: str,
     output_dir: Path,
-    labeled: LabeledChips | None,
+    store: ChipStore | None,
     *,
     images: Tensor | None = None,
     max_loss: float = MAX_LOSS,
@@ -151,8 +149,8 @@ def write_export(
         export_format: a format that supports `precision`.
         precision: fp32, bf16 or int8.
         output_dir: folder to write or replace.
-        labeled: chips of the training; int8 needs them.
-        images: network inputs (N, P, S, S) for the check (default: labeled chips, or noise without them).
+        store: chip store of the training; int8 needs it.
+        images: network inputs (N, P, S, S) for the check (default: validation chips, or noise without a store).
         max_loss: percentage points of accuracy that int8 may lose.
         progress: called while chips are read and computed.
 
@@ -168,29 +166,39 @@ def write_export(
     tolerance = export_format.precisions[precision]
     if tolerance.limit is None:
         assert isinstance(export_format, GraphFormat), f"{export_format.name} cannot be quantized"
-        changes = write_int8_export(bundle, export_format, output_dir, metadata, labeled, max_loss, progress)
+        changes = write_int8_export(bundle, export_format, output_dir, metadata, store, max_loss, progress)
         return ExportResult(output_dir, metadata, changes)
-    chips, source = _parity_chips(bundle, labeled, images, progress)
+    chips, source = _parity_chips(bundle, store, images, progress)
     classifier = load_classifier(bundle, "cpu")
     reference = compute_outputs(classifier.predict, chips)
     del classifier  # free its memory before the export builds more networks
     with atomic_folder(output_dir) as temporary:
         outputs = export_format.write(bundle, temporary, metadata, chips, reference)
         difference = compare_outputs(outputs, reference, tolerance)
-        assert_parity(difference, f"{export_format.name}, {precision}, on {source}")
-        metadata["checked"] = {"on": source, **difference._asdict()}
+        if not difference.fits:
+            message = (
+                f"the export differs from PyTorch by {difference.largest:.2g} in a logit "
+                f"({difference.allowed:.2g} is allowed) and by {difference.features:.2g} of the largest feature "
+                f"({difference.share:.2g})"
+            )
+            where = f"{export_format.name}, {precision}, on {source}"
+            raise WeightsError(message, where, "export another precision or format; nothing was written")
+        metadata["checked"] = {"data": source, **difference._asdict()}
         write_export_metadata(temporary, metadata)
     return ExportResult(output_dir, metadata, {})
 
 
 def _parity_chips(
-    bundle: Bundle, labeled: LabeledChips | None, images: Tensor | None, progress: Progress | None
+    bundle: Bundle, store: ChipStore | None, images: Tensor | None, progress: Progress | None
 ) -> tuple[Tensor, str]:
     """Return network inputs for the check (n, P, S, S), and a text that names their source."""
+    contract = bundle.contract
     if images is not None:
         return images[:PARITY_CHIPS], f"{min(len(images), PARITY_CHIPS)} chips of the job"
-    if labeled is None:
-        chips = noise_images(bundle.contract)
-        return chips, f"{len(chips)} images of noise, as the chips of the training were not found"
-    chips = sample_evenly(labeled.load_split("val", bundle.contract, progress), PARITY_CHIPS)
-    return chips, f"{len(chips)} chips of {labeled.store.root}"
+    if store is not None:
+        chips = sample_evenly(load_split(store, "val", contract, progress), PARITY_CHIPS)
+        return chips, f"{len(chips)} chips of {store.root}"
+    shape = (_NOISE_IMAGES, contract.size, contract.size, len(contract.planes))
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    source = f"{_NOISE_IMAGES} images of noise, as the chips of the training were not found"
+    return torch.from_numpy(contract.normalize(list(noise))), source

@@ -55,14 +55,7 @@ def export_metadata(bundle: Bundle, export_format: ExportFormat, precision: str)
 
 
 def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of packages, without those that are not installed.
-
-    Args:
-        packages: names of packages.
-
-    Returns:
-        Version by package name.
-    """
+    """Return the version of each package that is installed, by its name."""
     versions = {}
     for package in packages:
         try:

@@ -1,12 +1,8 @@
-"""Compare an engine with PyTorch in float32: single outputs, or for int8 the accuracy of each group of classes.
-
-Select the chips on which an export is checked, calibrated and measured.
-"""
+"""Compare an engine with PyTorch in float32: single outputs, or for int8 the accuracy of each group of classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +14,7 @@ from torch import Tensor
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import ChipImages
-from rsft.errors import RequestError, RsftError, WeightsError
+from rsft.errors import RequestError, RsftError
 from rsft.inference.engines.base import Tolerance
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
@@ -49,28 +45,12 @@ class OutputDifference(NamedTuple):
 
 @torch.inference_mode()
 def compute_outputs(predict: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -> ClassifierOutputs:
-    """Compute logits (N, C) and features (N, D) as arrays.
-
-    Args:
-        predict: function that returns logits and features of images.
-        images: network inputs (N, P, S, S).
-
-    Returns:
-        Arrays in float32.
-    """
+    """Return logits (N, C) and features (N, D) of images (N, P, S, S) as arrays in float32."""
     return ClassifierOutputs(*(tensor.float().numpy() for tensor in predict(images)))
 
 
 def compare_outputs(outputs: ClassifierOutputs, reference: ClassifierOutputs, tolerance: Tolerance) -> OutputDifference:
     """Measure how much outputs differ from those of PyTorch in float32 for the same images.
-
-    Args:
-        outputs: outputs of an engine or an export.
-        reference: outputs of PyTorch in float32.
-        tolerance: tolerance of the precision; it must have a limit.
-
-    Returns:
-        The largest differences and their limits.
 
     Raises:
         ValueError: the tolerance has no limit.
@@ -131,25 +111,6 @@ def accuracy_changes(
     return changes
 
 
-def assert_parity(difference: OutputDifference, where: object) -> None:
-    """Raise an error if outputs differ too much.
-
-    Args:
-        difference: result of `compare_outputs`.
-        where: text for the message that names the compared export.
-
-    Raises:
-        WeightsError: a difference is above its limit.
-    """
-    if not difference.fits:
-        message = (
-            f"the export differs from PyTorch by {difference.largest:.2g} in a logit "
-            f"({difference.allowed:.2g} is allowed) and by {difference.features:.2g} of the largest feature "
-            f"({difference.share:.2g})"
-        )
-        raise WeightsError(message, where, "export another precision or format; nothing was written")
-
-
 class AccuracyLossError(RsftError):
     """An int8 export loses more accuracy than allowed.
 
@@ -163,119 +124,61 @@ class AccuracyLossError(RsftError):
 
 
 def describe_losses(table: dict[str, AccuracyChange], limit: float) -> str:
-    """Return a text with the groups that lose more than `limit` percentage points; "" if no group does.
-
-    Args:
-        table: accuracy before and after, by group.
-        limit: percentage points.
-    """
+    """Return a text with the groups that lose more than `limit` percentage points; "" if no group does."""
     return ", ".join(f"{change.lost:.2f} points {name}" for name, change in table.items() if change.lost > limit)
-
-
-def assert_accuracy(table: dict[str, AccuracyChange], limit: float, where: object) -> None:
-    """Raise an error if int8 loses too much accuracy.
-
-    Args:
-        table: accuracy before and after, by group.
-        limit: percentage points that each group may lose.
-        where: text for the message that names the export.
-
-    Raises:
-        AccuracyLossError: a group loses more than `limit` points.
-    """
-    if losses := describe_losses(table, limit):
-        message = f"int8 loses {losses}; {limit:g} are allowed"
-        raise AccuracyLossError(
-            message, where, "export bf16 or fp32, or allow it: --max-loss; nothing was written", table
-        )
 
 
 PARITY_CHIPS = 32
 """Number of chips whose outputs are compared one by one."""
 
-_NOISE_IMAGES = 8
 
-
-@dataclass(frozen=True)
-class LabeledChips:
-    """The chip store that a bundle was trained with."""
-
-    store: ChipStore
-
-    def load_split(self, split: str, contract: Contract, progress: Progress | None = None) -> ChipImages:
-        """Read the chips of a split. If it is empty, read the other one of train and val.
-
-        Args:
-            split: train or val.
-            contract: how chips become network inputs.
-            progress: called while chips are read.
-
-        Returns:
-            The chips with their labels.
-
-        Raises:
-            RequestError: the store has neither training nor validation chips.
-        """
-        splits = [name for name in (split, "val", "train") if not self.store.split(name).empty]
-        if not splits:
-            raise RequestError(
-                "no training or validation chips", self.store.root, "give another chip store with --data"
-            )
-        return ChipImages(self.store.root, self.store.split(splits[0]), self.store.classes, contract, progress)
-
-
-def find_labeled_chips(bundle: Bundle, data: Path | None) -> LabeledChips | None:
-    """Find the chips that a bundle was trained with.
+def find_training_store(bundle: Bundle, data: Path | None) -> ChipStore | None:
+    """Return the chip store that a bundle was trained with.
 
     Args:
         bundle: the bundle.
         data: the chip store (default: the recipe's).
 
     Returns:
-        The chips; None if the chip store of the recipe does not exist or has other classes.
+        The store; None if the chip store of the recipe does not exist or has other classes.
 
     Raises:
         RequestError: `data` is not a chip store, or has other classes.
     """
-    root = data or Path(bundle.recipe.data.root)
     try:
-        store = ChipStore.open(root)
+        store = ChipStore.open(data or Path(bundle.recipe.data.root))
     except RequestError:
         if data is not None:
             raise
         return None
-    if store.classes != bundle.classes:
-        if data is None:
-            return None
-        raise RequestError(
-            "the data has other classes than the bundle", root, "give the chip store of its training with --data"
-        )
-    return LabeledChips(store)
+    if store.classes == bundle.classes:
+        return store
+    if data is None:
+        return None
+    hint = "give the chip store of its training with --data"
+    raise RequestError("the data has other classes than the bundle", data, hint)
+
+
+def load_split(store: ChipStore, split: str, contract: Contract, progress: Progress | None = None) -> ChipImages:
+    """Read the chips of a split. If it is empty, read the other one of train and val.
+
+    Args:
+        store: the chip store.
+        split: train or val.
+        contract: how chips become network inputs.
+        progress: called while chips are read.
+
+    Raises:
+        RequestError: the store has neither training nor validation chips.
+    """
+    splits = [name for name in (split, "val", "train") if not store.split(name).empty]
+    if not splits:
+        hint = "give another chip store with --data"
+        raise RequestError("no training or validation chips", store.root, hint)
+    return ChipImages(store.root, store.split(splits[0]), store.classes, contract, progress)
 
 
 def sample_evenly(chips: ChipImages, count: int) -> Tensor:
-    """Return network inputs of up to `count` chips, evenly spaced in the table.
-
-    Args:
-        chips: chips in the order of the table.
-        count: largest number of chips.
-
-    Returns:
-        Network inputs (n, P, S, S).
-    """
+    """Return network inputs (n, P, S, S) of up to `count` chips, evenly spaced in the table."""
     indices = np.linspace(0, len(chips) - 1, min(count, len(chips))).astype(int)
     return chips.batch(indices)[0]
-
-
-def noise_images(contract: Contract) -> Tensor:
-    """Return network inputs made of random bytes.
-
-    Args:
-        contract: size and planes of the images.
-
-    Returns:
-        Network inputs (n, P, S, S), the same in every call.
-    """
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (_NOISE_IMAGES, contract.size, contract.size, len(contract.planes)), np.uint8)
-    return torch.from_numpy(contract.normalize(list(images)))

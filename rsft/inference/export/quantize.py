@@ -1,7 +1,4 @@
-"""Select the nodes of a traced network that stay in floating point when it is quantized to int8.
-
-Export a bundle in int8. If this loses too much accuracy, leave more blocks in floating point.
-"""
+"""Export a bundle in int8. If this loses too much accuracy, leave more blocks in floating point."""
 
 from __future__ import annotations
 
@@ -17,20 +14,22 @@ from numpy.typing import NDArray
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
+from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.graph import FloatNodes, GraphFormat
 from rsft.inference.export.metadata import write_export_metadata
 from rsft.inference.export.parity import (
     AccuracyChange,
-    LabeledChips,
+    AccuracyLossError,
     accuracy_changes,
-    assert_accuracy,
     describe_losses,
+    load_split,
     sample_evenly,
 )
 from rsft.inference.export.traceable import build_network, trace_network
-from rsft.models.averaging import SupportsPredict, with_tta
+from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import SupportsPredict
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import ClassifierOutputs, collect_outputs
 from rsft.types import Progress
@@ -51,27 +50,6 @@ _BLOCK = re.compile(r"\bblocks[./](\d+)\b")
 _LINEAR, _ATTENTION = torch.ops.aten.linear.default, torch.ops.aten.scaled_dot_product_attention.default
 
 
-def count_blocks(program: ExportedProgram) -> int:
-    """Return the number of blocks of a traced network.
-
-    Args:
-        program: a traced network.
-    """
-    return 1 + max((_block_of(node) for node in _nodes(program)), default=-1)
-
-
-def float_block_counts(depth: int) -> list[int]:
-    """Return how many of the first blocks to leave in floating point at each attempt.
-
-    Args:
-        depth: number of blocks.
-
-    Returns:
-        Numbers of blocks, in increasing order.
-    """
-    return sorted({ceil(share * depth) for share in FLOAT_BLOCK_SHARES})
-
-
 def float_nodes(program: ExportedProgram, first: int) -> FloatNodes:
     """Return the nodes that stay in floating point: attention's products, the head, and the first blocks.
 
@@ -82,13 +60,11 @@ def float_nodes(program: ExportedProgram, first: int) -> FloatNodes:
     Args:
         program: a traced network.
         first: number of first blocks that stay in floating point.
-
-    Returns:
-        Names of the nodes.
     """
     names, products = set(), set()
     for node in _nodes(program):
-        if node.target is _ATTENTION or 0 <= _block_of(node) < first or _is_head(node):
+        is_head = node.target is _LINEAR and cast(Node, node.args[0]).meta["val"].ndim == 2  # features, not tokens
+        if node.target is _ATTENTION or 0 <= _block_of(node) < first or is_head:
             names.add(node.name)
             if node.target in (_LINEAR, _ATTENTION):
                 products.add(node.name)
@@ -132,17 +108,12 @@ def _block_of(node: Node) -> int:
     return int(numbers[-1]) if numbers else -1
 
 
-def _is_head(node: Node) -> bool:
-    """Return whether a node multiplies features (N, D), not tokens (N, T, D)."""
-    return node.target is _LINEAR and cast(Node, node.args[0]).meta["val"].ndim == 2
-
-
 def write_int8_export(
     bundle: Bundle,
     export_format: GraphFormat,
     folder: Path,
     metadata: dict[str, Any],
-    labeled: LabeledChips | None,
+    store: ChipStore | None,
     max_loss: float,
     progress: Progress | None,
 ) -> dict[str, AccuracyChange]:
@@ -153,7 +124,7 @@ def write_int8_export(
         export_format: a graph format with int8.
         folder: folder of the export; an existing one is replaced.
         metadata: content of export.json; calibration, floating-point blocks and accuracies are added to it.
-        labeled: the chips of the training.
+        store: the chip store of the training.
         max_loss: percentage points that overall accuracy and the accuracy of each group may lose.
         progress: called while chips are read and computed.
 
@@ -165,48 +136,54 @@ def write_int8_export(
         AccuracyLossError: every attempt loses too much accuracy.
         WeightsError: the converted graph lacks nodes that must stay in floating point.
     """
-    if labeled is None:
+    if store is None:
         message = "int8 is calibrated and measured on the chips of the training, which were not found"
         raise RequestError(message, bundle.recipe.data.root, "give their folder: rsft export --data ROOT")
-    contract, data_root = bundle.contract, labeled.store.root
-    chips = sample_evenly(labeled.load_split("train", contract, progress), CALIBRATION_CHIPS).numpy()
-    metadata |= {"calibrated": {"on": str(data_root), "chips": len(chips)}, "max_loss": max_loss, "refused": []}
+    contract = bundle.contract
+    chips = sample_evenly(load_split(store, "train", contract, progress), CALIBRATION_CHIPS).numpy()
+    metadata |= {"calibration": {"data": str(store.root), "chips": len(chips)}, "max_loss": max_loss, "rejected": []}
     program = trace_network(build_network(bundle), contract)
-    reference, labels = _validate(bundle, labeled, load_classifier(bundle, "cpu"), "float32", progress)
-    depth = count_blocks(program)
+    reference, labels = _validate(bundle, store, load_classifier(bundle, "cpu"), "float32", progress)
+    depth = 1 + max((_block_of(node) for node in _nodes(program)), default=-1)
     with atomic_folder(folder) as temporary:
-        for first in float_block_counts(depth):
-            metadata["float_blocks"] = {"first": first, "of": depth, "precision": export_format.int8_float_precision}
-            export_format.quantize(program, contract, temporary, metadata, chips, float_nodes(program, first), progress)
+        for count in sorted({ceil(share * depth) for share in FLOAT_BLOCK_SHARES}):
+            metadata["float_blocks"] = {
+                "count": count,
+                "depth": depth,
+                "precision": export_format.int8_float_precision,
+            }
+            export_format.quantize(program, temporary, metadata, chips, float_nodes(program, count), progress)
             model = export_format.open_graph(temporary / export_format.file_name, "int8")
-            outputs, _ = _validate(bundle, labeled, model, "int8", progress)
+            outputs, _ = _validate(bundle, store, model, "int8", progress)
             table = accuracy_changes(reference, outputs, labels, bundle.group_indices)
             if not (losses := describe_losses(table, max_loss)):
                 break
-            metadata["refused"].append({"first": first, "lost": losses})
-        subject = f"{export_format.name}, int8 with {describe_float_parts(metadata)}"
-        assert_accuracy(table, max_loss, f"{subject}, on the validation chips of {data_root}")
+            metadata["rejected"].append({"float_blocks": count, "accuracy_loss": losses})
+        if losses:
+            parts = f"{export_format.name}, int8 with {describe_float_parts(metadata)}"
+            raise AccuracyLossError(
+                f"int8 loses {losses}; {max_loss:g} are allowed",
+                f"{parts}, on the validation chips of {store.root}",
+                "export bf16 or fp32, or allow it: --max-loss; nothing was written",
+                table,
+            )
         metadata["accuracy"] = {name: change._asdict() for name, change in table.items()}
         write_export_metadata(temporary, metadata)
     return table
 
 
 def describe_float_parts(metadata: dict[str, Any]) -> str:
-    """Return a text that lists the floating-point parts of an int8 export.
-
-    Args:
-        metadata: metadata of an int8 export.
-    """
+    """Return a text that lists the floating-point parts of an int8 export, given its metadata."""
     blocks = metadata["float_blocks"]
-    first = f"the first {blocks['first']} of {blocks['of']} blocks, " if blocks["first"] else ""
+    first = f"the first {blocks['count']} of {blocks['depth']} blocks, " if blocks["count"] else ""
     return f"{first}the patch embedding, attention and the head in {blocks['precision']}"
 
 
 def _validate(
-    bundle: Bundle, labeled: LabeledChips, model: SupportsPredict, item: str, progress: Progress | None
+    bundle: Bundle, store: ChipStore, model: SupportsPredict, item: str, progress: Progress | None
 ) -> tuple[ClassifierOutputs, NDArray[np.int64]]:
     """Return outputs of all validation chips, with the test-time views of the evaluation, and the labels."""
     tta_model, contract = with_tta(model, bundle.contract, bundle.recipe.evaluate)
-    chips = labeled.load_split("val", contract, progress)
+    chips = load_split(store, "val", contract, progress)
     report = None if progress is None else lambda done: progress(done, len(chips), item)
     return collect_outputs(tta_model, chips.batches(32), report), chips.labels

@@ -1,6 +1,7 @@
-"""Build a bundle's network from plain modules, and trace the graph that other runtimes use.
+"""Build a bundle's network from plain modules, and export it.
 
-Write exports without a graph: a state dict for timm, and LoRA weights for Hugging Face PEFT.
+It is traced as the graph that other runtimes use, or written as weights: a state dict for timm, and LoRA weights for
+Hugging Face PEFT.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
-from rsft.inference.engines.base import EXACT, METADATA_KEY
-from rsft.inference.engines.graph import graph_formats
+from rsft.inference.engines.base import EXACT, METADATA_KEY, graph_formats
 from rsft.inference.export.parity import compare_outputs, compute_outputs
 from rsft.models.averaging import average_predictions
 from rsft.models.bundle.bundle import Bundle
@@ -50,14 +50,7 @@ class TraceableNetwork(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (B, C) and features (B, D) of images (B, P, S, S).
-
-        Args:
-            x: images (B, P, S, S).
-
-        Returns:
-            Logits (B, C) and features (B, D), float32.
-        """
+        """Return logits (B, C) and features (B, D), float32, of images (B, P, S, S)."""
         predictions = [_predict(cast(Classifier, run), x) for run in self.runs]
         logits, features = predictions[0] if len(predictions) == 1 else average_predictions(predictions)
         return logits, features
@@ -84,14 +77,7 @@ class BFloat16Network(nn.Module):
                     cast(Any, module).fused_attn = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (B, C) and features (B, D), float32, of images (B, P, S, S), float32.
-
-        Args:
-            x: images (B, P, S, S).
-
-        Returns:
-            Logits (B, C) and features (B, D), float32.
-        """
+        """Return logits (B, C) and features (B, D), float32, of images (B, P, S, S), float32."""
         with torch.autocast(x.device.type, torch.bfloat16):
             logits, features = self.network(x)
         return logits.float(), features.float()
@@ -100,12 +86,6 @@ class BFloat16Network(nn.Module):
 def build_network(bundle: Bundle) -> TraceableNetwork:
     """Build the network of a bundle: the average of its runs, each merged into the backbone.
 
-    Args:
-        bundle: the bundle to export.
-
-    Returns:
-        The merged network.
-
     Raises:
         WeightsError: the backbone on this machine is not the one that the bundle was trained on.
     """
@@ -113,27 +93,16 @@ def build_network(bundle: Bundle) -> TraceableNetwork:
 
 
 def trace_network(network: TraceableNetwork | BFloat16Network, contract: Contract) -> ExportedProgram:
-    """Trace a network for any number of images (N, P, S, S).
-
-    Args:
-        network: a network in evaluation mode.
-        contract: size and planes of the images.
-
-    Returns:
-        The traced program.
-    """
+    """Trace a network in evaluation mode for any number of images (N, P, S, S)."""
     return trace(network, torch.zeros(2, len(contract.planes), contract.size, contract.size))
 
 
 def trace(network: nn.Module, example: Tensor) -> ExportedProgram:
-    """Trace a network for any number of images.
+    """Trace a network in evaluation mode for any number of images.
 
     Args:
-        network: a network in evaluation mode.
+        network: the network.
         example: two images.
-
-    Returns:
-        The traced program.
     """
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -141,19 +110,15 @@ def trace(network: nn.Module, example: Tensor) -> ExportedProgram:
 
 
 def _predict(run: Classifier, x: Tensor) -> Prediction:
-    with record_block_outputs(run.adapted.vit, run.adapted.output_blocks) as block_tokens:
-        features = _features(run, x)
+    vit = cast(VisionTransformer, run.adapted.vit)
+    with record_block_outputs(vit, run.adapted.output_blocks) as block_tokens:
+        if run.pool == "token":  # the last block only computes the class token
+            features = cast(Tensor, vit.fc_norm(class_token_features(vit, x)))
+        else:
+            features = extract_features(vit, x, run.pool)
     with torch.autocast(x.device.type, enabled=False):
         inputs = run.join_features(features.float(), block_tokens)
         return Prediction(run.head(inputs), run.final_features(inputs))
-
-
-def _features(run: Classifier, x: Tensor) -> Tensor:
-    """Return features (B, D) of images (B, P, S, S); the last block only computes the tokens that are used."""
-    vit = cast(VisionTransformer, run.adapted.vit)
-    if run.pool != "token":
-        return extract_features(vit, x, run.pool)
-    return cast(Tensor, vit.fc_norm(class_token_features(vit, x)))
 
 
 HEAD_FILE = "head.safetensors"
@@ -201,12 +166,15 @@ def write_timm_weights(
         options = _timm_options(vit, len(bundle.classes), classifier.pool, bundle)
         model, reason = _load_in_timm(dict(options), path, classifier.head)
     if model is not None:
-        outputs = _compute_timm_outputs(model, images)
+        timm_model: Any = model
+        outputs = compute_outputs(
+            lambda x: (timm_model(x), timm_model.forward_head(timm_model.forward_features(x), pre_logits=True)), images
+        )
         if compare_outputs(outputs, reference, EXACT).fits:
             metadata["timm"] = {"create_model": options.pop("model_name"), **options}
             return outputs
         reason = "the network that timm creates returns other logits"
-    metadata["timm"] = {"create_model": None, "why": reason}
+    metadata["timm"] = {"create_model": None, "reason": reason}
     return _compute_rsft_outputs(bundle, path, images)
 
 
@@ -231,19 +199,14 @@ def write_peft_weights(bundle: Bundle, folder: Path, metadata: dict[str, Any], i
         export_peft(classifier.adapted, folder)
     except ValueError as error:
         raise RequestError(str(error), "--format peft", _graph_hint()) from error
-    if _passes_by_qkv_layers(classifier):
+    attention = [module for module in classifier.adapted.vit.modules() if getattr(module, "q_bias", None) is not None]
+    if any(isinstance(module.qkv, LowRankLinear) for module in attention):
         metadata["peft"] = {"before_loading": _SEPARATE_BIAS}
     write_bytes(folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"}))
     vit = load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands).vit
     loaded = Classifier(import_peft(vit, folder), classifier.head, classifier.pool).eval()
     loaded.head.load_state_dict(load_file(folder / HEAD_FILE))
     return compute_outputs(loaded.predict, images)
-
-
-def _passes_by_qkv_layers(classifier: Classifier) -> bool:
-    """Return whether timm reads the weight of an adapted qkv layer instead of calling the layer."""
-    attention = [module for module in classifier.adapted.vit.modules() if getattr(module, "q_bias", None) is not None]
-    return any(isinstance(module.qkv, LowRankLinear) for module in attention)
 
 
 def _check_one_run(bundle: Bundle, format_name: str, reason: str) -> None:
@@ -299,23 +262,12 @@ def _load_in_timm(options: dict[str, Any], path: Path, head: nn.Module) -> tuple
     return model.eval(), ""
 
 
-def _compute_timm_outputs(model: Any, images: Tensor) -> ClassifierOutputs:
-    def predict(x: Tensor) -> tuple[Tensor, Tensor]:
-        return model(x), model.forward_head(model.forward_features(x), pre_logits=True)
-
-    return compute_outputs(predict, images)
-
-
 def _compute_rsft_outputs(bundle: Bundle, path: Path, images: Tensor) -> ClassifierOutputs:
     """Return the outputs of a new network of rsft with the written weights."""
-    encoder = load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands)
+    recipe = bundle.recipe
+    encoder = load_encoder(recipe.backbone, recipe.data, bundle.contract.bands)
     classifier = build_classifier(
-        encoder,
-        len(bundle.classes),
-        bundle.recipe.peft,
-        bundle.recipe.meta,
-        bundle.recipe.head,
-        bundle.recipe.backbone.pool,
+        encoder, len(bundle.classes), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool
     )
     classifier.adapted.detach()
     state = load_file(path)

@@ -1,19 +1,19 @@
 """Export the whole pipeline of a bundle as one graph, and compare it with `rsft predict`.
 
-The whole pipeline as one network: from the pixels of a chip to probabilities and the distance from the training.
+The pipeline takes the pixels of a chip, and returns probabilities and the distance from the training.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.bands import compute_planes
 from rsft.data.imagery.contract import Contract, center_crop
 from rsft.data.imagery.reader import read_chip
@@ -22,7 +22,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ExportFormat
 from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.export.metadata import export_metadata, write_export_metadata
-from rsft.inference.export.parity import PARITY_CHIPS, LabeledChips, compute_outputs
+from rsft.inference.export.parity import PARITY_CHIPS, compute_outputs
 from rsft.inference.export.traceable import TraceableNetwork, build_network, trace
 from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
@@ -68,14 +68,7 @@ class ChipTreatment(nn.Module):
         self.register_buffer("values", torch.from_numpy(contract.byte_values()))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return network inputs.
-
-        Args:
-            pixels: chips (N, B, H, W) with `used_bands` of the contract, float32.
-
-        Returns:
-            (N, P, S, S).
-        """
+        """Return network inputs (N, P, S, S) of chips (N, B, H, W) with `used_bands` of the contract, float32."""
         start, crop = max(0, (self.side - self.crop) // 2), self.crop
         chips = pixels[:, :, start : start + crop, start : start + crop].permute(0, 2, 3, 1)
         values = convert_unit(cast(Any, chips), self.unit, self.target_unit)
@@ -103,7 +96,10 @@ class ByteResize(nn.Module):
         if side > size:
             self.register_buffer("weights", torch.from_numpy(_area_weights(side, size)))
         else:
-            start, shares = _linear_positions(side, size)
+            # each position lies between two pixels; the share is that of the second one
+            positions = ((np.arange(size) + 0.5) * (side / size) - 0.5).astype(np.float32)
+            start = np.floor(positions).astype(np.int64)
+            shares = positions - start
             first, second = (torch.from_numpy(np.clip(start + offset, 0, side - 1)) for offset in (0, 1))
             self.register_buffer("first", first)
             self.register_buffer("second", second)
@@ -113,14 +109,7 @@ class ByteResize(nn.Module):
             )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return resized images.
-
-        Args:
-            images: whole numbers from 0 to 255 (N, P, side, side), float32.
-
-        Returns:
-            Whole numbers from 0 to 255 (N, P, size, size), float32.
-        """
+        """Return images (N, P, size, size) of images (N, P, side, side), both of whole numbers from 0 to 255."""
         if self.side == self.size:
             return images
         return self._shrink(images) if self.side > self.size else self._enlarge(images)
@@ -154,13 +143,6 @@ def _area_weights(side: int, size: int) -> NDArray[np.float32]:
     overlap = np.minimum(pixels + 1, starts + scale) - np.maximum(pixels, starts)
     overlap[overlap < 1e-3] = 0  # as in OpenCV
     return np.asarray(overlap / scale, np.float32)
-
-
-def _linear_positions(side: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the first of the two pixels between which each position lies (size,), and the share of the second one."""
-    positions = ((np.arange(size) + 0.5) * (side / size) - 0.5).astype(np.float32)
-    start = np.floor(positions)
-    return start.astype(np.int64), positions - start
 
 
 def _whole_weights(shares: NDArray[np.floating]) -> Tensor:
@@ -198,14 +180,7 @@ class WholePipeline(nn.Module):
             self.register_buffer("whitening", torch.from_numpy(calibrator.whitening).double())
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Return probabilities (N, C) and, of a calibrated bundle, the OOD distance (N,).
-
-        Args:
-            pixels: chips (N, B, H, W), float32.
-
-        Returns:
-            The outputs, float32.
-        """
+        """Return probabilities (N, C) and, of a calibrated bundle, the OOD distance (N,), of chips (N, B, H, W)."""
         logits, features = self._predict(self.treatment(pixels))
         probabilities = log_softmax(logits, self.temperature).exp().float()
         if not self.has_distance:
@@ -229,59 +204,13 @@ _TYPICAL_VALUES = {"uint8": 100.0, "uint16": 1000.0, "amplitude": 100.0, "intens
 _NOISE_CHIPS = 8
 
 
-@dataclass(frozen=True)
-class PixelInput:
-    """The input of a whole pipeline.
-
-    Attributes:
-        unit: unit of the pixels.
-        side: side of the chips in pixels.
-    """
-
-    unit: str
-    side: int
-
-
-class PipelineDifference(NamedTuple):
-    """Difference of a graph from `rsft predict`.
-
-    Attributes:
-        largest: largest difference of a probability.
-        distance: largest difference of an OOD distance, divided by the largest one if that is above 1.
-    """
-
-    largest: float
-    distance: float
-
-
-def choose_input(bundle: Bundle, unit: str | None, side: int | None) -> PixelInput:
-    """Return unit and size of the chips that a graph takes.
-
-    Args:
-        bundle: the bundle.
-        unit: the unit of the user; None takes the first one of the bundle.
-        side: the chip size of the user; None takes that of the center crop of the bundle.
-
-    Returns:
-        The input.
-
-    Raises:
-        RequestError: the bundle takes chips of any size, and `side` is None; or the chips are smaller than the crop.
-    """
-    crop, contract = bundle.contract.crop, bundle.contract
-    side = side or crop
-    if side is None:
-        message = "the bundle takes chips of any size, but a graph takes chips of one size"
-        raise RequestError(message, "--whole", "give the size of the chips in pixels: --side")
-    if crop is not None and side < crop:
-        raise RequestError(
-            f"chips of {side} pixels, but the bundle takes their middle {crop}", "--side", "leave it out"
-        )
-    return PixelInput(unit or contract.digital or next(iter(contract.units)), side)
-
-
 def write_whole_export(
-    bundle: Bundle, export_format: ExportFormat, output_dir: Path, labeled: LabeledChips | None, pixel_input: PixelInput
+    bundle: Bundle,
+    export_format: ExportFormat,
+    output_dir: Path,
+    store: ChipStore | None,
+    unit: str | None,
+    side: int | None,
 ) -> dict[str, Any]:
     """Write the graph, run it on chips, and compare its outputs with those of `rsft predict`.
 
@@ -289,46 +218,60 @@ def write_whole_export(
         bundle: the bundle to export.
         export_format: the format.
         output_dir: folder to write or replace.
-        labeled: chips of the training; None compares on noise.
-        pixel_input: unit and size of the chips.
+        store: chip store of the training; None compares on noise.
+        unit: unit of the pixels; None takes the first one of the bundle.
+        side: side of the chips in pixels; None takes that of the center crop of the bundle.
 
     Returns:
         The metadata of the export.
 
     Raises:
-        RequestError: the format or a step of the bundle cannot hold the whole pipeline.
+        RequestError: the format or a step of the bundle cannot hold the whole pipeline; the bundle takes chips of any
+            size, and `side` is None; or the chips are smaller than the crop.
         DataError: the bundle does not accept the unit.
         WeightsError: the outputs differ too much.
     """
+    contract = bundle.contract
+    side, unit = side or contract.crop, unit or contract.digital or next(iter(contract.units))
+    if side is None:
+        message = "the bundle takes chips of any size, but a graph takes chips of one size"
+        raise RequestError(message, "--whole", "give the size of the chips in pixels: --side")
+    if contract.crop is not None and side < contract.crop:
+        message = f"chips of {side} pixels, but the bundle takes their middle {contract.crop}"
+        raise RequestError(message, "--side", "leave it out")
     if not isinstance(export_format, GraphFormat) or not export_format.holds_pipelines:
         message = f"{export_format.name} cannot hold the whole pipeline"
         raise RequestError(message, "--whole", "use --format onnx, or leave out --whole")
-    pipeline = WholePipeline(bundle, pixel_input.unit, pixel_input.side).requires_grad_(False).eval()
-    metadata = export_metadata(bundle, export_format, "fp32") | _pipeline_metadata(bundle, pipeline, pixel_input)
-    pixels, source = _sample_pixels(bundle, labeled, pipeline.treatment.unit, pixel_input.side)
+    pipeline = WholePipeline(bundle, unit, side).requires_grad_(False).eval()
+    bands, pixel_unit = list(contract.used_bands), pipeline.treatment.unit
+    metadata = export_metadata(bundle, export_format, "fp32") | {
+        "whole": {"unit": pixel_unit, "bands": bands, "side": side},
+        "input": {"name": PIXELS, "shape": ["N", len(bands), side, side], "dtype": "float32"},
+        "outputs": {PROBABILITIES: ["N", len(bundle.classes)]} | ({OOD_DISTANCE: ["N"]} if bundle.calibrator else {}),
+        "tta": bundle.recipe.evaluate.tta,
+    }
+    pixels, source = _sample_pixels(bundle, store, pixel_unit, side)
     example = torch.zeros(2, *pixels.shape[1:])
     with atomic_folder(output_dir) as temporary:
-        export_format.write_graph(trace(pipeline, example), bundle.contract, temporary, metadata)
+        export_format.write_graph(trace(pipeline, example), temporary, metadata)
         outputs = export_format.run_pipeline(temporary / export_format.file_name, pixels)
-        difference = _compare(outputs, predict_pixels(bundle, pixels, pixel_input.unit))
-        if not max(difference) <= TOLERANCE:
+        reference = _predict_pixels(bundle, pixels, unit)
+        probability, *distances = (float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True))
+        distance = distances[0] / max(1.0, float(reference[1].max())) if distances else 0.0
+        if not (probability <= TOLERANCE and distance <= TOLERANCE):  # also NaN
             message = (
-                f"the graph differs from rsft predict by {difference.largest:.2g} in a probability and by "
-                f"{difference.distance:.2g} of the largest OOD distance; {TOLERANCE:g} is allowed"
+                f"the graph differs from rsft predict by {probability:.2g} in a probability and by "
+                f"{distance:.2g} of the largest OOD distance; {TOLERANCE:g} is allowed"
             )
             raise WeightsError(message, source, "export without --whole; nothing was written")
-        metadata["checked"] = {"on": source, "allowed": TOLERANCE, **difference._asdict()}
+        differences = {"largest": probability, "distance": distance}
+        metadata["checked"] = {"data": source, "allowed": TOLERANCE, **differences}
         write_export_metadata(temporary, metadata)
     return metadata
 
 
-def predict_pixels(bundle: Bundle, pixels: NDArray[np.float32], unit: str) -> list[NDArray[np.float64]]:
-    """Return what `rsft predict` says of chips.
-
-    Args:
-        bundle: the bundle.
-        pixels: chips (N, B, H, W) with the bands that the bundle uses.
-        unit: their unit.
+def _predict_pixels(bundle: Bundle, pixels: NDArray[np.float32], unit: str) -> list[NDArray[np.float64]]:
+    """Return what `rsft predict` says of chips (N, B, H, W).
 
     Returns:
         Probabilities (N, C) and, of a calibrated bundle, OOD distances (N,).
@@ -343,56 +286,33 @@ def predict_pixels(bundle: Bundle, pixels: NDArray[np.float32], unit: str) -> li
     return [estimate.probabilities, estimate.ood]
 
 
-def _compare(outputs: list[NDArray[np.float32]], reference: list[NDArray[np.float64]]) -> PipelineDifference:
-    differences = [float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True)]
-    if len(reference) == 1:
-        return PipelineDifference(differences[0], 0.0)
-    return PipelineDifference(differences[0], differences[1] / max(1.0, float(reference[1].max())))
-
-
-def _pipeline_metadata(bundle: Bundle, pipeline: WholePipeline, pixel_input: PixelInput) -> dict[str, Any]:
-    bands, side = list(bundle.contract.used_bands), pixel_input.side
-    outputs: dict[str, list[Any]] = {PROBABILITIES: ["N", len(bundle.classes)]}
-    if pipeline.has_distance:
-        outputs[OOD_DISTANCE] = ["N"]
-    return {
-        "whole": {"unit": pipeline.treatment.unit, "bands": bands, "side": side},
-        "input": {"name": PIXELS, "shape": ["N", len(bands), side, side], "dtype": "float32"},
-        "outputs": outputs,
-        "tta": bundle.recipe.evaluate.tta,
-    }
-
-
-def _sample_pixels(
-    bundle: Bundle, labeled: LabeledChips | None, unit: str, side: int
-) -> tuple[NDArray[np.float32], str]:
+def _sample_pixels(bundle: Bundle, store: ChipStore | None, unit: str, side: int) -> tuple[NDArray[np.float32], str]:
     """Return chips (n, B, H, W) for the comparison, and a text that names their source."""
-    if labeled is not None:
-        chips = list(_labeled_pixels(bundle, labeled, unit, side))
-        if chips:
-            return np.stack(chips), f"{len(chips)} chips of {labeled.store.root}"
+    chips = [] if store is None else _read_pixels(bundle, store, unit, side)
+    if store is not None and chips:
+        return np.stack(chips), f"{len(chips)} chips of {store.root}"
     shape = (_NOISE_CHIPS, len(bundle.contract.used_bands), side, side)
     values = np.random.default_rng(0).rayleigh(_TYPICAL_VALUES.get(unit, 0.1), shape)
     if unit.endswith("db"):
         values = 10 * np.log10(values)
     if unit in ("uint8", "uint16"):
         values = np.clip(np.rint(values), 0, np.iinfo(unit).max)
-    return values.astype(
-        np.float32
-    ), f"{_NOISE_CHIPS} chips of noise, as no chips of the training have this size and unit"
+    source = f"{_NOISE_CHIPS} chips of noise, as no chips of the training have this size and unit"
+    return values.astype(np.float32), source
 
 
-def _labeled_pixels(bundle: Bundle, labeled: LabeledChips, unit: str, side: int) -> list[NDArray[np.float32]]:
-    table = labeled.store.split("val")
-    table = labeled.store.split("train") if table.empty else table
+def _read_pixels(bundle: Bundle, store: ChipStore, unit: str, side: int) -> list[NDArray[np.float32]]:
+    """Read chips of a store that have the unit and the size."""
+    table = store.split("val")
+    table = store.split("train") if table.empty else table
     chips: list[NDArray[np.float32]] = []
     for path, chip_unit, bands in zip(table["path"], table["unit"], table["bands"], strict=True):
-        if len(chips) == PARITY_CHIPS:
-            break
         named_unit = bundle.contract.digital or chip_unit if chip_unit in ("uint8", "uint16") else chip_unit
         if named_unit != unit:
             continue
-        pixels = center_crop(bundle.contract.select_bands(read_chip(labeled.store.root / path), bands.split(",")), side)
+        pixels = center_crop(bundle.contract.select_bands(read_chip(store.root / path), bands.split(",")), side)
         if pixels.shape[:2] == (side, side):
             chips.append(np.moveaxis(pixels, 2, 0).astype(np.float32))
+        if len(chips) == PARITY_CHIPS:
+            break
     return chips

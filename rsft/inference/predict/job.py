@@ -46,7 +46,8 @@ from rsft.inference.predict.scene_checks import (
 from rsft.inference.predict.scene_plan import plan_scenes
 from rsft.inference.review.page import TrainingSource, write_review_page
 from rsft.inference.scenes.raster import RasterScene, gdal_environment
-from rsft.inference.selection.selection import SelectedEngine, select_engine
+from rsft.inference.selection.exported import LoadedEngine
+from rsft.inference.selection.selection import select_engine
 from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
@@ -401,7 +402,7 @@ def plan_inputs(
     return PredictionPlan(plan.sources, plan.scenes, plan.rejected, plan.notes, plan.positions)
 
 
-def run_job(job: PredictionJob) -> SelectedEngine | None:
+def run_job(job: PredictionJob) -> LoadedEngine | None:
     """Classify all chips of a job and record the results in its journal.
 
     Args:
@@ -439,9 +440,7 @@ def run_job(job: PredictionJob) -> SelectedEngine | None:
     return engine
 
 
-def write_result(
-    job: PredictionJob, engine: SelectedEngine | None, *, may_be_outside: bool = False
-) -> PredictionResult:
+def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outside: bool = False) -> PredictionResult:
     """Write the table, the list of rejected chips, and the review page.
 
     Args:

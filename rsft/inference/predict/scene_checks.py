@@ -22,7 +22,7 @@ from rsft.inference.scenes.locations import Location, SceneLocations
 from rsft.inference.scenes.position_files import read_positions
 from rsft.inference.scenes.raster import RasterScene
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator
-from rsft.models.uncertainty.ood import chance_of_unlike_chips, expected_share, largest_chance_share
+from rsft.models.uncertainty.ood import chance_of_ood_chips, expected_share, largest_chance_share
 from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
 from rsft.types import Floats
 
@@ -128,7 +128,7 @@ def _check(
 
 
 def _exceeds_chance(unlike: int, chips: int, validation_chips: int) -> bool:
-    return chance_of_unlike_chips(unlike, chips, validation_chips, OOD_FALSE_POSITIVE_RATE) < SHIFT_LEVEL
+    return chance_of_ood_chips(unlike, chips, validation_chips, OOD_FALSE_POSITIVE_RATE) < SHIFT_LEVEL
 
 
 def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:

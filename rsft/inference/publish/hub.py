@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,6 @@ from rsft.utils.untrusted.documents import read_regular
 
 BUNDLE_DIR = "bundle"
 """Folder of the bundle in the repository, as in a run folder: a bundle contains no foreign files."""
-
-_EXTRA = "hub"
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository.
-
-    Attributes:
-        name: path in the repository.
-        bytes: its size.
-    """
-
-    name: str
-    bytes: int
 
 
 def write_hub_folder(
@@ -68,7 +53,7 @@ def write_hub_folder(
 
     Example:
         >>> folder = write_hub_folder(Path("runs/ships"), Path("ships"), "analyst/ships")
-        >>> [file.name for file in list_hub_files(folder)][:2]
+        >>> list(list_hub_files(folder))[:2]
         ['README.md', 'bundle/bundle.json']
     """
     if repository is not None:
@@ -76,7 +61,10 @@ def write_hub_folder(
     if output.exists() and not overwrite:
         raise RequestError("the folder exists already", output, "give --overwrite to replace it, or another folder")
     source = read_source(bundle)
-    text = render_card(source, repository) if card is None else _read_card(card)
+    try:
+        text = render_card(source, repository) if card is None else read_regular(card).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError("the model card cannot be read", card, "give a text file in UTF-8") from error
     index, _ = read_index(source.folder)
     with atomic_folder(output) as temporary:
         (temporary / BUNDLE_DIR).mkdir()
@@ -90,24 +78,14 @@ def write_hub_folder(
     return output
 
 
-def list_hub_files(folder: Path) -> list[HubFile]:
-    """Return the files that an upload of a folder would send.
-
-    Args:
-        folder: a folder of `write_hub_folder`.
-
-    Returns:
-        Names and sizes, sorted by name.
-    """
+def list_hub_files(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of each file that an upload of a folder would send, by its path in the repository."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [HubFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
 def find_local_paths(bundle: Bundle) -> dict[str, str]:
     """Return the absolute paths in the recipe of a bundle, which a published bundle tells everybody.
-
-    Args:
-        bundle: the open bundle.
 
     Returns:
         Path by recipe key.
@@ -140,9 +118,12 @@ def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) ->
         rsft.errors.RequestError: 'ships' is not the name of a repository | ships | give OWNER/NAME
     """
     check_repository(repository)
-    api: Any = require("huggingface_hub", _EXTRA).HfApi()
+    api: Any = require("huggingface_hub", "hub").HfApi()
     try:
-        _prepare_repository(api, repository, public)
+        if not api.repo_exists(repository):
+            api.create_repo(repository, private=not public)
+        elif not public and not api.repo_info(repository).private:
+            raise RequestError("everybody can see this repository", repository, "give --public, or another name")
         commit = api.upload_folder(
             repo_id=repository,
             folder_path=folder,
@@ -156,18 +137,3 @@ def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) ->
         hint = "log in with `hf auth login`, and check the name of the repository and the network"
         raise RequestError(f"the upload failed: {reason}", repository, hint) from error
     return str(getattr(commit, "commit_url", commit))
-
-
-def _prepare_repository(api: Any, repository: str, public: bool) -> None:
-    """Make the repository, or check that an existing one is as private as requested."""
-    if not api.repo_exists(repository):
-        api.create_repo(repository, private=not public)
-    elif not public and not api.repo_info(repository).private:
-        raise RequestError("everybody can see this repository", repository, "give --public, or another name")
-
-
-def _read_card(path: Path) -> str:
-    try:
-        return read_regular(path).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError("the model card cannot be read", path, "give a text file in UTF-8") from error

@@ -1,9 +1,10 @@
-"""Collect what is known about a bundle: its own files, and those of the run and the exports beside it."""
+"""Collect the data of a model card and a STAC item: a bundle, and the run, evaluation and exports beside it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,10 @@ from rsft.evaluation.schema import Evaluation
 from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
 from rsft.metrics.bootstrap import Interval
 from rsft.models.bundle.bundle import Bundle, find_bundle
+from rsft.models.bundle.manifest import SourceLicense
 from rsft.models.inspection.describe import EncoderOrigin, find_encoder_origin
 from rsft.types import GROUPS
+from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import parse_json, read_regular
 
 MEASURES = {
@@ -27,7 +30,8 @@ MEASURES = {
 }
 """Accuracies in the order of the card, with their names."""
 
-_RUN_FILE, _EVALUATION_FILE = "run.json", "evaluation/metrics.json"
+_SHARED_IDENTIFIERS = re.compile(r"(?i:mit|apache-2\.0|bsd-[23]-clause|cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-4\.0)")
+"""Licenses that SPDX and the Hub know by the same identifier, apart from capitals."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class Measurement:
         """The accuracies of the bundle."""
         return next(iter(self.methods.values()))
 
+    @property
+    def measures(self) -> list[str]:
+        """The measures that at least one method has."""
+        return [name for name in MEASURES if any(name in values for values in self.methods.values())]
+
 
 @dataclass(frozen=True)
 class BundleSource:
@@ -76,26 +85,12 @@ class BundleSource:
     run: Mapping[str, Any] = field(default_factory=dict)
     measurements: tuple[Measurement, ...] = ()
 
-    @property
-    def total_parameters(self) -> int | None:
-        """Number of parameters with the frozen encoder; None if this version does not know the encoder."""
-        from rsft.models.inspection.verify import build_meta_model
-
-        try:
-            frozen = build_meta_model(self.bundle).frozen_parameters
-        except RequestError:
-            return None
-        return frozen + sum(tensor.numel() for tensor in self.bundle.tensors.values())
-
 
 def read_source(folder: Path) -> BundleSource:
     """Open a bundle, and read what lies beside it. A run or an evaluation of another bundle is left out.
 
     Args:
         folder: a folder as in `find_bundle`.
-
-    Returns:
-        The bundle with its run and its accuracies.
 
     Raises:
         RequestError: `folder` contains no bundle.
@@ -104,24 +99,21 @@ def read_source(folder: Path) -> BundleSource:
         DataError: the evaluation beside the bundle is damaged.
     """
     bundle_dir, bundle = find_bundle(folder), Bundle.load(folder)
-    run = _read_run(bundle_dir.parent, bundle.sha256)
-    evaluated = _read_evaluation(bundle_dir.parent / _EVALUATION_FILE, bundle) if run else None
-    validated = _validation_measurement(bundle)
-    measurements = tuple(filter(None, (evaluated, validated)))
+    run: dict[str, Any] = {}
+    with suppress(OSError, ValueError, TypeError):
+        run = dict(parse_json(read_regular(bundle_dir.parent / "run.json")))
+    if run.get("bundle_sha256") != bundle.sha256:
+        run = {}
+    evaluated = _read_evaluation(bundle_dir.parent / "evaluation/metrics.json", bundle) if run else None
+    validated = _read_validation(bundle)
     if evaluated and validated and evaluated.split == validated.split:  # the evaluation says more of the same chips
-        measurements = (evaluated,)
+        validated = None
+    measurements = tuple(filter(None, (evaluated, validated)))
     return BundleSource(bundle_dir, bundle, find_encoder_origin(bundle.recipe.backbone), run, measurements)
 
 
 def find_exports(source: BundleSource) -> dict[Path, dict[str, Any]]:
-    """Return the exports of a bundle that lie beside it.
-
-    Args:
-        source: the bundle.
-
-    Returns:
-        Content of export.json by folder; exports of other bundles and damaged ones are left out.
-    """
+    """Return content of export.json by folder, for the intact exports of a bundle that lie beside it."""
     exports = {}
     for path in sorted((source.folder.parent / "exports").glob(f"*/{METADATA_FILE}")):
         with suppress(RequestError, WeightsError, OSError):
@@ -131,12 +123,20 @@ def find_exports(source: BundleSource) -> dict[Path, dict[str, Any]]:
     return exports
 
 
-def _read_run(folder: Path, digest: str) -> dict[str, Any]:
-    """Return the content of run.json; empty if it is missing, damaged, or of another bundle."""
-    with suppress(OSError, ValueError, TypeError):
-        run = dict(parse_json(read_regular(folder / _RUN_FILE)))
-        return run if run.get("bundle_sha256") == digest else {}
-    return {}
+def spdx_license(licenses: Sequence[SourceLicense]) -> str | None:
+    """Return the license of a bundle for STAC.
+
+    Args:
+        licenses: the licenses of backbone and data.
+
+    Returns:
+        The SPDX identifier, if backbone and data have the same; "other" if they differ or have another license; None
+        if one of them is unknown.
+    """
+    if not licenses or any(UNKNOWN in entry.restrictions for entry in licenses):
+        return None
+    first, *others = {entry.license for entry in licenses}
+    return first if not others and _SHARED_IDENTIFIERS.fullmatch(first) else "other"
 
 
 def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
@@ -168,20 +168,16 @@ def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
     )
 
 
-def _validation_measurement(bundle: Bundle) -> Measurement | None:
+def _read_validation(bundle: Bundle) -> Measurement | None:
     """Return the accuracies in a bundle, of the validation after training; None if it has none."""
-    accuracies = dict(_intervals(bundle.metrics))
     split, chips = bundle.metrics.get("split"), bundle.metrics.get("chips")
-    if not accuracies or not isinstance(split, str) or not isinstance(chips, int):
-        return None
-    names = [entry.name for entry in bundle.licenses if entry.source == "data" and entry.name]
-    method = bundle.recipe.peft.method
-    return Measurement(names[0] if names else "", split, chips, {method: accuracies})
-
-
-def _intervals(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Interval]]:
+    accuracies = {}
     for name in MEASURES:
         with suppress(ValidationError):
-            interval = TypeAdapter(Interval).validate_python(metrics.get(name))
+            interval = TypeAdapter(Interval).validate_python(bundle.metrics.get(name))
             if all(map(math.isfinite, (interval.value, interval.low, interval.high))):
-                yield name, interval
+                accuracies[name] = interval
+    if not accuracies or not isinstance(split, str) or not isinstance(chips, int):
+        return None
+    data = next((entry.name for entry in bundle.licenses if entry.source == "data"), "")
+    return Measurement(data, split, chips, {bundle.recipe.peft.method: accuracies})

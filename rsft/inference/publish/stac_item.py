@@ -17,37 +17,43 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
+from rsft.data.imagery.bands import BANDS
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
+from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS
-from rsft.inference.publish.licenses import spdx_license
-from rsft.inference.publish.mlm_fields import (
-    TASKS,
-    describe_hyperparameters,
-    describe_input,
-    describe_output,
-    list_stac_bands,
-    model_name,
-)
-from rsft.inference.publish.source import BundleSource, find_exports, read_source
+from rsft.inference.publish.source import BundleSource, find_exports, read_source, spdx_license
+from rsft.models.bundle.bundle import Bundle
 from rsft.models.bundle.manifest import CONFIDENCE_FILE, INDEX_FILE, RECIPE_FILE, WEIGHTS_FILE
-from rsft.models.inspection.describe import architecture_family
+from rsft.models.inspection.describe import architecture_family, describe, describe_contract
 from rsft.utils.atomic_files import sha256, write_text
 
 ITEM_FILE = "item.json"
 STAC_VERSION = "1.1.0"
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 FILE_SCHEMA = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+TASKS = ("classification", "scene-classification")
+"""Both names of the task: the general one, and the one for a class of a whole image."""
 
+HYPERPARAMETER_SECTIONS = ("peft", "meta", "head", "loss", "train")
+"""Sections of the recipe that are hyperparameters. Others name files and folders of a machine."""
+
+_MACHINE_KEYS = ("train.start_bundle", "train.device")
+_BINARY, _PYTORCH_FILE = "application/octet-stream", "application/octet-stream; framework=pytorch"
 _SAFETENSORS = "safetensors.torch.save_file"
-_BINARY = "application/octet-stream"
 _ARTIFACTS = {
     ".onnx": (f"{_BINARY}; framework=onnx", "onnx", "ONNX"),
     ".xml": ("application/xml", "openvino", "OpenVINO"),
-    ".pt2": (f"{_BINARY}; framework=pytorch", "torch.export.save", "PyTorch"),
-    ".safetensors": (f"{_BINARY}; framework=pytorch", _SAFETENSORS, "PyTorch"),
+    ".pt2": (_PYTORCH_FILE, "torch.export.save", "PyTorch"),
+    ".safetensors": (_PYTORCH_FILE, _SAFETENSORS, "PyTorch"),
 }
 """Media type, artifact type and framework by suffix of the main file of an export."""
 
+_ENTRY_POINT = {"format": "python", "expression": "rsft.data.imagery.contract:Contract.to_input"}
+_UNITS = {"db": "dB", "gamma0_db": "dB", "sigma0": "1", "gamma0": "1", "beta0": "1"}  # as STAC writes them
 _SHA256_MULTIHASH = "1220"  # code of SHA-256 and its length in bytes
 _SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+(\+[0-9a-zA-Z.-]+)?")
 
@@ -114,96 +120,202 @@ def render_item(source: BundleSource, base: Path, exports: Mapping[Path, Mapping
 
 
 def _properties(source: BundleSource) -> dict[str, Any]:
-    bundle, encoder = source.bundle, source.encoder
-    origin = f"{bundle.recipe.backbone.name}: {encoder.about}" if encoder.about else bundle.recipe.backbone.name
-    time, meaning = _creation_time(source)
-    license_name, parameters = spdx_license(bundle.licenses), source.total_parameters
+    bundle, encoder, backbone = source.bundle, source.encoder, source.bundle.recipe.backbone.name
+    description = describe(bundle)
+    time, meaning = datetime.now(UTC), "the time when this item was written"
+    with suppress(ValueError, TypeError, KeyError):
+        finished = datetime.fromisoformat(source.run["finished"])
+        if finished.tzinfo is not None:
+            time, meaning = finished, "the end of the training"
+    versions = source.run.get("versions")
+    torch_version = versions.get("torch") if isinstance(versions, dict) else None
+    optional = {
+        "license": spdx_license(bundle.licenses),
+        "mlm:framework_version": torch_version if _SEMANTIC_VERSION.fullmatch(str(torch_version)) else None,
+        "mlm:total_parameters": _count_parameters(bundle),
+    }
+    accuracies = [
+        {"data": entry.data, "split": entry.split, "chips": entry.chips}
+        | {measure: interval.to_dict() for measure, interval in entry.accuracies.items()}
+        for entry in source.measurements
+    ]
     return {
         "title": bundle.recipe.name,
         "description": f"A classifier of {len(bundle.classes)} classes: the frozen encoder "
-        f"{bundle.recipe.backbone.name} with {bundle.recipe.peft.method}, fine-tuned by rsft {bundle.rsft_version}. "
+        f"{backbone} with {bundle.recipe.peft.method}, fine-tuned by rsft {bundle.rsft_version}. "
         f"Place and time of its training chips are unknown: the geometry is null, and datetime is {meaning}.",
-        "datetime": time,
-        **({"license": license_name} if license_name else {}),
+        "datetime": time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "bands": list_stac_bands(bundle.contract),
         "mlm:name": model_name(bundle.recipe.name),
-        "mlm:architecture": architecture_family(bundle.recipe.backbone.name),
+        "mlm:architecture": architecture_family(backbone),
         "mlm:tasks": list(TASKS),
         "mlm:framework": "PyTorch",
-        **_framework_version(source),
-        **({} if parameters is None else {"mlm:total_parameters": parameters}),
+        **{key: value for key, value in optional.items() if value is not None},
         "mlm:pretrained": True,
-        "mlm:pretrained_source": origin,
+        "mlm:pretrained_source": f"{backbone}: {encoder.about}" if encoder.about else backbone,
         "mlm:accelerator": None,
         "mlm:accelerator_constrained": False,
-        "mlm:input": [describe_input(bundle.contract)],
-        "mlm:output": [describe_output(bundle)],
-        "mlm:hyperparameters": describe_hyperparameters(bundle),
+        "mlm:input": [_model_input(bundle.contract)],
+        "mlm:output": [_model_output(bundle)],
+        "mlm:hyperparameters": _hyperparameters(bundle),
+        **{f"rsft:{key}": description[key] for key in ("backbone", "licenses")},
         "rsft:version": bundle.rsft_version,
         "rsft:bundle_sha256": bundle.sha256,
-        "rsft:backbone": {"name": bundle.recipe.backbone.name, "sha256": bundle.backbone_sha256},
-        "rsft:licenses": [entry.model_dump(mode="json") for entry in bundle.licenses],
-        "rsft:accuracy": _accuracies(source),
+        "rsft:accuracy": accuracies,
     }
 
 
-def _creation_time(source: BundleSource) -> tuple[str, str]:
-    """Return the time of an item, and what it means."""
-    with suppress(ValueError, TypeError):
-        finished = datetime.fromisoformat(source.run["finished"]) if "finished" in source.run else None
-        if finished is not None and finished.tzinfo is not None:
-            return _utc_text(finished), "the end of the training"
-    return _utc_text(datetime.now(UTC)), "the time when this item was written"
+def list_stac_bands(contract: Contract) -> list[dict[str, Any]]:
+    """Return the bands that a model reads, and its planes that are computed from them.
+
+    Returns:
+        Band objects of STAC 1.1, each with its name, and unit or data type as far as they are defined.
+    """
+    unit = next(iter(contract.units))
+    pixels: dict[str, Any] = {"data_type": unit} if unit in DIGITAL_UNITS else {}
+    pixels |= {"unit": _UNITS[unit]} if unit in _UNITS else {}
+    bands = [{"name": band, "description": contract.digital or unit, **pixels} for band in contract.used_bands]
+    computed = dict.fromkeys(plane for plane in contract.planes if plane not in BANDS)
+    return bands + [{"name": plane, "description": "computed from the bands"} for plane in computed]
 
 
-def _utc_text(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _model_input(contract: Contract) -> dict[str, Any]:
+    """Return a Model Input Object: planes, shape, and the way from the pixels of a chip to them.
+
+    `value_scaling` and `resize_type` repeat single steps of `pre_processing_function`.
+    """
+    unit, stretches = next(iter(contract.units.items()))
+    sentences = "; ".join(f"{subject}: {text}" for subject, text in describe_contract(contract).items())
+    crop, resizing = "", {}
+    if contract.crop is not None:  # else the method of resizing depends on the size of the chip
+        crop = f"the central {contract.crop} x {contract.crop} pixels are cut out, "
+        method = "interpolation-area" if contract.crop > contract.size else "interpolation-linear"
+        resizing = {"resize_type": "crop" if contract.crop == contract.size else method}
+    steps = (
+        f"All steps, with the contract in bundle.json: the planes are computed from the bands and stretched to bytes, "
+        f"{crop}the image is resized to {contract.size} x {contract.size} pixels (by area if it shrinks, else "
+        f"bilinear), and bytes / 255 are normalized by mean and standard deviation. value_scaling and resize_type "
+        f"describe steps of this function, not further ones."
+    )
+    return {
+        "name": "chip",
+        "description": f"An image of one object, read in {unit}. {sentences}.",
+        "bands": [
+            plane if plane in BANDS else {"name": plane, "format": "rio-calc", "expression": plane}
+            for plane in contract.planes
+        ],
+        "input": {
+            "shape": [-1, len(contract.planes), contract.size, contract.size],
+            "dim_order": ["batch", "bands", "height", "width"],
+            "data_type": "float32",
+        },
+        "value_scaling": [
+            describe_scaling(*plane) for plane in zip(stretches, contract.mean, contract.std, strict=True)
+        ],
+        **resizing,
+        "pre_processing_function": {**_ENTRY_POINT, "description": steps},
+    }
 
 
-def _framework_version(source: BundleSource) -> dict[str, str]:
-    versions = source.run.get("versions")
-    version = versions.get("torch") if isinstance(versions, dict) else None
-    if not isinstance(version, str) or not _SEMANTIC_VERSION.fullmatch(version):
-        return {}
-    return {"mlm:framework_version": version}
+def describe_scaling(stretch: Stretch, mean: float, std: float) -> dict[str, Any]:
+    """Return how the values of a plane become those of the network's input.
+
+    Args:
+        stretch: mapping of the values to bytes.
+        mean: mean of the plane, 0-1.
+        std: standard deviation of the plane, 0-1.
+
+    Returns:
+        A Value Scaling Object: a z-score of bytes, else a formula in which A is the plane, in the syntax of numpy.
+
+    Example:
+        >>> describe_scaling(Stretch(), mean=0.5, std=0.25)
+        {'type': 'z-score', 'mean': 127.5, 'stddev': 63.75}
+    """
+    if stretch == IDENTITY_STRETCH:
+        return {"type": "z-score", "mean": 255 * mean, "stddev": 255 * std}
+    if stretch.high is None:
+        return {"type": "processing", **_ENTRY_POINT, "description": "the maximum of the chip becomes white"}
+    low, high = stretch.low, stretch.high
+    values, black, white = f"clip(A, {low!r}, {high!r})", low, high
+    if stretch.curve == "log1p":
+        values, (black, white) = f"log1p(clip(A, {max(low, 0.0)!r}, {high!r}))", np.log1p([max(low, 0.0), high])
+    expression = f"(rint(255 * ({values} - {float(black)!r}) / {float(white - black)!r}) / 255 - {mean!r}) / {std!r}"
+    return {"type": "processing", "format": "gdal-calc", "expression": expression}
 
 
-def _accuracies(source: BundleSource) -> list[dict[str, Any]]:
-    return [
-        {
-            "data": measurement.data,
-            "split": measurement.split,
-            "chips": measurement.chips,
-            **{measure: interval.to_dict() for measure, interval in measurement.accuracies.items()},
-        }
-        for measurement in source.measurements
-    ]
+def _model_output(bundle: Bundle) -> dict[str, Any]:
+    """Return a Model Output Object: one logit per class, and how it becomes a probability."""
+    temperature = 1.0 if bundle.calibrator is None else bundle.calibrator.temperature
+    calibrated = "calibrated on validation chips" if bundle.calibrator else "not calibrated"
+    notes = [f"probabilities are softmax(logits / {temperature:.6g}), {calibrated}"]
+    notes += [f"the mean over {len(bundle.members)} runs"] if len(bundle.members) > 1 else []
+    notes += [f"the mean over views: {bundle.recipe.evaluate.tta}"] if bundle.recipe.evaluate.tta != "none" else []
+    ids = [re.sub(r"[^0-9A-Za-z_-]+", "-", name).strip("-") for name in bundle.classes]
+    return {
+        "name": "logits",
+        "tasks": list(TASKS),
+        "result": {"shape": [-1, len(bundle.classes)], "dim_order": ["batch", "class"], "data_type": "float32"},
+        "classification:classes": [
+            {"value": index, "name": ids[index] or f"class-{index}", "description": name}
+            for index, name in enumerate(bundle.classes)
+        ],
+        "post_processing_function": {
+            "format": "python",
+            "expression": "rsft.models.uncertainty.conformal:log_softmax",
+            "description": "; ".join(notes),
+        },
+    }
+
+
+def _hyperparameters(bundle: Bundle) -> dict[str, Any]:
+    """Return the settings of the training, by recipe key."""
+    sections = bundle.recipe.model_dump(mode="json")
+    settings = {
+        f"{name}.{key}": value for name in HYPERPARAMETER_SECTIONS for key, value in (sections[name] or {}).items()
+    }
+    known = {key: value for key, value in settings.items() if value is not None and key not in _MACHINE_KEYS}
+    return {"seed": bundle.recipe.seed, **known}
+
+
+def _count_parameters(bundle: Bundle) -> int | None:
+    """Return the number of parameters with the frozen encoder; None if this version does not know the encoder."""
+    from rsft.models.inspection.verify import build_meta_model
+
+    with suppress(RequestError):
+        return build_meta_model(bundle).frozen_parameters + sum(tensor.numel() for tensor in bundle.tensors.values())
+    return None
+
+
+def model_name(name: str) -> str:
+    """Return a name as MLM allows it: letters, digits, dots, hyphens and spaces; a letter first.
+
+    Example:
+        >>> model_name("7 ships (new)")
+        'model-7 ships -new'
+    """
+    plain = re.sub(r"[^a-zA-Z0-9_.\- ]", "-", name).strip("_.- ")
+    return plain if re.match(r"[a-zA-Z]..", plain) else f"model-{plain}".rstrip("-")
 
 
 def _bundle_assets(source: BundleSource, base: Path) -> dict[str, Any]:
     folder, backbone = source.folder, source.bundle.recipe.backbone.name
-    media_type, artifact, _ = _ARTIFACTS[".safetensors"]
+    weights = f"learned tensors; {backbone} is needed as well"
     bands = [{"name": band["name"]} for band in list_stac_bands(source.bundle.contract)]
     assets = {
-        "weights": _file_asset(
-            folder / WEIGHTS_FILE,
-            base,
-            f"learned tensors; {backbone} is needed as well",
-            media_type,
-            "mlm:model",
-            "mlm:weights",
-        )
-        | {"mlm:artifact_type": artifact, "bands": bands},  # STAC allows bands of an item if an asset has some
+        "weights": _file_asset(folder / WEIGHTS_FILE, base, weights, _PYTORCH_FILE, "mlm:model", "mlm:weights")
+        | {"mlm:artifact_type": _SAFETENSORS, "bands": bands},  # STAC allows bands of an item if an asset has some
         "bundle": _file_asset(folder / INDEX_FILE, base, "classes, contract, hashes", "application/json", "metadata"),
         "recipe": _file_asset(folder / RECIPE_FILE, base, "settings of the run", "application/yaml", "metadata"),
     }
     if (folder / CONFIDENCE_FILE).is_file():
         title = "temperature, class means and validation chips, for the confidence of predictions"
-        assets["confidence"] = _file_asset(folder / CONFIDENCE_FILE, base, title, media_type, "data")
+        assets["confidence"] = _file_asset(folder / CONFIDENCE_FILE, base, title, _PYTORCH_FILE, "data")
     if source.encoder.url:
+        title = f"published weights of the frozen encoder {backbone}"
         assets["backbone"] = {
             "href": source.encoder.url,
-            "title": f"published weights of the frozen encoder {backbone}",
+            "title": title,
             "type": _BINARY,
             "roles": ["mlm:weights"],
         }

@@ -1,6 +1,6 @@
 """Save a bundle atomically, and load it only if no file was changed.
 
-The tensors of a bundle, which are read when they are first used. A graph engine does not need them, or PyTorch.
+Its tensors are read when they are first used. A graph engine needs neither them nor PyTorch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from rsft.models.bundle.manifest import (
     BundleIndex,
     SourceLicense,
     find_altered_files,
-    licenses_of_old_bundle,
     read_index,
 )
 from rsft.models.uncertainty.calibrator import Calibrator
@@ -216,13 +215,9 @@ def combine_bundles(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
         WeightsError: the runs have different data or backbones.
     """
     first = bundles[0]
-    for other in bundles[1:]:
-        if (other.classes, other.contract, other.backbone_sha256) != (
-            first.classes,
-            first.contract,
-            first.backbone_sha256,
-        ):
-            raise WeightsError("the runs to average have different data or backbones", hint="train them again")
+    expected = (first.classes, first.contract, first.backbone_sha256)
+    if any((other.classes, other.contract, other.backbone_sha256) != expected for other in bundles[1:]):
+        raise WeightsError("the runs to average have different data or backbones", hint="train them again")
     tensors = {f"{_RUNS}{i}.{key}": value for i, bundle in enumerate(bundles) for key, value in bundle.tensors.items()}
     return replace(first, recipe=recipe, tensors=tensors, metrics={}, calibrator=None, sha256="")
 
@@ -263,7 +258,7 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
         tensors=tensors,
         metrics=index.metrics,
         calibrator=calibrator,
-        licenses=index.licenses or licenses_of_old_bundle(index.backbone.name),
+        licenses=index.licenses,
         sha256=digest,
         rsft_version=index.rsft_version,
     )
@@ -275,16 +270,12 @@ def read_licenses(folder: Path) -> tuple[SourceLicense, ...]:
     Args:
         folder: a folder as in `find_bundle`.
 
-    Returns:
-        One license per source. If the bundle does not record them, that of the backbone is the present one of its
-        card, and that of the data is unknown.
-
     Raises:
         RequestError: `folder` contains no bundle.
         WeightsError: the index is damaged, edited, or has an unknown format.
     """
     index, _ = read_index(find_bundle(folder))
-    return index.licenses or licenses_of_old_bundle(index.backbone.name)
+    return index.licenses
 
 
 def find_bundle(folder: Path) -> Path:

@@ -1,7 +1,4 @@
-"""The index of a bundle, bundle.json: metadata of the tensors, and hashes of all files and of the index itself.
-
-Licenses of what a bundle was made of: the weights of its backbone, and the data that it was trained on.
-"""
+"""The index of a bundle, bundle.json: metadata of the tensors, and hashes of all files and of the index itself."""
 
 from __future__ import annotations
 
@@ -15,12 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rsft.data.imagery.contract import Contract
-from rsft.errors import RequestError, WeightsError
+from rsft.errors import WeightsError
 from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
 from rsft.utils.untrusted.documents import parse_json, read_regular
-
-_NOT_RECORDED = f"{UNKNOWN}; the bundle does not record it"
 
 
 class SourceLicense(BaseModel):
@@ -55,38 +50,15 @@ def source_license(source: Literal["backbone", "data"], name: str, text: str) ->
     return SourceLicense(source=source, name=name, license=text, restrictions=license_restrictions(text))
 
 
-def licenses_of_old_bundle(backbone: str) -> tuple[SourceLicense, ...]:
-    """Return the licenses of a bundle that does not record them: that of the backbone's card, and an unknown one.
-
-    Args:
-        backbone: name of the encoder.
-    """
-    from rsft.backbones.registry import find_card
-
-    try:
-        text = find_card(backbone).license
-    except RequestError:  # this version does not know the encoder
-        text = _NOT_RECORDED
-    return source_license("backbone", backbone, text), source_license("data", "", _NOT_RECORDED)
-
-
 def restriction_sentence(licenses: Iterable[SourceLicense]) -> str | None:
-    """Return one sentence about the uses that licenses do not allow; None if no license names one.
-
-    Args:
-        licenses: the licenses of one bundle, or of several.
-    """
+    """Return one sentence about the uses that licenses of bundles do not allow; None if no license names one."""
     stated = {entry: [name for name in entry.restrictions if name != UNKNOWN] for entry in licenses}
     parts = [f"{', '.join(names)} ({_describe_source(entry)})" for entry, names in stated.items() if names]
     return f"licenses restrict the use of this bundle: {'; '.join(parts)}" if parts else None
 
 
 def unknown_sentence(licenses: Iterable[SourceLicense]) -> str | None:
-    """Return one sentence about sources whose license or its terms are unknown; None if all are known.
-
-    Args:
-        licenses: the licenses of one bundle, or of several.
-    """
+    """Return one sentence about sources whose license or its terms are unknown; None if all are known."""
     unknown = dict.fromkeys(_describe_source(entry) for entry in licenses if UNKNOWN in entry.restrictions)
     return f"the license or its terms are unknown: {', '.join(unknown)}" if unknown else None
 
@@ -96,7 +68,7 @@ def _describe_source(entry: SourceLicense) -> str:
 
 
 BUNDLE_FORMAT = 3
-"""Version of the layout. Format 2 has no licenses, and format 1 no hash of the index. Both can be read too."""
+"""Version of the layout. Others are rejected."""
 
 MAX_INPUT_SIDE, MAX_CROP_SIDE, MAX_PLANES, MAX_PLANE_LENGTH = 4096, 8192, 256, 500
 """Limits of a contract in a bundle: pixels, pixels, planes, and letters of the expression of a plane."""
@@ -130,7 +102,7 @@ class BundleIndex(BaseModel):
         train_counts: number of training chips of each class.
         contract: what a chip must be, and how it becomes the network's input.
         metrics: accuracy on the validation chips after training.
-        licenses: licenses of the backbone and the data; empty before format 3.
+        licenses: licenses of the backbone and the data.
         files: SHA-256 of every other file of the bundle.
     """
 
@@ -145,7 +117,7 @@ class BundleIndex(BaseModel):
     train_counts: tuple[int, ...]
     contract: Contract
     metrics: dict[str, Any]
-    licenses: tuple[SourceLicense, ...] = ()
+    licenses: tuple[SourceLicense, ...]
     files: dict[str, str]
 
     @model_validator(mode="after")
@@ -160,11 +132,7 @@ class BundleIndex(BaseModel):
         return self
 
     def serialize(self) -> tuple[str, str]:
-        """Return the index as text.
-
-        Returns:
-            The text of bundle.json, and the hash that it contains.
-        """
+        """Return the text of bundle.json, and the hash that it contains."""
         content = self.model_dump(mode="json")
         digest = index_digest(content)
         return json.dumps(content | {_DIGEST_KEY: digest}, indent=1), digest
@@ -194,11 +162,7 @@ def _check_contract(contract: Contract) -> None:
 
 
 def index_digest(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of an index.
-
-    Args:
-        content: the content of bundle.json. All keys except `sha256` are hashed, sorted, as JSON without spaces.
-    """
+    """Return the SHA-256 of the content of bundle.json: all keys except `sha256`, sorted, as JSON without spaces."""
     hashed = {key: value for key, value in content.items() if key != _DIGEST_KEY}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -210,23 +174,20 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
         folder: the folder of the bundle.
 
     Returns:
-        The index, and its hash; for format 1 the hash of the file.
+        The index, and its hash.
 
     Raises:
         WeightsError: the index is damaged, edited, or has an unknown format.
     """
     try:
-        text = read_regular(folder / INDEX_FILE)
-        content = parse_json(text)
+        content = parse_json(read_regular(folder / INDEX_FILE))
         version, rsft_version = content["format"], content["rsft_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{INDEX_FILE} is damaged", folder, COPY_HINT) from error
-    if version not in range(1, BUNDLE_FORMAT + 1):
-        message = f"bundle format {version}; this version of rsft reads 1 to {BUNDLE_FORMAT}"
+    if version != BUNDLE_FORMAT:
+        message = f"bundle format {version}; this version of rsft reads format {BUNDLE_FORMAT}"
         raise WeightsError(message, folder, f"use rsft {rsft_version}")
-    if version == 1:
-        _refuse_contract_without_planes(content, folder)
-    elif content.get(_DIGEST_KEY) != index_digest(content):
+    if content.get(_DIGEST_KEY) != index_digest(content):
         raise WeightsError(f"{INDEX_FILE} was edited: its content does not match the hash in it", folder, COPY_HINT)
     try:
         index = BundleIndex.model_validate({key: value for key, value in content.items() if key != _DIGEST_KEY})
@@ -234,7 +195,7 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
         details = error.errors(include_url=False)[0]
         key = ".".join(map(str, details["loc"])) or "its keys"
         raise WeightsError(f"{INDEX_FILE} is damaged: {key}: {details['msg']}", folder, COPY_HINT) from error
-    return index, index_digest(content) if version != 1 else hashlib.sha256(text).hexdigest()
+    return index, content[_DIGEST_KEY]
 
 
 def find_altered_files(folder: Path, index: BundleIndex) -> list[str]:
@@ -255,11 +216,3 @@ def find_altered_files(folder: Path, index: BundleIndex) -> list[str]:
     expected = {INDEX_FILE, *index.files}
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in expected and path.name[0] != ".")
     return faults + [f"{name} does not belong to the bundle" for name in foreign]
-
-
-def _refuse_contract_without_planes(content: dict[str, Any], folder: Path) -> None:
-    """Refuse the earliest bundles, which have no planes and identify the backbone by the hash of a file."""
-    contract = content.get("contract")
-    if isinstance(contract, dict) and "planes" not in contract:
-        message = "the bundle is too old: its contract lacks the planes of the network's input"
-        raise WeightsError(message, folder, f"train it again: rsft finetune {folder / RECIPE_FILE}")

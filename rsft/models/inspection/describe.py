@@ -1,11 +1,4 @@
-"""Describe a bundle for a reader who did not train it.
-
-Find the sites of a modulator. Building the network takes seconds, so the names of the tensors are read first.
-
-Describe the frozen encoder of a bundle from its published card.
-
-Compare two bundles.
-"""
+"""Describe a bundle for a reader who did not train it, and compare two bundles."""
 
 from __future__ import annotations
 
@@ -22,7 +15,6 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.bundle.manifest import SourceLicense
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
 from rsft.peft.sites import POSITIONS, Site
 from rsft.recipe.schema import BackboneSection
@@ -30,24 +22,16 @@ from rsft.recipe.schema import BackboneSection
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rsft.models.bundle.bundle import Bundle
-    from rsft.peft import Site
-
 
 _SITE = re.compile(rf"blocks\.(\d+)\.({'|'.join(POSITIONS)})\.")
 
 
 def find_sites(bundle: Bundle) -> tuple[Site, ...]:
-    """Return the sites of a modulator.
+    """Return the sites of a modulator in the order of gamma; empty without a modulator.
 
-    Names of tensors begin with their site. The network is built on the meta device if this does not name as many sites
-    as gamma has values, because sites share tensors or were pruned, or if the backbone is not a listed one.
-
-    Args:
-        bundle: an open bundle.
-
-    Returns:
-        The sites in the order of gamma; empty without a modulator.
+    Names of tensors begin with their site. The network is built on the meta device, which takes seconds, if this does
+    not name as many sites as gamma has values, because sites share tensors or were pruned, or if the backbone is not a
+    listed one.
 
     Raises:
         RequestError: this version of rsft does not know the backbone, or the backbone lacks a site.
@@ -69,10 +53,8 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
         folder: a folder as in `find_bundle`.
 
     Returns:
-        name, folder, sha256, rsft_version, bytes, parameters; runs (number of runs); classes (name, group and number of
-        training chips of each); chip (`describe_contract`); backbone; licenses (source, name, license and restrictions
-        of the backbone and the data); method (its recipe keys); scales (block -> position -> scale, the mean over the
-        runs; None without a modulator); metrics; confidence (None without a calibrator).
+        The content of `describe`; and folder, bytes (of all files), and scales (block -> position -> scale, the mean
+        over the runs; None without a modulator).
 
     Raises:
         RequestError: `folder` contains no bundle, or this version of rsft does not know its backbone.
@@ -80,15 +62,36 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
         RecipeError: this version of rsft does not know its recipe.
     """
     bundle, bundle_dir = Bundle.load(folder), find_bundle(folder)
-    group_of = {name: group for group, names in bundle.groups.items() for name in names}
     sites = find_sites(bundle)
-    peft = bundle.recipe.peft
+    return describe(bundle) | {
+        "folder": str(bundle_dir),
+        "bytes": sum(path.stat().st_size for path in bundle_dir.iterdir()),
+        "scales": _mean_scales(bundle, sites) if sites else None,
+    }
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Describe an open bundle as data for JSON, for `rsft bundle show`, the model card and the STAC item.
+
+    Returns:
+        name, sha256, rsft_version, parameters; runs (number of runs); classes (name, group and number of training chips
+        of each); chip (`describe_contract`); backbone; licenses (source, name, license and restrictions of the backbone
+        and the data); method (its recipe keys); metrics; confidence (None without a calibrator).
+    """
+    group_of = {name: group for group, names in bundle.groups.items() for name in names}
+    calibrator = bundle.calibrator
+    confidence = calibrator and {
+        "temperature": round(calibrator.temperature, 6),
+        "chips": len(calibrator.scores),
+        "coverage": COVERAGE,
+        "ood_false_positive_rate": OOD_FALSE_POSITIVE_RATE,
+        "promise": calibrator.promise(),
+        "notes": calibrator.notes(bundle.classes),
+    }
     return {
         "name": bundle.recipe.name,
-        "folder": str(bundle_dir),
         "sha256": bundle.sha256,
         "rsft_version": bundle.rsft_version,
-        "bytes": sum(path.stat().st_size for path in bundle_dir.iterdir()),
         "parameters": sum(tensor.numel() for tensor in bundle.tensors.values()),
         "runs": len(bundle.members),
         "classes": [
@@ -98,35 +101,32 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
         "chip": describe_contract(bundle.contract),
         "backbone": {"name": bundle.recipe.backbone.name, "sha256": bundle.backbone_sha256},
         "licenses": [entry.model_dump(mode="json") for entry in bundle.licenses],
-        "method": peft.model_dump(mode="json"),
-        "scales": mean_scales(bundle.members, sites) if sites else None,
+        "method": bundle.recipe.peft.model_dump(mode="json"),
         "metrics": bundle.metrics,
-        "confidence": _describe_calibrator(bundle),
+        "confidence": confidence,
     }
 
 
 def describe_contract(contract: Contract) -> dict[str, str]:
     """Describe in words what a chip must be.
 
-    Args:
-        contract: the contract of a bundle.
-
     Returns:
         Subject -> description; the subjects are bands, unit, inputs, size, spacing, and one stretch for each unit.
     """
     units = list(contract.units)
     inputs = ", ".join(contract.planes) if len(set(contract.planes)) > 1 else f"{contract.planes[0]}, repeated"
-    size = f"resized to {contract.size} x {contract.size} pixels"
+    cut = f"the central {contract.crop} x {contract.crop} pixels" if contract.crop else "the whole chip"
+    bands = ", ".join(contract.used_bands)
+    if unused := [band for band in contract.bands if band not in contract.used_bands]:
+        bands += f"; the training chips also have {', '.join(unused)}, which the model does not use"
     sentences = {
-        "bands": _describe_bands(contract),
+        "bands": bands,
         "unit": " or ".join(units),
         "inputs": inputs if len(contract.planes) > 1 else contract.planes[0],
-        "size": f"the central {contract.crop} x {contract.crop} pixels, {size}"
-        if contract.crop
-        else f"the whole chip, {size}",
+        "size": f"{cut}, resized to {contract.size} x {contract.size} pixels",
         "spacing": f"{contract.spacing_m:.4g} m per pixel"
         if contract.spacing_m
-        else "any: the training chips have no common spacing",
+        else "not checked (the training chips differ in spacing)",
     }
     if contract.digital:
         sentences["unit"] += f"; digital numbers are {contract.digital}"
@@ -138,12 +138,6 @@ def describe_contract(contract: Contract) -> dict[str, str]:
     return sentences
 
 
-def _describe_bands(contract: Contract) -> str:
-    used = ", ".join(contract.used_bands)
-    unused = [band for band in contract.bands if band not in contract.used_bands]
-    return f"{used}; the training chips also have {', '.join(unused)}, which the model does not use" if unused else used
-
-
 def _describe_stretch(stretch: Stretch) -> str:
     if stretch == IDENTITY_STRETCH:
         return "bytes stay unchanged"
@@ -151,42 +145,19 @@ def _describe_stretch(stretch: Stretch) -> str:
     return f"{stretch.low:.4g} is black, {high} is white" + (", log1p between" if stretch.curve == "log1p" else "")
 
 
-def mean_scales(members: list[dict[str, Tensor]], sites: Sequence[Site]) -> dict[int, dict[str, float]]:
-    """Return the learned scales of a bundle, averaged over its runs; a pruned site has 0.
-
-    Args:
-        members: the learned tensors of each run.
-        sites: the sites of the modulator, in the order of gamma.
-
-    Returns:
-        Block -> position -> scale.
-    """
+def _mean_scales(bundle: Bundle, sites: Sequence[Site]) -> dict[int, dict[str, float]]:
+    """Return block -> position -> learned scale, averaged over the runs of a bundle; a pruned site has 0."""
     import torch
 
     from rsft.peft import gamma_to_scale
 
-    scales = torch.stack([gamma_to_scale(member["gamma"].float()) for member in members]).mean(dim=0)
+    scales = torch.stack([gamma_to_scale(member["gamma"].float()) for member in bundle.members]).mean(dim=0)
     table: dict[int, dict[str, float]] = {}
     for (block, position), scale in zip(sites, scales.tolist(), strict=True):
         table.setdefault(block, {})[position] = round(scale, 6)
     return table
 
 
-def _describe_calibrator(bundle: Bundle) -> dict[str, Any] | None:
-    calibrator = bundle.calibrator
-    if calibrator is None:
-        return None
-    return {
-        "temperature": round(calibrator.temperature, 6),
-        "chips": len(calibrator.scores),
-        "coverage": COVERAGE,
-        "flagged": OOD_FALSE_POSITIVE_RATE,
-        "promise": calibrator.promise(),
-        "notes": calibrator.notes(bundle.classes),
-    }
-
-
-_HUB = "huggingface.co"
 _FAMILIES = {
     "swin": "Swin Transformer",
     "convnext": "ConvNeXt",
@@ -212,11 +183,7 @@ class EncoderOrigin:
 
 
 def find_encoder_origin(section: BackboneSection) -> EncoderOrigin:
-    """Return the origin of an encoder. Nothing is known of weights from a file that the recipe names.
-
-    Args:
-        section: the section `backbone` of the recipe.
-    """
+    """Return the origin of an encoder. Nothing is known of weights from a file that the recipe names."""
     if section.weights is not None:
         return EncoderOrigin()
     try:
@@ -224,14 +191,14 @@ def find_encoder_origin(section: BackboneSection) -> EncoderOrigin:
     except RequestError:  # this version does not know the encoder
         return EncoderOrigin()
     url = encoder.weights.url if isinstance(encoder.weights, Remote) else None
-    return EncoderOrigin(encoder.about, url, _hub_repository(url))
+    parts = urlsplit(url or "")
+    path = parts.path.strip("/").split("/")
+    is_repository = parts.hostname == "huggingface.co" and path[2:3] == ["resolve"]
+    return EncoderOrigin(encoder.about, url, "/".join(path[:2]) if is_repository else None)
 
 
 def architecture_family(encoder: str) -> str:
     """Return the name that the literature gives to the architecture of an encoder, or the name of the encoder itself.
-
-    Args:
-        encoder: name of the encoder in a recipe.
 
     Example:
         >>> architecture_family("vit_tiny_patch8_64.simship")
@@ -239,13 +206,6 @@ def architecture_family(encoder: str) -> str:
     """
     matches = (family for pattern, family in _FAMILIES.items() if re.search(pattern, encoder.lower()))
     return next(matches, encoder)
-
-
-def _hub_repository(url: str | None) -> str | None:
-    """Return OWNER/NAME of an address of the Hugging Face Hub."""
-    parts = urlsplit(url or "")
-    path = parts.path.strip("/").split("/")
-    return "/".join(path[:2]) if parts.hostname == _HUB and path[2:3] == ["resolve"] else None
 
 
 TENSOR_KINDS = ("adapter", "gamma", "head")
@@ -281,18 +241,18 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
         "order": [] if same_classes else [list(bundle.classes) for bundle in bundles],
         "chip": _differences([describe_contract(bundle.contract) for bundle in bundles]),
         "backbone": _differences([{bundle.recipe.backbone.name: bundle.backbone_sha256} for bundle in bundles]),
-        "licenses": _differences([_license_values(bundle.licenses) for bundle in bundles]),
-        "metrics": _differences([_metric_values(bundle.metrics) for bundle in bundles]),
+        "licenses": _differences(
+            [{x.source: f"{x.name}: {x}" if x.name else str(x) for x in bundle.licenses} for bundle in bundles]
+        ),
+        "metrics": _differences(
+            [{k: v["value"] if isinstance(v, dict) else v for k, v in bundle.metrics.items()} for bundle in bundles]
+        ),
         "tensors": _diff_tensors(bundles[0].tensors, bundles[1].tensors),
     }
 
 
 def tensor_kind(name: str) -> str:
-    """Return the kind of a learned tensor, one of `TENSOR_KINDS`.
-
-    Args:
-        name: the name of the tensor in a bundle.
-    """
+    """Return the kind of a learned tensor of a bundle, one of `TENSOR_KINDS`."""
     name = name.split(".", 2)[2] if name.startswith("runs.") else name
     return "gamma" if name == "gamma" else "head" if name.startswith("head.") else "adapter"
 
@@ -301,14 +261,6 @@ def _differences(pair: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for mapping in pair for key in mapping)
     rows = {key: [mapping.get(key) for mapping in pair] for key in keys}
     return {key: values for key, values in rows.items() if values[0] != values[1]}
-
-
-def _license_values(licenses: Sequence[SourceLicense]) -> dict[str, str]:
-    return {entry.source: f"{entry.name}: {entry}" if entry.name else str(entry) for entry in licenses}
-
-
-def _metric_values(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: metric["value"] if isinstance(metric, dict) else metric for name, metric in metrics.items()}
 
 
 def _diff_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:

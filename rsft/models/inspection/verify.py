@@ -1,16 +1,13 @@
-"""Verify that a bundle is complete, unchanged and usable on this machine.
-
-Build the classifier of a bundle without weights, to get shapes even if the backbone's weights are not installed.
-"""
+"""Verify that a bundle is complete, unchanged and usable on this machine."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from rsft.backbones.input_layer import first_layer_path
 from rsft.backbones.loading import Backbone
@@ -22,11 +19,6 @@ from rsft.models.bundle.signature import find_signature_faults
 from rsft.models.factory import build_classifier, load_encoder
 from rsft.peft import Site
 from rsft.peft.modules.adapter_module import transformer_blocks
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rsft.models.bundle.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -47,13 +39,7 @@ class MetaModel:
 
 
 def build_meta_model(bundle: Bundle) -> MetaModel:
-    """Build the classifier of a bundle's recipe on the meta device.
-
-    Args:
-        bundle: an open bundle.
-
-    Returns:
-        Its sites, shapes and depth.
+    """Build the classifier of a bundle's recipe on the meta device, which needs no weights of the backbone.
 
     Raises:
         RequestError: this version of rsft does not know the backbone, or the backbone lacks a site.

@@ -1,7 +1,4 @@
-"""The calibrator, which is fitted on validation chips and estimates the confidence of new predictions.
-
-What a bundle records of its validation chips, so that new chips can be compared with them.
-"""
+"""The calibrator, which is fitted on validation chips and estimates the confidence of new predictions."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ _PREFIX = "validation."  # of the names of the arrays in a file
 
 @dataclass(frozen=True)
 class ValidationChips:
-    """The N validation chips on which a calibrator was fitted. Bundles of rsft 0.1 have no such record.
+    """The N validation chips on which a calibrator was fitted, so that new chips can be compared with them.
 
     Attributes:
         predicted: (N,) index of the predicted class.
@@ -67,9 +64,6 @@ class ValidationChips:
             positions: (N,) numbers of the chips in the validation split; None if they are the whole split.
             groups: (N,) names of the groups of the chips, "" for a chip without a group; None if no chip has one.
             trained_groups: names of the groups of the training chips.
-
-        Returns:
-            The record.
         """
         names = np.full(len(probabilities), "") if groups is None else groups
         unique, numbers = np.unique(names, return_inverse=True)
@@ -88,8 +82,7 @@ class ValidationChips:
     def describe_groups(self) -> str:
         """Describe from which groups the chips are, such as "2 groups (such as scenes) without training chips".
 
-        Returns:
-            A phrase; "" if no chip has a group.
+        It is "" if no chip has a group.
         """
         groups = np.unique(self.groups[self.groups >= 0])
         if not len(groups):
@@ -99,28 +92,19 @@ class ValidationChips:
         return f"{text}, {trained:,} of them with training chips" if trained else f"{text} without training chips"
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the attributes as arrays, to be stored in a file.
-
-        Returns:
-            Name -> array.
-        """
+        """Return the attributes as arrays, to be stored in a file."""
         return {f"{_PREFIX}{field.name}": getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self | None:
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
         """Build the record from stored arrays.
 
         Args:
             tensors: name -> array, from `tensors`; other arrays are ignored.
 
-        Returns:
-            The record; None if the file has none.
-
         Raises:
-            KeyError: some of the arrays are missing.
+            KeyError: an array is missing.
         """
-        if not any(name.startswith(_PREFIX) for name in tensors):
-            return None
         return cls(**{field.name: tensors[f"{_PREFIX}{field.name}"] for field in fields(cls)})
 
 
@@ -159,7 +143,7 @@ class Calibrator:
         distances: (N,) distances of the validation chips from the training chips.
         means: (C, D) mean features of the training chips of every class; NaN for a class without any.
         whitening: (D, D), makes the covariance within the classes the identity.
-        validation: further properties of the validation chips; None in bundles of rsft 0.1.
+        validation: further properties of the validation chips.
     """
 
     temperature: float
@@ -168,7 +152,7 @@ class Calibrator:
     distances: NDArray[np.float64]
     means: NDArray[np.float32]
     whitening: NDArray[np.float32]
-    validation: ValidationChips | None = None
+    validation: ValidationChips
 
     @classmethod
     def fit(
@@ -189,13 +173,17 @@ class Calibrator:
             train_features: (M, D) of training chips without augmentation.
             train_labels: (M,) class indices of these training chips.
 
-        Returns:
-            The calibrator.
-
         Raises:
             ValueError: an array is empty, has a wrong shape, or contains numbers that are not finite.
         """
-        _validate(logits, labels, features, train_features, train_labels)
+        if not len(labels) or not len(train_labels):
+            raise ValueError("at least one validation chip and one training chip are needed")
+        if not len(labels) == len(logits) == len(features) or len(train_labels) != len(train_features):
+            raise ValueError("logits, labels and features must have one row per chip")
+        if features.shape[1] != train_features.shape[1]:
+            raise ValueError(f"features of {features.shape[1]} and {train_features.shape[1]} columns")
+        if not all(np.isfinite(array).all() for array in (logits, features, train_features)):
+            raise ValueError("logits and features must be finite")
         temperature = fit_temperature(logits, labels)
         means = fit_class_means(train_features, train_labels, logits.shape[1])
         whitening = fit_whitening(train_features, train_labels, means).astype(np.float32)
@@ -236,11 +224,7 @@ class Calibrator:
         return ConfidenceEstimate(np.exp(log_probabilities), sets, ood)
 
     def ood_limit(self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE) -> float:
-        """Return the distance above which a chip is out-of-distribution.
-
-        Args:
-            ood_false_positive_rate: as in `apply`.
-        """
+        """Return the distance above which a chip is out-of-distribution."""
         return ood_limit(self.distances, ood_false_positive_rate)
 
     def test_shift(self, probabilities: NDArray[np.floating], ood: NDArray[np.floating]) -> ShiftTest:
@@ -249,13 +233,8 @@ class Calibrator:
         Args:
             probabilities: (M, C) of the new chips, calibrated.
             ood: (M,) distances of the new chips, from `apply`.
-
-        Returns:
-            The differences.
         """
         distances, validation = self.distances / self.ood_limit(), self.validation
-        if validation is None:
-            return compare_chips(ChipSummary(ood), ChipSummary(distances))
         new = ChipSummary(ood, probabilities.max(axis=1, initial=0), probabilities.argmax(axis=1))
         return compare_chips(new, ChipSummary(distances, validation.confidence, validation.predicted))
 
@@ -274,11 +253,11 @@ class Calibrator:
             coverage: the coverage, as in `apply`.
 
         Returns:
-            (M, C); None if there are fewer than `MIN_CHIPS` new chips or validation chips, if a distance is not finite,
-            or if the bundle has no record of the validation chips.
+            (M, C); None if there are fewer than `MIN_CHIPS` new chips or validation chips, or if a distance is not
+            finite.
         """
         validation = self.validation
-        if validation is None or min(len(ood), len(self.labels)) < MIN_CHIPS or not np.isfinite(ood).all():
+        if min(len(ood), len(self.labels)) < MIN_CHIPS or not np.isfinite(ood).all():
             return None
         features = np.column_stack([self.distances / self.ood_limit(), validation.probabilities])
         new_features = np.column_stack([ood, probabilities[:, validation.columns]])
@@ -300,36 +279,26 @@ class Calibrator:
             logits: (N, C).
             labels: (N,) class indices.
         """
-        if self.validation is not None:
-            if len(labels) <= self.validation.positions.max():
-                return False
-            logits, labels = logits[self.validation.positions], labels[self.validation.positions]
+        positions = self.validation.positions
+        if len(labels) <= positions.max():
+            return False
+        logits, labels = logits[positions], labels[positions]
         if not np.array_equal(labels, self.labels):
             return False
         scores = -log_softmax(logits, self.temperature)[np.arange(len(labels)), labels]
         return bool(np.allclose(scores, self.scores, rtol=1e-3, atol=1e-3))
 
     def classes_without_coverage(self, coverage: float = COVERAGE) -> list[int]:
-        """Return the classes that are in every set, because they have too few validation chips.
-
-        Args:
-            coverage: the coverage, as in `apply`.
-
-        Returns:
-            Class indices.
-        """
+        """Return the indices of the classes that are in every set, because they have too few validation chips."""
         counts = np.bincount(self.labels, minlength=len(self.means))
         return np.flatnonzero(counts < min_calibration_chips(coverage)).tolist()
 
     def notes(self, classes: Sequence[str], coverage: float = COVERAGE) -> list[str]:
-        """Return notes for readers of the sets: the classes that are in every set.
+        """Return a sentence with the classes that are in every set, if there are any.
 
         Args:
             classes: names in the order of the logits.
             coverage: the coverage, as in `apply`.
-
-        Returns:
-            One sentence, or none.
         """
         names = [classes[index] for index in self.classes_without_coverage(coverage)]
         if not names:
@@ -341,15 +310,8 @@ class Calibrator:
         ]
 
     def promise(self, coverage: float = COVERAGE) -> str:
-        """State what the sets promise, and on what condition.
-
-        Args:
-            coverage: the coverage, as in `apply`.
-
-        Returns:
-            One sentence.
-        """
-        groups = self.validation.describe_groups() if self.validation else ""
+        """Return one sentence: what the sets promise, and on what condition."""
+        groups = self.validation.describe_groups()
         chips = f"{len(self.labels):,} validation chips" + (f" from {groups}" if groups else "")
         return (
             f"class sets contain the true class of {coverage:.0%} of the chips of every class, "
@@ -357,23 +319,13 @@ class Calibrator:
         )
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the attributes as arrays, to be stored in a file.
-
-        Returns:
-            Name -> array.
-        """
+        """Return the attributes as arrays, to be stored in a file."""
         arrays = {name: np.atleast_1d(getattr(self, name)) for name in _array_names()}
-        return arrays if self.validation is None else arrays | self.validation.tensors()
+        return arrays | self.validation.tensors()
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
         """Build a calibrator from stored arrays.
-
-        Args:
-            tensors: name -> array, from `tensors`.
-
-        Returns:
-            The calibrator.
 
         Raises:
             KeyError: an array is missing.
@@ -389,20 +341,3 @@ class Calibrator:
 def _array_names() -> list[str]:
     """Return the names of the attributes of a calibrator, apart from the record of the validation chips."""
     return [field.name for field in fields(Calibrator) if field.name != "validation"]
-
-
-def _validate(
-    logits: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    features: NDArray[np.floating],
-    train_features: NDArray[np.floating],
-    train_labels: NDArray[np.integer],
-) -> None:
-    if not len(labels) or not len(train_labels):
-        raise ValueError("at least one validation chip and one training chip are needed")
-    if not len(labels) == len(logits) == len(features) or len(train_labels) != len(train_features):
-        raise ValueError("logits, labels and features must have one row per chip")
-    if features.shape[1] != train_features.shape[1]:
-        raise ValueError(f"features of {features.shape[1]} and {train_features.shape[1]} columns")
-    if not all(np.isfinite(array).all() for array in (logits, features, train_features)):
-        raise ValueError("logits and features must be finite")

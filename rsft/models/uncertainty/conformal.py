@@ -1,17 +1,13 @@
-"""Class-conditional conformal sets: for every class, a given share of its chips have sets that contain it.
+"""Temperature scaling, and conformal sets: for every class, a given share of its chips have sets that contain it.
 
 This is split conformal prediction with the classes as Mondrian categories (Vovk et al. 2005). The sets are the least
 ambiguous ones of Sadinle et al. 2019, https://arxiv.org/abs/1609.00451.
-
-Weighted conformal sets: validation chips that are like the new chips count more.
 
 If new chips have another distribution than the validation chips, sets keep their coverage if every validation chip has
 the likelihood ratio of both distributions as its weight (Tibshirani et al. 2019, https://arxiv.org/abs/1904.06019). The
 ratio is estimated by a logistic regression that separates new chips from validation chips. It also contains the ratio
 of the class shares, which is no reason for another threshold of a class. Therefore `Calibrator.widened_sets` only uses
 the weights to make sets larger.
-
-Temperature scaling: one divisor of all logits that calibrates the probabilities.
 """
 
 from __future__ import annotations
@@ -95,14 +91,11 @@ def likelihood_ratios(validation: _Features, new: _Features) -> tuple[NDArray[np
 def _fit_logistic_regression(
     rows: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Fit a logistic regression with an L2 penalty on its weights by Newton's method.
+    """Return weights (F,) and intercept of a logistic regression with an L2 penalty on its weights, by Newton's method.
 
     Args:
         rows: (N, F), with mean 0 and standard deviation 1.
         targets: (N,) 0 or 1.
-
-    Returns:
-        Weights (F,) and intercept.
     """
     design = np.column_stack([rows, np.ones(len(rows))])
     penalty = np.r_[np.ones(rows.shape[1]), 0.0] / _INVERSE_PENALTY

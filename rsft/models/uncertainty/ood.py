@@ -1,10 +1,8 @@
-"""Limit of the distance from the training chips, and how many chips are above it by chance.
+"""Mahalanobis distance of features from those of the training chips, its limit, and how many chips exceed it by chance.
 
 The limit is an order statistic of the distances of N validation chips, as in split conformal prediction. The share of
 new chips above it is then beta-distributed, if they are like the validation chips (Vovk 2012). With few validation
 chips, it varies much: with 60 chips, between 1 % and 11 % for a target of 5 %.
-
-Mahalanobis distance of features from the features of the training chips.
 """
 
 from __future__ import annotations
@@ -34,33 +32,22 @@ def ood_limit(distances: NDArray[np.floating], rate: float) -> float:
 
 
 def expected_share(validation_chips: int, rate: float) -> float:
-    """Return the expected share of chips above `ood_limit`.
-
-    Args:
-        validation_chips: number of validation chips.
-        rate: the rate of `ood_limit`.
-
-    Returns:
-        The share: at most `rate`, or 1 / (N + 1) if N validation chips are too few for it.
-    """
+    """Return the expected share of chips above `ood_limit`: `rate`, or 1 / (N + 1) if N chips are too few for it."""
     return 1 - _rank(validation_chips, rate) / (validation_chips + 1)
 
 
-def chance_of_unlike_chips(unlike: int, chips: int, validation_chips: int, rate: float) -> float:
-    """Return the probability that at least `unlike` of the chips are above the limit by chance.
+def chance_of_ood_chips(ood_chips: int, chips: int, validation_chips: int, rate: float) -> float:
+    """Return the probability that at least `ood_chips` of the chips are above the limit by chance.
 
     The number is beta-binomial, because the limit itself is estimated.
 
     Args:
-        unlike: number of chips above `ood_limit`.
+        ood_chips: number of chips above `ood_limit`.
         chips: number of chips.
         validation_chips: number of validation chips.
         rate: the rate of `ood_limit`.
-
-    Returns:
-        The probability.
     """
-    return float(_chances(chips, validation_chips, rate)[max(0, unlike)])
+    return float(_chances(chips, validation_chips, rate)[max(0, ood_chips)])
 
 
 def largest_chance_share(chips: int, validation_chips: int, rate: float, level: float) -> float:
@@ -70,7 +57,7 @@ def largest_chance_share(chips: int, validation_chips: int, rate: float, level: 
         chips: number of chips.
         validation_chips: number of validation chips.
         rate: the rate of `ood_limit`.
-        level: a share is explained if its probability (`chance_of_unlike_chips`) is at least this large.
+        level: a share is explained if its probability (`chance_of_ood_chips`) is at least this large.
 
     Returns:
         The share.
@@ -82,9 +69,8 @@ def _chances(chips: int, validation_chips: int, rate: float) -> NDArray[np.float
     """Return the probability (chips + 1,) of at least 0, 1, ... chips above the limit."""
     rank = _rank(validation_chips, rate)
     above = validation_chips + 1 - rank
-    numbers = np.arange(
-        chips, dtype=float
-    )  # p(k + 1) / p(k) = (chips - k)(k + above) / ((k + 1)(chips - k - 1 + rank))
+    numbers = np.arange(chips, dtype=float)
+    # p(k + 1) / p(k) = (chips - k)(k + above) / ((k + 1)(chips - k - 1 + rank))
     ratios = (chips - numbers) * (numbers + above) / ((numbers + 1) * (chips - numbers - 1 + rank))
     parts = (chips + rank, above + rank), (rank, chips + above + rank)
     start = sum(map(math.lgamma, parts[0])) - sum(map(math.lgamma, parts[1]))

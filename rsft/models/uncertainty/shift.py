@@ -1,14 +1,12 @@
 """Test whether new chips are like the validation chips, on which temperature and class sets were fitted.
 
-Two-sample tests. They need NumPy alone, because importing SciPy takes longer than classifying a few chips.
+The two-sample tests need NumPy alone, because importing SciPy takes longer than classifying a few chips.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -61,12 +59,12 @@ def _limit_probability(value: float) -> float:
     if value < 0.2:
         return 1.0
     total = 0.0
-    for k in count(1):
+    term, k = 1.0, 0
+    while term >= 1e-16:
+        k += 1
         term = math.exp(-2 * (k * value) ** 2)
         total += term if k % 2 else -term
-        if term < 1e-16:
-            return min(1.0, max(0.0, 2 * total))
-    raise AssertionError
+    return min(1.0, max(0.0, 2 * total))
 
 
 def chi_squared(counts: NDArray[np.integer]) -> float:
@@ -123,13 +121,13 @@ class ChipSummary(NamedTuple):
 
     Attributes:
         distances: (N,) distances from the training chips.
-        probabilities: (N,) calibrated probability of the predicted class; None if it is unknown.
-        predicted: (N,) index of the predicted class; None if it is unknown.
+        probabilities: (N,) calibrated probability of the predicted class.
+        predicted: (N,) index of the predicted class.
     """
 
     distances: NDArray[np.floating]
-    probabilities: NDArray[np.floating] | None = None
-    predicted: NDArray[np.integer] | None = None
+    probabilities: NDArray[np.floating]
+    predicted: NDArray[np.integer]
 
 
 class Difference(NamedTuple):
@@ -158,7 +156,7 @@ class ShiftTest:
     distance: Difference | None = None
     probability: Difference | None = None
     classes: Difference | None = None
-    reason: str = field(default="")
+    reason: str = ""
 
     @property
     def differences(self) -> dict[str, Difference]:
@@ -191,12 +189,12 @@ def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
         return ShiftTest(reason=f"the bundle has {len(validation_distances)} validation chips, fewer than {MIN_CHIPS}")
     if len(distances) < MIN_CHIPS:
         return ShiftTest(reason=f"fewer than {MIN_CHIPS} chips with a distance")
-    probability, classes = None, None
-    if chips.probabilities is not None and validation.probabilities is not None:
-        probability = _compare_values(_without_nan(chips.probabilities), _without_nan(validation.probabilities))
-    if chips.predicted is not None and validation.predicted is not None:
-        classes = _compare_classes(chips.predicted, validation.predicted)
-    return ShiftTest(_compare_values(distances, validation_distances), probability, classes)
+    samples = _without_nan(chips.probabilities), _without_nan(validation.probabilities)
+    return ShiftTest(
+        Difference(*kolmogorov_smirnov(distances, validation_distances)),
+        Difference(*kolmogorov_smirnov(*samples)),
+        _compare_classes(chips.predicted, validation.predicted),
+    )
 
 
 def _without_nan(values: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -204,23 +202,14 @@ def _without_nan(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return finite
 
 
-def _compare_values(values: NDArray[np.float64], others: NDArray[np.float64]) -> Difference:
-    return Difference(*kolmogorov_smirnov(values, others))
-
-
 def _compare_classes(predicted: NDArray[np.integer], others: NDArray[np.integer]) -> Difference:
     n_classes = int(max(predicted.max(), others.max())) + 1
     counts = np.array([np.bincount(labels, minlength=n_classes) for labels in (predicted, others)])
     shares = counts / counts.sum(axis=1, keepdims=True)
     size = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    pooled = np.column_stack(list(_pool_rare_classes(counts)))
-    return Difference(size, chi_squared(pooled) if pooled.shape[1] > 1 else 1.0)
-
-
-def _pool_rare_classes(counts: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
-    """Yield the counts (2,) of frequent classes, then those of all rare classes together."""
     expected = counts.sum(axis=0) * counts.sum(axis=1).min() / counts.sum()
     is_rare = expected < _MIN_EXPECTED
-    yield from counts[:, ~is_rare].T
-    if counts[:, is_rare].any():
-        yield counts[:, is_rare].sum(axis=1)
+    pooled = counts[:, ~is_rare]
+    if counts[:, is_rare].any():  # all rare classes together
+        pooled = np.column_stack([pooled, counts[:, is_rare].sum(axis=1)])
+    return Difference(size, chi_squared(pooled) if pooled.shape[1] > 1 else 1.0)

@@ -63,7 +63,7 @@ def _write_metadata(folder: Path, kind: str, names: Sequence[str]) -> None:
 
 def _read(names: Sequence[str], folder: Path) -> None:
     """Open and run an export; its index states the hashes of its files, whatever they contain."""
-    from rsft.inference.selection.selection import load_exported_engine
+    from rsft.inference.selection.exported import load_exported_engine
 
     path = folder / "export.json"
     content = path.read_bytes()
@@ -86,7 +86,7 @@ def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-PRELOAD = ("onnx", "onnxruntime", "openvino", "rsft.inference.selection.selection")
+PRELOAD = ("onnx", "onnxruntime", "openvino", "rsft.inference.selection.exported")
 """Modules that the processes share: they are imported once."""
 
 

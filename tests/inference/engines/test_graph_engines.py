@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from rsft.errors import RequestError
-from rsft.inference.engines.base import find_format
-from rsft.inference.engines.graph import graph_formats
+from rsft.inference.engines.base import find_format, graph_formats
 from rsft.inference.export.traceable import TraceableNetwork, trace_network
 from rsft.utils import dependencies
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
@@ -28,7 +27,7 @@ def written(tmp_path_factory):
     folder, network = tmp_path_factory.mktemp("graphs"), TraceableNetwork([tiny_classifier(1)])
     program = trace_network(network, CONTRACT)
     for name in graph_formats():
-        find_format(name).write_graph(program, CONTRACT, folder, METADATA)
+        find_format(name).write_graph(program, folder, METADATA)
     return folder, network(IMAGES), program
 
 
@@ -79,7 +78,7 @@ def test_openvino_holds_input_size_and_metadata(written):
 
 def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
     folder, expected, program = written
-    find_format("openvino").write_graph(program, CONTRACT, tmp_path, METADATA | {"precision": "bf16"})
+    find_format("openvino").write_graph(program, tmp_path, METADATA | {"precision": "bf16"})
     error = (open_graph("openvino", tmp_path, "bf16").predict(IMAGES).logits - expected[0]).abs().max()
     assert 0 < error < 0.1
     sizes = [(path / "model.bin").stat().st_size for path in (tmp_path, folder)]

@@ -80,12 +80,12 @@ def test_peft_holds_only_adapter_and_head(run, tmp_path):
 def test_timm_gives_the_reason_why_it_cannot_make_a_network(run, tmp_path):
     bundle = Bundle.load(run)
     cosine = export_bundle(run, "timm", "fp32", tmp_path / "cosine")
-    assert "cosine" in cosine.metadata["timm"]["why"] and any("cosine" in note for note in cosine.notes)
+    assert "cosine" in cosine.metadata["timm"]["reason"] and any("cosine" in note for note in cosine.notes)
     tensors = bundle.tensors | {"head.bias": torch.zeros(3)}
     recipe = bundle.recipe.model_copy(update={"head": HeadSection(kind="linear")})
     replace(bundle, recipe=recipe, tensors=tensors).save(tmp_path / "linear")
     linear = export_bundle(tmp_path / "linear", "timm", "fp32", tmp_path / "out")
-    assert "not a plain vision transformer" in linear.metadata["timm"]["why"]  # its stem is made of convolutions
+    assert "not a plain vision transformer" in linear.metadata["timm"]["reason"]  # its stem is made of convolutions
     assert "head.bias" in load_file(linear.folder / "model.safetensors")
 
 
@@ -99,7 +99,7 @@ def test_a_head_on_an_earlier_block_is_exported(run, tmp_path, name, precision):
     result = export_bundle(tmp_path / "bundle", name, precision, tmp_path / "out")
     assert result.metadata["head"]["earlier_blocks"] == [0] and result.metadata["checked"]["largest"] < 0.2
     if name == "timm":
-        assert "heads on earlier blocks" in result.metadata["timm"]["why"]
+        assert "heads on earlier blocks" in result.metadata["timm"]["reason"]
         assert "head.blocks.0.weight" in load_file(result.folder / "model.safetensors")
     if name == "peft":
         assert set(load_file(result.folder / "head.safetensors")) == {"final.weight", "blocks.0.weight"}

@@ -5,17 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.errors import WeightsError
 from rsft.inference.engines.base import EXACT, QUANTIZED, ROUNDED
-from rsft.inference.export.parity import (
-    AccuracyChange,
-    AccuracyLossError,
-    accuracy_changes,
-    assert_accuracy,
-    assert_parity,
-    compare_outputs,
-    describe_losses,
-)
+from rsft.inference.export.parity import AccuracyChange, accuracy_changes, compare_outputs, describe_losses
 from rsft.models.outputs import ClassifierOutputs
 
 LOGITS = np.array([[0.5, -0.5], [20.0, -20.0]], np.float32)
@@ -36,9 +27,6 @@ REFERENCE = ClassifierOutputs(LOGITS, FEATURES)
 def test_logits(tolerance, error, fits):
     difference = compare_outputs(ClassifierOutputs(LOGITS + np.float32(error), FEATURES), REFERENCE, tolerance)
     assert difference.fits is fits
-    if not fits:
-        with pytest.raises(WeightsError, match="is allowed"):
-            assert_parity(difference, "here")
 
 
 @pytest.mark.parametrize(("error", "fits"), [(0.004, True), (0.006, False)])
@@ -67,10 +55,6 @@ def test_changes_by_group():
         "tail": (50, 4, 2),
     }
     assert describe_losses(table, 20.1) == "50.00 points tail" and describe_losses(table, 50) == ""
-    assert_accuracy(table, 50, "here")
-    with pytest.raises(AccuracyLossError, match=r"int8 loses 50\.00 points tail; 30 are allowed") as caught:
-        assert_accuracy(table, 30, "here")
-    assert caught.value.table == table
 
 
 def test_a_loss_of_exactly_the_limit_is_allowed():
@@ -82,8 +66,5 @@ def test_being_better_is_no_loss():
     truth = np.array([0, 1])
     better, worse = np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)[[0, 0]]
     features = np.zeros((2, 1), np.float32)
-    assert_accuracy(
-        accuracy_changes(ClassifierOutputs(worse, features), ClassifierOutputs(better, features), truth, {"tail": [1]}),
-        0,
-        "here",
-    )
+    outputs = [ClassifierOutputs(logits, features) for logits in (worse, better)]
+    assert describe_losses(accuracy_changes(*outputs, truth, {"tail": [1]}), 0) == ""

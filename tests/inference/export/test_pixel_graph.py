@@ -102,7 +102,7 @@ def test_onnx_runtime_computes_the_same_inputs(tmp_path: Path, contract: Contrac
     pixels[0, 0, :3, :3] = np.nan if unit == "sigma0" else 0
     treatment = ChipTreatment(contract, unit, side)
     engine, metadata = find_format("onnx"), {"input": {"name": "pixels"}, "outputs": ["inputs"]}
-    engine.write_graph(trace(treatment, torch.from_numpy(pixels[:2])), contract, tmp_path, metadata)
+    engine.write_graph(trace(treatment, torch.from_numpy(pixels[:2])), tmp_path, metadata)
     (inputs,) = engine.run_pipeline(tmp_path / "model.onnx", pixels)
     expected = treatment(torch.from_numpy(pixels)).numpy()
     assert inputs.shape == expected.shape

@@ -9,7 +9,7 @@ import pytest
 from rsft.errors import WeightsError
 from rsft.inference.engines.base import find_format
 from rsft.inference.engines.graph import FloatNodes
-from rsft.inference.export.quantize import check_float_nodes, count_blocks, float_block_counts, float_nodes
+from rsft.inference.export.quantize import check_float_nodes, float_nodes
 from rsft.inference.export.traceable import TraceableNetwork, trace_network
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
@@ -27,7 +27,7 @@ def traced(method="lora", head="linear"):
 def quantize(name, program, folder, first=0, progress=None, nodes=None) -> Path:
     graph_format = find_format(name)
     nodes = nodes or float_nodes(program, first)
-    graph_format.quantize(program, CONTRACT, folder, METADATA, IMAGES.numpy(), nodes, progress)
+    graph_format.quantize(program, folder, METADATA, IMAGES.numpy(), nodes, progress)
     return folder / graph_format.file_name
 
 
@@ -96,18 +96,6 @@ def test_several_runs(tmp_path):
     assert len(float_nodes(program, 0).names) == 4 + 2  # attention of two blocks in each run, and two heads
     path = quantize("onnx", program, tmp_path)
     assert count_int8_products("onnx", path) == PRODUCTS["lora"] + PRODUCTS["adapter"]
-
-
-@pytest.mark.parametrize(
-    ("depth", "counts"), [(0, [0]), (1, [0, 1]), (2, [0, 1]), (8, [0, 2, 3]), (12, [0, 2, 4]), (24, [0, 4, 8])]
-)
-def test_float_block_counts(depth, counts):
-    assert float_block_counts(depth) == counts
-
-
-@pytest.mark.slow
-def test_blocks_are_counted():
-    assert count_blocks(traced()[0]) == 2
 
 
 @pytest.mark.slow

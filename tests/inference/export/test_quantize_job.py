@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rsft.inference.engines.onnx import OnnxEngine
+from rsft.inference.export import quantize
 from rsft.inference.export.parity import AccuracyChange
 
 SAME = AccuracyChange(0.9, 0.9, 18, 0)
@@ -20,13 +21,14 @@ def measured(monkeypatch):
     """Replace the computation: accuracy tables to return, one per step, and the numbers of float blocks tried."""
     tables, tried = [], []
 
-    def quantize(self, program, contract, folder, *_):
+    def write_quantized(self, program, folder, *_):
         (folder / "model.onnx").write_bytes(b"%d" % len(tried))
 
-    monkeypatch.setattr(OnnxEngine, "quantize", quantize)
+    monkeypatch.setattr(OnnxEngine, "quantize", write_quantized)
     monkeypatch.setattr(OnnxEngine, "open_graph", lambda self, path, precision: None)
     monkeypatch.setattr(quantize, "trace_network", lambda *_: None)
-    monkeypatch.setattr(quantize, "count_blocks", lambda program: 12)
+    monkeypatch.setattr(quantize, "_nodes", lambda program: [11])
+    monkeypatch.setattr(quantize, "_block_of", lambda node: node)
     monkeypatch.setattr(quantize, "float_nodes", lambda program, first: tried.append(first))
     monkeypatch.setattr(quantize, "_validate", lambda *_: (None, None))
     monkeypatch.setattr(quantize, "accuracy_changes", lambda *_: tables.pop(0))
@@ -44,10 +46,10 @@ def test_blocks_return_to_float_until_accuracy_is_kept(rsft, run, tmp_path, meas
     code, printed = rsft(*arguments(run, tmp_path))
     metadata = json.loads((tmp_path / "out/export.json").read_text())
     assert code == 0 and tried == [0, 2] and (tmp_path / "out/model.onnx").read_bytes() == b"2"
-    assert metadata["float_blocks"] == {"first": 2, "of": 12, "precision": "fp32"}
-    assert metadata["refused"] == [{"first": 0, "lost": "10.00 points tail"}]
+    assert metadata["float_blocks"] == {"count": 2, "depth": 12, "precision": "fp32"}
+    assert metadata["rejected"] == [{"float_blocks": 0, "accuracy_loss": "10.00 points tail"}]
     assert metadata["accuracy"]["tail"] == {"before": 0.9, "after": 0.9, "chips": 6, "differ": 2}
-    assert metadata["calibrated"]["chips"] == 40 and "40 chips" in printed
+    assert metadata["calibration"]["chips"] == 40 and "40 chips" in printed
     assert "the first 2 of 12 blocks, the patch embedding, attention and the head in fp32" in printed
     assert "with none of the blocks in floating point, int8 loses 10.00 points tail" in printed
 

@@ -1,22 +1,92 @@
-"""A finished run of a released version, in a folder that a test may change."""
+"""The folder of a finished run with a bundle of three classes of ships, which a test may change."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 
-ARTIFACTS = Path(__file__).parents[2] / "compat/0.1"
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.manifest import source_license
+from rsft.models.factory import build_classifier, load_encoder
+from rsft.models.uncertainty.calibrator import Calibrator
+from rsft.recipe.schema import Recipe
+from tests.helpers.fake_run import _metrics
+
+CLASSES, GROUPS = ("cargo", "fishing", "tanker"), {"tail": ("cargo", "fishing", "tanker")}
+CONTRACT = Contract(
+    units={"uint16": (Stretch(low=0.0, high=3686.0),) * 3, "uint8": (IDENTITY_STRETCH,) * 3},
+    bands=("gray",),
+    planes=("gray",) * 3,
+    crop=48,
+    size=32,
+    mean=(0.4,) * 3,
+    std=(0.2,) * 3,
+)
+RECIPE = {
+    "name": "ships",
+    "data": {"root": "data/ships", "size": 32, "crop": 48},
+    "backbone": {"name": "vit_tiny_patch8_64.simship", "pool": "token"},
+    "peft": {"method": "lora", "rank": 2},
+    "meta": {},
+    "train": {"epochs": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def ships_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder with a bundle of random weights, and an invented evaluation."""
+    folder, recipe, rng = tmp_path_factory.mktemp("ships"), Recipe.model_validate(RECIPE), np.random.default_rng(0)
+    encoder = load_encoder(recipe.backbone, recipe.data, CONTRACT.bands)
+    torch.manual_seed(0)
+    classifier = build_classifier(encoder, len(CLASSES), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool)
+    labels, features = np.arange(27) % 3, rng.normal(size=(27, encoder.width))
+    calibrator = Calibrator.fit(
+        rng.normal(size=(27, 3)), labels, features, train_features=features + 1, train_labels=labels
+    )
+    accuracy = {"value": 0.4444, "low": 0.2963, "high": 0.5926}
+    bundle = Bundle(
+        recipe=recipe,
+        classes=CLASSES,
+        groups=GROUPS,
+        train_counts=(12, 8, 4),
+        contract=CONTRACT,
+        backbone_sha256=encoder.sha256,
+        tensors=classifier.learned_state(),
+        metrics={"split": "val", "chips": 27, "micro": accuracy, "macro": accuracy, "tail": accuracy},
+        calibrator=calibrator,
+        licenses=(source_license("backbone", encoder.name, "MIT"), source_license("data", "", "unknown")),
+    )
+    run = {
+        "bundle_sha256": bundle.save(folder / "bundle"),
+        "finished": "2026-11-26T06:30:38+01:00",
+        "versions": {"torch": "2.5.1+cpu"},
+    }
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "evaluation").mkdir()
+    metrics, _, _ = _metrics(rng, list(CLASSES), {"MetaLoRA": 0.85, "plain k-NN": 0.65})
+    (folder / "evaluation/metrics.json").write_text(json.dumps(metrics))
+    return folder
 
 
 @pytest.fixture
-def ships(tmp_path: Path) -> Path:
-    """Run folder of a bundle of three classes of ships."""
-    return shutil.copytree(ARTIFACTS / "run", tmp_path / "runs/ships/001")
+def ships(ships_run: Path, tmp_path: Path) -> Path:
+    """Copy of the run folder."""
+    return shutil.copytree(ships_run, tmp_path / "runs/ships/001")
 
 
 @pytest.fixture
-def chips() -> Path:
+def chips(tmp_path: Path) -> Path:
     """Folder with chips that the bundle classifies."""
-    return ARTIFACTS / "store/chips/val"
+    (tmp_path / "chips").mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (48, 48), np.uint8)
+        cv2.imwrite(str(tmp_path / f"chips/{number}.png"), pixels)
+    return tmp_path / "chips"

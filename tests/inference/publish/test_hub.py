@@ -38,7 +38,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_layout(folder: Path) -> None:
-    assert [file.name for file in list_hub_files(folder)] == [
+    assert list(list_hub_files(folder)) == [
         "README.md",
         "bundle/bundle.json",
         "bundle/confidence.safetensors",
@@ -53,11 +53,11 @@ def test_the_layout(folder: Path) -> None:
 @pytest.mark.slow
 def test_rsft_predicts_with_a_download(ships: Path, folder: Path, chips: Path, tmp_path: Path) -> None:
     snapshot, blobs = tmp_path / "snapshots/1", tmp_path / "blobs"
-    for number, file in enumerate(list_hub_files(folder)):  # the cache of the Hub has links to files without names
-        (snapshot / file.name).parent.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(list_hub_files(folder)):  # the cache of the Hub has links to files without names
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
         blobs.mkdir(exist_ok=True)
-        (folder / file.name).replace(blobs / str(number))
-        (snapshot / file.name).symlink_to(blobs / str(number))
+        (folder / name).replace(blobs / str(number))
+        (snapshot / name).symlink_to(blobs / str(number))
     expected = rsft.load_bundle(ships).predict(chips)
     pd.testing.assert_frame_equal(rsft.load_bundle(snapshot).predict(chips), expected)
 
@@ -67,7 +67,7 @@ def test_a_bundle_with_any_folder_name_and_a_signature(ships: Path, tmp_path: Pa
     (bundle / ".signature.json").write_text("{}")
     (bundle / ".secret").touch()
     folder = write_hub_folder(bundle, tmp_path / "hub", item=True)
-    names = {file.name for file in list_hub_files(folder)}
+    names = set(list_hub_files(folder))
     assert "bundle/.signature.json" in names and "bundle/.secret" not in names
     item = json.loads((folder / "item.json").read_text("utf-8"))
     assert item["assets"]["bundle"]["href"] == "./bundle/bundle.json"

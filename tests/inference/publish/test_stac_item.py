@@ -19,9 +19,8 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.export.metadata import write_export_metadata
-from rsft.inference.publish.mlm_fields import describe_scaling, model_name
 from rsft.inference.publish.source import Measurement, read_source
-from rsft.inference.publish.stac_item import render_item, write_stac_item
+from rsft.inference.publish.stac_item import describe_scaling, model_name, render_item, write_stac_item
 from rsft.metrics.bootstrap import Interval
 from tests.helpers.stac_schemas import item_faults
 

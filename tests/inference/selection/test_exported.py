@@ -11,7 +11,7 @@ import pytest
 from rsft.errors import WeightsError
 from rsft.inference.engines.base import EngineSpec
 from rsft.inference.engines.graph import GraphModel
-from rsft.inference.selection.selection import graph_engine
+from rsft.inference.selection.exported import graph_engine
 from rsft.models.outputs import ClassifierOutputs
 from tests.helpers.scenes import toy_bundle
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,12 +11,12 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.inference.engines import pytorch
-from rsft.inference.engines.base import REFERENCE, EngineSpec, all_engines, find_engine
+from rsft.inference.engines.base import EngineSpec, find_engine
 from rsft.inference.inputs.chip_files import SourceChip
 from rsft.inference.predict.pipeline import make_batches, read_sample
 from rsft.inference.selection import fastest
-from rsft.inference.selection.fastest import benchmark_path, read_benchmarks, write_benchmarks
-from rsft.inference.selection.selection import LoadedEngine, SelectedEngine, select_engine
+from rsft.inference.selection.exported import LoadedEngine
+from rsft.inference.selection.selection import select_engine
 from rsft.models.outputs import ClassifierOutputs
 from rsft.recipe.schema import EvaluateSection
 from tests.helpers import scenes
@@ -42,7 +43,10 @@ def loaded(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     names = []
 
-    def fake_engine(spec):
+    def load_engine(bundle, spec, device, images=None):
+        if str(spec) not in ERRORS:
+            raise RuntimeError("no compiler\nand a long story")
+
         def infer(images):
             error = np.float32(ERRORS[str(spec)])
             logits = np.stack([images.mean((1, 2, 3)) + error, -images.mean((1, 2, 3))], 1)
@@ -51,18 +55,12 @@ def loaded(monkeypatch, tmp_path):
         names.append(str(spec))
         return LoadedEngine(infer, scenes.toy_contract(), spec)
 
-    def load_engine(bundle, spec, device, images=None):
-        if str(spec) not in ERRORS:
-            raise RuntimeError("no compiler\nand a long story")
-        return fake_engine(spec)
-
-    monkeypatch.setattr(fastest, "load_reference_engine", lambda bundle, device: fake_engine(REFERENCE))
     monkeypatch.setattr(fastest, "load_engine", load_engine)
     monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: "g++")
     monkeypatch.setattr(fastest, "measure_speedup", lambda plain, short, *_: SPEEDS[names[-1]])
     monkeypatch.setattr(fastest, "MIN_SECONDS_TO_MEASURE", 0.0)
     monkeypatch.setattr(fastest, "MIN_SECONDS_TO_COMPILE", 0.0)
-    monkeypatch.setattr(fastest, "_time_inference", lambda infer, images: (infer(images.numpy()), 10.0))
+    monkeypatch.setattr(fastest, "_time_inference", lambda engine, images: (engine.infer(images.numpy()), 10.0))
     return names
 
 
@@ -72,7 +70,7 @@ def toy_bundle() -> SimpleNamespace:
     return bundle
 
 
-def select(name: str = "auto", precision: str | None = None, previous: str | None = None) -> SelectedEngine:
+def select(name: str = "auto", precision: str | None = None, previous: str | None = None) -> LoadedEngine:
     sample = partial(read_sample, make_batches([BrightChips()], 20))
     return select_engine(toy_bundle(), name, precision, "cpu", sample, 100, previous)
 
@@ -80,7 +78,7 @@ def select(name: str = "auto", precision: str | None = None, previous: str | Non
 def test_auto_selects_the_fastest_engine_that_agrees(loaded):
     selected = select()
     assert selected.summary == "engine: openvino bf16; 3.0 x torch fp32; logits differ by 0.001"
-    measured = selected.metadata["measured"]
+    measured = selected.metadata["benchmarks"]
     assert measured["torch bf16"] == {
         "speed": 9.0,
         "open": pytest.approx(0, abs=1),
@@ -90,7 +88,7 @@ def test_auto_selects_the_fastest_engine_that_agrees(loaded):
     assert measured["torch bf16, compiled"] == {"failed": "no compiler"}
     candidates = [name for name in measured if name in ERRORS or "compiled" in name]
     assert candidates == ["torch fp32", "torch bf16", "torch bf16, compiled", *list(ERRORS)[2:]]
-    assert selected.metadata["asked"] == "auto" and selected.metadata["version"]["openvino"]
+    assert selected.metadata["requested"] == "auto" and selected.metadata["version"]["openvino"]
 
 
 def test_engines_are_measured_once(loaded):
@@ -118,16 +116,16 @@ def test_a_resumed_job_uses_its_engine_again(loaded):
 
 def test_engines_are_not_measured_for_a_short_job(loaded, monkeypatch):
     monkeypatch.setattr(fastest, "MIN_SECONDS_TO_MEASURE", 1e6)
-    assert select().summary == "engine: torch fp32; about 1000 s of work, too little to look for a faster engine"
+    assert select().summary == "engine: torch fp32; job too short to benchmark other engines"
     assert loaded == ["torch fp32"]
 
 
-def test_time_to_load_counts(loaded):
+def test_time_to_load_counts(loaded, tmp_path):
     select()
-    path = benchmark_path(toy_bundle(), "cpu", all_engines())
-    benchmarks = read_benchmarks(path)
+    [path] = tmp_path.rglob("benchmarks-*.json")
+    benchmarks = json.loads(path.read_text())
     benchmarks["openvino bf16"]["open"] = 900.0
-    write_benchmarks(path, benchmarks)
+    path.write_text(json.dumps(benchmarks))
     assert select().metadata["kind"] == "openvino fp32"
 
 
