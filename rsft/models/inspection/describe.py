@@ -66,7 +66,7 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
     return describe(bundle) | {
         "folder": str(bundle_dir),
         "bytes": sum(path.stat().st_size for path in bundle_dir.iterdir()),
-        "scales": _mean_scales(bundle, sites) if sites else None,
+        "scales": mean_scales(bundle, sites) if sites else None,
     }
 
 
@@ -145,7 +145,7 @@ def _describe_stretch(stretch: Stretch) -> str:
     return f"{stretch.low:.4g} is black, {high} is white" + (", log1p between" if stretch.curve == "log1p" else "")
 
 
-def _mean_scales(bundle: Bundle, sites: Sequence[Site]) -> dict[int, dict[str, float]]:
+def mean_scales(bundle: Bundle, sites: Sequence[Site]) -> dict[int, dict[str, float]]:
     """Return block -> position -> learned scale, averaged over the runs of a bundle; a pruned site has 0."""
     import torch
 

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -99,13 +97,6 @@ def test_rejected_chips_and_bundles_without_calibration(calibrator):
     assert check_scenes(table, None, CLASSES)[1] == []
     empty = pd.DataFrame({"class": []})
     assert check_scenes(empty, calibrator, CLASSES)[1] == [] and describe_checks([]) == []
-
-
-def test_bundles_of_the_first_version_keep_their_sets(calibrator):
-    before = predictions(calibrator, 30)
-    table, (check,) = check_scenes(before, replace(calibrator, validation=None), CLASSES)
-    assert check.class_sets == "plain" and table["class_set"].tolist() == before["class_set"].tolist()
-    assert list(check.as_json()["differences"]) == ["distance"]
 
 
 @pytest.mark.parametrize(("validation_chips", "unusual"), [(60, False), (600, True)])

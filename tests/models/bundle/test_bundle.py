@@ -103,7 +103,7 @@ def edit(copy, **changes):
 
 def test_unknown_format(copy):
     edit(copy, format=99)
-    with pytest.raises(WeightsError, match=r"format 99; this version of rsft reads 1 to 3 .* use rsft"):
+    with pytest.raises(WeightsError, match=r"format 99; this version of rsft reads format 3 .* use rsft"):
         Bundle.load(copy)
 
 
@@ -178,38 +178,6 @@ def test_tensors_of_several_runs_have_the_number_of_their_run(copy):
         edit(copy, sha256=index_digest(edit(copy, files=hashes)))
         with pytest.raises(WeightsError, match="no number of its run"):
             Bundle.load(copy)
-
-
-def first_format(copy):
-    """Rewrite the index in format 1: without a hash of the index, and without metrics."""
-    index = json.loads((copy / "bundle.json").read_text())
-    del index["sha256"]
-    text = json.dumps(index | {"format": 1, "metrics": {}}, indent=1)
-    (copy / "bundle.json").write_text(text)
-    return text
-
-
-def test_format_1_is_read(copy):
-    current, text = Bundle.load(copy), first_format(copy)
-    old = Bundle.load(copy)
-    assert old.sha256 == hashlib.sha256(text.encode()).hexdigest() != current.sha256
-    assert (old.classes, old.contract, old.recipe, old.metrics) == (*contents(current), {})
-    assert all(torch.equal(old.tensors[key], tensor) for key, tensor in current.tensors.items())
-    old.save(copy)
-    assert json.loads((copy / "bundle.json").read_text())["format"] == 3
-
-
-def contents(bundle):
-    return bundle.classes, bundle.contract, bundle.recipe
-
-
-def test_bundles_before_format_1_are_refused_with_a_hint(copy):
-    """The first contracts had one pair of limits per unit and no planes."""
-    index = json.loads(first_format(copy))
-    contract = {"units": {"uint8": [0, 255]}, "bands": ["gray"], "crop": None, "size": 32}
-    edit(copy, contract=contract | {"mean": [0.5] * 3, "std": [0.25] * 3}, files=index["files"])
-    with pytest.raises(WeightsError, match=r"lacks the planes.* rsft finetune .*recipe\.yaml"):
-        Bundle.load(copy)
 
 
 def test_hash_depends_on_the_contents(copy, tmp_path):

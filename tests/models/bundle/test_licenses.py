@@ -1,20 +1,10 @@
 """Licenses in bundles, and sentences about them."""
 
 import json
-import shutil
 from dataclasses import replace
 
-import pytest
-
 from rsft.models.bundle.bundle import Bundle, read_licenses
-from rsft.models.bundle.manifest import (
-    index_digest,
-    licenses_of_old_bundle,
-    restriction_sentence,
-    source_license,
-    unknown_sentence,
-)
-from tests.test_compat import VERSIONS
+from rsft.models.bundle.manifest import restriction_sentence, source_license, unknown_sentence
 
 SATMAE = source_license("backbone", "satmae", "unknown; the code is CC-BY-NC-4.0")
 DOTA = source_license("data", "DOTA", "academic use only, non-commercial")
@@ -38,29 +28,6 @@ def test_licenses_survive_saving(run, tmp_path):
         "license": "unknown; the code is CC-BY-NC-4.0",
         "restrictions": ["non-commercial", "unknown"],
     }
-
-
-def test_format_2_has_no_licenses(run, tmp_path):
-    folder = shutil.copytree(run / "bundle", tmp_path / "bundle")
-    index = json.loads((folder / "bundle.json").read_text())
-    del index["licenses"]
-    index["format"] = 2
-    (folder / "bundle.json").write_text(json.dumps(index | {"sha256": index_digest(index)}))
-    backbone, data = Bundle.load(folder).licenses
-    assert backbone == source_license("backbone", "vit_tiny_patch8_64.simship", "MIT")
-    assert (data.name, data.license) == ("", "unknown; the bundle does not record it")
-    assert data.restrictions == ("unknown",)
-
-
-@pytest.mark.parametrize("version", VERSIONS, ids=lambda path: path.name)
-def test_bundles_of_earlier_versions_have_the_license_of_their_backbone(version):
-    backbone, data = read_licenses(version / "run")
-    assert (backbone.license, backbone.restrictions, data.restrictions) == ("MIT", (), ("unknown",))
-
-
-def test_old_bundle_of_an_encoder_that_is_no_longer_known():
-    backbone, _ = licenses_of_old_bundle("a_vit.of_somebody")
-    assert (backbone.name, backbone.restrictions) == ("a_vit.of_somebody", ("unknown",))
 
 
 def test_only_stated_restrictions_are_a_warning():

@@ -1,6 +1,7 @@
 """Describe bundles and contracts."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def test_description_of_a_bundle(run):
         "unit": "uint8",
         "inputs": "gray, repeated",
         "size": "the whole chip, resized to 32 x 32 pixels",
-        "spacing": "any: the training chips have no common spacing",
+        "spacing": "not checked (the training chips differ in spacing)",
         "stretch": "bytes stay unchanged",
     }
     assert description["backbone"] == {"name": "vit_tiny_patch8_64.simship", "sha256": bundle.backbone_sha256}
@@ -51,7 +52,7 @@ def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
     sites = build_meta_model(Bundle.load(run)).sites
     count = len(sites)
     runs = [{"gamma": torch.full((count,), 1.0)}, {"gamma": torch.full((count,), float("-inf"))}]
-    (value,) = {value for row in mean_scales(runs, sites).values() for value in row.values()}
+    (value,) = {value for row in mean_scales(SimpleNamespace(members=runs), sites).values() for value in row.values()}
     assert value == pytest.approx(float(softplus(torch.tensor(1.0))) / 2, abs=1e-6)
 
 

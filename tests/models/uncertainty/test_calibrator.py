@@ -192,18 +192,14 @@ def test_widened_sets_of_shifted_chips_keep_more_of_their_coverage():
     assert np.mean(widened) > np.mean(plain) + 0.03
 
 
-def test_few_chips_and_old_bundles_have_no_widened_sets():
+def test_few_chips_have_no_widened_sets():
     rng = np.random.default_rng(10)
     calibrator = fitted(rng, [30, 30])
     probabilities, ood = outputs_of(calibrator, *simulated(rng, np.array([0, 1] * 6), 2))
     assert calibrator.widened_sets(probabilities[:5], ood[:5]) is None
     assert calibrator.widened_sets(probabilities, np.where(np.arange(12) == 3, np.nan, ood)) is None
     assert fitted(rng, [4, 4]).widened_sets(probabilities, ood) is None
-    old = replace(calibrator, validation=None)
-    assert old.widened_sets(probabilities, ood) is None
-    assert list(old.test_shift(probabilities, ood).differences) == ["distance"]
     assert list(calibrator.test_shift(probabilities, ood).differences) == ["distance", "probability", "classes"]
-    assert set(Calibrator.from_tensors(old.tensors()).tensors()) == set(old.tensors())
 
 
 def test_a_single_class_is_in_every_widened_set():
