@@ -7,7 +7,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rsft.data.imagery.contract import Contract
-from rsft.models.averaging import Ensemble, TestTimeAugmentation, tta_warning, with_tta
+from rsft.models.averaging import Ensemble, tta_warning, with_tta
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage, Prediction
 from rsft.models.outputs import VIEWS, take_crops
 from rsft.peft import LoRA, attach
@@ -132,13 +132,6 @@ def test_turns_of_radar_chips_warn(data, tta, units, warns):
     sections = {"data": {"root": "x", "size": 16, **data}, "train": {"epochs": 1}, "evaluate": {"tta": tta}}
     warning = tta_warning(Recipe.model_validate({"name": "x", **sections}), units)
     assert bool(warning) == warns and (not warns or "use evaluate.tta=mirror" in warning)
-
-
-@torch.no_grad()
-def test_views_are_the_mean_of_probabilities():
-    model, larger = classifier(1), torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    expected = torch.stack([model(crop).softmax(1) for crop in VIEWS["ten-crop"](larger, 16)]).mean(0)
-    assert torch.allclose(TestTimeAugmentation(model, 16, VIEWS["ten-crop"])(larger).softmax(1), expected, atol=1e-6)
 
 
 def test_views_by_recipe():

@@ -147,11 +147,7 @@ def write_int8_export(
     depth = 1 + max((_block_of(node) for node in _nodes(program)), default=-1)
     with atomic_folder(folder) as temporary:
         for count in sorted({ceil(share * depth) for share in FLOAT_BLOCK_SHARES}):
-            metadata["float_blocks"] = {
-                "count": count,
-                "depth": depth,
-                "precision": export_format.int8_float_precision,
-            }
+            metadata["float_blocks"] = {"count": count, "depth": depth, "precision": export_format.int8_float_precision}
             export_format.quantize(program, temporary, metadata, chips, float_nodes(program, count), progress)
             model = export_format.open_graph(temporary / export_format.file_name, "int8")
             outputs, _ = _validate(bundle, store, model, "int8", progress)

@@ -43,7 +43,7 @@ HYPERPARAMETER_SECTIONS = ("peft", "meta", "head", "loss", "train")
 
 _MACHINE_KEYS = ("train.start_bundle", "train.device")
 _BINARY, _PYTORCH_FILE = "application/octet-stream", "application/octet-stream; framework=pytorch"
-_SAFETENSORS = "safetensors.torch.save_file"
+_SAFETENSORS, _WEIGHTS_ROLES = "safetensors.torch.save_file", ("mlm:model", "mlm:weights")
 _ARTIFACTS = {
     ".onnx": (f"{_BINARY}; framework=onnx", "onnx", "ONNX"),
     ".xml": ("application/xml", "openvino", "OpenVINO"),
@@ -299,26 +299,25 @@ def model_name(name: str) -> str:
 
 
 def _bundle_assets(source: BundleSource, base: Path) -> dict[str, Any]:
-    folder, backbone = source.folder, source.bundle.recipe.backbone.name
-    weights = f"learned tensors; {backbone} is needed as well"
-    bands = [{"name": band["name"]} for band in list_stac_bands(source.bundle.contract)]
-    assets = {
-        "weights": _file_asset(folder / WEIGHTS_FILE, base, weights, _PYTORCH_FILE, "mlm:model", "mlm:weights")
-        | {"mlm:artifact_type": _SAFETENSORS, "bands": bands},  # STAC allows bands of an item if an asset has some
-        "bundle": _file_asset(folder / INDEX_FILE, base, "classes, contract, hashes", "application/json", "metadata"),
-        "recipe": _file_asset(folder / RECIPE_FILE, base, "settings of the run", "application/yaml", "metadata"),
+    backbone = source.bundle.recipe.backbone.name
+    confidence = "temperature, class means and validation chips, for the confidence of predictions"
+    files = {
+        "weights": (WEIGHTS_FILE, f"learned tensors; {backbone} is needed as well", _PYTORCH_FILE, *_WEIGHTS_ROLES),
+        "bundle": (INDEX_FILE, "classes, contract, hashes", "application/json", "metadata"),
+        "recipe": (RECIPE_FILE, "settings of the run", "application/yaml", "metadata"),
+        "confidence": (CONFIDENCE_FILE, confidence, _PYTORCH_FILE, "data"),
     }
-    if (folder / CONFIDENCE_FILE).is_file():
-        title = "temperature, class means and validation chips, for the confidence of predictions"
-        assets["confidence"] = _file_asset(folder / CONFIDENCE_FILE, base, title, _PYTORCH_FILE, "data")
+    assets = {
+        key: _file_asset(source.folder / name, base, *fields)
+        for key, (name, *fields) in files.items()
+        if (source.folder / name).is_file()
+    }
+    # STAC allows bands of an item if an asset has some
+    bands = [{"name": band["name"]} for band in list_stac_bands(source.bundle.contract)]
+    assets["weights"] |= {"mlm:artifact_type": _SAFETENSORS, "bands": bands}
     if source.encoder.url:
         title = f"published weights of the frozen encoder {backbone}"
-        assets["backbone"] = {
-            "href": source.encoder.url,
-            "title": title,
-            "type": _BINARY,
-            "roles": ["mlm:weights"],
-        }
+        assets["backbone"] = {"href": source.encoder.url, "title": title, "type": _BINARY, "roles": ["mlm:weights"]}
     return assets
 
 

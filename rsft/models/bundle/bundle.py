@@ -6,7 +6,8 @@ Its tensors are read when they are first used. A graph engine needs neither them
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections import UserDict
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 _HINT = "open the bundle again"
 
 
-class TensorFile(MutableMapping[str, "Tensor"]):
-    """The tensors of a safetensors file by name, as a dictionary. Changes are not written to the file.
+class TensorFile(UserDict[str, "Tensor"]):
+    """The tensors of a safetensors file by name, read when they are first used. Changes are not written to the file.
 
     Args:
         path: the file.
@@ -54,11 +55,11 @@ class TensorFile(MutableMapping[str, "Tensor"]):
         from safetensors import safe_open
 
         with safe_open(path, "numpy") as file:
-            self._names = tuple(file.keys())
+            self.names = tuple(file.keys())
         self._path, self._state = path, _file_state(path)
 
     @cached_property
-    def _tensors(self) -> dict[str, Tensor]:
+    def data(self) -> dict[str, Tensor]:  # type: ignore[override]
         from safetensors.torch import load_file
 
         try:
@@ -68,22 +69,7 @@ class TensorFile(MutableMapping[str, "Tensor"]):
         except OSError as error:
             raise WeightsError(f"the file cannot be read: {error.strerror}", self._path, _HINT) from error
 
-    def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[name]
-
-    def __setitem__(self, name: str, tensor: Tensor) -> None:
-        self._tensors[name] = tensor
-
-    def __delitem__(self, name: str) -> None:
-        del self._tensors[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors if "_tensors" in vars(self) else self._names)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __or__(self, other: MutableMapping[str, Tensor]) -> dict[str, Tensor]:
+    def __or__(self, other: Any) -> Any:
         return {**self, **other}
 
 
@@ -246,7 +232,7 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
         calibrator = None if arrays is None else Calibrator.from_tensors(arrays)
     except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"the tensors cannot be read: {error}", folder, COPY_HINT) from error
-    if any(name.startswith(_RUNS) and not _NAME_WITH_RUN.fullmatch(name) for name in tensors):
+    if any(name.startswith(_RUNS) and not _NAME_WITH_RUN.fullmatch(name) for name in tensors.names):
         raise WeightsError("the name of a tensor has no number of its run", folder, COPY_HINT)
     return Bundle(
         recipe=load_recipe(folder / RECIPE_FILE, stored=True),

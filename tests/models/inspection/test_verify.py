@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.inspection.verify import verify_bundle
 
@@ -103,8 +102,3 @@ def test_missing_backbone_weights(copy, monkeypatch, tmp_path):
     faults = save_changed(copy, recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft})).faults
     assert "blocks.11.q.a is missing" in faults and "blocks.0.q.a does not belong to the recipe's classifier" in faults
     assert "rsft weights get vit_tiny_patch16_224.augreg_in21k" in faults[-1]
-
-
-def test_no_bundle(tmp_path):
-    with pytest.raises(RequestError, match="no bundle"):
-        verify_bundle(tmp_path)
