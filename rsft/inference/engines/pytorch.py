@@ -1,4 +1,4 @@
-"""The engine PyTorch, and the format of torch.export."""
+"""The engine PyTorch, and the export formats of torch.export, timm and Hugging Face PEFT."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rsft.inference.engines.base import (
     DirectEngine,
     EngineModel,
     EngineSpec,
+    ExportFormat,
     InferenceFn,
     Tolerance,
 )
@@ -28,6 +29,7 @@ from rsft.inference.engines.graph import GraphFormat, GraphModel, as_inference_f
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
+    from torch import Tensor
     from torch.export import ExportedProgram
 
     from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork
@@ -91,6 +93,41 @@ class TorchExportFormat(GraphFormat):
         import torch
 
         return GraphModel(as_inference_fn(torch.export.load(path).module()))
+
+
+@FORMATS.register
+class TimmFormat(ExportFormat):
+    """State dict of the merged network and its head, as timm loads it."""
+
+    name = "timm"
+    title = "timm"
+    packages = ("timm",)
+    file_name = "model.safetensors"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT}
+
+    def write(
+        self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
+    ) -> ClassifierOutputs:
+        from rsft.inference.export.traceable import write_timm_weights
+
+        return write_timm_weights(bundle, folder / self.file_name, metadata, images, reference)
+
+
+@FORMATS.register
+class PeftFormat(ExportFormat):
+    """LoRA weights in the format of Hugging Face PEFT, with the head in a second file."""
+
+    name = "peft"
+    title = "Hugging Face PEFT"
+    file_name = "adapter_model.safetensors"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT}
+
+    def write(
+        self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
+    ) -> ClassifierOutputs:
+        from rsft.inference.export.traceable import write_peft_weights
+
+        return write_peft_weights(bundle, folder, metadata, images)
 
 
 def find_cxx_compiler() -> str | None:
