@@ -20,14 +20,9 @@ IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 def test_merged_bundle_equals_the_trained_classifier(run, make_copy, tmp_path):
     make_copy(Bundle.load(run)).save(tmp_path / "bundle")
     bundle = Bundle.load(tmp_path / "bundle")
-    trained = build_classifier(
-        load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands),
-        3,
-        bundle.recipe.peft,
-        bundle.recipe.meta,
-        bundle.recipe.head,
-        bundle.recipe.backbone.pool,
-    )
+    recipe = bundle.recipe
+    encoder = load_encoder(recipe.backbone, recipe.data, bundle.contract.bands)
+    trained = build_classifier(encoder, 3, recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool)
     trained.load_learned_state(bundle.tensors)
     merged = load_classifier(bundle, "cpu")
     with torch.no_grad():

@@ -67,12 +67,8 @@ def test_an_export_that_differs_is_not_written(run, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_peft_holds_only_adapter_and_head(run, tmp_path):
     result = export_bundle(run, "peft", "fp32", tmp_path / "out")
-    assert {path.name for path in result.folder.iterdir()} == {
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "head.safetensors",
-        "export.json",
-    }
+    names = {path.name for path in result.folder.iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "head.safetensors", "export.json"}
     assert load_file(result.folder / "head.safetensors")["weight"].shape == (3, 192)
 
 

@@ -38,14 +38,10 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_layout(folder: Path) -> None:
-    assert list(list_hub_files(folder)) == [
-        "README.md",
-        "bundle/bundle.json",
-        "bundle/confidence.safetensors",
-        "bundle/recipe.yaml",
-        "bundle/weights.safetensors",
-        "item.json",
+    bundle = [
+        f"bundle/{name}" for name in ("bundle.json", "confidence.safetensors", "recipe.yaml", "weights.safetensors")
     ]
+    assert list(list_hub_files(folder)) == ["README.md", *bundle, "item.json"]
     item = json.loads((folder / "item.json").read_text("utf-8"))
     assert item_faults(item) == [] and item["assets"]["weights"]["href"] == "./bundle/weights.safetensors"
 

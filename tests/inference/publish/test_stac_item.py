@@ -38,11 +38,8 @@ def test_the_published_schemas_accept_a_new_bundle(run: Path, tmp_path: Path) ->
     properties = item["properties"]
     assert properties["mlm:total_parameters"] == json.loads((run / "run.json").read_text())["total_parameters"]
     assert properties["mlm:input"][0]["input"]["shape"] == [-1, 3, 32, 32]
-    assert [entry["description"] for entry in properties["mlm:output"][0]["classification:classes"]] == [
-        "flat",
-        "slanted",
-        "steep",
-    ]
+    classes = properties["mlm:output"][0]["classification:classes"]
+    assert [entry["description"] for entry in classes] == ["flat", "slanted", "steep"]
 
 
 def test_pystac_reads_the_item_and_finds_the_files(ships: Path) -> None:

@@ -58,20 +58,6 @@ def test_every_class_has_the_target_coverage(coverage):
         assert low <= covered <= high
 
 
-@pytest.mark.slow
-def test_mean_coverage_of_many_fits_is_the_target():
-    rng = np.random.default_rng(2)
-    counts, target = [40, 19, 9], 0.9
-    covered = np.zeros(3)
-    for _ in range(300):
-        calibrator = fitted(rng, counts)
-        labels = np.repeat(np.arange(3), 50)
-        sets = calibrator.apply(*simulated(rng, labels, 3), coverage=target).sets
-        covered += [sets[labels == index, index].mean() for index in range(3)]
-    ranks = np.ceil(np.round((np.array(counts) + 1) * target, 9))
-    assert covered / 300 == pytest.approx(ranks / (np.array(counts) + 1), abs=0.02)  # never below what was target
-
-
 def test_class_with_too_few_chips_is_in_every_set_and_named():
     rng = np.random.default_rng(3)
     calibrator = fitted(rng, [50, 50, 8, 0])
@@ -107,9 +93,8 @@ def test_distant_features_are_out_of_distribution():
     labels = rng.integers(0, 4, 2000)
     logits, features = simulated(rng, labels)
     assert (calibrator.apply(logits, features).ood > 1).mean() == pytest.approx(0.05, abs=0.03)
-    assert (calibrator.apply(logits, features, ood_false_positive_rate=0.2).ood > 1).mean() == pytest.approx(
-        0.2, abs=0.06
-    )
+    strict = calibrator.apply(logits, features, ood_false_positive_rate=0.2)
+    assert (strict.ood > 1).mean() == pytest.approx(0.2, abs=0.06)
     assert (calibrator.apply(logits, features + 20).ood > 3).all()
 
 
@@ -227,11 +212,6 @@ def test_the_promise_names_its_condition():
         "if the chips are like the 40 validation chips"
     )
     chips = ValidationChips.from_probabilities(np.full((40, 2), 0.5), groups=np.array(["a", "b"] * 20))
-    assert (
-        replace(calibrator, validation=chips)
-        .promise(0.8)
-        .endswith(
-            "80% of the chips of every class, if the chips are like the 40 validation chips "
-            "from 2 groups (such as scenes) without training chips"
-        )
-    )
+    promise = replace(calibrator, validation=chips).promise(0.8)
+    assert promise.endswith("the 40 validation chips from 2 groups (such as scenes) without training chips")
+    assert "80% of the chips" in promise
