@@ -12,10 +12,8 @@ import shapely
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rsft.data.chips.builder import encode_chip
-from rsft.data.imagery.band_names import check_declared_bands, read_band_names
-from rsft.data.imagery.open_raster import open_raster
 from rsft.data.imagery.products.product import ProductOptions
-from rsft.data.imagery.products.stored_values import unit_from_tags
+from rsft.data.imagery.rasters import check_declared_bands, open_raster, read_band_names, unit_from_tags
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RsftError

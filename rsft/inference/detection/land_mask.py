@@ -19,7 +19,7 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from scipy import ndimage
 
-from rsft.data.imagery.open_raster import READ_ERRORS, open_vector
+from rsft.data.imagery.vectors import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 from rsft.inference.detection.options import LAND_KEYWORDS, LandSource
 from rsft.inference.scenes.georeference import LONLAT, rectangle_corners

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyogrio
 
-from rsft.data.imagery.open_raster import READ_ERRORS, open_vector
+from rsft.data.imagery.vectors import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 from rsft.inference.scenes.attributes import arrow_column, attribute_table, row_numbers, typed_column
 from rsft.inference.scenes.position_table import PositionTable
