@@ -23,12 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from rsft.peft.methods.scaled import LoRA
+from rsft.peft.methods.settings import PositionSetting
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
 from rsft.peft.model.state_files import read_tensors, write_bytes_atomically, write_tensors
 from rsft.peft.modules.adapter_module import find_target_layers
 from rsft.peft.modules.low_rank import LowRankConv2d, LowRankLinear, LowRankModule
-from rsft.peft.sites import PositionSetting, Site
+from rsft.peft.sites import Site
 
 _CONFIG_FILE, _WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 

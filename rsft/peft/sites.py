@@ -1,4 +1,4 @@
-"""Sites: the (block, position) pairs of a network that a PEFT method can adapt, and the settings of a method there.
+"""Sites: the (block, position) pairs of a network that a PEFT method can adapt.
 
 Blocks are counted from 0 through all stages of the network. Positions of transformer blocks, also of Swin:
 
@@ -22,7 +22,7 @@ This module does not import torch. `rsft.peft.modules.adapter_module` finds the 
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 LAYER_POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2", "conv1", "conv2", "conv3", "downsample")
 """The positions that are convolutions, linear layers, or rows of one."""
@@ -34,12 +34,6 @@ ALL_POSITIONS = "all"
 """Selects every position that a block has."""
 
 _LETTERS = dict(zip("qkvo12", LAYER_POSITIONS, strict=False))
-
-PositionSetting = str | Sequence[Literal["q", "k", "v", "out", "mlp1", "mlp2", "conv1", "conv2", "conv3", "downsample"]]
-"""Positions of a block: letters of "qkvo12", names, or "all"."""
-
-ScaleSetting = float | Literal["1/r", "learnable"] | Mapping[str, float | Literal["1/r", "learnable"]]
-"""Scale m_p without a modulator: a number, "1/r" or "learnable" (AdaptFormer), or pattern of sites -> one of these."""
 
 T = TypeVar("T")
 """Type of a setting's value."""
@@ -158,68 +152,3 @@ def resolve_per_site(setting: T | Mapping[str, T], sites: Sequence[Site]) -> dic
         if not patterns:
             raise ValueError(f"no pattern matches the site {site}: add '*'")
     return {site: setting[patterns[0]] for site, patterns in matches.items()}
-
-
-def resolve_scales(
-    scale: ScaleSetting, ranks: Mapping[Site, int], alpha: float | None = None
-) -> dict[Site, float | None]:
-    """Return the constant scale of every site.
-
-    Args:
-        scale: the setting. "1/r" means 1 / rank of the site, which is alpha = 1; "learnable" gives None.
-        ranks: site -> rank.
-        alpha: sets the scale to alpha / rank of the site; None takes `scale`.
-
-    Returns:
-        Site -> scale.
-
-    Raises:
-        ValueError: the scale is another string.
-    """
-    if alpha is not None:
-        return {site: alpha / rank for site, rank in ranks.items()}
-    scales: dict[Site, float | None] = {}
-    for site, value in resolve_per_site(scale, tuple(ranks)).items():
-        if isinstance(value, str) and value not in ("1/r", "learnable"):
-            raise ValueError(f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'")
-        scales[site] = None if value == "learnable" else 1 / ranks[site] if value == "1/r" else float(value)
-    return scales
-
-
-def validate_dropout(dropout: float | Mapping[str, float], sites: Sequence[Site]) -> dict[Site, float]:
-    """Return the dropout rate of every site.
-
-    Args:
-        dropout: one rate, or rates by pattern of sites.
-        sites: the sites of the method.
-
-    Returns:
-        Site -> rate.
-
-    Raises:
-        ValueError: a rate is outside of [0, 1).
-    """
-    rates = resolve_per_site(dropout, sites)
-    for site, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise ValueError(f"dropout {rate} at {site}: use 0 or more and less than 1")
-    return rates
-
-
-def validate_ranks(rank: int | Mapping[str, int], sites: Sequence[Site]) -> dict[Site, int]:
-    """Return the rank of every site that has one.
-
-    Args:
-        rank: one rank, or ranks by pattern of sites; 0 excludes a site.
-        sites: the sites to choose from.
-
-    Returns:
-        Site -> rank of 1 or more.
-
-    Raises:
-        ValueError: a rank is negative, or all ranks are 0.
-    """
-    ranks = {site: value for site, value in resolve_per_site(rank, sites).items() if value}
-    if not ranks or min(ranks.values()) < 0:
-        raise ValueError(f"rank {rank}: use 1 or more; 0 excludes a site, but at least one site must stay")
-    return ranks

@@ -8,51 +8,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rsft.peft.methods import registry
 from rsft.peft.methods.registry import register
-from rsft.peft.sites import PositionSetting, ScaleSetting
+from rsft.peft.methods.settings import (
+    BottleneckMethod,
+    LowRankMethod,
+    PositionSetting,
+    ScaleSetting,
+    alpha_replaces_scale,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
     from rsft.peft.modules.adapter_module import AdapterModule
-
-
-def _unneeded(alpha: float | None) -> dict[str, str]:
-    return {} if alpha is None else {"scale": "nothing: alpha / r is the scale"}
-
-
-@dataclass(frozen=True)
-class LowRankMethod:
-    """Settings of the low-rank methods.
-
-    Rank, scale and dropout are one value for all sites, or values by pattern such as {"blocks.*.q": 8, "*": 4}.
-
-    Attributes:
-        rank: r, the inner dimension of A and B; 0 excludes the sites of a pattern.
-        positions: letters of "qkvo12", a list of names such as ["q", "mlp2"] or ["conv1", "conv3"] (see
-            `rsft.peft.sites`), or "all" for every position that a block has.
-        blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
-        scale: m_p without a modulator, a number or "1/r".
-        dropout: rate on the input of A, in training.
-        alpha: sets the scale to alpha / r, as in the code of LIFT and of the paper; None takes `scale`.
-        init: fan-in of the uniform distribution of A, U(-1/sqrt(fan-in), 1/sqrt(fan-in)): "width" takes the input width
-            (Hugging Face PEFT), "rank" takes r (LIFT and the paper's code). With "rank", A is
-            sqrt(width / r) times larger, and the module learns width / r times faster at the same learning rate.
-    """
-
-    is_identity_at_init: ClassVar[bool] = True
-
-    rank: int | Mapping[str, int] = field(default=4, metadata=registry.RANK)
-    positions: PositionSetting = field(default="qkvo12", metadata=registry.POSITION_LETTERS)
-    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
-    scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
-    dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
-    alpha: float | None = field(default=None, metadata=registry.ALPHA)
-    init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
-
-    @property
-    def unneeded(self) -> dict[str, str]:
-        """The scale, if `alpha` sets it."""
-        return _unneeded(self.alpha)
 
 
 @register
@@ -101,27 +68,6 @@ class LoTR(LowRankMethod):
         from rsft.peft.modules.low_rank import LoTRModule
 
         return [LoTRModule(self, vit)]
-
-
-@dataclass(frozen=True)
-class BottleneckMethod:
-    """Settings of the bottlenecks at the MLP.
-
-    Dim, scale and dropout are one value for all sites, or values by pattern such as {"blocks.1?.mlp": 8, "*": 4}.
-
-    Attributes:
-        dim: h, the width of the bottleneck; 0 excludes the blocks of a pattern.
-        blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
-        scale: m_p without a modulator, a number or "1/r".
-        dropout: rate after the ReLU, in training.
-    """
-
-    is_identity_at_init: ClassVar[bool] = True
-
-    dim: int | Mapping[str, int] = field(default=4, metadata=registry.DIM)
-    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
-    scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
-    dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
 
 
 @register
@@ -219,7 +165,7 @@ class LoRAWithAdaptFormer:
     @property
     def unneeded(self) -> dict[str, str]:
         """The scale of LoRA, if `alpha` sets it."""
-        return _unneeded(self.alpha)
+        return alpha_replaces_scale(self.alpha)
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of both methods."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.methods.scaled import BottleneckMethod
+from rsft.peft.methods.settings import BottleneckMethod, resolve_scales, validate_dropout, validate_ranks
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs, transformer_blocks
-from rsft.peft.sites import Site, resolve_scales, select_blocks, validate_dropout, validate_ranks
+from rsft.peft.sites import Site, select_blocks
 
 
 class BottleneckMlp(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.kernels import LowRankDelta, low_rank_linear
-from rsft.peft.methods.scaled import LowRankMethod
+from rsft.peft.methods.settings import LowRankMethod, resolve_scales, validate_dropout, validate_ranks
 from rsft.peft.modules.adapter_module import (
     AdapterModule,
     TargetLayer,
@@ -27,11 +27,8 @@ from rsft.peft.modules.adapter_module import (
 from rsft.peft.sites import (
     ALL_POSITIONS,
     Site,
-    resolve_scales,
     select_blocks,
     select_positions,
-    validate_dropout,
-    validate_ranks,
 )
 
 
