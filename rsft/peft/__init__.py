@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsft.peft.methods.registry import METHODS, CompositeMethod, Method, register
 from rsft.peft.methods.scaled import Adapter, AdaptFormer, LoRA, LoRAWithAdaptFormer, LoTR
-from rsft.peft.methods.unscaled import (
-    SSF,
-    BitFit,
-    FullTuning,
-    LayerNormTuning,
-    LinearProbe,
-    VPTDeep,
-    VPTShallow,
-)
+from rsft.peft.methods.unscaled import SSF, BitFit, FullTuning, LayerNormTuning, LinearProbe, VPTDeep, VPTShallow
 from rsft.peft.sites import POSITIONS, Site, select_blocks, select_positions
 
 if TYPE_CHECKING:
@@ -34,37 +26,11 @@ if TYPE_CHECKING:
     from rsft.peft.model.site_outputs import observe_additions
     from rsft.peft.modulator import Modulator, gamma_to_scale
 
-__all__ = [
-    "METHODS",
-    "POSITIONS",
-    "SSF",
-    "AdaptFormer",
-    "AdaptedModel",
-    "Adapter",
-    "BitFit",
-    "CompositeMethod",
-    "FullTuning",
-    "LayerNormTuning",
-    "LinearProbe",
-    "LoRA",
-    "LoRAWithAdaptFormer",
-    "LoTR",
-    "Method",
-    "Modulator",
-    "Site",
-    "VPTDeep",
-    "VPTShallow",
-    "attach",
-    "class_token_features",
-    "export_peft",
-    "gamma_to_scale",
-    "import_peft",
-    "load",
-    "observe_additions",
-    "register",
-    "select_blocks",
-    "select_positions",
-]
+__all__ = ["METHODS", "POSITIONS", "SSF", "AdaptFormer", "AdaptedModel", "Adapter", "BitFit", "CompositeMethod"]
+__all__ += ["FullTuning", "LayerNormTuning", "LinearProbe", "LoRA", "LoRAWithAdaptFormer", "LoTR", "Method"]
+__all__ += ["Modulator", "Site", "VPTDeep", "VPTShallow", "attach", "class_token_features", "export_peft"]
+__all__ += ["gamma_to_scale", "import_peft", "load", "observe_additions", "register", "select_blocks"]
+__all__ += ["select_positions"]
 
 _MODULE_OF = {  # of the names that need torch
     **dict.fromkeys(("export_peft", "import_peft"), "huggingface"),

@@ -17,21 +17,14 @@ from rsft.utils.untrusted.documents import open_regular, parse_json, parse_xml
 
 _HINT = "give .gpkg, .geojson, .fgb, .shp or .kml; convert other layers: ogr2ogr OUT.gpkg IN"
 
-READ_ERRORS = (
-    *(pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError),
-    *(pyogrio.errors.FieldError, pyogrio.errors.GeometryError, pyogrio.errors.CRSError),
-    *(ShapelyError, CRSError, ValueError),
-)
+_OGR_ERRORS = ("DataSourceError", "DataLayerError", "FeatureError", "FieldError", "GeometryError", "CRSError")
+READ_ERRORS = (*(getattr(pyogrio.errors, name) for name in _OGR_ERRORS), ShapelyError, CRSError, ValueError)
 """What reading a damaged layer raises."""
 
 _SQLITE, _FLATGEOBUF, _SHAPEFILE = b"SQLite format 3\0", b"fgb", b"\x00\x00\x27\x0a"
 _MAX_KML_BYTES = 2**26  # 64 MiB
-_GEOJSON_TYPES = frozenset(
-    (
-        *("FeatureCollection", "Feature", "Point", "MultiPoint", "LineString", "MultiLineString", "Polygon"),
-        *("MultiPolygon", "GeometryCollection", "Topology"),
-    )
-)
+_GEOMETRIES = ["Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection"]
+_GEOJSON_TYPES = frozenset((*_GEOMETRIES, "FeatureCollection", "Feature", "Topology"))
 _CRS_BY_NAME = ("name", "epsg", "ogc")  # a crs of another type is an address, which GDAL would ask
 _INDEX_MODULES = frozenset(
     ("rtree", "rtree_i32", "geopoly", "fts3", "fts4", "fts5", "virtualspatialindex", "virtualelementary")

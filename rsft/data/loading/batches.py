@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
@@ -341,10 +342,11 @@ class UnaugmentedLoader:
         return map(self.chips.batch, self.batches)
 
 
+@dataclass(eq=False)
 class EpochBatches:
     """The training batches of every epoch, and the validation batches, of one of several processes.
 
-    Args:
+    Attributes:
         train: training chips; must be images if they are augmented.
         val: validation chips.
         batch_size: training chips per batch, over all processes.
@@ -355,33 +357,23 @@ class EpochBatches:
         members: returns the training chips that an epoch may use, by epoch; None for all.
         sampler: name of the sampler.
         shard: rank of this process, and the number of processes.
-
-    Attributes:
         chip_order: returns the training chips of an epoch in order, over all processes.
     """
 
-    def __init__(
-        self,
-        train: BatchSource,
-        val: BatchSource,
-        *,
-        batch_size: int,
-        eval_batch_size: int,
-        augmentation: Augmentation,
-        seed: int,
-        workers: int = 0,
-        members: Callable[[int], Indices] | None = None,
-        sampler: str = "natural",
-        shard: ProcessShard = SINGLE_PROCESS,
-    ) -> None:
-        self.train, self.val = train, val
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.augmentation, self.seed, self.workers = augmentation, seed, workers
-        self.members = members or (lambda epoch: np.arange(len(train)))
-        self.shard = shard
-        self.chip_order = lru_cache(maxsize=1)(
-            lambda epoch: epoch_order(train.labels, self.members(epoch), sampler, seed, epoch)
-        )
+    train: BatchSource
+    val: BatchSource
+    _: KW_ONLY
+    batch_size: int
+    eval_batch_size: int
+    augmentation: Augmentation
+    seed: int
+    workers: int = 0
+    members: Callable[[int], Indices] | None = None
+    sampler: str = "natural"
+    shard: ProcessShard = SINGLE_PROCESS
+
+    def __post_init__(self) -> None:
+        self.chip_order = lru_cache(maxsize=1)(self._order)
 
     def steps(self, epoch: int) -> int:
         """Return the number of batches of an epoch."""
@@ -430,6 +422,10 @@ class EpochBatches:
     def _augmented(self, epoch: int) -> AugmentedChips:
         assert isinstance(self.train, ChipImages)
         return AugmentedChips(self.train, self.augmentation, self.seed, epoch)
+
+    def _order(self, epoch: int) -> Indices:
+        members = np.arange(len(self.train)) if self.members is None else self.members(epoch)
+        return epoch_order(self.train.labels, members, self.sampler, self.seed, epoch)
 
 
 def _stack(items: list[tuple[Bytes, int] | RsftError]) -> tuple[Tensor, Tensor] | RsftError:

@@ -218,15 +218,9 @@ def _children(module: nn.Module, name: str) -> dict[str, nn.Module]:
 
 
 _LAYERS = {
-    "q": ("attn.qkv", "attn.q_proj"),
-    "k": ("attn.qkv", "attn.k_proj"),
-    "v": ("attn.qkv", "attn.v_proj"),
-    "out": ("attn.proj",),
-    "mlp1": ("mlp.fc1",),
-    "mlp2": ("mlp.fc2",),
-    "conv1": ("conv1",),
-    "conv2": ("conv2",),
-    "conv3": ("conv3",),
+    **{position: ("attn.qkv", f"attn.{position}_proj") for position in "qkv"},
+    **{"out": ("attn.proj",), "mlp1": ("mlp.fc1",), "mlp2": ("mlp.fc2",)},
+    **{position: (position,) for position in ("conv1", "conv2", "conv3")},
     "downsample": ("downsample.0", "downsample.1"),  # the second one in ResNet-D, after a pooling layer
 }
 

@@ -24,12 +24,7 @@ from rsft.peft.modules.adapter_module import (
     trainable_kwargs,
     transformer_blocks,
 )
-from rsft.peft.sites import (
-    ALL_POSITIONS,
-    Site,
-    select_blocks,
-    select_positions,
-)
+from rsft.peft.sites import ALL_POSITIONS, Site, select_blocks, select_positions
 
 
 class _AdaptedLayer(nn.Module):

@@ -35,11 +35,7 @@ class SelectiveTuning(AdapterModule):
     """
 
     def __init__(
-        self,
-        vit: nn.Module,
-        method: str,
-        blocks: str | Sequence[int],
-        is_trained: Callable[[nn.Module, str], bool],
+        self, vit: nn.Module, method: str, blocks: str | Sequence[int], is_trained: Callable[[nn.Module, str], bool]
     ) -> None:
         super().__init__()
         all_blocks = [f"{path}." for path in named_blocks(vit)]

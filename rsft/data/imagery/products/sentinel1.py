@@ -15,14 +15,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from rsft.data.imagery.products.product import (
-    PRODUCTS,
-    CalibratedPlane,
-    Calibration,
-    LineTable,
-    Product,
-    SensorProduct,
-)
+from rsft.data.imagery.products.product import PRODUCTS, CalibratedPlane, Calibration, LineTable, Product, SensorProduct
 from rsft.errors import DataError
 from rsft.types import Floats, Plane
 from rsft.utils.untrusted.documents import open_regular, parse_xml
