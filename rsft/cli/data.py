@@ -24,10 +24,7 @@ from rsft.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from rsft.data.audit.findings import AuditResult
-    from rsft.inference.suggestion.suggest import Suggestions
 
 
 app = typer.Typer(
@@ -67,9 +64,6 @@ def data_show(
 @app.command("stats")
 def data_stats(root: RootArgument) -> None:
     """Show counts, sizes, data types, pixel ranges, sources, splits and groups. Reads every chip."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from rsft.data.chips.store import SPLITS, ChipStore
     from rsft.data.chips.summary import summarize_pixels
 
@@ -77,12 +71,12 @@ def data_stats(root: RootArgument) -> None:
     with progress() as report:
         pixels = summarize_pixels(root, store.table, report)
     show_store(store)
-    kinds = Table("pixels", "chips", "sides", "lowest", "highest", "mean", "MB", box=SIMPLE_HEAD, pad_edge=False)
+    rows = []
     for kind, row in pixels.to_dict("index").items():
-        values = (f"{row['lowest']:g}", f"{row['highest']:g}", f"{row['mean']:.4g}")
         sides = f"{row['shortest']}-{row['longest']} px"
-        kinds.add_row(str(kind), f"{row['chips']:,}", sides, *values, f"{row['bytes'] / 1e6:,.1f}")
-    console.print(kinds)
+        values = (f"{row['lowest']:g}", f"{row['highest']:g}", f"{row['mean']:.4g}", f"{row['bytes'] / 1e6:,.1f}")
+        rows.append((str(kind), f"{row['chips']:,}", sides, *values))
+    _print_table("", ["pixels", "chips", "sides", "lowest", "highest", "mean", "MB"], rows)
     console.print(f"bands        {', '.join(store.bands)}")
     for column in ("source", "sensor", "polarisation"):
         tally = store.table[column].value_counts()
@@ -218,7 +212,9 @@ def data_suggest(
     `verdict`.
     """
     from rsft.cli.display.results import emit_suggestions, show_suggestions
-    from rsft.inference.suggestion.label_check import write_suggestion_page
+    from rsft.errors import RequestError
+    from rsft.inference.predict.predictor import Predictor
+    from rsft.inference.suggestion.label_check import suggest_label_checks, write_suggestion_page
     from rsft.inference.suggestion.suggest import check_suggestion_path, suggest_chips, write_suggestions
     from rsft.models.bundle.bundle import Bundle
 
@@ -227,33 +223,19 @@ def data_suggest(
     if page is not None:
         check_suggestion_path(page, (".html", ".htm"), overwrite)
     is_store = (source / "manifest.parquet").is_file()
-    if is_store:
-        suggestions = _suggest_label_checks(source, bundle, count, split, device)
+    if is_store and bundle is None:
+        raise RequestError("a chip store needs a bundle that classifies its chips", source, "give --bundle BUNDLE")
+    if split is not None and not is_store:
+        raise RequestError("--split only works with a chip store", "--split", "leave it out")
+    if is_store and bundle is not None:
+        suggestions = suggest_label_checks(source, Predictor.load(bundle, device), count, split)
     else:
-        _refuse_split(split)
         suggestions = suggest_chips(source, count, None if bundle is None else Bundle.load(bundle))
     if page is not None:
         write_suggestion_page(page, suggestions, bundle, str(source) if is_store else "STORE")
     if out is not None:
         write_suggestions(suggestions, out)
     (emit_suggestions if as_json else show_suggestions)(suggestions, {"table": out, "page": page})
-
-
-def _suggest_label_checks(root: Path, bundle: Path | None, count: int, split: str | None, device: str) -> Suggestions:
-    from rsft.errors import RequestError
-    from rsft.inference.predict.predictor import Predictor
-    from rsft.inference.suggestion.label_check import suggest_label_checks
-
-    if bundle is None:
-        raise RequestError("a chip store needs a bundle that classifies its chips", root, "give --bundle BUNDLE")
-    return suggest_label_checks(root, Predictor.load(bundle, device), count, split)
-
-
-def _refuse_split(split: str | None) -> None:
-    from rsft.errors import RequestError
-
-    if split is not None:
-        raise RequestError("--split only works with a chip store", "--split", "leave it out")
 
 
 audit_app = typer.Typer()
@@ -298,16 +280,12 @@ def audit(
 def show_audit(audit: AuditResult) -> None:
     """Print three tables: totals, findings, and the rows of each class by origin and split."""
     totals = [(name, value if isinstance(value, str) else f"{value:,}") for name, value in audit.totals.items()]
-    console.print(_make_table(audit.subject, ["", "count"], totals))
-    rows = [
-        (
-            finding.description,
-            f"{finding.count:,}" + (f" of {finding.total:,}" if finding.total is not None else ""),
-            ", ".join(finding.examples[:2]),
-        )
-        for finding in audit.findings
-    ]
-    console.print(_make_table("", ["finding", "count", "examples"], rows))
+    _print_table(audit.subject, ["", "count"], totals)
+    rows = []
+    for finding in audit.findings:
+        total = "" if finding.total is None else f" of {finding.total:,}"
+        rows.append((finding.description, f"{finding.count:,}{total}", ", ".join(finding.examples[:2])))
+    _print_table("", ["finding", "count", "examples"], rows)
     counts_by_origin = [counts for origins in audit.classes.values() for counts in origins.values()]
     splits = list(dict.fromkeys(split for counts in counts_by_origin for split in counts))
     classes = [
@@ -315,18 +293,18 @@ def show_audit(audit: AuditResult) -> None:
         for label, origins in audit.classes.items()
         for index, (origin, counts) in enumerate(origins.items())
     ]
-    console.print(_make_table("", ["class", "origin", *splits], classes))
+    _print_table("", ["class", "origin", *splits], classes)
 
 
-def _make_table(title: str, columns: list[str], rows: Sequence[tuple[str, ...]]) -> Table:
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
-    numbers = {"count", "train", "val", "test"}
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        is_number = column in ("count", "train", "val", "test")
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    return table
+    console.print(table)

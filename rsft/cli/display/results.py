@@ -1,9 +1,4 @@
-"""Print what became of corrected labels.
-
-Print the result of a prediction job as tables, or as JSON lines.
-
-Print suggested chips.
-"""
+"""Print the results of predictions, corrected labels and suggestions, as tables or as JSON lines."""
 
 from __future__ import annotations
 
@@ -25,12 +20,12 @@ from rsft.cli.display.console import (
     format_chip_count,
     show_paths,
 )
-from rsft.inference.suggestion.suggest import Suggestions
 
 if TYPE_CHECKING:
     from rsft.inference.archive import ArchiveResult
     from rsft.inference.corrections.add import CorrectionSummary
     from rsft.inference.predict.job import PredictionResult
+    from rsft.inference.suggestion.suggest import Suggestions
     from rsft.types import Progress
 
 
@@ -41,20 +36,29 @@ def show_addition(summary: CorrectionSummary) -> None:
     """Print the counts by class and split, what was left out, the splits of the scenes, and the rejected rows."""
     result = summary.result
     if result.added:
-        counts: dict[str, dict[str, int]] = {}
         splits = [split for split in ("train", "val", "test") if any(x == split for x, _ in result.added)]
-        for split, name in sorted(result.added):
-            counts.setdefault(name, dict.fromkeys(splits, 0))[split] = result.added[split, name]
+        names = sorted({name for _, name in result.added})
+        counts = {name: {split: result.added[split, name] for split in splits} for name in names}
         title = f"{format_chip_count(result.added.total())} added to {summary.root}"
         console.print(counts_table(title, counts))
     elif not result.relabeled:
         console.print(f"{summary.root} has these labels already: nothing changed", soft_wrap=True)
     for (old, new), count in sorted(result.relabeled.items()):
         console.print(f"relabeled    {count:,}  {old} is now {new}")
-    for name, count in _left_out(summary).items():
+    is_left_out = summary.not_a_target_class is None
+    left_out = {
+        "in the store already, with this class": result.unchanged,
+        "the same chip as an earlier row": result.repeated,
+        "unsure": summary.unsure,
+        "not a target (--not-a-target CLASS makes them labels)": summary.not_a_target if is_left_out else 0,
+        "not looked at": summary.unlabeled,
+    }
+    for name, count in left_out.items():
         if count:
             console.print(f"left out     {count:,}  {name}")
-    _show_splits(summary)
+    for (split, is_known), count in sorted(Counter(result.splits.values()).items()):
+        kind = "chips of it are there already" if is_known else "new scene"
+        console.print(f"scenes       {count:,}  to {split} ({kind})")
     for note in result.notes:
         console.print(f"note: {note}", soft_wrap=True)
     if result.rejected:
@@ -66,25 +70,6 @@ def show_addition(summary: CorrectionSummary) -> None:
         )
         for _, line, reason in result.rejected[:_REASONS_SHOWN]:
             console.print(f"  line {line}: {reason}", soft_wrap=True)
-
-
-def _left_out(summary: CorrectionSummary) -> dict[str, int]:
-    result = summary.result
-    is_left_out = summary.not_a_target_class is None
-    return {
-        "in the store already, with this class": result.unchanged,
-        "the same chip as an earlier row": result.repeated,
-        "unsure": summary.unsure,
-        "not a target (--not-a-target CLASS makes them labels)": summary.not_a_target if is_left_out else 0,
-        "not looked at": summary.unlabeled,
-    }
-
-
-def _show_splits(summary: CorrectionSummary) -> None:
-    counts = Counter((split, is_known) for split, is_known in summary.result.splits.values())
-    for (split, is_known), count in sorted(counts.items()):
-        kind = "chips of it are there already" if is_known else "new scene"
-        console.print(f"scenes       {count:,}  to {split} ({kind})")
 
 
 def emit_addition(summary: CorrectionSummary) -> None:
@@ -215,8 +200,11 @@ def show_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None
     rows = suggestions.table.to_dict("records")
     if rows:
         table = Table("", "chip", "predicted", "reason", box=box.SIMPLE_HEAD, pad_edge=False)
-        for number, (row, chip) in enumerate(zip(rows, _chip_names(suggestions), strict=True), 1):
-            table.add_row(str(number), chip, row["predicted"], row["reason"])
+        names = [Path(path).name for path in suggestions.table["path"]]
+        if "chip" in suggestions.predictions:  # differs from the name of the file for chips in scenes
+            names = suggestions.predictions["chip"].astype(str).tolist()
+        for number, (row, name) in enumerate(zip(rows, names, strict=True), 1):
+            table.add_row(str(number), name, row["predicted"], row["reason"])
         console.print(table)
     console.print(f"{len(rows):,} of {format_chip_count(suggestions.candidates)}")
     for note in suggestions.notes:
@@ -240,10 +228,3 @@ def emit_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None
     }
     content |= {name: None if path is None else str(path) for name, path in outputs.items()}
     print(json.dumps(content, indent=1))
-
-
-def _chip_names(suggestions: Suggestions) -> list[str]:
-    """Return the name of each chip: that in the predictions, which differs from the file for chips in scenes."""
-    if "chip" in suggestions.predictions:
-        return [str(name) for name in suggestions.predictions["chip"]]
-    return [Path(path).name for path in suggestions.table["path"]]

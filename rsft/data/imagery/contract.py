@@ -1,4 +1,7 @@
-"""Contract between pixels and network: what a chip must be, and how it becomes the network's input."""
+"""Contract between pixels and network: what a chip must be, and how it becomes the network's input.
+
+Resize images with any number of bands by OpenCV.
+"""
 
 from __future__ import annotations
 
@@ -206,9 +209,7 @@ class Contract(BaseModel):
             DataError: see `check`.
         """
         image, indices = self._distinct_planes(pixels, unit)
-        if image.shape[:2] != (self.size, self.size):
-            image = resize_image(image, (self.size, self.size), by_area=min(image.shape[:2]) > self.size)
-        return _select_planes(image, indices)
+        return _select_planes(self._resize(image), indices)
 
     def to_full_size_image(self, pixels: Pixels, unit: str | None = None) -> Bytes:
         """Do the same as `to_image` without resizing, for an augmentation that crops before it resizes.
@@ -237,6 +238,12 @@ class Contract(BaseModel):
         planes = compute_planes(convert_unit(pixels, unit, target_unit), self.used_bands, names)
         stretched = [stretch.to_bytes(plane) for plane, (_, stretch) in zip(planes, distinct, strict=True)]
         return center_crop(np.stack(stretched, axis=2), self.crop), [distinct.index(channel) for channel in channels]
+
+    def _resize(self, image: Bytes) -> Bytes:
+        """Resize (h, w, P) to (size, size, P), with area averaging if it shrinks."""
+        if image.shape[:2] == (self.size, self.size):
+            return image
+        return resize_image(image, (self.size, self.size), by_area=min(image.shape[:2]) > self.size)
 
     def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
         """Scale images to 0-1, and normalize them by `mean` and `std`.

@@ -60,8 +60,7 @@ class Stretch(_Frozen):
         if plane.dtype == np.uint8 and self == IDENTITY_STRETCH:
             return plane
         values = fill_missing(to_float(plane), float("-inf"))
-        index = values.size - 1 - round(values.size * SATURATED_FRACTION)
-        high = float(np.partition(values, index, axis=None)[index]) if self.high is None else self.high
+        high = _chip_maximum(values) if self.high is None else self.high
         if not high > self.low:
             raise DataError(f"no value lies above {self.low:g}", hint="leave the file out")
         return np.asarray(self._to_levels(values, high), np.uint8)
@@ -88,6 +87,11 @@ class Stretch(_Frozen):
 
     def _apply_curve(self, values: Any) -> Any:
         return array_namespace(values).log1p(clip_array(values, 0, None)) if self.curve == "log1p" else values
+
+
+def _chip_maximum(values: Plane) -> float:
+    index = values.size - 1 - round(values.size * SATURATED_FRACTION)
+    return float(np.partition(values, index, axis=None)[index])
 
 
 IDENTITY_STRETCH = Stretch()

@@ -47,6 +47,10 @@ def _square_root(x: Any) -> Any:
     return array_namespace(x).sqrt(x)
 
 
+def _square(x: Pixels) -> Pixels:
+    return x * x
+
+
 def _to_decibel(x: Any) -> Any:
     with np.errstate(divide="ignore"):  # 0 means no data; it becomes -inf, which is masked later
         return 10 * array_namespace(x).log10(x)
@@ -56,6 +60,10 @@ def _from_decibel(x: Pixels) -> Pixels:
     return 10 ** (x / 10)
 
 
+def _identity(x: Pixels) -> Pixels:
+    return x
+
+
 _Steps = tuple[Callable[[Pixels], Pixels], ...]
 
 
@@ -63,7 +71,7 @@ def _calibrated_steps(linear: str, decibel: str) -> dict[tuple[str, str], _Steps
     """Return the conversions of a calibrated unit and its decibels. No conversion leads from sigma0 to gamma0."""
     return {
         (linear, decibel): (_to_decibel,),
-        (linear, "intensity"): (),
+        (linear, "intensity"): (_identity,),
         (linear, "amplitude"): (_square_root,),
         (decibel, linear): (_from_decibel,),
         (decibel, "intensity"): (_from_decibel,),
@@ -72,11 +80,11 @@ def _calibrated_steps(linear: str, decibel: str) -> dict[tuple[str, str], _Steps
 
 
 _STEPS: dict[tuple[str, str], _Steps] = {
-    ("amplitude", "intensity"): (lambda amplitude: amplitude * amplitude,),
+    ("amplitude", "intensity"): (_square,),
     ("intensity", "amplitude"): (_square_root,),
     **_calibrated_steps("sigma0", "db"),
     **_calibrated_steps("gamma0", "gamma0_db"),
-    ("beta0", "intensity"): (),
+    ("beta0", "intensity"): (_identity,),
     ("beta0", "amplitude"): (_square_root,),
 }
 
@@ -163,12 +171,11 @@ def check_dtype(dtype: Any, unit: str) -> None:
     raise DataError(f"{dtype} pixels, but {unit} is {names}", hint=hint)
 
 
-def as_float32(pixels: Pixels, path: object = "") -> Pixels:
+def as_float32(pixels: Pixels) -> Pixels:
     """Convert float64 and float16 to float32, which all computations use; return other types unchanged.
 
     Args:
         pixels: values of any shape and type.
-        path: path of their file, for the error.
 
     Returns:
         Values of the same shape.
@@ -182,8 +189,8 @@ def as_float32(pixels: Pixels, path: object = "") -> Pixels:
         converted = pixels.astype(np.float32)
     overflow = np.isinf(converted) & np.isfinite(pixels)
     if overflow.any():
-        message = f"the value {float(pixels[overflow].flat[0]):.4g} does not fit into float32"
-        raise DataError(message, path, "declare it as nodata, or replace it")
+        value = float(pixels[overflow].flat[0])
+        raise DataError(f"the value {value:.4g} does not fit into float32", hint="declare it as nodata, or replace it")
     return converted
 
 

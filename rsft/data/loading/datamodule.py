@@ -208,5 +208,11 @@ def fit_store_contract(
         else:
             units[target] = stretches_from_option(stretch, len(bands))
     return Contract(
-        units=units, bands=bands, planes=bands, crop=crop, size=size, mean=(0.0,) * len(bands), std=(1.0,) * len(bands)
+        units=units,
+        bands=bands,
+        planes=bands,
+        crop=crop,
+        size=size,
+        mean=(0.0,) * len(bands),
+        std=(1.0,) * len(bands),
     )

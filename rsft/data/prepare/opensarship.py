@@ -18,8 +18,7 @@ from rsft.data.datasets.opensarship import (
     read_opensarship_pixels,
 )
 from rsft.data.imagery.bands import check_bands
-from rsft.data.imagery.rasters import mask_nodata
-from rsft.data.imagery.reader import check_values
+from rsft.data.imagery.reader import check_values, mask_nodata
 from rsft.data.prepare.common import format_prepare_command, split_groups
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress

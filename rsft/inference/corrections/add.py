@@ -1,14 +1,12 @@
-"""Add the labels of a corrected table to a chip store.
-
-What a chip must be to fit a store: bands, unit, data type and pixel spacing.
-"""
+"""Add the labels of a corrected table to a chip store."""
 
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,9 +16,8 @@ from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore
 from rsft.data.datasets._label_files import describe_row_fault
 from rsft.errors import DataError, RequestError
-from rsft.inference.corrections.chip_cutter import ChipCutter, CorrectedChip
+from rsft.inference.corrections.chip_cutter import ChipCutter, CorrectedChip, StoreFit
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable, read_corrected_table
-from rsft.inference.corrections.store_fit import StoreFit
 from rsft.inference.inputs.discovery import UNDECLARED, Declaration
 from rsft.inference.scenes.raster import gdal_environment
 from rsft.types import Progress, Rejection
@@ -66,7 +63,7 @@ class CorrectionSummary:
     unsure: int
     not_a_target: int
     not_a_target_class: str | None
-    result: AdditionResult = field(default_factory=AdditionResult)
+    result: AdditionResult
 
     @property
     def rejected_list(self) -> Path:
@@ -102,27 +99,40 @@ def add_corrections(
     store, corrected = ChipStore.open(root), read_corrected_table(table, options.label_field)
     labels = [resolve_label(row.verdict, options.not_a_target) for row in corrected.rows]
     _check_classes(store, table, Counter(label for label, _ in labels if label), options)
-    verdicts = Counter(row.verdict if row.verdict in (NOT_A_TARGET, UNSURE) else "" for row in corrected.rows)
+    unlabeled = sum(reason == NO_CLASS for _, reason in labels)
+    verdicts = Counter(row.verdict for row in corrected.rows)
     labeled = [(row, label) for row, (label, _) in zip(corrected.rows, labels, strict=True) if label]
-    summary = CorrectionSummary(
+    if not labeled:
+        counts = {"not looked at": unlabeled, UNSURE: verdicts[UNSURE], NOT_A_TARGET: verdicts[NOT_A_TARGET]}
+        listed = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "the table is empty"
+        hint = "give each chip that you looked at a class"
+        if verdicts[NOT_A_TARGET]:
+            hint = "to learn from chips that are not a target, name their class: --not-a-target clutter"
+        raise RequestError(f"no row has a label ({listed})", table, hint)
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    chips, rejected = _read_chips(corrected, labeled, StoreFit(store), options.declaration, date, progress)
+    record = {
+        "date": date,
+        "table": table.name,
+        "table_sha256": sha256(table),
+        "bundle_sha256": corrected.bundle_sha256 or None,
+        "not_a_target": options.not_a_target,
+    }
+    result = add_chips(root, chips, AdditionSource(table.resolve(), record, options.new_classes, rejected), progress)
+    if len(result.rejected) == len(labeled):
+        _, line, reason = result.rejected[0]
+        message = f"none of the {len(labeled):,} labels can be used; line {line}: {reason}"
+        raise DataError(message, root / REJECTED, "the file lists the reason for each row")
+    return CorrectionSummary(
         table=table,
         root=root,
         rows=len(corrected.rows),
-        unlabeled=sum(reason == NO_CLASS for _, reason in labels),
+        unlabeled=unlabeled,
         unsure=verdicts[UNSURE],
         not_a_target=verdicts[NOT_A_TARGET],
         not_a_target_class=options.not_a_target,
+        result=result,
     )
-    if not labeled:
-        raise RequestError(f"no row has a label ({_describe_verdicts(summary)})", table, _no_label_hint(summary))
-    chips, rejected = _read_chips(corrected, labeled, StoreFit(store), options.declaration, progress)
-    source = AdditionSource(table.resolve(), _record(corrected, options), options.new_classes, rejected)
-    summary = replace(summary, result=add_chips(root, chips, source, progress))
-    if len(summary.result.rejected) == len(labeled):
-        _, line, reason = summary.result.rejected[0]
-        message = f"none of the {len(labeled):,} labels can be used; line {line}: {reason}"
-        raise DataError(message, summary.rejected_list, "the file lists the reason for each row")
-    return summary
 
 
 def _check_classes(store: ChipStore, table: Path, counts: Counter[str], options: AdditionOptions) -> None:
@@ -133,21 +143,14 @@ def _check_classes(store: ChipStore, table: Path, counts: Counter[str], options:
     unknown = [name for name in counts if name not in {*store.classes, *options.new_classes}]
     if not unknown:
         return
+    folded, hints = {name.casefold(): name for name in store.classes}, []
+    for name in unknown:
+        similar = [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=0.7)]
+        hints += [f"{name} may be {' or '.join(similar)}"] if similar else []
+    hints.append("correct the table, or add " + " ".join(f"--new-class {shlex.quote(name)}" for name in unknown))
     texts = [f"{name} ({counts[name]:,} row{'s' * (counts[name] != 1)})" for name in unknown]
-    similar = {name: _similar(name, store.classes) for name in unknown}
-    hints = [f"{name} may be {' or '.join(names)}" for name, names in similar.items() if names]
-    hints.append("correct the table, or add " + " ".join(f"--new-class {_quoted(name)}" for name in unknown))
     message = f"the chip store has no class {', '.join(texts)}; it has {', '.join(store.classes)}"
     raise RequestError(message, table, "; ".join(hints))
-
-
-def _similar(name: str, classes: Sequence[str]) -> list[str]:
-    folded = {other.casefold(): other for other in classes}
-    return [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=0.7)]
-
-
-def _quoted(name: str) -> str:
-    return f"'{name}'" if " " in name else name
 
 
 def _read_chips(
@@ -155,11 +158,11 @@ def _read_chips(
     labeled: Sequence[tuple[CorrectedRow, str]],
     fit: StoreFit,
     declaration: Declaration,
+    date: str,
     progress: Progress | None,
 ) -> tuple[list[LabeledChip], list[Rejection]]:
     """Return the chips of all rows with a label, and the rows whose chip does not fit or cannot be read."""
     chips, rejected = [], []
-    date = datetime.now(UTC).isoformat(timespec="seconds")
     cutter = ChipCutter(table, fit, declaration)
     try:
         with gdal_environment():
@@ -206,25 +209,3 @@ def _labeled_chip(
         split=row.split if row.split in ("val", "test") else "train",
         columns={key: value for key, value in columns.items() if value is not None},
     )
-
-
-def _record(table: CorrectedTable, options: AdditionOptions) -> dict[str, object]:
-    """Return what dataset.json says about the source of the labels."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "table": table.path.name,
-        "table_sha256": sha256(table.path),
-        "bundle_sha256": table.bundle_sha256 or None,
-        "not_a_target": options.not_a_target,
-    }
-
-
-def _describe_verdicts(summary: CorrectionSummary) -> str:
-    counts = {"not looked at": summary.unlabeled, UNSURE: summary.unsure, NOT_A_TARGET: summary.not_a_target}
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "the table is empty"
-
-
-def _no_label_hint(summary: CorrectionSummary) -> str:
-    if summary.not_a_target:
-        return "to learn from chips that are not a target, name their class: --not-a-target clutter"
-    return "give each chip that you looked at a class"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import shapely
 
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
 from rsft.data.datasets._label_files import find_separator
-from rsft.data.imagery.vectors import READ_ERRORS, open_vector
+from rsft.data.imagery.open_raster import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
 from rsft.utils.tables import unescape_table
@@ -99,22 +99,29 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
     Raises:
         RequestError: the file cannot be read, or has no field of labels.
     """
-    frame, metadata = _read_frame(path)
+    frame, metadata = read_table_file(path, "give the .csv of the review page, or a table of `rsft predict`")
     has_verdicts = "verdict" in frame or "chip" not in frame  # a table of predictions has chips
     is_page = path.suffix.lower() == ".csv" and {"path", "class"} <= set(frame) and has_verdicts and label_field is None
     if is_page:
         frame, metadata = _join_predictions(frame, path)
-    name = "class" if is_page else _find_field(frame, label_field or DEFAULT_FIELD, path)
-    rows = [_make_row(row, name, is_page) for row in frame.to_dict("records")]
+    label_field = "class" if is_page else _find_field(frame, label_field or DEFAULT_FIELD, path)
+    verdicts = text_cells(frame, "verdict" if is_page else "")
+    columns: dict[str, Any] = {
+        "line": frame["_line"].tolist(),
+        "verdict": map(parse_verdict, text_cells(frame, label_field), verdicts),
+        "fault": map(describe_verdict_fault, verdicts) if is_page else verdicts,
+        "predicted": text_cells(frame, "predicted" if is_page else "class"),
+        "shape": [None if _is_missing(shape) else shape for shape in frame.get("geometry", [None] * len(frame))],
+        "incidence_deg": [None if np.isnan(angle) else angle for angle in number_cells(frame, "incidence_deg")],
+    }
+    columns |= {name: text_cells(frame, name) for name in ("path", "scene", "chip")}
+    columns |= {name: text_cells(frame, name if is_page else "") for name in ("split", "bundle")}
+    columns |= {name: number_cells(frame, name) for name in ("row", "col")}
+    rows = [CorrectedRow(**dict(zip(columns, cells, strict=True))) for cells in zip(*columns.values(), strict=True)]
     return CorrectedTable(path, rows, metadata)
 
 
-def _read_frame(path: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
-    frame, metadata = read_table_file(path, "give the .csv of the review page, or a table of `rsft predict`")
-    return frame.astype(object).where(frame.notna(), None), metadata
-
-
-def _join_predictions(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
+def _join_predictions(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Add what the table of predictions that a review page names says about its chips, so that they can be cut again.
 
     The table may have been replaced since. So a row only belongs to a chip of the same name, scene and center.
@@ -130,7 +137,7 @@ def _join_predictions(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, Ma
     Raises:
         RequestError: the rows name several tables of predictions, or theirs cannot be read.
     """
-    names = sorted({_text(name) for name in frame.get("table", ())} - {""})
+    names = sorted(set(text_cells(frame, "table")) - {""})
     if len(names) > 1:
         message = f"the rows name {len(names)} tables of predictions: {', '.join(names)}"
         raise RequestError(message, path, "add the labels of each review page by themselves")
@@ -138,17 +145,14 @@ def _join_predictions(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, Ma
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return frame, {}
-    predictions, metadata = _read_frame(file)
-    chips = {_text(row.get("chip")): row for row in predictions.to_dict("records")}
-    rows = []
-    for row in frame.to_dict("records"):
-        chip = chips.get(_text(row.get("chip")), {})
-        center, other = (np.array([_number(x.get("row")), _number(x.get("col"))]) for x in (row, chip))
-        if _text(chip.get("scene")) == _text(row.get("scene")) and np.allclose(center, other, atol=0.01, rtol=0):
-            rows.append(row | {"geometry": chip.get("geometry"), "incidence_deg": chip.get("incidence_deg")})
-        else:
-            rows.append(row | {"row": None})
-    return pd.DataFrame(rows, columns=[*frame, *({"geometry", "incidence_deg"} - set(frame))], dtype=object), metadata
+    predictions, metadata = read_table_file(file, "give the table that `rsft predict` wrote")
+    chips = predictions.set_axis(text_cells(predictions, "chip"))
+    chips = chips[~chips.index.duplicated(keep="last")].reindex(text_cells(frame, "chip"))
+    centers, others = (np.array([number_cells(x, name) for name in ("row", "col")]) for x in (frame, chips))
+    is_same = np.isclose(centers, others, atol=0.01, rtol=0).all(axis=0)
+    is_same &= np.array(text_cells(frame, "scene"), object) == np.array(text_cells(chips, "scene"), object)
+    chips = chips.reindex(columns=["geometry", "incidence_deg"]).set_axis(frame.index).assign(row=frame.get("row"))
+    return frame.assign(**{name: chips[name].where(is_same, None) for name in chips}), metadata
 
 
 def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -173,31 +177,36 @@ def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]
         raise RequestError(message, path, f"{hint}: .gpkg, .geojson, .parquet or .csv")
     try:
         return _READERS[suffix](path)
-    except (
-        *(*READ_ERRORS, pa.ArrowException, csv.Error, OSError, KeyError),
-        *(TypeError, AttributeError),  # JSON of another structure
-    ) as error:
+    except (*READ_ERRORS, pa.ArrowException, csv.Error, OSError, KeyError, TypeError, AttributeError) as error:
         text = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RequestError(f"the table cannot be read: {text}", path, "save it again, CSV in UTF-8") from error
 
 
-def _make_row(row: Mapping[Any, Any], label_field: str, is_page: bool) -> CorrectedRow:
-    angle = _number(row.get("incidence_deg"))
-    return CorrectedRow(
-        line=int(row["_line"]),
-        verdict=parse_verdict(_text(row[label_field]), _text(row.get("verdict")) if is_page else ""),
-        path=_text(row.get("path")),
-        predicted=_text(row.get("predicted" if is_page else "class")),
-        scene=_text(row.get("scene")),
-        chip=_text(row.get("chip")),
-        row=_number(row.get("row")),
-        col=_number(row.get("col")),
-        shape=row.get("geometry"),
-        incidence_deg=None if np.isnan(angle) else angle,
-        split=_text(row.get("split")) if is_page else "",
-        bundle=_text(row.get("bundle")) if is_page else "",
-        fault=describe_verdict_fault(_text(row.get("verdict"))) if is_page else "",
-    )
+def text_cells(frame: pd.DataFrame, name: str) -> list[str]:
+    """Return the cells of a column as texts, "" for empty ones and if the table has no such column.
+
+    Whole numbers that a program saved as floats have no decimals: classes may be numbers.
+    """
+    if name not in frame:
+        return [""] * len(frame)
+    cells = (int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in frame[name])
+    return ["" if _is_missing(cell) else str(cell).strip() for cell in cells]
+
+
+def _is_missing(cell: Any) -> bool:
+    return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
+
+
+def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
+    """Return the cells of a column as numbers, NaN for others and if the table has no such column.
+
+    Numbers in texts may have decimal commas, if a spreadsheet saved them.
+    """
+    if name not in frame:
+        return [np.nan] * len(frame)
+    column = frame[name].map(lambda cell: cell.replace(",", ".") if isinstance(cell, str) else cell)
+    numbers: list[float] = pd.to_numeric(column, errors="coerce").astype(float).tolist()
+    return numbers
 
 
 def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:
@@ -207,21 +216,6 @@ def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:
         hint = f"add a text field {name} with the corrected classes, or name another one with --field: {fields}"
         raise RequestError(f"the table has no field {name}", path, hint)
     return name if name in names else str(names[0])
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():  # classes may be numbers
-        value = int(value)
-    return str(value).strip()
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -236,18 +230,25 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     open_vector(path)
-    frame = pyogrio.read_dataframe(path, layer=_select_layer(path), fid_as_index=True)
-    texts = read_geopackage_metadata(path)
-    return _without_index(frame), {key: _from_json(text) for key, text in texts.items()}
+    layers = [str(name) for name, _ in pyogrio.list_layers(path) if name not in _OTHER_TABLES]
+    if LAYER_NAME not in layers and len(layers) != 1:
+        raise ValueError(f"{len(layers)} layers: {', '.join(layers)}; rename the corrected one to {LAYER_NAME}")
+    layer = LAYER_NAME if LAYER_NAME in layers else layers[0]
+    frame = pd.DataFrame(pyogrio.read_dataframe(path, layer=layer, fid_as_index=True))
+    metadata = {
+        key: parse_json(text) if text[:1] in ("[", "{") else text
+        for key, text in read_geopackage_metadata(path).items()
+    }
+    return frame.assign(_line=frame.index).reset_index(drop=True), metadata
 
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     content = parse_json(path.read_bytes())
-    features = content["features"]
-    rows = [
-        feature.get("properties", {}) | {"_line": number, "geometry": _shape(feature.get("geometry"))}
-        for number, feature in enumerate(features, 1)
-    ]
+    rows = []
+    for number, feature in enumerate(content["features"], 1):
+        geometry = feature.get("geometry")
+        shape = None if geometry is None else shapely.from_geojson(json.dumps(geometry))
+        rows.append(feature.get("properties", {}) | {"_line": number, "geometry": shape})
     metadata = content.get("metadata")
     return pd.DataFrame(rows, dtype=object), metadata if isinstance(metadata, dict) else {}
 
@@ -268,24 +269,3 @@ _READERS = {
     ".json": _read_geojson,
     ".parquet": _read_parquet,
 }
-
-
-def _select_layer(path: Path) -> str:
-    names: Sequence[str] = [str(name) for name, _ in pyogrio.list_layers(path) if name not in _OTHER_TABLES]
-    if LAYER_NAME in names:
-        return LAYER_NAME
-    if len(names) != 1:
-        raise ValueError(f"{len(names)} layers: {', '.join(names)}; rename the corrected one to {LAYER_NAME}")
-    return names[0]
-
-
-def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(frame).assign(_line=frame.index).reset_index(drop=True)
-
-
-def _shape(geometry: Any) -> Any:
-    return None if geometry is None else shapely.from_geojson(json.dumps(geometry))
-
-
-def _from_json(text: str) -> Any:
-    return parse_json(text) if text[:1] in ("[", "{") else text

@@ -1,13 +1,9 @@
 """Detect bright objects on dark water, window by window. This is a convenience, not a ship detector.
 
-The scene is read twice: first to measure the number of looks and to find land, then to find objects.
-
-Cell-averaging constant false alarm rate (CA-CFAR): find pixels that are brighter than their surroundings.
-
-With L looks, the intensity of homogeneous water is gamma distributed, and its ratio to the mean of N other pixels
-follows F(2L, 2LN) (Oliver and Quegan 2004, section 10.3). For L = 1 the threshold is N (p^(-1/N) - 1).
-
-Measure the water of a scene: mean intensity and equivalent number of looks, block by block.
+The scene is read twice. The first pass measures the water and finds land. The second one finds objects by a
+cell-averaging constant false alarm rate (CA-CFAR): pixels that are brighter than their surroundings. With L looks, the
+intensity of homogeneous water is gamma distributed, and its ratio to the mean of N other pixels follows F(2L, 2LN)
+(Oliver and Quegan 2004, section 10.3). For L = 1 the threshold is N (p^(-1/N) - 1).
 
 The number of looks of a cell of 16 x 16 pixels is mean^2 / variance of its intensity. Wind, waves and ice make water
 rougher than speckle alone, and lower this number. So it is measured in every block of 256 x 256 pixels, as the median
@@ -18,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import cv2
@@ -30,7 +25,7 @@ from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
 from rsft.errors import RequestError
-from rsft.inference.detection.land_mask import BrightLandMask, LandMask, open_land_polygons
+from rsft.inference.detection.land_mask import BrightLandMask, LandMask, Mask, open_land_polygons
 from rsft.inference.detection.options import CfarOptions
 from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import check_scene_bands
@@ -39,10 +34,177 @@ from rsft.inference.scenes.locations import Location, SceneLocations
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import Floats, Pixels, Progress
 
-Mask = NDArray[np.bool_]
+CELL = 16
+"""Side in pixels of the cells in which mean and variance are measured."""
 
+BLOCK = 256
+"""Side in pixels of the blocks that have one number of looks each."""
+
+_MIN_CELLS = 32  # a block with fewer usable cells takes the number of looks of the scene
+_LOOKS_RANGE = (1.0, 100.0)
 _MIN_VALID_FRACTION = 0.25  # smallest share of the surroundings that must be valid
 _MIN_OBJECT_PIXELS = 3
+_GAP_DIVISOR = 16  # pixels of an object may be apart by the chip's side divided by this
+_MIN_AREA_SHARE = 1 / 800  # smallest share of a chip's area that an object covers; chosen on 7 images of SSDD
+
+
+def detect_bright_objects(
+    scene: RasterScene,
+    options: CfarOptions,
+    chip_window: ChipWindow,
+    declaration: Declaration,
+    contract: Contract,
+    progress: Progress | None,
+) -> SceneLocations:
+    """Detect objects that are brighter than the water around them and not larger than a chip.
+
+    The surroundings of a pixel lie between two squares around it, with sides of one and two chips: a chip contains the
+    whole object, so an object in the middle does not reach its surroundings.
+
+    Args:
+        scene: the scene.
+        options: false alarm rate and land.
+        chip_window: size of a chip.
+        declaration: bands and unit of the scene.
+        contract: bands and units of the model.
+        progress: called with numbers of windows.
+
+    Returns:
+        The objects, in order from the top left.
+
+    Raises:
+        RequestError: a band is not SAR, or the polygons of land cannot be used.
+        DataError: the scene cannot be read.
+    """
+    if not set(contract.used_bands) <= {*POLARIZATIONS, "gray"}:
+        message = f"bright objects are only detected in SAR, but the model takes {', '.join(contract.used_bands)}"
+        raise RequestError(message, "--detect", "give --at or --grid")
+    assert chip_window.side is not None
+    start = time.perf_counter()
+    side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))
+    land: LandMask | None = open_land_polygons(options.land, scene)
+    read = _IntensityReader(scene, contract, declaration)
+
+    def read_water(window: PixelWindow) -> Pixels:
+        intensity = read(window)
+        return intensity if land is None else np.where(land(window)[:, :, None], 0, intensity)
+
+    try:
+        windows = _report_windows(scene, progress, "measuring the water")
+        cells = measure_cells((scene.height, scene.width), read.bands, windows, read_water)
+        if land is None and options.land != "none":
+            land = BrightLandMask(cells.mean[0], CELL, side)
+        if isinstance(land, BrightLandMask):  # polygons were left out before
+            cells = cells._replace(looks=np.where(land.mask, np.nan, cells.looks))
+        looks = np.stack([looks_by_block(plane) for plane in cells.looks])
+        detector = _Detector(read, land, CfarWindow(side // 2, side), looks, options.pfa)
+        for window in _report_windows(scene, progress, "detecting"):
+            detector.detect(window)
+    finally:
+        read.reader.close()
+    ordered = sorted(detector.objects, key=lambda bright: (bright.row, bright.col))
+    locations = [
+        Location(x.row, x.col, tuple(x.corners.ravel().tolist()), f"{scene.name}_d{i:06d}", score=round(x.contrast, 2))
+        for i, x in enumerate(ordered, 1)
+    ]
+    seconds, megapixels = time.perf_counter() - start, scene.height * scene.width / 1e6
+    level = 10 * np.log10(np.median(detector.thresholds))
+    notes = [
+        f"{len(locations):,} bright objects in {seconds:.1f} s ({len(locations) / seconds:.3g} per second, "
+        f"{megapixels / seconds:.3g} million pixels per second)",
+        f"CA-CFAR threshold: {level:.1f} dB above the surroundings (false alarm rate {options.pfa:g}, "
+        f"{np.median(looks):.1f} looks). Detected objects are not always ships.",
+        "land was searched too (--land none)",
+    ]
+    if land is not None:
+        share = 100 * detector.land_pixels / (scene.height * scene.width)
+        ignored = f"{detector.land_objects:,} bright objects on it were ignored"
+        notes[2] = f"{share:.1f} % of the scene is land ({land.description}); {ignored}"
+    if detector.oversized:
+        notes.append(f"left out as larger than a chip: {detector.oversized:,} bright objects")
+    return SceneLocations(locations, notes=[f"{scene.path.name}: {note}" for note in notes])
+
+
+def _report_windows(scene: RasterScene, progress: Progress | None, label: str) -> Iterator[PixelWindow]:
+    windows = list(scene.windows())
+    for number, window in enumerate(windows, 1):
+        yield window
+        if progress:
+            progress(number, len(windows), f"{label}, {scene.name}")
+
+
+class _IntensityReader:
+    """Reads windows of a scene as intensity (H, W, B); pixels without data are 0."""
+
+    def __init__(self, scene: RasterScene, contract: Contract, declaration: Declaration) -> None:
+        indices = check_scene_bands(scene, contract, declaration)
+        self.bands = len(contract.used_bands)
+        self.unit, _ = contract.check_header(scene.dtype, self.bands, declaration.unit or scene.unit)
+        self.reader = SceneReader(scene, indices[: self.bands])
+
+    def __call__(self, window: PixelWindow) -> Pixels:
+        pixels = self.reader(window)
+        unit = "amplitude" if self.unit in DIGITAL_UNITS else self.unit
+        intensity = convert_unit(pixels, unit, "intensity").astype(np.float32)
+        return np.where(np.isfinite(intensity) & (pixels != 0), intensity, 0)
+
+
+class _Detector:
+    """Finds objects window by window.
+
+    Args:
+        read: reads the intensity.
+        land: the mask of land; None searches everywhere.
+        window: the surroundings of a pixel.
+        looks: number of looks of each block (B, r, c).
+        pfa: probability of a false alarm.
+
+    Attributes:
+        thresholds: smallest ratio of a bright pixel to its surroundings in each block (B, r, c).
+        objects: the objects, in pixels of the scene.
+        oversized: number of objects larger than a chip, which are left out.
+        land_pixels: number of pixels of land.
+        land_objects: number of bright objects with their center on land, which are left out.
+    """
+
+    def __init__(
+        self, read: _IntensityReader, land: LandMask | None, window: CfarWindow, looks: Floats, pfa: float
+    ) -> None:
+        self.read, self.land, self.window = read, land, window
+        self.thresholds = cfar_threshold(pfa, looks, window.cells)
+        self.objects: list[BrightObject] = []
+        self.oversized = self.land_pixels = self.land_objects = 0
+
+    def detect(self, window: PixelWindow) -> None:
+        """Add the objects with their center in the window."""
+        side, margin = 2 * self.window.guard, self.window.outer + self.window.guard
+        top, left = window.top - margin, window.left - margin
+        padded = PixelWindow(top, left, window.bottom + margin, window.right + margin)
+        planes = np.moveaxis(self.read(padded), 2, 0)
+        thresholds = [expand_blocks(blocks, padded) for blocks in self.thresholds]
+        is_land = np.zeros(planes.shape[1:], bool) if self.land is None else self.land(padded)
+
+        def find(searched: Mask) -> list[BrightObject]:
+            """Return the objects with their center in the window that are bright in any band."""
+            ratios = [cfar_contrast(plane, (plane > 0) & searched, self.window) for plane in planes]
+            mask = np.any([ratio > threshold for ratio, threshold in zip(ratios, thresholds, strict=True)], axis=0)
+            bright = find_bright_objects(np.max(ratios, axis=0), mask, max(1, side // _GAP_DIVISOR))
+            return [
+                x
+                for x in bright
+                if x.sides.prod() >= _MIN_AREA_SHARE * side**2
+                and window.top <= x.row + top < window.bottom
+                and window.left <= x.col + left < window.right
+            ]
+
+        objects = find(~is_land)
+        small = [x for x in objects if x.sides.max() <= side]
+        self.oversized += len(objects) - len(small)
+        origin = np.array([top, left])
+        self.objects += [BrightObject(x.row + top, x.col + left, x.corners + origin, x.contrast) for x in small]
+        if is_land.any():
+            self.land_pixels += int(is_land[margin:-margin, margin:-margin].sum())
+            self.land_objects += sum(bool(is_land[int(x.row), int(x.col)]) for x in find(np.ones_like(is_land)))
 
 
 class CfarWindow(NamedTuple):
@@ -155,18 +317,7 @@ def _box_sum(values: NDArray[np.float32], half_side: int) -> NDArray[np.float64]
     return np.asarray(sums, np.float64)
 
 
-CELL = 16
-"""Side in pixels of the cells in which mean and variance are measured."""
-
-BLOCK = 256
-"""Side in pixels of the blocks that have one number of looks each."""
-
-_MIN_CELLS = 32  # a block with fewer usable cells takes the number of looks of the scene
-_LOOKS_RANGE = (1.0, 100.0)
-
-
-@dataclass(frozen=True)
-class CellStatistics:
+class CellStatistics(NamedTuple):
     """Statistics of the cells of a scene, by band.
 
     Attributes:
@@ -197,9 +348,10 @@ def measure_cells(
     for window in windows:
         rows, cols = np.arange(window.top, window.bottom) // CELL, np.arange(window.left, window.right) // CELL
         cells = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+        first_row, first_col = (np.flatnonzero(np.diff(numbers, prepend=-1)) for numbers in (rows, cols))
         for band, plane in enumerate(np.moveaxis(read(window), 2, 0).astype(np.float64)):
             for sums, values in ((total, plane), (squares, plane**2), (count, (plane > 0).astype(np.float64))):
-                sums[band][cells] += _sum_cells(values, rows, cols)
+                sums[band][cells] += np.add.reduceat(np.add.reduceat(values, first_row, axis=0), first_col, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / count
         variance = squares / count - mean**2
@@ -244,211 +396,3 @@ def expand_blocks(blocks: Floats, window: PixelWindow) -> NDArray[np.float32]:
     rows = (np.arange(window.top, window.bottom) // BLOCK).clip(0, blocks.shape[0] - 1)
     cols = (np.arange(window.left, window.right) // BLOCK).clip(0, blocks.shape[1] - 1)
     return np.asarray(blocks[rows][:, cols], np.float32)
-
-
-def _sum_cells(values: Floats, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Floats:
-    """Sum values (H, W) over each run of equal row and column numbers; return (r, c)."""
-    starts = [np.flatnonzero(np.diff(numbers, prepend=-1)) for numbers in (rows, cols)]
-    return np.asarray(np.add.reduceat(np.add.reduceat(values, starts[0], axis=0), starts[1], axis=1))
-
-
-_GAP_DIVISOR = 16  # pixels of an object may be apart by the chip's side divided by this
-_MIN_AREA_SHARE = 1 / 800  # smallest share of a chip's area that an object covers; chosen on 7 images of SSDD
-
-
-class _IntensityReader:
-    """Reads windows of a scene as intensity (H, W, B); pixels without data are 0."""
-
-    def __init__(self, scene: RasterScene, contract: Contract, declaration: Declaration) -> None:
-        indices = check_scene_bands(scene, contract, declaration)
-        self.bands = len(contract.used_bands)
-        self.unit, _ = contract.check_header(scene.dtype, self.bands, declaration.unit or scene.unit)
-        self.reader = SceneReader(scene, indices[: self.bands])
-
-    def __call__(self, window: PixelWindow) -> Pixels:
-        pixels = self.reader(window)
-        unit = "amplitude" if self.unit in DIGITAL_UNITS else self.unit
-        intensity = convert_unit(pixels, unit, "intensity").astype(np.float32)
-        return np.where(np.isfinite(intensity) & (pixels != 0), intensity, 0)
-
-
-@dataclass(frozen=True)
-class _Detector:
-    """Everything that the detection in a window needs.
-
-    Attributes:
-        read: reads the intensity.
-        land: the mask of land; None searches everywhere.
-        window: the surroundings of a pixel.
-        thresholds: smallest ratio of a bright pixel to its surroundings in each block (B, r, c).
-    """
-
-    read: _IntensityReader
-    land: LandMask | None
-    window: CfarWindow
-    thresholds: Floats
-
-
-@dataclass
-class _Found:
-    """The objects that were found so far, and what was left out.
-
-    Attributes:
-        locations: the objects.
-        oversized: number of objects larger than a chip.
-        land_pixels: number of pixels of land.
-        land_objects: number of bright objects with their center on land.
-    """
-
-    locations: list[Location] = field(default_factory=list)
-    oversized: int = 0
-    land_pixels: int = 0
-    land_objects: int = 0
-
-
-def detect_bright_objects(
-    scene: RasterScene,
-    options: CfarOptions,
-    chip_window: ChipWindow,
-    declaration: Declaration,
-    contract: Contract,
-    progress: Progress | None,
-) -> SceneLocations:
-    """Detect objects that are brighter than the water around them and not larger than a chip.
-
-    The surroundings of a pixel lie between two squares around it, with sides of one and two chips: a chip contains the
-    whole object, so an object in the middle does not reach its surroundings.
-
-    Args:
-        scene: the scene.
-        options: false alarm rate and land.
-        chip_window: size of a chip.
-        declaration: bands and unit of the scene.
-        contract: bands and units of the model.
-        progress: called with numbers of windows.
-
-    Returns:
-        The objects, in order from the top left.
-
-    Raises:
-        RequestError: a band is not SAR, or the polygons of land cannot be used.
-        DataError: the scene cannot be read.
-    """
-    if not set(contract.used_bands) <= {*POLARIZATIONS, "gray"}:
-        message = f"bright objects are only detected in SAR, but the model takes {', '.join(contract.used_bands)}"
-        raise RequestError(message, "--detect", "give --at or --grid")
-    assert chip_window.side is not None
-    start = time.perf_counter()
-    side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))
-    land: LandMask | None = open_land_polygons(options.land, scene)
-    read = _IntensityReader(scene, contract, declaration)
-    try:
-        cells = _measure(scene, read, land, progress)
-        if land is None and options.land != "none":
-            land = BrightLandMask(cells.mean[0], CELL, side)
-        window = CfarWindow(side // 2, side)
-        looks = [looks_by_block(_without_land(plane, land)) for plane in cells.looks]
-        detector = _Detector(read, land, window, cfar_threshold(options.pfa, np.stack(looks), window.cells))
-        found = _Found()
-        for part in _report_windows(scene, progress, "detecting"):
-            _detect_in_window(part, detector, found)
-    finally:
-        read.reader.close()
-    ordered = sorted(found.locations, key=lambda location: (location.row, location.col))
-    locations = [
-        Location(x.row, x.col, x.box, f"{scene.name}_d{number:06d}", None, x.score)
-        for number, x in enumerate(ordered, 1)
-    ]
-    notes = _notes(scene, options, np.stack(looks), detector, found)
-    return SceneLocations(locations, [], [_speed(scene, len(locations), time.perf_counter() - start), *notes])
-
-
-def _speed(scene: RasterScene, objects: int, seconds: float) -> str:
-    megapixels = scene.height * scene.width / 1e6
-    return (
-        f"{scene.path.name}: {objects:,} bright objects in {seconds:.1f} s ({objects / seconds:.3g} per second, "
-        f"{megapixels / seconds:.3g} million pixels per second)"
-    )
-
-
-def _notes(scene: RasterScene, options: CfarOptions, looks: Floats, detector: _Detector, found: _Found) -> list[str]:
-    name, land = scene.path.name, detector.land
-    levels = 10 * np.log10(np.quantile(detector.thresholds, (0, 0.5, 1)))
-    least, median, most = np.quantile(looks, (0, 0.5, 1))
-    notes = [
-        f"{name}: bright objects by CA-CFAR, which may not be ships: {levels[1]:.1f} dB above their surroundings "
-        f"({levels[0]:.1f} to {levels[2]:.1f} dB), for {options.pfa:g} false alarms per pixel at {median:.1f} looks "
-        f"({least:.1f} to {most:.1f}, measured in blocks)"
-    ]
-    if land is None:
-        notes.append(f"{name}: land was searched too (--land none)")
-    else:
-        share = f"{found.land_pixels / (scene.height * scene.width):.1%} with {found.land_objects:,} bright objects"
-        notes.append(f"{name}: left out as land: {share}, by {land.description}")
-    oversized = f"{name}: left out as larger than a chip: {found.oversized:,} bright objects"
-    return [*notes, oversized] if found.oversized else notes
-
-
-def _detect_in_window(window: PixelWindow, detector: _Detector, found: _Found) -> None:
-    """Add the objects with their center in the window."""
-    cfar_window, land = detector.window, detector.land
-    margin = cfar_window.outer + cfar_window.guard
-    padded = PixelWindow(window.top - margin, window.left - margin, window.bottom + margin, window.right + margin)
-    planes = np.moveaxis(detector.read(padded), 2, 0)
-    thresholds = [expand_blocks(blocks, padded) for blocks in detector.thresholds]
-    is_land = np.zeros(planes.shape[1:], bool) if land is None else land(padded)
-    for bright in _find(planes, ~is_land, thresholds, cfar_window):
-        row, col = bright.row + padded.top, bright.col + padded.left
-        if not _contains(window, row, col):
-            continue
-        if bright.sides.max() > 2 * cfar_window.guard:
-            found.oversized += 1
-            continue
-        box = bright.corners + np.array([padded.top, padded.left])
-        found.locations.append(Location(row, col, tuple(box.ravel().tolist()), "", None, round(bright.contrast, 2)))
-    if is_land.any():
-        found.land_pixels += int(is_land[margin:-margin, margin:-margin].sum())
-        found.land_objects += sum(
-            bool(is_land[int(bright.row), int(bright.col)])
-            and _contains(window, bright.row + padded.top, bright.col + padded.left)
-            for bright in _find(planes, np.ones_like(is_land), thresholds, cfar_window)
-        )
-
-
-def _find(
-    planes: Pixels, searched: NDArray[np.bool_], thresholds: list[NDArray[np.float32]], cfar_window: CfarWindow
-) -> list[BrightObject]:
-    """Return the objects that are bright in any band (B, H, W)."""
-    ratios = [cfar_contrast(plane, (plane > 0) & searched, cfar_window) for plane in planes]
-    mask = np.any([ratio > threshold for ratio, threshold in zip(ratios, thresholds, strict=True)], axis=0)
-    gap = max(1, 2 * cfar_window.guard // _GAP_DIVISOR)
-    objects = find_bright_objects(np.max(ratios, axis=0), mask, gap)
-    return [bright for bright in objects if bright.sides.prod() >= _MIN_AREA_SHARE * (2 * cfar_window.guard) ** 2]
-
-
-def _contains(window: PixelWindow, row: float, col: float) -> bool:
-    return window.top <= row < window.bottom and window.left <= col < window.right
-
-
-def _measure(
-    scene: RasterScene, read: _IntensityReader, land: LandMask | None, progress: Progress | None
-) -> CellStatistics:
-    def read_water(window: PixelWindow) -> Pixels:
-        intensity = read(window)
-        return intensity if land is None else np.where(land(window)[:, :, None], 0, intensity)
-
-    windows = _report_windows(scene, progress, "measuring the water")
-    return measure_cells((scene.height, scene.width), read.bands, windows, read_water)
-
-
-def _without_land(looks: Floats, land: LandMask | None) -> Floats:
-    """Return numbers of looks of cells (R, C), NaN for those in large bright regions; polygons were left out before."""
-    return np.where(land.mask, np.nan, looks) if isinstance(land, BrightLandMask) else looks
-
-
-def _report_windows(scene: RasterScene, progress: Progress | None, label: str) -> Iterator[PixelWindow]:
-    windows = list(scene.windows())
-    for number, window in enumerate(windows, 1):
-        yield window
-        if progress:
-            progress(number, len(windows), f"{label}, {scene.name}")

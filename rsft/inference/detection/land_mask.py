@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
-import geopandas
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -19,7 +17,8 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from scipy import ndimage
 
-from rsft.data.imagery.vectors import READ_ERRORS, open_vector
+from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
+from rsft.data.imagery.open_raster import READ_ERRORS
 from rsft.errors import RequestError
 from rsft.inference.detection.options import LAND_KEYWORDS, LandSource
 from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
@@ -45,14 +44,7 @@ class LandMask(Protocol):
     description: str
 
     def __call__(self, window: PixelWindow) -> Mask:
-        """Return True for land.
-
-        Args:
-            window: a window of the scene.
-
-        Returns:
-            The mask (H, W).
-        """
+        """Return which pixels of a window of the scene are land (H, W)."""
 
 
 class PolygonLandMask:
@@ -78,14 +70,6 @@ class PolygonLandMask:
         self.shapes = [shapely.make_valid(shape).buffer(pixels) for shape in shapes] if pixels else shapes
 
     def __call__(self, window: PixelWindow) -> Mask:
-        """Return True for land, see `LandMask`.
-
-        Args:
-            window: a window of the scene.
-
-        Returns:
-            The mask (H, W).
-        """
         size = (window.bottom - window.top, window.right - window.left)
         if not self.shapes:
             return np.zeros(size, bool)
@@ -107,7 +91,7 @@ def open_land_polygons(source: LandSource, scene: RasterScene) -> PolygonLandMas
         RequestError: the file cannot be read, or the scene or the file has no coordinate system.
     """
     if isinstance(source, Path):
-        return PolygonLandMask(_read_polygons(source, scene), scene, f"polygons of {source}")
+        return PolygonLandMask(_read_polygons(source, scene), scene, str(source))
     if source != "auto" or scene.georeference is None or find_spec(_PACKAGE) is None:
         return None
     description = f"shorelines of OpenStreetMap (roaring-landmask {version(_PACKAGE)}) and {_SHORE_METERS:g} m of sea"
@@ -128,16 +112,13 @@ def _read_polygons(path: Path, scene: RasterScene) -> Any:
         raise RequestError(message, path, "leave out --land")
     hint = f"give .gpkg, .geojson or another layer, or {', '.join(LAND_KEYWORDS)}"
     try:
-        source = open_vector(path)
+        land = read_annotations(path)
     except RequestError as error:
         raise RequestError(error.message, path, hint) from error
+    if land.crs in (None, PIXEL, FRACTION):
+        raise RequestError("the polygons have no coordinate system", path, "export them with one")
     try:
-        frame = geopandas.read_file(io.BytesIO(source) if isinstance(source, bytes) else source, columns=[])
-        if not isinstance(frame, geopandas.GeoDataFrame):
-            raise RequestError("the layer has no geometry", path, hint)
-        if frame.crs is None:
-            raise RequestError("the polygons have no coordinate system", path, "export them with one")
-        return shapely.make_valid(frame.to_crs(LONLAT).geometry.to_numpy())
+        return shapely.make_valid(land.table.geometry.set_crs(land.crs).to_crs(LONLAT).to_numpy())
     except READ_ERRORS as error:
         raise RequestError(f"the polygons cannot be read: {error}", path, hint) from error
 
@@ -163,7 +144,7 @@ class BrightLandMask:
         side: side of a chip in pixels. Land has at least the area of 4 x 4 chips.
     """
 
-    description = "brightness, which may be ice or wind; polygons (--land FILE, or pip install 'rsft[land]') are better"
+    description = "brightness, which may be ice or wind; polygons are better: --land FILE, or pip install 'rsft[land]'"
 
     def __init__(self, means: Floats, cell: int, side: int) -> None:
         self.cell = cell
@@ -181,14 +162,6 @@ class BrightLandMask:
             self.mask = ndimage.binary_dilation(ndimage.binary_fill_holes(is_large[labels]), iterations=shore)
 
     def __call__(self, window: PixelWindow) -> Mask:
-        """Return True for land, see `LandMask`.
-
-        Args:
-            window: a window of the scene.
-
-        Returns:
-            The mask (H, W).
-        """
         rows = np.arange(window.top, window.bottom).clip(0, None) // self.cell
         cols = np.arange(window.left, window.right).clip(0, None) // self.cell
         height, width = self.mask.shape

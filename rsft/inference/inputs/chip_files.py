@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, Protocol
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from shapely.geometry.base import BaseGeometry
 
+from rsft.data.imagery.band_names import check_declared_bands, read_band_names
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.rasters import check_declared_bands, open_raster, read_band_names
+from rsft.data.imagery.open_raster import open_raster
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError
 from rsft.inference.inputs.discovery import Declaration

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rsft.data.chips.store import check_manifest_paths
-from rsft.data.imagery.rasters import check_declared_bands
+from rsft.data.imagery.band_names import check_declared_bands
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from rsft.data.annotations.columns import AT, concat_attributes, unique_names
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError
@@ -28,7 +29,6 @@ from rsft.inference.inputs.scene_chips import SceneChips, product_record
 from rsft.inference.predict.pipeline import probability_columns
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.predict.scene_plan import SceneQuery
-from rsft.inference.scenes.attributes import AT, concat_attributes, unique_names
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.scenes.locations import SceneLocations

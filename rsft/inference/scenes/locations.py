@@ -113,8 +113,8 @@ def tile_locations(scene: RasterScene, size: tuple[float, float], stride: tuple[
         The centers of the tiles, with the tiles as boxes.
     """
     tops, lefts = (
-        _starts(length, *sizes)
-        for length, sizes in zip((scene.height, scene.width), zip(size, stride, strict=True), strict=True)
+        [*np.arange(0, last, step).tolist(), last]
+        for last, step in zip((max(0.0, scene.height - size[0]), max(0.0, scene.width - size[1])), stride, strict=True)
     )
     height, width = size
     locations = [
@@ -128,9 +128,3 @@ def tile_locations(scene: RasterScene, size: tuple[float, float], stride: tuple[
         for left in lefts
     ]
     return SceneLocations(locations, are_boxes=True)
-
-
-def _starts(length: int, size: float, stride: float) -> list[float]:
-    last = max(0.0, length - size)
-    starts = np.arange(0, last, stride).tolist()
-    return [*starts, last]

@@ -7,12 +7,14 @@ merge the two versions of the description of a band, which is most of the work h
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urljoin
 
+from rsft.data.imagery.band_names import parse_band_name
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.rasters import IDENTITY_SCALING, Scaling, parse_band_name, unit_from_tags
+from rsft.data.imagery.products.stored_values import IDENTITY_SCALING, Scaling, unit_from_tags
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
 from rsft.utils.remote_files import probe_url, quote_url, read_url
@@ -20,16 +22,10 @@ from rsft.utils.untrusted.documents import parse_json, read_regular
 
 _MAX_BYTES = 1 << 24
 _JSON_SUFFIXES = (".json", ".geojson")
-_RASTER_TYPES = (
-    "image/",
-    "application/x-hdf",
-    "application/netcdf",
-    "application/x-netcdf",
-    "application/octet-stream",
-)
+_RASTER_TYPES = ("image/", *(f"application/{kind}" for kind in ("x-hdf", "netcdf", "x-netcdf", "octet-stream")))
 _COLORS = {"red": "R", "green": "G", "blue": "B"}  # eo:common_name
 _REMOTE_SCHEMES = ("http://", "https://", "s3://", "gs://", "az://")
-_KINDS: dict[type, str] = {dict: "objects", str: "texts"}
+_BANDS = ("eo:bands", "raster:bands", "bands")  # lists of bands in an asset, in the order in which they are merged
 
 
 class StacBand(NamedTuple):
@@ -81,39 +77,38 @@ def read_stac_scene(uri: SceneUri, asset: str | None = None) -> StacScene | None
         RequestError: the item has several data assets and `asset` does not choose one, or has no asset of this name.
         NetworkError: a web server does not send the item.
     """
-    item = _load(uri)
-    if item is None:
+    data = _read_json(uri)
+    if data is None:
         if asset is not None:
             raise RequestError("--asset is for STAC items", uri, "leave out --asset, or give the item")
         return None
-    names = _select_assets(item, asset, uri)
-    assets = [item["assets"][name] for name in names]
-    for name, content in zip(names, assets, strict=True):
-        _check_asset(name, content, uri)
-    bands = tuple(band for name, content in zip(names, assets, strict=True) for band in _read_bands(name, content))
-    polarizations = (item.get("properties") or {}).get("sar:polarizations") or []
+    assets, properties = _parse_item(data, uri)
+    names = _select_assets(assets, asset, uri)
+    bands = tuple(band for name in names for band in _read_bands(name, assets[name]))
+    polarizations = properties.get("sar:polarizations") or []
     if len(bands) == len(polarizations) == 1 and bands[0].name is None:
-        bands = (bands[0]._replace(name=parse_band_name(str(polarizations[0]))),)
-    unit = unit_from_tags([band.unit for band in bands], uri)
-    return StacScene(tuple(names), tuple(_resolve(uri, content["href"]) for content in assets), bands, unit)
+        bands = (bands[0]._replace(name=parse_band_name(polarizations[0])),)
+    files = tuple(_resolve(uri, name, assets[name]) for name in names)
+    return StacScene(tuple(names), files, bands, unit_from_tags([band.unit for band in bands], uri))
 
 
-def _load(uri: SceneUri) -> dict[str, Any] | None:
-    """Return the item; None if the scene is not JSON."""
+def _read_json(uri: SceneUri) -> bytes | str | None:
+    """Return the content of a scene that is JSON; None if it is not."""
     suffix = Path(uri.name).suffix.lower()
-    if uri.url == uri.gdal_name.removeprefix("/vsicurl/") and uri.url is not None:
-        if suffix not in _JSON_SUFFIXES:
-            remote = probe_url(uri.url)
-            if remote is None or not remote.head.lstrip().startswith(b"{"):
-                return None
-        data = read_url(uri.url, _MAX_BYTES)
+    if uri.url is not None and uri.url == uri.gdal_name.removeprefix("/vsicurl/"):
+        remote = None if suffix in _JSON_SUFFIXES else probe_url(uri.url)
+        if suffix in _JSON_SUFFIXES or (remote is not None and remote.head.lstrip().startswith(b"{")):
+            return read_url(uri.url, _MAX_BYTES)
     elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).exists():
         try:
-            data = read_regular(Path(uri.text))
+            return read_regular(Path(uri.text))
         except OSError as error:
             raise DataError(f"the item cannot be read: {error.strerror}", uri, "give a STAC item") from error
-    else:
-        return None
+    return None
+
+
+def _parse_item(data: bytes | str, uri: SceneUri) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return the assets and the properties of an item, after a check of the types of all values that are read."""
     try:
         item = parse_json(data)
     except ValueError as error:
@@ -121,29 +116,21 @@ def _load(uri: SceneUri) -> dict[str, Any] | None:
     kind = item.get("type") if isinstance(item, dict) else None
     if kind != "Feature" or not isinstance(item.get("assets"), dict):
         raise DataError(f"the JSON is {kind or 'something else'}, not a STAC item", uri, "give one item, not a catalog")
-    _check_types(item, uri)
-    return dict(item)
-
-
-def _check_types(item: Mapping[str, Any], uri: SceneUri) -> None:
-    """Check the types of the values that are read from an item.
-
-    Raises:
-        DataError: a value has another type.
-    """
-    parts = {name: content for name, content in item["assets"].items() if isinstance(content, dict)}
-    if not isinstance(item.get("properties") or {}, dict):
+    properties = item.get("properties") or {}
+    if not isinstance(properties, dict):
         raise DataError("the properties are not an object", uri, "give a STAC item")
-    for name, content in (parts | {"properties": item.get("properties") or {}}).items():
-        for key in ("roles", "sar:polarizations", "eo:bands", "raster:bands", "bands"):
-            values, kind = content.get(key) or [], dict if "bands" in key else str
-            if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
-                raise DataError(f"{key} of {name} is not a list of {_KINDS[kind]}", uri, "correct the item")
+    assets = {name: content for name, content in item["assets"].items() if isinstance(content, dict)}
+    for name, content in (assets | {"properties": properties}).items():
+        for key in ("roles", "sar:polarizations", *_BANDS):
+            values, type_ = content.get(key) or [], dict if key in _BANDS else str
+            if not isinstance(values, list) or not all(isinstance(value, type_) for value in values):
+                expected = "objects" if key in _BANDS else "texts"
+                raise DataError(f"{key} of {name} is not a list of {expected}", uri, "correct the item")
+    return assets, properties
 
 
-def _select_assets(item: Mapping[str, Any], asset: str | None, uri: SceneUri) -> list[str]:
+def _select_assets(assets: Mapping[str, dict[str, Any]], asset: str | None, uri: SceneUri) -> list[str]:
     """Return the names of the assets to open."""
-    assets: dict[str, Any] = {name: content for name, content in item["assets"].items() if isinstance(content, dict)}
     listing = ", ".join(assets) or "none"
     if asset is not None:
         names = [name.strip() for name in asset.split(",")]
@@ -154,71 +141,53 @@ def _select_assets(item: Mapping[str, Any], asset: str | None, uri: SceneUri) ->
     names = [name for name, content in assets.items() if "data" in (content.get("roles") or [])]
     if not names:
         raise DataError("no asset of the item has the role data", uri, f"choose one with --asset: {listing}")
-    if len(names) == 1:
-        return names
     bands = [[band.name for band in _read_bands(name, assets[name])] for name in names]
-    polarizations = [found[0] for found in bands if len(found) == 1 and found[0] in POLARIZATIONS]
-    if len(set(polarizations)) == len(names):  # one file per polarization
-        return names
-    raise RequestError(
-        f"the item has {len(names)} data assets: {', '.join(names)}", uri, "choose with --asset NAME, or NAME,NAME"
-    )
-
-
-def _check_asset(name: str, content: Mapping[str, Any], uri: SceneUri) -> None:
-    media_type = content.get("type")
-    if not isinstance(content.get("href"), str) or not content["href"]:
-        raise DataError(f"the asset {name} has no href", uri, "choose another one with --asset")
-    if isinstance(media_type, str) and not media_type.lower().startswith(_RASTER_TYPES):
-        raise DataError(f"the asset {name} is {media_type}, not a raster", uri, "choose another one with --asset")
+    polarizations = {band_names[0] for band_names in bands if len(band_names) == 1 and band_names[0] in POLARIZATIONS}
+    if len(names) > 1 and len(polarizations) < len(names):  # else one file per polarization
+        message = f"the item has {len(names)} data assets: {', '.join(names)}"
+        raise RequestError(message, uri, "choose with --asset NAME, or NAME,NAME")
+    return names
 
 
 def _read_bands(name: str, content: Mapping[str, Any]) -> list[StacBand]:
     """Describe the bands of an asset; without any description, the asset has one band if its name is that of a band."""
-    lists = [content.get(key) or [] for key in ("eo:bands", "raster:bands", "bands")]
-    count = max(len(entries) for entries in lists)
+    lists = [content.get(key) or [] for key in _BANDS]
     polarizations = content.get("sar:polarizations") or []
-    if not count and not polarizations and parse_band_name(name) is None:
-        return []
-    merged: list[dict[str, Any]] = [dict(content) | {"name": None} for _ in range(count or len(polarizations) or 1)]
-    for entries in lists:
-        for target, entry in zip(merged, entries, strict=False):
-            target.update(entry)
-    names = [_band_name(band) for band in merged]
-    if len(polarizations) == len(merged):
-        names = [known or parse_band_name(str(text)) for known, text in zip(names, polarizations, strict=True)]
-    if len(merged) == 1:
-        names = [names[0] or parse_band_name(name)]
-    return [_make_band(known, band) for known, band in zip(names, merged, strict=True)]
-
-
-def _band_name(band: Mapping[str, Any]) -> str | None:
-    color = band.get("eo:common_name") or band.get("common_name")
-    return parse_band_name(str(band["name"])) if band.get("name") else _COLORS.get(str(color))
-
-
-def _make_band(name: str | None, band: Mapping[str, Any]) -> StacBand:
-    scale = _number(band, "raster:scale", "scale")
-    offset = _number(band, "raster:offset", "offset")
-    scaling = Scaling(1.0 if scale is None else scale, offset or 0.0)
-    spacing = _number(band, "raster:spatial_resolution", "spatial_resolution")
-    unit = band.get("unit")
-    return StacBand(name, str(unit) if unit else None, scaling, _number(band, "nodata", "raster:nodata"), spacing)
+    count = max(map(len, lists)) or len(polarizations) or int(parse_band_name(name) is not None)
+    bands = []
+    for index in range(count):
+        band = dict(content) | {"name": None}
+        for entries in lists:
+            band |= entries[index] if index < len(entries) else {}
+        color = _COLORS.get(str(band.get("eo:common_name") or band.get("common_name")))
+        band_name = parse_band_name(str(band["name"])) if band.get("name") else color
+        if band_name is None and len(polarizations) == count:
+            band_name = parse_band_name(polarizations[index])
+        if band_name is None and count == 1:
+            band_name = parse_band_name(name)
+        scale = _number(band, "raster:scale", "scale")
+        scaling = Scaling(1.0 if scale is None else scale, _number(band, "raster:offset", "offset") or 0.0)
+        spacing = _number(band, "raster:spatial_resolution", "spatial_resolution")
+        unit = str(band["unit"]) if band.get("unit") else None
+        bands.append(StacBand(band_name, unit, scaling, _number(band, "nodata", "raster:nodata"), spacing))
+    return bands
 
 
 def _number(band: Mapping[str, Any], *keys: str) -> float | None:
     """Return the first value under the keys; STAC writes NaN as "nan"."""
     for key in keys:
-        try:
-            if band.get(key) is not None:
-                return float(band[key])
-        except (TypeError, ValueError):
-            continue
+        with suppress(KeyError, TypeError, ValueError):
+            return float(band[key])
     return None
 
 
-def _resolve(uri: SceneUri, href: str) -> SceneUri:
-    """Return where an asset is; a relative href is relative to the item."""
+def _resolve(uri: SceneUri, name: str, content: Mapping[str, Any]) -> SceneUri:
+    """Return where an asset is, which must be a raster; a relative href is relative to the item."""
+    href, media_type = content.get("href"), content.get("type")
+    if not isinstance(href, str) or not href:
+        raise DataError(f"the asset {name} has no href", uri, "choose another one with --asset")
+    if isinstance(media_type, str) and not media_type.lower().startswith(_RASTER_TYPES):
+        raise DataError(f"the asset {name} is {media_type}, not a raster", uri, "choose another one with --asset")
     if uri.is_path:
         if href.lower().startswith(_REMOTE_SCHEMES) or href.startswith("/vsi"):
             return SceneUri(href)
@@ -266,20 +235,19 @@ def describe_bands(item: StacScene | None, stored: BandDescription, uri: SceneUr
     if len(item.bands) != len(stored.nodata):
         message = f"the item describes {len(item.bands)} bands, but the asset has {len(stored.nodata)}"
         raise DataError(message, uri, "download the asset, and give its path")
+    scalings = []
+    for own, band in zip(stored.scalings, item.bands, strict=True):
+        if IDENTITY_SCALING not in (own, band.scaling) and own != band.scaling:
+            message = (
+                f"the item says scale {band.scaling.scale:g} and offset {band.scaling.offset:g}, but the file says"
+            )
+            raise DataError(f"{message} {own.scale:g} and {own.offset:g}", uri, "download the asset, and correct it")
+        scalings.append(band.scaling if own == IDENTITY_SCALING else own)
     names = tuple(band.name for band in item.bands if band.name is not None)
-    is_named = len(set(names)) == len(item.bands)
     spacing = item.bands[0].spacing_m
     return BandDescription(
-        bands=stored.bands or (names if is_named else None),
-        scalings=tuple(_merge(own, band, uri) for own, band in zip(stored.scalings, item.bands, strict=True)),
+        bands=stored.bands or (names if len(set(names)) == len(item.bands) else None),
+        scalings=tuple(scalings),
         nodata=tuple(band.nodata if own is None else own for own, band in zip(stored.nodata, item.bands, strict=True)),
         spacing=stored.spacing or (None if spacing is None else (spacing, spacing)),
     )
-
-
-def _merge(stored: Scaling, band: StacBand, uri: SceneUri) -> Scaling:
-    """Return scale and offset of the file, or of the item if the file has none."""
-    if IDENTITY_SCALING not in (stored, band.scaling) and stored != band.scaling:
-        message = f"the item says scale {band.scaling.scale:g} and offset {band.scaling.offset:g}, but the file says"
-        raise DataError(f"{message} {stored.scale:g} and {stored.offset:g}", uri, "download the asset, and correct it")
-    return band.scaling if stored == IDENTITY_SCALING else stored

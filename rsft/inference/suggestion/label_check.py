@@ -1,19 +1,13 @@
-"""Find the chips of a chip store whose labels are worth checking, because a bundle contradicts them.
-
-Write a review page of suggested chips.
-"""
+"""Find the chips of a chip store whose labels a bundle contradicts, and write a review page of suggested chips."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rsft.data.chips.sidecars import render_thumbnail
 from rsft.data.chips.store import ChipStore
@@ -27,7 +21,6 @@ from rsft.inference.review.page import TrainingSource, write_review_page
 from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.suggestion.suggest import Suggestions, suggestion_table
 from rsft.inference.writers.tables import PredictionLayer
-from rsft.models.bundle.bundle import Bundle
 from rsft.version import __version__
 
 
@@ -58,18 +51,36 @@ def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: st
         'labeled ... %, predicted ... %'
     """
     chips, predictions, notes = _classify(ChipStore.open(root), predictor, split)
-    classes = predictor.bundle.classes
+    bundle = predictor.bundle
+    classes = bundle.classes
     probabilities = predictions[probability_columns(classes)].to_numpy(float)
-    labels = np.array([classes.index(name) for name in chips["class"]])
-    margins = label_margins(probabilities, labels)
+    labels, rows = np.array([classes.index(name) for name in chips["class"]]), np.arange(len(chips))
+    others = probabilities.copy()
+    others[rows, labels] = -1.0
+    margins = probabilities[rows, labels] - others.max(axis=1)
     order = np.argsort(margins, kind="stable")
     selected = order[margins[order] < 0][:count]
     notes.append(f"labels that the bundle contradicts: {(margins < 0).sum():,} of {len(margins):,}")
-    groups = ["" if pd.isna(group) else str(group) for group in chips["group_key"].iloc[selected]]
-    predictions = predictions.iloc[selected].assign(scene=groups)
-    reasons = [_reason(probabilities[row], int(labels[row]), classes) for row in selected]
+    reasons = []
+    for row in selected:
+        label, predicted = (
+            f"{classes[x]} {100 * probabilities[row, x]:.0f} %" for x in (labels[row], others[row].argmax())
+        )
+        reasons.append(f"labeled {label}, predicted {predicted}")
+    predictions = predictions.iloc[selected].assign(
+        scene=chips["group_key"].iloc[selected].fillna("").map(str).tolist()
+    )
     table, path_notes = suggestion_table(predictions, reasons)
-    return Suggestions(table, predictions, classes, _metadata(predictor.bundle), len(margins), notes + path_notes)
+    metadata = {
+        "bundle_sha256": bundle.sha256,
+        "recipe": bundle.recipe.name,
+        "rsft_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": ["the chips of a chip store whose labels the bundle contradicts"],
+        "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
+        "bands": list(bundle.contract.used_bands),
+    }
+    return Suggestions(table, predictions, classes, metadata, len(margins), notes + path_notes)
 
 
 def _classify(
@@ -84,55 +95,16 @@ def _classify(
     if chips.empty or len(classes) < 2:
         location = store.root if split is None else f"{store.root}, split {split}"
         raise RequestError("the bundle knows no label of the chips", location, f"its classes: {', '.join(classes)}")
-    declared = {
-        store.root / row["path"]: Declaration(row["unit"], tuple(row["bands"].split(",")), _meters(row["spacing_m"]))
-        for row in chips.to_dict("records")
-    }
+    declared = {}
+    for row in chips.to_dict("records"):
+        spacing_m = None if pd.isna(row["spacing_m"]) else float(row["spacing_m"])
+        declared[store.root / row["path"]] = Declaration(row["unit"], tuple(row["bands"].split(",")), spacing_m)
     predictions = predictor.predict_source(ChipFiles(declared, predictor.model.contract, ChipOptions()))
     usable = predictions["rejected"].isna().to_numpy(bool)
     if not usable.any():
         raise RequestError("the bundle can classify no chip", store.root, str(predictions["rejected"].iloc[0]))
     notes += [] if usable.all() else [f"chips that the bundle cannot classify: {(~usable).sum():,}"]
     return chips[usable], predictions[usable], notes
-
-
-def label_margins(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return the probability of each label minus that of the most probable other class.
-
-    Args:
-        probabilities: (N, C), at least two classes.
-        labels: (N,) class indices.
-
-    Returns:
-        (N,), from -1 to 1.
-    """
-    rows = np.arange(len(labels))
-    others = probabilities.copy()
-    others[rows, labels] = -1.0
-    margins: NDArray[np.float64] = probabilities[rows, labels] - others.max(axis=1)
-    return margins
-
-
-def _metadata(bundle: Bundle) -> dict[str, Any]:
-    """Return the metadata that `rsft predict` would have written."""
-    return {
-        "bundle_sha256": bundle.sha256,
-        "recipe": bundle.recipe.name,
-        "rsft_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "notes": ["the chips of a chip store whose labels the bundle contradicts"],
-        "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
-        "bands": list(bundle.contract.used_bands),
-    }
-
-
-def _reason(probabilities: NDArray[np.float64], label: int, classes: Sequence[str]) -> str:
-    shown = [f"{classes[index]} {100 * probabilities[index]:.0f} %" for index in (label, int(probabilities.argmax()))]
-    return f"labeled {shown[0]}, predicted {shown[1]}"
-
-
-def _meters(value: float | None) -> float | None:
-    return None if pd.isna(value) else float(value)
 
 
 _KEYS = ("bundle_sha256", "recipe", "rsft_version", "created", "notes", "request", "bands")
@@ -168,12 +140,8 @@ def write_suggestion_page(path: Path, suggestions: Suggestions, bundle: Path | N
     )
     if "probability" not in table:
         table["probability"] = table[[f"p_{name}" for name in suggestions.classes]].max(axis=1)
-    thumbnails = [_thumbnail(Path(name)) for name in suggestions.table["path"]]
+    pictures = [render_thumbnail(read_chip(Path(name))) for name in suggestions.table["path"]]
+    thumbnails = [bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]) for picture in pictures]
     layer = PredictionLayer(table, None, suggestions.classes, suggestions.metadata)
     source = TrainingSource(bundle or Path("BUNDLE"), store)
     write_review_page(path, layer, thumbnails, (), source, path)  # the chips have files: no table is needed to cut them
-
-
-def _thumbnail(path: Path) -> bytes:
-    picture = render_thumbnail(read_chip(path))
-    return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1])

@@ -1,16 +1,13 @@
 """Suggest the chips of a predictions table that are worth labeling next.
 
-Select the chips whose labels help most: uncertain, of rare classes, unlike the training chips, and diverse.
-
-Read a table that `rsft predict` wrote, in any of its formats.
+They are uncertain, of rare classes, unlike the training chips, and different from each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
-from operator import and_
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +16,23 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rsft.errors import RequestError
-from rsft.inference.corrections.corrected_table import read_table_file
+from rsft.inference.corrections.corrected_table import number_cells, read_table_file, text_cells
 from rsft.inference.predict.pipeline import SET_SEPARATOR, probability_columns
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_table
 
 _Floats = NDArray[np.float64]
+
+CUT_COLUMNS = ("chip", "row", "col", "table")
+"""Columns by which `rsft data add` cuts a chip from its scene again; empty for chips that it cannot cut."""
+
+COLUMNS = ("path", "class", "verdict", "predicted", "scene", "at", "reason", *CUT_COLUMNS)
+"""Columns of the table of suggestions. The analyst fills `class` or `verdict`, and `rsft data add` reads them."""
+
+_HINT = "give a chip store, or a table that `rsft predict` wrote"
+_TEXT_COLUMNS = ("chip", "scene", "path", "class", "class_set", "at", "corrected")
+_SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
 
 
 def uncertainty(probabilities: _Floats, set_sizes: NDArray[np.integer] | None = None) -> _Floats:
@@ -63,21 +70,6 @@ def rarity_weights(chips_by_class: NDArray[np.floating]) -> _Floats:
         (C,).
     """
     return 1.0 / (np.asarray(chips_by_class, np.float64) + 1.0)
-
-
-def closeness_to_limit(distances: NDArray[np.floating] | None, count: int) -> _Floats:
-    """Return the distance from the training chips as a factor that ends at the out-of-distribution limit.
-
-    Without this end, a few chips far from everything, which may be no targets at all, would be selected first.
-
-    Args:
-        distances: multiples of the limit (N,), NaN if unknown; None if the table has no distances.
-        count: N.
-
-    Returns:
-        (N,), from 0 to 1; 1 for unknown distances.
-    """
-    return np.ones(count) if distances is None else np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 1.0)
 
 
 def select_chips(
@@ -157,11 +149,6 @@ def describe_reason(
     return "; ".join(phrases)
 
 
-_HINT = "give a chip store, or a table that `rsft predict` wrote"
-_TEXT_COLUMNS = ("chip", "scene", "path", "class", "class_set", "at", "corrected")
-_SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
-
-
 class PredictionFile(NamedTuple):
     """The content of a file of predictions.
 
@@ -178,18 +165,6 @@ class PredictionFile(NamedTuple):
     classes: tuple[str, ...]
     metadata: dict[str, Any]
     invalid: int = 0
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
-        """The probability of every class, (N, C)."""
-        return self.table[probability_columns(self.classes)].to_numpy(float)
-
-    @property
-    def set_sizes(self) -> NDArray[np.int64] | None:
-        """The number of classes in every class set (N,), 0 if it was withheld; None if the table has no sets."""
-        if "class_set" not in self.table:
-            return None
-        return np.array([len(text.split(SET_SEPARATOR)) if text else 0 for text in self.table["class_set"]], np.int64)
 
 
 def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> PredictionFile:
@@ -208,10 +183,26 @@ def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> Pr
     table, metadata = read_table_file(path, _HINT)
     _check_metadata(path, metadata)
     table = table.drop(columns=["_line", "geometry"], errors="ignore")
-    known = metadata.get("classes") if classes is None else classes
-    if table.empty and known:  # GeoJSON without features names no columns
-        table = table.reindex(columns=list(dict.fromkeys([*table, "path", "class", *probability_columns(known)])))
-    return _check(path, table, tuple(known or _class_names(list(table.columns))), metadata)
+    classes = classes or metadata.get("classes")
+    if table.empty and classes:  # GeoJSON without features names no columns
+        table = table.reindex(columns=list(dict.fromkeys([*table, "path", "class", *probability_columns(classes)])))
+    if not classes:  # the first columns p_<class> that follow each other: attributes may also begin with p_
+        columns = dropwhile(lambda name: not name.startswith("p_"), table.columns)
+        classes = [name[2:] for name in takewhile(lambda name: name.startswith("p_"), columns)]
+    names = probability_columns(classes)
+    missing = [name for name in ("path", "class", *(names or ["p_<class>"])) if name not in table]
+    if missing:
+        listed = ", ".join(map(str, table.columns[:8])) or "none"
+        raise RequestError(f"the table has no column {', '.join(missing[:3])}; it has {listed}", path, _HINT)
+    texts = {name: text_cells(table, name) for name in _TEXT_COLUMNS if name in table}
+    numbers = {name: number_cells(table, name) for name in ("ood_distance", *names) if name in table}
+    table = table.assign(**texts, **numbers)
+    probabilities = table[names].to_numpy(float)
+    valid = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) < _SUM_TOLERANCE)
+    valid &= (table["path"] != "").to_numpy(bool)
+    if len(table) and not valid.any():
+        raise RequestError("no row has a path and the probabilities of all classes", path, _HINT)
+    return PredictionFile(table[valid], tuple(classes), metadata, int((~valid).sum()))
 
 
 def _check_metadata(path: Path, metadata: Any) -> None:
@@ -221,48 +212,6 @@ def _check_metadata(path: Path, metadata: Any) -> None:
     are_counts = not isinstance(counts, dict) or all(isinstance(count, int | float) for count in counts.values())
     if not (are_names and are_counts):
         raise RequestError("the metadata of the table are damaged: classes or train_counts", path, _HINT)
-
-
-def _class_names(columns: Sequence[str]) -> list[str]:
-    """Return the classes of the first columns p_<class> that follow each other. Attributes may also begin with p_."""
-    first = next((number for number, name in enumerate(columns) if name.startswith("p_")), len(columns))
-    return [name[2:] for name in takewhile(lambda name: name.startswith("p_"), columns[first:])]
-
-
-def _check(path: Path, table: pd.DataFrame, classes: tuple[str, ...], metadata: dict[str, Any]) -> PredictionFile:
-    names = probability_columns(classes)
-    missing = [name for name in ("path", "class", *(names or ["p_<class>"])) if name not in table]
-    if missing:
-        listed = ", ".join(map(str, table.columns[:8])) or "none"
-        raise RequestError(f"the table has no column {', '.join(missing[:3])}; it has {listed}", path, _HINT)
-    texts = {name: table[name].map(_as_text) for name in _TEXT_COLUMNS if name in table}
-    numbers = {name: _as_numbers(table[name]) for name in ("ood_distance", *names) if name in table}
-    table = table.assign(**texts, **numbers)
-    probabilities = table[names].to_numpy(float)
-    valid = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) < _SUM_TOLERANCE)
-    valid &= (table["path"] != "").to_numpy(bool)
-    if len(table) and not valid.any():
-        raise RequestError("no row has a path and the probabilities of all classes", path, _HINT)
-    return PredictionFile(table[valid], classes, metadata, int((~valid).sum()))
-
-
-def _as_text(value: Any) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
-    if not pd.api.types.is_numeric_dtype(column):  # texts, with decimal commas if a spreadsheet saved them
-        column = column.map(lambda value: value.replace(",", ".") if isinstance(value, str) else value)
-    return pd.to_numeric(column, errors="coerce").astype(float)
-
-
-CUT_COLUMNS = ("chip", "row", "col", "table")
-"""Columns by which `rsft data add` cuts a chip from its scene again; empty for chips that it cannot cut."""
-
-COLUMNS = ("path", "class", "verdict", "predicted", "scene", "at", "reason", *CUT_COLUMNS)
-"""Columns of the table of suggestions. The analyst fills `class` or `verdict`, and `rsft data add` reads them."""
 
 
 @dataclass(frozen=True)
@@ -310,31 +259,35 @@ def suggest_chips(predictions: Path, count: int, bundle: Bundle | None = None) -
         3
     """
     file = read_prediction_file(predictions, None if bundle is None else bundle.classes)
+    table, classes = file.table, file.classes
     notes = [f"rows without a path or valid probabilities: {file.invalid:,}"] if file.invalid else []
-    if "corrected" in file.table:
-        is_open = (file.table["corrected"] == "").to_numpy(bool)
-        notes += [f"rows that have a label already: {(~is_open).sum():,}"] if not is_open.all() else []
-        file = file._replace(table=file.table[is_open])
+    if "corrected" in table and (labeled := int((table["corrected"] != "").sum())):
+        notes.append(f"rows that have a label already: {labeled:,}")
+        table = table[table["corrected"] == ""]
     counts = _training_counts(file, bundle, predictions)
-    distances = file.table["ood_distance"].to_numpy(float) if "ood_distance" in file.table else None
-    notes += _describe_missing(file, counts, distances)
-    probabilities, set_sizes = file.probabilities, file.set_sizes
-    scores = uncertainty(probabilities, set_sizes) * closeness_to_limit(distances, len(probabilities))
+    if counts is None:
+        notes.append("training chips by class unknown, so rarity is that of the predictions: give --bundle BUNDLE")
+    set_sizes = None
+    if "class_set" in table:
+        set_sizes = np.array([len(text.split(SET_SEPARATOR)) if text else 0 for text in table["class_set"]], np.int64)
+    else:
+        notes.append("the table has no class sets: uncertainty is the margin alone")
+    probabilities = table[probability_columns(classes)].to_numpy(float)
+    distances = table["ood_distance"].to_numpy(float) if "ood_distance" in table else np.full(len(table), np.nan)
+    if "ood_distance" not in table:
+        notes.append("the table has no distances from the training chips")
+    # A factor that ends at the limit: a few chips far from everything may be no targets at all.
+    closeness = np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 1.0)
     expected = probabilities.sum(axis=0) if counts is None else counts
-    selected = select_chips(probabilities, scores, expected, count)
+    selected = select_chips(probabilities, uncertainty(probabilities, set_sizes) * closeness, expected, count)
+    sizes = [None if set_sizes is None else int(set_sizes[row]) for row in selected]
     reasons = [
-        describe_reason(
-            probabilities[row],
-            file.classes,
-            counts,
-            None if set_sizes is None else int(set_sizes[row]),
-            np.nan if distances is None else float(distances[row]),
-        )
-        for row in selected
+        describe_reason(probabilities[row], classes, counts, size, float(distances[row]))
+        for row, size in zip(selected, sizes, strict=True)
     ]
-    chips = file.table.iloc[selected]
-    table, path_notes = suggestion_table(chips, reasons, _cut_columns(chips, file.metadata, predictions))
-    return Suggestions(table, chips, file.classes, file.metadata, len(probabilities), notes + path_notes)
+    chips = table.iloc[selected]
+    suggested, path_notes = suggestion_table(chips, reasons, _cut_columns(chips, file.metadata, predictions))
+    return Suggestions(suggested, chips, classes, file.metadata, len(table), notes + path_notes)
 
 
 def suggestion_table(
@@ -351,21 +304,19 @@ def suggestion_table(
         The table with the columns `COLUMNS`, and notes about paths that are not files of chips.
     """
     paths = [Path(path).absolute() for path in chips["path"]]
-    empty = [""] * len(chips)
-    columns: dict[str, Sequence[Any]] = {
+    texts = chips.reindex(columns=["scene", "at"], fill_value="").reset_index(drop=True)
+    cells = {
         "path": [str(path) for path in paths],
-        "class": empty,
-        "verdict": empty,
         "predicted": chips["class"].tolist(),
-        "scene": chips["scene"].tolist() if "scene" in chips else empty,
-        "at": chips["at"].tolist() if "at" in chips else empty,
-        "reason": list(reasons),
+        "reason": reasons,
+        "class": "",
+        "verdict": "",
     }
-    columns |= {name: empty if cuts is None else cuts[name].tolist() for name in CUT_COLUMNS}
-    table = pd.DataFrame(columns, columns=list(COLUMNS))
+    columns = pd.DataFrame("", range(len(chips)), CUT_COLUMNS) if cuts is None else cuts.reset_index(drop=True)
+    table = pd.concat([texts, columns], axis=1).assign(**cells)[list(COLUMNS)]
     needs_file = (table["table"] == "").tolist()
-    has_scene_path = [path.name == scene for path, scene in zip(paths, columns["scene"], strict=True)]
-    in_scenes = sum(map(and_, has_scene_path, needs_file))
+    has_scene_path = [path.name == scene for path, scene in zip(paths, table["scene"], strict=True)]
+    in_scenes = sum(needed and is_scene for needed, is_scene in zip(needs_file, has_scene_path, strict=True))
     missing = sum(needed and not path.exists() for path, needed in zip(paths, needs_file, strict=True))
     notes = []
     if in_scenes:
@@ -428,16 +379,3 @@ def _training_counts(file: PredictionFile, bundle: Bundle | None, path: Path) ->
         hint = "give the bundle that made the table, or one with the same classes"
         raise RequestError(f"the table has the classes {', '.join(listed)}", path, hint)
     return np.array(bundle.train_counts, float)
-
-
-def _describe_missing(
-    file: PredictionFile, counts: NDArray[np.float64] | None, distances: NDArray[np.float64] | None
-) -> list[str]:
-    notes = []
-    if counts is None:
-        notes.append("training chips by class unknown, so rarity is that of the predictions: give --bundle BUNDLE")
-    if file.set_sizes is None:
-        notes.append("the table has no class sets: uncertainty is the margin alone")
-    if distances is None:
-        notes.append("the table has no distances from the training chips")
-    return notes

@@ -15,6 +15,7 @@ from rsft.inference.detection import land_mask
 from rsft.inference.detection.land_mask import open_land_polygons
 from rsft.inference.detection.options import parse_land
 from rsft.inference.scenes.raster import PixelWindow, open_scene
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, write_geotiff
 
 EVERYWHERE = PixelWindow(0, 0, 100, 100)
@@ -75,7 +76,7 @@ def test_without_georeference_or_package(tmp_path, shorelines, monkeypatch):
 
 def test_file_that_is_no_layer(tmp_path):
     (tmp_path / "land.gpkg").write_text("text")
-    with pytest.raises(RequestError, match="the layer cannot be read") as caught:
+    with pytest.raises(RequestError, match="cannot be read") as caught:
         open_land_polygons(tmp_path / "land.gpkg", open_zeros(tmp_path / "s.tif"))
     assert "auto, brightness, none" in caught.value.hint
 
@@ -83,8 +84,14 @@ def test_file_that_is_no_layer(tmp_path):
 def test_ring_of_one_point(tmp_path):
     ring = '{"type": "Polygon", "coordinates": [[[15.0, 50.0]]]}'
     (tmp_path / "land.geojson").write_text(f'{{"type": "Feature", "properties": {{}}, "geometry": {ring}}}')
-    with pytest.raises(RequestError, match="the polygons cannot be read"):
+    with pytest.raises(RequestError, match="cannot be read"):
         open_land_polygons(tmp_path / "land.geojson", open_zeros(tmp_path / "s.tif"))
+
+
+def test_positions_in_pixels_are_no_land(tmp_path):
+    (tmp_path / "land.csv").write_text("row,col\n1,2\n")
+    with pytest.raises(RequestError, match=mentions("coordinate system", "land.csv")):
+        open_land_polygons(tmp_path / "land.csv", open_zeros(tmp_path / "s.tif"))
 
 
 def test_keywords_and_paths():

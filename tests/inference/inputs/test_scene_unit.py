@@ -121,7 +121,7 @@ def test_options_that_contradict_the_file(tmp_path, safe):
     decibels = write_geotiff(tmp_path / "d.tif", DECIBELS, units=("dB",))
     for path, options, message in (
         (plain, ProductOptions(modulus=True), "--modulus is for complex pixels, but these are uint16"),
-        (plain, ProductOptions(keep_noise=True), "--keep-noise"),
+        (plain, ProductOptions(keep_noise=True), "--keep-noise is for Sentinel-1 products"),
         (decibels, ProductOptions(factor=1), "the file declares db"),
         (safe, ProductOptions(factor=1), "the file has a calibration: the tables of the product"),
     ):

@@ -10,6 +10,7 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.scenes.chip_window import ChipOptions, make_chip_window, resize_chip
 from rsft.inference.scenes.locations import Location, tile_locations
 from rsft.inference.scenes.raster import open_scene
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract, write_geotiff
 
 POINT = Location(50.0, 60.0, None, "p")
@@ -42,10 +43,8 @@ def test_resampled(tmp_path):
 
 
 def test_spacing_option(tmp_path):
-    bare = scene(tmp_path, crs=None)
-    window = make_chip_window(
-        toy_contract(crop=16, spacing_m=20), bare, ChipOptions(resample_to=20, spacing=5), has_points=True
-    )
+    options = ChipOptions(resample_to=20, spacing=5)
+    window = make_chip_window(toy_contract(crop=16, spacing_m=20), scene(tmp_path, crs=None), options, has_points=True)
     assert window.scale == (4, 4)
 
 
@@ -61,43 +60,24 @@ def test_pixels_in_degrees_are_not_square(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "options", "error", "message", "hints"),
+    ("fields", "options", "parts"),
     [
-        ({}, ChipOptions(), RequestError, "whole chips of no fixed size", "--margin 0"),
-        (
-            {"crop": 32},
-            ChipOptions(side=16),
-            RequestError,
-            "chips of 16 pixels are too small: the model takes 32",
-            "--side 32",
-        ),
-        ({}, ChipOptions(margin=2), RequestError, "some positions are points", "--side"),
-        (
-            {"crop": 8, "spacing_m": 3.0},
-            ChipOptions(),
-            DataError,
-            "pixels of 10 m, .* trained on 3 m",
-            "--resample-to 3",
-        ),
-        (
-            {"crop": 8, "spacing_m": 3.0},
-            ChipOptions(resample_to=5),
-            DataError,
-            "pixels of 5 m, .* 3 m",
-            "--resample-to 3",
-        ),
+        ({}, ChipOptions(), ["no fixed size", "--margin 0"]),
+        ({"crop": 32}, ChipOptions(side=16), ["16 pixels", "32", "--side 32"]),
+        ({}, ChipOptions(margin=2), ["points", "--side"]),
+        ({}, ChipOptions(side=60_000), ["60,000 pixels", "8,192 x 8,192"]),
+        ({"crop": 8, "spacing_m": 3.0}, ChipOptions(), ["pixels of 10 m", "3 m", "--resample-to 3"]),
+        ({"crop": 8, "spacing_m": 3.0}, ChipOptions(resample_to=5), ["pixels of 5 m", "3 m", "--resample-to 3"]),
     ],
 )
-def test_refused(tmp_path, fields, options, error, message, hints):
-    with pytest.raises(error, match=message) as caught:
+def test_refused(tmp_path, fields, options, parts):
+    with pytest.raises((RequestError, DataError), match=mentions(*parts)):
         make_chip_window(toy_contract(**fields), scene(tmp_path), options, has_points=True)
-    assert any(hint in caught.value.hint for hint in hints.split("|"))
 
 
 def test_pixels_of_unknown_spacing_are_not_resampled(tmp_path):
-    with pytest.raises(DataError, match="unknown spacing") as caught:
+    with pytest.raises(DataError, match=mentions("unknown spacing", "--spacing")):
         make_chip_window(toy_contract(crop=8), scene(tmp_path, crs=None), ChipOptions(resample_to=5), has_points=True)
-    assert "--spacing" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -125,9 +105,8 @@ def test_complex_pixels_are_not_resized():
 
 def test_chips_have_a_largest_size(tmp_path):
     bare = scene(tmp_path, crs=None)
-    for options in (ChipOptions(side=60_000), ChipOptions(margin=60_000)):
-        with pytest.raises(RequestError, match="60,000 pixels are too many: a chip has at most 8,192 x 8,192"):
-            make_chip_window(toy_contract(), bare, options, has_points=False)
+    with pytest.raises(RequestError, match=mentions("60,000 pixels", "8,192 x 8,192")):
+        make_chip_window(toy_contract(), bare, ChipOptions(margin=60_000), has_points=False)
     window = make_chip_window(toy_contract(), bare, ChipOptions(margin=0), has_points=False)
     huge = Location(250.0, 250.0, (-40_000, -40_000, 40_500, -40_000, 40_500, 40_500, -40_000, 40_500), "h")
     assert window.find_fault(BOXED, 1) == ""

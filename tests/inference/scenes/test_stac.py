@@ -13,6 +13,7 @@ from rsft.data.imagery.products.product import ProductOptions
 from rsft.errors import DataError, NetworkError, RequestError
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
 from tests.helpers.file_server import serving_folder
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, write_geotiff
 
 STORED = np.arange(20 * 30, dtype=np.int16).reshape(20, 30) - 2500
@@ -156,7 +157,7 @@ def test_file_and_item_contradict_each_other(folder: Path) -> None:
     with rasterio.open(folder / "vv.tif", "r+") as file:
         file.scales = (0.1,)
     path = write_item(folder / "i.json", {"vv": asset("vv.tif", **{"raster:bands": [{"scale": 0.5}]})})
-    with pytest.raises(DataError, match=r"the item says scale 0.5 and offset 0, but the file says 0.1 and 0"):
+    with pytest.raises(DataError, match=mentions("scale 0.5 and offset 0", "0.1 and 0")):
         open_scene(path)
 
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.inference.suggestion.suggest import (
-    closeness_to_limit,
-    describe_reason,
-    rarity_weights,
-    select_chips,
-    uncertainty,
-)
+from rsft.inference.suggestion.suggest import describe_reason, select_chips, uncertainty
 
 
 def test_uncertainty_is_the_mean_of_margin_and_set_share() -> None:
@@ -20,12 +14,6 @@ def test_uncertainty_is_the_mean_of_margin_and_set_share() -> None:
     sizes = np.array([2, 1, 0])  # the last set was withheld
     assert uncertainty(probabilities, sizes).tolist() == pytest.approx([(1 + 2 / 3) / 2, 1 / 6, (0.7 + 1) / 2])
     assert uncertainty(np.ones((2, 1))).tolist() == [1, 1]
-
-
-def test_distances_end_at_the_limit() -> None:
-    assert closeness_to_limit(np.array([0.5, 7.0, np.nan]), 3).tolist() == [0.5, 1, 1]
-    assert closeness_to_limit(None, 2).tolist() == [1, 1]
-    assert rarity_weights(np.array([0.0, 4.0])).tolist() == [1, 0.2]
 
 
 def test_a_rare_class_comes_first_but_does_not_fill_the_list() -> None:

@@ -13,7 +13,7 @@ from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.errors import RequestError
 from rsft.inference.predict.pipeline import ChipClassifier
 from rsft.inference.predict.predictor import Predictor
-from rsft.inference.suggestion.label_check import label_margins, suggest_label_checks
+from rsft.inference.suggestion.label_check import suggest_label_checks
 from rsft.types import Pixels
 from tests.helpers.scenes import CLASSES, brightness_logits, toy_bundle, toy_contract
 
@@ -72,8 +72,3 @@ def test_refused(root: Path, tmp_path: Path) -> None:
         suggest_label_checks(root, make_predictor(band="VV"), 9)
     with pytest.raises(RequestError, match="not a chip store"):
         suggest_label_checks(tmp_path, make_predictor(), 9)
-
-
-def test_margins() -> None:
-    probabilities = np.array([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]])
-    assert label_margins(probabilities, np.array([0, 2])).tolist() == pytest.approx([0.5, -0.6])

@@ -14,6 +14,7 @@ import pytest
 import shapely
 
 from rsft.errors import RequestError
+from rsft.inference.predict.pipeline import probability_columns
 from rsft.inference.suggestion.suggest import read_prediction_file
 from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
 
@@ -43,12 +44,16 @@ def write(path: Path, rows: int = 2) -> Path:
     return path
 
 
+def probabilities(file):
+    return file.table[probability_columns(file.classes)].to_numpy(float)
+
+
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".csv"])
 def test_formats(tmp_path: Path, suffix: str) -> None:
     file = read_prediction_file(write(tmp_path / f"out{suffix}"))
     assert file.classes == CLASSES and file.invalid == 0
-    assert file.probabilities.tolist() == [[0.75, 0.25], [0.5, 0.5]]
-    assert file.set_sizes is not None and file.set_sizes.tolist() == [2, 0]
+    assert probabilities(file).tolist() == [[0.75, 0.25], [0.5, 0.5]]
+    assert file.table["class_set"].tolist() == ["ship | Öltanker", ""]
     assert file.table["scene"].tolist() == ["s.tif", ""] and file.table["at"].tolist() == ["7", ""]
     assert file.table["ood_distance"].tolist() == [0.5, 1.5] and file.table["p_value"].tolist() == ["x", "y"]
     assert file.metadata.get("train_counts") == (None if suffix == ".csv" else METADATA["train_counts"])
@@ -56,7 +61,7 @@ def test_formats(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".csv"])
 def test_no_rows(tmp_path: Path, suffix: str) -> None:
-    assert read_prediction_file(write(tmp_path / f"out{suffix}", rows=0)).probabilities.shape == (0, 2)
+    assert probabilities(read_prediction_file(write(tmp_path / f"out{suffix}", rows=0))).shape == (0, 2)
 
 
 def test_a_layer_that_was_saved_again(tmp_path: Path) -> None:
@@ -70,15 +75,14 @@ def test_csv_of_a_spreadsheet(tmp_path: Path) -> None:
     path = tmp_path / "saved.csv"
     path.write_text("path;class;p_a;p_b;ood_distance\nx.png;a;0,75;0,25;0,5\n", "utf-8-sig")
     file = read_prediction_file(path)
-    assert file.probabilities.tolist() == [[0.75, 0.25]] and file.table["ood_distance"].tolist() == [0.5]
-    assert file.set_sizes is None
+    assert probabilities(file).tolist() == [[0.75, 0.25]] and file.table["ood_distance"].tolist() == [0.5]
 
 
 def test_rows_without_valid_probabilities_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("path,class,p_a,p_b\nx,a,0.6,0.4\ny,a,,\n,a,1,0\nz,b,0.9,0.9\nu,b,-1,2\nv,b,nan,1\nw,b,x,1\n")
     file = read_prediction_file(path)
-    assert file.table["path"].tolist() == ["x"] and file.invalid == 6 and np.isfinite(file.probabilities).all()
+    assert file.table["path"].tolist() == ["x"] and file.invalid == 6 and np.isfinite(probabilities(file)).all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Positions, boxes and labels of objects: one table for every file format."""

@@ -1,0 +1,181 @@
+"""The formats of positions, boxes and labels of objects, and the table that they all return.
+
+A format is one class with a `name` that reads a file into one table. To add one, register a class in a module of this
+package, or list a class of another package in the entry-point group `rsft.annotations`:
+
+    [project.entry-points."rsft.annotations"]
+    my_format = "my_package.my_module:MyFormat"
+
+`rsft predict --at`, `--truth` and `--land` then read its files.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rsft.data.annotations.columns import AT, typed_column, unique_names
+from rsft.errors import RequestError
+from rsft.utils.registry import Registry
+
+if TYPE_CHECKING:
+    import shapely
+    from geopandas import GeoDataFrame
+
+PIXEL = "pixel"
+"""Coordinate system of an image: x is the column and y the row, from the upper left corner of the first pixel."""
+
+FRACTION = "fraction"
+"""Coordinate system of an image: x is a fraction of its width and y of its height, from the upper left corner."""
+
+SCORE, IMAGE, FAULT = "_score", "_image", "_fault"
+"""Columns of score, image and fault, see `Annotations`."""
+
+
+class Annotations(NamedTuple):
+    """The objects in a file.
+
+    Attributes:
+        table: one row per object, as `annotation_table` makes it. The index is the number of the object in its file:
+            its identity if all are unique whole numbers, else the number of the row from 1. Columns:
+
+            - `geometry`: point, or polygon around the object; None without a position. An object with length, width
+              and heading is a rotated rectangle.
+            - `at`: identity of the object in the file: feature id, annotation id or line.
+            - `_score`: score of a detector; NaN without a score.
+            - `_image`: name of the image; "" if the file does not name it.
+            - `_fault`: why the row cannot be used; "" if it can.
+            - all other columns are attributes. `class` is the class of the object.
+        crs: coordinate system of `geometry`: any text that pyproj knows, "pixel" or "fraction"; None if the file does
+            not name it.
+        images: names of the images of the file; empty if it does not name them.
+        are_boxes: whether the file is one of boxes in images, rather than one of positions on a map.
+        notes: remarks for the reader.
+    """
+
+    table: GeoDataFrame
+    crs: str | None
+    images: tuple[str, ...] = ()
+    are_boxes: bool = False
+    notes: Sequence[str] = ()
+
+
+class AnnotationFormat(ABC):
+    """Base class of formats.
+
+    Attributes:
+        name: name of the format.
+        title: name in messages.
+        has_layers: whether a file may have several layers.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    has_layers: ClassVar[bool] = False
+
+    @abstractmethod
+    def recognizes(self, path: Path) -> bool:
+        """Return whether a file has this format, by its suffix and, if formats share the suffix, by its content.
+
+        Raises:
+            RequestError: the file is damaged.
+        """
+
+    @abstractmethod
+    def read(self, path: Path, layer: str | None = None) -> Annotations:
+        """Read a file.
+
+        Args:
+            path: the file, which may be damaged or hostile.
+            layer: name of the layer, for formats with layers; None for the only one.
+
+        Raises:
+            RequestError: the file cannot be read, or it has several layers and `layer` names none of them.
+        """
+
+
+ANNOTATIONS: Registry[type[AnnotationFormat]] = Registry(
+    "annotation format", "rsft.annotations", "rsft.data.annotations"
+)
+"""Registry of formats."""
+
+_OTHER_FILES = "layer"  # the format of files that no format recognizes: it checks the content
+
+
+def read_annotations(path: Path, layer: str | None = None) -> Annotations:
+    """Read the objects of a file in any format.
+
+    Args:
+        path: the file. Formats of other packages are asked first whether they recognize it.
+        layer: name of the layer; None if the file has only one.
+
+    Returns:
+        The objects.
+
+    Raises:
+        RequestError: the file does not exist, is empty or cannot be read, or it has no such layer.
+
+    Example:
+        >>> read_annotations(Path("ships.csv")).table["class"].tolist()
+        ['tanker', 'cargo']
+    """
+    if not path.is_file():
+        raise RequestError("no such file", path, "check the path")
+    if path.suffix.lower() != ".txt" and path.stat().st_size == 0:  # a text file without rows means no objects
+        raise RequestError("the file is empty: 0 bytes", path, "export it again")
+    reader = next((reader for reader in _formats() if reader.recognizes(path)), ANNOTATIONS[_OTHER_FILES]())
+    if layer is not None and not reader.has_layers:
+        raise RequestError(f"{path.name} has no layers", "--layer", "leave out --layer")
+    return reader.read(path, layer)
+
+
+def _formats() -> Iterable[AnnotationFormat]:
+    """Yield the formats of other packages, then those of rsft. Warn about one that cannot be imported."""
+    for name in reversed(ANNOTATIONS.names()):
+        try:
+            yield ANNOTATIONS[name]()
+        except ImportError as error:
+            warnings.warn(f"the annotation format {name} cannot be imported: {error}", stacklevel=2)
+
+
+def annotation_table(
+    geometry: Sequence[shapely.Geometry | None],
+    ids: Sequence[Any],
+    attributes: Iterable[pd.Series[Any]] = (),
+    *,
+    scores: Sequence[float | None] | None = None,
+    images: Sequence[str] | None = None,
+    faults: Sequence[str] | None = None,
+) -> GeoDataFrame:
+    """Return the table of `Annotations`.
+
+    Args:
+        geometry: position of every object, None if it has none.
+        ids: identity of every object: whole numbers or texts, None if it has none.
+        attributes: columns of attributes with their names, see `typed_column`.
+        scores: score of every object.
+        images: name of the image of every object.
+        faults: why an object cannot be used; "" if it can.
+    """
+    from geopandas import GeoDataFrame
+
+    is_whole = [isinstance(x, int) and not isinstance(x, bool) and abs(x) < 2**63 for x in ids]
+    if all(known or value is None for known, value in zip(is_whole, ids, strict=True)):
+        identity = pd.Series(ids, dtype="Int64")
+    else:
+        identity = typed_column(AT, [None if value is None else str(value) for value in ids])
+    columns = list(attributes)
+    names = unique_names((str(column.name) for column in columns), [AT, SCORE, IMAGE, FAULT, "geometry"])
+    table = pd.concat([identity, *columns], axis=1).set_axis([AT, *names], axis=1)
+    is_number = all(is_whole) and len(set(ids)) == len(ids) and all(value >= 0 for value in ids)
+    table.index = pd.Index(list(ids) if is_number else range(1, len(ids) + 1), dtype="int64")
+    table[SCORE] = np.nan if scores is None else np.array(scores, float)
+    table[IMAGE] = "" if images is None else list(images)
+    table[FAULT] = "" if faults is None else list(faults)
+    return GeoDataFrame(table, geometry=np.array([*geometry, None], object)[:-1])
