@@ -22,7 +22,7 @@ from rsft.cli.options import BundleArgument, JsonOption, OverwriteOption, unit_n
 from rsft.inference.engines.base import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from rich.table import Table
 
@@ -247,45 +247,45 @@ def _confidence(confidence: Mapping[str, Any] | None) -> str:
 
 def _classes(classes: list[dict[str, Any]]) -> Table:
     """Return a table of the classes, or of their groups if the bundle has many classes."""
-    few = len(classes) <= CLASSES_SHOWN
-    counts = Counter(row["group"] or "-" for row in classes)
-    rows = [(row["name"], row["group"] or "-", row["train"]) for row in classes] if few else list(counts.items())
-    table = _table(f"{len(classes):,} classes{', in the order of the logits' if few else ''}")
-    for name in ("class", "group") if few else ("group",):
-        table.add_column(name)
-    table.add_column("training chips" if few else "classes", justify="right")
-    for *names, count in rows:
-        table.add_row(*names, f"{count:,}")
-    return table
+    title = f"{len(classes):,} classes"
+    if len(classes) > CLASSES_SHOWN:
+        counts = Counter(row["group"] or "-" for row in classes)
+        return _table(title, ("group", "classes"), [(group, f"{count:,}") for group, count in counts.items()], 1)
+    rows = [(row["name"], row["group"] or "-", f"{row['train']:,}") for row in classes]
+    return _table(f"{title}, in the order of the logits", ("class", "group", "training chips"), rows, 2)
 
 
 def _scales(scales: Mapping[int, Mapping[str, float]]) -> Table:
     """Return a table of the scales, with blocks down and positions across."""
     positions = list(dict.fromkeys(position for row in scales.values() for position in row))
-    table = _table("learned scales, block x position")
-    table.add_column("block", justify="right")
-    for position in positions:
-        table.add_column(position, justify="right")
-    for block, row in scales.items():
-        table.add_row(str(block), *(f"{row[position]:.2f}" if position in row else "" for position in positions))
-    return table
+    rows = [
+        (str(block), *(f"{row[position]:.2f}" if position in row else "" for position in positions))
+        for block, row in scales.items()
+    ]
+    return _table("learned scales, block x position", ("block", *positions), rows)
 
 
 def _tensors(kinds: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = _table("")
-    for name in ("tensors", "in both", "only first", "only second", "largest difference", "relative"):
-        table.add_column(name, justify="left" if name == "tensors" else "right", no_wrap=True)
+    columns = ("tensors", "in both", "only first", "only second", "largest difference", "relative")
+    rows = []
     for name, row in kinds.items():
         differences = (f"{row[key]:.3g}" if row[key] is not None else "-" for key in ("max", "relative"))
-        table.add_row(name, *(f"{row[key]:,}" for key in ("both", "first", "second")), *differences)
-    return table
+        rows.append((name, *(f"{row[key]:,}" for key in ("both", "first", "second")), *differences))
+    return _table("", columns, rows, 1)
 
 
-def _table(title: str) -> Table:
+def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]], text_columns: int = 0) -> Table:
+    """Return a table; columns after the first `text_columns` are numbers, which are aligned to the right."""
     from rich import box
     from rich.table import Table
 
-    return Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
+    for number, name in enumerate(columns):
+        is_text = number < text_columns
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _cell(value: Any) -> str:
@@ -293,19 +293,6 @@ def _cell(value: Any) -> str:
 
 
 export_app = typer.Typer()
-
-Whole = Annotated[
-    bool,
-    typer.Option(
-        "--whole", help="Write the whole pipeline, from the pixels of a chip to calibrated probabilities. Only onnx."
-    ),
-]
-Unit = Annotated[
-    str | None, typer.Option(help="Unit of the pixels, for --whole (default: the first one of the bundle).")
-]
-Side = Annotated[
-    int | None, typer.Option(min=1, help="Chip size in pixels, for --whole (default: the bundle's center crop).")
-]
 
 
 @export_app.command()
@@ -327,9 +314,19 @@ def export(
     max_loss: Annotated[
         float, typer.Option(min=0, help="Percentage points of accuracy that int8 may lose, overall and in each group.")
     ] = 0.5,
-    whole: Whole = False,
-    unit: Unit = None,
-    side: Side = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="Write the whole pipeline, from the pixels of a chip to calibrated probabilities. Only onnx.",
+        ),
+    ] = False,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit of the pixels, for --whole (default: the first one of the bundle).")
+    ] = None,
+    side: Annotated[
+        int | None, typer.Option(min=1, help="Chip size in pixels, for --whole (default: the bundle's center crop).")
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a bundle as files for another program, together with its classes, contract and hash.

@@ -220,12 +220,7 @@ def move_network(network: _Network, device: torch.device | str) -> _Network:
     """
     network.to(device)
     if torch.device(device).type == "cuda":
-        use_channels_last(network)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d) and not module.weight.requires_grad:
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     return network
-
-
-def use_channels_last(network: nn.Module) -> None:
-    """Store the weights of frozen convolutions with the channels last; the values do not change."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and not module.weight.requires_grad:
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

@@ -58,7 +58,12 @@ def fit_contract(
     declared_units = {unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit for unit in units}
     network_unit = data.unit or (encoder.unit if encoder.unit != "uint8" else None)
     target_units = {unit: network_unit or declared for unit, declared in declared_units.items()}
-    option = data.stretch if isinstance(data.stretch, str) else _as_pairs(data.stretch)
+    option: str | tuple[tuple[float, float], ...]
+    if isinstance(data.stretch, str):
+        option = data.stretch
+    else:
+        pairs = [data.stretch] if isinstance(data.stretch[0], float) else data.stretch
+        option = tuple((low, high) for low, high in pairs)  # type: ignore[misc]
     stretches: dict[str, tuple[Stretch, ...]] = {}
     statistics: dict[str, tuple[Statistics, ...]] = {}
     for target in dict.fromkeys(target_units.values()):
@@ -100,11 +105,6 @@ def common_spacing(spacings: Sequence[float]) -> float | None:
         return None
     median = float(np.median(known))
     return median if np.abs(known / median - 1).max() <= SPACING_TOLERANCE else None
-
-
-def _as_pairs(stretch: Sequence[float] | Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
-    pairs = [stretch] if isinstance(stretch[0], float) else stretch
-    return tuple((low, high) for low, high in pairs)  # type: ignore[misc]
 
 
 def _byte_moments(

@@ -80,17 +80,13 @@ def add_mirror_images(views: Sequence[Any]) -> list[Any]:
     return [*views, *(array_namespace(view).flip(view, (3,)) for view in views)]
 
 
-def _eight_orientations(images: Any, size: int) -> list[Any]:
-    """Return images and their mirror images, each turned by 0, 90, 180 and 270 degrees."""
-    views = add_mirror_images([images])
-    return [array_namespace(view).rot90(view, turns, (2, 3)) for view in views for turns in range(4)]
-
-
 VIEWS: dict[str, TakeViews] = {
     "five-crop": take_crops,
     "ten-crop": lambda images, size: add_mirror_images(take_crops(images, size)),
     "mirror": lambda images, size: add_mirror_images([images]),
-    "turns": _eight_orientations,
+    "turns": lambda images, size: [
+        array_namespace(view).rot90(view, turns, (2, 3)) for view in add_mirror_images([images]) for turns in range(4)
+    ],
 }
 """The views of a chip by the value of `evaluate.tta`."""
 

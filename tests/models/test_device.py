@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from rsft.models.classifier import copy_to_device, move_network, use_channels_last
+from rsft.models.classifier import copy_to_device, move_network
 
 CUDA = torch.device("cuda")
 
@@ -38,20 +38,15 @@ def test_other_copies_are_plain(source, target):
     assert tensor.calls == [(target, {})]
 
 
-def test_frozen_convolutions_have_their_channels_last():
+def test_frozen_convolutions_have_their_channels_last_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(nn.Module, "to", lambda module, device: module)
     network = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.Conv2d(4, 5, 1))
     images = torch.randn(2, 3, 8, 8)
     before, values = network(images), [parameter.clone() for parameter in network.parameters()]
     network[0].requires_grad_(False)
-    use_channels_last(network)
+    assert move_network(network, "cpu")[0].weight.is_contiguous()
+    move_network(network, CUDA)
     assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert network[1].weight.is_contiguous()  # learned tensors are saved as they are
     torch.testing.assert_close(network(images), before)
     assert all(torch.equal(*pair) for pair in zip(network.parameters(), values, strict=True))
-
-
-def test_only_a_gpu_gets_channels_last(monkeypatch):
-    network = nn.Conv2d(3, 4, 2).requires_grad_(False)
-    assert move_network(network, "cpu") is network and network.weight.is_contiguous()
-    monkeypatch.setattr(nn.Module, "to", lambda module, device: module)
-    assert move_network(network, CUDA).weight.is_contiguous(memory_format=torch.channels_last)

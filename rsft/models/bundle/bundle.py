@@ -5,6 +5,7 @@ Its tensors are read when they are first used. A graph engine needs neither them
 
 from __future__ import annotations
 
+import json
 import re
 from collections import UserDict
 from collections.abc import MutableMapping, Sequence
@@ -19,6 +20,7 @@ from rsft.models.bundle.manifest import (
     BUNDLE_FORMAT,
     CONFIDENCE_FILE,
     COPY_HINT,
+    DIGEST_KEY,
     INDEX_FILE,
     RECIPE_FILE,
     WEIGHTS_FILE,
@@ -26,6 +28,7 @@ from rsft.models.bundle.manifest import (
     BundleIndex,
     SourceLicense,
     find_altered_files,
+    index_digest,
     read_index,
 )
 from rsft.models.uncertainty.calibrator import Calibrator
@@ -144,8 +147,9 @@ class Bundle:
                 licenses=self.licenses,
                 files={path.name: sha256(path) for path in sorted(temporary.iterdir())},
             )
-            text, digest = index.serialize()
-            write_text(temporary / INDEX_FILE, text)
+            content = index.model_dump(mode="json")
+            digest = index_digest(content)
+            write_text(temporary / INDEX_FILE, json.dumps(content | {DIGEST_KEY: digest}, indent=1))
         return digest
 
     @classmethod

@@ -77,7 +77,7 @@ INDEX_FILE, WEIGHTS_FILE, RECIPE_FILE = "bundle.json", "weights.safetensors", "r
 CONFIDENCE_FILE = "confidence.safetensors"
 
 COPY_HINT = "copy the whole bundle again; `rsft bundle verify` lists all faults"
-_DIGEST_KEY = "sha256"  # key of the index for the hash of the index
+DIGEST_KEY = "sha256"  # key of the index for the hash of the index
 
 
 class BackboneId(BaseModel):
@@ -131,12 +131,6 @@ class BundleIndex(BaseModel):
         _check_contract(self.contract)
         return self
 
-    def serialize(self) -> tuple[str, str]:
-        """Return the text of bundle.json, and the hash that it contains."""
-        content = self.model_dump(mode="json")
-        digest = index_digest(content)
-        return json.dumps(content | {_DIGEST_KEY: digest}, indent=1), digest
-
 
 def _check_contract(contract: Contract) -> None:
     """Check the numbers of a contract before any memory is allocated for them.
@@ -163,7 +157,7 @@ def _check_contract(contract: Contract) -> None:
 
 def index_digest(content: dict[str, Any]) -> str:
     """Return the SHA-256 of the content of bundle.json: all keys except `sha256`, sorted, as JSON without spaces."""
-    hashed = {key: value for key, value in content.items() if key != _DIGEST_KEY}
+    hashed = {key: value for key, value in content.items() if key != DIGEST_KEY}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -187,15 +181,15 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
     if version != BUNDLE_FORMAT:
         message = f"bundle format {version}; this version of rsft reads format {BUNDLE_FORMAT}"
         raise WeightsError(message, folder, f"use rsft {rsft_version}")
-    if content.get(_DIGEST_KEY) != index_digest(content):
+    if content.get(DIGEST_KEY) != index_digest(content):
         raise WeightsError(f"{INDEX_FILE} was edited: its content does not match the hash in it", folder, COPY_HINT)
     try:
-        index = BundleIndex.model_validate({key: value for key, value in content.items() if key != _DIGEST_KEY})
+        index = BundleIndex.model_validate({key: value for key, value in content.items() if key != DIGEST_KEY})
     except ValidationError as error:
         details = error.errors(include_url=False)[0]
         key = ".".join(map(str, details["loc"])) or "its keys"
         raise WeightsError(f"{INDEX_FILE} is damaged: {key}: {details['msg']}", folder, COPY_HINT) from error
-    return index, content[_DIGEST_KEY]
+    return index, content[DIGEST_KEY]
 
 
 def find_altered_files(folder: Path, index: BundleIndex) -> list[str]:
