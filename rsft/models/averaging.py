@@ -4,8 +4,6 @@ Calibration, evaluation and the replay check of a run need the outputs of the sa
 are kept beside the cache of images of a chip store.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from abc import ABC, abstractmethod

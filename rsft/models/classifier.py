@@ -1,7 +1,5 @@
 """The classifier: frozen backbone, PEFT modules and head as one module."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar, cast
 

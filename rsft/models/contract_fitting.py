@@ -3,8 +3,6 @@
 The contract defines what a chip must be, and how it becomes the network's input.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Build a classifier from the sections of a recipe, or load it from a bundle."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

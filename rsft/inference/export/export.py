@@ -1,7 +1,5 @@
 """Export a bundle. Delete the export if its outputs or its accuracy differ too much from those of PyTorch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

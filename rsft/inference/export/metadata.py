@@ -1,7 +1,5 @@
 """Write and read export.json, the metadata of an export. Some formats also store it inside their files."""
 
-from __future__ import annotations
-
 import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Compare an engine with PyTorch in float32: single outputs, or for int8 the accuracy of each group of classes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple

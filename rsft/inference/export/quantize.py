@@ -1,7 +1,5 @@
 """Export a bundle in int8. If this loses too much accuracy, leave more blocks in floating point."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator
 from math import ceil

@@ -4,8 +4,6 @@ It is traced as the graph that other runtimes use, or written as weights: a stat
 Hugging Face PEFT.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Sequence

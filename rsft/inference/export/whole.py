@@ -3,8 +3,6 @@
 The pipeline takes the pixels of a chip, and returns probabilities and the distance from the training.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, cast
 

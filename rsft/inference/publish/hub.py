@@ -1,7 +1,5 @@
 """Lay out a bundle as a repository of the Hugging Face Hub, and upload it. Nothing else contacts the Hub."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

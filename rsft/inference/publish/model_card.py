@@ -1,7 +1,5 @@
 """Write the model card of a bundle: the README.md of its repository on the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Collect the data of a model card and a STAC item: a bundle, and the run, evaluation and exports beside it."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

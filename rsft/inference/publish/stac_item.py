@@ -5,8 +5,6 @@ published schemas. A bundle does not know where and when its chips were taken: t
 that of the training.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Engines that are ready to classify. Those that run an exported graph need no PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 

@@ -3,8 +3,6 @@
 The exports that `rsft predict` writes for itself and the measured speeds of engines are cached.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,13 +1,11 @@
 """The index of a bundle, bundle.json: metadata of the tensors, and hashes of all files and of the index itself."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -121,7 +119,7 @@ class BundleIndex(BaseModel):
     files: dict[str, str]
 
     @model_validator(mode="after")
-    def _check_consistency(self) -> BundleIndex:
+    def _check_consistency(self) -> Self:
         if len(set(self.classes)) != len(self.classes) or len(self.train_counts) != len(self.classes):
             raise ValueError("each class needs one name and one count")
         if not {name for names in self.groups.values() for name in names} <= set(self.classes):

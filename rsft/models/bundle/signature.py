@@ -1,7 +1,5 @@
 """Signatures of bundles with a key of elliptic curves, in the format of OpenSSF model signing. No network is used."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Verify that a bundle is complete, unchanged and usable on this machine."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

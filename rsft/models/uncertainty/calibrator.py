@@ -1,7 +1,5 @@
 """The calibrator, which is fitted on validation chips and estimates the confidence of new predictions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self

@@ -10,8 +10,6 @@ of the class shares, which is no reason for another threshold of a class. Theref
 the weights to make sets larger.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

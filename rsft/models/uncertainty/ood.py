@@ -5,8 +5,6 @@ new chips above it is then beta-distributed, if they are like the validation chi
 chips, it varies much: with 60 chips, between 1 % and 11 % for a target of 5 %.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -3,8 +3,6 @@
 The two-sample tests need NumPy alone, because importing SciPy takes longer than classifying a few chips.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
