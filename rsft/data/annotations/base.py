@@ -145,7 +145,7 @@ def _formats() -> Iterable[AnnotationFormat]:
 
 
 def annotation_table(
-    geometry: Sequence[shapely.Geometry | None],
+    geometry: Iterable[shapely.Geometry | None],
     ids: Sequence[Any],
     attributes: Iterable[pd.Series[Any]] = (),
     *,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import shapely
+from numpy.typing import NDArray
 
 from rsft.data.annotations.base import ANNOTATIONS, PIXEL, AnnotationFormat, Annotations, annotation_table
 from rsft.data.annotations.columns import text_column
@@ -16,7 +17,7 @@ from rsft.errors import RequestError
 from rsft.utils.tables import unescape_cell
 
 _LONLAT = "EPSG:4326"
-_POSITIONS = {  # columns of boxes and points, and their coordinate system
+_POSITIONS: dict[tuple[str, ...], str | None] = {  # columns of boxes and points, and their coordinate system
     ("xmin", "ymin", "xmax", "ymax"): None,
     ("west", "south", "east", "north"): _LONLAT,
     ("lon", "lat"): _LONLAT,
@@ -99,7 +100,7 @@ def _read_rows(path: Path, text: str, separator: str) -> tuple[list[str], pd.Dat
     return header, pd.DataFrame(cells, list(rows), range(width), dtype=object)
 
 
-def _make_shapes(coordinates: pd.DataFrame, decimal: str) -> np.ndarray:
+def _make_shapes(coordinates: pd.DataFrame, decimal: str) -> NDArray[np.object_]:
     """Return points of two columns and boxes of four; None for a row without numbers."""
     texts = coordinates.map(lambda cell: cell.replace(decimal, "."))
     numbers = texts.apply(pd.to_numeric, errors="coerce").to_numpy(float)

@@ -111,7 +111,7 @@ def add_corrections(
         raise RequestError(f"no row has a label ({listed})", table, hint)
     date = datetime.now(UTC).isoformat(timespec="seconds")
     chips, rejected = _read_chips(corrected, labeled, StoreFit(store), options.declaration, date, progress)
-    record = {
+    record: dict[str, object] = {
         "date": date,
         "table": table.name,
         "table_sha256": sha256(table),
@@ -143,7 +143,8 @@ def _check_classes(store: ChipStore, table: Path, counts: Counter[str], options:
     unknown = [name for name in counts if name not in {*store.classes, *options.new_classes}]
     if not unknown:
         return
-    folded, hints = {name.casefold(): name for name in store.classes}, []
+    folded = {name.casefold(): name for name in store.classes}
+    hints: list[str] = []
     for name in unknown:
         similar = [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=0.7)]
         hints += [f"{name} may be {' or '.join(similar)}"] if similar else []

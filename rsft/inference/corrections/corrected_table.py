@@ -152,7 +152,8 @@ def _join_predictions(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, di
     is_same = np.isclose(centers, others, atol=0.01, rtol=0).all(axis=0)
     is_same &= np.array(text_cells(frame, "scene"), object) == np.array(text_cells(chips, "scene"), object)
     chips = chips.reindex(columns=["geometry", "incidence_deg"]).set_axis(frame.index).assign(row=frame.get("row"))
-    return frame.assign(**{name: chips[name].where(is_same, None) for name in chips}), metadata
+    columns = {name: chips[name].where(is_same, None) for name in ("geometry", "incidence_deg", "row")}
+    return frame.assign(**columns), metadata
 
 
 def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -305,7 +305,7 @@ def suggestion_table(
     """
     paths = [Path(path).absolute() for path in chips["path"]]
     texts = chips.reindex(columns=["scene", "at"], fill_value="").reset_index(drop=True)
-    cells = {
+    cells: dict[str, Any] = {
         "path": [str(path) for path in paths],
         "predicted": chips["class"].tolist(),
         "reason": reasons,
