@@ -44,9 +44,6 @@ _FOREIGN_TABLE = (
 class StoreFit:
     """The requirements of a store on its chips.
 
-    Args:
-        store: the store.
-
     Attributes:
         bands: names of the bands.
         units: units of the chips.

@@ -56,9 +56,6 @@ class ChipWindow:
     def chip_size(self, location: Location) -> tuple[int, int]:
         """Return height and width of a chip in chip pixels.
 
-        Args:
-            location: the location of the chip.
-
         Returns:
             Height and width.
         """
@@ -70,9 +67,6 @@ class ChipWindow:
 
     def window_at(self, location: Location) -> PixelWindow:
         """Return the window of the scene for a chip.
-
-        Args:
-            location: the location of the chip.
 
         Returns:
             The window, which may extend beyond the edge of the scene.

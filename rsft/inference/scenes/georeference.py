@@ -130,9 +130,6 @@ class Georeference:
 def read_georeference(file: Any) -> Georeference | None:
     """Read the georeference of an open rasterio data set: geotransform, else GCPs, else RPCs.
 
-    Args:
-        file: the data set.
-
     Returns:
         The georeference; None if the file has none, or if it cannot be transformed to degrees.
     """

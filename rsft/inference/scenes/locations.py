@@ -77,10 +77,6 @@ def filter_inside_scene(locations: SceneLocations, scene: RasterScene) -> SceneL
 
     They are not an error, because one file of positions may cover several scenes.
 
-    Args:
-        locations: the locations.
-        scene: the scene.
-
     Returns:
         The locations in the scene.
     """

@@ -338,12 +338,7 @@ def _cut_columns(chips: pd.DataFrame, metadata: Mapping[str, Any], predictions: 
 
 
 def write_suggestions(suggestions: Suggestions, path: Path) -> None:
-    """Write suggestions as CSV, whole or not at all.
-
-    Args:
-        suggestions: the suggestions.
-        path: path of the file.
-    """
+    """Write suggestions as CSV, whole or not at all."""
     with atomic_file(path) as temporary:
         escape_table(suggestions.table).to_csv(temporary, index=False)
 
