@@ -1,10 +1,7 @@
-"""Describe a chip store as Croissant, with the terms of GeoCroissant and of responsible AI.
+"""Describe a chip store as Croissant 1.1, with the terms of GeoCroissant and of responsible AI (RAI).
 
-Record sets of the description: the chips of the manifest, their classes and their splits.
-
-Statements of the description on biases, limitations and origin of the chips, from the manifest and the audit.
-
-Terms of Croissant 1.1 and its extensions for responsible AI (RAI) and for geospatial data (GeoCroissant).
+The record sets are the chips of the manifest, their classes and their splits. The statements on biases, limitations and
+origin of the chips come from the manifest and the audit.
 """
 
 from __future__ import annotations
@@ -12,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from rsft.data.audit.findings import AUDIT_FILE, AuditFinding, AuditResult, read_audits
+from rsft.data.audit.findings import AUDIT_FILE, AuditResult, read_audits
 from rsft.data.chips.store import MANIFEST, SPLITS, ChipStore
 from rsft.data.chips.summary import count_chips, list_first_names, missing_classes
 from rsft.errors import DataError, RequestError
@@ -28,10 +25,6 @@ from rsft.utils.licenses import RESTRICTIONS, UNKNOWN, license_restrictions
 
 Node = dict[str, Any]
 """A node of JSON-LD."""
-
-_SPLIT_TERMS = dict(zip(SPLITS, ("cr:TrainingSplit", "cr:ValidationSplit", "cr:TestSplit"), strict=True))
-_REFERENCES = {"class": "classes/name", "split": "splits/name"}
-_EQUIVALENTS = {"path": "sc:contentUrl", "sha256": "sc:sha256", "spacing_m": "geocr:spatialResolution"}
 
 COLUMN_DESCRIPTIONS: Mapping[str, str] = {
     "name": "Name of the chip, unique within its split and class.",
@@ -58,201 +51,6 @@ COLUMN_DESCRIPTIONS: Mapping[str, str] = {
     "added_on": "Date and time of the label.",
 }
 """Meaning of the columns of a manifest; other columns are not described."""
-
-
-def make_record_sets(store: ChipStore, splits: Sequence[str]) -> list[Node]:
-    """Describe the splits, the classes with their numbers of chips, and the chips.
-
-    Args:
-        store: the chip store.
-        splits: the splits that have chips.
-
-    Returns:
-        Three nodes of type cr:RecordSet: "splits", "classes" and "chips". The first two contain their records.
-
-    Example:
-        >>> from pathlib import Path
-        >>> [node["@id"] for node in make_record_sets(ChipStore.open(Path("data/ships")), ["train", "val", "test"])]
-        ['splits', 'classes', 'chips']
-    """
-    return [_splits(splits), _classes(store, splits), _chips(store.table)]
-
-
-def _splits(splits: Sequence[str]) -> Node:
-    fields = [_field("splits/name", "sc:Text", "Name."), _field("splits/url", ["sc:URL", "cr:Split"], "Meaning.")]
-    data = [{"splits/name": split, "splits/url": _SPLIT_TERMS[split]} for split in splits]
-    return _record_set("splits", "Splits of the chips.", "splits/name", fields, dataType="cr:Split", data=data)
-
-
-def _classes(store: ChipStore, splits: Sequence[str]) -> Node:
-    counts = {split: store.class_counts(split).tolist() for split in splits}
-    groups = {name: group for group, names in store.groups.items() for name in names}
-    fields = [
-        _field("classes/name", "sc:Text", "Name."),
-        _field("classes/label", "sc:Integer", "Index of the class in a classifier, from 0."),
-        _field("classes/group", "sc:Text", COLUMN_DESCRIPTIONS["group"]),
-        *(_field(f"classes/{split}", "sc:Integer", f"Number of chips in the split {split}.") for split in splits),
-    ]
-    data = [
-        {"classes/name": name, "classes/label": label, "classes/group": groups.get(name, "")}
-        | {f"classes/{split}": counts[split][label] for split in splits}
-        for label, name in enumerate(store.classes)
-    ]
-    return _record_set("classes", "Classes of the chips.", "classes/name", fields, dataType="sc:Enumeration", data=data)
-
-
-def _chips(table: pd.DataFrame) -> Node:
-    fields = [_column_field(name) for name in COLUMN_DESCRIPTIONS if name in table and _is_filled(table[name])]
-    return _record_set("chips", "One record per chip.", "chips/path", fields)
-
-
-def _is_filled(column: pd.Series[Any]) -> bool:
-    """Return whether any cell has a value; a column without one is not described."""
-    return bool((column.notna() & (column.astype(str) != "")).any())
-
-
-def _column_field(name: str) -> Node:
-    kind = "sc:Float" if name in ("spacing_m", "incidence_deg", "box") else "sc:Text"
-    field = _field(f"chips/{name}", ["sc:Text", "cr:Label"] if name == "class" else kind, COLUMN_DESCRIPTIONS[name])
-    field["source"] = {"fileObject": {"@id": MANIFEST}, "extract": {"column": name}}
-    if name in _REFERENCES:
-        field["references"] = {"field": {"@id": _REFERENCES[name]}}
-    if name in _EQUIVALENTS:
-        field["equivalentProperty"] = _EQUIVALENTS[name]
-    return field | ({"isArray": True, "arrayShape": "8"} if name == "box" else {})
-
-
-def _field(identifier: str, data_type: str | list[str], description: str) -> Node:
-    name = identifier.rpartition("/")[2]
-    return {"@type": "cr:Field", "@id": identifier, "name": name, "description": description, "dataType": data_type}
-
-
-def _record_set(name: str, description: str, key: str, fields: list[Node], **properties: Any) -> Node:
-    node = {"@type": "cr:RecordSet", "@id": name, "name": name, "description": description, "key": {"@id": key}}
-    return node | {"field": fields} | properties
-
-
-_EXAMPLES = 3
-
-
-def list_biases(store: ChipStore, splits: Sequence[str]) -> list[str]:
-    """List the smallest and the largest class, and the number of scenes or vessels, of each split.
-
-    Args:
-        store: the chip store.
-        splits: the splits that have chips.
-
-    Returns:
-        Sentences.
-
-    Example:
-        >>> from pathlib import Path
-        >>> list_biases(ChipStore.open(Path("data/ships")), ["train"])[0]
-        'Chips per class in train: 4 (tanker) to 12 (cargo), ratio 3. Scenes or vessels: unknown.'
-    """
-    counts = count_chips(store)
-    sentences = []
-    for split in splits:
-        scenes = store.split(split)["group_key"].replace("", None).nunique()
-        sizes = _compare_sizes(counts[split])
-        sentences.append(f"Chips per class in {split}: {sizes}. Scenes or vessels: {scenes or 'unknown'}.")
-    for split, names in missing_classes(counts).items():
-        sentences.append(f"Without a chip in {split}: {list_first_names(names)}.")
-    return sentences
-
-
-def list_limitations(store: ChipStore, audit: AuditResult | None) -> list[str]:
-    """List the faults that the audit found, and what the license restricts.
-
-    Args:
-        store: the chip store.
-        audit: result of its audit; None if it was not audited.
-
-    Returns:
-        Sentences.
-
-    Example:
-        >>> from pathlib import Path
-        >>> list_limitations(ChipStore.open(Path("data/ships")), None)[1]
-        'The restrictions of the license are unknown (license: unknown).'
-    """
-    return [*_audit_sentences(audit), _license_sentence(store.license), *_label_sentences(store)]
-
-
-def describe_sources(store: ChipStore) -> str:
-    """Return the number of chips of each data set and each sensor, or "unknown".
-
-    Args:
-        store: the chip store.
-
-    Example:
-        >>> from pathlib import Path
-        >>> describe_sources(ChipStore.open(Path("data/ships")))
-        'Chips by source: chips 63. Chips by sensor: unknown.'
-    """
-    parts = []
-    for column in ("source", "sensor"):
-        tally = store.table[column].replace("", None).value_counts()
-        names = ", ".join(f"{name} {count:,}" for name, count in sorted(tally.items()))
-        parts.append(f"Chips by {column}: {names or 'unknown'}.")
-    return " ".join(parts)
-
-
-def describe_selection(store: ChipStore) -> str:
-    """Return how many inputs of the build became chips, and why others did not.
-
-    Args:
-        store: the chip store.
-
-    Example:
-        >>> from pathlib import Path
-        >>> describe_selection(ChipStore.open(Path("data/ships")))
-        'Chips: 63. Inputs left out: none.'
-    """
-    reasons = [f"{count:,} skipped ({reason})" for reason, count in store.skipped.items()]
-    reasons += [f"{store.rejected:,} rejected as unusable"] if store.rejected else []
-    return f"Chips: {len(store.table):,}. Inputs left out: {'; '.join(reasons) or 'none'}."
-
-
-def _compare_sizes(counts: Mapping[str, int]) -> str:
-    sizes = {name: count for name, count in counts.items() if count}
-    most, fewest = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
-    if sizes[most] == sizes[fewest]:
-        return f"{sizes[most]:,} (classes: {len(sizes):,})"
-    return f"{sizes[fewest]:,} ({fewest}) to {sizes[most]:,} ({most}), ratio {sizes[most] / sizes[fewest]:.3g}"
-
-
-def _audit_sentences(audit: AuditResult | None) -> Iterator[str]:
-    if audit is None:
-        yield "The chips were not audited. Duplicates, leaks between splits and contradictory labels are unknown."
-        return
-    yield from (_finding_sentence(finding) for finding in audit.findings if finding.count)
-    absent = [finding.description for finding in audit.findings if not finding.count]
-    if absent:
-        yield f"The audit found none of these: {'; '.join(absent)}."
-
-
-def _finding_sentence(finding: AuditFinding) -> str:
-    total = "" if finding.total is None else f" of {finding.total:,}"
-    examples = f", such as {', '.join(finding.examples[:_EXAMPLES])}" if finding.examples else ""
-    return f"The audit found {finding.description}: {finding.count:,}{total}{examples}."
-
-
-def _license_sentence(text: str) -> str:
-    restrictions = license_restrictions(text)
-    if UNKNOWN in restrictions:
-        return f"The restrictions of the license are unknown (license: {text})."
-    meanings = "; ".join(f"{name} ({RESTRICTIONS[name]})" for name in restrictions)
-    return f"Restrictions of the license: {meanings or 'none that rsft knows'}."
-
-
-def _label_sentences(store: ChipStore) -> Iterator[str]:
-    if "added_bundle" not in store.table:
-        return
-    count = int(store.table["added_bundle"].replace("", None).notna().sum())
-    if count:
-        yield f"{count:,} labels were given after a classifier had predicted a class, and may depend on it."
-
 
 CROISSANT_FILE = "croissant.json"
 """File name of the description in a chip store."""
@@ -297,7 +95,16 @@ _FORMATS = {
     **{f".{name}": f"image/{name}" for name in ("bmp", "jp2", "png", "webp")},
 }
 """Media types of chip files by suffix."""
-
+_SPLIT_TERMS = dict(zip(SPLITS, ("cr:TrainingSplit", "cr:ValidationSplit", "cr:TestSplit"), strict=True))
+_COLUMN_PROPERTIES: dict[str, Node] = {
+    "class": {"references": {"field": {"@id": "classes/name"}}},
+    "split": {"references": {"field": {"@id": "splits/name"}}},
+    "path": {"equivalentProperty": "sc:contentUrl"},
+    "sha256": {"equivalentProperty": "sc:sha256"},
+    "spacing_m": {"equivalentProperty": "geocr:spatialResolution"},
+    "box": {"isArray": True, "arrayShape": "8"},
+}
+_EXAMPLES = 3  # of a finding of the audit
 _SPDX = r"MIT|ISC|Apache-2\.0|BSD-[234]-Clause|CC0-1\.0|CC-BY(-NC)?(-SA|-ND)?-\d\.\d|ODbL-1\.0|ODC-By-1\.0|PDDL-1\.0"
 
 
@@ -375,87 +182,160 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
         >>> describe_store(ChipStore.open(Path("data/ships")))["geocr:bandConfiguration"]["geocr:bandNameList"]
         ['gray']
     """
-    splits = [split for split in SPLITS if (store.table["split"] == split).any()]
-    audit = _read_audit(store)
+    table, manifest = store.table, store.root / MANIFEST
+    splits = [split for split in SPLITS if (table["split"] == split).any()]
+    sizes = ", ".join(f"{(table['split'] == split).sum():,} {split}" for split in splits)
+    spacings = set(pd.to_numeric(table["spacing_m"], errors="coerce").fillna(0))
+    spacing = spacings.pop() if len(spacings) == 1 else 0  # otherwise only the records have it
+    resolution = {"@type": "sc:QuantitativeValue", "value": spacing, "unitText": "m"}
+    suffixes = sorted({PurePosixPath(path).suffix for path in table["path"]})
+    unknown = f" Unknown: {', '.join(publication.missing)}." if publication.missing else ""
+    reasons = [f"{count:,} skipped ({reason})" for reason, count in store.skipped.items()]
+    reasons += [f"{store.rejected:,} rejected as unusable"] if store.rejected else []
+    has_spdx = re.fullmatch(_SPDX, store.license) is not None
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": list(CONFORMS_TO),
         "name": store.name,
-        "description": _summary(store, splits, publication),
-        "license": _license(store.license),
+        "description": f"{len(table):,} image chips of {len(store.classes):,} classes "
+        f"({sizes}). Bands: {', '.join(store.bands)}. "
+        f"Unit of the pixel values: {', '.join(store.units)}. License: {store.license}.{unknown}",
+        "license": f"https://spdx.org/licenses/{store.license}.html"
+        if has_spdx
+        else {"@type": "sc:CreativeWork", "name": store.license},
         **publication.properties,
-        "geocr:bandConfiguration": _band_configuration(store.bands),
-        **_spatial_resolution(store.table["spacing_m"]),
-        "geocr:samplingStrategy": describe_selection(store),
+        "geocr:bandConfiguration": {
+            "@type": "geocr:BandConfiguration",
+            "geocr:totalBands": len(store.bands),
+            "geocr:bandNameList": list(store.bands),
+        },
+        **({"geocr:spatialResolution": resolution} if spacing else {}),
+        "geocr:samplingStrategy": f"Chips: {len(table):,}. Inputs left out: {'; '.join(reasons) or 'none'}.",
         "geocr:spatialBias": "unknown: a chip store has no positions of chips",
-        "rai:dataCollectionRawData": describe_sources(store),
-        "rai:dataBiases": list_biases(store, splits),
-        "rai:dataLimitations": list_limitations(store, audit),
-        "distribution": [_manifest_file(store.root / MANIFEST), _chip_files(store.table["path"])],
-        "recordSet": make_record_sets(store, splits),
+        "rai:dataCollectionRawData": " ".join(
+            f"Chips by {name}: {_tally(table[name]) or 'unknown'}." for name in ("source", "sensor")
+        ),
+        "rai:dataBiases": list(_list_biases(store, splits)),
+        "rai:dataLimitations": list(_list_limitations(store)),
+        "distribution": [
+            {
+                **_node("cr:FileObject", MANIFEST, "One row per chip."),
+                "contentUrl": MANIFEST,
+                "contentSize": f"{manifest.stat().st_size} B",
+                "encodingFormat": _PARQUET,
+                "sha256": sha256(manifest),
+            },
+            {
+                **_node("cr:FileSet", "chip-files", "Image files of the chips, with unchanged pixels."),
+                "encodingFormat": sorted({_FORMATS.get(suffix, "application/octet-stream") for suffix in suffixes}),
+                "includes": [f"chips/**/*{suffix}" for suffix in suffixes],
+            },
+        ],
+        "recordSet": _record_sets(store, splits),
     }
 
 
-def _summary(store: ChipStore, splits: list[str], publication: Publication) -> str:
-    counts = ", ".join(f"{(store.table['split'] == split).sum():,} {split}" for split in splits)
-    units = ", ".join(store.units)
-    sentences = [
-        f"{len(store.table):,} image chips of {len(store.classes):,} classes ({counts}).",
-        f"Bands: {', '.join(store.bands)}. Unit of the pixel values: {units}.",
-        f"License: {store.license}.",
-        f"Unknown: {', '.join(publication.missing)}." if publication.missing else "",
+def _record_sets(store: ChipStore, splits: Sequence[str]) -> list[Node]:
+    """Describe the splits, the classes with their numbers of chips, and the chips; the first two have their records."""
+    counts = {split: store.class_counts(split).tolist() for split in splits}
+    group_of = {name: group for group, names in store.groups.items() for name in names}
+    return [
+        {
+            **_node("cr:RecordSet", "splits", "Splits of the chips."),
+            "key": {"@id": "splits/name"},
+            "field": [
+                _field("splits/name", "sc:Text", "Name."),
+                _field("splits/url", ["sc:URL", "cr:Split"], "Meaning."),
+            ],
+            "dataType": "cr:Split",
+            "data": [{"splits/name": split, "splits/url": _SPLIT_TERMS[split]} for split in splits],
+        },
+        {
+            **_node("cr:RecordSet", "classes", "Classes of the chips."),
+            "key": {"@id": "classes/name"},
+            "field": [
+                _field("classes/name", "sc:Text", "Name."),
+                _field("classes/label", "sc:Integer", "Index of the class in a classifier, from 0."),
+                _field("classes/group", "sc:Text", COLUMN_DESCRIPTIONS["group"]),
+                *(_field(f"classes/{x}", "sc:Integer", f"Number of chips in the split {x}.") for x in splits),
+            ],
+            "dataType": "sc:Enumeration",
+            "data": [
+                {"classes/name": name, "classes/label": label, "classes/group": group_of.get(name, "")}
+                | {f"classes/{split}": counts[split][label] for split in splits}
+                for label, name in enumerate(store.classes)
+            ],
+        },
+        {
+            **_node("cr:RecordSet", "chips", "One record per chip."),
+            "key": {"@id": "chips/path"},
+            "field": [
+                _column_field(name) for name in COLUMN_DESCRIPTIONS if name in store.table and _tally(store.table[name])
+            ],
+        },
     ]
-    return " ".join(filter(None, sentences))
 
 
-def _license(text: str) -> str | Node:
-    """Return the address of a common license, or a work with the text as its name, also if that is "unknown"."""
-    is_known = re.fullmatch(_SPDX, text) is not None
-    return f"https://spdx.org/licenses/{text}.html" if is_known else {"@type": "sc:CreativeWork", "name": text}
+def _node(kind: str, identifier: str, description: str) -> Node:
+    name = identifier.rpartition("/")[2]
+    return {"@type": kind, "@id": identifier, "name": name, "description": description}
 
 
-def _band_configuration(bands: tuple[str, ...]) -> Node:
-    return {
-        "@type": "geocr:BandConfiguration",
-        "geocr:totalBands": len(bands),
-        "geocr:bandNameList": list(bands),
-    }
+def _field(identifier: str, data_type: str | list[str], description: str) -> Node:
+    return _node("cr:Field", identifier, description) | {"dataType": data_type}
 
 
-def _spatial_resolution(spacing: pd.Series[Any]) -> Node:
-    """Return the pixel spacing if it is known and the same for all chips; otherwise only the records have it."""
-    values = set(pd.to_numeric(spacing, errors="coerce").fillna(0))
-    value = values.pop() if len(values) == 1 else 0
-    return (
-        {"geocr:spatialResolution": {"@type": "sc:QuantitativeValue", "value": value, "unitText": "m"}} if value else {}
+def _column_field(name: str) -> Node:
+    """Describe a column of the manifest."""
+    kind = "sc:Float" if name in ("spacing_m", "incidence_deg", "box") else "sc:Text"
+    field = _field(f"chips/{name}", ["sc:Text", "cr:Label"] if name == "class" else kind, COLUMN_DESCRIPTIONS[name])
+    field["source"] = {"fileObject": {"@id": MANIFEST}, "extract": {"column": name}}
+    return field | _COLUMN_PROPERTIES.get(name, {})
+
+
+def _tally(column: pd.Series[Any]) -> str:
+    """Return the values of a column with their numbers of rows; "" if it has no value."""
+    values = column[column.notna()].astype(str)
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(values[values != ""].value_counts().items()))
+
+
+def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
+    """List the smallest and the largest class, and the number of scenes or vessels, of each split."""
+    counts = count_chips(store)
+    for split in splits:
+        scenes = store.split(split)["group_key"].replace("", None).nunique()
+        sizes = {name: count for name, count in counts[split].items() if count}
+        most, fewest = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
+        text = f"{sizes[fewest]:,} ({fewest}) to {sizes[most]:,} ({most}), ratio {sizes[most] / sizes[fewest]:.3g}"
+        if sizes[most] == sizes[fewest]:
+            text = f"{sizes[most]:,} (classes: {len(sizes):,})"
+        yield f"Chips per class in {split}: {text}. Scenes or vessels: {scenes or 'unknown'}."
+    for split, names in missing_classes(counts).items():
+        yield f"Without a chip in {split}: {list_first_names(names)}."
+
+
+def _list_limitations(store: ChipStore) -> Iterator[str]:
+    """List the faults that the audit found, what the license restricts, and labels that a classifier suggested."""
+    if audit := _read_audit(store):
+        for finding in (finding for finding in audit.findings if finding.count):
+            total = "" if finding.total is None else f" of {finding.total:,}"
+            examples = f", such as {', '.join(finding.examples[:_EXAMPLES])}" if finding.examples else ""
+            yield f"The audit found {finding.description}: {finding.count:,}{total}{examples}."
+        if absent := [finding.description for finding in audit.findings if not finding.count]:
+            yield f"The audit found none of these: {'; '.join(absent)}."
+    else:
+        yield "The chips were not audited. Duplicates, leaks between splits and contradictory labels are unknown."
+    restrictions = license_restrictions(store.license)
+    meanings = "; ".join(f"{name} ({RESTRICTIONS[name]})" for name in restrictions if name != UNKNOWN)
+    yield (
+        f"The restrictions of the license are unknown (license: {store.license})."
+        if UNKNOWN in restrictions
+        else f"Restrictions of the license: {meanings or 'none that rsft knows'}."
     )
-
-
-def _manifest_file(path: Path) -> Node:
-    return {
-        "@type": "cr:FileObject",
-        "@id": MANIFEST,
-        "name": MANIFEST,
-        "description": "One row per chip.",
-        "contentUrl": MANIFEST,
-        "contentSize": f"{path.stat().st_size} B",
-        "encodingFormat": _PARQUET,
-        "sha256": sha256(path),
-    }
-
-
-def _chip_files(paths: Iterable[str]) -> Node:
-    suffixes = sorted({PurePosixPath(path).suffix for path in paths})
-    formats = {_FORMATS.get(suffix, "application/octet-stream") for suffix in suffixes}
-    return {
-        "@type": "cr:FileSet",
-        "@id": "chip-files",
-        "name": "chip-files",
-        "description": "Image files of the chips, with unchanged pixels.",
-        "encodingFormat": sorted(formats),
-        "includes": [f"chips/**/*{suffix}" for suffix in suffixes],
-    }
+    suggested = store.table.get("added_bundle", pd.Series(dtype=object)).replace("", None).notna().sum()
+    if suggested:
+        yield f"{suggested:,} labels were given after a classifier had predicted a class, and may depend on it."
 
 
 def _read_audit(store: ChipStore) -> AuditResult | None:

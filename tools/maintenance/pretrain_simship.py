@@ -1,6 +1,6 @@
 """Pre-train the encoder that ships with rsft on simulated optical images, which are rendered on the fly.
 
-    python tools/maintenance/pretrain_simship.py --images 300000
+    python -m tools.maintenance.pretrain_simship --images 300000
 
 Targets are the kind of ship (nine classes, including "no ship"), its geometry, and (for each patch token) surface,
 height and gray value in 4 x 4 cells of the patch, so that patch tokens keep spatial information. A killed run resumes
@@ -30,9 +30,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from rsft.backbones import simship
-from rsft.data.simulation.optical import SURFACES, render_optical_scene
 from rsft.data.simulation.ships import DECK_OBJECT_KINDS, SHIP_KINDS, Ship, sample_ship
 from rsft.utils.atomic_files import atomic_file, sha256, write_text
+from tools.simulation.optical import SURFACES, render_optical_scene
 
 CELLS = simship.SIZE // 2  # side of the dense targets: 4 x 4 cells per patch
 GEOMETRY = 6 + len(DECK_OBJECT_KINDS)
@@ -152,7 +152,7 @@ def publish(model: Pretraining, metadata: dict[str, Any]) -> None:
         "architecture": {"img_size": simship.SIZE, **simship.ARCHITECTURE},
         "mean": simship.MEAN,
         "std": simship.STD,
-        "trained_on": "optical images rendered by rsft.data.simulation.optical; no radar image, simulated or real",
+        "trained_on": "optical images rendered by tools.simulation.optical; no radar image, simulated or real",
         "classes": [*SHIP_KINDS, "no ship"],
         **metadata,
         "licence": "MIT; images and weights made by the rsft project",
@@ -229,7 +229,7 @@ def main(
     if checkpoint.exists():
         training.load(checkpoint)
     command = (
-        f"python tools/maintenance/pretrain_simship.py --images {images} --batch {batch} --rate {rate} --seed {seed}"
+        f"python -m tools.maintenance.pretrain_simship --images {images} --batch {batch} --rate {rate} --seed {seed}"
     )
     loader = DataLoader(SimulatedShips(seed, training.step * batch, steps * batch), batch, num_workers=workers)
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()

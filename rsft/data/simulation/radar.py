@@ -1,22 +1,19 @@
 """Simulated SAR images: scatterers and clutter, convolved with the impulse response of the sensor, then detected.
 
-Point scatterers of simulated ships and shores: on surfaces, at walls and in corners.
-
 The image frame is ground range x to the right, away from the radar, and azimuth y downward, in meters. A point at
 height z appears at x - z / tan(incidence) (layover) and hides the ground up to z tan(incidence) behind it (shadow).
 Radar cross sections are relative to that of one square meter of sea.
 
-Clutter of simulated SAR images: mean power of sea and land before speckle.
-
 Sea and land are compound-Gaussian: speckle multiplies a gamma texture that is correlated in space. The amplitude is
 then K-distributed (Ward, Tough and Watts, Sea Clutter, 2013).
+
+Point scatterers lie on surfaces, at walls and in corners of ships and shores. They are arrays (5, N) with the rows x, y
+and z in meters, mean radar cross section, and 1 for a single steady point, 0 for a point with Rayleigh fluctuation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import scipy.fft
@@ -28,10 +25,32 @@ from rsft.data.simulation.ships import UNIT_BOX, Ship, box_corners, fill_polygon
 from rsft.types import Floats
 
 Float = NDArray[np.float32]
+Complex = NDArray[np.complex64]
 
 _QUANTILES = np.linspace(-3.5, 3.5, 141)
 _SHAPES = (0.6, 1.0, 1.6, 2.5, 4.0, 8.0, 16.0, 32.0, 64.0)  # of the gamma distribution, from spiky to smooth
 _OUTLINE_POINTS = 400
+_NOISE = 0.1  # noise power of the sensor, relative to the sea; the power in a shadow
+_DENSITY = 2.0  # scatterers per pixel of a rough surface: enough for fully developed speckle
+_DIHEDRAL_WIDTH = 3.0  # exponent of the cosine to the wall's normal: a hull is brightest when seen broadside
+
+# radar cross section in dB: of a surface per square meter, of a wall per square meter, of a corner
+_RCS_DB = {
+    "hull": (13.0, 21.0, 30.0),
+    "deck": (11.0, 14.0, 22.0),
+    "hatch": (12.0, 20.0, 30.0),
+    "container": (15.0, 18.0, 30.0),
+    "house": (17.0, 22.0, 41.0),
+    "funnel": (16.0, 18.0, 34.0),
+    "crane": (18.0, 20.0, 36.0),
+    "pipe": (21.0, 20.0, 27.0),
+    "manifold": (22.0, 24.0, 37.0),
+    "hopper": (2.0, 23.0, 28.0),
+    "mast": (18.0, 12.0, 34.0),
+    "gear": (16.0, 20.0, 33.0),
+}
+_CORNER_SPREAD_DB = 7.0
+_QUAY_RCS_DB = 22.0
 
 
 @dataclass(frozen=True)
@@ -90,103 +109,6 @@ class Shore:
         return np.asarray(sum(waves, np.zeros_like(along)), np.float32)
 
 
-def pixel_grid(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
-    """Return the coordinates of the pixels, in meters from the image center.
-
-    Args:
-        size: side of the image in pixels.
-        spacing: meters per pixel along azimuth and range.
-
-    Returns:
-        x (1, size) and y (size, 1).
-    """
-    steps = (np.arange(size) - (size - 1) / 2).astype(np.float32)
-    return steps[None] * np.float32(spacing[1]), steps[:, None] * np.float32(spacing[0])
-
-
-def sea_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
-    """Draw the mean power of open water: wind texture and usually swell.
-
-    Args:
-        rng: source of randomness.
-        size: side of the image in pixels.
-        spacing: meters per pixel along azimuth and range.
-
-    Returns:
-        Power (size, size) with mean 1.
-    """
-    frequency_x, frequency_y = _frequencies(size, spacing)
-    squared = frequency_x**2 + frequency_y**2
-    correlation_length = rng.uniform(4, 20)
-    spectrum = np.exp(-squared * np.float32(np.pi * correlation_length) ** 2) * np.float32(correlation_length)
-    if rng.random() < 0.7:
-        wavenumber, direction = 1 / rng.uniform(60, 180), rng.uniform(0, 2 * np.pi)
-        squared_distance = (frequency_x - wavenumber * np.cos(direction)) ** 2 + (
-            frequency_y - wavenumber * np.sin(direction)
-        ) ** 2
-        spectrum += rng.uniform(0, 25) * np.exp(-squared_distance / np.float32(2 * (wavenumber / 4) ** 2))
-    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
-
-
-def land_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
-    """Draw the mean power of land, from fields to a dense port.
-
-    Args:
-        rng: source of randomness.
-        size: side of the image in pixels.
-        spacing: meters per pixel along azimuth and range.
-
-    Returns:
-        Power (size, size) relative to that of the sea.
-    """
-    frequency_x, frequency_y = _frequencies(size, spacing)
-    correlation_length = rng.uniform(3, 10)
-    spectrum = (1 + (frequency_x**2 + frequency_y**2) * np.float32(2 * np.pi * correlation_length * 2) ** 2) ** -1.0
-    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(0, 4)]) * np.float32(10 ** rng.uniform(0.5, 1.3))
-
-
-def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
-    """Return the frequencies of a real FFT in cycles per meter: range (1, size // 2 + 1) and azimuth (size, 1)."""
-    along_range = scipy.fft.rfftfreq(size, spacing[1]).astype(np.float32)[None]
-    return along_range, scipy.fft.fftfreq(size, spacing[0]).astype(np.float32)[:, None]
-
-
-def _gamma_field(rng: np.random.Generator, size: int, spectrum: Float, shape: float) -> Float:
-    """Draw a gamma field (size, size) of mean 1 whose correlation is given by `spectrum` (size, size // 2 + 1)."""
-    white = rng.standard_normal((size, size), np.float32)
-    field = scipy.fft.irfft2(scipy.fft.rfft2(white) * spectrum.astype(np.float32), (size, size))
-    field *= 1 / field.std()
-    return np.asarray(np.interp(field, _QUANTILES, _gamma_table(shape)), np.float32)
-
-
-@lru_cache(maxsize=len(_SHAPES))
-def _gamma_table(shape: float) -> NDArray[np.float64]:
-    """Return the values of a gamma distribution of mean 1 at the quantiles of a normal distribution."""
-    return np.asarray(gamma.ppf(ndtr(_QUANTILES), shape, scale=1 / shape))
-
-
-_DENSITY = 2.0  # scatterers per pixel of a rough surface: enough for fully developed speckle
-_DIHEDRAL_WIDTH = 3.0  # exponent of the cosine to the wall's normal: a hull is brightest when seen broadside
-
-# radar cross section in dB: of a surface per square meter, of a wall per square meter, of a corner
-_RCS_DB = {
-    "hull": (13.0, 21.0, 30.0),
-    "deck": (11.0, 14.0, 22.0),
-    "hatch": (12.0, 20.0, 30.0),
-    "container": (15.0, 18.0, 30.0),
-    "house": (17.0, 22.0, 41.0),
-    "funnel": (16.0, 18.0, 34.0),
-    "crane": (18.0, 20.0, 36.0),
-    "pipe": (21.0, 20.0, 27.0),
-    "manifold": (22.0, 24.0, 37.0),
-    "hopper": (2.0, 23.0, 28.0),
-    "mast": (18.0, 12.0, 34.0),
-    "gear": (16.0, 20.0, 33.0),
-}
-_CORNER_SPREAD_DB = 7.0
-_QUAY_RCS_DB = 22.0
-
-
 @dataclass(frozen=True)
 class Pose:
     """Position and heading of a ship in the image frame.
@@ -222,82 +144,232 @@ class Pose:
 
 
 @dataclass(frozen=True)
-class Scatterers:
-    """N point scatterers.
+class SarSensor:
+    """Imaging geometry and processing of a SAR sensor.
 
     Attributes:
-        x: ground range in meters (N,).
-        y: azimuth in meters (N,).
-        z: height in meters (N,).
-        rcs: mean radar cross section (N,).
-        nonfluctuating: 1 for a single steady point, 0 for a point with Rayleigh fluctuation (N,).
+        spacing: meters per pixel along azimuth and ground range.
+        incidence: incidence angle from the vertical, in degrees.
+        looks: number of independent images whose powers are averaged.
+        oversampling: pixels per resolution cell.
+        taper: edge of the spectral window: 1 for none (a sinc with -13 dB sidelobes), 0.54 for a Hamming window.
+        defocus: phase error of moving ships at the edge of the azimuth band, in radians.
     """
 
-    x: Floats
-    y: Floats
-    z: Floats
-    rcs: Floats
-    nonfluctuating: Floats
+    spacing: tuple[float, float]
+    incidence: float
+    looks: int
+    oversampling: float
+    taper: float
+    defocus: float
 
-    @classmethod
-    def from_groups(cls, groups: Sequence[Floats]) -> Scatterers:
-        """Concatenate groups of scatterers.
+    @property
+    def tan_incidence(self) -> float:
+        """Tangent of the incidence angle: meters of shadow per meter of height."""
+        return float(np.tan(np.radians(self.incidence)))
 
-        Args:
-            groups: arrays (5, N) with rows x, y, z, rcs, nonfluctuating.
+    @property
+    def pixel_area(self) -> float:
+        """Area of a pixel in square meters."""
+        return self.spacing[0] * self.spacing[1]
 
-        Returns:
-            All scatterers.
-        """
-        return cls(*np.concatenate([np.empty((5, 0)), *groups], axis=1))
-
-    def to_array(self) -> Floats:
-        """Return the scatterers as an array (5, N) with rows x, y, z, rcs, nonfluctuating."""
-        return np.stack([self.x, self.y, self.z, self.rcs, self.nonfluctuating])
+    def spectral_window(self, size: int) -> Float:
+        """Return the spectrum (size, size) of the impulse response; it preserves the power of noise."""
+        frequency = scipy.fft.fftfreq(size) * self.oversampling
+        line = np.where(abs(frequency) < 0.5, self.taper + (1 - self.taper) * np.cos(2 * np.pi * frequency), 0)
+        line /= np.sqrt(np.mean(line**2))
+        return np.outer(line, line).astype(np.float32)
 
 
-def sample_ship_scatterers(pose: Pose, pixel_area: float, rng: np.random.Generator) -> Floats:
-    """Draw all scatterers of a ship, including hidden ones.
+def sample_sensor(rng: np.random.Generator, spacing: tuple[float, float]) -> SarSensor:
+    """Draw a sensor with the usual parameters of spaceborne SAR.
 
     Args:
-        pose: the ship in the image frame.
-        pixel_area: area of a pixel in square meters.
         rng: source of randomness.
+        spacing: meters per pixel along azimuth and ground range.
+    """
+    return SarSensor(
+        spacing=spacing,
+        incidence=rng.uniform(22, 48),
+        looks=int(rng.integers(1, 4)),
+        oversampling=rng.uniform(1.1, 1.5),
+        taper=rng.uniform(0.7, 1.0),
+        defocus=rng.uniform(0, 8) * (rng.random() < 0.3),
+    )
+
+
+def render_sar_chip(ship: Ship, sensor: SarSensor, rng: np.random.Generator, size: int = 256) -> Float:
+    """Simulate a chip with one ship near its center, on open water or (in 20 % of the chips) at a quay.
+
+    Args:
+        ship: the ship.
+        sensor: the SAR sensor.
+        rng: source of randomness.
+        size: side of the image in pixels.
 
     Returns:
-        Array (5, N), see `Scatterers.to_array`.
+        Amplitude (size, size).
     """
+    x, y = rng.normal(0, 0.02 * size, 2) * sensor.spacing[::-1]
+    pose, quay = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi)), None
+    if rng.random() < 0.2:  # along one side of the ship, with a few meters of water between them
+        angle = pose.heading + rng.choice([-1, 1]) * np.pi / 2
+        midships = pose.x * np.cos(angle) + pose.y * np.sin(angle)
+        quay = Shore(float(angle), float(midships + ship.beam / 2 + rng.uniform(2, 30)))
+    return render_sar_scene([pose], quay, sensor, rng, size)
+
+
+def render_sar_scene(
+    poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: np.random.Generator, size: int
+) -> Float:
+    """Simulate a scene with ships on water, and land if there is a shore.
+
+    Args:
+        poses: the ships.
+        shore: the shore; None for open water.
+        sensor: the SAR sensor.
+        rng: source of randomness.
+        size: side of the image in pixels.
+
+    Returns:
+        Amplitude (size, size); a moderate sea has a power of 1.
+    """
+    steps, center = (np.arange(size) - (size - 1) / 2).astype(np.float32), (size - 1) / 2
+    x, y = steps[None] * np.float32(sensor.spacing[1]), steps[:, None] * np.float32(sensor.spacing[0])
+    power, relief = sea_clutter_power(rng, size, sensor.spacing), np.zeros((size, size), np.float32)
+    for pose in poses:
+        bases, boxes = box_corners(pose.ship.deck_objects), pose.ship.deck_objects
+        shapes = [(base, pose.ship.freeboard + box.height) for base, box in zip(bases, boxes, strict=True)]
+        for base, height in [(pose.ship.outline(), pose.ship.freeboard), *shapes]:
+            fill_polygon(relief, pose.to_image_frame(base) / sensor.spacing[::-1] + center, height)
+    power *= np.float32(10 ** rng.uniform(-0.6, 0.6))  # wind speed
+    if shore is not None:
+        inland = shore.distance_inland(x, y) > 0
+        power[inland] = _land_clutter_power(rng, size, sensor.spacing)[inland]
+    # x + z tan(incidence) is constant along a ray, so a nearer point with a larger value hides this point
+    lit_from = np.maximum.accumulate(x + relief.astype(np.float64) * sensor.tan_incidence, axis=1)
+    power[(relief > 0) | (x < lit_from)] = 0
+    power += np.float32(_NOISE)
+    groups = [np.empty((5, 0)), *(_ship_scatterers(pose, sensor.pixel_area, rng) for pose in poses)]
+    if shore is not None and shore.has_quay:
+        groups.append(_shore_scatterers(shore, float(x.max()), sensor.pixel_area, rng))
+    scatterers = np.concatenate(groups, axis=1)
+    column = np.rint(scatterers[0] / sensor.spacing[1] + center).astype(int)
+    row = np.rint(scatterers[1] / sensor.spacing[0] + center).astype(int)
+    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
+    row, nearer = np.where(inside, row, 0), np.where(inside, column - 1, 0).clip(0)
+    lit = scatterers[0] + scatterers[2] * sensor.tan_incidence > lit_from[row, nearer] - 0.5 * sensor.spacing[1]
+    scatterers = scatterers[:, inside & lit]  # neither covered nor in a shadow
+    frequency = scipy.fft.fftfreq(size)[:, None] * sensor.oversampling * 2
+    defocus = np.asarray(np.exp(1j * sensor.defocus * frequency**2), np.complex64)  # of moving ships
+    window, total = sensor.spectral_window(size), np.zeros((size, size), np.float32)
+    for _ in range(sensor.looks):
+        spectrum = scipy.fft.fft2(np.sqrt(power / 2) * _normal(rng, (size, size)))
+        spectrum += scipy.fft.fft2(_complex_image(scatterers, sensor, rng, size)) * defocus
+        image = scipy.fft.ifft2(spectrum * window)
+        total += image.real**2 + image.imag**2
+    return np.sqrt(total / sensor.looks)
+
+
+def amplitude_to_uint8(amplitude: Float) -> NDArray[np.uint8]:
+    """Stretch an amplitude image to bytes: the sea stays dark, and the strongest returns saturate."""
+    white = max(np.percentile(amplitude, 99.8), 6 * np.median(amplitude))
+    return np.asarray(np.rint(np.minimum(amplitude * (255 / white), 255)), np.uint8)
+
+
+def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
+    """Convert an amplitude image to digital numbers, of which the largest saturate.
+
+    Args:
+        amplitude: (H, W).
+        gain: digital numbers per unit of amplitude.
+    """
+    return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
+
+
+def sea_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
+    """Draw the mean power of open water: wind texture and usually swell.
+
+    Args:
+        rng: source of randomness.
+        size: side of the image in pixels.
+        spacing: meters per pixel along azimuth and range.
+
+    Returns:
+        Power (size, size) with mean 1.
+    """
+    frequency_x, frequency_y = _frequencies(size, spacing)
+    squared = frequency_x**2 + frequency_y**2
+    correlation_length = rng.uniform(4, 20)
+    spectrum = np.exp(-squared * np.float32(np.pi * correlation_length) ** 2) * np.float32(correlation_length)
+    if rng.random() < 0.7:
+        wavenumber, direction = 1 / rng.uniform(60, 180), rng.uniform(0, 2 * np.pi)
+        swell_x, swell_y = wavenumber * np.cos(direction), wavenumber * np.sin(direction)
+        squared_distance = (frequency_x - swell_x) ** 2 + (frequency_y - swell_y) ** 2
+        spectrum += rng.uniform(0, 25) * np.exp(-squared_distance / np.float32(2 * (wavenumber / 4) ** 2))
+    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
+
+
+def _land_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
+    """Draw the mean power of land, from fields to a dense port, relative to that of the sea."""
+    frequency_x, frequency_y = _frequencies(size, spacing)
+    correlation_length = rng.uniform(3, 10)
+    spectrum = (1 + (frequency_x**2 + frequency_y**2) * np.float32(2 * np.pi * correlation_length * 2) ** 2) ** -1.0
+    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(0, 4)]) * np.float32(10 ** rng.uniform(0.5, 1.3))
+
+
+def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
+    """Return the frequencies of a real FFT in cycles per meter: range (1, size // 2 + 1) and azimuth (size, 1)."""
+    along_range = scipy.fft.rfftfreq(size, spacing[1]).astype(np.float32)[None]
+    return along_range, scipy.fft.fftfreq(size, spacing[0]).astype(np.float32)[:, None]
+
+
+def _gamma_field(rng: np.random.Generator, size: int, spectrum: Float, shape: float) -> Float:
+    """Draw a gamma field (size, size) of mean 1 whose correlation is given by `spectrum` (size, size // 2 + 1)."""
+    white = rng.standard_normal((size, size), np.float32)
+    field = scipy.fft.irfft2(scipy.fft.rfft2(white) * spectrum.astype(np.float32), (size, size))
+    field *= 1 / field.std()
+    return np.asarray(np.interp(field, _QUANTILES, gamma.ppf(ndtr(_QUANTILES), shape, scale=1 / shape)), np.float32)
+
+
+def _ship_scatterers(pose: Pose, pixel_area: float, rng: np.random.Generator) -> Floats:
+    """Draw all scatterers of a ship, including hidden ones."""
     ship, deck_objects = pose.ship, pose.ship.deck_objects
     boxes = np.array([(box.x, box.y, box.length, box.width) for box in deck_objects]).reshape(-1, 4)
     tops = np.array([ship.freeboard + box.height for box in deck_objects])
-    rcs_db = np.array([_RCS_DB[box.kind] for box in deck_objects]).reshape(-1, 3)
-    corners = pose.to_image_frame(box_corners(deck_objects))
-    hull = pose.to_image_frame(ship.outline())[None]
+    surface_db, wall_db, corner_db = np.array([_RCS_DB[box.kind] for box in deck_objects]).reshape(-1, 3).T
+    corners, hull = pose.to_image_frame(box_corners(deck_objects)), pose.to_image_frame(ship.outline())[None]
+    # on the deck, within the outline of the hull
+    count = max(16, int(_DENSITY * ship.length * ship.beam / pixel_area))
+    x = rng.uniform(-0.5, 0.5, count) * ship.length
+    width = 2 * ship.half_beam(x)
+    position = pose.to_image_frame(np.stack([x, rng.uniform(-0.5, 0.5, count) * width], axis=1))
+    rcs = _from_decibel(_RCS_DB["hull"][0]) * width * ship.length / count
+    deck = np.stack([*position.T, np.full(count, ship.freeboard), rcs, np.zeros(count)])
+    # on the tops of the boxes
+    area = boxes[:, 2] * boxes[:, 3]
+    counts = np.maximum(4, _DENSITY * area / pixel_area).astype(int)
+    owner = np.repeat(np.arange(len(boxes)), counts)
+    on_top = pose.to_image_frame(boxes[owner, :2] + rng.uniform(-0.5, 0.5, (len(owner), 2)) * boxes[owner, 2:])
+    rcs = (_from_decibel(surface_db) * area / counts)[owner]
     groups = [
-        _deck_scatterers(pose, pixel_area, rng),
-        _top_scatterers(pose, boxes, tops, rcs_db[:, 0], pixel_area, rng),
+        deck,
+        np.stack([*on_top.T, tops[owner], rcs, np.zeros(len(owner))]),
         _wall_scatterers(
-            hull, np.zeros(1), np.array([ship.freeboard]), np.array([_RCS_DB["hull"][1]]), pixel_area, rng
+            hull, np.zeros(1), np.full(1, ship.freeboard), np.full(1, _RCS_DB["hull"][1]), pixel_area, rng
         ),
-        _wall_scatterers(corners, np.full(len(deck_objects), ship.freeboard), tops, rcs_db[:, 1], pixel_area, rng),
-        _corner_scatterers(corners, tops, rcs_db[:, 2], rng),
+        _wall_scatterers(corners, np.full(len(boxes), ship.freeboard), tops, wall_db, pixel_area, rng),
+        _corner_scatterers(corners, tops, corner_db, rng),
     ]
     scatterers = np.concatenate(groups, axis=1)
     scatterers[3] *= 10 ** rng.uniform(-0.4, 0.4)
     return scatterers
 
 
-def sample_shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: np.random.Generator) -> Floats:
+def _shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: np.random.Generator) -> Floats:
     """Draw the scatterers of a built-up shore: the wall of a quay, and rows of buildings along it.
 
-    Args:
-        shore: the shore.
-        reach: half the side of the image in meters.
-        pixel_area: area of a pixel in square meters.
-        rng: source of randomness.
-
-    Returns:
-        Array (5, N), see `Scatterers.to_array`.
+    `reach` is half the side of the image in meters.
     """
     along = np.array([-np.sin(shore.angle), np.cos(shore.angle)])
     inward = np.array([np.cos(shore.angle), np.sin(shore.angle)])
@@ -313,52 +385,6 @@ def sample_shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: 
     groups.append(_wall_scatterers(corners, np.zeros(count), height, rng.uniform(12, 24, count), pixel_area, rng))
     groups.append(_corner_scatterers(corners, height, rng.uniform(24, 36, count), rng))
     return np.concatenate(groups, axis=1)
-
-
-def height_map(poses: list[Pose], size: int, spacing: tuple[float, float]) -> Floats:
-    """Return the height of ships in every pixel.
-
-    Args:
-        poses: the ships.
-        size: side of the image in pixels.
-        spacing: meters per pixel along azimuth and range.
-
-    Returns:
-        Meters above the water (size, size).
-    """
-    relief = np.zeros((size, size), np.float32)
-    for pose in poses:
-        shapes = [(pose.ship.outline(), pose.ship.freeboard)]
-        bases = box_corners(pose.ship.deck_objects)
-        boxes = zip(bases, pose.ship.deck_objects, strict=True)
-        shapes += [(base, pose.ship.freeboard + box.height) for base, box in boxes]
-        for base, height in shapes:
-            fill_polygon(relief, pose.to_image_frame(base) / spacing[::-1] + (size - 1) / 2, height)
-    return relief.astype(np.float64)
-
-
-def _deck_scatterers(pose: Pose, pixel_area: float, rng: np.random.Generator) -> Floats:
-    """Draw scatterers on the deck, within the outline of the hull."""
-    ship = pose.ship
-    count = max(16, int(_DENSITY * ship.length * ship.beam / pixel_area))
-    x = rng.uniform(-0.5, 0.5, count) * ship.length
-    width = 2 * ship.half_beam(x)
-    position = pose.to_image_frame(np.stack([x, rng.uniform(-0.5, 0.5, count) * width], axis=1))
-    rcs = _from_decibel(_RCS_DB["hull"][0]) * width * ship.length / count
-    return np.stack([*position.T, np.full(count, ship.freeboard), rcs, np.zeros(count)])
-
-
-def _top_scatterers(
-    pose: Pose, boxes: Floats, tops: Floats, rcs_db: Floats, pixel_area: float, rng: np.random.Generator
-) -> Floats:
-    """Draw scatterers on the tops of boxes (P, 4) of x, y, length and width."""
-    area = boxes[:, 2] * boxes[:, 3]
-    counts = np.maximum(4, _DENSITY * area / pixel_area).astype(int)
-    owner = np.repeat(np.arange(len(boxes)), counts)
-    inside = boxes[owner, :2] + rng.uniform(-0.5, 0.5, (len(owner), 2)) * boxes[owner, 2:]
-    position = pose.to_image_frame(inside)
-    rcs = (_from_decibel(rcs_db) * area / counts)[owner]
-    return np.stack([*position.T, tops[owner], rcs, np.zeros(len(owner))])
 
 
 def _wall_scatterers(
@@ -392,202 +418,14 @@ def _from_decibel(decibel: Floats | float) -> Floats:
     return np.asarray(10 ** (np.asarray(decibel) / 10))
 
 
-Float_sar = NDArray[np.float32]
-Complex = NDArray[np.complex64]
-
-_NOISE = 0.1  # noise power of the sensor, relative to the sea; the power in a shadow
-
-
-@dataclass(frozen=True)
-class SarSensor:
-    """Imaging geometry and processing of a SAR sensor.
-
-    Attributes:
-        spacing: meters per pixel along azimuth and ground range.
-        incidence: incidence angle from the vertical, in degrees.
-        looks: number of independent images whose powers are averaged.
-        oversampling: pixels per resolution cell.
-        taper: edge of the spectral window: 1 for none (a sinc with -13 dB sidelobes), 0.54 for a Hamming window.
-        defocus: phase error of moving ships at the edge of the azimuth band, in radians.
-    """
-
-    spacing: tuple[float, float]
-    incidence: float
-    looks: int
-    oversampling: float
-    taper: float
-    defocus: float
-
-    @property
-    def tan_incidence(self) -> float:
-        """Tangent of the incidence angle: meters of shadow per meter of height."""
-        return float(np.tan(np.radians(self.incidence)))
-
-    @property
-    def pixel_area(self) -> float:
-        """Area of a pixel in square meters."""
-        return self.spacing[0] * self.spacing[1]
-
-    def defocus_filter(self, size: int) -> Complex:
-        """Return the factor of the azimuth spectrum by which the motion of ships defocuses them.
-
-        Args:
-            size: side of the image in pixels.
-
-        Returns:
-            Complex phase factors (size, 1).
-        """
-        frequency = scipy.fft.fftfreq(size)[:, None] * self.oversampling * 2
-        return np.asarray(np.exp(1j * self.defocus * frequency**2), np.complex64)
-
-    def spectral_window(self, size: int) -> Float_sar:
-        """Return the spectrum of the impulse response; it preserves the power of noise.
-
-        Args:
-            size: side of the image in pixels.
-
-        Returns:
-            Weights (size, size).
-        """
-        frequency = scipy.fft.fftfreq(size) * self.oversampling
-        line = np.where(abs(frequency) < 0.5, self.taper + (1 - self.taper) * np.cos(2 * np.pi * frequency), 0)
-        line /= np.sqrt(np.mean(line**2))
-        return np.outer(line, line).astype(np.float32)
-
-
-def sample_sensor(rng: np.random.Generator, spacing: tuple[float, float]) -> SarSensor:
-    """Draw a sensor with the usual parameters of spaceborne SAR.
-
-    Args:
-        rng: source of randomness.
-        spacing: meters per pixel along azimuth and ground range.
-
-    Returns:
-        The sensor.
-    """
-    return SarSensor(
-        spacing=spacing,
-        incidence=rng.uniform(22, 48),
-        looks=int(rng.integers(1, 4)),
-        oversampling=rng.uniform(1.1, 1.5),
-        taper=rng.uniform(0.7, 1.0),
-        defocus=rng.uniform(0, 8) * (rng.random() < 0.3),
-    )
-
-
-def render_sar_chip(ship: Ship, sensor: SarSensor, rng: np.random.Generator, size: int = 256) -> Float_sar:
-    """Simulate a chip with one ship near its center, on open water or (in 20 % of the chips) at a quay.
-
-    Args:
-        ship: the ship.
-        sensor: the SAR sensor.
-        rng: source of randomness.
-        size: side of the image in pixels.
-
-    Returns:
-        Amplitude (size, size).
-    """
-    x, y = rng.normal(0, 0.02 * size, 2) * sensor.spacing[::-1]
-    pose = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi))
-    shore = _quay(pose, rng) if rng.random() < 0.2 else None
-    return render_sar_scene([pose], shore, sensor, rng, size)
-
-
-def render_sar_scene(
-    poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: np.random.Generator, size: int
-) -> Float_sar:
-    """Simulate a scene with ships on water, and land if there is a shore.
-
-    Args:
-        poses: the ships.
-        shore: the shore; None for open water.
-        sensor: the SAR sensor.
-        rng: source of randomness.
-        size: side of the image in pixels.
-
-    Returns:
-        Amplitude (size, size); a moderate sea has a power of 1.
-    """
-    x, y = pixel_grid(size, sensor.spacing)
-    power, relief = sea_clutter_power(rng, size, sensor.spacing), height_map(poses, size, sensor.spacing)
-    power *= np.float32(10 ** rng.uniform(-0.6, 0.6))  # wind speed
-    if shore is not None:
-        inland = shore.distance_inland(x, y) > 0
-        power[inland] = land_clutter_power(rng, size, sensor.spacing)[inland]
-    # x + z tan(incidence) is constant along a ray, so a nearer point with a larger value hides this point
-    lit_from = np.maximum.accumulate(x + relief * sensor.tan_incidence, axis=1)
-    power[(relief > 0) | (x < lit_from)] = 0
-    power += np.float32(_NOISE)
-    groups = [sample_ship_scatterers(pose, sensor.pixel_area, rng) for pose in poses]
-    if shore is not None and shore.has_quay:
-        groups.append(sample_shore_scatterers(shore, float(x.max()), sensor.pixel_area, rng))
-    scatterers = _visible(Scatterers.from_groups(groups), relief, lit_from, sensor)
-    window, total = sensor.spectral_window(size), np.zeros((size, size), np.float32)
-    for _ in range(sensor.looks):
-        spectrum = scipy.fft.fft2(np.sqrt(power / 2) * _normal(rng, (size, size)))
-        spectrum += scipy.fft.fft2(_complex_image(scatterers, sensor, rng, size)) * sensor.defocus_filter(size)
-        image = scipy.fft.ifft2(spectrum * window)
-        total += image.real**2 + image.imag**2
-    return np.sqrt(total / sensor.looks)
-
-
-def amplitude_to_uint8(amplitude: Float_sar) -> NDArray[np.uint8]:
-    """Stretch an amplitude image to bytes: the sea stays dark, and the strongest returns saturate.
-
-    Args:
-        amplitude: (H, W).
-
-    Returns:
-        Bytes (H, W).
-    """
-    white = max(np.percentile(amplitude, 99.8), 6 * np.median(amplitude))
-    return np.asarray(np.rint(np.minimum(amplitude * (255 / white), 255)), np.uint8)
-
-
-def amplitude_to_uint16(amplitude: Float_sar, gain: float) -> NDArray[np.uint16]:
-    """Convert an amplitude image to digital numbers.
-
-    Args:
-        amplitude: (H, W).
-        gain: digital numbers per unit of amplitude.
-
-    Returns:
-        Digital numbers (H, W); values above 65535 saturate.
-    """
-    return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
-
-
-def _quay(pose: Pose, rng: np.random.Generator) -> Shore:
-    """Draw a shore along one side of the ship, with a few meters of water between them."""
-    angle = pose.heading + rng.choice([-1, 1]) * np.pi / 2
-    midships = pose.x * np.cos(angle) + pose.y * np.sin(angle)
-    return Shore(float(angle), float(midships + pose.ship.beam / 2 + rng.uniform(2, 30)))
-
-
-def _visible(
-    scatterers: Scatterers, relief: NDArray[np.float64], lit_from: NDArray[np.float64], sensor: SarSensor
-) -> Scatterers:
-    """Return the scatterers in the image that are neither covered nor in a shadow."""
-    size = len(relief)
-    column = np.rint(scatterers.x / sensor.spacing[1] + (size - 1) / 2).astype(int)
-    row = np.rint(scatterers.y / sensor.spacing[0] + (size - 1) / 2).astype(int)
-    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-    row, nearer = np.where(inside, row, 0), np.where(inside, column - 1, 0).clip(0)
-    lit = scatterers.x + scatterers.z * sensor.tan_incidence > lit_from[row, nearer] - 0.5 * sensor.spacing[1]
-    return Scatterers.from_groups([scatterers.to_array()[:, inside & lit]])
-
-
-def _complex_image(scatterers: Scatterers, sensor: SarSensor, rng: np.random.Generator, size: int) -> Complex:
+def _complex_image(scatterers: Floats, sensor: SarSensor, rng: np.random.Generator, size: int) -> Complex:
     """Draw one look at the scatterers, with layover: a complex image (size, size)."""
-    column = np.rint((scatterers.x - scatterers.z / sensor.tan_incidence) / sensor.spacing[1] + (size - 1) / 2).astype(
-        int
-    )
-    row = np.rint(scatterers.y / sensor.spacing[0] + (size - 1) / 2).astype(int)
+    x, y, z, rcs, steady = scatterers
+    column = np.rint((x - z / sensor.tan_incidence) / sensor.spacing[1] + (size - 1) / 2).astype(int)
+    row = np.rint(y / sensor.spacing[0] + (size - 1) / 2).astype(int)
     inside = (column >= 0) & (column < size)
-    signal = _normal(rng, scatterers.x.shape) / np.sqrt(2)
-    signal = np.where(scatterers.nonfluctuating > 0, signal / abs(signal), signal) * np.sqrt(
-        scatterers.rcs / sensor.pixel_area
-    )
+    signal = _normal(rng, x.shape) / np.sqrt(2)
+    signal = np.where(steady > 0, signal / abs(signal), signal) * np.sqrt(rcs / sensor.pixel_area)
     index, signal = (row * size + column)[inside], signal[inside]
     real, imaginary = (np.bincount(index, weights, size * size) for weights in (signal.real, signal.imag))
     return (real + 1j * imaginary).astype(np.complex64).reshape(size, size)

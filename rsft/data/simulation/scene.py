@@ -1,16 +1,14 @@
-"""Simulated harbors: positions of many ships that neither overlap nor lie on land.
+"""Simulated data sets and scenes: SAR images of ships in the on-disk formats of FUSAR-Ship 1.0, SRSDD-v1.0 and GeoTIFF.
 
-Write a simulated SAR scene with a georeference, and the truth: the ships and the land in it.
-
-Write simulated ships in the on-disk formats of FUSAR-Ship 1.0 and SRSDD-v1.0.
+A harbor or coast has many ships, which neither overlap nor lie on land. A scene has a georeference, and its truth: the
+ships and the land in it.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +18,6 @@ from PIL import Image
 
 from rsft.data.simulation.radar import (
     Pose,
-    SarSensor,
     Shore,
     amplitude_to_uint8,
     amplitude_to_uint16,
@@ -33,37 +30,286 @@ from rsft.types import Floats, Progress
 from rsft.utils.atomic_files import atomic_folder
 from rsft.utils.process_pool import imap_unordered
 
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+FusarTask = tuple[str, int, int]
+"""Category, index of the sub-category, and number of the chip."""
+
 _TRIES = 40  # per ship, to find a free position
 _CLEARANCE = 8.0  # meters between ships in a harbor
 
+# FUSAR-Ship: index of the category, and its sub-categories with the kind of ship that is simulated
+_FUSAR = {
+    "Cargo": (1, (("BulkCarrier", "cargo"), ("ContainerShip", "container"), ("GeneralCargo", "cargo"))),
+    "Dredger": (3, (("Dredger", "dredger"),)),
+    "Fishing": (4, (("Fishing", "fishing"), ("Trawler", "fishing"))),
+    "LawEnforce": (6, (("LawEnforce", "patrol"),)),
+    "Passenger": (8, (("Passenger", "passenger"),)),
+    "Tanker": (12, (("CrudeOilTanker", "tanker"), ("Tanker", "tanker"))),
+    "Tug": (13, (("Tug", "tug"),)),
+}
+_NOT_SHIPS = "SeaClutterWaves"
+_FUSAR_FIELD = (880.0, 576.0)  # extent of a chip along azimuth and range in meters: 512 px of 1.72 and 1.124 m
+_FUSAR_SIZE = 256  # default side of a chip in pixels
 
-def sample_shore(rng: np.random.Generator, side: float) -> Shore:
-    """Draw a shore whose land covers up to a third of the image.
+FUSAR_SPACING = (_FUSAR_FIELD[0] / _FUSAR_SIZE, _FUSAR_FIELD[1] / _FUSAR_SIZE)
+"""Meters per pixel of a chip of the default size, along azimuth and range."""
+
+_META = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
+_GAIN = (60.0, 140.0)  # digital numbers per unit of amplitude
+
+# SRSDD: number of ships of each class among the 2,884, and the kind of ship that is simulated
+_SRSDD = {
+    "Cell-Container": (2053, "container"),
+    "Container": (89, "cargo"),
+    "Fishing": (288, "fishing"),
+    "LawEnforce": (25, "patrol"),
+    "Dredger": (263, "dredger"),
+    "ore-oil": (166, "tanker"),
+}
+_SRSDD_SIDE = 1024
+_SRSDD_SHIPS = (2, 7)  # lowest number per image, and highest number plus 1
+_SRSDD_HEADER = "imagesource:simulated\ngsd:1.0\n"
+
+SCENE_FILE, SHIPS_FILE, LAND_FILE = "scene.tif", "ships.gpkg", "land.gpkg"
+
+SCENE_CRS = "EPSG:32631"
+"""UTM zone 31 north, in which the scene lies at 0 degrees north and east: no real coast is there."""
+
+SCENE_CLASSES: Mapping[str, int] = {"cargo": 11, "fishing": 9, "tanker": 6, "dredger": 6}
+"""Number of ships by class."""
+
+_ORIGIN = (166_000.0, 4_000.0)  # easting and northing of the upper left corner
+_SHAPE = (880, 1344)  # rows and columns: 3 km x 3 km
+_RENDERED = 1408  # side of the simulated image; its edges are cut off, because sidelobes continue at the opposite edge
+_MARGIN = 100  # pixels between ships and the edge, so that chips lie in the scene
+_SCENE_CLEARANCE = 150.0  # meters between ships, so that a chip shows one of them
+_SCENE_GAIN = 100.0  # digital numbers per unit of amplitude, in the middle of the range of the training chips
+_SEED_TAG = "RSFT_SEED"
+_DESCRIPTION = "Simulated SAR image (rsft). The place is not real."
+
+
+def write_fusar_tree(
+    root: Path,
+    counts: Mapping[str, int],
+    *,
+    size: int = _FUSAR_SIZE,
+    seed: int = 0,
+    clutter: int = 0,
+    jobs: int = 2,
+    progress: Progress | None = None,
+) -> None:
+    """Write a simulated FUSAR-Ship tree: chips by category, and meta.csv.
+
+    Half of the chips are 8-bit, half 16-bit. MMSI numbers start with 9, which no ship has.
 
     Args:
-        rng: source of randomness.
-        side: side of the image in meters.
+        root: folder of the tree.
+        counts: number of chips by category.
+        size: side of a chip in pixels. The field of view is that of the published chips of 512 px, so smaller chips
+            have larger pixels.
+        seed: seed of the simulation.
+        clutter: number of chips without a ship, in a separate folder.
+        jobs: number of worker processes.
+        progress: called after each chip.
 
-    Returns:
-        The shore.
+    Raises:
+        RsftError: a worker process was killed.
     """
-    return Shore(float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.15, 0.45) * side))
+    tasks = [
+        (category, index % len(_FUSAR[category][1]), index // len(_FUSAR[category][1]) + 1)
+        for category, count in counts.items()
+        for index in range(count)
+    ]
+    with atomic_folder(root) as folder:
+        write = partial(_write_fusar_chip, folder, size, seed)
+        rows = dict(_map(write, tasks, jobs, progress, "simulating chips"))
+        _map(partial(_write_clutter, folder, size, seed), range(clutter), jobs)
+        with (folder / "meta.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\r\n").writerows([_META, *map(rows.__getitem__, tasks)])
+
+
+def write_srsdd_tree(
+    root: Path, images: int, *, seed: int = 0, jobs: int = 2, progress: Progress | None = None
+) -> None:
+    """Write a simulated SRSDD tree: scenes of 1024 x 1024 pixels of 1 m, with rotated boxes; every fifth under test/.
+
+    Args:
+        root: folder of the tree.
+        images: number of scenes.
+        seed: seed of the simulation.
+        jobs: number of worker processes.
+        progress: called after each scene.
+
+    Raises:
+        RsftError: a worker process was killed.
+    """
+    with atomic_folder(root) as folder:
+        _map(partial(_write_srsdd_scene, folder, seed), range(images), jobs, progress, "simulating scenes")
+
+
+def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCENE_CLASSES) -> None:
+    """Write a simulated scene with a coast and ships: scene.tif, ships.gpkg and land.gpkg.
+
+    Pixel spacing, sensor, clutter and ships are like those of the FUSAR-Ship chips of `write_fusar_tree`.
+
+    Args:
+        folder: new folder; an existing one is replaced.
+        seed: seed of the simulation.
+        counts: number of ships by kind; a ship for which no position is free is left out.
+    """
+    import rasterio
+    from geopandas import GeoDataFrame
+    from rasterio.transform import Affine
+
+    rng = np.random.default_rng((seed, 200))
+    sensor = sample_sensor(rng, FUSAR_SPACING)
+    coast = sample_coast(rng, min(_extent()))
+    kinds = rng.permutation([kind for kind, count in counts.items() for _ in range(count)]).tolist()
+    poses = list(place_ships(kinds, coast, _extent(_MARGIN), rng, _SCENE_CLEARANCE).values())
+    rows, cols = (slice((_RENDERED - size) // 2, (_RENDERED + size) // 2) for size in _SHAPE)
+    pixels = amplitude_to_uint16(render_sar_scene(poses, coast, sensor, rng, _RENDERED)[rows, cols], _SCENE_GAIN)
+    ships = [
+        {
+            "class": pose.ship.kind,
+            "length_m": round(pose.ship.length, 1),
+            "beam_m": round(pose.ship.beam, 1),
+            "heading_deg": round(float(90 + np.degrees(pose.heading)) % 360, 1),  # clockwise from north
+        }
+        for pose in poses
+    ]
+    # outlines enclose the deck, as it appears in the image
+    outlines = [pose.bounding_box() - (pose.ship.freeboard / sensor.tan_incidence, 0) for pose in poses]
+    with atomic_folder(folder) as temporary:
+        transform = Affine(FUSAR_SPACING[1], 0, _ORIGIN[0], 0, -FUSAR_SPACING[0], _ORIGIN[1])
+        layout = {"driver": "GTiff", "tiled": True, "compress": "deflate", "predictor": 2}
+        size = {"width": pixels.shape[1], "height": pixels.shape[0], "count": 1, "dtype": "uint16"}
+        with rasterio.open(temporary / SCENE_FILE, "w", crs=SCENE_CRS, transform=transform, **layout, **size) as file:
+            file.write(pixels[None])
+            file.descriptions, file.units = ("HH",), ("DN",)
+            file.update_tags(TIFFTAG_IMAGEDESCRIPTION=_DESCRIPTION, **{_SEED_TAG: str(seed)})
+        GeoDataFrame(ships, geometry=[_to_map(outline) for outline in outlines], crs=SCENE_CRS).to_file(
+            temporary / SHIPS_FILE, layer="ships", engine="pyogrio"
+        )
+        land = [_to_map(coast.outline(max(_extent())))]
+        GeoDataFrame({"kind": ["land"]}, geometry=land, crs=SCENE_CRS).to_file(
+            temporary / LAND_FILE, layer="land", engine="pyogrio"
+        )
 
 
 def sample_coast(rng: np.random.Generator, side: float) -> Shore:
-    """Draw a natural coast with bays, whose land covers about a fifth of the image.
-
-    Args:
-        rng: source of randomness.
-        side: side of the image in meters.
-
-    Returns:
-        The coast.
-    """
+    """Draw a natural coast with bays, whose land covers about a fifth of an image with sides of `side` meters."""
     wavelengths = side * np.array([rng.uniform(0.7, 1.1), rng.uniform(0.25, 0.4), rng.uniform(0.08, 0.14)])
     amplitudes = wavelengths * rng.uniform(0.04, 0.1, 3)
     bends = zip(amplitudes.tolist(), wavelengths.tolist(), rng.uniform(0, 2 * np.pi, 3).tolist(), strict=True)
     return Shore(float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.25, 0.32) * side), tuple(bends))
+
+
+def _extent(margin: int = 0) -> tuple[float, float]:
+    """Return the sides of the scene along x and y in meters, without a margin of pixels at its edges."""
+    rows, cols = (size - 2 * margin for size in _SHAPE)
+    return cols * FUSAR_SPACING[1], rows * FUSAR_SPACING[0]
+
+
+def _to_map(corners: NDArray[np.floating]) -> Any:
+    """Return a polygon with corners in the image frame, in the coordinate system of the scene."""
+    import shapely
+
+    (left, top), (width, height) = _ORIGIN, _extent()
+    map_corners = np.array([left + width / 2, top - height / 2]) + corners * (1, -1)
+    scene = shapely.box(left, top - height, left + width, top)
+    return shapely.make_valid(shapely.Polygon(map_corners)).intersection(scene)
+
+
+def read_scene_seed(folder: Path) -> int | None:
+    """Return the seed of a simulated scene.
+
+    Args:
+        folder: folder of the scene.
+
+    Returns:
+        The seed; None if the folder has no complete scene, or one of another simulation.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    if not all((folder / name).is_file() for name in (SCENE_FILE, SHIPS_FILE, LAND_FILE)):
+        return None
+    try:
+        with rasterio.open(folder / SCENE_FILE, driver="GTiff") as file:
+            seed = file.tags().get(_SEED_TAG, "")
+    except RasterioError:
+        return None
+    return int(seed) if seed.isdecimal() else None
+
+
+def _write_fusar_chip(folder: Path, size: int, seed: int, task: FusarTask) -> tuple[FusarTask, tuple[object, ...]]:
+    """Write a chip; return its task and its row of meta.csv."""
+    category, sub, number = task
+    code, subcategories = _FUSAR[category]
+    subcategory, kind = subcategories[sub]
+    rng = np.random.default_rng((seed, code, sub, number))
+    ship = sample_ship(kind, rng)
+    azimuth, ground = (meters / size for meters in _FUSAR_FIELD)
+    sensor = sample_sensor(rng, (azimuth, ground))
+    amplitude = render_sar_chip(ship, sensor, rng, size)
+    pixels = (
+        amplitude_to_uint8(amplitude) if rng.random() < 0.5 else amplitude_to_uint16(amplitude, rng.uniform(*_GAIN))
+    )
+    name = f"Ship_C{code:02}S{sub + 1:02}N{number:04}"
+    path = folder / category / subcategory / f"{name}.tiff"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    mmsi, spacing = rng.integers(9 * 10**8, 10**9), (f"{azimuth:.6f}", f"{ground:.6f}")
+    ship_columns = (mmsi, round(ship.length), round(ship.beam), "HH", f"{sensor.incidence:.2f}")
+    return task, (name, *ship_columns, *spacing, f"{category}\\{subcategory}")
+
+
+def _write_clutter(folder: Path, size: int, seed: int, index: int) -> None:
+    rng = np.random.default_rng((seed, 99, index))
+    sensor = sample_sensor(rng, (_FUSAR_FIELD[0] / size, _FUSAR_FIELD[1] / size))
+    path = folder / _NOT_SHIPS / f"{_NOT_SHIPS}_{index + 1:04}.tiff"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(amplitude_to_uint8(render_sar_scene([], None, sensor, rng, size))).save(path)
+
+
+def _write_srsdd_scene(folder: Path, seed: int, index: int) -> None:
+    rng = np.random.default_rng((seed, 100, index))
+    shares = np.array([count for count, _ in _SRSDD.values()])
+    names = rng.choice(list(_SRSDD), rng.integers(*_SRSDD_SHIPS), p=shares / shares.sum())
+    shore = None
+    if rng.random() < 0.5:  # land covers up to a third of the image
+        shore = Shore(float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.15, 0.45) * _SRSDD_SIDE))
+    poses = place_ships([_SRSDD[name][1] for name in names], shore, _SRSDD_SIDE, rng)
+    sensor = sample_sensor(rng, (1.0, 1.0))
+    pixels = amplitude_to_uint8(render_sar_scene(list(poses.values()), shore, sensor, rng, _SRSDD_SIDE))
+    base = folder / ("test" if index % 5 == 4 else "train")
+    for name in ("images", "labels"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(base / "images" / f"{index}.png", compress_level=1)
+    rows = []
+    for ship_index, pose in poses.items():
+        layover = pose.ship.freeboard / sensor.tan_incidence  # annotators outline the deck, as it appears in the image
+        box = pose.bounding_box() - (layover, 0)
+        corners = box.ravel() + (_SRSDD_SIDE - 1) / 2
+        rows.append(" ".join(f"{value:.1f}" for value in corners) + f" {names[ship_index]} 0\n")
+    (base / "labels" / f"{index}.txt").write_text(_SRSDD_HEADER + "".join(rows), "utf-8")
+
+
+def _map(
+    work: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, progress: Progress | None = None, item: str = ""
+) -> list[Result]:
+    """Return the results of the tasks in any order, computed by `jobs` processes (1: this process).
+
+    Raises:
+        RsftError: a worker process was killed.
+    """
+    results = []
+    for result in imap_unordered(work, tasks, jobs):
+        results.append(result)
+        if progress is not None:
+            progress(len(results), len(tasks), item)
+    return results
 
 
 def place_ships(
@@ -123,288 +369,3 @@ def _separated(pose: Pose, other: Pose, clearance: float) -> bool:
     offset = (other.bounding_box() - (pose.x, pose.y)) @ np.array([[cos, -sin], [sin, cos]])
     half = np.array([pose.ship.length, pose.ship.beam]) / 2 + clearance
     return bool(np.any((offset.min(axis=0) > half) | (offset.max(axis=0) < -half)))
-
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
-# FUSAR-Ship: index of the category, and its sub-categories with the kind of ship that is simulated
-_FUSAR = {
-    "Cargo": (1, (("BulkCarrier", "cargo"), ("ContainerShip", "container"), ("GeneralCargo", "cargo"))),
-    "Dredger": (3, (("Dredger", "dredger"),)),
-    "Fishing": (4, (("Fishing", "fishing"), ("Trawler", "fishing"))),
-    "LawEnforce": (6, (("LawEnforce", "patrol"),)),
-    "Passenger": (8, (("Passenger", "passenger"),)),
-    "Tanker": (12, (("CrudeOilTanker", "tanker"), ("Tanker", "tanker"))),
-    "Tug": (13, (("Tug", "tug"),)),
-}
-_NOT_SHIPS = "SeaClutterWaves"
-_FUSAR_FIELD = (880.0, 576.0)  # extent of a chip along azimuth and range in meters: 512 px of 1.72 and 1.124 m
-_FUSAR_SIZE = 256  # default side of a chip in pixels
-
-FUSAR_SPACING = (_FUSAR_FIELD[0] / _FUSAR_SIZE, _FUSAR_FIELD[1] / _FUSAR_SIZE)
-"""Meters per pixel of a chip of the default size, along azimuth and range."""
-
-_META = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
-_GAIN = (60.0, 140.0)  # digital numbers per unit of amplitude
-
-# SRSDD: number of ships of each class among the 2,884, and the kind of ship that is simulated
-_SRSDD = {
-    "Cell-Container": (2053, "container"),
-    "Container": (89, "cargo"),
-    "Fishing": (288, "fishing"),
-    "LawEnforce": (25, "patrol"),
-    "Dredger": (263, "dredger"),
-    "ore-oil": (166, "tanker"),
-}
-_SRSDD_SIDE = 1024
-_SRSDD_SHIPS = (2, 7)  # lowest number per image, and highest number plus 1
-_SRSDD_HEADER = "imagesource:simulated\ngsd:1.0\n"
-
-
-def write_fusar_tree(
-    root: Path,
-    counts: Mapping[str, int],
-    *,
-    size: int = _FUSAR_SIZE,
-    seed: int = 0,
-    clutter: int = 0,
-    jobs: int = 2,
-    progress: Progress | None = None,
-) -> None:
-    """Write a simulated FUSAR-Ship tree: chips by category, and meta.csv.
-
-    Half of the chips are 8-bit, half 16-bit. MMSI numbers start with 9, which no ship has.
-
-    Args:
-        root: folder of the tree.
-        counts: number of chips by category.
-        size: side of a chip in pixels. The field of view is that of the published chips of 512 px, so smaller chips
-            have larger pixels.
-        seed: seed of the simulation.
-        clutter: number of chips without a ship, in a separate folder.
-        jobs: number of worker processes.
-        progress: called after each chip.
-
-    Raises:
-        RsftError: a worker process was killed.
-    """
-    tasks = [
-        (category, index % len(_FUSAR[category][1]), index // len(_FUSAR[category][1]) + 1)
-        for category, count in counts.items()
-        for index in range(count)
-    ]
-    with atomic_folder(root) as folder:
-        write = partial(_write_fusar_chip, folder, size, seed)
-        rows = _map(write, tasks, jobs, progress, "simulating chips")
-        _map(partial(_write_clutter, folder, size, seed), range(clutter), jobs)
-        with (folder / "meta.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\r\n").writerows([_META, *rows])
-
-
-def write_srsdd_tree(
-    root: Path, images: int, *, seed: int = 0, jobs: int = 2, progress: Progress | None = None
-) -> None:
-    """Write a simulated SRSDD tree: scenes of 1024 x 1024 pixels of 1 m, with rotated boxes; every fifth under test/.
-
-    Args:
-        root: folder of the tree.
-        images: number of scenes.
-        seed: seed of the simulation.
-        jobs: number of worker processes.
-        progress: called after each scene.
-
-    Raises:
-        RsftError: a worker process was killed.
-    """
-    with atomic_folder(root) as folder:
-        _map(partial(_write_srsdd_scene, folder, seed), range(images), jobs, progress, "simulating scenes")
-
-
-def _write_fusar_chip(folder: Path, size: int, seed: int, task: tuple[str, int, int]) -> tuple[object, ...]:
-    category, sub, number = task
-    code, subcategories = _FUSAR[category]
-    subcategory, kind = subcategories[sub]
-    rng = np.random.default_rng((seed, code, sub, number))
-    ship = sample_ship(kind, rng)
-    azimuth, ground = (meters / size for meters in _FUSAR_FIELD)
-    sensor = sample_sensor(rng, (azimuth, ground))
-    amplitude = render_sar_chip(ship, sensor, rng, size)
-    pixels = (
-        amplitude_to_uint8(amplitude) if rng.random() < 0.5 else amplitude_to_uint16(amplitude, rng.uniform(*_GAIN))
-    )
-    name = f"Ship_C{code:02}S{sub + 1:02}N{number:04}"
-    path = folder / category / subcategory / f"{name}.tiff"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    mmsi, spacing = rng.integers(9 * 10**8, 10**9), (f"{azimuth:.6f}", f"{ground:.6f}")
-    ship_columns = (mmsi, round(ship.length), round(ship.beam), "HH", f"{sensor.incidence:.2f}")
-    return (name, *ship_columns, *spacing, f"{category}\\{subcategory}")
-
-
-def _write_clutter(folder: Path, size: int, seed: int, index: int) -> None:
-    rng = np.random.default_rng((seed, 99, index))
-    sensor = sample_sensor(rng, (_FUSAR_FIELD[0] / size, _FUSAR_FIELD[1] / size))
-    path = folder / _NOT_SHIPS / f"{_NOT_SHIPS}_{index + 1:04}.tiff"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(amplitude_to_uint8(render_sar_scene([], None, sensor, rng, size))).save(path)
-
-
-def _write_srsdd_scene(folder: Path, seed: int, index: int) -> None:
-    rng = np.random.default_rng((seed, 100, index))
-    shares = np.array([count for count, _ in _SRSDD.values()])
-    names = rng.choice(list(_SRSDD), rng.integers(*_SRSDD_SHIPS), p=shares / shares.sum())
-    shore = sample_shore(rng, _SRSDD_SIDE) if rng.random() < 0.5 else None
-    poses = place_ships([_SRSDD[name][1] for name in names], shore, _SRSDD_SIDE, rng)
-    sensor = sample_sensor(rng, (1.0, 1.0))
-    pixels = amplitude_to_uint8(render_sar_scene(list(poses.values()), shore, sensor, rng, _SRSDD_SIDE))
-    base = folder / ("test" if index % 5 == 4 else "train")
-    for name in ("images", "labels"):
-        (base / name).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(base / "images" / f"{index}.png", compress_level=1)
-    rows = []
-    for ship_index, pose in poses.items():
-        layover = pose.ship.freeboard / sensor.tan_incidence  # annotators outline the deck, as it appears in the image
-        box = pose.bounding_box() - (layover, 0)
-        corners = box.ravel() + (_SRSDD_SIDE - 1) / 2
-        rows.append(" ".join(f"{value:.1f}" for value in corners) + f" {names[ship_index]} 0\n")
-    (base / "labels" / f"{index}.txt").write_text(_SRSDD_HEADER + "".join(rows), "utf-8")
-
-
-def _map(
-    work: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, progress: Progress | None = None, item: str = ""
-) -> list[Result]:
-    """Return the results of the tasks in order, computed by `jobs` processes (1: this process).
-
-    Raises:
-        RsftError: a worker process was killed.
-    """
-    results = []
-    for result in imap_unordered(partial(_with_index, work), enumerate(tasks), jobs):
-        results.append(result)
-        if progress is not None:
-            progress(len(results), len(tasks), item)
-    return [result for _, result in sorted(results, key=itemgetter(0))]
-
-
-def _with_index(work: Callable[[Task], Result], numbered: tuple[int, Task]) -> tuple[int, Result]:
-    index, task = numbered
-    return index, work(task)
-
-
-SCENE_FILE, SHIPS_FILE, LAND_FILE = "scene.tif", "ships.gpkg", "land.gpkg"
-
-SCENE_CRS = "EPSG:32631"
-"""UTM zone 31 north, in which the scene lies at 0 degrees north and east: no real coast is there."""
-
-SCENE_CLASSES: Mapping[str, int] = {"cargo": 11, "fishing": 9, "tanker": 6, "dredger": 6}
-"""Number of ships by class."""
-
-_ORIGIN = (166_000.0, 4_000.0)  # easting and northing of the upper left corner
-_SHAPE = (880, 1344)  # rows and columns: 3 km x 3 km
-_RENDERED = 1408  # side of the simulated image; its edges are cut off, because sidelobes continue at the opposite edge
-_MARGIN = 100  # pixels between ships and the edge, so that chips lie in the scene
-_CLEARANCE_SCENE_FILES = 150.0  # meters between ships, so that a chip shows one of them
-_GAIN_SCENE_FILES = 100.0  # digital numbers per unit of amplitude, in the middle of the range of the training chips
-_SEED_TAG = "RSFT_SEED"
-_DESCRIPTION = "Simulated SAR image (rsft). The place is not real."
-
-
-def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCENE_CLASSES) -> None:
-    """Write a simulated scene with a coast and ships: scene.tif, ships.gpkg and land.gpkg.
-
-    Pixel spacing, sensor, clutter and ships are like those of the FUSAR-Ship chips of `write_fusar_tree`.
-
-    Args:
-        folder: new folder; an existing one is replaced.
-        seed: seed of the simulation.
-        counts: number of ships by kind; a ship for which no position is free is left out.
-    """
-    rng = np.random.default_rng((seed, 200))
-    sensor = sample_sensor(rng, FUSAR_SPACING)
-    coast = sample_coast(rng, min(_extent()))
-    kinds = rng.permutation([kind for kind, count in counts.items() for _ in range(count)]).tolist()
-    poses = list(place_ships(kinds, coast, _extent(_MARGIN), rng, _CLEARANCE_SCENE_FILES).values())
-    rows, cols = (slice((_RENDERED - size) // 2, (_RENDERED + size) // 2) for size in _SHAPE)
-    amplitude = render_sar_scene(poses, coast, sensor, rng, _RENDERED)[rows, cols]
-    pixels = amplitude_to_uint16(amplitude, _GAIN_SCENE_FILES)
-    with atomic_folder(folder) as temporary:
-        _write_geotiff(temporary / SCENE_FILE, pixels, sensor, seed)
-        _write_layer(temporary / SHIPS_FILE, _ship_rows(poses, sensor))
-        _write_layer(temporary / LAND_FILE, _land_rows(coast))
-
-
-def _extent(margin: int = 0) -> tuple[float, float]:
-    """Return the sides of the scene along x and y in meters, without a margin of pixels at its edges."""
-    rows, cols = (size - 2 * margin for size in _SHAPE)
-    return cols * FUSAR_SPACING[1], rows * FUSAR_SPACING[0]
-
-
-def read_scene_seed(folder: Path) -> int | None:
-    """Return the seed of a simulated scene.
-
-    Args:
-        folder: folder of the scene.
-
-    Returns:
-        The seed; None if the folder has no complete scene, or one of another simulation.
-    """
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    if not all((folder / name).is_file() for name in (SCENE_FILE, SHIPS_FILE, LAND_FILE)):
-        return None
-    try:
-        with rasterio.open(folder / SCENE_FILE, driver="GTiff") as file:
-            seed = file.tags().get(_SEED_TAG, "")
-    except RasterioError:
-        return None
-    return int(seed) if seed.isdecimal() else None
-
-
-def _write_geotiff(path: Path, pixels: NDArray[np.uint16], sensor: SarSensor, seed: int) -> None:
-    import rasterio
-    from rasterio.transform import Affine
-
-    azimuth, ground_range = sensor.spacing
-    transform = Affine(ground_range, 0, _ORIGIN[0], 0, -azimuth, _ORIGIN[1])
-    layout = {"driver": "GTiff", "tiled": True, "compress": "deflate", "predictor": 2}
-    size = {"width": pixels.shape[1], "height": pixels.shape[0], "count": 1, "dtype": "uint16"}
-    with rasterio.open(path, "w", crs=SCENE_CRS, transform=transform, **layout, **size) as file:
-        file.write(pixels[None])
-        file.descriptions, file.units = ("HH",), ("DN",)
-        file.update_tags(TIFFTAG_IMAGEDESCRIPTION=_DESCRIPTION, **{_SEED_TAG: str(seed)})
-
-
-def _ship_rows(poses: Iterable[Pose], sensor: SarSensor) -> list[dict[str, Any]]:
-    """Return class, size, heading and outline of every ship; outlines enclose the deck, as it appears in the image."""
-    return [
-        {
-            "class": pose.ship.kind,
-            "length_m": round(pose.ship.length, 1),
-            "beam_m": round(pose.ship.beam, 1),
-            "heading_deg": round(float(90 + np.degrees(pose.heading)) % 360, 1),  # clockwise from north
-            "geometry": pose.bounding_box() - (pose.ship.freeboard / sensor.tan_incidence, 0),
-        }
-        for pose in poses
-    ]
-
-
-def _land_rows(coast: Shore) -> list[dict[str, Any]]:
-    return [{"kind": "land", "geometry": coast.outline(max(_extent()))}]
-
-
-def _write_layer(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write polygons, whose corners are in the image frame, in the coordinate system of the scene."""
-    import shapely
-    from geopandas import GeoDataFrame
-
-    (left, top), (width, height) = _ORIGIN, _extent()
-    scene = shapely.box(left, top - height, left + width, top)
-
-    def to_polygon(corners: Floats) -> Any:
-        map_corners = np.array([left + width / 2, top - height / 2]) + corners * (1, -1)
-        return shapely.make_valid(shapely.Polygon(map_corners)).intersection(scene)
-
-    shapes = [to_polygon(row.pop("geometry")) for row in rows]
-    GeoDataFrame(rows, geometry=shapes, crs=SCENE_CRS).to_file(path, layer=path.stem, engine="pyogrio")

@@ -1,17 +1,14 @@
-"""Random ships by class; their sizes follow the usual ranges of each trade.
+"""Random ships by class: a hull, and boxes on its deck, which tell the classes apart when seen from above.
 
-Deck objects of simulated ships, which tell the classes apart when seen from above.
-
-Geometry of simulated ships: a hull, and boxes on its deck.
+The sizes follow the usual ranges of each trade.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.random import Generator as Rng
 from numpy.typing import NDArray
 
 from rsft.types import Floats
@@ -78,9 +75,6 @@ class Ship:
 
         Args:
             x: positions along the keel in meters, from midships toward the bow.
-
-        Returns:
-            Meters, in the shape of `x`.
         """
         x = np.asarray(x, np.float64)
         ahead = np.clip((0.5 - x / self.length) / self.bow, 0, 1)
@@ -98,23 +92,16 @@ class Ship:
 
 
 def box_corners(deck_objects: Sequence[DeckObject]) -> Floats:
-    """Return the corners of the boxes on deck.
-
-    Args:
-        deck_objects: N boxes.
-
-    Returns:
-        Corners (N, 4, 2) in ship coordinates.
-    """
+    """Return the corners (N, 4, 2) of N boxes on deck, in ship coordinates."""
     boxes = np.array([(box.x, box.y, box.length, box.width) for box in deck_objects]).reshape(-1, 1, 4)
     return np.asarray(boxes[..., :2] + UNIT_BOX * boxes[..., 2:])
 
 
 def fill_polygon(image: NDArray[np.float32], points: Floats, value: float) -> None:
-    """Fill a convex polygon in an image, in place.
+    """Fill a convex polygon in an image (H, W), in place.
 
     Args:
-        image: image (H, W).
+        image: the image.
         points: corners (N, 2) of the polygon, (x, y) in pixels.
         value: new value of the pixels.
     """
@@ -122,19 +109,78 @@ def fill_polygon(image: NDArray[np.float32], points: Floats, value: float) -> No
     cv2.fillConvexPoly(image, fixed, value, shift=FRACTION_BITS)
 
 
-def cargo_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Draw a cargo ship's deck: a row of hatches, a house aft and, on every other ship, cranes between the hatches.
+def sample_ship(kind: str, rng: Rng) -> Ship:
+    """Draw a random ship.
 
     Args:
-        hull: the ship without deck objects.
+        kind: one of SHIP_KINDS.
         rng: source of randomness.
 
     Returns:
-        Boxes on deck, in meters.
+        The ship; all its deck objects lie inside its outline, sorted by height.
     """
-    house = rng.uniform(0.09, 0.16)
-    aft, fore = _hold(hull, house)
-    objects = _forecastle(hull) + _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
+    ranges = SHIP_CLASSES[kind]
+    length = float(np.exp(rng.uniform(*np.log(ranges.length))))
+    beam = length / rng.uniform(*ranges.slenderness)
+    freeboard = beam * rng.uniform(*ranges.freeboard)
+    hull = Ship(kind, length, beam, freeboard, rng.uniform(*ranges.bow), rng.uniform(*ranges.stern), ())
+    boxes = list(ranges.deck_layout(hull, rng))
+    # shift and narrow the boxes until they lie within the hull
+    x, y, half, width = np.array([(box.x, box.y, box.length / 2, box.width) for box in boxes]).T
+    x = np.clip(x, half - length / 2, 0.46 * length - half)
+    room = 0.98 * hull.half_beam(np.stack([x - half, x + half])).min(axis=0)
+    width = np.minimum(width, 2 * room)
+    y = np.clip(y, width / 2 - room, room - width / 2)
+    columns = zip(boxes, x.tolist(), y.tolist(), width.tolist(), strict=True)
+    fitted = [replace(box, x=x, y=y, width=width) for box, x, y, width in columns]
+    return replace(hull, deck_objects=tuple(sorted(fitted, key=lambda box: box.height)))
+
+
+Range = tuple[float, float]
+DeckLayout = Callable[[Ship, Rng], Iterable[DeckObject]]
+"""Draws the objects on the deck of a hull."""
+
+
+@dataclass(frozen=True)
+class ShipClass:
+    """Ranges of sizes of a class of ships, and its layout on deck.
+
+    Attributes:
+        length: length in meters, drawn log-uniformly.
+        slenderness: length over beam.
+        freeboard: freeboard over beam.
+        bow: taper of the bow, as a fraction of the length.
+        stern: taper of the stern, as a fraction of the length.
+        deck_layout: draws the objects on the deck of a hull.
+    """
+
+    length: Range
+    slenderness: Range
+    freeboard: Range
+    bow: Range
+    stern: Range
+    deck_layout: DeckLayout
+
+
+SHIP_CLASSES: dict[str, ShipClass] = {}
+
+
+def _ship_class(
+    length: Range, slenderness: Range, freeboard: Range, bow: Range, stern: Range
+) -> Callable[[DeckLayout], DeckLayout]:
+    """Register a class of ships under the name of the function that draws its deck."""
+
+    def register(layout: DeckLayout) -> DeckLayout:
+        SHIP_CLASSES[layout.__name__] = ShipClass(length, slenderness, freeboard, bow, stern, layout)
+        return layout
+
+    return register
+
+
+@_ship_class((60, 300), slenderness=(5.6, 7.4), freeboard=(0.15, 0.35), bow=(0.10, 0.2), stern=(0.05, 0.15))
+def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
+    """A row of hatches, a house aft and, on every other ship, cranes between the hatches."""
+    aft, fore = yield from _house_aft(hull, rng, 0.09, 0.16)
     count = int(rng.integers(2, 5 + int(hull.length / 60)))
     pitch = (fore - aft) / count
     length, width, height = pitch * rng.uniform(0.6, 0.88), hull.beam * rng.uniform(0.45, 0.75), rng.uniform(1, 3)
@@ -142,29 +188,20 @@ def cargo_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
     geared = rng.random() < 0.5
     for index in range(count):
         x = aft + (index + 0.5) * pitch
-        objects.append(DeckObject(x, 0, length, width, height, "hatch"))
+        yield DeckObject(x, 0, length, width, height, "hatch")
         if geared and index:
-            post = hull.beam * 0.1
-            y = hull.beam * side
-            jib = pitch * rng.uniform(0.6, 0.95)
-            objects.append(DeckObject(x - pitch / 2, y, post, post, hull.beam * 0.6, "crane"))
-            objects.append(DeckObject(x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane"))
-    return objects
+            post, y, jib = hull.beam * 0.1, hull.beam * side, pitch * rng.uniform(0.6, 0.95)
+            yield DeckObject(x - pitch / 2, y, post, post, hull.beam * 0.6, "crane")
+            yield DeckObject(x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane")
 
 
-def container_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Draw a container ship's deck: bays of forty-foot containers, a house aft or (on the largest) well forward.
-
-    Args:
-        hull: the ship without deck objects.
-        rng: source of randomness.
-
-    Returns:
-        Boxes on deck, in meters.
-    """
+@_ship_class((100, 400), slenderness=(6.0, 8.0), freeboard=(0.2, 0.35), bow=(0.18, 0.3), stern=(0.05, 0.15))
+def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
+    """Bays of forty-foot containers, a house aft or (on the largest) well forward."""
     house = min(0.12, 16 / hull.length)
     center = rng.uniform(-0.42, -0.3) if rng.random() < 0.6 else rng.uniform(0.1, 0.2)
-    objects = _forecastle(hull) + _house(hull, rng, hull.length * center, hull.length * house)
+    yield from _forecastle(hull)
+    yield from _house(hull, rng, hull.length * center, hull.length * house)
     pitch = rng.uniform(13.4, 14.6)  # a forty-foot bay and its lashing gap
     load, tiers = rng.uniform(0.5, 1), int(rng.integers(2, 4 + int(hull.length / 90)))
     for x in np.arange(-0.46 * hull.length + pitch / 2, 0.46 * hull.length - 0.6 * hull.bow * hull.length, pitch):
@@ -175,182 +212,132 @@ def container_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
         for block in range(blocks):
             height = 2.6 * float(rng.integers(max(1, tiers - 2), tiers + 1))
             y = room * ((block + 0.5) / blocks - 0.5)
-            objects.append(DeckObject(float(x), y, 12.2, room / blocks, height, "container"))
-    return objects
+            yield DeckObject(float(x), y, 12.2, room / blocks, height, "container")
 
 
-def tanker_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Draw a tanker's deck: pipes along the deck, a manifold across it amidships, and a house aft.
-
-    Args:
-        hull: the ship without deck objects.
-        rng: source of randomness.
-
-    Returns:
-        Boxes on deck, in meters.
-    """
-    house = rng.uniform(0.1, 0.17)
-    aft, fore = _hold(hull, house)
-    objects = _forecastle(hull) + _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
+@_ship_class((60, 340), slenderness=(5.4, 6.8), freeboard=(0.1, 0.3), bow=(0.08, 0.15), stern=(0.08, 0.2))
+def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
+    """Pipes along the deck, a manifold across it amidships, and a house aft."""
+    aft, fore = yield from _house_aft(hull, rng, 0.1, 0.17)
     middle, thick = (aft + fore) / 2 + hull.length * rng.uniform(-0.04, 0.04), max(0.5, hull.beam * 0.03)
     for lane in range(int(rng.integers(1, 4))):
-        objects.append(DeckObject((aft + fore) / 2, thick * 2 * lane, fore - aft, thick, 1.5, "pipe"))
+        yield DeckObject((aft + fore) / 2, thick * 2 * lane, fore - aft, thick, 1.5, "pipe")
     for lane in range(int(rng.integers(1, 4))):
-        objects.append(DeckObject(middle + thick * 2.5 * lane, 0, thick, hull.beam * 0.85, 2, "manifold"))
-    for side in (-1, 1):
-        objects.append(
-            DeckObject(middle - thick * 4, side * hull.beam * 0.12, thick * 2, thick * 2, hull.beam * 0.4, "crane")
-        )
-    tanks = int(rng.integers(3, 7))
-    for x in np.linspace(aft, fore, tanks + 2)[1:-1]:
-        for side in (-1, 1):
-            objects.append(DeckObject(float(x), side * hull.beam * 0.27, thick * 1.5, thick * 1.5, 1.2, "hatch"))
-    return objects
+        yield DeckObject(middle + thick * 2.5 * lane, 0, thick, hull.beam * 0.85, 2, "manifold")
+    for y in (-hull.beam * 0.12, hull.beam * 0.12):
+        yield DeckObject(middle - thick * 4, y, thick * 2, thick * 2, hull.beam * 0.4, "crane")
+    for x in np.linspace(aft, fore, int(rng.integers(3, 7)) + 2)[1:-1]:
+        for y in (-hull.beam * 0.27, hull.beam * 0.27):
+            yield DeckObject(float(x), y, thick * 1.5, thick * 1.5, 1.2, "hatch")
 
 
-def dredger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Draw a dredger's deck: an open hopper amidships, gantries across it, and suction pipes along the sides.
-
-    Args:
-        hull: the ship without deck objects.
-        rng: source of randomness.
-
-    Returns:
-        Boxes on deck, in meters.
-    """
+@_ship_class((50, 180), slenderness=(4.4, 5.8), freeboard=(0.08, 0.2), bow=(0.08, 0.18), stern=(0.05, 0.12))
+def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
+    """An open hopper amidships, gantries across it, and suction pipes along the sides."""
     house, sign = rng.uniform(0.12, 0.2), rng.choice([-1, 1], p=[0.65, 0.35])
-    objects = _house(
-        hull, rng, sign * hull.length * (0.44 - house / 2 - 0.5 * hull.bow * (sign > 0)), hull.length * house
-    )
+    center = sign * hull.length * (0.44 - house / 2 - 0.5 * hull.bow * (sign > 0))
+    yield from _house(hull, rng, center, hull.length * house)
     length, width = hull.length * rng.uniform(0.36, 0.52), hull.beam * rng.uniform(0.5, 0.72)
     x = -sign * hull.length * rng.uniform(0.0, 0.06)
-    objects.append(DeckObject(x, 0, length, width, rng.uniform(0.5, 2), "hopper"))
+    yield DeckObject(x, 0, length, width, rng.uniform(0.5, 2), "hopper")
     thin = max(0.8, hull.beam * 0.06)
     for gantry in np.linspace(x - length / 2, x + length / 2, int(rng.integers(2, 5))):
-        objects.append(DeckObject(float(gantry), 0, thin, hull.beam * 0.95, hull.beam * rng.uniform(0.25, 0.5), "gear"))
+        yield DeckObject(float(gantry), 0, thin, hull.beam * 0.95, hull.beam * rng.uniform(0.25, 0.5), "gear")
     pipe = hull.length * rng.uniform(0.35, 0.5)
     for side in (-1, 1) if rng.random() < 0.5 else (int(rng.choice([-1, 1])),):
-        objects.append(DeckObject(x, side * hull.beam * 0.45, pipe, thin, 2, "pipe"))
-    objects.append(DeckObject(x, 0, length, thin * 0.6, 3, "pipe"))
-    objects.append(DeckObject(x - sign * length * 0.55, hull.beam * 0.2, thin * 2, thin * 2, hull.beam * 0.6, "crane"))
-    return objects
+        yield DeckObject(x, side * hull.beam * 0.45, pipe, thin, 2, "pipe")
+    yield DeckObject(x, 0, length, thin * 0.6, 3, "pipe")
+    yield DeckObject(x - sign * length * 0.55, hull.beam * 0.2, thin * 2, thin * 2, hull.beam * 0.6, "crane")
 
 
-def fishing_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Draw a fishing vessel's deck: a large house forward or aft, a gantry, a mast and fishing gear.
-
-    Args:
-        hull: the ship without deck objects.
-        rng: source of randomness.
-
-    Returns:
-        Boxes on deck, in meters.
-    """
+@_ship_class((15, 60), slenderness=(3.2, 4.8), freeboard=(0.15, 0.35), bow=(0.3, 0.5), stern=(0.1, 0.25))
+def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
+    """A large house forward or aft, a gantry, a mast and fishing gear."""
     forward = rng.random() < 0.55
     house = rng.uniform(0.2, 0.32)
     x = hull.length * (rng.uniform(0.05, 0.18) if forward else rng.uniform(-0.32, -0.2))
-    objects = _house(hull, rng, x, hull.length * house)
+    yield from _house(hull, rng, x, hull.length * house)
     thin = max(0.3, hull.beam * 0.07)
     gantry = -0.46 if forward else -0.1 + rng.uniform(0, 0.2)
-    objects.append(DeckObject(hull.length * gantry, 0, thin, hull.beam * 0.8, hull.beam * 0.7, "gear"))
-    objects.append(DeckObject(x + hull.length * (-0.26 if forward else 0.3), 0, thin, thin, hull.beam * 1.1, "mast"))
+    yield DeckObject(hull.length * gantry, 0, thin, hull.beam * 0.8, hull.beam * 0.7, "gear")
+    yield DeckObject(x + hull.length * (-0.26 if forward else 0.3), 0, thin, thin, hull.beam * 1.1, "mast")
     work = hull.length * (-0.25 if forward else 0.15)
     for _ in range(int(rng.integers(2, 5))):
         gear = work + hull.length * rng.uniform(-0.12, 0.12)
         size = hull.beam * rng.uniform(0.12, 0.3)
-        objects.append(DeckObject(gear, hull.beam * rng.uniform(-0.3, 0.3), size, size, rng.uniform(0.5, 1.5), "gear"))
-    objects.append(DeckObject(work, 0, hull.length * 0.08, hull.beam * 0.3, 0.6, "hatch"))
-    return objects
+        yield DeckObject(gear, hull.beam * rng.uniform(-0.3, 0.3), size, size, rng.uniform(0.5, 1.5), "gear")
+    yield DeckObject(work, 0, hull.length * 0.08, hull.beam * 0.3, 0.6, "hatch")
 
 
-def passenger_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Draw a passenger ship's deck: several decks over most of the length, and boats along both sides.
-
-    Args:
-        hull: the ship without deck objects.
-        rng: source of randomness.
-
-    Returns:
-        Boxes on deck, in meters.
-    """
+@_ship_class((30, 330), slenderness=(4.6, 8.5), freeboard=(0.2, 0.4), bow=(0.2, 0.4), stern=(0.05, 0.15))
+def passenger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
+    """Several decks over most of the length, and boats along both sides."""
     length, width = hull.length * rng.uniform(0.74, 0.86), hull.beam * rng.uniform(0.84, 0.96)
     x, deck_height = hull.length * rng.uniform(-0.07, -0.04), min(2.8, hull.beam * 0.2)
-    objects: list[DeckObject] = []
     for tier in range(int(rng.integers(1, 3)) + int(hull.length / 80)):
-        objects.append(DeckObject(x, 0, length, width, deck_height * (2 + tier), "house"))
+        top = deck_height * (2 + tier)
+        yield DeckObject(x, 0, length, width, top, "house")
         length, width, x = length * rng.uniform(0.8, 0.95), width * rng.uniform(0.8, 0.97), x - length * 0.02
-    top = objects[-1].height
     for _ in range(int(rng.integers(1, 3))):
         funnel = x + length * rng.uniform(-0.35, 0.1)
-        objects.append(DeckObject(funnel, 0, hull.length * 0.05, hull.beam * 0.25, top + hull.beam * 0.35, "funnel"))
-    objects.append(DeckObject(x + length * 0.38, 0, hull.length * 0.01, hull.beam * 0.3, top + hull.beam * 0.4, "mast"))
+        yield DeckObject(funnel, 0, hull.length * 0.05, hull.beam * 0.25, top + hull.beam * 0.35, "funnel")
+    yield DeckObject(x + length * 0.38, 0, hull.length * 0.01, hull.beam * 0.3, top + hull.beam * 0.4, "mast")
     boats = int(rng.integers(3, 9))
+    size = 0.3 * hull.length / boats
     for boat in np.linspace(-0.3, 0.25, boats) * hull.length:
-        for side in (-1, 1):
-            size = 0.3 * hull.length / boats
-            objects.append(
-                DeckObject(float(boat), side * hull.beam * 0.45, size, hull.beam * 0.08, deck_height * 2.5, "gear")
-            )
-    return objects
+        for y in (-hull.beam * 0.45, hull.beam * 0.45):
+            yield DeckObject(float(boat), y, size, hull.beam * 0.08, deck_height * 2.5, "gear")
 
 
-def tug_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Draw a tug's deck: a house forward of midships, two funnels side by side behind it, and a towing winch.
-
-    Args:
-        hull: the ship without deck objects.
-        rng: source of randomness.
-
-    Returns:
-        Boxes on deck, in meters.
-    """
+@_ship_class((18, 40), slenderness=(2.4, 3.4), freeboard=(0.12, 0.25), bow=(0.25, 0.4), stern=(0.15, 0.35))
+def tug(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
+    """A house forward of midships, two funnels side by side behind it, and a towing winch."""
     house = rng.uniform(0.26, 0.38)
     x = hull.length * rng.uniform(0.04, 0.12)
-    objects = _house(hull, rng, x, hull.length * house)[:2]
-    objects.append(DeckObject(x, 0, hull.length * 0.03, hull.length * 0.03, hull.beam * 1.2, "mast"))
-    for side in (-1, 1):
-        size = hull.beam * 0.12
-        objects.append(
-            DeckObject(x - hull.length * house * 0.4, side * hull.beam * 0.22, size, size, hull.beam * 0.7, "funnel")
-        )
+    yield from _house(hull, rng, x, hull.length * house)[:2]
+    yield DeckObject(x, 0, hull.length * 0.03, hull.length * 0.03, hull.beam * 1.2, "mast")
+    size = hull.beam * 0.12
+    for y in (-hull.beam * 0.22, hull.beam * 0.22):
+        yield DeckObject(x - hull.length * house * 0.4, y, size, size, hull.beam * 0.7, "funnel")
     winch = hull.beam * rng.uniform(0.2, 0.35)
-    objects.append(DeckObject(-0.18 * hull.length, 0, winch, winch * 1.2, 2, "gear"))
-    objects.append(DeckObject(0.36 * hull.length, 0, winch * 0.6, winch, 1.5, "gear"))
-    return objects
+    yield DeckObject(-0.18 * hull.length, 0, winch, winch * 1.2, 2, "gear")
+    yield DeckObject(0.36 * hull.length, 0, winch * 0.6, winch, 1.5, "gear")
 
 
-def patrol_deck(hull: Ship, rng: np.random.Generator) -> list[DeckObject]:
-    """Draw a patrol vessel's deck: a stepped house, a tall mast, a gun and boats; a flight deck on larger ones.
-
-    Args:
-        hull: the ship without deck objects.
-        rng: source of randomness.
-
-    Returns:
-        Boxes on deck, in meters.
-    """
+@_ship_class((25, 160), slenderness=(6.2, 9.0), freeboard=(0.2, 0.4), bow=(0.4, 0.6), stern=(0.1, 0.3))
+def patrol(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
+    """A stepped house, a tall mast, a gun and boats; a flight deck on larger ones."""
     house = rng.uniform(0.28, 0.42)
     x = hull.length * rng.uniform(-0.04, 0.04)
     deck_height = max(2.2, hull.beam * 0.25)
     front = x + hull.length * house * 0.3
-    objects = [
-        DeckObject(x, 0, hull.length * house, hull.beam * rng.uniform(0.65, 0.9), deck_height, "house"),
-        DeckObject(front, 0, hull.length * house * 0.4, hull.beam * 0.6, deck_height * 2, "house"),
-        DeckObject(front, 0, hull.beam * 0.15, hull.beam * 0.15, deck_height * 4.5, "mast"),
-        DeckObject(x - hull.length * house * 0.25, 0, hull.length * 0.05, hull.beam * 0.3, deck_height * 2, "funnel"),
-        DeckObject(0.32 * hull.length, 0, hull.beam * 0.2, hull.beam * 0.2, deck_height * 0.8, "gear"),
-    ]
+    yield DeckObject(x, 0, hull.length * house, hull.beam * rng.uniform(0.65, 0.9), deck_height, "house")
+    yield DeckObject(front, 0, hull.length * house * 0.4, hull.beam * 0.6, deck_height * 2, "house")
+    yield DeckObject(front, 0, hull.beam * 0.15, hull.beam * 0.15, deck_height * 4.5, "mast")
+    funnel = x - hull.length * house * 0.25
+    yield DeckObject(funnel, 0, hull.length * 0.05, hull.beam * 0.3, deck_height * 2, "funnel")
+    yield DeckObject(0.32 * hull.length, 0, hull.beam * 0.2, hull.beam * 0.2, deck_height * 0.8, "gear")
     if hull.length > 45:
-        objects.append(DeckObject(-0.37 * hull.length, 0, hull.length * 0.2, hull.beam * 0.8, 0.3, "deck"))
-    for side in (-1, 1):
-        boat = hull.length * 0.07
-        objects.append(
-            DeckObject(x - hull.length * house * 0.3, side * hull.beam * 0.4, boat, boat * 0.3, deck_height, "gear")
-        )
-    return objects
+        yield DeckObject(-0.37 * hull.length, 0, hull.length * 0.2, hull.beam * 0.8, 0.3, "deck")
+    boat = hull.length * 0.07
+    for y in (-hull.beam * 0.4, hull.beam * 0.4):
+        yield DeckObject(x - hull.length * house * 0.3, y, boat, boat * 0.3, deck_height, "gear")
 
 
-def _house(hull: Ship, rng: np.random.Generator, x: float, length: float) -> list[DeckObject]:
+SHIP_KINDS = tuple(SHIP_CLASSES)
+
+
+def _house_aft(
+    hull: Ship, rng: Rng, shortest: float, longest: float
+) -> Generator[DeckObject, None, tuple[float, float]]:
+    """Draw a forecastle and a house aft; return the aft and fore end of the cargo space between them."""
+    house = rng.uniform(shortest, longest)
+    yield from _forecastle(hull)
+    yield from _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
+    return hull.length * (house + 0.06 - 0.5), hull.length * (0.46 - 0.6 * hull.bow)
+
+
+def _house(hull: Ship, rng: Rng, x: float, length: float) -> list[DeckObject]:
     """Draw a deck house, a bridge across the ship, a funnel and a mast."""
     height = 2.8 * np.clip(np.rint(hull.length / 28 + rng.uniform(0, 2)), 1, 8)
     width = hull.beam * rng.uniform(0.6, 0.9)
@@ -372,77 +359,3 @@ def _forecastle(hull: Ship) -> list[DeckObject]:
         DeckObject(x, 0, length, hull.beam, hull.beam * 0.1, "deck"),
         DeckObject(x, 0, size, size, hull.beam * 0.4, "mast"),
     ]
-
-
-def _hold(hull: Ship, house: float) -> tuple[float, float]:
-    """Return the aft and fore end of the cargo space; the house behind it takes the fraction `house` of the length."""
-    return hull.length * (house + 0.06 - 0.5), hull.length * (0.46 - 0.6 * hull.bow)
-
-
-__all__ = ["DECK_OBJECT_KINDS", "SHIP_CLASSES", "SHIP_KINDS", "DeckObject", "Ship", "sample_ship"]
-
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class ShipClass:
-    """Ranges of sizes of a class of ships, and its layout on deck.
-
-    Attributes:
-        length: length in meters, drawn log-uniformly.
-        slenderness: length over beam.
-        freeboard: freeboard over beam.
-        bow: taper of the bow, as a fraction of the length.
-        stern: taper of the stern, as a fraction of the length.
-        deck_layout: draws the objects on the deck of a hull.
-    """
-
-    length: Range
-    slenderness: Range
-    freeboard: Range
-    bow: Range
-    stern: Range
-    deck_layout: Callable[[Ship, np.random.Generator], list[DeckObject]]
-
-
-SHIP_CLASSES = {
-    "cargo": ShipClass((60, 300), (5.6, 7.4), (0.15, 0.35), (0.10, 0.2), (0.05, 0.15), cargo_deck),
-    "container": ShipClass((100, 400), (6.0, 8.0), (0.2, 0.35), (0.18, 0.3), (0.05, 0.15), container_deck),
-    "tanker": ShipClass((60, 340), (5.4, 6.8), (0.1, 0.3), (0.08, 0.15), (0.08, 0.2), tanker_deck),
-    "dredger": ShipClass((50, 180), (4.4, 5.8), (0.08, 0.2), (0.08, 0.18), (0.05, 0.12), dredger_deck),
-    "fishing": ShipClass((15, 60), (3.2, 4.8), (0.15, 0.35), (0.3, 0.5), (0.1, 0.25), fishing_deck),
-    "passenger": ShipClass((30, 330), (4.6, 8.5), (0.2, 0.4), (0.2, 0.4), (0.05, 0.15), passenger_deck),
-    "tug": ShipClass((18, 40), (2.4, 3.4), (0.12, 0.25), (0.25, 0.4), (0.15, 0.35), tug_deck),
-    "patrol": ShipClass((25, 160), (6.2, 9.0), (0.2, 0.4), (0.4, 0.6), (0.1, 0.3), patrol_deck),
-}
-SHIP_KINDS = tuple(SHIP_CLASSES)
-
-
-def sample_ship(kind: str, rng: np.random.Generator) -> Ship:
-    """Draw a random ship.
-
-    Args:
-        kind: one of SHIP_KINDS.
-        rng: source of randomness.
-
-    Returns:
-        The ship; all its deck objects lie inside its outline, sorted by height.
-    """
-    ranges = SHIP_CLASSES[kind]
-    length = float(np.exp(rng.uniform(*np.log(ranges.length))))
-    beam = length / rng.uniform(*ranges.slenderness)
-    freeboard = beam * rng.uniform(*ranges.freeboard)
-    hull = Ship(kind, length, beam, freeboard, rng.uniform(*ranges.bow), rng.uniform(*ranges.stern), ())
-    deck_objects = _fit_into_hull(hull, ranges.deck_layout(hull, rng))
-    return replace(hull, deck_objects=tuple(sorted(deck_objects, key=lambda box: box.height)))
-
-
-def _fit_into_hull(hull: Ship, deck_objects: list[DeckObject]) -> list[DeckObject]:
-    """Shift and narrow boxes until they lie within the hull."""
-    x, y, half, width = np.array([(box.x, box.y, box.length / 2, box.width) for box in deck_objects]).T
-    x = np.clip(x, half - hull.length / 2, 0.46 * hull.length - half)
-    room = 0.98 * hull.half_beam(np.stack([x - half, x + half])).min(axis=0)
-    width = np.minimum(width, 2 * room)
-    y = np.clip(y, width / 2 - room, room - width / 2)
-    fitted = zip(deck_objects, x.tolist(), y.tolist(), width.tolist(), strict=True)
-    return [replace(box, x=x, y=y, width=width) for box, x, y, width in fitted]

@@ -154,7 +154,7 @@ def test_a_bomb_is_refused(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [make_zip, make_rar])
 def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "_write_member", lambda *_: pytest.fail("a member was written"))
+    monkeypatch.setattr(archives, "_write_file", lambda *_: pytest.fail("a member was written"))
     refused(make(tmp_path / "x", FILES), "contains more than", max_bytes=2_000_000)
     refused(make(tmp_path / "y", {"a": b"", "../b": b""}), "would leave the target folder")
 
@@ -424,10 +424,10 @@ def extract_until(owner: object, name: str, call: int, after: bool, archive: Pat
 
 
 MOMENTS = [
-    (archives, "iterate_members", 1, False),
-    (archives, "_write_member", 1, False),
-    (archives, "_write_member", 5, True),
-    (archives, "_write_member", 8, True),
+    (archives, "_read_members", 1, False),
+    (archives, "_write_file", 1, False),
+    (archives, "_write_file", 5, True),
+    (archives, "_write_file", 8, True),
     (archives, "sync_all", 1, True),
     (Path, "replace", 1, True),
     (shutil, "rmtree", 1, False),
@@ -474,7 +474,7 @@ def test_nothing_stays_after_a_fault_of_the_disk(
 
     archive = make_zip(tmp_path / "x.zip", FILES)
     with monkeypatch.context() as patch, pytest.raises(RsftError, match=f"{text}.*run the same command again"):
-        patch.setattr(archives, "_write_member", fail)
+        patch.setattr(archives, "_write_file", fail)
         extract_archive(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
     assert content(extract_archive(archive, tmp_path / "out")) == FILES
@@ -493,7 +493,7 @@ def test_long_headers_are_not_read(tmp_path: Path, kind: bytes, position: int) -
         file.write(header.tobuf(tarfile.USTAR_FORMAT))
         file.write(bytes(2**26))
     tracemalloc.start()
-    refused(folder / "a.tar.gz", "a header of the archive has 67,108,864 bytes; the limit is 1,048,576")
+    refused(folder / "a.tar.gz", "a header of the archive has more than 65,536 bytes")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**25

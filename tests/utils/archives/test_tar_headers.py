@@ -34,27 +34,22 @@ def archive(folder: Path, blocks: Iterable[bytes]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", [PAX, GLOBAL, LONG_NAME])
-def test_many_headers_of_one_member(kind: bytes, tmp_path: Path) -> None:
-    content = b"name\0" if kind == LONG_NAME else record("comment", "x")
-    path = archive(tmp_path, [*[block("h", kind, content)] * 5000, block("a.txt")])
-    with pytest.raises(DataError, match="a member of the archive has more than 8 headers"):
-        extract_archive(path, tmp_path / "out")
+HOSTILE = {
+    "many headers of one member": [*[block("h", PAX, record("comment", "x"))] * 5000, block("a.txt")],
+    "many long names of one member": [*[block("h", LONG_NAME, b"name\0")] * 5000, block("a.txt")],
+    "a long number": [block("h", PAX, record("comment", "0" * 500_000)), block("a.txt")],
+    "many headers for all members": [
+        block("h", GLOBAL, record(f"k{n}", "x" * 50_000)) + block(f"{n}.txt") for n in range(3)
+    ],
+}
 
 
-@pytest.mark.parametrize("kind", [PAX, GLOBAL])
-def test_long_numbers_take_no_time(kind: bytes, tmp_path: Path) -> None:
-    path = archive(tmp_path, [block("h", kind, record("comment", "0" * 500_000)), block("a.txt")])
+@pytest.mark.parametrize("blocks", HOSTILE.values(), ids=HOSTILE)
+def test_headers_are_limited(blocks: list[bytes], tmp_path: Path) -> None:
     started = time.process_time()
-    with pytest.raises(DataError, match="a number of more than 64 digits"):
-        extract_archive(path, tmp_path / "out")
-    assert time.process_time() - started < 5
-
-
-def test_headers_for_all_members_are_limited(tmp_path: Path) -> None:
-    blocks = [block("h", GLOBAL, record(f"k{n}", "x" * 500_000)) + block(f"{n}.txt") for n in range(9)]
-    with pytest.raises(DataError, match="headers for all members have more than 1,048,576 letters"):
+    with pytest.raises(DataError, match="a header of the archive has more than 65,536 bytes, or a member 8 headers"):
         extract_archive(archive(tmp_path, blocks), tmp_path / "out")
+    assert time.process_time() - started < 5
 
 
 def test_usual_headers_are_read(tmp_path: Path) -> None:

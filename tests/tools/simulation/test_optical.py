@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.data.simulation.optical import SURFACES, render_optical_chip, render_optical_scene
 from rsft.data.simulation.ships import SHIP_KINDS, Ship, sample_ship
+from tools.simulation.optical import SURFACES, render_optical_chip, render_optical_scene
 
 
 def ship(kind: str = "cargo", seed: int = 0) -> Ship:

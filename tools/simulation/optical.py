@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.simulation.backgrounds import Float, land_texture, power_law_noise, sea_texture, soil_texture
-from rsft.data.simulation.canvas import SUPERSAMPLE, SURFACES, Canvas, View, sample_view
-from rsft.data.simulation.paints import sample_paints
 from rsft.data.simulation.ships import DeckObject, Ship, box_corners, fill_polygon
+from tools.simulation.backgrounds import Float, land_texture, power_law_noise, sea_texture, soil_texture
+from tools.simulation.canvas import SUPERSAMPLE, SURFACES, Canvas, View, sample_paints, sample_view
 
 __all__ = ["SURFACES", "SimulatedScene", "render_optical_chip", "render_optical_scene"]
 
