@@ -17,10 +17,8 @@ from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare import demo
 from rsft.data.prepare.demo import prepare_demo_scene
 from rsft.data.simulation.scene import SCENE_CLASSES
-from rsft.inference.detection.options import CfarOptions
+from rsft.inference.options import CfarOptions, PredictionRequest, SceneQuery
 from rsft.inference.predict import job
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
 from tests.helpers.report_page import Page
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 

@@ -178,7 +178,7 @@ def data_add(
     from rsft.cli.display.console import quiet_console
     from rsft.cli.display.results import emit_addition, json_progress, show_addition
     from rsft.inference.corrections.add import AdditionOptions, add_corrections
-    from rsft.inference.inputs.discovery import Declaration
+    from rsft.inference.options import Declaration
 
     declaration = Declaration(unit_name(unit), band_names(bands))
     options = AdditionOptions(label_field, not_a_target, tuple(new_classes or ()), declaration)
@@ -213,7 +213,7 @@ def data_suggest(
     """
     from rsft.cli.display.results import emit_suggestions, show_suggestions
     from rsft.errors import RequestError
-    from rsft.inference.predict.predictor import Predictor
+    from rsft.inference.predict.pipeline import Predictor
     from rsft.inference.suggestion.label_check import suggest_label_checks, write_suggestion_page
     from rsft.inference.suggestion.suggest import check_suggestion_path, suggest_chips, write_suggestions
     from rsft.models.bundle.bundle import Bundle

@@ -1,15 +1,12 @@
-"""Classify many scenes, with one GeoPackage per scene. Finished scenes are skipped; a failure does not stop others.
+"""Classify many scenes in processes of Ray Data, on this machine or on a cluster, with one GeoPackage per scene.
 
-Distribute scenes to processes with Ray Data, on this machine or on a cluster.
-
-Each scene is a separate block, so Ray repeats only this scene if its process or machine is lost. Ray may also run a
-block twice. The output is still complete: it is written to a temporary file and renamed, and only one process at a time
-can lock the journal that it is made from.
+Finished scenes are skipped; a failure does not stop others. Each scene is a separate block, so Ray repeats only this
+scene if its process or machine is lost. Ray may also run a block twice. The output is still complete: it is written to
+a temporary file and renamed, and only one process at a time can lock the journal that it is made from.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import time
@@ -19,24 +16,24 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import ray
 import ray.data
 
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.engines.base import REFERENCE
-from rsft.inference.inputs.chip_files import path_to_text
-from rsft.inference.inputs.discovery import find_scenes
-from rsft.inference.predict.job import PredictionResult, job_key, journal_path, predict, reject_scene_outputs
-from rsft.inference.predict.request import PredictionRequest, table_columns
+from rsft.inference.inputs.chip_files import find_scenes, path_to_text
+from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.job import job_key, journal_path, predict, reject_scene_outputs
+from rsft.inference.predict.result_table import table_columns
 from rsft.inference.selection.fastest import load_engine
-from rsft.inference.writers.geopackage import read_geopackage_metadata
-from rsft.inference.writers.tables import check_output_path
+from rsft.inference.writers.tables import check_output_path, read_geopackage_metadata
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.ray_cluster.session import ray_session
-from rsft.utils.tables import escape_cell
+from rsft.utils.tables import escape_table
 
 SCENES_FILE = "scenes.csv"
 
@@ -45,7 +42,6 @@ ATTEMPTS = 3
 
 _PAUSE = 1.0  # seconds before the second attempt; doubled before each later one
 
-_WITHHELD = "withheld"
 _KILLED = f"its process was killed {ATTEMPTS} times, perhaps for lack of memory"
 _OTHER_OUTPUT = (
     "the existing output was made from another bundle, request, rsft version or state of the scene: "
@@ -85,8 +81,6 @@ class SceneResult:
     reason: str = ""
     address: str = ""
 
-
-_COLUMNS = [field.name for field in fields(SceneResult) if field.name != "address"]
 
 SceneExecutor = Callable[[Sequence[SceneResult], Path, PredictionRequest], Iterator[SceneResult]]
 """Distributes scenes to processes that call `classify_scene`, and yields the results in any order.
@@ -164,7 +158,10 @@ def predict_archive(
                     results[planned.scene] = replace(planned, status="failed", reason=_KILLED)
     finally:
         archive.scenes.extend(results.values())
-        _write_scenes(archive)
+        columns = [field.name for field in fields(SceneResult) if field.name != "address"]
+        table = escape_table(pd.DataFrame([asdict(result) for result in archive.scenes], columns=columns))
+        with atomic_file(archive.summary_path) as temporary:
+            table.to_csv(temporary, index=False)
     return archive
 
 
@@ -186,33 +183,20 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
     for attempt in range(ATTEMPTS):
         try:
             scene = planned.address or planned.scene
-            prediction = predict(bundle_dir, [scene], out, request, may_be_outside=True)  # they may lie in others
-            counts, reason = _counts(prediction), ""
+            predict(bundle_dir, [scene], out, request, may_be_outside=True)  # positions may lie in other scenes
+            reason = ""
             break
         except RsftError as error:  # another attempt would end in the same way
-            counts, reason = {}, str(error)
+            reason = str(error)
             break
         except Exception as error:  # from a library or the system; other scenes are not affected
-            counts, reason = {}, f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
             time.sleep(_PAUSE * 2**attempt if attempt + 1 < ATTEMPTS else 0)
-    return replace(
-        planned,
-        status="failed" if reason else "done",
-        seconds=round(time.monotonic() - start, 1),
-        resumed=resumed,
-        reason=" ".join(reason.split()),
-        **counts,
-    )
-
-
-def _counts(prediction: PredictionResult) -> dict[str, Any]:
-    """Return the fields of `SceneResult` that describe the chips of a scene."""
-    return {
-        "chips": len(prediction.table),
-        "rejected": len(prediction.rejected),
-        "ood": sum(check.ood for check in prediction.checks),
-        "class_sets": _WITHHELD if any(check.class_sets == _WITHHELD for check in prediction.checks) else "",
-    }
+    seconds = round(time.monotonic() - start, 1)
+    result = None if reason else _read_output(planned, "done")
+    reason = " ".join(reason.split()) or "the scene or another input changed during the job"
+    result = result or replace(planned, status="failed", reason=reason)
+    return replace(result, seconds=seconds, resumed=resumed)
 
 
 def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
@@ -228,7 +212,7 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
         chips=int(metadata["chips"]),
         rejected=int(metadata["rejected"]),
         ood=int(metadata["ood"]),
-        class_sets=_WITHHELD if int(metadata["withheld"]) else "",
+        class_sets="withheld" if int(metadata["withheld"]) else "",
     )
 
 
@@ -267,14 +251,6 @@ def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: Predict
     return results
 
 
-def _write_scenes(archive: ArchiveResult) -> None:
-    rows: list[dict[str, Any]] = [asdict(result) for result in archive.scenes]
-    with atomic_file(archive.summary_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
-        table.writeheader()
-        table.writerows({name: escape_cell(value) for name, value in row.items()} for row in rows)
-
-
 def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneExecutor:
     """Return an executor that distributes scenes over a cluster or over this machine.
 
@@ -289,33 +265,23 @@ def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneEx
     """
 
     def execute(scenes: Sequence[SceneResult], bundle_dir: Path, request: PredictionRequest) -> Iterator[SceneResult]:
+        working_dir = Path.cwd()
+
+        def classify(row: dict[str, Any]) -> dict[str, Any]:
+            os.chdir(working_dir)  # so that relative paths mean the same as in the parent process
+            return asdict(classify_scene(SceneResult(**row), bundle_dir, request))
+
         os.environ["RAY_TASK_MAX_RETRIES"] = str(ATTEMPTS - 1)  # of a task whose process is killed
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         with ray_session(address):
-            _configure(ray.data.DataContext.get_current())
+            context: Any = ray.data.DataContext.get_current()
+            context.enable_progress_bars = context.print_on_execution_start = False
+            context.max_errored_blocks = -1  # continue with other scenes if Ray gives up on one
             resources: Any = ray.cluster_resources  # not typed
             uses_gpu = request.device == "cuda" or (request.device == "auto" and "GPU" in resources())
-            classify: Any = _classify
-            data = ray.data.from_items([asdict(scene) for scene in scenes], override_num_blocks=len(scenes)).map(
-                classify,
-                fn_kwargs={"bundle_dir": bundle_dir, "request": request, "working_dir": Path.cwd()},
-                num_cpus=1,
-                num_gpus=int(uses_gpu),
-                concurrency=jobs,
-            )
-            for row in data.iter_rows():
+            rows = ray.data.from_items([asdict(scene) for scene in scenes], override_num_blocks=len(scenes))
+            function: Any = classify
+            for row in rows.map(function, num_cpus=1, num_gpus=int(uses_gpu), concurrency=jobs).iter_rows():
                 yield SceneResult(**row)
 
     return execute
-
-
-def _classify(row: dict[str, Any], bundle_dir: Path, request: PredictionRequest, working_dir: Path) -> dict[str, Any]:
-    os.chdir(working_dir)  # so that relative paths mean the same as in the parent process
-    return asdict(classify_scene(SceneResult(**row), bundle_dir, request))
-
-
-def _configure(context: Any) -> None:
-    """Switch off Ray's output, and continue with other scenes if Ray gives up on one."""
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.max_errored_blocks = -1
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -21,8 +21,7 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import Stretch
 from rsft.errors import RsftError
 from rsft.inference.detection.detector import detect_bright_objects
-from rsft.inference.detection.options import CfarOptions
-from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.options import CfarOptions, Declaration
 from rsft.inference.scenes.chip_window import ChipWindow
 from rsft.inference.scenes.raster import RasterScene, gdal_environment, open_scene
 

@@ -32,8 +32,8 @@ from rsft.errors import WeightsError
 from rsft.inference.engines.base import CPU_BATCH_SIZE, REFERENCE, EngineSpec, InferenceFn
 from rsft.inference.export import quantize
 from rsft.inference.export.export import export_bundle
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.selection.exported import load_exported_engine
 from rsft.inference.selection.fastest import load_engine
 from rsft.inference.selection.selection import select_engine

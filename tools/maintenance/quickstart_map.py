@@ -13,10 +13,8 @@ import typer
 from PIL import Image
 
 from rsft.data.simulation.scene import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
-from rsft.inference.detection.options import CfarOptions
+from rsft.inference.options import CfarOptions, PredictionRequest, SceneQuery
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.utils.atomic_files import write_bytes
 from tools.maintenance.chromium import PICTURES_DIR, reduce_colors
 

@@ -18,10 +18,8 @@ from PIL import Image
 
 from rsft.data.simulation.radar import SarSensor, Shore, amplitude_to_uint8, render_sar_scene
 from rsft.data.simulation.scene import place_ships
+from rsft.inference.options import ChipOptions, PredictionRequest, SceneQuery
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
-from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.utils.atomic_files import write_bytes, write_text
 from tools.maintenance.chromium import PICTURES_DIR, View, chromium, open_page, reduce_colors
 

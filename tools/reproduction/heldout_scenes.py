@@ -27,7 +27,7 @@ from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.data.prepare.common import split_groups
 from rsft.data.prepare.opensarship import prepare_opensarship
-from rsft.inference.predict.pipeline import predictions_table
+from rsft.inference.predict.result_table import predictions_table
 from rsft.inference.predict.scene_checks import check_scenes
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from rsft.data.chips.record import stratified_split
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +115,12 @@ def show_predictions(result: PredictionResult) -> None:
 
 def show_checks(result: PredictionResult) -> None:
     """Print how many objects of the truth were found, and whether the chips are like those of the training."""
-    from rsft.inference.predict.scene_checks import describe_checks, has_warning
+    from rsft.inference.predict.scene_checks import describe_checks
 
     for check in result.truth:
         console.print(str(check), soft_wrap=True)
-    style = "yellow" if has_warning(result.checks) else None
+    is_unusual = any(check.is_unusual or check.test.shifted for check in result.checks)
+    style = "yellow" if is_unusual else None
     for sentence in describe_checks(result.checks):
         console.print(sentence, style=style, soft_wrap=True)
 
@@ -177,7 +179,7 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
         "rejected": len(result.rejected),
         "ood": sum(check.ood for check in result.checks),
         "checks": [check.as_json() for check in result.checks],
-        "truth": [check.as_json() for check in result.truth],
+        "truth": [asdict(check) for check in result.truth],
         "notes": result.notes,
     }
     emit_json_event("done", {name: str(path) for name, path in paths.items()} | fields)

@@ -18,7 +18,7 @@ from rsft.data.datasets._label_files import describe_row_fault
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.chip_cutter import ChipCutter, CorrectedChip, StoreFit
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable, read_corrected_table
-from rsft.inference.inputs.discovery import UNDECLARED, Declaration
+from rsft.inference.options import UNDECLARED, Declaration
 from rsft.inference.scenes.raster import gdal_environment
 from rsft.types import Progress, Rejection
 from rsft.utils.atomic_files import sha256

@@ -21,9 +21,10 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import DataError, RsftError
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable
-from rsft.inference.inputs.discovery import UNDECLARED, Declaration, read_declarations
+from rsft.inference.inputs.chip_files import read_declarations
 from rsft.inference.inputs.scene_chips import SCENE_TAG, SceneChips
-from rsft.inference.predict.request import scene_fingerprint
+from rsft.inference.options import UNDECLARED, Declaration
+from rsft.inference.predict.result_table import scene_fingerprint
 from rsft.inference.predict.scene_plan import select_scene_unit
 from rsft.inference.scenes.chip_window import ChipWindow
 from rsft.inference.scenes.georeference import read_georeference

@@ -26,9 +26,8 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
 from rsft.errors import RequestError
 from rsft.inference.detection.land_mask import BrightLandMask, LandMask, Mask, open_land_polygons
-from rsft.inference.detection.options import CfarOptions
-from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import check_scene_bands
+from rsft.inference.options import CfarOptions, Declaration
 from rsft.inference.scenes.chip_window import ChipWindow
 from rsft.inference.scenes.locations import Location, SceneLocations
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader

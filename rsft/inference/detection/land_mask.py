@@ -20,7 +20,7 @@ from scipy import ndimage
 from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
 from rsft.data.imagery.open_raster import READ_ERRORS
 from rsft.errors import RequestError
-from rsft.inference.detection.options import LAND_KEYWORDS, LandSource
+from rsft.inference.options import LAND_KEYWORDS, LandSource
 from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
 from rsft.inference.scenes.raster import PixelWindow, RasterScene
 from rsft.types import Floats

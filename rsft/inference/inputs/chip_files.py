@@ -1,34 +1,32 @@
-"""Read chips from image files.
-
-The interface of chip sources, which read numbered chips one at a time.
-"""
+"""Chips in image files: find them in folders, chip stores, globs and lists, and read them one at a time."""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from shapely.geometry.base import BaseGeometry
 
+from rsft.data.chips.store import check_manifest_paths
 from rsft.data.imagery.band_names import check_declared_bands, read_band_names
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.open_raster import open_raster
-from rsft.data.imagery.reader import open_image, read_chip
-from rsft.errors import DataError
-from rsft.inference.inputs.discovery import Declaration
-from rsft.inference.scenes.chip_window import (
-    MAX_CHIP_SIDE,
-    ChipOptions,
-    resampling_factors,
-    resize_chip,
-    resolve_spacing,
-)
+from rsft.data.imagery.reader import IMAGE_SUFFIXES, open_image, read_chip
+from rsft.data.imagery.scene_uri import SceneUri
+from rsft.errors import DataError, RequestError
+from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
+from rsft.inference.scenes.chip_window import MAX_CHIP_SIDE, resampling_factors, resize_chip, resolve_spacing
 from rsft.inference.scenes.georeference import Georeference, read_georeference, rectangle_corners
 from rsft.types import Pixels
+from rsft.utils.tables import Column, check_columns
+from rsft.utils.untrusted.documents import read_regular
 
 
 class NoDataError(DataError):
@@ -112,21 +110,6 @@ def path_to_text(path: object) -> str:
 
 
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
-Size = tuple[int, int]
-
-
-class _ChipHeader(NamedTuple):
-    """What a file declares; None if it does not.
-
-    Attributes:
-        outline: outline in degrees.
-        spacing: pixel spacing in meters, along columns and along rows.
-        bands: names of the bands.
-    """
-
-    outline: BaseGeometry | None = None
-    spacing: tuple[float, float] | None = None
-    bands: tuple[str, ...] | None = None
 
 
 class ChipFiles:
@@ -157,11 +140,20 @@ class ChipFiles:
         """
         path = self.paths[number]
         declaration = self.declarations[path]
-        outline, spacing, bands = self._read_header(path)
+        (height, width), georeference, bands = self._read_header(path)
+        if max(height, width) > MAX_CHIP_SIDE:
+            hint = "say where to cut chips: --at ships.gpkg, --grid 512 or --detect"
+            raise DataError(f"{height:,} x {width:,} pixels are a scene, not a chip; {hint}", path, hint)
+        outline = spacing = None
+        if georeference is not None:
+            outline = georeference.outline_polygons(rectangle_corners(0, 0, height, width)[None])[0]
+            spacing = georeference.spacing_at(height / 2, width / 2)
         check_declared_bands(declaration.bands, bands, path)
         pixels = self.contract.select_bands(read_chip(path), declaration.bands or bands)
         pixels, is_gray = collapse_gray_rgb(pixels, self.contract)
-        spacing = resolve_spacing(spacing, self.options) or _square(declaration.spacing_m)
+        spacing = resolve_spacing(spacing, self.options)
+        if spacing is None and declaration.spacing_m is not None:
+            spacing = declaration.spacing_m, declaration.spacing_m
         factors = resampling_factors(self.contract, spacing, self.options)
         size = [max(1, round(side / factor)) for side, factor in zip(pixels.shape[:2], factors, strict=True)]
         if spacing is not None:
@@ -187,28 +179,23 @@ class ChipFiles:
     def close(self) -> None:
         """Do nothing: files are only open while they are read."""
 
-    def _read_header(self, path: Path) -> _ChipHeader:
-        """Return what a file declares about its pixels.
+    def _read_header(self, path: Path) -> tuple[tuple[int, int], Georeference | None, tuple[str, ...] | None]:
+        """Return height and width, georeference and names of bands of a file; None for what it does not declare.
 
         GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens files that may have a
-        georeference or names of bands.
-
-        Raises:
-            DataError: the image is larger than a chip may be.
+        georeference or names of bands. The size is 0 if neither can open the file: `read_chip` raises the error.
         """
-        size, georeference, bands = None if self._may_have_sidecar(path) else _read_size(path), None, None
-        if size is None:
-            header = _open_header(path)
-            if header is None:
-                return _ChipHeader()
-            size, georeference, bands = header
-        if max(size) > MAX_CHIP_SIDE:
-            hint = "say where to cut chips: --at ships.gpkg, --grid 512 or --detect"
-            raise DataError(f"{size[0]:,} x {size[1]:,} pixels are a scene, not a chip; {hint}", path, hint)
-        if georeference is None:
-            return _ChipHeader(bands=bands)
-        outline = georeference.outline_polygons(rectangle_corners(0, 0, *size)[None])[0]
-        return _ChipHeader(outline, georeference.spacing_at(size[0] / 2, size[1] / 2), bands)
+        if not self._may_have_sidecar(path):
+            with suppress(DataError), open_image(path) as image:
+                if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
+                    return (image.height, image.width), None, None
+        with warnings.catch_warnings(), suppress(RasterioError, UnicodeEncodeError):  # names that are not UTF-8
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with open_raster(str(path)) as file:
+                is_chip = max(file.height, file.width) <= MAX_CHIP_SIDE
+                georeference = read_georeference(file) if is_chip else None
+                return (file.height, file.width), georeference, read_band_names(file)
+        return (0, 0), None, None
 
     def _may_have_sidecar(self, path: Path) -> bool:
         """Return True if another file has the same stem and may contain a georeference (.aux.xml, .tab).
@@ -218,40 +205,156 @@ class ChipFiles:
         folder = path.parent
         if folder not in self.shared_stems:
             try:
-                stems = Counter(_stem(file.name) for file in folder.iterdir())
+                stems = Counter(file.name.partition(".")[0] for file in folder.iterdir())
             except OSError:
                 return True
             self.shared_stems[folder] = {stem for stem, count in stems.items() if count > 1}
-        return _stem(path.name) in self.shared_stems[folder]
+        return path.name.partition(".")[0] in self.shared_stems[folder]
 
 
-def _stem(name: str) -> str:
-    return name.partition(".")[0]
+_MANIFEST = "manifest.parquet"  # in the folder of a chip store
 
 
-def _square(spacing_m: float | None) -> tuple[float, float] | None:
-    return None if spacing_m is None else (spacing_m, spacing_m)
+class ChipListing(NamedTuple):
+    """The chips among the inputs of a job.
+
+    Attributes:
+        chips: paths of the chips, sorted and without duplicates.
+        skipped: number of files in folders that do not have the suffix of an image.
+        declarations: declarations by chip, for chips of chip stores.
+    """
+
+    chips: list[Path]
+    skipped: int
+    declarations: dict[Path, Declaration]
+
+    def declare(self, declaration: Declaration) -> dict[Path, Declaration]:
+        """Return the declaration of every chip: the user's, completed by that of its chip store.
+
+        Raises:
+            DataError: the user's names of bands contradict those of a chip store.
+        """
+        merged = {}
+        for path in self.chips:
+            stored = self.declarations.get(path, UNDECLARED)
+            check_declared_bands(declaration.bands, stored.bands, path)
+            merged[path] = declaration.merge(stored)
+        return merged
 
 
-def _read_size(path: Path) -> Size | None:
-    """Return height and width of an image in a format without georeference; None for any other file."""
+def find_chips(inputs: Sequence[str | Path]) -> ChipListing:
+    """Find chips in files, folders (searched recursively), chip stores, globs and lists.
+
+    In folders, only files with the suffix of an image are chips. Files that an input names are always chips.
+
+    Args:
+        inputs: files, folders, chip stores, globs, or text files of paths as "@path".
+
+    Returns:
+        The chips.
+
+    Raises:
+        RequestError: an input does not exist, or no chips are found.
+    """
+    chips: set[Path] = set()
+    skipped: set[Path] = set()
+    declarations: dict[Path, Declaration] = {}
+    for item in inputs:
+        if not SceneUri.parse(item).is_path:
+            hint = "to cut chips from a scene, give --at, --grid or --detect as well"
+            raise RequestError("chips are files or folders", SceneUri.parse(item), hint)
+        for path in _expand(Path(item)):
+            if path.is_dir():
+                if (path / _MANIFEST).is_file():  # other files, such as figures, are not chips
+                    declarations |= read_declarations(path)
+                    continue
+                files = {file for file in path.rglob("*") if file.is_file()}
+                images = {file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
+                chips |= images
+                skipped |= files - images
+            else:
+                chips.add(path)
+    chips |= declarations.keys()
+    if not chips:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise RequestError(
+            "no chips", ", ".join(map(str, inputs)), f"a folder must contain image files, with a suffix of {suffixes}"
+        )
+    return ChipListing(sorted(chips), len(skipped - chips), declarations)
+
+
+def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
+    """Find scenes in paths, globs and lists. A name that is not a path, or does not exist, is returned unchanged.
+
+    Args:
+        inputs: names of scenes, globs, or text files of names as "@path".
+
+    Returns:
+        Scenes in the order given.
+
+    Raises:
+        RequestError: a glob matches nothing, or a list cannot be read.
+    """
+    scenes: list[SceneUri] = []
+    for uri in map(SceneUri.parse, inputs):
+        if not uri.is_path or Path(uri.text).exists():
+            scenes.append(uri)
+        elif uri.text.startswith("@"):
+            for line in map(SceneUri.parse, _read_lines(Path(uri.text[1:]))):
+                scenes += map(SceneUri.parse, _expand(Path(line.text))) if line.is_path else [line]
+        elif any(sign in uri.text for sign in "*?["):
+            scenes += [SceneUri(str(match)) for match in _expand(Path(uri.text))]
+        else:
+            scenes.append(uri)
+    return scenes
+
+
+def read_declarations(store: Path) -> dict[Path, Declaration]:
+    """Read what the manifest of a chip store declares.
+
+    Args:
+        store: folder of the store.
+
+    Returns:
+        The declaration of every chip, by its path.
+
+    Raises:
+        RequestError: the manifest cannot be read.
+        DataError: a path in it leaves the store.
+    """
     try:
-        with open_image(path) as image:
-            return (image.height, image.width) if image.format in _FORMATS_WITHOUT_GEOREFERENCE else None
-    except DataError:  # `read_chip` raises it again
-        return None
+        columns = pq.read_table(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
+        table = columns.to_pandas(ignore_metadata=True)
+        check_columns(table, [Column("unit"), Column("bands"), Column("spacing_m", "number", optional=True)])
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise RequestError(
+            f"the manifest cannot be read: {error}", store / _MANIFEST, "make it with `rsft prepare`"
+        ) from error
+    check_manifest_paths(table["path"], store / _MANIFEST)
+    spacings = [None if pd.isna(meters) or meters == "" else float(meters) for meters in table["spacing_m"]]
+    rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)
+    return {store / path: Declaration(unit, tuple(bands.split(",")), meters) for path, unit, bands, meters in rows}
 
 
-def _open_header(path: Path) -> tuple[Size, Georeference | None, tuple[str, ...] | None] | None:
-    """Read size, georeference and names of bands with GDAL; return None if GDAL cannot open the file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with open_raster(str(path)) as file:
-                size = file.height, file.width
-                return size, read_georeference(file) if max(size) <= MAX_CHIP_SIDE else None, read_band_names(file)
-        except (
-            RasterioError,
-            UnicodeEncodeError,
-        ):  # GDAL cannot open file names that are not UTF-8, but `read_chip` may
-            return None
+def _expand(item: Path) -> list[Path]:
+    if item.exists():
+        return [item]
+    if str(item).startswith("@"):
+        return [path for line in _read_lines(Path(str(item)[1:])) for path in _expand(Path(line))]
+    start = Path(item.anchor)
+    try:
+        matches = list(start.glob(str(item.relative_to(start))))
+    except ValueError:  # not a valid pattern
+        matches = []
+    if not matches:
+        raise RequestError("no such file or folder, and no match as a glob", item, "check the path")
+    return sorted(matches)
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Read a list of paths, one per line, without empty lines and lines that begin with #."""
+    try:
+        lines = [line.strip() for line in read_regular(path).decode().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError("the list cannot be read", path, "give a text file with one path per line") from error
+    return [line for line in lines if line and line[0] != "#"]

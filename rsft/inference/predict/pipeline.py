@@ -1,15 +1,16 @@
-"""Read, prepare, classify and record batches of chips. Background threads read ahead.
+"""Read, prepare, classify and record batches of chips, and classify arrays or files from Python.
 
-Convert logits to columns of the predictions table: classes, probabilities, class sets and out-of-distribution.
+Background threads read ahead.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
@@ -18,91 +19,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rsft.data.imagery.contract import Contract
-from rsft.errors import DataError, WeightsError
-from rsft.inference.engines.base import CPU_BATCH_SIZE, InferenceFn
-from rsft.inference.inputs.chip_files import ChipSource, NoDataError
+from rsft.errors import DataError, RequestError
+from rsft.inference.engines.base import CPU_BATCH_SIZE, EngineSpec, InferenceFn
+from rsft.inference.inputs.chip_files import (
+    ChipFiles,
+    ChipSource,
+    NoDataError,
+    SourceChip,
+    collapse_gray_rgb,
+    find_chips,
+)
 from rsft.inference.inputs.scene_chips import measure_length
+from rsft.inference.options import ChipOptions, Declaration
+from rsft.inference.predict.result_table import predictions_table, probability_columns
 from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
+from rsft.inference.predict.scene_checks import check_scenes, describe_checks
+from rsft.inference.selection.fastest import load_engine
+from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
-from rsft.models.uncertainty.conformal import log_softmax
-from rsft.types import Bytes, Progress
-
-SET_SEPARATOR = " | "
-"""Separator of the classes in a class set. The most probable class comes first."""
-
-_DECIMALS = 6
-
-
-def predictions_table(
-    outputs: ClassifierOutputs, classes: Sequence[str], calibrator: Calibrator | None
-) -> pd.DataFrame:
-    """Convert the outputs of a network to table columns.
-
-    Args:
-        outputs: logits (N, C) and features (N, D).
-        classes: names of the C classes.
-        calibrator: calibrates probabilities; None leaves them uncalibrated.
-
-    Returns:
-        N rows with class, probability, class_2 and probability_2 (with at least two classes), class_set, ood and
-        ood_distance (with a calibrator), and p_<class> of every class.
-
-    Raises:
-        WeightsError: the logits are not finite.
-    """
-    if not np.isfinite(outputs.logits).all():
-        raise WeightsError("the model returns logits that are not finite", "", "train it with a lower learning rate")
-    estimate = None if calibrator is None else calibrator.apply(*outputs)
-    probabilities = np.exp(log_softmax(outputs.logits)) if estimate is None else estimate.probabilities
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    rows = np.arange(len(probabilities))
-    names = np.array(classes, object)
-    first = order[:, 0]
-    table = pd.DataFrame({"class": names[first], "probability": probabilities[rows, first].round(_DECIMALS)})
-    if len(classes) > 1:
-        second = order[:, 1]
-        table["class_2"] = names[second]
-        table["probability_2"] = probabilities[rows, second].round(_DECIMALS)
-    if estimate is not None:
-        table["class_set"] = format_sets(probabilities, estimate.sets, classes)
-        table["ood"] = ~(estimate.ood <= 1)  # a distance that is not a number does not make a chip like the others
-        table["ood_distance"] = estimate.ood.round(4)
-    columns = pd.DataFrame(probabilities.round(_DECIMALS), columns=probability_columns(classes))
-    return pd.concat([table, columns], axis=1)
-
-
-def result_columns(classes: Sequence[str], calibrator: Calibrator | None) -> list[str]:
-    """Return the names of the columns of `predictions_table`, for a table in which no chip was classified.
-
-    Args:
-        classes: names of the classes.
-        calibrator: the calibrator of the model, if it has one.
-
-    Returns:
-        The names, in order.
-    """
-    best = ["class", "probability", *(("class_2", "probability_2") if len(classes) > 1 else ())]
-    calibrated = [] if calibrator is None else ["class_set", "ood", "ood_distance"]
-    return [*best, *calibrated, *probability_columns(classes)]
-
-
-def format_sets(probabilities: NDArray[np.floating], sets: NDArray[np.bool_], classes: Sequence[str]) -> list[str]:
-    """Return the classes of every set as a text, the most probable class first.
-
-    Args:
-        probabilities: (N, C).
-        sets: (N, C), the classes that a chip may have.
-        classes: names of the C classes.
-    """
-    names, order = np.array(classes, object), np.argsort(-probabilities, axis=1, kind="stable")
-    return [SET_SEPARATOR.join(names[ranking[members[ranking]]]) for ranking, members in zip(order, sets, strict=True)]
-
-
-def probability_columns(classes: Sequence[str]) -> list[str]:
-    """Return the name of the probability column of each class."""
-    return [f"p_{name}" for name in classes]
-
+from rsft.types import Bytes, Pixels, Progress
 
 THUMBNAIL_SIDE = 96
 """Side in pixels of a chip's thumbnail on the review page."""
@@ -153,10 +89,7 @@ class PreparedBatch(NamedTuple):
         inputs: network inputs of those chips (n, P, S, S).
         columns: table columns of those chips, such as `chip` and `geometry`.
         rejected: number (in the source) and reason for every chip that cannot be classified.
-        empty: number of tiles without data.
-        gray: number of gray chips that were stored as RGB.
-        clipped: number of values below the thermal noise, which the calibration raised to its smallest value.
-        values: number of values that were read.
+        counts: see `BatchResult`.
     """
 
     batch: ChipBatch
@@ -164,10 +97,7 @@ class PreparedBatch(NamedTuple):
     inputs: NDArray[np.float32]
     columns: list[dict[str, Any]]
     rejected: list[tuple[int, str]]
-    empty: int
-    gray: int
-    clipped: int
-    values: int
+    counts: Counter[str]
 
 
 def make_batches(sources: Sequence[ChipSource], size: int) -> list[ChipBatch]:
@@ -272,24 +202,23 @@ def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False
     Returns:
         The batch with its network inputs, and with the table columns that do not come from the network.
     """
-    numbers, images, columns, rejected = [], [], [], []
-    empty = gray = clipped = values = 0
+    numbers, images, columns, rejected, counts = [], [], [], [], Counter[str]()
     for number in batch.chips:
         try:
             chip = batch.source.read(number)
             image = contract.to_image(chip.pixels, chip.unit)
         except NoDataError:
-            empty += 1
+            counts["empty"] += 1
             continue
         except DataError as error:
             rejected.append((number, f"{error.message}; {error.hint}" if error.hint else error.message))
             continue
-        gray, clipped, values = gray + chip.is_gray, clipped + chip.clipped, values + chip.values
+        counts.update(gray=chip.is_gray, clipped=chip.clipped, values=chip.values)
         numbers.append(number)
         images.append(image)
         thumbnail = {"thumb": encode_thumbnail(image)} if thumbnails else {}
         columns.append(chip.columns | measure_length(chip, contract) | thumbnail)
-    return PreparedBatch(batch, numbers, contract.normalize(images), columns, rejected, empty, gray, clipped, values)
+    return PreparedBatch(batch, numbers, contract.normalize(images), columns, rejected, counts)
 
 
 def read_sample(batches: Sequence[ChipBatch], contract: Contract) -> NDArray[np.float32] | None:
@@ -326,7 +255,7 @@ def batch_result(prepared: PreparedBatch, outputs: ClassifierOutputs | None, cla
         rows = pd.concat([pd.DataFrame(prepared.columns), predictions], axis=1)
     source = prepared.batch.source
     rejected = [(*source.location_of(number), reason) for number, reason in prepared.rejected]
-    return BatchResult(rows, rejected, prepared.empty, prepared.gray, prepared.clipped, prepared.values)
+    return BatchResult(rows, rejected, prepared.counts)
 
 
 def encode_thumbnail(image: Bytes) -> bytes:
@@ -342,3 +271,149 @@ def encode_thumbnail(image: Bytes) -> bytes:
     small = cv2.resize(planes, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
     bgr = small[:, :, ::-1] if small.ndim == 3 else small  # OpenCV expects B, G, R
     return bytes(cv2.imencode(".jpg", np.ascontiguousarray(bgr), [cv2.IMWRITE_JPEG_QUALITY, 80])[1])
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A bundle that is ready to classify, as `rsft.load_bundle` returns it.
+
+    Attributes:
+        bundle: classes, contract, recipe and hash.
+        model: the engine, with the contract and the classes.
+    """
+
+    bundle: Bundle
+    model: ChipClassifier
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto", engine: str = "torch", precision: str = "fp32") -> Predictor:
+        """Load the bundle of a run.
+
+        Args:
+            folder: a bundle, a run, or a folder of runs.
+            device: "auto", "cpu" or "cuda".
+            engine: name of an engine, such as "torch", "onnx" or "openvino".
+            precision: "fp32", "bf16" or "int8"; not every engine supports all of them.
+
+        Returns:
+            The predictor.
+
+        Raises:
+            RequestError: the folder has no bundle, or the engine is not available.
+            WeightsError: the bundle cannot be used, or the backbone is not the one it was trained on.
+        """
+        bundle = Bundle.load(folder)
+        loaded = load_engine(bundle, EngineSpec(engine, precision), device)
+        return cls(bundle, ChipClassifier(loaded.infer, loaded.contract, bundle.classes, bundle.calibrator))
+
+    def predict(
+        self,
+        chips: Pixels | Sequence[Pixels] | Path | str | Sequence[Path | str],
+        *,
+        unit: str | None = None,
+        bands: Sequence[str] | None = None,
+        batch_size: int = 32,
+    ) -> pd.DataFrame:
+        """Classify chips in arrays or in files.
+
+        Args:
+            chips: an array (H, W), (H, W, B) or (N, H, W, B), or a list of arrays (H, W) and (H, W, B); or files,
+                folders, globs or chip stores.
+            unit: unit of the pixels, such as "sigma0", if the files do not name it.
+            bands: names of the bands, if the files do not name them.
+            batch_size: number of chips in a batch.
+
+        Returns:
+            One row per chip, in the order given (files: sorted by path). Columns: chip (number or file name); path and
+            geometry for files; class, probability, class_2, probability_2, and p_<class> of every class; class_set, ood
+            and ood_distance if the bundle is calibrated; length_m if it can be measured. For a chip that cannot be
+            classified, `rejected` is the reason and all other columns are empty. For other chips, `rejected` is None.
+            `attrs["notes"]` says in sentences whether the chips are like the training and validation chips.
+
+        Raises:
+            RequestError: a file does not exist, no chips are found, or an array has a wrong shape.
+            DataError: `bands` contradicts the names in a chip store.
+
+        Example:
+            >>> predictor = Predictor.load(Path("runs/ships"))
+            >>> chips = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1), "uint8")
+            >>> list(predictor.predict(chips)["chip"])
+            [0, 1]
+        """
+        return self.predict_source(self._source(chips, Declaration(unit, tuple(bands) if bands else None)), batch_size)
+
+    def predict_source(self, source: ChipFiles | _ChipArrays, batch_size: int = 32) -> pd.DataFrame:
+        """Classify the chips of a source.
+
+        Args:
+            source: the chips.
+            batch_size: number of chips in a batch.
+
+        Returns:
+            The table of `predict`.
+        """
+        model, tables = self.model, []
+        for prepared in prefetch(
+            lambda batch: prepare_batch(batch, model.contract), make_batches([source], batch_size), 1
+        ):
+            if prepared.numbers:
+                rows = batch_result(prepared, model.engine(prepared.inputs), model).rows
+                tables.append(rows.assign(rejected=None, number=prepared.numbers))
+            if prepared.rejected:
+                rejected = [
+                    {"chip": source.name(number), "rejected": reason, "number": number}
+                    for number, reason in prepared.rejected
+                ]
+                tables.append(pd.DataFrame(rejected))
+        table = pd.concat(tables).sort_values("number", ignore_index=True).drop(columns="number")
+        if "class" not in table:  # no chip could be classified
+            best = ["class", "probability", *(("class_2", "probability_2") if len(model.classes) > 1 else ())]
+            calibrated = [] if model.calibrator is None else ["class_set", "ood", "ood_distance"]
+            table = table.reindex(columns=[*table, *best, *calibrated, *probability_columns(model.classes)])
+        table, checks = check_scenes(table, model.calibrator, model.classes)
+        table.attrs["notes"] = describe_checks(checks)
+        return table
+
+    def _source(self, chips: Any, declaration: Declaration) -> ChipFiles | _ChipArrays:
+        items = [chips] if isinstance(chips, str | Path) else chips
+        if not len(items) or not all(isinstance(item, str | Path) for item in items):
+            return _ChipArrays(_split_arrays(items), self.model, declaration)
+        listing = find_chips([Path(path) for path in items])
+        return ChipFiles(listing.declare(declaration), self.model.contract, ChipOptions())
+
+
+class _ChipArrays:
+    """A source of chips in memory."""
+
+    def __init__(self, arrays: Sequence[Pixels], model: ChipClassifier, declaration: Declaration) -> None:
+        self.arrays, self.contract, self.declaration = arrays, model.contract, declaration
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def read(self, number: int) -> SourceChip:
+        pixels = self.contract.select_bands(self.arrays[number], self.declaration.bands)
+        pixels, is_gray = collapse_gray_rgb(pixels, self.contract)
+        return SourceChip(pixels, self.declaration.unit, None, {"chip": number}, is_gray)
+
+    def name(self, number: int) -> int:
+        return number
+
+    def location_of(self, number: int) -> tuple[str, int]:
+        return f"array {number}", 0
+
+    def close(self) -> None:
+        pass
+
+
+def _split_arrays(chips: Any) -> list[Pixels]:
+    """Return one array (H, W, B) per chip."""
+    is_array = isinstance(chips, np.ndarray)
+    arrays = [chips] if is_array and chips.ndim != 4 else list(chips)
+    wrong_shapes = [array.shape for array in arrays if array.ndim not in (2, 3) or not array.size]
+    if wrong_shapes or not arrays:
+        shape = wrong_shapes[0] if wrong_shapes else "none"
+        raise RequestError(
+            f"an array of shape {shape} does not contain chips", hint="give (H, W), (H, W, B) or (N, H, W, B)"
+        )
+    return [array[:, :, None] if array.ndim == 2 else array for array in arrays]

@@ -6,23 +6,24 @@ import errno
 import json
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import pyarrow as pa
 import shapely
 
-from rsft.errors import DataError, RequestError, RsftError
+from rsft.errors import DataError, RequestError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import compute_checksum, is_damage, is_in_use, is_intact, remove_database
 from rsft.utils.write_errors import explain_os_error, writing
 
 _TABLES = {
     "job": "CREATE TABLE job (key TEXT NOT NULL, checksum INTEGER NOT NULL)",
-    "batch": "CREATE TABLE batch (number INTEGER PRIMARY KEY, rows BLOB NOT NULL, facts TEXT NOT NULL, "
+    "batch": "CREATE TABLE batch (number INTEGER PRIMARY KEY, rows BLOB NOT NULL, counts TEXT NOT NULL, "
     "checksum INTEGER NOT NULL)",
     "note": "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
 }
@@ -35,18 +36,13 @@ class BatchResult(NamedTuple):
     Attributes:
         rows: one row per chip that was classified.
         rejected: file, line and reason for every rejected chip.
-        empty: number of tiles without data.
-        gray: number of gray chips that were stored as RGB.
-        clipped: number of values below the thermal noise, which the calibration raised to its smallest value.
-        values: number of values that were read for the chips.
+        counts: number of tiles without data ("empty"), of gray chips that were stored as RGB ("gray"), of values that
+            were read ("values"), and of those below the thermal noise, which the calibration raised ("clipped").
     """
 
     rows: pd.DataFrame
     rejected: list[Rejection]
-    empty: int
-    gray: int
-    clipped: int = 0
-    values: int = 0
+    counts: Counter[str]
 
 
 def has_note(path: Path, key: str, name: str, value: str) -> bool:
@@ -71,8 +67,7 @@ class ResumeJournal:
     """The results of one job, in an SQLite database beside the output of the job.
 
     Every batch and every note has a checksum, which is verified before its content is decoded. A damaged batch is
-    deleted and computed again. Any other damage deletes the journal, and the job starts from the beginning. Journals
-    of rsft 0.1 have no checksums and are deleted too.
+    deleted and computed again. Any other damage deletes the journal, and the job starts from the beginning.
 
     Args:
         path: path of the database.
@@ -86,19 +81,20 @@ class ResumeJournal:
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
         try:
-            self._prepare_path()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                message = "the journal of the job cannot be written: a pipe or a device has its name"
+                raise RequestError(message, path, "remove it, or write another output")
             with writing(path):
                 self._open_or_restart()
         except OSError as error:
-            raise _unwritable(error, path) from error
+            reason = explain_os_error(error, path)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):  # the request is right
+                raise reason from error
+            message = f"the journal of the job cannot be written: {reason.message}"
+            raise RequestError(message, reason.location, reason.hint) from error
         if self.finished_batches():
             _log.warning("resuming an interrupted job after %d batches", len(self.finished_batches()))
-
-    def _prepare_path(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
-            message = "the journal of the job cannot be written: a pipe or a device has its name"
-            raise RequestError(message, self.path, "remove it, or write another output")
 
     def _open_or_restart(self) -> None:
         """Open the journal; start a new one if it is damaged or belongs to a different job."""
@@ -153,7 +149,7 @@ class ResumeJournal:
         notes = self.database.execute("SELECT name, value, checksum FROM note")
         if not all(is_intact(checksum, self.key, name, value) for name, value, checksum in notes):
             return "is damaged"
-        batches = self.database.execute("SELECT number, checksum, rows, facts FROM batch")
+        batches = self.database.execute("SELECT number, checksum, rows, counts FROM batch")
         damaged = [
             (number,) for number, checksum, *parts in batches if not is_intact(checksum, self.key, number, *parts)
         ]
@@ -176,7 +172,12 @@ class ResumeJournal:
         Raises:
             OSError: the disk is full or cannot be written.
         """
-        rows, counts = _pack(result.rows), json.dumps([result.rejected, *result[2:]])
+        content, counts = BytesIO(), json.dumps([result.rejected, result.counts])
+        table = result.rows
+        if len(table):
+            table = table.assign(geometry=[shapely.to_wkb(shape) for shape in table["geometry"]])
+        table.to_feather(content)
+        rows = content.getvalue()
         checksum = compute_checksum(self.key, number, rows, counts)
         with writing(self.path):
             self.database.execute("INSERT INTO batch VALUES (?, ?, ?, ?)", (number, rows, counts, checksum))
@@ -191,12 +192,16 @@ class ResumeJournal:
         Raises:
             DataError: a batch was damaged since the journal was opened.
         """
-        command = "SELECT number, checksum, rows, facts FROM batch ORDER BY number"
+        command = "SELECT number, checksum, rows, counts FROM batch ORDER BY number"
         for number, checksum, rows, counts in self.database.execute(command):
             if not is_intact(checksum, self.key, number, rows, counts):
                 raise DataError("the journal was damaged during the job", self.path, "run the same command again")
-            rejected, *numbers = json.loads(counts)
-            yield BatchResult(_unpack(rows), [(file, line, reason) for file, line, reason in rejected], *numbers)
+            rejected, numbers = json.loads(counts)
+            table = pd.read_feather(BytesIO(rows))
+            if len(table):
+                shapes = [shapely.from_wkb(shape) for shape in table["geometry"]]
+                table["geometry"] = pd.Series(shapes, table.index, object)
+            yield BatchResult(table, [(file, line, reason) for file, line, reason in rejected], Counter(numbers))
 
     def set_note(self, name: str, value: str) -> None:
         """Store a text under a name, replacing an earlier one.
@@ -231,27 +236,3 @@ class ResumeJournal:
         self.database.close()
         if finished or not used:
             self.path.unlink()
-
-
-def _unwritable(error: OSError, path: Path) -> RsftError:
-    reason = explain_os_error(error, path)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):  # the request is right
-        return reason
-    return RequestError(f"the journal of the job cannot be written: {reason.message}", reason.location, reason.hint)
-
-
-def _pack(rows: pd.DataFrame) -> bytes:
-    flat = rows.assign(geometry=[shapely.to_wkb(shape) for shape in rows["geometry"]]) if len(rows) else rows
-    table = pa.Table.from_pandas(flat, preserve_index=False)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _unpack(data: bytes) -> pd.DataFrame:
-    with pa.ipc.open_stream(data) as reader:
-        rows: pd.DataFrame = reader.read_all().to_pandas()
-    if len(rows):
-        rows["geometry"] = pd.Series([shapely.from_wkb(shape) for shape in rows["geometry"]], rows.index, object)
-    return rows

@@ -1,14 +1,11 @@
-"""Draw a scene with its classified objects as a PNG: colored outlines, legend, scale bar and north arrow.
-
-Draw the scenes of a predictions table as maps, for the report of the run that made the bundle.
-"""
+"""Draw scenes with their classified objects as maps: colored outlines, legend, scale bar and north arrow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +15,6 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 
 from rsft.data.imagery.products.product import ProductOptions
 from rsft.errors import RequestError
@@ -30,7 +26,6 @@ from rsft.inference.scenes.raster import RasterScene, gdal_environment, open_sce
 from rsft.inference.writers.map_styles import UNLIKE_LABEL, class_colors
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.types import Floats
-from rsft.utils.atomic_files import write_bytes
 
 _SIDE = 1600  # largest side of the scene in pixels of the picture
 _DPI, _HEIGHT, _LEGEND_WIDTH = 130, 7.0, 2.3  # inches
@@ -41,18 +36,6 @@ _STEPS = (1, 2, 5)  # leading digits of its length
 _ARROW_SHARE = 0.06  # length of the north arrow as a share of the larger side of the scene
 _UNLIKE_COLOR = "#b0b0b0"
 _OUTLINED = [withStroke(linewidth=2.5, foreground="black")]  # makes white text readable on bright land
-
-
-def write_map_picture(path: Path, layer: PredictionLayer, scene: RasterScene, caption: Sequence[str] = ()) -> None:
-    """Write `draw_map_picture` to a file.
-
-    Args:
-        path: path of the PNG.
-        layer: the predictions.
-        scene: the scene.
-        caption: lines below the legend.
-    """
-    write_bytes(path, draw_map_picture(layer, scene, caption))
 
 
 def draw_map_picture(layer: PredictionLayer, scene: RasterScene, caption: Sequence[str] = ()) -> bytes:
@@ -99,8 +82,8 @@ def _make_figure(scene: RasterScene) -> tuple[Figure, Axes]:
 def _draw_objects(axes: Axes, table: pd.DataFrame, scene: RasterScene, colors: dict[str, str]) -> None:
     """Draw the outline of every object, and a dot if it is a point or small."""
     limit = _SMALL * max(scene.width, scene.height)
-    unlike = _is_unlike(table)
-    for row, is_unlike in zip(table.to_dict("records"), unlike, strict=True):
+    for row in table.to_dict("records"):
+        is_unlike = row.get("ood") is True
         color = _UNLIKE_COLOR if is_unlike else colors[row["class"]]
         rings = _outlines(row["geometry"], scene)
         axes.add_collection(
@@ -110,10 +93,6 @@ def _draw_objects(axes: Axes, table: pd.DataFrame, scene: RasterScene, colors: d
             axes.plot(
                 row["col"], row["row"], "o", color=color, markersize=5, markeredgecolor="black", markeredgewidth=0.5
             )
-
-
-def _is_unlike(table: pd.DataFrame) -> NDArray[np.bool_]:
-    return table["ood"].fillna(False).to_numpy(bool) if "ood" in table else np.zeros(len(table), bool)
 
 
 def _outlines(shape: shapely.Geometry | None, scene: RasterScene) -> list[Floats]:
@@ -129,7 +108,7 @@ def _outlines(shape: shapely.Geometry | None, scene: RasterScene) -> list[Floats
 
 def _draw_legend(figure: Figure, left: float, table: pd.DataFrame, colors: dict[str, str]) -> None:
     """Draw the classes that occur, with their numbers of objects, at the upper right."""
-    unlike = _is_unlike(table)
+    unlike = table.get("ood", pd.Series(False, table.index)).fillna(False).astype(bool)
     counts = table.loc[~unlike, "class"].value_counts()
     shown = {f"{name} ({counts[name]:,})": color for name, color in colors.items() if name in counts}
     if unlike.any():
@@ -223,33 +202,21 @@ def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[DrawnScene]:
     if len(names) > MAX_SCENES:
         message = f"the table has {len(names):,} scenes, but a report shows at most {MAX_SCENES}"
         raise RequestError(message, predictions, "predict fewer scenes")
-    options, checks = _read_record(predictions, metadata)
-    layer = PredictionLayer(table, None, tuple(classes), metadata)
+    try:
+        options = ProductOptions(**metadata.get("request", {}).get("product_options", {}))
+        truth = {check.scene: check.caption() for check in (TruthCheck(**x) for x in metadata.get("truth") or ())}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RequestError("the metadata of the table are damaged", predictions, "predict the scene again") from error
+    layer, maps = PredictionLayer(table, None, tuple(classes), metadata), []
     with gdal_environment():
-        return [_draw(layer, open_scene(name, options), checks) for name in names]
+        for scene in (open_scene(name, options) for name in names):
+            name = path_to_text(scene.path.name)
+            chips = table[table["class"].notna() & (table["scene"] == name)]
+            unlike = int(chips["ood"].fillna(False).astype(bool).sum()) if "ood" in chips else None
+            caption = truth.get(name, [])
+            maps.append(DrawnScene(name, len(chips), unlike, caption, draw_map_picture(layer, scene, caption)))
+    return maps
 
 
 def _is_texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
-
-
-def _read_record(predictions: Path, metadata: Mapping[str, Any]) -> tuple[ProductOptions, dict[str, list[str]]]:
-    """Return how the scenes were read, and the lines on the truth by scene."""
-    try:
-        checks = [TruthCheck(**check) for check in metadata.get("truth") or ()]
-        return ProductOptions(**metadata.get("request", {}).get("product_options", {})), {
-            x.scene: x.caption() for x in checks
-        }
-    except (TypeError, ValueError, AttributeError) as error:
-        raise RequestError("the metadata of the table are damaged", predictions, "predict the scene again") from error
-
-
-def _draw(layer: PredictionLayer, scene: RasterScene, checks: Mapping[str, list[str]]) -> DrawnScene:
-    name = path_to_text(scene.path.name)
-    chips = layer.table[layer.table["class"].notna() & (layer.table["scene"] == name)]
-    truth = checks.get(name, [])
-    return DrawnScene(name, len(chips), _count_unlike(chips), truth, draw_map_picture(layer, scene, truth))
-
-
-def _count_unlike(chips: pd.DataFrame) -> int | None:
-    return int(chips["ood"].fillna(False).astype(bool).sum()) if "ood" in chips else None

@@ -1,9 +1,4 @@
-"""Write the review page, which shows the least certain chips, their scenes and how they were classified.
-
-Make small pictures of scenes for the review page and the map.
-
-Commands that turn the labels of a review page into training data, and train on them.
-"""
+"""Write the review page, which shows the least certain chips, their scenes and how they were classified."""
 
 from __future__ import annotations
 
@@ -13,8 +8,9 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,31 +19,15 @@ from rasterio.enums import Resampling
 
 from rsft.data.imagery.open_raster import open_raster
 from rsft.data.imagery.products.stored_values import is_complex
-from rsft.inference.predict.request import attribute_columns
+from rsft.inference.predict.result_table import attribute_columns
 from rsft.inference.scenes.raster import RasterScene, ignore_georeference_warnings
 from rsft.inference.writers.map_styles import class_colors
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-
 _PERCENTILES = (1, 99)
-
-
-def scene_thumbnail(scene: RasterScene, side: int) -> bytes:
-    """Encode the first band of a scene as a JPEG, see `scene_pixels`.
-
-    Args:
-        scene: the scene.
-        side: largest side of the picture in pixels.
-
-    Returns:
-        The JPEG.
-    """
-    return bytes(cv2.imencode(".jpg", scene_pixels(scene, side), [cv2.IMWRITE_JPEG_QUALITY, 75])[1])
+_JPEG_OPTIONS = [cv2.IMWRITE_JPEG_QUALITY, 75]
 
 
 def scene_pixels(scene: RasterScene, side: int) -> Bytes:
@@ -90,22 +70,8 @@ class TrainingSource(NamedTuple):
     store: str
 
 
-class TrainingCommands(NamedTuple):
-    """Command lines for a saved table of labels.
-
-    Attributes:
-        add: adds the labels to the training data of the bundle.
-        finetune: continues the training of the bundle.
-        prepare: makes a new chip store of the labels.
-    """
-
-    add: str
-    finetune: str
-    prepare: str
-
-
-def training_commands(metadata: Mapping[str, Any], source: TrainingSource, from_scenes: bool) -> TrainingCommands:
-    """Return the commands that train on corrected labels.
+def training_commands(metadata: Mapping[str, Any], source: TrainingSource, from_scenes: bool) -> dict[str, str]:
+    """Return the commands for a saved table of labels.
 
     Chips that were cut from scenes have the bands of the bundle, and the unit in which the scenes were read. Their
     files state both, which `rsft data add` reads.
@@ -114,18 +80,23 @@ def training_commands(metadata: Mapping[str, Any], source: TrainingSource, from_
         metadata: metadata of the predictions table.
         source: bundle and chip store.
         from_scenes: whether the chips were cut from scenes.
+
+    Returns:
+        "add" adds the labels to the training data of the bundle, "finetune" continues the training of the bundle, and
+        "prepare" makes a new chip store of the labels.
     """
     declared = metadata["request"]["declaration"]
-    options = [] if from_scenes else _options(declared["unit"], declared["bands"])
     units = {product.get("unit") for product in metadata.get("products", ())}
     unit = units.pop() if from_scenes and len(units) == 1 else declared["unit"]
     bands = metadata["bands"] if from_scenes or not declared["bands"] else declared["bands"]
-    bands = None if bands in _DEFAULT_BANDS else bands
-    return TrainingCommands(
-        add=shlex.join(["rsft", "data", "add", source.store, _TABLE, *options]),
-        finetune=shlex.join(["rsft", "finetune", "--from", str(source.bundle)]),
-        prepare=shlex.join(["rsft", "prepare", "folder", _TABLE, "--root", "data/corrected", *_options(unit, bands)]),
-    )
+    new_store = _options(unit, None if bands in _DEFAULT_BANDS else bands)
+    added = [] if from_scenes else _options(declared["unit"], declared["bands"])
+    commands = {
+        "add": ["data", "add", source.store, _TABLE, *added],
+        "finetune": ["finetune", "--from", str(source.bundle)],
+        "prepare": ["prepare", "folder", _TABLE, "--root", "data/corrected", *new_store],
+    }
+    return {name: shlex.join(["rsft", *words]) for name, words in commands.items()}
 
 
 def _options(unit: str | None, bands: Sequence[str] | None) -> list[str]:
@@ -170,13 +141,22 @@ def write_review_page(
 
     table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
     attributes = ["at", *attribute_columns(table, layer.classes)] if "at" in table else []
-    request = layer.metadata["request"]
-    has_files = not scenes or request["chips_dir"] is not None
+    has_files = not scenes or layer.metadata["request"]["chips_dir"] is not None
     can_label = has_files or table_path.suffix.lower() != ".csv"  # a CSV table does not say how chips were cut
     data = {
         "chips": [_chip(row, layer.classes, attributes, has_files) for row in table.to_dict("records")],
         "classes": [{"name": name, "color": color} for name, color in class_colors(layer.classes).items()],
-        "scenes": [_scene(scene, _scene_side(len(scenes))) for scene in scenes],
+        "scenes": [
+            {
+                "name": scene.path.name,
+                "width": scene.width,
+                "height": scene.height,
+                "picture": _jpeg_uri(
+                    bytes(cv2.imencode(".jpg", scene_pixels(scene, scene_side(len(scenes))), _JPEG_OPTIONS)[1])
+                ),
+            }
+            for scene in scenes
+        ],
         "can_label": can_label,
         "table": str(table_path.absolute()) if scenes else None,
         "key": f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]} {layer.metadata['created']}",
@@ -184,7 +164,8 @@ def write_review_page(
     environment = Environment(
         loader=PackageLoader("rsft.inference.review", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    script = "".join(_asset(environment, name) for name in _SCRIPTS)
+    folder = files("rsft.inference.review")
+    script = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
     page = environment.get_template("page.html").render(
         title=path.stem,
         shown=len(table),
@@ -194,17 +175,12 @@ def write_review_page(
         can_label=can_label,
         has_files=has_files,
         commands=training_commands(layer.metadata, source, from_scenes=bool(scenes)),
-        style=Markup(_asset(environment, "page.css")),
+        style=Markup((folder / "page.css").read_text("utf-8")),
         policy=_POLICY.format(hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         script=Markup(script),
         data=Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")),
     )
     write_text(path, page)
-
-
-def _asset(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
 
 
 def _chip(row: Mapping[Any, Any], classes: Sequence[str], attributes: Sequence[str], with_path: bool) -> dict[str, Any]:
@@ -214,18 +190,18 @@ def _chip(row: Mapping[Any, Any], classes: Sequence[str], attributes: Sequence[s
     chip["all"] = [_python_value(row[f"p_{name}"]) for name in classes]
     chip["scene"] = row.get("scene")
     chip["path"] = str(Path(row["path"]).absolute()) if with_path else None
-    chip["thumb"] = "data:image/jpeg;base64," + base64.b64encode(row["thumb"]).decode()
+    chip["thumb"] = _jpeg_uri(row["thumb"])
     return chip
 
 
-def _scene_side(count: int) -> int:
+def scene_side(count: int) -> int:
+    """Return the largest side of the picture of each of `count` scenes in pixels."""
     smallest, largest = _SCENE_SIDES
     return min(largest, max(smallest, math.isqrt(_SCENE_PIXELS // max(count, 1))))
 
 
-def _scene(scene: RasterScene, side: int) -> dict[str, Any]:
-    picture = "data:image/jpeg;base64," + base64.b64encode(scene_thumbnail(scene, side)).decode()
-    return {"name": scene.path.name, "width": scene.width, "height": scene.height, "picture": picture}
+def _jpeg_uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def _python_value(value: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rsft.data.imagery.contract import Contract, resize_image
 from rsft.errors import DataError, RequestError
+from rsft.inference.options import ChipOptions
 from rsft.inference.scenes.locations import Location
 from rsft.inference.scenes.raster import PixelWindow, RasterScene
 from rsft.types import Pixels
@@ -20,23 +21,6 @@ MAX_CHIP_VALUES = 2**28
 """Largest number of values of a window: pixels times bands, 1 GiB as float32."""
 
 _NUDGE = 1e-3  # pixels; larger than the rounding error of a conversion to degrees and back
-
-
-@dataclass(frozen=True)
-class ChipOptions:
-    """The user's options for chips. None takes a value from the contract or the file.
-
-    Attributes:
-        side: size of a chip in pixels.
-        margin: number of pixels around a box. Each chip is then as large as its box and this margin.
-        resample_to: pixel spacing in meters to which chips are resampled.
-        spacing: pixel spacing in meters of images that do not have a georeference.
-    """
-
-    side: int | None = None
-    margin: int | None = None
-    resample_to: float | None = None
-    spacing: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
 from rsft.inference.inputs.chip_files import ChipFiles
-from rsft.inference.inputs.discovery import Declaration
-from rsft.inference.predict.pipeline import probability_columns
-from rsft.inference.predict.predictor import Predictor
+from rsft.inference.options import ChipOptions, Declaration
+from rsft.inference.predict.pipeline import Predictor
+from rsft.inference.predict.result_table import probability_columns
 from rsft.inference.review.page import TrainingSource, write_review_page
-from rsft.inference.scenes.chip_window import ChipOptions
 from rsft.inference.suggestion.suggest import Suggestions, suggestion_table
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.version import __version__

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import number_cells, read_table_file, text_cells
-from rsft.inference.predict.pipeline import SET_SEPARATOR, probability_columns
+from rsft.inference.predict.result_table import SET_SEPARATOR, probability_columns
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_table

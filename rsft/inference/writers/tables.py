@@ -1,12 +1,18 @@
-"""Write a table of predictions as GeoPackage, GeoJSON, GeoParquet or CSV, without ever leaving an unfinished file."""
+"""Write a table of predictions as GeoPackage, GeoJSON, GeoParquet or CSV, without ever leaving an unfinished file.
+
+A GeoPackage has a layer, its QGIS style, and a table of metadata.
+"""
 
 from __future__ import annotations
 
 import json
+import sqlite3
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -18,12 +24,37 @@ from geopandas import GeoDataFrame
 
 from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import LONLAT
-from rsft.inference.writers.geopackage import LAYER_NAME, GeometryType, write_geopackage
-from rsft.inference.writers.map_styles import CLASS_COLUMN, CORRECTED_COLUMN, MapStyle, Shape, class_colors, qml_style
+from rsft.inference.writers.map_styles import (
+    CLASS_COLUMN,
+    CORRECTED_COLUMN,
+    MapStyle,
+    Shape,
+    class_colors,
+    qml_style,
+    sld_style,
+)
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_table
 
-Metadata = dict[str, Any]
+GeometryType = Literal["Point", "Polygon"]
+
+LAYER_NAME = "predictions"
+METADATA_TABLE = "rsft_metadata"
+
+_STYLES = """
+CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
+    styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30),
+    ui TEXT(30), update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
+)
+"""  # the table that QGIS creates; programs expect an empty schema and catalog
+_STYLE = """
+INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
+    styleSLD, useAsDefault, description, owner)
+SELECT '', '', table_name, column_name, 'classes', ?, ?, 1, 'One color per class', 'rsft' FROM gpkg_geometry_columns
+"""
+_REGISTER = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
 
 
 class PredictionLayer(NamedTuple):
@@ -41,7 +72,7 @@ class PredictionLayer(NamedTuple):
     table: pd.DataFrame
     crs: str | None
     classes: tuple[str, ...]
-    metadata: Metadata
+    metadata: dict[str, Any]
     geometry_type: GeometryType = "Point"
     tile_step: float | None = None
 
@@ -154,15 +185,38 @@ def write_prediction_table(
 
 
 def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
+    layer = layer.with_corrections()
+    frame, style = layer.table.drop(columns="geometry"), layer.style
+    if layer.is_spatial:
+        frame = GeoDataFrame(frame, geometry=list(layer.table["geometry"]), crs=layer.crs)
+    options = {"geometry_type": layer.geometry_type} if frame.empty else {}
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in layer.metadata.items()
     }
-    layer = layer.with_corrections()
     with atomic_file(path) as temporary:
         temporary.unlink()  # SQLite needs to create the file itself
-        style = layer.style if layer.is_spatial else None
-        write_geopackage(temporary, layer.table, layer.crs, texts, style, layer.geometry_type)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")  # pixel coordinates have no coordinate system
+            pyogrio.write_dataframe(frame, temporary, LAYER_NAME, "GPKG", use_arrow=True, **options)  # keeps dates
+        with closing(sqlite3.connect(temporary)) as database, database:
+            if layer.is_spatial:
+                database.execute(_STYLES)
+                database.execute(_REGISTER, ("layer_styles", "layer_styles"))
+                database.execute(_STYLE, (qml_style(style), sld_style(style, LAYER_NAME)))
+            columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
+            database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
+            database.execute(_REGISTER, (METADATA_TABLE, METADATA_TABLE))
+            database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", texts.items())
+
+
+def read_geopackage_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of the predictions in a GeoPackage; empty if it is none or does not exist."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            return dict(database.execute(f"SELECT key, value FROM {METADATA_TABLE}"))
+    except sqlite3.Error:
+        return {}
 
 
 def _write_geojson(layer: PredictionLayer, path: Path) -> None:
@@ -188,18 +242,13 @@ def _write_parquet(layer: PredictionLayer, path: Path) -> None:
     with atomic_file(path) as temporary:
         frame.to_parquet(temporary, index=False, schema_version="1.1.0", write_covering_bbox=covering)
         table = pq.read_table(temporary)
-        if covering:
-            table = _clear_boxes(table)
+        if covering:  # GeoParquet 1.1 requires null for rows without a geometry; geopandas writes NaN
+            boxes = table["bbox"].combine_chunks()
+            is_missing = table["geometry"].combine_chunks().is_null()
+            cleared = pa.StructArray.from_arrays(boxes.flatten(), fields=list(boxes.type), mask=is_missing)
+            table = table.set_column(table.schema.get_field_index("bbox"), "bbox", cleared)
         metadata = json.dumps(layer.metadata, ensure_ascii=False).encode()
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"rsft": metadata}), temporary)
-
-
-def _clear_boxes(table: pa.Table) -> pa.Table:
-    """Clear the bounding boxes of rows without a geometry, as GeoParquet 1.1 requires; geopandas writes NaN in them."""
-    boxes = table["bbox"].combine_chunks()
-    is_missing = table["geometry"].combine_chunks().is_null()
-    cleared = pa.StructArray.from_arrays(boxes.flatten(), fields=list(boxes.type), mask=is_missing)
-    return table.set_column(table.schema.get_field_index("bbox"), "bbox", cleared)
 
 
 def _write_csv(layer: PredictionLayer, path: Path) -> None:

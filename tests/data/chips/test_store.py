@@ -16,7 +16,7 @@ from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.data.chips.store import SCHEMA, ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.inference.inputs.discovery import read_declarations
+from rsft.inference.inputs.chip_files import read_declarations
 from rsft.types import Pixels
 
 DESCRIPTION = StoreDescription(

@@ -64,8 +64,7 @@ def _build_chips(folder: Path) -> None:
 def _read_chips(folder: Path) -> None:
     from rsft.errors import RsftError
     from rsft.inference.inputs.chip_files import ChipFiles
-    from rsft.inference.inputs.discovery import Declaration
-    from rsft.inference.scenes.chip_window import ChipOptions
+    from rsft.inference.options import ChipOptions, Declaration
     from tests.helpers.scenes import toy_contract
 
     source = ChipFiles({folder / name: Declaration() for name in CHIPS}, toy_contract(), ChipOptions())
@@ -138,7 +137,7 @@ PRELOAD = (
     "rsft.data.imagery.products.product",
     "rsft.errors",
     "rsft.inference.inputs.chip_files",
-    "rsft.inference.inputs.discovery",
+    "rsft.inference.inputs.chip_files",
     "rsft.inference.scenes.chip_window",
     "rsft.inference.scenes.raster",
 )

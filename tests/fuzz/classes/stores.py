@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,7 +24,7 @@ def _read_store(folder: Path) -> None:
     from rsft.data.chips.additions import locked_store
     from rsft.data.chips.store import SPLITS, ChipStore
     from rsft.data.croissant import write_croissant
-    from rsft.inference.inputs.discovery import find_chips
+    from rsft.inference.inputs.chip_files import find_chips
 
     store = ChipStore.open(folder / "store")
     _ = store.group_indices, store.units  # computed when they are read
@@ -104,7 +105,7 @@ def _build_journal(folder: Path) -> None:
     rows = pd.DataFrame({"chip": ["a", "b"], "p": [0.1, None], "geometry": [shapely.Point(1, 2), None]})
     journal = ResumeJournal(folder / "out.journal", KEY)
     for number in range(3):
-        journal.record(number, BatchResult(rows, [("f", 3, "why")], 4, 5))
+        journal.record(number, BatchResult(rows, [("f", 3, "why")], Counter(empty=4, gray=5)))
     journal.set_note("x", "y")
     journal.close(finished=False)
 
@@ -142,7 +143,7 @@ PRELOAD = (
     "rsft.errors",
     "rsft.evaluation.report.run_page",
     "rsft.inference.corrections.corrected_table",
-    "rsft.inference.inputs.discovery",
+    "rsft.inference.inputs.chip_files",
     "rsft.inference.predict.resume_journal",
     "rsft.inference.suggestion.suggest",
     "rsft.inference.writers.tables",

@@ -13,10 +13,9 @@ import pytest
 from rsft.errors import RequestError
 from rsft.inference import archive
 from rsft.inference.archive import SceneResult, classify_scene, predict_archive
+from rsft.inference.options import PredictionRequest, SceneQuery
 from rsft.inference.predict import job
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
-from rsft.inference.writers.geopackage import read_geopackage_metadata
+from rsft.inference.writers.tables import read_geopackage_metadata
 from tests.helpers.file_server import serving_folder
 from tests.helpers.scenes import (
     UTM,
@@ -35,7 +34,7 @@ TILES = PredictionRequest(query=SceneQuery(grid=16))
 def model(monkeypatch):
     """Use a toy bundle and a toy engine."""
     monkeypatch.setattr(archive.Bundle, "load", lambda folder: toy_bundle())
-    monkeypatch.setattr(archive, "load_reference_engine", lambda *_: None)
+    monkeypatch.setattr(archive, "load_engine", lambda *_: None)
     monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
     monkeypatch.setattr(archive, "_PAUSE", 0)
 

@@ -12,11 +12,8 @@ import pytest
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.options import ChipOptions, Declaration, PredictionRequest, SceneQuery
 from rsft.inference.predict import job
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
-from rsft.inference.scenes.chip_window import ChipOptions
 from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
 
 SIDE = 8

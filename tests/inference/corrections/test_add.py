@@ -18,9 +18,7 @@ from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
-from rsft.inference.inputs.discovery import UNDECLARED, Declaration
-from rsft.inference.predict.scene_plan import SceneQuery
-from rsft.inference.scenes.chip_window import ChipOptions
+from rsft.inference.options import UNDECLARED, ChipOptions, Declaration, SceneQuery
 from rsft.inference.suggestion.suggest import suggest_chips, write_suggestions
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.scenes import toy_contract, write_geotiff

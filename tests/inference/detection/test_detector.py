@@ -12,10 +12,9 @@ import shapely
 from rsft.data.imagery.stretch import CHIP_MAX
 from rsft.errors import DataError, RequestError
 from rsft.inference.detection.detector import detect_bright_objects
-from rsft.inference.detection.options import CfarOptions
-from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.options import CfarOptions, ChipOptions, Declaration
 from rsft.inference.scenes import raster
-from rsft.inference.scenes.chip_window import ChipOptions, make_chip_window
+from rsft.inference.scenes.chip_window import make_chip_window
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, simulate_sea, toy_contract, write_geotiff

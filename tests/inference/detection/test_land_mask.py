@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 from rsft.errors import RequestError
 from rsft.inference.detection import land_mask
 from rsft.inference.detection.land_mask import open_land_polygons
-from rsft.inference.detection.options import parse_land
+from rsft.inference.options import parse_land
 from rsft.inference.scenes.raster import PixelWindow, open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, write_geotiff

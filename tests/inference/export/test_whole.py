@@ -15,8 +15,8 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.export import whole
 from rsft.inference.export.export import export_bundle
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.recipe.schema import EvaluateSection
 from tests.helpers.tiny_bundles import perturbed_copy

@@ -10,8 +10,7 @@ import rasterio
 from rsft.errors import DataError
 from rsft.inference.inputs import chip_files
 from rsft.inference.inputs.chip_files import ChipFiles
-from rsft.inference.inputs.discovery import UNDECLARED, Declaration
-from rsft.inference.scenes.chip_window import ChipOptions
+from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
 from tests.helpers.scenes import UTM, toy_contract, write_geotiff
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (16, 16), np.uint8)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.inputs.discovery import ChipListing, Declaration, find_chips, find_scenes
+from rsft.inference.inputs.chip_files import ChipListing, find_chips, find_scenes
+from rsft.inference.options import Declaration
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,10 @@ import pytest
 from rsft.data.imagery.products.product import ProductOptions
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.stretch import Stretch
-from rsft.errors import RequestError
-from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import product_notes, product_record
+from rsft.inference.options import PredictionRequest, SceneQuery
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
 from tests.helpers.sentinel1 import calibrate_pixel, write_product, zip_product
@@ -111,9 +108,3 @@ def test_a_raster_without_description(tmp_path):
     assert product_record(scene) == {"scene": "s", "product": "raster"} and product_notes(scene) == []
     factor = open_scene(tmp_path / "s.tif", ProductOptions(factor=2e-6))
     assert product_notes(factor) == ["s.tif: calibrated to sigma0 by factor 2e-06"]
-
-
-def test_options_of_products_are_for_scenes(tmp_path):
-    request = PredictionRequest(declaration=Declaration("db"), product_options=ProductOptions(modulus=True))
-    with pytest.raises(RequestError, match="options for scenes"):
-        job.find_inputs([tmp_path], request)

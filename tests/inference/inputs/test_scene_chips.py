@@ -9,8 +9,8 @@ import shapely
 
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_files import NoDataError
-from rsft.inference.inputs.discovery import Declaration
 from rsft.inference.inputs.scene_chips import SceneChips, check_scene_bands
+from rsft.inference.options import Declaration
 from rsft.inference.scenes.chip_window import ChipWindow
 from rsft.inference.scenes.georeference import read_footprint, rectangle_corners
 from rsft.inference.scenes.locations import Location

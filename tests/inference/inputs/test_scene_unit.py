@@ -10,8 +10,8 @@ import pytest
 from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
-from rsft.inference.inputs.discovery import UNDECLARED
 from rsft.inference.inputs.scene_chips import check_scene_bands
+from rsft.inference.options import UNDECLARED
 from rsft.inference.predict.scene_plan import select_scene_unit
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 from tests.helpers.scenes import toy_contract, write_geotiff

@@ -9,6 +9,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +30,7 @@ def make_batch(number: int) -> BatchResult:
             "geometry": [shapely.Point(number, index) for index in range(4)],
         }
     )
-    return BatchResult(rows, [(f"{number}.png", 0, "unreadable")], number, 1)
+    return BatchResult(rows, [(f"{number}.png", 0, "unreadable")], Counter(empty=number, gray=1))
 
 
 def write_journal(path: Path) -> bytes:
@@ -100,7 +101,7 @@ def test_truncated_journals(tmp_path, seed, caplog):
 def test_a_damaged_batch_is_dropped_and_the_others_are_kept(tmp_path, caplog):
     write_journal(tmp_path / "j")
     with sqlite3.connect(tmp_path / "j") as database:
-        database.execute("UPDATE batch SET facts = replace(facts, 'unreadable', 'unreadabla') WHERE number = 1")
+        database.execute("UPDATE batch SET counts = replace(counts, 'unreadable', 'unreadabla') WHERE number = 1")
         database.execute("UPDATE batch SET rows = 7 WHERE number = 2")  # another type
     database.close()
     journal = ResumeJournal(tmp_path / "j", "key")
@@ -122,7 +123,7 @@ def test_rows_of_another_batch_are_damage(tmp_path):
 def test_a_journal_of_rsft_0_1_is_begun_anew(tmp_path, caplog):
     with sqlite3.connect(tmp_path / "j") as database:
         database.execute("CREATE TABLE job (key TEXT NOT NULL)")
-        database.execute("CREATE TABLE batch (number INTEGER PRIMARY KEY, rows BLOB NOT NULL, facts TEXT NOT NULL)")
+        database.execute("CREATE TABLE batch (number INTEGER PRIMARY KEY, rows BLOB NOT NULL, counts TEXT NOT NULL)")
         database.execute("INSERT INTO job VALUES ('key')")
     database.close()
     journal = ResumeJournal(tmp_path / "j", "key")

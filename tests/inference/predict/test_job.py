@@ -27,13 +27,11 @@ from pyproj import Transformer
 from rasterio.transform import Affine
 
 from rsft.errors import DataError, NetworkError, RequestError, WeightsError
-from rsft.inference.detection.options import CfarOptions
+from rsft.inference.options import CfarOptions, ChipOptions, PredictionRequest, SceneQuery
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest, table_columns
-from rsft.inference.predict.scene_plan import SceneQuery
-from rsft.inference.scenes.chip_window import ChipOptions
-from rsft.inference.writers.geopackage import read_geopackage_metadata
+from rsft.inference.predict.result_table import table_columns
+from rsft.inference.writers.tables import read_geopackage_metadata
 from rsft.models.outputs import ClassifierOutputs
 from tests.helpers.file_server import serving_folder
 from tests.helpers.killing import kill_this_process, run_until_killed

@@ -27,12 +27,12 @@ import json, re, sys
 from pathlib import Path
 from types import SimpleNamespace
 from rsft.data.imagery.stretch import Stretch
-from rsft.inference.detection.options import CfarOptions
-from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.options import CfarOptions
+from rsft.inference.options import Declaration
 from rsft.inference.predict import job
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
-from rsft.inference.scenes.chip_window import ChipOptions
+from rsft.inference.options import PredictionRequest
+from rsft.inference.options import SceneQuery
+from rsft.inference.options import ChipOptions
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 
 unit, method, folder, *scenes = sys.argv[1:]

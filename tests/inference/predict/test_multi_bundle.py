@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from rsft.errors import RequestError
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import pipeline
 from rsft.inference.predict.job import check_compatible, output_paths, predict, predict_bundles
-from rsft.inference.predict.request import PredictionRequest
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.schema import EvaluateSection

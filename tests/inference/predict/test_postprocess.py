@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rsft.errors import WeightsError
-from rsft.inference.predict.pipeline import predictions_table
+from rsft.inference.predict.result_table import predictions_table
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 

@@ -11,8 +11,7 @@ import pytest
 
 import rsft
 from rsft.errors import RequestError
-from rsft.inference.predict.pipeline import ChipClassifier
-from rsft.inference.predict.predictor import Predictor
+from rsft.inference.predict.pipeline import ChipClassifier, Predictor
 from tests.helpers.scenes import CLASSES, brightness_logits, toy_bundle, toy_contract
 
 RNG = np.random.default_rng(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections import Counter
 from contextlib import closing
 
 import pandas as pd
@@ -14,13 +15,13 @@ from rsft.errors import RequestError
 from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
 
 ROWS = pd.DataFrame({"chip": ["a", "b"], "at": [None, 2], "p": [0.1, None], "geometry": [shapely.Point(1, 2), None]})
-BATCH = BatchResult(ROWS, [("f", 3, "why")], 4, 5)
+BATCH = BatchResult(ROWS, [("f", 3, "why")], Counter(empty=4, gray=5))
 
 
 def test_results_in_order(tmp_path):
     path = tmp_path / "new/.journal"
     journal = ResumeJournal(path, "key")
-    journal.record(1, BatchResult(pd.DataFrame(), [], 1, 0))
+    journal.record(1, BatchResult(pd.DataFrame(), [], Counter(empty=1)))
     journal.record(0, BATCH)
     journal.set_note("x", "y")
     journal.close(finished=False)
@@ -28,7 +29,7 @@ def test_results_in_order(tmp_path):
     assert again.finished_batches() == {0, 1} and again.get_note("x") == "y" and again.get_note("z") is None
     first, second = again.results()
     pd.testing.assert_frame_equal(first.rows, ROWS, check_dtype=False)
-    assert first[1:] == BATCH[1:] and second.rows.empty and second.empty == 1
+    assert first[1:] == BATCH[1:] and second.rows.empty and second.counts == Counter(empty=1)
     again.close(finished=True)
     assert not path.exists()
 

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.inference.predict.pipeline import predictions_table
-from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, describe_checks, has_warning
+from rsft.inference.predict.result_table import predictions_table
+from rsft.inference.predict.scene_checks import SceneCheck, check_scenes, describe_checks
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.models.uncertainty.shift import Difference, ShiftTest
@@ -61,7 +61,7 @@ def test_sets_of_a_foreign_scene_are_withheld(calibrator):
     assert sentences[-1].startswith(f"{harbor.ood + 30} of 70 chips are unlike the training chips (5% are expected, up")
     assert "% by chance): 30 of 30 in land.tif" in sentences[-1]
     assert "class sets withheld for 30 chips of land.tif: most of these chips" in sentences[-2]
-    assert has_warning([harbor, land]) and not has_warning([harbor])
+    assert land.is_unusual and not (harbor.is_unusual or harbor.test.shifted)
 
 
 def test_a_set_depends_on_the_scene_alone(calibrator):

@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rsft.inference.options import PredictionRequest, SceneQuery
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
 from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
 from tools.maintenance.chromium import chromium
 

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from rasterio.transform import Affine
 
-from rsft.inference.review.map_picture import write_map_picture
+from rsft.inference.review.map_picture import draw_map_picture
 from rsft.inference.scenes.raster import open_scene
 from rsft.inference.writers.map_styles import class_colors
 from rsft.inference.writers.tables import PredictionLayer
@@ -26,7 +26,8 @@ COLORS = class_colors(CLASSES)
 def draw(tmp_path: Path, table: pd.DataFrame, size=(100, 200), **profile) -> np.ndarray:
     pixels = np.random.default_rng(0).integers(1, 60, size, np.uint8)
     scene = open_scene(write_geotiff(tmp_path / "s.tif", pixels, **profile))
-    write_map_picture(tmp_path / "map.png", PredictionLayer(table, None, CLASSES, {}), scene, ["2 of 3 found"])
+    png = draw_map_picture(PredictionLayer(table, None, CLASSES, {}), scene, ["2 of 3 found"])
+    (tmp_path / "map.png").write_bytes(png)
     return np.asarray(Image.open(BytesIO((tmp_path / "map.png").read_bytes())).convert("RGB")) / 255
 
 

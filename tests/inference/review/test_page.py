@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from rsft.inference.review import page
-from rsft.inference.review.page import MAX_CHIPS, TrainingSource, _scene_side, write_review_page
+from rsft.inference.review.page import MAX_CHIPS, TrainingSource, scene_side, write_review_page
 from rsft.inference.scenes.raster import open_scene
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.utils.tables import escape_cell
@@ -107,7 +107,7 @@ def test_script_is_valid_javascript(tmp_path):
 
 @pytest.mark.parametrize(("scenes", "side"), [(1, 3000), (2, 2121), (4, 1500), (5, 1400), (500, 1400)])
 def test_pictures_of_scenes_share_a_number_of_pixels(scenes, side):
-    assert _scene_side(scenes) == side
+    assert scene_side(scenes) == side
 
 
 def _luminance(color):

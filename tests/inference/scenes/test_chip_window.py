@@ -7,7 +7,8 @@ import pytest
 from rasterio.transform import Affine
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.scenes.chip_window import ChipOptions, make_chip_window, resize_chip
+from rsft.inference.options import ChipOptions
+from rsft.inference.scenes.chip_window import make_chip_window, resize_chip
 from rsft.inference.scenes.locations import Location, tile_locations
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.messages import mentions

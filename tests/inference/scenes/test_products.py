@@ -10,9 +10,8 @@ import rasterio
 
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
-from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.options import Declaration, PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
 
 RECIPE = """\
 data: {root: ROOT, size: 32, bands: [VV, VH, VV], unit: amplitude, declare: amplitude, stretch: chip-max}

@@ -17,13 +17,9 @@ from rasterio.transform import GCPTransformer, rowcol
 
 from rsft.data.imagery.stretch import CHIP_MAX, Stretch
 from rsft.errors import DataError
-from rsft.inference.detection.options import CfarOptions
-from rsft.inference.inputs.discovery import Declaration
+from rsft.inference.options import CfarOptions, ChipOptions, Declaration, PredictionRequest, SceneQuery
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
-from rsft.inference.predict.scene_plan import SceneQuery
-from rsft.inference.scenes.chip_window import ChipOptions
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 from tests.helpers.sentinel1 import calibrate_pixel
 

@@ -11,9 +11,9 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.evaluation.evaluate import evaluate
-from rsft.inference.inputs.discovery import find_chips
+from rsft.inference.inputs.chip_files import find_chips
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.request import PredictionRequest
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.recipe.schema import EvaluateSection
 from tests.helpers.tiny_bundles import perturbed_copy

@@ -11,8 +11,7 @@ import pytest
 
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
 from rsft.errors import RequestError
-from rsft.inference.predict.pipeline import ChipClassifier
-from rsft.inference.predict.predictor import Predictor
+from rsft.inference.predict.pipeline import ChipClassifier, Predictor
 from rsft.inference.suggestion.label_check import suggest_label_checks
 from rsft.types import Pixels
 from tests.helpers.scenes import CLASSES, brightness_logits, toy_bundle, toy_contract

@@ -14,7 +14,7 @@ import pytest
 import shapely
 
 from rsft.errors import RequestError
-from rsft.inference.predict.pipeline import probability_columns
+from rsft.inference.predict.result_table import probability_columns
 from rsft.inference.suggestion.suggest import read_prediction_file
 from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
 

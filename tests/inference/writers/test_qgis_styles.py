@@ -13,7 +13,7 @@ COLUMNS = ["class", "corrected", "probability", "ood", "p_ship", "length_m", "mm
 
 
 def parse(style: MapStyle) -> Element:
-    return fromstring(qml_style(style).split("\n", 1)[1])
+    return fromstring(qml_style(style))
 
 
 def labels(root: Element) -> list[str | None]:

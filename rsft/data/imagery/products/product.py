@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
-
-import numpy as np
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 from rsft.errors import RequestError
-from rsft.types import Floats, Plane
+from rsft.utils.command_options import Option
+
+if TYPE_CHECKING:
+    from rsft.types import Floats, Plane
 
 BACKSCATTER_UNITS = ("sigma0", "gamma0", "beta0")
 """Units of calibrated values, in the order in which they are preferred: db is 10 log10 sigma0."""
@@ -88,22 +90,43 @@ class Product:
 
 @dataclass(frozen=True)
 class ProductOptions:
-    """How the values of a product are read.
+    """How the values of a product are read. `rsft predict` has an option for each field."""
 
-    Attributes:
-        modulus: whether complex values are replaced by their modulus.
-        factor: calibration factor of the digital numbers, sigma0 = factor * DN^2; None takes that of the product.
-        keep_noise: whether thermal noise remains in calibrated values.
-        asset: names of the assets of a STAC item, separated by commas; None takes its data assets.
-    """
-
-    modulus: bool = False
-    factor: float | None = None
-    keep_noise: bool = False
-    asset: str | None = None
+    modulus: Annotated[
+        bool,
+        Option(
+            "Take the modulus |z| of complex scenes (SLC). It is amplitude, unless the product has a calibration.",
+            panel="Pixels of the input",
+        ),
+    ] = False
+    factor: Annotated[
+        float | None,
+        Option(
+            "Calibration factor F of a scene in digital numbers DN: sigma0 = F * DN^2. Its provider states F "
+            "(10^(dB / 10), if in dB). Sentinel-1, Capella and ICEYE products contain their calibration.",
+            "--calibrate",
+            "Pixels of the input",
+            "F",
+        ),
+    ] = None
+    keep_noise: Annotated[
+        bool,
+        Option(
+            "Do not subtract the thermal noise that a Sentinel-1 product lists: for models of chips that contain it.",
+            panel="Pixels of the input",
+        ),
+    ] = False
+    asset: Annotated[
+        str | None,
+        Option(
+            "Assets of a STAC item, such as vv or vv,vh (default: those with the role data).",
+            panel="Pixels of the input",
+            metavar="NAME",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
-        if self.factor is not None and not (self.factor > 0 and np.isfinite(self.factor)):
+        if self.factor is not None and not (self.factor > 0 and isfinite(self.factor)):
             message = f"the calibration factor {self.factor:g} is not a positive number"
             raise RequestError(message, "--calibrate", "give the factor F of sigma0 = F * DN^2")
 
@@ -124,6 +147,8 @@ class FactorCalibration:
 
     def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
         """Calibrate a window, see `Calibration`."""
+        import numpy as np  # not above: the command line imports this module for its help
+
         power = values * values * np.float32(self.factor)
         power[values == 0] = np.nan
         return CalibratedPlane(power, 0)

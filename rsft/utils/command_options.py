@@ -1,0 +1,22 @@
+"""Describe how the command line offers a field of a dataclass, as metadata of its type."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a command, in `Annotated[type, Option(...)]`. `rsft.cli.options.takes_options` makes it.
+
+    Attributes:
+        help: what the option does.
+        name: its name; "" for that of the field.
+        panel: heading under which the help lists it.
+        metavar: placeholder of its value; None for the type.
+        min: smallest value.
+    """
+
+    help: str
+    name: str = ""
+    panel: str = "Options"
+    metavar: str | None = None
+    min: float | None = None
