@@ -9,11 +9,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 import shapely
 
 from rsft.errors import DataError, RequestError
@@ -172,12 +172,13 @@ class ResumeJournal:
         Raises:
             OSError: the disk is full or cannot be written.
         """
-        content, counts = BytesIO(), json.dumps([result.rejected, result.counts])
-        table = result.rows
-        if len(table):
-            table = table.assign(geometry=[shapely.to_wkb(shape) for shape in table["geometry"]])
-        table.to_feather(content)
-        rows = content.getvalue()
+        frame, counts = result.rows, json.dumps([result.rejected, result.counts])
+        if len(frame):
+            frame = frame.assign(geometry=[shapely.to_wkb(shape) for shape in frame["geometry"]])
+        table, sink = pa.Table.from_pandas(frame, preserve_index=False), pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        rows = bytes(sink.getvalue())
         checksum = compute_checksum(self.key, number, rows, counts)
         with writing(self.path):
             self.database.execute("INSERT INTO batch VALUES (?, ?, ?, ?)", (number, rows, counts, checksum))
@@ -197,7 +198,8 @@ class ResumeJournal:
             if not is_intact(checksum, self.key, number, rows, counts):
                 raise DataError("the journal was damaged during the job", self.path, "run the same command again")
             rejected, numbers = json.loads(counts)
-            table = pd.read_feather(BytesIO(rows))
+            with pa.ipc.open_stream(rows) as reader:
+                table = reader.read_all().to_pandas()
             if len(table):
                 shapes = [shapely.from_wkb(shape) for shape in table["geometry"]]
                 table["geometry"] = pd.Series(shapes, table.index, object)

@@ -113,7 +113,7 @@ def test_good_and_broken_chips(bundle: Path, broken: Path, tmp_path: Path) -> No
         "the bundle is not calibrated: probabilities are those of the network, without class_set and ood",
         "files in folders that are not images by their suffix: 1",
         f"rejected: 5, listed in {tmp_path / 'out.rejected.csv'}",
-        "engine: toy",
+        "engine: torch fp32",
     ]
     assert not list(tmp_path.glob(".*"))
 
@@ -342,7 +342,7 @@ def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, su
     }
     assert result.notes[0] == f"the table has no rows: {reasons[query]}"
     assert result.counts == {"dark": 0, "bright": 0} and result.table.empty
-    columns = table_columns(["dark", "bright"])[:-1]
+    columns = list(table_columns(["dark", "bright"]))[:-1]
     columns += ["mmsi"] if query == "at" else []
     if suffix == "geojson":
         assert json.loads(out.read_text())["features"] == []
