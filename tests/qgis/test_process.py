@@ -65,7 +65,7 @@ say(event="done", bundle="b")
 def test_an_error_appears_once() -> None:
     code = """
 print("a note")
-say(event="error", what="no unit", where="a.tif", fix="x")
+say(event="error", message="no unit", location="a.tif", hint="x")
 print("error: no unit\\nwhere: a.tif\\nhint:  x", file=sys.stderr)
 sys.exit(1)
 """
@@ -78,7 +78,7 @@ sys.exit(1)
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ('say(event="error", what="no unit", where="a.tif", fix="--unit"); sys.exit(1)', "no unit\nwhere: a.tif\nhint"),
+        ('say(event="error", message="no unit", location="a.tif", hint="--unit"); sys.exit(1)', "no unit\nwhere: a.tif\nhint"),
         ('print("Traceback"); print("MemoryError"); sys.exit(1)', "exit code 1:\nTraceback\nMemoryError"),
         ("", "exit code 0:\nit printed nothing"),
         ('say(event="done", chips=1); sys.exit(3)', "exit code 3"),
