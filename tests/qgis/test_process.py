@@ -78,7 +78,10 @@ sys.exit(1)
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ('say(event="error", message="no unit", location="a.tif", hint="--unit"); sys.exit(1)', "no unit\nwhere: a.tif\nhint"),
+        (
+            'say(event="error", message="no unit", location="a.tif", hint="--unit"); sys.exit(1)',
+            "no unit\nwhere: a.tif\nhint",
+        ),
         ('print("Traceback"); print("MemoryError"); sys.exit(1)', "exit code 1:\nTraceback\nMemoryError"),
         ("", "exit code 0:\nit printed nothing"),
         ('say(event="done", chips=1); sys.exit(3)', "exit code 3"),
