@@ -30,28 +30,20 @@ class EnvironmentCheck:
     hint: str = ""
 
 
-@dataclass(frozen=True)
-class EnvironmentReport:
-    """All checks, in the order of display."""
-
-    rows: tuple[EnvironmentCheck, ...]
-
-
-def environment_report() -> EnvironmentReport:
-    """Check this machine. Takes a few seconds.
-
-    Returns:
-        One row per check.
-    """
+def environment_report() -> list[EnvironmentCheck]:
+    """Check this machine, one row per check. Takes a few seconds."""
     rows = [EnvironmentCheck("Python", platform.python_version()), *map(_version, PACKAGES), _gdal()]
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
-        rows += [_device(), _threads(), _load(), _bf16()]
+        rows += _processor()
     rows.append(_free_space("memory", _available_memory()))
     for name, folder in (("disk, working directory", Path.cwd()), ("disk, weights", weights_dir())):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         rows.append(_free_space(name, shutil.disk_usage(existing).free))
-    rows += [_shipped_weights(), _other_weights()]
-    return EnvironmentReport(tuple(rows))
+    shipped = _list_files(Path(__file__).parents[1] / "backbones" / "pretrained")
+    hint = "" if shipped else "reinstall rsft"
+    rows.append(EnvironmentCheck("weights, shipped", shipped or "none", "ok" if shipped else "fail", hint))
+    others = f"{weights_dir()}: {_list_files(weights_dir()) or 'none'}"
+    return [*rows, EnvironmentCheck("weights, others", others, hint="set RSFT_WEIGHTS to use another folder")]
 
 
 def _version(package: str) -> EnvironmentCheck:
@@ -69,62 +61,40 @@ def _gdal() -> EnvironmentCheck:
     return EnvironmentCheck("GDAL", rasterio.__gdal_version__)
 
 
-def _device() -> EnvironmentCheck:
-    import torch
-
-    if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        return EnvironmentCheck("device", f"cuda ({names})")
-    return EnvironmentCheck("device", f"cpu ({platform.machine()})", hint="torch sees no GPU")
-
-
-def _threads() -> EnvironmentCheck:
-    import torch
-
-    used, usable = torch.get_num_threads(), _cores()
-    value = f"{used} on {usable} cores"
-    if used > usable:
-        return EnvironmentCheck(
-            "threads", value, "warn", f"more threads than cores are slow: set OMP_NUM_THREADS={usable}"
-        )
-    return EnvironmentCheck("threads", value, hint="OMP_NUM_THREADS limits them" if used < usable else "")
-
-
-def _load() -> EnvironmentCheck:
-    load = os.getloadavg()[0]
-    if load > _cores() + 0.5:
-        return EnvironmentCheck("load", f"{load:.1f}", "warn", "the machine is busy: measured speeds are unreliable")
-    return EnvironmentCheck("load", f"{load:.1f}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _bf16() -> EnvironmentCheck:
-    """Compare float32 with bfloat16 on a matrix product and on a training step of an MLP."""
+def _processor() -> list[EnvironmentCheck]:
+    """Check device, threads and load, and compare float32 with bfloat16 (a matrix product, a training step)."""
     import torch
 
     from rsft.utils.precision_benchmark import MIN_SPEEDUP, matmul_speedup, training_step_speedup
 
+    used, load = torch.get_num_threads(), os.getloadavg()[0]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        rows = [EnvironmentCheck("device", f"cuda ({names})")]
+    else:
+        rows = [EnvironmentCheck("device", f"cpu ({platform.machine()})", hint="torch sees no GPU")]
+    hint = f"more threads than cores are slow: set OMP_NUM_THREADS={cores}" if used > cores else ""
+    hint = "OMP_NUM_THREADS limits them" if used < cores else hint
+    rows.append(EnvironmentCheck("threads", f"{used} on {cores} cores", "warn" if used > cores else "ok", hint))
+    busy = load > cores + 0.5
+    hint = "the machine is busy: measured speeds are unreliable" if busy else ""
+    rows.append(EnvironmentCheck("load", f"{load:.1f}", "warn" if busy else "ok", hint))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     product, training = (measure(device, torch.bfloat16) for measure in (matmul_speedup, training_step_speedup))
     value = f"speedup over float32: matrix product {product:.2g}, training step {training:.2g}"
-    if training > MIN_SPEEDUP:
-        return EnvironmentCheck("bfloat16", value, hint="use train.precision=bf16, or auto")
-    slow = training < 0.8
-    hint = "keep train.precision=fp32" + ", bf16 is slower on this machine" * slow
-    return EnvironmentCheck("bfloat16", value, "warn" if slow else "ok", hint)
+    hint = "use train.precision=bf16, or auto"
+    if training <= MIN_SPEEDUP:
+        hint = "keep train.precision=fp32" + ", bf16 is slower on this machine" * (training < 0.8)
+    return [*rows, EnvironmentCheck("bfloat16", value, "warn" if training < 0.8 else "ok", hint)]
 
 
 def _free_space(name: str, free: float | None) -> EnvironmentCheck:
     if free is None:
         return EnvironmentCheck(name, "unknown", hint="this system does not report it")
-    if free < MIN_FREE_BYTES:
-        return EnvironmentCheck(
-            name, f"{free / 1e9:.1f} GB free", "warn", f"a job may need {MIN_FREE_BYTES / 1e9:g} GB"
-        )
-    return EnvironmentCheck(name, f"{free / 1e9:.1f} GB free")
+    is_low = free < MIN_FREE_BYTES
+    hint = f"a job may need {MIN_FREE_BYTES / 1e9:g} GB" if is_low else ""
+    return EnvironmentCheck(name, f"{free / 1e9:.1f} GB free", "warn" if is_low else "ok", hint)
 
 
 def _available_memory() -> float | None:
@@ -134,20 +104,6 @@ def _available_memory() -> float | None:
         return None
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     return float(fields["MemAvailable"].split()[0]) * 1024
-
-
-def _shipped_weights() -> EnvironmentCheck:
-    files = _list_files(Path(__file__).parents[1] / "backbones" / "pretrained")
-    if not files:
-        return EnvironmentCheck("weights, shipped", "none", "fail", "reinstall rsft")
-    return EnvironmentCheck("weights, shipped", files)
-
-
-def _other_weights() -> EnvironmentCheck:
-    folder = weights_dir()
-    return EnvironmentCheck(
-        "weights, others", f"{folder}: {_list_files(folder) or 'none'}", hint="set RSFT_WEIGHTS to use another folder"
-    )
 
 
 def _list_files(folder: Path) -> str:

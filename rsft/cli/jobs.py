@@ -195,13 +195,13 @@ def doctor() -> None:
     from rsft.cli.environment_report import environment_report
 
     with console.status("measuring"):
-        report = environment_report()
+        rows = environment_report()
     styles = {"ok": "green", "warn": "yellow", "fail": "red"}
     table = Table("", "check", "value", "hint", box=None, pad_edge=False)
-    for row in report.rows:
+    for row in rows:
         table.add_row(Text(row.status, styles[row.status]), row.name, row.value, row.hint)
     console.print(table)
-    if any(row.status == "fail" for row in report.rows):
+    if any(row.status == "fail" for row in rows):
         raise typer.Exit(1)
 
 

@@ -193,7 +193,7 @@ def report_run(
 
 def _draw_maps(run: Path, predictions: Path) -> None:
     """Draw the scenes of a predictions table into the run folder."""
-    from rsft.evaluation.report.run_maps import SceneMap, save_scene_maps
+    from rsft.evaluation.report.scene_maps import SceneMap, save_scene_maps
     from rsft.inference.review.map_picture import draw_scene_maps
     from rsft.models.bundle.bundle import Bundle
 

@@ -63,7 +63,9 @@ def measure_calibration(
         The entry "confidence" of metrics.json.
     """
     estimates = {target: estimate_by_scene(calibrator, outputs, scenes, target) for target in COVERAGE_TARGETS}
-    is_ood = estimates[COVERAGE].ood > 1
+    estimate = estimates[COVERAGE]
+    is_ood = estimate.ood > 1
+    names, counts = np.unique(scenes[scenes != ""], return_counts=True)
     members = {"all": np.ones(len(labels), bool)}
     members |= {name: np.isin(labels, list(groups[name])) for name in GROUPS if name in groups}
     return CalibrationReport(
@@ -73,30 +75,25 @@ def measure_calibration(
         coverage=[
             CoverageLevel(
                 target=target,
-                groups=coverage_by_group(estimate.sets, labels, groups),
-                by_class=coverage_by_class(estimate.sets, labels),
+                groups=coverage_by_group(level.sets, labels, groups),
+                by_class=coverage_by_class(level.sets, labels),
                 classes_without_coverage=calibrator.classes_without_coverage(target),
             )
-            for target, estimate in estimates.items()
+            for target, level in estimates.items()
         ],
         ood_false_positive_rate=OOD_FALSE_POSITIVE_RATE,
         ood_share={name: float(is_ood[mask].mean()) if mask.any() else None for name, mask in members.items()},
-        scenes=_measure_scenes(calibrator, estimates[COVERAGE], labels, scenes),
+        scenes=[
+            _measure_scene(
+                calibrator,
+                str(name),
+                ConfidenceEstimate(*(x[scenes == name] for x in estimate)),
+                labels[scenes == name],
+            )
+            for name in names[np.argsort(-counts, kind="stable")]
+        ],
         validation_chips=len(calibrator.labels),
     )
-
-
-def _measure_scenes(
-    calibrator: Calibrator, estimate: ConfidenceEstimate, labels: NDArray[np.integer], scenes: NDArray[np.str_]
-) -> list[SceneCoverage]:
-    """Measure every scene, the largest one first."""
-    names, counts = np.unique(scenes[scenes != ""], return_counts=True)
-    return [
-        _measure_scene(
-            calibrator, str(name), ConfidenceEstimate(*(x[scenes == name] for x in estimate)), labels[scenes == name]
-        )
-        for name in names[np.argsort(-counts, kind="stable")]
-    ]
 
 
 def _measure_scene(

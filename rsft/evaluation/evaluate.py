@@ -1,18 +1,16 @@
 """Evaluate a bundle on one split of a chip store, and compare it with cheap baselines.
 
-Compute cheap baselines: a linear probe and k-nearest neighbors on frozen features, and the latter on small images.
+The baselines are a linear probe and k-nearest neighbors on frozen features, and the latter on small images. The linear
+probe has the same logit adjustment as the default loss, so the difference to it is the gain of the trained modules.
+Plain k-NN has no answer to a long tail.
 
-The linear probe has the same logit adjustment as the default loss, so the difference to it is the gain of the trained
-modules. Plain k-NN has no answer to a long tail.
-
-Measure how fine-tuning changed the features: distances between classes, and maps of the chips before and after.
-
-Measure how much the PEFT module at each site adds to the output of the frozen layer.
+The representation is measured, too: distances between classes and maps of the chips, before and after fine-tuning, and
+how much the PEFT module at each site adds to the output of the frozen layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +34,7 @@ from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibration
-from rsft.evaluation.files import write_contributions, write_embedding, write_evaluation, write_predictions
+from rsft.evaluation.files import write_evaluation, write_predictions, write_representation
 from rsft.evaluation.schema import BALANCED_KNN, LINEAR_PROBE, PIXEL_KNN, PLAIN_KNN, CalibrationReport, Evaluation
 from rsft.metrics.accuracy import AccuracySummary, confusion_matrix, summarize_accuracy
 from rsft.metrics.sets import class_mean_distances, distance_by_group
@@ -145,33 +143,11 @@ def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.stack(rows)
 
 
-Features = NDArray[np.float32]
-
 MAX_MAP_CHIPS = 1500
 """Largest number of chips on a map. More chips overlap, and t-SNE takes long."""
 
 
-def distances_by_stage(
-    features: Mapping[str, Features], labels: NDArray[np.integer], n_classes: int, groups: Mapping[str, Sequence[int]]
-) -> dict[str, dict[str, float | None]]:
-    """Measure the inter-class cosine distance of each stage (MetaPEFT, Table 5).
-
-    Args:
-        features: (N, D) by stage: "frozen" and "adapted".
-        labels: (N,) class indices.
-        n_classes: number of classes.
-        groups: class indices of head, medium and tail.
-
-    Returns:
-        Distance by stage, then by group and "all"; None for a group without a distance.
-    """
-    return {
-        stage: distance_by_group(class_mean_distances(values, labels, n_classes), groups)
-        for stage, values in features.items()
-    }
-
-
-def tsne_table(features: Mapping[str, Features], chips: ChipImages) -> pd.DataFrame:
+def tsne_table(features: Mapping[str, NDArray[np.float32]], chips: ChipImages) -> pd.DataFrame:
     """Compute a t-SNE map of chips for each stage.
 
     Args:
@@ -188,7 +164,7 @@ def tsne_table(features: Mapping[str, Features], chips: ChipImages) -> pd.DataFr
     return table
 
 
-def tsne(features: Features, seed: int = 0) -> NDArray[np.float32]:
+def tsne(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
     """Compute a t-SNE map by cosine distance (van der Maaten and Hinton 2008).
 
     Args:
@@ -231,11 +207,8 @@ def measure_contributions(classifier: Classifier, batches: Iterable[tuple[Tensor
     with observe_additions(classifier.adapted, record):
         for inputs, _ in batches:
             classifier.features(copy_to_device(inputs, device))
-    return {site: float(torch.cat(ratios[site]).mean()) for site in sorted(ratios, key=_forward_order)}
-
-
-def _forward_order(site: Site) -> tuple[int, int]:
-    return site.block, POSITIONS.index(site.position)
+    ordered = sorted(ratios, key=lambda site: (site.block, POSITIONS.index(site.position)))
+    return {site: float(torch.cat(ratios[site]).mean()) for site in ordered}
 
 
 CONTRIBUTION_CHIPS = 256
@@ -289,16 +262,24 @@ def evaluate(
             root,
             "evaluate on data that was prepared with the same classes",
         )
-    split = _choose_split(store, split or bundle.recipe.evaluate.split)
+    split = split or bundle.recipe.evaluate.split
+    if split == "auto":
+        split = "val" if store.split("test").empty else "test"
+    if store.split(split).empty:
+        raise RequestError(f"the split {split} has no chips", store.root, "choose another split with --split")
     chips = _load_chips(store, split, bundle, progress)
     outputs = _classify(bundle, store, split, device, progress)
     estimate = estimate_by_scene(bundle.calibrator, outputs, _scenes(chips)) if bundle.calibrator else None
     probabilities = estimate.probabilities if estimate else np.exp(log_softmax(outputs.logits))
-    methods, features = {_method_name(bundle): probabilities}, {}
+    title = bundle.recipe.peft.title
+    methods, features = {title if bundle.recipe.meta is None else f"Meta{title}": probabilities}, {}
     if baselines or representation:
         unmerged = load_unmerged_classifier(bundle, device)
-        sample = _contribution_loader(store, bundle, chips, progress)
-        contributions = measure_contributions(unmerged, sample) if representation else {}
+        # up to `CONTRIBUTION_CHIPS` validation chips; evaluated chips if the store has no validation chips
+        sample = chips if store.split("val").empty else _load_chips(store, "val", bundle, progress)
+        indices = np.linspace(0, len(sample) - 1, min(CONTRIBUTION_CHIPS, len(sample))).astype(int)
+        batches = UnaugmentedLoader(sample, indices, min(bundle.recipe.evaluate.batch_size, CONTRIBUTION_CHIPS))
+        contributions = measure_contributions(unmerged, batches) if representation else {}
         vit = cast(VisionTransformer, unmerged.adapted.detach())
         features = {"frozen": compute_frozen_features(vit, chips, bundle, progress), "adapted": outputs.features}
     if baselines and not store.split("train").empty:
@@ -309,9 +290,12 @@ def evaluate(
     write_evaluation(output_dir, result)
     write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
     if representation:
-        write_embedding(output_dir, tsne_table(features, chips))
-        write_contributions(output_dir, contributions)
+        write_representation(output_dir, tsne_table(features, chips), contributions)
     return result
+
+
+def _load_chips(store: ChipStore, split: str, bundle: Bundle, progress: Progress | None) -> ChipImages:
+    return ChipImages(store.root, store.split(split), bundle.classes, bundle.contract, progress)
 
 
 def _classify(
@@ -356,7 +340,10 @@ def _measure(
         train_counts=bundle.train_counts,
         count=len(chips),
         confidence=calibration,
-        distances=distances_by_stage(features, labels, len(classes), groups),
+        distances={
+            stage: distance_by_group(class_mean_distances(values, labels, len(classes)), groups)
+            for stage, values in features.items()
+        },
         notes=_notes(bundle, split, summaries, calibration),
     )
 
@@ -427,30 +414,3 @@ def compute_frozen_features(
         if progress is not None:
             progress(min(done * recipe.evaluate.batch_size, len(chips)), len(chips), "frozen features")
     return np.asarray(torch.cat(batches).numpy(), np.float32)
-
-
-def _load_chips(store: ChipStore, split: str, bundle: Bundle, progress: Progress | None) -> ChipImages:
-    return ChipImages(store.root, store.split(split), bundle.classes, bundle.contract, progress)
-
-
-def _contribution_loader(
-    store: ChipStore, bundle: Bundle, chips: ChipImages, progress: Progress | None
-) -> UnaugmentedLoader:
-    """Return up to `CONTRIBUTION_CHIPS` validation chips; evaluated chips if the store has no validation chips."""
-    if not store.split("val").empty:
-        chips = _load_chips(store, "val", bundle, progress)
-    indices = np.linspace(0, len(chips) - 1, min(CONTRIBUTION_CHIPS, len(chips))).astype(int)
-    return UnaugmentedLoader(chips, indices, min(bundle.recipe.evaluate.batch_size, CONTRIBUTION_CHIPS))
-
-
-def _choose_split(store: ChipStore, split: str) -> str:
-    if split == "auto":
-        split = "test" if not store.split("test").empty else "val"
-    if store.split(split).empty:
-        raise RequestError(f"the split {split} has no chips", store.root, "choose another split with --split")
-    return split
-
-
-def _method_name(bundle: Bundle) -> str:
-    title = bundle.recipe.peft.title
-    return f"Meta{title}" if bundle.recipe.meta is not None else title

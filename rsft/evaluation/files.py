@@ -1,13 +1,10 @@
-"""Write the files of an evaluation.
-
-Compare two evaluations chip by chip.
-"""
+"""Write the files of an evaluation, and compare two evaluations chip by chip."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +27,7 @@ EMBEDDING_FILE, CONTRIBUTIONS_FILE = "embedding.parquet", "contributions.csv"
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write metrics.json.
-
-    Args:
-        folder: folder of the evaluation.
-        evaluation: content of the file.
-    """
+    """Write metrics.json to the folder of an evaluation."""
     write_text(folder / EVALUATION_FILE, json.dumps(evaluation.to_dict(), indent=1))
 
 
@@ -68,23 +60,15 @@ def write_predictions(
     _write_parquet(folder / PREDICTIONS_FILE, table)
 
 
-def write_embedding(folder: Path, table: pd.DataFrame) -> None:
-    """Write embedding.parquet.
+def write_representation(folder: Path, table: pd.DataFrame, contributions: Mapping[Site, float]) -> None:
+    """Write embedding.parquet and contributions.csv. Without sites, delete contributions.csv of an earlier evaluation.
 
     Args:
         folder: folder of the evaluation.
         table: one row per chip of the map.
-    """
-    _write_parquet(folder / EMBEDDING_FILE, table)
-
-
-def write_contributions(folder: Path, contributions: Mapping[Site, float]) -> None:
-    """Write contributions.csv with one row per site. Without sites, delete the file of an earlier evaluation.
-
-    Args:
-        folder: folder of the evaluation.
         contributions: contribution of each site, relative to the frozen layer.
     """
+    _write_parquet(folder / EMBEDDING_FILE, table)
     path = folder / CONTRIBUTIONS_FILE
     if not contributions:
         path.unlink(missing_ok=True)
@@ -118,7 +102,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of comparison.json."""
-        return {**vars(self), "paired": self.paired.to_dict()}
+        return asdict(self)
 
 
 def compare_runs(first: Path, second: Path) -> Comparison:
@@ -136,11 +120,10 @@ def compare_runs(first: Path, second: Path) -> Comparison:
         DataError: a file of an evaluation is damaged.
     """
     folders = [_evaluation_folder(folder) for folder in (first, second)]
-    metrics = [_read_metrics(folder) for folder in folders]
+    metrics, tables = zip(*map(_read_evaluation, folders), strict=True)
     classes = metrics[0]["classes"]
     if metrics[1]["classes"] != classes:
         raise RequestError("the two evaluations have different classes", folders[1], "compare runs on the same classes")
-    tables = [_read_predictions(folder) for folder in folders]
     if not tables[0]["class"].equals(tables[1]["class"]):
         shared = len(tables[0].index.intersection(tables[1].index))
         raise RequestError(
@@ -173,20 +156,14 @@ def _evaluation_folder(folder: Path) -> Path:
     )
 
 
-def _read_metrics(folder: Path) -> dict[str, Any]:
+def _read_evaluation(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Read classes, methods and groups, and true and predicted class names by path of the chip in its order."""
     path = folder / EVALUATION_FILE
     try:
-        metrics: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
-        return {key: metrics[key] for key in ("classes", "methods", "groups")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError("the file is damaged", path, "evaluate again") from error
-
-
-def _read_predictions(folder: Path) -> pd.DataFrame:
-    """Read true and predicted class names, indexed by the path of the chip and sorted."""
-    path = folder / PREDICTIONS_FILE
-    try:
+        metrics = parse_json(path.read_text(encoding="utf-8"))
+        metrics = {key: metrics[key] for key in ("classes", "methods", "groups")}
+        path = folder / PREDICTIONS_FILE
         table = pd.read_parquet(path, columns=["path", "class", "predicted"])
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:  # of damaged metadata, too
         raise DataError("the file is damaged", path, "evaluate again") from error
-    return table.set_index("path").sort_index()
+    return metrics, table.set_index("path").sort_index()

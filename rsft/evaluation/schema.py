@@ -1,13 +1,10 @@
-"""The content of metrics.json, which `rsft evaluate` writes and `rsft report` reads.
-
-Names of the baselines in metrics.json, in tables and in the report, and what each one shows.
-"""
+"""The content of metrics.json, which `rsft evaluate` writes and `rsft report` reads, and the names of the baselines."""
 
 from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.sets import SetCoverage
@@ -26,16 +23,7 @@ MEANINGS = {
 }
 """What each baseline shows, by its name."""
 
-EARLIER_NAMES = {
-    "linear probe, logit-adjusted": LINEAR_PROBE,
-    "k-NN, frozen features, balanced": BALANCED_KNN,
-    "k-NN, frozen features": PLAIN_KNN,
-    "k-NN, 16 x 16 pixels": PIXEL_KNN,
-}
-"""Names in metrics.json of rsft 0.1, with their present ones."""
-
-
-_FROZEN = ConfigDict(frozen=True, populate_by_name=True)
+_FROZEN = ConfigDict(frozen=True)
 
 
 class CoverageLevel(BaseModel):
@@ -51,10 +39,10 @@ class CoverageLevel(BaseModel):
 
     model_config = _FROZEN
 
-    target: float = Field(validation_alias="asked", serialization_alias="asked")
+    target: float
     groups: dict[str, SetCoverage | None]
     by_class: list[float | None]
-    classes_without_coverage: list[int] = Field(validation_alias="scarce", serialization_alias="scarce")
+    classes_without_coverage: list[int]
 
 
 class SceneCoverage(BaseModel):
@@ -92,27 +80,24 @@ class CalibrationReport(BaseModel):
         ood_false_positive_rate: expected share of flagged chips among chips like the validation chips.
         ood_share: share of flagged chips among all evaluated chips ("all") and by group; None without chips.
         scenes: reliability by group of the chip store, such as scene, the largest group first; empty if the chips have
-            no groups, or in evaluations of older versions.
-        validation_chips: number of validation chips on which the calibration was fitted; None in evaluations of older
-            versions.
+            no groups.
+        validation_chips: number of validation chips on which the calibration was fitted; None if it is unknown.
     """
 
     model_config = _FROZEN
 
     temperature: float
     ece_uncalibrated: float
-    fitted_on_these_chips: bool = Field(validation_alias="fitted_here", serialization_alias="fitted_here")
+    fitted_on_these_chips: bool
     coverage: list[CoverageLevel]
-    ood_false_positive_rate: float = Field(validation_alias="flagged", serialization_alias="flagged")
-    ood_share: dict[str, float | None] = Field(validation_alias="strange", serialization_alias="strange")
+    ood_false_positive_rate: float
+    ood_share: dict[str, float | None]
     scenes: list[SceneCoverage] = []
     validation_chips: int | None = Field(None, ge=1)
 
 
 class Evaluation(BaseModel):
     """The content of metrics.json.
-
-    Files of older versions may lack `confidence`, `distances`, `notes`, and `top2` and `log_loss` of a summary.
 
     Attributes:
         data: the chip store that was evaluated.
@@ -143,13 +128,6 @@ class Evaluation(BaseModel):
     distances: dict[str, dict[str, float | None]] = {}
     notes: list[str] = []
 
-    @field_validator("methods", mode="before")
-    @classmethod
-    def _rename_baselines(cls, methods: Any) -> Any:
-        """Give the baselines of earlier versions their present names."""
-        is_object = isinstance(methods, dict)
-        return {EARLIER_NAMES.get(name, name): value for name, value in methods.items()} if is_object else methods
-
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
         lengths = {len(self.train_counts), len(self.confusion), *map(len, self.confusion)}
@@ -179,4 +157,4 @@ class Evaluation(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of metrics.json."""
         methods = {name: summary.to_dict(self.classes) for name, summary in self.methods.items()}
-        return {**self.model_dump(by_alias=True), "methods": methods}
+        return {**self.model_dump(), "methods": methods}

@@ -1,15 +1,10 @@
-"""Accuracy on long-tailed data: by class, by group and overall, with bootstrap intervals.
-
-Metrics of probabilities: top-k accuracy and log loss.
-
-Calibration error: the gap between confidence and accuracy.
-"""
+"""Measure accuracy on long-tailed data by class, by group and overall, top-2 accuracy, log loss, calibration error."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import itemgetter
 from statistics import harmonic_mean
 from typing import Any
@@ -24,47 +19,23 @@ MIN_PROBABILITY = float(np.finfo(np.float64).eps)
 """Lower limit of probabilities, which keeps the log loss finite, as in scikit-learn."""
 
 
-def top_k_accuracy(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], k: int, rng: np.random.Generator, resamples: int
-) -> Interval:
-    """Return the share of chips with the true class among the k most probable; ties go to the lower index.
+def _top2_and_log_loss(
+    probabilities: NDArray[np.floating], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
+) -> tuple[Interval, Interval]:
+    """Return the share of chips with the true class among the two most probable, and the mean -log p over the classes.
 
-    Args:
-        probabilities: (N, C).
-        labels: (N,) class indices.
-        k: number of classes.
-        rng: random generator of the bootstrap.
-        resamples: number of bootstrap resamples.
-
-    Returns:
-        The share with its interval.
+    Ties go to the lower index. p is the probability of the true class, -log p its mean over the chips of a class, in
+    nats.
     """
     true_probability = probabilities[np.arange(len(labels)), labels][:, None]
     is_lower_index = np.arange(probabilities.shape[1]) < labels[:, None]
     is_ranked_before = (probabilities > true_probability) | ((probabilities == true_probability) & is_lower_index)
-    hits = (is_ranked_before.sum(axis=1) < k).astype(np.float64)
+    hits = (is_ranked_before.sum(axis=1) < 2).astype(np.float64)
     means, resampled, counts = _class_means(hits, labels, rng, resamples)
-    return percentile_interval(float(means @ counts / counts.sum()), resampled @ counts / counts.sum())
-
-
-def balanced_log_loss(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
-) -> Interval:
-    """Return the mean over the classes with chips of the class's mean -log p, in nats; p is that of the true class.
-
-    Args:
-        probabilities: (N, C).
-        labels: (N,) class indices.
-        rng: random generator of the bootstrap.
-        resamples: number of bootstrap resamples.
-
-    Returns:
-        The loss with its interval.
-    """
-    true_probability = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    losses = -np.log(np.maximum(true_probability, MIN_PROBABILITY))
+    top2 = percentile_interval(float(means @ counts / counts.sum()), resampled @ counts / counts.sum())
+    losses = -np.log(np.maximum(true_probability[:, 0].astype(np.float64), MIN_PROBABILITY))
     means, resampled, _ = _class_means(losses, labels, rng, resamples)
-    return percentile_interval(float(means.mean()), resampled.mean(axis=1))
+    return top2, percentile_interval(float(means.mean()), resampled.mean(axis=1))
 
 
 def _class_means(
@@ -144,25 +115,13 @@ class AccuracySummary:
         return [index for index, value in enumerate(self.recall) if value is None]
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Return the metrics as data for the evaluation file.
+        """Return the metrics as data for metrics.json, with names of classes.
 
         Args:
             classes: names in the order of the logits.
-
-        Returns:
-            Name -> metric, with intervals and names of classes.
         """
-        measures = ("micro", "macro", "macro_f1", "avg", *GROUPS, "top2", "log_loss")
-        intervals = {name: getattr(self, name) for name in measures}
-        return {
-            **{name: interval and interval.to_dict() for name, interval in intervals.items()},
-            "worst": {"class": classes[self.worst[0]], "value": self.worst[1]},
-            "harmonic": self.harmonic,
-            "ece": self.ece,
-            "recall": self.recall,
-            "precision": self.precision,
-            "absent": [classes[index] for index in self.absent],
-        }
+        worst = {"class": classes[self.worst[0]], "value": self.worst[1]}
+        return {**asdict(self), "worst": worst, "absent": [classes[index] for index in self.absent]}
 
 
 def summarize_accuracy(
@@ -203,34 +162,24 @@ def summarize_accuracy(
     intervals = {name: percentile_interval(float(value), resampled[name]) for name, value in values.items()}
 
     recall, precision = _ratio(hits, truth), _ratio(hits, predicted)
+    is_probability = outputs.ndim == 2
+    top2, log_loss = _top2_and_log_loss(outputs, labels, rng, resamples) if is_probability else (None, None)
     return AccuracySummary(
         micro=intervals["micro"],
         macro=intervals["macro"],
         macro_f1=intervals["macro_f1"],
-        avg=intervals.get("avg"),
-        head=intervals.get("head"),
-        medium=intervals.get("medium"),
-        tail=intervals.get("tail"),
+        **{name: intervals.get(name) for name in ("avg", *GROUPS)},
         harmonic=harmonic_mean(recall[truth > 0].tolist()),
-        top2=top_k_accuracy(outputs, labels, 2, rng, resamples) if outputs.ndim == 2 else None,
-        log_loss=balanced_log_loss(outputs, labels, rng, resamples) if outputs.ndim == 2 else None,
-        ece=expected_calibration_error(outputs, labels) if outputs.ndim == 2 else None,
+        top2=top2,
+        log_loss=log_loss,
+        ece=expected_calibration_error(outputs, labels) if is_probability else None,
         recall=[None if math.isnan(value) else value for value in recall.tolist()],
         precision=[None if math.isnan(value) else value for value in precision.tolist()],
     )
 
 
 def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> _Counts:
-    """Count chips by class and predicted class.
-
-    Args:
-        labels: (N,) class indices.
-        predictions: (N,) class indices.
-        n_classes: C.
-
-    Returns:
-        (C, C), rows are the true classes.
-    """
+    """Count chips (C, C) by class (row) and predicted class, given the class indices (N,) of both."""
     cells = labels.astype(np.int64) * n_classes + predictions
     counts: _Counts = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
     return counts

@@ -1,13 +1,9 @@
-"""Percentile bootstrap, vectorized over the resamples.
-
-Paired comparison of two classifiers on the same chips: differences with intervals, and McNemar's test.
-"""
+"""Percentile bootstrap, and the paired comparison of two classifiers on the same chips with McNemar's test."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,24 +26,12 @@ class Interval:
     high: float
 
     def to_dict(self) -> dict[str, float]:
-        """Return the interval as data for JSON.
-
-        Returns:
-            "value", "low" and "high".
-        """
+        """Return the interval as data for JSON."""
         return asdict(self)
 
 
 def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
-    """Return the percentile interval of a value.
-
-    Args:
-        value: the value of the original sample.
-        resampled: (R,) the values of the resamples.
-
-    Returns:
-        The value with its interval.
-    """
+    """Return a value with its percentile interval, given the values of the resamples (R,)."""
     low, high = np.quantile(resampled, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return Interval(float(value), float(low), float(high))
 
@@ -81,16 +65,7 @@ def resample_confusion(
 
 
 def resampled_means(values: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the means of bootstrap resamples.
-
-    Args:
-        values: (n,), drawn n times with replacement.
-        resamples: R.
-        rng: random generator.
-
-    Returns:
-        (R,).
-    """
+    """Return the means (R,) of R bootstrap resamples of values (n,), each drawn n times with replacement."""
     count = len(values)
     if count > NORMAL_APPROXIMATION_MIN:
         return rng.normal(values.mean(), values.std() / np.sqrt(count), resamples)
@@ -115,14 +90,6 @@ class McNemarTest:
     second: int
     p: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content as data for JSON.
-
-        Returns:
-            Name -> attribute.
-        """
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class PairedDifferences:
@@ -135,17 +102,6 @@ class PairedDifferences:
 
     differences: dict[str, Interval]
     mcnemar: dict[str, McNemarTest]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content as data for JSON.
-
-        Returns:
-            "differences" and "mcnemar", each name -> value.
-        """
-        return {
-            "differences": {name: interval.to_dict() for name, interval in self.differences.items()},
-            "mcnemar": {name: test.to_dict() for name, test in self.mcnemar.items()},
-        }
 
 
 def compare_predictions(
@@ -166,7 +122,7 @@ def compare_predictions(
         second: (N,) predicted class indices.
         labels: (N,) class indices.
         groups: class indices of head, medium and tail; a group may be empty or missing.
-        seed: the seed of the bootstrap.
+        seed: seed of the bootstrap.
         resamples: number of bootstrap resamples.
 
     Returns:

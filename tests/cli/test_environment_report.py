@@ -18,7 +18,7 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "satmae" / "large.pth").write_bytes(b"0" * 1_500_000)
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     start = time.perf_counter()
-    rows = {row.name: row for row in environment_report.environment_report().rows}
+    rows = {row.name: row for row in environment_report.environment_report()}
     assert time.perf_counter() - start < 10
     assert rows["torch"].value == metadata.version("torch")
     assert rows["threads"].value.startswith(f"{torch.get_num_threads()} on ")
@@ -34,7 +34,7 @@ def test_missing_package_and_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(metadata, "version", absent)
     monkeypatch.setattr(environment_report, "MIN_FREE_BYTES", 1e30)
-    rows = {row.name: row for row in environment_report.environment_report().rows}
+    rows = {row.name: row for row in environment_report.environment_report()}
     assert (rows["torch"].status, rows["torch"].hint) == ("fail", "pip install torch")
     assert "bfloat16" not in rows
     assert rows["disk, working directory"].status == "warn"

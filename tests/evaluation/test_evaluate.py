@@ -52,21 +52,21 @@ def test_metrics_are_those_of_the_predictions(metrics, predictions):
 def test_sets_contain_the_predicted_class_and_have_the_reported_coverage(metrics, predictions):
     covered = [name in names for name, names in zip(predictions["class"], predictions["class_set"], strict=True)]
     assert all(name in names for name, names in zip(predictions["predicted"], predictions["class_set"], strict=True))
-    level = next(level for level in metrics["confidence"]["coverage"] if level["asked"] == 0.9)
+    level = next(level for level in metrics["confidence"]["coverage"] if level["target"] == 0.9)
     assert level["groups"]["all"]["value"] == pytest.approx(np.mean(covered))
     assert level["groups"]["all"]["size"] == pytest.approx(predictions["class_set"].map(len).mean())
-    assert (predictions["ood"] > 1).mean() == pytest.approx(metrics["confidence"]["strange"]["all"])
+    assert (predictions["ood"] > 1).mean() == pytest.approx(metrics["confidence"]["ood_share"]["all"])
 
 
 def test_six_validation_chips_per_class_are_too_few_for_90_percent_and_a_note_says_so(metrics):
-    level = next(level for level in metrics["confidence"]["coverage"] if level["asked"] == 0.9)
-    assert level["scarce"] == [0, 1, 2]
+    level = next(level for level in metrics["confidence"]["coverage"] if level["target"] == 0.9)
+    assert level["classes_without_coverage"] == [0, 1, 2]
     assert any("fewer than 9 validation chips" in note for note in metrics["notes"])
 
 
 @pytest.mark.slow
 def test_a_note_says_that_coverage_on_the_fitted_chips_is_too_good(metrics, run, root, tmp_path):
-    assert metrics["confidence"]["fitted_here"]
+    assert metrics["confidence"]["fitted_on_these_chips"]
     assert any("coverage is too good" in note for note in metrics["notes"])
     other = evaluate(run, root, tmp_path, split="train", baselines=False)
     assert not other.confidence.fitted_on_these_chips and not any("too good" in note for note in other.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -192,15 +193,17 @@ def _confidence(
     coverage = []
     for target in (0.8, 0.9, 0.95):
         sets = probabilities > (1 - target) / 4
-        by_group = {name: group and group.to_dict() for name, group in coverage_by_group(sets, labels, groups).items()}
+        by_group = {name: group and asdict(group) for name, group in coverage_by_group(sets, labels, groups).items()}
         scarce = [probabilities.shape[1] - 1] if target > 0.8 else []
         by_class = coverage_by_class(sets, labels)
-        coverage.append({"asked": target, "groups": by_group, "by_class": by_class, "scarce": scarce})
+        coverage.append(
+            {"target": target, "groups": by_group, "by_class": by_class, "classes_without_coverage": scarce}
+        )
     return {
         "temperature": 1.31,
         "ece_uncalibrated": 0.09,
-        "fitted_here": False,
+        "fitted_on_these_chips": False,
         "coverage": coverage,
-        "flagged": 0.05,
-        "strange": {"all": 0.061, "head": 0.05, "medium": None, "tail": 0.11},
+        "ood_false_positive_rate": 0.05,
+        "ood_share": {"all": 0.061, "head": 0.05, "medium": None, "tail": 0.11},
     }

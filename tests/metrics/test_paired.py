@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -60,7 +62,7 @@ def test_mcnemar():
 def test_run_compared_with_itself():
     first, _, labels = two(4)
     comparison = compare_predictions(first, first, labels, GROUPS)
-    assert comparison.mcnemar["all"].to_dict() == {"first": 0, "second": 0, "p": 1.0}
+    assert asdict(comparison.mcnemar["all"]) == {"first": 0, "second": 0, "p": 1.0}
     assert comparison.differences["macro"].to_dict() == {"value": 0, "low": 0, "high": 0}
 
 

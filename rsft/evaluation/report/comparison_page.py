@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from rsft.errors import RequestError, RsftError
-from rsft.evaluation.files import Comparison, compare_runs
-from rsft.evaluation.report.charts.cost import cost_table, peak_memory_mb
-from rsft.evaluation.report.charts.intervals import ACCURACY_LABELS, accuracy_plot
-from rsft.evaluation.report.charts.pareto import ParetoPoint, pareto_plot
-from rsft.evaluation.report.metric_tables import TableCell, format_interval
-from rsft.evaluation.report.render import format_percent, write_page
+from rsft.evaluation.files import compare_runs
+from rsft.evaluation.report.charts import ParetoPoint, accuracy_plot, pareto_plot
+from rsft.evaluation.report.metric_tables import ACCURACIES, TableCell, accuracy_cells, cost_table, peak_memory_mb
+from rsft.evaluation.report.render import write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
-from rsft.evaluation.report.run_maps import feature_section, modulator_section
-from rsft.metrics.accuracy import AccuracySummary
-from rsft.metrics.bootstrap import Interval
+from rsft.evaluation.report.site_maps import ModulatorMap
+from rsft.evaluation.report.tsne_map import ChipMap, linked_maps_data
 from rsft.recipe.text import to_yaml
 from rsft.training.runs.reader import read_run_info, recipe_differences
 from rsft.types import GROUPS
@@ -26,22 +22,8 @@ from rsft.types import GROUPS
 MAX_RUNS = len(ascii_uppercase)
 """Largest number of runs on a page, because a letter names each run."""
 
-MEASURE_TITLES = {measure: label.capitalize() for measure, label in ACCURACY_LABELS.items()}
-
-
-@dataclass(frozen=True)
-class DifferenceCell:
-    """The accuracy of a run minus that of the reference.
-
-    Attributes:
-        value: the difference in percentage points.
-        interval: its 95 % interval in percentage points.
-        is_significant: whether the interval excludes 0.
-    """
-
-    value: str
-    interval: str
-    is_significant: bool
+MAX_FEATURE_MAPS = 6
+"""Largest number of feature maps on a page. A map has up to 1,500 chips."""
 
 
 def write_comparison(runs: Sequence[Path], page_path: Path) -> Path:
@@ -64,70 +46,39 @@ def write_comparison(runs: Sequence[Path], page_path: Path) -> Path:
             ", ".join(map(str, runs)),
             f"name 2 to {MAX_RUNS} different runs",
         )
-    return write_page(page_path, "compare.html", _page_content([read_run_files(run) for run in runs]))
-
-
-def _page_content(runs: list[RunFiles]) -> dict[str, Any]:
-    """Return the variables of the template."""
-    letters = ascii_uppercase[: len(runs)]
-    evaluated = {
-        f"{letter} {run.name}": run.evaluation.summary
-        for letter, run in zip(letters, runs, strict=True)
-        if run.evaluation
-    }
-    costs = [cost_table(run) for run in runs]
-    cost_names = dict.fromkeys(name for cost in costs for name in cost)
-    return {
-        "runs": [
-            {
-                "letter": letter,
-                "name": run.name,
-                "folder": str(run.folder),
-                "method": run.evaluation.method if run.evaluation else run.recipe.peft.title,
-                "status": run.metadata.status,
-                "split": f"{run.evaluation.count:,} {run.evaluation.split}" if run.evaluation else "not evaluated",
-            }
-            for letter, run in zip(letters, runs, strict=True)
-        ],
-        "keys": _recipe_keys(runs),
-        "rows": _accuracy_rows(runs),
+    files = [read_run_files(run) for run in runs]
+    by_letter = dict(zip(ascii_uppercase, files, strict=False))
+    evaluated = {f"{x} {run.name}": run.evaluation.summary for x, run in by_letter.items() if run.evaluation}
+    differences = recipe_differences([read_run_info(run) for run in runs])
+    costs = [cost_table(run) for run in files]
+    machines = {(run.metadata.machine, str(run.metadata.hardware), run.metadata.device) for run in files}
+    content = {
+        "runs": by_letter,
+        "reference": files[0],
+        "keys": {key: [to_yaml(value) for value in values] for key, values in differences.items()},
+        "rows": _accuracy_rows(files),
         "plot": accuracy_plot(evaluated) if evaluated else None,
-        "pairs": [_pair(runs[0], letter, run) for letter, run in zip(letters[1:], runs[1:], strict=True)],
-        "measures": list(MEASURE_TITLES.values()),
-        "pareto": _pareto_plots(runs),
-        "features": feature_section(dict(zip(letters, runs, strict=True))),
-        "modulators": modulator_section(dict(zip(letters, runs, strict=True))),
-        "costs": {name: [cost.get(name, "–") for cost in costs] for name in cost_names},
-        "several_machines": len({(r.metadata.machine, str(r.metadata.hardware), r.metadata.device) for r in runs}) > 1,
+        "pairs": [_pair(files[0], letter, run) for letter, run in list(by_letter.items())[1:]],
+        "measures": ACCURACIES,
+        "pareto": _pareto_plots(by_letter),
+        "features": _feature_section(by_letter),
+        "modulators": _modulator_section(by_letter),
+        "costs": {name: [cost.get(name, "–") for cost in costs] for name in dict.fromkeys(n for c in costs for n in c)},
+        "several_machines": len(machines) > 1,
     }
-
-
-def _recipe_keys(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
-    """Return the recipe keys that differ, with the value of each run."""
-    differences = recipe_differences([read_run_info(run.folder) for run in runs])
-    return {key: [to_yaml(value) for value in values] for key, values in differences.items()}
+    return write_page(page_path, "compare.html", content)
 
 
 def _accuracy_rows(runs: Sequence[RunFiles]) -> list[tuple[str, list[TableCell | None]]]:
     """Return each measure with one cell per run; None if the measure is not defined or the run was not evaluated."""
-    labels = MEASURE_TITLES | {"macro": "All classes (macro)", "macro_f1": "Macro F1", "top2": "Top 2"}
-    rows: list[tuple[str, list[TableCell | None]]] = []
+    labels = ACCURACIES | {"macro": "All classes (macro)", "macro_f1": "Macro F1", "top2": "Top 2"}
+    rows = []
     for measure, label in labels.items():
-        values = [_value(run.evaluation.summary, measure) if run.evaluation else None for run in runs]
+        values = [getattr(run.evaluation.summary, measure) if run.evaluation else None for run in runs]
         best = max((interval.value for interval in values if interval), default=None)
-        cells = [None if interval is None else _accuracy_cell(interval, best) for interval in values]
-        if any(cells):
-            rows.append((label, cells))
+        if best is not None:
+            rows.append((label, accuracy_cells(values, [best] * len(values))))
     return rows
-
-
-def _accuracy_cell(interval: Interval, best: float | None) -> TableCell:
-    return TableCell(format_percent(interval.value), format_interval(interval), interval.value == best)
-
-
-def _value(summary: AccuracySummary, measure: str) -> Interval | None:
-    interval: Interval | None = getattr(summary, measure)
-    return interval
 
 
 def _pair(reference: RunFiles, letter: str, run: RunFiles) -> dict[str, Any]:
@@ -136,45 +87,81 @@ def _pair(reference: RunFiles, letter: str, run: RunFiles) -> dict[str, Any]:
         comparison = compare_runs(run.folder, reference.folder)
     except RsftError as error:
         return {"letter": letter, "name": run.name, "reason": f"{error.message} ({error.location})"}
-    test = comparison.paired.mcnemar["all"]
-    return {
-        "letter": letter,
-        "name": run.name,
-        "reason": "",
-        "chips": comparison.count,
-        "cells": [_difference_cell(comparison, measure) for measure in ACCURACY_LABELS],
-        "mcnemar": f"{test.first:,} : {test.second:,}",
-        "p": f"{test.p:.2g}",
-    }
+    paired = comparison.paired
+    cells = [paired.differences.get(measure) for measure in ACCURACIES]
+    return {"letter": letter, "name": run.name, "reason": "", "cells": cells, "test": paired.mcnemar["all"]}
 
 
-def _difference_cell(comparison: Comparison, measure: str) -> DifferenceCell | None:
-    difference = comparison.paired.differences.get(measure)
-    if difference is None:
-        return None
-    interval = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
-    return DifferenceCell(f"{100 * difference.value:+.1f}", interval, not difference.low <= 0 <= difference.high)
-
-
-def _pareto_plots(runs: Sequence[RunFiles]) -> dict[str, Any]:
+def _pareto_plots(runs: Mapping[str, RunFiles]) -> dict[str, Any]:
     """Return one plot per kind of cost. It shows the accuracy of the rarest group that all evaluated runs have."""
-    summaries = {index: run.evaluation.summary for index, run in enumerate(runs) if run.evaluation}
-    if not summaries:
-        return {}
+    summaries = {letter: run.evaluation.summary for letter, run in runs.items() if run.evaluation}
     shared = [group for group in GROUPS if all(getattr(summary, group) for summary in summaries.values())]
     measure = shared[-1] if shared else "macro"
     costs_by_name: dict[str, list[float | None]] = {
-        "seconds": [run.metadata.seconds for run in runs],
-        "trained parameters": [run.metadata.trained_parameters for run in runs],
-        "peak memory, MB": [None if run.epochs is None else peak_memory_mb(run.epochs) for run in runs],
+        "seconds": [run.metadata.seconds for run in runs.values()],
+        "trained parameters": [run.metadata.trained_parameters for run in runs.values()],
+        "peak memory, MB": [None if x.epochs is None else peak_memory_mb(x.epochs) for x in runs.values()],
     }
     plots = {}
     for name, costs in costs_by_name.items():
         points = [
-            ParetoPoint(ascii_uppercase[index], index, float(cost), getattr(summary, measure))
-            for index, summary in summaries.items()
-            if (cost := costs[index])
+            ParetoPoint(letter, index, float(cost), getattr(summaries[letter], measure))
+            for index, (letter, cost) in enumerate(zip(runs, costs, strict=True))
+            if cost and letter in summaries
         ]
         if len(points) > 1:
             plots[name] = pareto_plot(points, f"{measure} accuracy", name)
     return plots
+
+
+def _feature_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
+    """Return the variables of the section with one map of the adapted features for each run; None without a map.
+
+    The maps show the chips of the first run that has a map. A run with other chips has no map, but a reason.
+    """
+    maps: dict[str, ChipMap] = {}
+    reasons: dict[str, str] = {}
+    for letter, run in runs.items():
+        if run.embedding is None or run.evaluation is None:
+            reasons[letter] = "evaluation/embedding.parquet is missing; write it with rsft evaluate"
+            continue
+        chip_map = ChipMap(run.embedding, run.evaluation, run.predictions)
+        first = next(iter(maps.values()), chip_map)
+        if (chip_map.paths, chip_map.classes) != (first.paths, first.classes):
+            reasons[letter] = f"its chips or classes differ from those of {next(iter(maps))}"
+        elif len(maps) == MAX_FEATURE_MAPS:
+            reasons[letter] = f"a page has at most {MAX_FEATURE_MAPS} maps"
+        else:
+            maps[letter] = chip_map
+    if not maps:
+        return None
+    first = next(iter(maps.values()))
+    titles = {letter: f"{letter}: {runs[letter].method} ({runs[letter].name})" for letter in maps}
+    return {
+        "figures": [(title, f"Features of {title}", maps[x].figure("adapted", title)) for x, title in titles.items()],
+        "legend": first.legend(),
+        "counts": first.counts,
+        "data": linked_maps_data([(chip_map, "adapted") for chip_map in maps.values()], list(maps)),
+        "chips": len(first.paths),
+        "reasons": reasons,
+    }
+
+
+def _modulator_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
+    """Return the variables of the section with the learned scales of each run; None if no run has a modulator.
+
+    The colors of all maps cover the same distance from the initial scale.
+    """
+    maps = {x: scale_map for x, run in runs.items() if (scale_map := ModulatorMap.of_run(run)) is not None}
+    if not maps:
+        return None
+    widest = max(scale_map.color_range for scale_map in maps.values())
+    for scale_map in maps.values():
+        scale_map.color_range = widest
+    by_position = [{name: numbers for name, *numbers in scale_map.by_position()} for scale_map in maps.values()]
+    positions = dict.fromkeys(name for values in by_position for name in values)
+    return {
+        "maps": maps,
+        "without": [letter for letter in runs if letter not in maps],
+        "positions": {name: [values.get(name) for values in by_position] for name in positions},
+    }

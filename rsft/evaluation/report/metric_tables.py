@@ -1,65 +1,81 @@
-"""Make the headline numbers, the table of methods, and the table of further measures of every method.
-
-Describe the accuracy of a run in sentences: what it gains and what it loses against the baselines.
-
-Make the table of classes and the table of the most frequent mistakes.
-"""
+"""Make the numbers of a page: sentences, headline numbers, tables of methods, measures and mistakes, and costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from rsft.evaluation.report.render import format_percent, points_apart, signed_points
+from rsft.evaluation.report.render import format_bytes, format_duration, format_percent, points_apart, signed_points
+from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import LINEAR_PROBE, MEANINGS, Evaluation
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.bootstrap import Interval
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
 
-_COMPARED = {"micro": "overall"} | {group: group for group in GROUPS}
+ACCURACIES = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "medium": "Medium", "tail": "Tail"}
+"""Accuracies that charts and tables compare, by attribute of `AccuracySummary`."""
+
+
+def order_by_training(evaluation: Evaluation) -> list[int]:
+    """Return class indices (C,) from head to tail, then classes without a group; each by falling number of chips."""
+    rank = {index: number for number, group in enumerate(GROUPS) for index in evaluation.groups.get(group, [])}
+    counts = evaluation.train_counts
+    return sorted(range(len(counts)), key=lambda index: (rank.get(index, len(GROUPS)), -counts[index]))
+
+
+def group_of_class(evaluation: Evaluation, index: int) -> str:
+    """Return the group of a class, or "" for a class without one."""
+    return next((group for group in GROUPS if index in evaluation.groups.get(group, [])), "")
 
 
 def summary_sentences(evaluation: Evaluation) -> list[str]:
     """Describe the accuracy of a run, compared with the best baseline of each group.
 
-    Args:
-        evaluation: evaluation of the run.
-
     Returns:
         Overall accuracy, the accuracy of every group with chips, and the weakest class.
     """
-    summary = evaluation.summary
-    chips = f"{evaluation.count:,} {evaluation.split} chips"
-    overall = f"{evaluation.method} classifies {_with_unit(summary.micro.value)} of {chips} correctly"
-    sentences = [f"{overall}{_compare_with_best(evaluation, 'micro')}."]
-    for group in filter(partial(getattr, summary), GROUPS):
-        name = f"For the {group} classes, it is" if len(sentences) > 1 else f"The mean recall of the {group} classes is"
-        recall = _with_unit(getattr(summary, group).value)
-        sentences.append(f"{name} {recall}{_compare_with_best(evaluation, group)}.")
+    summary, percent_sign = evaluation.summary, "\N{NO-BREAK SPACE}%"
     index, worst = summary.worst
-    return [*sentences, f"The weakest class is {evaluation.classes[index]} (recall {_with_unit(worst)})."]
+    sentences = []
+    for measure in ("micro", *GROUPS):
+        value: Interval | None = getattr(summary, measure)
+        if value is None:
+            continue
+        percent, comparison = f"{format_percent(value.value)}{percent_sign}", ""
+        if best := best_baseline(evaluation, measure):
+            name, baseline = best
+            overlap = "; the intervals overlap" if intervals_overlap(value, baseline) else ""
+            comparison = f", {points_apart(value.value, baseline.value)} the best baseline ({name}{overlap})"
+        if measure == "micro":
+            chips = f"{evaluation.count:,} {evaluation.split} chips"
+            sentences.append(f"{evaluation.method} classifies {percent} of {chips} correctly{comparison}.")
+        else:
+            group = (
+                f"The mean recall of the {measure} classes is"
+                if len(sentences) == 1
+                else f"For the {measure} classes, it is"
+            )
+            sentences.append(f"{group} {percent}{comparison}.")
+    weakest = f"{evaluation.classes[index]} (recall {format_percent(worst)}{percent_sign})"
+    return [*sentences, f"The weakest class is {weakest}."]
 
 
 def gains_and_losses(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Return what the run gains or loses against each baseline, in points.
-
-    Args:
-        evaluation: evaluation of the run.
-
-    Returns:
-        Name of each baseline, and the differences of overall accuracy and of every group.
-    """
-    return [(name, _differences(evaluation.summary, baseline)) for name, baseline in evaluation.baselines.items()]
-
-
-def _differences(run: AccuracySummary, baseline: AccuracySummary) -> str:
-    pairs = {label: (getattr(run, name), getattr(baseline, name)) for name, label in _COMPARED.items()}
-    differences = [f"{label} {signed_points(x.value, y.value)}" for label, (x, y) in pairs.items() if x and y]
-    return ", ".join(differences)
+    """Return each baseline, and the differences of overall accuracy and of every group from it in points."""
+    run, result = evaluation.summary, []
+    for name, baseline in evaluation.baselines.items():
+        pairs = {measure: (getattr(run, measure), getattr(baseline, measure)) for measure in ("micro", *GROUPS)}
+        differences = [
+            f"{'overall' if measure == 'micro' else measure} {signed_points(x.value, y.value)}"
+            for measure, (x, y) in pairs.items()
+            if x and y
+        ]
+        result.append((name, ", ".join(differences)))
+    return result
 
 
 def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] | None:
@@ -82,204 +98,45 @@ def intervals_overlap(first: Interval, second: Interval) -> bool:
     return first.low <= second.high and second.low <= first.high
 
 
-def _compare_with_best(evaluation: Evaluation, measure: str) -> str:
-    best = best_baseline(evaluation, measure)
-    if best is None:
-        return ""
-    name, baseline = best
-    run: Interval = getattr(evaluation.summary, measure)
-    overlap = "; the intervals overlap" if intervals_overlap(run, baseline) else ""
-    return f", {points_apart(run.value, baseline.value)} the best baseline ({name}{overlap})"
+def headline_tiles(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
+    """Return the most important numbers of the run.
 
-
-def _with_unit(value: float) -> str:
-    return f"{format_percent(value)}\N{NO-BREAK SPACE}%"
-
-
-ACCURACIES = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "medium": "Medium", "tail": "Tail"}
-"""Columns of the table of methods, and headline numbers, by attribute of `AccuracySummary`."""
-
-
-@dataclass(frozen=True)
-class TableCell:
-    """A cell of a table of measures.
-
-    Attributes:
-        value: the number.
-        detail: text below the number: its interval, or the name of a class.
-        best: whether it is the best number of its row.
+    Returns:
+        Label, value and interval in percent, and the difference from the best baseline; "" without baselines.
     """
+    tiles = []
+    for measure, label in ACCURACIES.items():
+        interval: Interval | None = getattr(evaluation.summary, measure)
+        if interval is not None:
+            best = best_baseline(evaluation, measure)
+            beside = f"{points_apart(interval.value, best[1].value)} the best baseline, {best[0]}" if best else ""
+            tiles.append((label, format_percent(interval.value), format_interval(interval), beside))
+    return tiles
+
+
+class TableCell(NamedTuple):
+    """A cell of a table of measures: a number, the text below it, and whether it is the best number of its row."""
 
     value: str
     detail: str = ""
     best: bool = False
 
 
-@dataclass(frozen=True)
-class MeasureRow:
-    """One measure of all methods.
-
-    Attributes:
-        label: name of the measure.
-        note: short description.
-        cells: one cell per method; None if the measure is not defined.
-    """
-
-    label: str
-    note: str
-    cells: list[TableCell | None]
+TableRow = tuple[str, str, list[TableCell | None]]
+"""Name and description of a row, and its cells; None for a number that is not defined."""
 
 
-@dataclass(frozen=True)
-class MethodRow:
-    """The accuracy of one method by group.
-
-    Attributes:
-        name: name of the method.
-        meaning: what the row shows, in a sentence.
-        cells: one cell per column; None if the accuracy is not defined.
-    """
-
-    name: str
-    meaning: str
-    cells: list[TableCell | None]
-
-
-def method_columns(evaluation: Evaluation) -> dict[str, str]:
-    """Return the columns of the table of methods: the accuracies that the run has.
+def accuracy_cells(intervals: Iterable[Interval | None], best: Iterable[float | None]) -> list[TableCell | None]:
+    """Return the cells of accuracies in percent.
 
     Args:
-        evaluation: evaluation of the run.
-
-    Returns:
-        Heading by attribute of `AccuracySummary`.
+        intervals: the accuracies.
+        best: the value that is marked as the best one, for each accuracy.
     """
-    return {name: label for name, label in ACCURACIES.items() if getattr(evaluation.summary, name)}
-
-
-def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[MethodRow]:
-    """Return the accuracy of the run and of each baseline, and what the trained modules add to the linear probe.
-
-    Args:
-        evaluation: evaluation of the run.
-        recipe: recipe of the run.
-
-    Returns:
-        One row per method, from the simplest baseline to the run, and one row with the difference.
-    """
-    columns = method_columns(evaluation)
-    methods = dict(reversed(evaluation.methods.items()))
-    best = {column: _best_value(evaluation, column) for column in columns}
-    rows = []
-    for name, summary in methods.items():
-        cells = [_accuracy_cell(getattr(summary, column), best[column]) for column in columns]
-        meaning = MEANINGS.get(name, "") if name != evaluation.method else _describe_run(recipe)
-        rows.append(MethodRow(name, meaning, cells))
-    probe = evaluation.baselines.get(LINEAR_PROBE)
-    if probe is None or recipe.peft.method == "linear-probe":
-        return rows
-    return [*rows, _added_row(evaluation.summary, probe, columns, recipe)]
-
-
-def _describe_run(recipe: Recipe) -> str:
-    if recipe.peft.method == "linear-probe":
-        return "This run: the classifier head, trained on frozen features."
-    scales = " with learned scales" if recipe.meta is not None else ""
-    return f"This run: {recipe.peft.title}{scales} and the classifier head."
-
-
-def _added_row(run: AccuracySummary, probe: AccuracySummary, columns: Mapping[str, str], recipe: Recipe) -> MethodRow:
-    has_scales = recipe.meta is not None
-    cells: list[TableCell | None] = []
-    for column in columns:
-        value, reference = getattr(run, column), getattr(probe, column)
-        if reference is None:
-            cells.append(None)
-            continue
-        overlap = "intervals overlap" if intervals_overlap(value, reference) else "intervals apart"
-        cells.append(TableCell(signed_points(value.value, reference.value), overlap))
-    title = recipe.peft.title
-    name = f"{title} and its scales add" if has_scales else f"{title} adds"
-    scales = f" A run without the recipe section meta shows what {title} adds alone." if has_scales else ""
-    return MethodRow(name, f"The run minus the {LINEAR_PROBE}, in points.{scales}", cells)
-
-
-def _best_value(evaluation: Evaluation, measure: str) -> float | None:
-    """Return the highest value of all methods; None without baselines."""
-    intervals = [getattr(summary, measure) for summary in evaluation.methods.values()]
-    return max(x.value for x in intervals if x) if len(intervals) > 1 else None
-
-
-def _accuracy_cell(interval: Interval | None, best: float | None) -> TableCell | None:
-    if interval is None:
-        return None
-    return TableCell(format_percent(interval.value), format_interval(interval), interval.value == best)
-
-
-def measure_rows(evaluation: Evaluation) -> list[MeasureRow]:
-    """Return the further measures of every method.
-
-    Args:
-        evaluation: evaluation of the run.
-
-    Returns:
-        One row per measure. A measure that no method has, as in evaluations of older versions, is left out.
-    """
-    log_loss = _row(evaluation, "Log loss", "in nats; lower is better", _with_interval("log_loss", 2), 2, lowest=True)
     return [
-        _row(evaluation, "All classes", "mean recall (macro accuracy)", _with_interval("macro")),
-        _row(evaluation, "Macro F1", "mean of classes", _with_interval("macro_f1")),
-        _row(evaluation, "Harmonic mean", "of class recall", lambda summary: (summary.harmonic, "")),
-        _row(evaluation, "Worst class", "lowest recall", lambda summary: _worst_class(evaluation, summary)),
-        *_if_defined(_row(evaluation, "Top 2", "class is among the two most probable", _with_interval("top2"))),
-        *_if_defined(log_loss),
-        _row(evaluation, "Calibration error", "ECE; lower is better", _calibration_error, lowest=True),
+        interval and TableCell(format_percent(interval.value), format_interval(interval), interval.value == highest)
+        for interval, highest in zip(intervals, best, strict=True)
     ]
-
-
-ValueFn = Callable[[AccuracySummary], tuple[float, str] | None]
-"""A function that returns a value of a summary and the text below it; None if the value is not defined."""
-
-
-def _with_interval(measure: str, decimals: int | None = None) -> ValueFn:
-    def value(summary: AccuracySummary) -> tuple[float, str] | None:
-        interval: Interval | None = getattr(summary, measure)
-        return (interval.value, format_interval(interval, decimals)) if interval else None
-
-    return value
-
-
-def _worst_class(evaluation: Evaluation, summary: AccuracySummary) -> tuple[float, str]:
-    index, recall = summary.worst
-    return recall, evaluation.classes[index]
-
-
-def _calibration_error(summary: AccuracySummary) -> tuple[float, str] | None:
-    return None if summary.ece is None else (summary.ece, "")
-
-
-def _row(
-    evaluation: Evaluation,
-    label: str,
-    note: str,
-    value_fn: ValueFn,
-    decimals: int | None = None,
-    lowest: bool = False,
-) -> MeasureRow:
-    items = [value_fn(summary) for summary in evaluation.methods.values()]
-    values = [item[0] for item in items if item]
-    best = (min if lowest else max)(values) if len(values) > 1 else None
-    cells = [item and TableCell(_format(item[0], decimals), item[1], item[0] == best) for item in items]
-    return MeasureRow(label, note, cells)
-
-
-def _if_defined(row: MeasureRow) -> list[MeasureRow]:
-    """Return the row, or an empty list if no method has the measure, as in evaluations of older versions."""
-    return [row] if any(row.cells) else []
-
-
-def _format(value: float, decimals: int | None) -> str:
-    return format_percent(value) if decimals is None else f"{value:.{decimals}f}"
 
 
 def format_interval(interval: Interval, decimals: int | None = None) -> str:
@@ -289,136 +146,86 @@ def format_interval(interval: Interval, decimals: int | None = None) -> str:
         interval: interval of a measure.
         decimals: number of decimals; None for percent with one decimal.
     """
-    return f"{_format(interval.low, decimals)}–{_format(interval.high, decimals)}"
+    return "–".join(_format(end, decimals) for end in (interval.low, interval.high))
 
 
-@dataclass(frozen=True)
-class HeadlineTile:
-    """A headline number.
-
-    Attributes:
-        label: name of the measure.
-        value: value in percent.
-        interval: 95 % interval in percent.
-        comparison: difference from the best baseline; "" without baselines.
-    """
-
-    label: str
-    value: str
-    interval: str
-    comparison: str
+def _format(value: float, decimals: int | None) -> str:
+    return format_percent(value) if decimals is None else f"{value:.{decimals}f}"
 
 
-def headline_tiles(evaluation: Evaluation) -> list[HeadlineTile]:
-    """Return the most important numbers of the run.
+def method_columns(evaluation: Evaluation) -> dict[str, str]:
+    """Return the heading of each column of the table of methods, by attribute of `AccuracySummary`."""
+    return {name: label for name, label in ACCURACIES.items() if getattr(evaluation.summary, name)}
+
+
+def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
+    """Return the accuracy of the run and of each baseline, and what the trained modules add to the linear probe.
 
     Args:
         evaluation: evaluation of the run.
+        recipe: recipe of the run.
 
     Returns:
-        Overall accuracy, the mean of groups, and one tile per group that has classes.
+        One row per method, from the simplest baseline to the run, and one row with the difference.
     """
-    tiles = []
-    for measure, label in ACCURACIES.items():
-        interval: Interval | None = getattr(evaluation.summary, measure)
-        if interval is None:
-            continue
-        best = best_baseline(evaluation, measure)
-        beside = f"{points_apart(interval.value, best[1].value)} the best baseline, {best[0]}" if best else ""
-        tiles.append(HeadlineTile(label, format_percent(interval.value), format_interval(interval), beside))
-    return tiles
+    columns, methods, peft = method_columns(evaluation), evaluation.methods, recipe.peft
+    with_scales = " with learned scales" if recipe.meta is not None else ""
+    run_meaning = f"This run: {peft.title}{with_scales} and the classifier head."
+    if peft.method == "linear-probe":
+        run_meaning = "This run: the classifier head, trained on frozen features."
+    defined = [[x for summary in methods.values() if (x := getattr(summary, column))] for column in columns]
+    best = [max(x.value for x in column) if len(methods) > 1 else None for column in defined]
+    rows: list[TableRow] = []
+    for name, summary in reversed(methods.items()):
+        cells = accuracy_cells([getattr(summary, column) for column in columns], best)
+        rows.append((name, run_meaning if name == evaluation.method else MEANINGS.get(name, ""), cells))
+    probe = evaluation.baselines.get(LINEAR_PROBE)
+    if probe is None or peft.method == "linear-probe":
+        return rows
+    added: list[TableCell | None] = []
+    for column in columns:
+        value, reference = getattr(evaluation.summary, column), getattr(probe, column)
+        overlap = "intervals overlap" if reference and intervals_overlap(value, reference) else "intervals apart"
+        added.append(reference and TableCell(signed_points(value.value, reference.value), overlap))
+    name = f"{peft.title} and its scales add" if with_scales else f"{peft.title} adds"
+    alone = f" A run without the recipe section meta shows what {peft.title} adds alone." if with_scales else ""
+    return [*rows, (name, f"The run minus the {LINEAR_PROBE}, in points.{alone}", added)]
 
 
-@dataclass(frozen=True)
-class ClassRow:
-    """Numbers of one class.
-
-    Attributes:
-        name: name of the class.
-        group: head, medium or tail; "" for a class without a group.
-        train: number of training chips.
-        test: number of evaluated chips.
-        recall: recall in percent; None if not defined.
-        precision: precision in percent; None if not defined.
-    """
-
-    name: str
-    group: str
-    train: int
-    test: int
-    recall: str | None
-    precision: str | None
-
-
-def order_by_training(evaluation: Evaluation) -> list[int]:
-    """Order the classes from head to tail, and within a group by falling number of training chips.
-
-    Args:
-        evaluation: evaluation of the run.
-
-    Returns:
-        Class indices (C,); classes without a group come last.
-    """
-    rank = {index: number for number, group in enumerate(GROUPS) for index in evaluation.groups.get(group, [])}
-    counts = evaluation.train_counts
-    return sorted(range(len(counts)), key=lambda index: (rank.get(index, len(GROUPS)), -counts[index]))
+def measure_rows(evaluation: Evaluation) -> list[TableRow]:
+    """Return the further measures of every method, one row per measure."""
+    rows: list[TableRow] = []
+    for label, note, measure, decimals, best_of in (
+        ("All classes", "mean recall (macro accuracy)", "macro", None, max),
+        ("Macro F1", "mean of classes", "macro_f1", None, max),
+        ("Harmonic mean", "of class recall", "harmonic", None, max),
+        ("Worst class", "lowest recall", "worst", None, max),
+        ("Top 2", "class is among the two most probable", "top2", None, max),
+        ("Log loss", "in nats; lower is better", "log_loss", 2, min),
+        ("Calibration error", "ECE; lower is better", "ece", None, min),
+    ):
+        items = [_value_and_detail(evaluation, summary, measure, decimals) for summary in evaluation.methods.values()]
+        values = [item[0] for item in items if item]
+        best = best_of(values) if len(values) > 1 else None
+        cells = [item and TableCell(_format(item[0], decimals), item[1], item[0] == best) for item in items]
+        rows.append((label, note, cells))
+    return rows
 
 
-def group_of_class(evaluation: Evaluation, index: int) -> str:
-    """Return the group of a class, or "" for a class without one.
-
-    Args:
-        evaluation: evaluation of the run.
-        index: index of the class.
-    """
-    return next((group for group in GROUPS if index in evaluation.groups.get(group, [])), "")
-
-
-def class_rows(evaluation: Evaluation) -> list[ClassRow]:
-    """Return the table of classes.
-
-    Args:
-        evaluation: evaluation of the run.
-
-    Returns:
-        One row per class, from head to tail.
-    """
-    summary = evaluation.summary
-    return [
-        ClassRow(
-            name=evaluation.classes[index],
-            group=group_of_class(evaluation, index),
-            train=evaluation.train_counts[index],
-            test=sum(evaluation.confusion[index]),
-            recall=_optional_percent(summary.recall[index]),
-            precision=_optional_percent(summary.precision[index]),
-        )
-        for index in order_by_training(evaluation)
-    ]
+def _value_and_detail(
+    evaluation: Evaluation, summary: AccuracySummary, measure: str, decimals: int | None
+) -> tuple[float, str] | None:
+    """Return a value of a summary and the text below it: its interval, or the name of the worst class."""
+    if measure == "worst":
+        index, recall = summary.worst
+        return recall, evaluation.classes[index]
+    value: Interval | float | None = getattr(summary, measure)
+    if isinstance(value, Interval):
+        return value.value, format_interval(value, decimals)
+    return None if value is None else (value, "")
 
 
-def _optional_percent(value: float | None) -> str | None:
-    return None if value is None else format_percent(value)
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """Chips of one class that were predicted as another class.
-
-    Attributes:
-        truth: name of the true class.
-        predicted: name of the predicted class.
-        count: number of chips.
-        share: share of the chips of the true class, in percent.
-    """
-
-    truth: str
-    predicted: str
-    count: int
-    share: str
-
-
-def frequent_mistakes(evaluation: Evaluation, limit: int = 8) -> list[Mistake]:
+def frequent_mistakes(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, int, str]]:
     """Return the largest entries of the confusion matrix outside of its diagonal.
 
     Args:
@@ -426,16 +233,56 @@ def frequent_mistakes(evaluation: Evaluation, limit: int = 8) -> list[Mistake]:
         limit: largest number of entries.
 
     Returns:
-        The entries by falling number of chips.
+        True class, predicted class, number of chips, and their share of the true class in percent, by falling number.
     """
-    matrix = np.array(evaluation.confusion)
+    matrix, names = np.array(evaluation.confusion), evaluation.classes
     chips = matrix.sum(axis=1)
     np.fill_diagonal(matrix, 0)
     largest = np.argsort(-matrix, axis=None, kind="stable")[:limit]
-    cells = [(int(row), int(column)) for row, column in zip(*np.unravel_index(largest, matrix.shape), strict=True)]
-    names = evaluation.classes
     return [
-        Mistake(names[row], names[column], int(matrix[row, column]), format_percent(matrix[row, column] / chips[row]))
-        for row, column in cells
+        (names[row], names[column], int(matrix[row, column]), format_percent(matrix[row, column] / chips[row]))
+        for row, column in zip(*np.unravel_index(largest, matrix.shape), strict=True)
         if matrix[row, column]
     ]
+
+
+def cost_table(run: RunFiles) -> dict[str, str]:
+    """Return time, memory and size of a run as texts by name. Costs that the run did not record are missing."""
+    metadata, hardware, table = run.metadata, run.metadata.hardware, {}
+    if metadata.seconds is not None:
+        table["Time of the run"] = format_duration(metadata.seconds)
+    if (epochs := run.epochs) is not None:
+        seconds, speed = epochs["seconds"].median(), epochs["images_per_s"].median()  # NaN if all are empty
+        table["Epochs"] = f"{len(epochs)}" + (f", each {format_duration(seconds)} (median)" if seconds >= 0 else "")
+        table |= {"Training speed": f"{speed:,.0f} images/s (median)"} if speed >= 0 else {}
+        for column, name in (("memory_mb", "Peak memory"), ("gpu_mb", "Peak GPU memory")):
+            if column in epochs and (peak := epochs[column].max()) >= 0:
+                table[name] = format_bytes(int(1e6 * peak))
+    if (trained := metadata.trained_parameters) is not None:
+        total = metadata.total_parameters
+        share = f" of {total:,} ({trained / total:.1%})" if total else ""
+        table["Trained parameters"] = f"{trained:,}{share} (adapter and head)"
+    counts = ("?" if count is None else str(count) for count in (hardware.threads, hardware.cores))
+    others = {
+        "Modulator": f"{metadata.modulator_parameters:,} scalars" if metadata.modulator_parameters else "",
+        "Bundle": "" if run.bundle_bytes is None else format_bytes(run.bundle_bytes),
+        "Device": metadata.device,
+        "GPU": ", ".join(hardware.gpus),
+        "Processor": f"{hardware.cpu}, {' of '.join(counts)} threads" if hardware.cpu else "",
+    }
+    return table | {name: value for name, value in others.items() if value}
+
+
+def peak_memory_mb(epochs: pd.DataFrame) -> float | None:
+    """Return the peak memory in MB, of the GPU if the run used one, else of the process.
+
+    Args:
+        epochs: the table metrics.csv.
+
+    Returns:
+        Peak memory in MB; None if the run did not measure it.
+    """
+    for column in ("gpu_mb", "memory_mb"):
+        if column in epochs and epochs[column].notna().any():
+            return float(epochs[column].max())
+    return None

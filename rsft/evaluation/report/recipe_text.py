@@ -9,7 +9,7 @@ from rsft.evaluation.report.render import join_words, pluralize
 from rsft.peft.sites import ALL_POSITIONS, select_positions
 from rsft.recipe.components import summarize
 from rsft.recipe.registries import SAMPLERS, sampling_exponent
-from rsft.recipe.schema import DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
+from rsft.recipe.schema import MetaSection, PeftSection, Recipe, TrainSection
 from rsft.recipe.text import to_yaml
 
 POOLS = {"token": "the class token", "avg": "the mean of the patch tokens or of the feature map"}
@@ -28,22 +28,21 @@ SITE_KEYS = ("positions", "blocks", "scale", "adapter_scale", "dropout", "alpha"
 
 
 def recipe_sentences(recipe: Recipe) -> list[str]:
-    """Describe method, modulator, head, training and input of a recipe.
-
-    Args:
-        recipe: the resolved recipe of a run.
-
-    Returns:
-        A text of one or two sentences for each of them.
-    """
-    peft = recipe.peft
+    """Describe method, modulator, loss and head, training and input of a recipe in one or two sentences each."""
+    peft, head, data = recipe.peft, recipe.head, recipe.data
     objective = summarize(recipe.loss.build()) + _class_prior(recipe)
+    blocks = [str(block) for block in head.earlier_blocks]
+    more = f" and of the mean patch token after block {join_words(blocks)} (logits averaged)"
+    heads = f"{head.kind} head" + (f"s of the final feature{more}" if blocks else "")
+    pixels = f"the middle {data.crop} px" if data.crop else "chips"
+    planes = f", planes {', '.join(data.bands)}" if data.bands else ""
     return [
         f"{peft.title}{_sites(peft)} of the frozen {recipe.backbone.name}; feature: {POOLS[recipe.backbone.pool]}.",
         _modulator(recipe.meta, peft),
-        f"{objective[0].upper()}{objective[1:]}; {_head(recipe.head)}.",
-        f"{_training(recipe.train)}; augmentation: {recipe.data.augment}.",
-        _input(recipe.data),
+        f"{objective[0].upper()}{objective[1:]}; {heads}, initialized from "
+        f"{HEAD_INITS[head.init].format(shots=head.shots)}.",
+        f"{_training(recipe.train)}; augmentation: {data.augment}.",
+        f"Input: {pixels} at {data.size} x {data.size}{planes}.",
     ]
 
 
@@ -95,13 +94,6 @@ def _class_prior(recipe: Recipe) -> str:
     return f", with class priors as drawn: {inner} for n chips{outer_prior}"
 
 
-def _head(head: HeadSection) -> str:
-    blocks = [str(block) for block in head.earlier_blocks]
-    more = f" and of the mean patch token after block {join_words(blocks)} (logits averaged)" if blocks else ""
-    init = HEAD_INITS[head.init].format(shots=head.shots)
-    return f"{head.kind} head{f's of the final feature{more}' if blocks else ''}, initialized from {init}"
-
-
 def _training(train: TrainSection) -> str:
     accumulated = f" x {train.accumulate_grad_batches}" if train.accumulate_grad_batches > 1 else ""
     sampled = "" if train.sampler == "natural" else f", {SAMPLERS[train.sampler].title}"
@@ -120,12 +112,6 @@ def _training(train: TrainSection) -> str:
     if train.ensemble_size > 1:
         details.append(f"probabilities averaged over {train.ensemble_size} runs")
     return f"{text}{accumulated}{sampled} ({', '.join(details)})"
-
-
-def _input(data: DataSection) -> str:
-    pixels = f"the middle {data.crop} px" if data.crop else "chips"
-    planes = f", planes {', '.join(data.bands)}" if data.bands else ""
-    return f"Input: {pixels} at {data.size} x {data.size}{planes}."
 
 
 def _blocks(blocks: str | Sequence[int]) -> str:

@@ -1,9 +1,4 @@
-"""Fill the HTML templates of the report.
-
-Explain terms on a page with the words of docs/glossary.md.
-
-Format numbers and lists of words.
-"""
+"""Fill the HTML templates of the report, explain terms with the words of docs/glossary.md, and format numbers."""
 
 from __future__ import annotations
 
@@ -46,12 +41,6 @@ _BUTTON = Markup(
 )
 
 
-def glossary_path() -> Path:
-    """Return the path of glossary.md: inside the installed package, or in docs/ of a checkout."""
-    inside = Path(__file__).parent / "glossary.md"
-    return inside if inside.is_file() else Path(__file__).parents[3] / "docs" / "glossary.md"
-
-
 @cache
 def read_glossary() -> Mapping[str, str]:
     """Read the first paragraph of each entry of the glossary, as text without links and references to other pages.
@@ -59,22 +48,23 @@ def read_glossary() -> Mapping[str, str]:
     Returns:
         Entry and text, by the entry in lower case; empty if the file is missing, so that pages have no explanations.
     """
-    path = glossary_path()
+    path = Path(__file__).parent / "glossary.md"  # in the installed package
+    if not path.is_file():
+        path = Path(__file__).parents[3] / "docs" / "glossary.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    entries = [entry.strip().split("\n\n") for entry in re.split(r"^## ", text, flags=re.MULTILINE)[1:]]
-    return {name.lower(): f"{name}: {_plain_text(first)}" for name, first, *_ in entries}
-
-
-def _plain_text(paragraph: str) -> str:
-    text = _LINK.sub(r"\1", _REFERENCE.sub("", " ".join(paragraph.split())))
-    return re.sub(r"[`*]", "", text).strip()
+    definitions = {}
+    for entry in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        name, paragraph, *_ = entry.strip().split("\n\n")
+        plain = _LINK.sub(r"\1", _REFERENCE.sub("", " ".join(paragraph.split())))
+        definitions[name.lower()] = f"{name}: {re.sub('[`*]', '', plain).strip()}"
+    return definitions
 
 
 class Terms:
     """The terms that a page explains. A term is a button that shows its definition, without a script as well."""
 
     def __init__(self) -> None:
-        self._used: dict[str, str] = {}
+        self.used: dict[str, str] = {}  # definitions of the terms so far, by the id of their element
 
     def term(self, text: str, entry: str = "") -> Markup:
         """Return a term with its definition.
@@ -91,7 +81,7 @@ class Terms:
         if definition is None:
             return escape(text)
         name = "term-" + re.sub(r"\W+", "-", entry)
-        self._used[name] = definition
+        self.used[name] = definition
         return _BUTTON.format(id=name, text=text)
 
     def mark(self, sentences: str) -> Markup:
@@ -109,10 +99,6 @@ class Terms:
 
         words = "|".join(map(re.escape, sorted(_ENTRIES, key=len, reverse=True)))
         return Markup(re.sub(rf"\b(?:{words})\b", replace, str(escape(sentences))))
-
-    def used(self) -> Mapping[str, str]:
-        """Return the definitions of the terms so far, by the id of their element."""
-        return self._used
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
@@ -135,7 +121,12 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     )
     terms = Terms()
     environment.globals |= {"term": terms.term, "used_terms": terms.used}
-    environment.filters["terms"] = terms.mark
+    environment.filters |= {
+        "terms": terms.mark,
+        "join_words": join_words,
+        "thousands": "{:,}".format,
+        "percent": lambda value: "–" if value is None else format_percent(value),
+    }
     write_text(path, environment.get_template(template).render(content))
     return path
 
@@ -164,15 +155,14 @@ def signed_points(value: float, reference: float) -> str:
     return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}") if points else "0.0"
 
 
-def pluralize(count: int, noun: str, ending: str = "s") -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return a count with its noun, such as "1 chip" or "1,200 chips".
 
     Args:
         count: the number.
         noun: the noun in the singular.
-        ending: ending of the plural.
     """
-    return f"{count:,} {noun}{'' if count == 1 else ending}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def format_percent(value: float) -> str:

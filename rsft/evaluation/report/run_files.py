@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -87,7 +86,7 @@ class Hardware(BaseModel):
 
 
 class RunMetadata(BaseModel):
-    """The content of run.json. Interrupted runs and runs of older versions lack some keys.
+    """The content of run.json. Interrupted runs lack some keys.
 
     Attributes:
         status: status of the run, such as "done" or "interrupted".
@@ -97,7 +96,7 @@ class RunMetadata(BaseModel):
         hardware: the machine.
         git: state of the repository that contains the recipe.
         start: of a run that started at a bundle, its path ("bundle") and its hash.
-        stage_depths: number of blocks in each stage of the network; None in runs of version 0.1.
+        stage_depths: number of blocks in each stage of the network.
     """
 
     status: str
@@ -160,6 +159,11 @@ class RunFiles:
         return f"{self.recipe.name}/{self.folder.resolve().name}"
 
     @property
+    def method(self) -> str:
+        """Name of the method in the evaluation, or in the recipe if the run was not evaluated."""
+        return self.evaluation.method if self.evaluation else self.recipe.peft.title
+
+    @property
     def data(self) -> str:
         """Path of the chip store in the evaluation, or in the recipe if the run was not evaluated."""
         return self.evaluation.data if self.evaluation else self.recipe.data.root
@@ -187,16 +191,18 @@ def read_run_files(folder: Path) -> RunFiles:
             "name a folder of the form runs/<recipe>/<number>",
         )
     evaluated = folder / "evaluation"
-    evaluation = _read_optional(evaluated / EVALUATION_FILE, partial(_read_json, TypeAdapter(Evaluation)))
+    metrics = evaluated / EVALUATION_FILE
+    evaluation = _read(metrics, lambda path: _read_json(path, Evaluation)) if metrics.is_file() else None
+    probabilities = [Column(f"p_{name}", "number") for name in evaluation.classes] if evaluation else []
     return RunFiles(
         folder=folder,
         recipe=load_recipe(recipe),
         recipe_text=recipe.read_text(encoding="utf-8"),
-        metadata=_read(metadata, partial(_read_json, TypeAdapter(RunMetadata))),
+        metadata=_read(metadata, lambda path: _read_json(path, RunMetadata)),
         epochs=_read_table(folder / METRICS_FILE, EPOCH_COLUMNS),
         scales=_read_table(folder / "modulator.csv", SCALE_COLUMNS),
         evaluation=evaluation,
-        predictions=_read_table(evaluated / PREDICTIONS_FILE, CHIP_COLUMNS + _probability_columns(evaluation)),
+        predictions=_read_table(evaluated / PREDICTIONS_FILE, CHIP_COLUMNS + probabilities),
         embedding=_read_table(evaluated / EMBEDDING_FILE, MAP_COLUMNS),
         contributions=_read_table(evaluated / CONTRIBUTIONS_FILE, CONTRIBUTION_COLUMNS),
         bundle_bytes=sum(path.stat().st_size for path in bundle.iterdir()) if bundle.is_dir() else None,
@@ -212,48 +218,32 @@ def read_json_list(path: Path, item_type: type[T]) -> list[T]:
         path: path of the file.
         item_type: a dataclass or a pydantic model.
 
-    Returns:
-        The checked objects.
-
     Raises:
         DataError: the file is damaged.
     """
-    return _read(path, partial(_read_json, TypeAdapter(list[item_type])))  # type: ignore[valid-type]
+    return _read(path, lambda path: _read_json(path, list[item_type]))  # type: ignore[valid-type]
 
 
-def _probability_columns(evaluation: Evaluation | None) -> list[Column]:
-    return [Column(f"p_{name}", "number") for name in evaluation.classes] if evaluation else []
+def _read_json(path: Path, kind: type[T]) -> T:
+    return TypeAdapter(kind).validate_python(parse_json(path.read_text(encoding="utf-8")))
 
 
 def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
-    table = _read_optional(path, partial(_read_columns, columns))
+    """Read a table and check its columns; return None if the file is missing or has no rows."""
+
+    def read(path: Path) -> pd.DataFrame:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        check_columns(table, columns)
+        numbers = [column.name for column in columns if "number" in column.kind and column.name in table]
+        return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})  # of empty texts
+
+    table = _read(path, read) if path.is_file() else None
     return None if table is None or table.empty else table
 
 
-def _read_columns(columns: list[Column], path: Path) -> pd.DataFrame:
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    check_columns(table, columns)
-    numbers = [column.name for column in columns if "number" in column.kind and column.name in table]
-    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})  # of empty texts
-
-
-def _read_json(adapter: TypeAdapter[T], path: Path) -> T:
-    return adapter.validate_python(parse_json(path.read_text(encoding="utf-8")))
-
-
-def _read_optional(path: Path, reader: Callable[[Path], T]) -> T | None:
-    return _read(path, reader) if path.is_file() else None
-
-
 def _read(path: Path, reader: Callable[[Path], T]) -> T:
+    errors = (ValueError, TypeError, KeyError, OSError, RecursionError, pa.ArrowException)
     try:
         return reader(path)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        OSError,
-        RecursionError,
-        pa.ArrowException,
-    ) as error:  # of json, pydantic, pandas and Arrow
+    except errors as error:  # of json, pydantic, pandas and Arrow
         raise DataError(f"{path.name} is damaged ({error})", path, "run the job that wrote it again") from error

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsft.evaluation.report.charts.tsne_map import SIDE
 from rsft.evaluation.report.comparison_page import write_comparison
 from rsft.evaluation.report.run_page import write_report
+from rsft.evaluation.report.tsne_map import SIDE
 from tests.helpers.browsing import needs_chromium, page_opener
 from tests.helpers.fake_run import write_fake_run
 from tools.maintenance.chromium import chromium

@@ -10,9 +10,9 @@ import pytest
 from rsft.cli import main
 from rsft.errors import RequestError
 from rsft.evaluation.files import compare_runs
-from rsft.evaluation.report.charts.pareto import ParetoPoint, pareto_front
-from rsft.evaluation.report.charts.tsne_map import SIDE
+from rsft.evaluation.report.charts import ParetoPoint, pareto_front
 from rsft.evaluation.report.comparison_page import write_comparison
+from rsft.evaluation.report.tsne_map import SIDE
 from rsft.metrics.bootstrap import Interval
 from tests.helpers.fake_run import write_fake_run
 from tests.helpers.report_page import Page

@@ -8,14 +8,13 @@ import pandas as pd
 import pytest
 
 from rsft.errors import DataError, RequestError
-from rsft.evaluation.report.charts.axes import ticks
-from rsft.evaluation.report.charts.scale_history import ModulatorMap
-from rsft.evaluation.report.charts.site_heatmap import contribution_heatmap
 from rsft.evaluation.report.render import signed_points
 from rsft.evaluation.report.run_page import write_report
+from rsft.evaluation.report.site_maps import ModulatorMap, contribution_heatmap
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.bundle.manifest import source_license
 from tests.helpers.fake_run import write_fake_run
+from tests.helpers.messages import mentions
 from tests.helpers.report_page import Page, page_of
 
 COMPAT = Path(__file__).parents[2] / "compat/0.1"
@@ -78,7 +77,7 @@ def test_intervals_are_below_the_numbers_and_in_the_chart(run):
     tail = metrics(run)["methods"]["MetaLoRA"]["tail"]
     page = page_of(run)
     assert f"{100 * tail['low']:.1f}–{100 * tail['high']:.1f}" in page.sections["groups"]
-    assert f"tail, MetaLoRA: {tail['value']:.1%} ({tail['low']:.1%} to {tail['high']:.1%})" in page.sections["groups"]
+    assert f"tail, MetaLoRA: {tail['value']:.1%}" in page.sections["groups"]
 
 
 def test_classes_with_counts_recall_and_precision(run):
@@ -93,10 +92,10 @@ def test_classes_with_counts_recall_and_precision(run):
 
 @pytest.mark.slow
 def test_every_count_of_the_confusion_matrix_is_shown(run):
-    text = page_of(run).sections["confusion"]
-    for truth, row in zip(SHIPS, metrics(run)["confusion"], strict=True):
-        for predicted, count in zip(SHIPS, row, strict=True):
-            assert (f"{truth} predicted as {predicted}: {count} chip" in text) == (count > 0)
+    html = write_report(run).read_text(encoding="utf-8")
+    chart = html.split("<title>Confusion matrix, chips</title>")[1].split("</svg>")[0]
+    numbers = [text for text in re.findall(r">([^<>]+)</text>", chart) if text.isdigit()]
+    assert numbers == [str(count) for row in metrics(run)["confusion"] for count in row if count]
 
 
 def test_the_page_shows_the_last_scales_and_contains_those_of_every_epoch(run):
@@ -209,7 +208,7 @@ def test_epochs_without_validation_are_skipped(run):
     table.to_csv(run / "metrics.csv", index=False)
     html = write_report(run).read_text()
     assert not re.search(r"\bnan\b", html, re.IGNORECASE)
-    path = re.search(r'class="curve tail"><path d="([^"]*)"', html)[1]
+    path = re.search(r'<path d="([^"]*)" style="fill: none; stroke-dasharray[^"]*var\(--tail\)', html)[1]
     assert (path.count("M"), path.count("L")) == (1, len(table) - 3 - 1)
 
 
@@ -221,7 +220,7 @@ def test_scales_that_are_not_numbers_are_not_drawn(run):
 
 
 def test_a_folder_that_is_not_a_run_folder_is_refused(tmp_path):
-    with pytest.raises(RequestError, match="not a run folder"):
+    with pytest.raises(RequestError, match=mentions("run folder")):
         write_report(tmp_path)
 
 
@@ -250,7 +249,7 @@ METRICS_HEADER = "epoch,train_loss,meta_loss,val_loss,val_macro,val_head,val_med
 )
 def test_a_damaged_file_is_named(run, file, text):
     (run / file).write_text(text)
-    with pytest.raises(DataError, match="damaged") as caught:
+    with pytest.raises(DataError, match=mentions("damaged")) as caught:
         write_report(run)
     assert caught.value.location.endswith(file)
 
@@ -258,20 +257,13 @@ def test_a_damaged_file_is_named(run, file, text):
 def test_lists_that_do_not_fit_the_classes_are_refused(run):
     edited = metrics(run) | {"train_counts": [1, 2]}
     (run / "evaluation" / "metrics.json").write_text(json.dumps(edited))
-    with pytest.raises(DataError, match="one entry per class"):
+    with pytest.raises(DataError, match=mentions("one entry per class")):
         write_report(run)
 
 
 @pytest.mark.slow
 def test_the_same_run_gives_the_same_page(run):
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
-
-
-def test_ticks_are_round_and_span_the_values():
-    assert ticks(0, 1.94) == pytest.approx([0, 0.5, 1, 1.5, 2])
-    assert ticks(1, 12, 6, whole=True) == [2, 4, 6, 8, 10, 12]
-    assert ticks(1, 1, 6, whole=True) == [1]
-    assert ticks(0, 0) == pytest.approx([0])
 
 
 def test_blocks_with_different_sites():

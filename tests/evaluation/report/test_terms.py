@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from rsft.evaluation.report import render
-from rsft.evaluation.report.render import Terms, glossary_path, read_glossary
+from rsft.evaluation.report.render import Terms, read_glossary
 
 ASSETS = Path(render.__file__).parent / "assets"
 
 
 def test_definitions_are_the_first_paragraphs_of_the_glossary():
     glossary = read_glossary()
-    assert glossary_path().name == "glossary.md" and len(glossary) > 40
+    assert len(glossary) > 40
     assert glossary["scale"] == "scale: The factor m of the output of a PEFT module at one site: y = W x + b + m f(x)."
     assert glossary["baseline"].endswith("and k-NN on pixels.")
 
@@ -30,16 +30,16 @@ def test_the_first_occurrence_of_a_word_is_a_button_with_its_definition():
     page = Terms()
     marked = page.mark("The tail <is> not the head, and the tail is short. Tails are long.")
     assert marked.count("<button") == 2 and "the tail is short" in marked and "&lt;is&gt;" in marked
-    assert list(page.used()) == ["term-head-medium-tail"]
+    assert list(page.used) == ["term-head-medium-tail"]
     assert re.sub("<[^>]*>", "", marked) == "The tail &lt;is&gt; not the head, and the tail is short. Tails are long."
     assert unescape(page.term("a<b")) == "a<b" and page.term("a<b") == "a&lt;b"
 
 
 def test_pages_have_no_explanations_without_the_glossary(monkeypatch, tmp_path):
-    monkeypatch.setattr(render, "glossary_path", lambda: tmp_path / "glossary.md")
+    monkeypatch.setattr(render, "__file__", str(tmp_path / "a/b/c/render.py"))
     monkeypatch.setattr(render, "read_glossary", read_glossary.__wrapped__)
     page = Terms()
-    assert page.mark("the tail & more") == "the tail &amp; more" and not page.used()
+    assert page.mark("the tail & more") == "the tail &amp; more" and not page.used
 
 
 @pytest.mark.parametrize("text", ["Mean of groups", "mean of groups"])

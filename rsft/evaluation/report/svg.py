@@ -1,4 +1,4 @@
-"""Make the SVG elements of the charts. Colors and fonts are in assets/style."""
+"""Make the SVG elements of the maps that scripts change. Colors and fonts are in assets/style."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from markupsafe import Markup, escape
 
 Content = str | Markup
 """Plain text is escaped when it becomes part of an element."""
-
-CHARACTER_WIDTH = 6.6
-"""Mean width of a character of chart text, in figure units."""
 
 STRONG_SHADE = 0.72
 """Strength of a shade (0-1) above which the number on it has the reversed color."""
@@ -26,16 +23,14 @@ def svg_element(name: str, *content: Content, **attributes: object) -> Markup:
         attributes: `class_` becomes class, `text_anchor` becomes text-anchor; None leaves an attribute out.
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(f"{value:.5g}" if isinstance(value, float) else value)}"'
         for key, value in attributes.items()
         if value is not None
     )
     return Markup(f"<{name}{written}>{Markup().join(content)}</{name}>")
 
 
-def svg_figure(
-    width: float, height: float, title: str, summary: str, *content: Content, class_: str | None = None
-) -> Markup:
+def svg_figure(width: float, height: float, title: str, summary: str, *content: Content, class_: str) -> Markup:
     """Return an image that scales with its container and describes itself to screen readers.
 
     Args:
@@ -52,36 +47,24 @@ def svg_figure(
         svg_element("desc", summary),
         *content,
         class_=class_,
-        viewBox=f"0 0 {_short(width)} {_short(height)}",
+        viewBox=f"0 0 {width:.5g} {height:.5g}",
         role="img",
-        style=f"--natural: {_short(width)}px",
+        style=f"--natural: {width:.5g}px",
         aria_label=f"{title}. {summary}",
     )
 
 
-def svg_text(x: float, y: float, content: str, **attributes: object) -> Markup:
+def svg_text(x: float, y: float, content: str, anchor: str, class_: str | None = None) -> Markup:
     """Return a line of text.
 
     Args:
-        x: start of the text; with `text_anchor`, its middle or end.
+        x: middle or end of the text.
         y: position of the baseline.
         content: the text.
-        attributes: see `svg_element`.
+        anchor: "middle" or "end".
+        class_: style class.
     """
-    return svg_element("text", content, x=x, y=y, **attributes)
-
-
-def svg_line(x1: float, y1: float, x2: float, y2: float, **attributes: object) -> Markup:
-    """Return a straight line from (x1, y1) to (x2, y2).
-
-    Args:
-        x1: x of the start.
-        y1: y of the start.
-        x2: x of the end.
-        y2: y of the end.
-        attributes: see `svg_element`.
-    """
-    return svg_element("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
+    return svg_element("text", content, x=x, y=y, text_anchor=anchor, class_=class_)
 
 
 def marker_path(shape: int, x: float, y: float, r: float) -> str:
@@ -105,22 +88,3 @@ def marker_path(shape: int, x: float, y: float, r: float) -> str:
         f"h{-2 * u:.3g}v{u - t:.3g}h{u - t:.3g}v{-2 * u:.3g}h{t - u:.3g}z",
     )
     return paths[shape % SHAPES]
-
-
-def shorten(label: str, length: int) -> str:
-    """Shorten a label to at most `length` characters, with an ellipsis at its end.
-
-    Args:
-        label: any text.
-        length: largest number of characters.
-    """
-    return label if len(label) <= length else label[: length - 1] + "…"
-
-
-def number_style(shade: float) -> str | None:
-    """Return the style class of a number on a shade (0-1): "reversed" on a strong shade."""
-    return "reversed" if shade > STRONG_SHADE else None
-
-
-def _short(value: object) -> object:
-    return f"{value:.5g}" if isinstance(value, float) else value

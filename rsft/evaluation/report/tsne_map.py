@@ -10,14 +10,13 @@ import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from rsft.evaluation.report.charts.axes import CHART_WIDTH
-from rsft.evaluation.report.charts.svg import SHAPES, marker_path, svg_element, svg_figure
 from rsft.evaluation.report.metric_tables import group_of_class, order_by_training
+from rsft.evaluation.report.svg import SHAPES, marker_path, svg_element, svg_figure
 from rsft.evaluation.schema import Evaluation
 from rsft.types import GROUPS
 
 STAGES = {"frozen": "Before: frozen features", "adapted": "After: adapted features"}
-SIDE, MARGIN, RADIUS = CHART_WIDTH, 10, 3.6
+SIDE, MARGIN, RADIUS = 460, 10, 3.6
 COLORS = 8
 """Number of class colors in the style sheet."""
 
@@ -88,14 +87,6 @@ class ChipMap:
         groups = {group_of_class(self.evaluation, index): index for index in self.order}
         return [(self.marker(index).legend(), group or "no group") for group, index in groups.items()]
 
-    def figures(self) -> list[Markup]:
-        """Draw the maps before and after fine-tuning.
-
-        Returns:
-            Two figures. A hollow marker is a misclassified chip.
-        """
-        return [self.figure(stage, title) for stage, title in STAGES.items()]
-
     def figure(self, stage: str, title: str) -> Markup:
         """Draw one map.
 
@@ -121,17 +112,9 @@ class ChipMap:
                     yield svg_element("path", d=path, class_=f"c{marker.color} {style}", data_class=index)
         yield svg_element("circle", r=9, class_="ring", visibility="hidden")
 
-    def data(self, with_pictures: bool) -> dict[str, object]:
-        """Return the data of both maps for map.js, see `linked_maps_data`.
-
-        Args:
-            with_pictures: whether the page contains the image of all chips.
-        """
-        return linked_maps_data([(self, stage) for stage in STAGES], with_pictures=with_pictures)
-
 
 def linked_maps_data(
-    maps: Sequence[tuple[ChipMap, str]], labels: Sequence[str] = (), *, with_pictures: bool = False
+    maps: Sequence[tuple[ChipMap, str]], labels: Sequence[str] = (), with_pictures: bool = False
 ) -> dict[str, object]:
     """Return the data for map.js, which marks a chip on several maps at once.
 

@@ -1,0 +1,502 @@
+"""Draw the charts of the report with matplotlib, as SVG with the colors and the font of the page."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Literal, ParamSpec
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+from matplotlib import rc_context, rcParams
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from rsft.evaluation.report.metric_tables import ACCURACIES, group_of_class, order_by_training
+from rsft.evaluation.report.render import format_duration, join_words, pluralize
+from rsft.evaluation.report.svg import STRONG_SHADE
+from rsft.evaluation.schema import CalibrationReport, Evaluation
+from rsft.metrics.accuracy import AccuracySummary
+from rsft.metrics.bootstrap import Interval
+from rsft.types import GROUPS
+
+WIDTH = 460
+"""Width of a chart in figure units, which are pixels at its natural size."""
+
+_ROLES = ("ink", "muted", "rule", "accent", "page", "head", "medium", "tail", "outer", "shade", "number", "reversed")
+COLORS = {role: f"#0000{index:02x}" for index, role in enumerate(_ROLES, 1)}
+"""Colors of a drawing by their names in assets/style/colors.css, which replace them in the SVG."""
+
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text, in the font of the page
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "text.parse_math": False,  # names of classes may contain dollar signs
+    "text.color": COLORS["muted"],
+    "axes.labelcolor": COLORS["muted"],
+    "axes.titlecolor": COLORS["ink"],
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "grid.color": COLORS["rule"],
+    "legend.frameon": False,
+    **{f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")},
+    **{f"{axis}tick.{key}": value for axis in "xy" for key, value in (("color", COLORS["muted"]), ("major.size", 0))},
+    "xtick.minor.size": 0,
+}
+_MARKERS = "osD^vP"
+
+P = ParamSpec("P")
+
+
+def chart(draw: Callable[P, tuple[Figure, str, str]]) -> Callable[P, Markup]:
+    """Make a function return its figure as SVG for a page, which follows the light and the dark colors of the page.
+
+    Args:
+        draw: returns a figure, its title, and a summary for readers who do not see it.
+    """
+
+    @wraps(draw)
+    def render(*args: P.args, **kwargs: P.kwargs) -> Markup:
+        with rc_context(_STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # only the font of the page must have the characters of a name
+            figure, title, summary = draw(*args, **kwargs)
+            rcParams["svg.hashsalt"] = title  # equal drawings are equal texts, and no id occurs twice on a page
+            for artist in figure.findobj():
+                artist.set_clip_on(False)
+            file = io.StringIO()
+            figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        content = file.getvalue().partition("</defs>")[2]  # without header and style
+        width, height = (f"{72 * inches:.5g}" for inches in figure.get_size_inches())
+        kind = figure.get_label() or "chart"
+        text = escape(f"{title}. {summary}")
+        return Markup(
+            f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" style="--natural: {width}px" '
+            f'aria-label="{text}"><title>{escape(title)}</title><desc>{escape(summary)}</desc>'
+            f"{re.sub('<[^>]*>', _clean_tag, content)}"
+        )
+
+    return render
+
+
+def _clean_tag(tag: re.Match[str]) -> str:
+    """Return an SVG tag with variables of the page for its colors, and without what the page does not need."""
+    text = re.sub(r'<g id="[^"]*"|font-family: [^;]*; | transform="rotate\(-0 [^"]*"', _shorten_attribute, tag[0])
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", re.sub(r"\s*\n", " ", text))
+    return re.sub(r"#0000(\w\w)", lambda match: f"var(--{_ROLES[int(match[1], 16) - 1]})", text)
+
+
+def _shorten_attribute(match: re.Match[str]) -> str:
+    return "<g" if match[0].startswith("<g") else ""
+
+
+def _new_figure(height: float, width: float = WIDTH, kind: str = "chart") -> Figure:
+    """Return an empty figure; its label is the style class of the SVG."""
+    layout = "constrained" if kind == "chart" else None
+    return Figure((width / 72, height / 72), dpi=72, frameon=False, layout=layout, label=kind)
+
+
+def _percent(value: float, _: object) -> str:
+    """Return the label of a tick in percent, without the percent sign."""
+    return f"{100 * value:g}"
+
+
+def _shorten(label: str, length: int) -> str:
+    """Return a label with at most `length` characters, with an ellipsis at the end of a shortened one."""
+    return label if len(label) <= length else label[: length - 1] + "…"
+
+
+def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
+    """Return the distances of the lower and of the upper ends of intervals from their values, for `errorbar`."""
+    return [[x.value - x.low for x in intervals], [x.high - x.value for x in intervals]]
+
+
+def _wilson(hits: int, count: int) -> Interval:
+    """Return a proportion with its 95 % interval (Wilson 1927)."""
+    interval = binomtest(hits, count).proportion_ci(method="wilson")
+    return Interval(hits / count, float(interval.low), float(interval.high))
+
+
+MAX_NAMED_CLASSES = 40
+"""Up to this number of classes, every bar has a name. With more, bars are thin and only groups have names."""
+
+
+@chart
+def class_bars(evaluation: Evaluation) -> tuple[Figure, str, str]:
+    """Draw the training chips (log) and the recall of each class, from head to tail, with 95 % intervals (Wilson)."""
+    order = order_by_training(evaluation)
+    is_named = len(order) <= MAX_NAMED_CLASSES
+    step = 20.0 if is_named else max(4.0, 560 / len(order))
+    confusion, counts = np.array(evaluation.confusion), np.array(evaluation.train_counts)[order]
+    groups = [group_of_class(evaluation, index) for index in order]
+    colors = np.array([COLORS[group or "muted"] for group in groups])
+    tested = np.flatnonzero(confusion.sum(axis=1)[order])
+    recall = [_wilson(int(confusion[i, i]), int(confusion[i].sum())) for i in np.array(order)[tested]]
+
+    figure = _new_figure(56 + step * len(order))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 4))
+    left.barh(range(len(order)), np.maximum(counts - 0.8, 0), 0.72, 0.8, color=colors)
+    left.set(title="training chips (log)", xscale="log", xlim=(0.8, max(10, counts.max())))
+    left.xaxis.set_major_formatter(EngFormatter(sep=""))
+    left.xaxis.set_minor_formatter(NullFormatter())
+    right.barh(tested, [x.value for x in recall], 0.72, color=colors[tested])
+    line = {"fmt": "none", "ecolor": COLORS["ink"], "elinewidth": 1.4 if step > 10 else 0.6}
+    right.errorbar([x.value for x in recall], tested, xerr=_errors(recall), **line)
+    right.set(title="recall, in %", xlim=(0, 1), xticks=np.linspace(0, 1, 5), ylim=(len(order) - 0.5, -0.5))
+    right.xaxis.set_major_formatter(_percent)
+    for axes in (left, right):
+        axes.grid(axis="x")
+    if is_named:
+        left.set_yticks(range(len(order)), [_shorten(evaluation.classes[index], 15) for index in order])
+    else:
+        names = list(dict.fromkeys(groups))
+        middles = [np.flatnonzero(np.array(groups) == name).mean() for name in names]
+        left.set_yticks(middles, [name or "no group" for name in names])
+    summary = f"{len(order)} classes with {counts.min():,} to {counts.max():,} training chips"
+    return figure, "Training chips and recall by class", summary
+
+
+MAX_LABELED_CLASSES = 24
+"""Up to this number of classes, the confusion matrix has names and numbers. With more, it only has shades."""
+
+
+@chart
+def confusion_chart(
+    confusion: NDArray[np.int64],
+    classes: Sequence[str],
+    bounds: Sequence[int],
+    unit: Literal["chips", "shares"] = "shares",
+) -> tuple[Figure, str, str]:
+    """Draw a confusion matrix; rows are the true classes.
+
+    Args:
+        confusion: (C, C) numbers of chips, in the order of the chart.
+        classes: names of the classes in the same order.
+        bounds: rows above which a line separates two groups.
+        unit: unit of the numbers and shades: chips (the largest number has the strongest shade), or shares of the true
+            class.
+    """
+    n = len(classes)
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    shades = shares if unit == "shares" else confusion / max(1, confusion.max())
+    is_labeled = n <= MAX_LABELED_CLASSES
+    names = [_shorten(name, 18) for name in classes] if is_labeled else []
+    size = float(np.clip(480 / n, 30, 74)) if is_labeled else max(6.0, 720 / n)
+    longest, side = 6.6 * max(map(len, names), default=0), size * n
+    left = longest + (34 if is_labeled else 22)
+    top = 0.72 * left + 12 if is_labeled else 22
+    width, height = left + side + max(4, 0.72 * longest - size / 2), top + side + 4
+    figure = _new_figure(height, width, "matrix labeled" if is_labeled else "matrix")
+    axes = figure.add_axes((left / width, 4 / height, side / width, side / height))
+    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xticks=range(len(names)), yticks=range(len(names)))
+    axes.xaxis.tick_top()
+    axes.set_xticklabels(names, rotation=45, ha="left", rotation_mode="anchor")
+    axes.set_yticklabels(names)
+    axes.tick_params(labelcolor=COLORS["ink"], pad=8)
+
+    rows, columns = np.nonzero(confusion)
+    shown = shades[rows, columns]
+    axes.scatter(columns, rows, (size - 1) ** 2, COLORS["shade"], "s", alpha=shown, linewidths=0)
+    for row, column, shade in zip(rows, columns, shown, strict=True) if is_labeled else ():
+        share = shares[row, column]
+        number = str(confusion[row, column]) if unit == "chips" else f"{100 * share:.0f}" if share >= 0.005 else "<1"
+        color = COLORS["reversed" if shade > STRONG_SHADE else "number"]
+        axes.text(column, row, number, color=color, ha="center", va="center_baseline")
+    for bound in bounds:
+        for line in (axes.axhline, axes.axvline):
+            line(bound - 0.5, color=COLORS["muted"], linewidth=1, dashes=(3, 3))
+    heading = {"color": COLORS["ink"], "weight": "bold", "ha": "center", "va": "center"}
+    figure.text((left + side / 2) / width, 1 - 8 / height, "predicted", **heading)
+    figure.text(8 / width, 1 - (top + side / 2) / height, "truth", rotation=90, **heading)
+    title = "Confusion matrix, " + ("chips" if unit == "chips" else "in % of the true class")
+    return figure, title, f"{n} classes; {confusion.trace()} of {confusion.sum()} chips lie on the diagonal"
+
+
+_PHASES = {"inner_s": "inner loop", "outer_s": "outer loop", "data_s": "data and everything else"}
+"""Name of each phase, by its column of metrics.csv."""
+
+
+def phase_bar(epochs: pd.DataFrame) -> Markup | None:
+    """Draw the share of training time of each phase.
+
+    Args:
+        epochs: the table metrics.csv.
+
+    Returns:
+        The chart; None if the run did not measure its phases.
+    """
+    seconds = {label: float(epochs[column].sum()) for column, label in _PHASES.items() if column in epochs}
+    is_measured = len(seconds) == len(_PHASES) and sum(seconds.values()) > 0
+    return _phase_bar({label: value for label, value in seconds.items() if value > 0}) if is_measured else None
+
+
+@chart
+def _phase_bar(seconds: Mapping[str, float]) -> tuple[Figure, str, str]:
+    title, total = "Training time by phase", sum(seconds.values())
+    figure = _new_figure(62 + 20 * len(seconds))
+    axes, start = figure.subplots(), 0.0
+    for (label, value), color in zip(seconds.items(), ("head", "outer", "muted"), strict=False):
+        text = f"{label}: {value / total:.0%} ({format_duration(value)})"
+        axes.barh(0, value / total, left=start, color=COLORS[color], edgecolor=COLORS["page"], label=text)
+        start += value / total
+    axes.set(title=title, xlim=(0, 1), xticks=[], yticks=[])
+    figure.legend(loc="outside lower left", handlelength=1, handleheight=1)
+    return figure, title, ", ".join(f"{label} {value / total:.0%}" for label, value in seconds.items())
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A column of metrics.csv as a curve."""
+
+    column: str
+    label: str
+    color: str
+    dashes: tuple[float, ...] = ()
+
+
+_LOSSES = (
+    _Curve("train_loss", "training", "muted", (1, 2)),
+    _Curve("meta_loss", "outer loop", "outer", (4, 1.5)),
+    _Curve("val_loss", "validation", "ink"),
+)
+_ACCURACIES = (
+    _Curve("val_macro", "all classes", "muted", (1, 2)),
+    _Curve("val_head", "head", "head"),
+    _Curve("val_medium", "medium", "medium", (4, 1.5)),
+    _Curve("val_tail", "tail", "tail", (2, 1.5)),
+)
+
+
+def training_curves(epochs: pd.DataFrame) -> list[Markup]:
+    """Draw the losses, and the validation accuracies, by epoch.
+
+    Args:
+        epochs: the table metrics.csv.
+
+    Returns:
+        Up to two charts; a chart without finite values is left out.
+    """
+    charts = []
+    for title, curves, factor, unit in (
+        ("Loss by epoch", _LOSSES, 1, ""),
+        ("Validation accuracy by epoch, in %", _ACCURACIES, 100, " %"),
+    ):
+        series = {curve: epochs.set_index("epoch")[curve.column].dropna() * factor for curve in curves}
+        series = {curve: values for curve, values in series.items() if len(values)}
+        if series:
+            charts.append(_line_chart(title, series, unit, len(epochs)))
+    return charts
+
+
+@chart
+def _line_chart(
+    title: str, series: Mapping[_Curve, pd.Series[float]], unit: str, count: int
+) -> tuple[Figure, str, str]:
+    figure = _new_figure(270)
+    axes = figure.subplots()
+    for curve, values in series.items():
+        style = {"color": COLORS[curve.color], "linewidth": 2, "label": curve.label}
+        finished = values.index + 1  # number of finished epochs
+        axes.plot(finished, values, marker="o", markevery=[-1], markersize=6, dashes=curve.dashes, **style)
+    low = min(0.0, *(float(values.min()) for values in series.values()))
+    axes.set(title=title, xlabel="epoch", ylim=(0, 100) if unit else (low, None))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axes.grid(axis="y")
+    figure.legend(loc="outside right center", labelcolor="linecolor", reverse=not unit)
+    ends = ", ".join(f"{curve.label} ends at {values.iloc[-1]:.3g}{unit}" for curve, values in series.items())
+    return figure, title, f"{count} epochs; {ends}"
+
+
+def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup:
+    """Draw overall accuracy and accuracy by group of several methods or runs, with 95 % intervals.
+
+    Args:
+        methods: summary of each method or run, by its name.
+    """
+    rows = {
+        label.lower(): [getattr(summary, measure) for summary in methods.values()]
+        for measure, label in ACCURACIES.items()
+    }
+    return _interval_plot("Accuracy by group with 95 % intervals, in %", list(methods), rows)
+
+
+def coverage_plot(report: CalibrationReport) -> Markup:
+    """Draw the measured coverage by group with 95 % intervals; a stroke marks each target.
+
+    Args:
+        report: the measured calibration.
+    """
+    rows: dict[str, list[Interval | None]] = {}
+    for name in ("all", *GROUPS):
+        coverages = [level.groups.get(name) for level in report.coverage]
+        rows["all chips" if name == "all" else name] = [x and Interval(x.value, x.low, x.high) for x in coverages]
+    targets = [level.target for level in report.coverage]
+    lowest = min([*targets, *(interval.low for row in rows.values() for interval in row if interval)])
+    names, title = [f"target {100 * target:g} %" for target in targets], "Coverage by group with 95 % intervals, in %"
+    return _interval_plot(title, names, rows, targets, low=0.5 if lowest >= 0.5 else 0.0)
+
+
+@chart
+def _interval_plot(
+    title: str,
+    names: Sequence[str],
+    rows: Mapping[str, Sequence[Interval | None]],
+    targets: Sequence[float] | None = None,
+    low: float = 0.0,
+) -> tuple[Figure, str, str]:
+    """Draw a marker for each value and a line for its interval. The markers of the first name are filled.
+
+    Args:
+        title: title of the chart.
+        names: names of the markers in a row.
+        rows: values of each row by label, one per name. None has no marker. A row without values is left out.
+        targets: target of each marker in a row.
+        low: lower end of the axis; the upper end is 1.
+    """
+    shown = [(label, index, interval) for label, row in rows.items() for index, interval in enumerate(row) if interval]
+    labels = list(dict.fromkeys(label for label, *_ in shown))
+    y = np.array([number + labels.index(label) for number, (label, *_) in enumerate(shown)])  # a gap between rows
+    columns = max(1, int(WIDTH // (40 + 7.5 * max(map(len, names)))))
+    figure = _new_figure(50 + 18 * -(-len(names) // columns) + 15 * (y[-1] + 1))
+    axes = figure.subplots()
+    for index, name in enumerate(names):
+        chosen = [number for number, item in enumerate(shown) if item[1] == index]
+        intervals = [shown[number][2] for number in chosen]
+        color = COLORS["accent" if index == 0 else "muted"]
+        style = {
+            "color": color,
+            "mfc": COLORS["accent" if index == 0 else "page"],
+            "elinewidth": 2.4 - 0.8 * (index > 0),
+        }
+        values = [interval.value for interval in intervals]
+        axes.errorbar(values, y[chosen], xerr=_errors(intervals), fmt=_MARKERS[index % 6], label=name, **style)
+        if targets:
+            axes.plot([targets[index]] * len(chosen), y[chosen], "|", markersize=12, color=COLORS["ink"])
+    middles = [np.mean([at for at, item in zip(y, shown, strict=True) if item[0] == label]) for label in labels]
+    axes.set_yticks(middles, labels)
+    axes.set(xlim=(low, 1), xticks=np.linspace(low, 1, 6), ylim=(y[-1] + 1, -1))
+    axes.xaxis.set_major_formatter(_percent)
+    axes.grid(axis="x")
+    figure.legend(loc="outside upper left", ncols=columns, borderpad=0, handlelength=1.5)
+    return figure, title, "; ".join(f"{label}, {names[index]}: {x.value:.1%}" for label, index, x in shown)
+
+
+@dataclass(frozen=True)
+class ParetoPoint:
+    """A run in the chart: its letter, its number (which selects the marker), its cost and its accuracy."""
+
+    letter: str
+    index: int
+    cost: float
+    accuracy: Interval
+
+
+def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
+    """Return the runs that no other run beats.
+
+    A run is beaten by another that is at least as accurate for at most the same cost, and better at one of the two.
+
+    Args:
+        points: all runs.
+
+    Returns:
+        The runs by rising cost.
+    """
+    front: list[ParetoPoint] = []
+    for point in sorted(points, key=lambda point: (point.cost, -point.accuracy.value)):
+        best = front[-1] if front else None
+        is_equal = best and (point.cost, point.accuracy.value) == (best.cost, best.accuracy.value)
+        if best is None or point.accuracy.value > best.accuracy.value or is_equal:
+            front.append(point)
+    return front
+
+
+@chart
+def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> tuple[Figure, str, str]:
+    """Draw accuracy with its 95 % interval over cost; a dashed line joins the runs that no other run beats.
+
+    Args:
+        points: at least one run.
+        measure: name of the accuracy.
+        cost: name of the cost, on a logarithmic axis.
+    """
+    front = pareto_front(points)
+    figure = _new_figure(300)
+    axes = figure.subplots()
+    steps = [point.cost for point in front], [point.accuracy.value for point in front]
+    axes.step(*steps, where="post", color=COLORS["accent"], linewidth=1.4, dashes=(4, 3))
+    for point in points:
+        color = COLORS["accent" if point.index == 0 else "muted"]
+        style = {"color": color, "mfc": COLORS["accent" if point.index == 0 else "page"]}
+        value = point.accuracy.value
+        axes.errorbar(point.cost, value, _errors([point.accuracy]), fmt=_MARKERS[point.index % 6], **style)
+        offset = {"xytext": (7, 5), "textcoords": "offset points", "color": COLORS["ink"], "weight": "bold"}
+        axes.annotate(point.letter, (point.cost, value), **offset)
+    low, high = min(point.cost for point in points), max(point.cost for point in points)
+    axes.set(title=f"{measure}, in %", xlabel=f"{cost} (log)", xscale="log", xlim=(low / 1.3, high * 1.3))
+    if high < 1.05 * low:
+        axes.set_xlim(low / 2, high * 2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(_percent)
+    axes.grid(axis="y")
+    summary = f"not beaten by another run: {join_words([point.letter for point in front])}"
+    return figure, f"{measure}, in %, against {cost}", summary
+
+
+RELIABILITY_BINS = 15
+
+
+def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Group predictions into bins of equal width, as for `ece` in metrics.json. A bin contains its upper end.
+
+    Args:
+        predictions: the table predictions.parquet.
+        classes: class names by index.
+
+    Returns:
+        One row per bin that contains chips, by its number from 1: mean confidence, number of chips, number of hits.
+    """
+    confidence = predictions[[f"p_{name}" for name in classes]].to_numpy(float).max(axis=1)
+    bins = np.ceil(confidence * RELIABILITY_BINS).clip(1, RELIABILITY_BINS).astype(int)
+    table = pd.DataFrame(
+        {"confidence": confidence, "hit": predictions["predicted"].eq(predictions["class"]).to_numpy()}
+    )
+    return table.groupby(bins).agg(confidence=("confidence", "mean"), chips=("hit", "size"), hits=("hit", "sum"))
+
+
+@chart
+def reliability_diagram(bins: pd.DataFrame) -> tuple[Figure, str, str]:
+    """Draw accuracy over confidence with 95 % intervals (Wilson), and below it a histogram of the chips.
+
+    Args:
+        bins: at least one bin, from `reliability_bins`.
+    """
+    figure = _new_figure(440)
+    diagram, histogram = figure.subplots(2, 1, height_ratios=(5, 1))
+    diagram.plot([0, 1], [0, 1], color=COLORS["muted"], linewidth=1, dashes=(5, 4))
+    accuracy = [_wilson(int(hits), int(chips)) for hits, chips in zip(bins["hits"], bins["chips"], strict=True)]
+    style = {"color": COLORS["accent"], "elinewidth": 2.4, "markersize": 8}
+    diagram.errorbar(bins["confidence"], [x.value for x in accuracy], _errors(accuracy), fmt="o", **style)
+    diagram.set(title="accuracy by confidence, in %", xlim=(0, 1), ylim=(0, 1), xticks=[])
+    diagram.yaxis.set_major_formatter(_percent)
+    diagram.grid(axis="y")
+    width = 1 / RELIABILITY_BINS
+    histogram.bar((bins.index - 0.5) * width, bins["chips"], 0.9 * width, color=COLORS["muted"], alpha=0.6)
+    histogram.axhline(0, color=COLORS["rule"])
+    histogram.set(xlim=(0, 1), ylabel="chips", yticks=[])
+    histogram.xaxis.set_major_formatter(_percent)
+    chips = int(bins["chips"].sum())
+    gap = (bins["hits"] - bins["confidence"] * bins["chips"]).abs().sum() / chips
+    summary = f"{pluralize(chips, 'chip')} in {pluralize(len(bins), 'bin')}; mean gap {gap:.1%}"
+    return figure, "Accuracy by confidence, in %", summary

@@ -1,1 +1,0 @@
-"""Draw the charts of the report as SVG."""
