@@ -1,11 +1,7 @@
-"""Print errors, progress and tables on the terminal.
+"""Print errors, warnings, progress and tables on the terminal, without control characters of names.
 
-Show control characters in the names of files, classes and scenes instead of sending them to the terminal.
-
-A name may contain the escape sequences that move the cursor, set the title or hide text, and line breaks that imitate
-messages.
-
-Warn about licenses that restrict the use of a bundle.
+The name of a file, class or scene may contain escape sequences that move the cursor, set the title or hide text, and
+line breaks that imitate messages. They are shown instead of sent to the terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
     from rsft.evaluation.files import Comparison
     from rsft.evaluation.schema import Evaluation
     from rsft.inference.export.parity import AccuracyChange
-    from rsft.metrics.accuracy import AccuracySummary
     from rsft.metrics.bootstrap import Interval
     from rsft.types import Progress as ReportProgress
 
@@ -46,22 +41,24 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 10_000
 """Characters in a line of output that does not go to a terminal, so that no line is cut or wrapped."""
 
-_DIRECTIONS = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the order of letters
-_CONTROLS = re.compile(rf"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}]")
-_CONTROLS_IN_LINES = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}]")
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029"
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # change the order of letters
+)
 
 
-def escape_controls(text: str) -> str:
-    r"""Return a text in one line, in which control characters are written as in Python, such as \x1b and \n.
+def escape_controls(text: str, keep: str = "") -> str:
+    r"""Return a text in which control characters are written as in Python, such as \x1b and \n.
 
     Args:
         text: the text; tabs stay.
+        keep: further characters that stay, such as line breaks.
 
     Example:
         >>> print(escape_controls("ship\x1b[2J\nerror:"))
         ship\x1b[2J\nerror:
     """
-    return _CONTROLS.sub(_escape, text)
+    return _CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
 
 class PlainConsole(Console):
@@ -79,7 +76,9 @@ class PlainConsole(Console):
         the notebook with control codes.
         """
         is_stated = self._force_terminal is not None or self._environ.get("TTY_COMPATIBLE") == "1"
-        return super().is_terminal and (is_stated or self._environ.get("FORCE_COLOR") is None or _is_tty(self.file))
+        if is_stated or self._environ.get("FORCE_COLOR") is None:
+            return super().is_terminal
+        return super().is_terminal and not self.file.closed and self.file.isatty()
 
     @property
     def size(self) -> ConsoleDimensions:
@@ -100,7 +99,7 @@ class PlainConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the parts of anything that is printed."""
         for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else _CONTROLS_IN_LINES.sub(_escape, text), style, control)
+            yield Segment(text if control else escape_controls(text, keep="\n"), style, control)
 
 
 class PlainFormatter(logging.Formatter):
@@ -126,13 +125,6 @@ class PlainGroup(TyperGroup):
             return super().invoke(ctx)
 
 
-def _is_tty(file: IO[str]) -> bool:
-    try:
-        return file.isatty()
-    except ValueError:  # it is closed
-        return False
-
-
 @contextmanager
 def _plain_usage_errors() -> Iterator[None]:
     try:
@@ -149,18 +141,9 @@ def format_warning(
 ) -> str:
     """Return a warning in one line without control characters; replaces `warnings.formatwarning`.
 
-    Args:
-        message: the warning.
-        category: its type.
-        filename: not shown, as `lineno` and `line`, which name code of rsft and not the user's input.
-        lineno: not shown.
-        line: not shown.
+    The file and the line are not shown, because they name code of rsft and not the user's input.
     """
     return f"{category.__name__}: {escape_controls(str(message))}\n"
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
 
 
 console = PlainConsole(highlight=False, markup=False, emoji=False)
@@ -173,33 +156,26 @@ CLASSES_SHOWN = 50
 
 
 def show_error(error: RsftError) -> None:
-    """Print the message of an error, its location and its hint."""
-    if isinstance(error, RecipeError):
-        error_console.print(Text.assemble(("error: ", "bold red"), escape_controls(error.message)))
-        for fault in error.faults:
-            position = escape_controls(f"{fault.file}:{fault.line}" if fault.line else fault.file)
-            key, value = escape_controls(fault.key), escape_controls(fault.value)
-            error_console.print(Text.assemble("  ", (position, "cyan"), "  ", (key, "bold"), f"  found {value}"))
-            error_console.print(f"      {fault.allowed}")
-        return
-    error_console.print(Text.assemble(("error: ", "bold red"), escape_controls(error.message)), soft_wrap=True)
-    if error.location:
-        error_console.print(Text.assemble(("where: ", "bold"), escape_controls(error.location)), soft_wrap=True)
-    if error.hint:
-        error_console.print(Text.assemble(("hint:  ", "bold"), escape_controls(error.hint)), soft_wrap=True)
+    """Print the message of an error, its location and its hint, or every fault of a recipe."""
+    faults = error.faults if isinstance(error, RecipeError) else ()
+    lines = {"error: ": error.message}
+    if not faults:
+        lines |= {"where: ": error.location, "hint:  ": error.hint}
+    for label, text in lines.items():
+        if text:
+            style = "bold red" if label == "error: " else "bold"
+            error_console.print(Text.assemble((label, style), escape_controls(text)), soft_wrap=not faults)
+    for fault in faults:
+        position = escape_controls(f"{fault.file}:{fault.line}" if fault.line else fault.file)
+        key, value = escape_controls(fault.key), escape_controls(fault.value)
+        error_console.print(Text.assemble("  ", (position, "cyan"), "  ", (key, "bold"), f"  found {value}"))
+        error_console.print(f"      {fault.allowed}")
 
 
 def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
-    """Print one JSON object on one line. NaN and infinity become null.
-
-    Args:
-        event: name of the event.
-        fields: further keys of the object.
-    """
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in fields.items()
-    }
-    print(json.dumps({"event": event, **finite}), flush=True)
+    """Print one JSON object on one line: the name of the event, and fields. NaN and infinity become null."""
+    numbers = {key: None for key, value in fields.items() if isinstance(value, float) and not math.isfinite(value)}
+    print(json.dumps({"event": event, **fields, **numbers}), flush=True)
 
 
 @contextmanager
@@ -253,22 +229,25 @@ def progress() -> Iterator[ReportProgress]:
         yield report
 
 
+def _new_table(title: str, first: str, numbers: Iterable[str], **options: Any) -> Table:
+    """Return a table with a title, a first column, and columns of numbers."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, **options)
+    table.add_column(first)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
 def counts_table(title: str, counts: Mapping[str, Mapping[str, int]], heading: str = "class") -> Table:
-    """Return a table of counts.
+    """Return a table of counts, with rows down and columns across.
 
     Args:
         title: title of the table.
         counts: counts by row and column, such as class and split.
         heading: heading of the first column.
-
-    Returns:
-        A table with rows down and columns across.
     """
     splits = list(dict.fromkeys(split for row in counts.values() for split in row))
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
-    table.add_column(heading)
-    for split in splits:
-        table.add_column(split, justify="right")
+    table = _new_table(title, heading, splits, min_width=len(title))
     for name, row in counts.items():
         table.add_row(name, *(f"{row.get(split, 0):,}" for split in splits))
     return table
@@ -279,61 +258,39 @@ def show_evaluation(evaluation: Evaluation) -> None:
     console.print(metrics_table(evaluation))
     if evaluation.confidence is not None:
         level = next(level for level in evaluation.confidence.coverage if level.target == 0.9)
-        groups = {name: coverage for name, coverage in level.groups.items() if coverage}
-        shares = ", ".join(f"{name} {coverage.value:.0%}" for name, coverage in groups.items())
+        total, *groups = [(name, coverage) for name, coverage in level.groups.items() if coverage]
+        shares = ", ".join(f"{name} {coverage.value:.0%}" for name, coverage in groups)
         console.print(
-            f"class sets of 90 %: contain the true class of {shares}; {groups['all'].size:.1f} classes per set"
+            f"90 % class sets contain the true class for {total[1].value:.0%} of the chips"
+            f"{f' ({shares})' if shares else ''}; {total[1].size:.1f} classes per set on average"
         )
     for note in evaluation.notes:
         console.print(note)
 
 
 def metrics_table(evaluation: Evaluation) -> Table:
-    """Return accuracy by method and group.
-
-    Args:
-        evaluation: the numbers of one evaluation.
-
-    Returns:
-        A table with methods down, groups across; in % with half the width of the 95 % interval.
-    """
+    """Return accuracy by method (down) and group (across), in % with half the width of the 95 % interval."""
     title = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}; accuracy in %, 95 % interval"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("method", no_wrap=True)
     columns = {"head": "head", "medium": "medium", "tail": "tail", "macro": "macro", "micro": "overall"}
     shown = {key: name for key, name in columns.items() if any(getattr(s, key) for s in evaluation.methods.values())}
-    for name in shown.values():
-        table.add_column(name, justify="right", no_wrap=True)
-    for index, (method, summary) in enumerate(evaluation.methods.items()):
-        cells = [_percent(summary, key) for key in shown]
-        table.add_row(method, *cells, style="bold" if index == 0 else "")
+    table = _new_table(title, "method", shown.values())
+    for method, summary in evaluation.methods.items():
+        cells = []
+        for key in shown:
+            x: Interval | None = getattr(summary, key)
+            spread = (f"±{50 * (x.high - x.low):.0f}", "dim") if x else ""
+            cells.append(Text.assemble(f"{100 * x.value:.1f} ", spread) if x else Text("-"))
+        table.add_row(method, *cells, style="bold" if method == evaluation.method else "")
     return table
 
 
-def _percent(summary: AccuracySummary, key: str) -> Text:
-    interval: Interval | None = getattr(summary, key)
-    if interval is None:
-        return Text("-")
-    return Text.assemble(f"{100 * interval.value:.1f} ", (f"±{50 * (interval.high - interval.low):.0f}", "dim"))
-
-
 def comparison_table(comparison: Comparison) -> Table:
-    """Return the paired differences of two runs.
-
-    Args:
-        comparison: the two runs on the same chips.
-
-    Returns:
-        A table with measures down: difference in points, its interval, and McNemar's test where it applies.
-    """
+    """Return the paired differences of two runs by measure, with McNemar's test where it applies."""
     title = f"{comparison.count:,} chips: this run minus {comparison.second}, in points, 95 % interval"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("measure")
-    for name in ("difference", "interval", "this correct", "other correct", "p (McNemar)"):
-        table.add_column(name, justify="right", no_wrap=True)
-    tests = comparison.paired.mcnemar
+    columns = ("difference", "interval", "this correct", "other correct", "p (McNemar)")
+    table = _new_table(title, "measure", columns)
     for name, difference in comparison.paired.differences.items():
-        test = tests.get("all" if name == "micro" else name)
+        test = comparison.paired.mcnemar.get("all" if name == "micro" else name)
         counts = (f"{test.first:,}", f"{test.second:,}", f"{test.p:.2g}") if test else ("", "", "")
         spread = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
         table.add_row({"micro": "overall"}.get(name, name), f"{100 * difference.value:+.1f}", spread, *counts)
@@ -347,8 +304,8 @@ def show_store(store: ChipStore) -> None:
     by_split = store.table.groupby("split", sort=False)[column].value_counts()
     splits = [split for split in ("train", "val", "test") if not store.split(split).empty]
     counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in names}
-    title = f"{format_chip_count(len(store.table))} in {store.root}"
-    title = title if few else f"{title}, {len(store.classes):,} classes by group"
+    many = "" if few else f", {len(store.classes):,} classes by group"
+    title = f"{format_chip_count(len(store.table))} in {store.root}{many}"
     console.print(counts_table(title, counts, heading=column))
     if store.license != UNKNOWN:
         console.print(f"license: {describe_license(store.license, license_restrictions(store.license))}")
@@ -371,18 +328,9 @@ def format_chip_count(count: int) -> str:
 
 
 def changes_table(changes: Mapping[str, AccuracyChange]) -> Table:
-    """Return accuracy before and after quantization.
-
-    Args:
-        changes: the change by group.
-
-    Returns:
-        A table with accuracy in % before and after, and the difference in points.
-    """
-    table = Table(title="accuracy in %, validation chips", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("group")
-    for name in ("chips", "changed", "torch fp32", "int8", "points"):
-        table.add_column(name, justify="right", no_wrap=True)
+    """Return accuracy in % before and after quantization by group, and the difference in points."""
+    columns = ("chips", "changed", "torch fp32", "int8", "points")
+    table = _new_table("accuracy in %, validation chips", "group", columns)
     for name, change in changes.items():
         cells = (f"{100 * change.before:.2f}", f"{100 * change.after:.2f}", f"{round(-change.lost, 2) + 0.0:+.2f}")
         table.add_row(name, f"{change.chips:,}", f"{change.differ:,}", *cells)

@@ -20,19 +20,7 @@ from rsft.utils.write_errors import explain_os_error
 CRASH_EXIT_CODE = 70
 """Exit code after an exception that rsft does not expect: EX_SOFTWARE of sysexits.h."""
 
-_PACKAGES = (
-    "rsft",
-    "torch",
-    "torchgeo",
-    "timm",
-    "lightning",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "rasterio",
-    "pyogrio",
-    "shapely",
-)
+_PACKAGES = ("rsft", "torch", "torchgeo", "timm", "lightning", "numpy", "pandas", "pyarrow", "rasterio", "pyogrio")
 _MEMORY_HINT = "close other programs, or use smaller batches (--batch-size, train.batch_size) and fewer --jobs"
 _LONGEST_TEXT = 300  # characters of the text of a library
 _OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc", "unable to allocate")
@@ -50,7 +38,8 @@ def explain(error: BaseException) -> RsftError | None:
     """
     if isinstance(error, RsftError):
         return error
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _contains(error, _OUT_OF_MEMORY)):
+    is_out_of_memory = any(word in str(error).lower() for word in _OUT_OF_MEMORY)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_out_of_memory):
         return RsftError("the memory is full", _first_line(error), _MEMORY_HINT)
     if isinstance(error, OSError) and error.errno is not None:
         return explain_os_error(error)
@@ -60,21 +49,23 @@ def explain(error: BaseException) -> RsftError | None:
         return _explain_encoding(error)
     if isinstance(error, sqlite3.Error):
         return RsftError(f"a database cannot be read or written: {_first_line(error)}", hint=_DATABASE_HINT)
-    for kind in type(error).__mro__:
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        for prefix, subject in _LIBRARIES.items():
-            if name.startswith(prefix):
-                return RsftError(f"{subject}: {_first_line(error)}", hint=_FILE_HINT)
-    return _explain_missing_package(error)
+    names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__]
+    for prefix, subject in _LIBRARIES.items():
+        if any(name.startswith(prefix) for name in names):
+            return RsftError(f"{subject}: {_first_line(error)}", hint=_FILE_HINT)
+    package = (error.name or "rsft").partition(".")[0] if isinstance(error, ModuleNotFoundError) else "rsft"
+    if find_spec(package) is None:  # `pip install --no-deps rsft` left it out
+        return RequestError(f"{package} is not installed", "", _INSTALL_HINT)
+    return None
 
 
-def _explain_missing_package(error: BaseException) -> RsftError | None:
-    """Name a package that `pip install --no-deps rsft` left out; return None for any other exception."""
-    name = error.name if isinstance(error, ModuleNotFoundError) else None
-    package = (name or "rsft").partition(".")[0]
-    if find_spec(package) is not None:
-        return None
-    return RequestError(f"{package} is not installed", "", _INSTALL_HINT)
+def _explain_encoding(error: UnicodeError) -> RsftError:
+    if isinstance(error, UnicodeEncodeError):
+        name = error.object[max(0, error.start - 40) : error.end + 40].encode(errors="replace").decode()
+        return RsftError("a name cannot be written as UTF-8", name, "rename the file, folder or class")
+    is_decoding = isinstance(error, UnicodeDecodeError)
+    location = f"byte {error.start:,}: {error.object[error.start : error.end]!r}" if is_decoding else ""
+    return RsftError("a text file is not UTF-8", location, "save it as UTF-8; --debug shows where it was read")
 
 
 _INSTALL_HINT = "install it; `pip install rsft` installs all packages (docs/engines.md, Predict without PyTorch)"
@@ -151,21 +142,6 @@ def _versions() -> list[str]:
         except metadata.PackageNotFoundError:
             versions.append(f"{name} -")
     return versions
-
-
-def _explain_encoding(error: UnicodeError) -> RsftError:
-    if isinstance(error, UnicodeEncodeError):
-        text = error.object[max(0, error.start - 40) : error.end + 40].encode(errors="replace").decode()
-        return RsftError("a name cannot be written as UTF-8", text, "rename the file, folder or class")
-    location = ""
-    if isinstance(error, UnicodeDecodeError):
-        location = f"byte {error.start:,}: {error.object[error.start : error.end]!r}"
-    return RsftError("a text file is not UTF-8", location, "save it as UTF-8; --debug shows where it was read")
-
-
-def _contains(error: BaseException, words: Sequence[str]) -> bool:
-    text = str(error).lower()
-    return any(word in text for word in words)
 
 
 def _first_line(error: BaseException) -> str:

@@ -169,12 +169,23 @@ MAX_LABELED_CLASSES = 24
 """Up to this number of classes, the confusion matrix has names and numbers. With more, it only has shades."""
 
 
+def confusion_charts(evaluation: Evaluation) -> dict[str, Markup]:
+    """Draw the confusion matrix from head to tail by unit: shares of the true class, and chips."""
+    order = order_by_training(evaluation)
+    groups = [group_of_class(evaluation, index) for index in order]
+    bounds = [row for row in range(1, len(order)) if groups[row] != groups[row - 1]]
+    matrix = np.array(evaluation.confusion)[np.ix_(order, order)]
+    names = [evaluation.classes[index] for index in order]
+    units: dict[str, Literal["shares", "chips"]] = {"% of the true class": "shares", "chips": "chips"}
+    return {label: _confusion_chart(matrix, names, bounds, unit) for label, unit in units.items()}
+
+
 @chart
-def confusion_chart(
+def _confusion_chart(
     confusion: NDArray[np.int64],
     classes: Sequence[str],
     bounds: Sequence[int],
-    unit: Literal["chips", "shares"] = "shares",
+    unit: Literal["chips", "shares"],
 ) -> tuple[Figure, str, str]:
     """Draw a confusion matrix; rows are the true classes.
 
@@ -476,12 +487,14 @@ def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.Da
 
 
 @chart
-def reliability_diagram(bins: pd.DataFrame) -> tuple[Figure, str, str]:
+def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> tuple[Figure, str, str]:
     """Draw accuracy over confidence with 95 % intervals (Wilson), and below it a histogram of the chips.
 
     Args:
-        bins: at least one bin, from `reliability_bins`.
+        predictions: the table predictions.parquet.
+        classes: class names by index.
     """
+    bins = reliability_bins(predictions, classes)
     figure = _new_figure(440)
     diagram, histogram = figure.subplots(2, 1, height_ratios=(5, 1))
     diagram.plot([0, 1], [0, 1], color=COLORS["muted"], linewidth=1, dashes=(5, 4))

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rsft.evaluation.report.render import format_bytes, format_duration, format_percent, points_apart, signed_points
+from rsft.evaluation.report.render import (
+    format_bytes,
+    format_duration,
+    format_percent,
+    join_words,
+    points_apart,
+    signed_points,
+)
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import LINEAR_PROBE, MEANINGS, Evaluation
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.bootstrap import Interval
+from rsft.models.uncertainty.ood import largest_chance_share
+from rsft.models.uncertainty.shift import SHIFT_LEVEL
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
 
@@ -30,6 +39,20 @@ def order_by_training(evaluation: Evaluation) -> list[int]:
 def group_of_class(evaluation: Evaluation, index: int) -> str:
     """Return the group of a class, or "" for a class without one."""
     return next((group for group in GROUPS if index in evaluation.groups.get(group, [])), "")
+
+
+def class_names(evaluation: Evaluation, indices: Sequence[int]) -> str:
+    """Return the names of classes as an enumeration."""
+    return join_words([evaluation.classes[index] for index in indices])
+
+
+def chance_share(evaluation: Evaluation) -> float | None:
+    """Return the share of chips that chance may mark as unlike the training chips; None if it is unknown."""
+    report = evaluation.confidence
+    if report is None or report.validation_chips is None:
+        return None
+    rate = report.ood_false_positive_rate
+    return largest_chance_share(evaluation.count, report.validation_chips, rate, SHIFT_LEVEL)
 
 
 def summary_sentences(evaluation: Evaluation) -> list[str]:

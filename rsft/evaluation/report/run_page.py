@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RsftError
 from rsft.evaluation.report import charts, metric_tables
@@ -18,9 +15,6 @@ from rsft.evaluation.report.run_files import RunFiles, read_run_files
 from rsft.evaluation.report.scene_maps import read_scene_maps
 from rsft.evaluation.report.site_maps import ModulatorMap, contribution_heatmap
 from rsft.evaluation.report.tsne_map import SHEET_COLUMNS, STAGES, TILE_SIZE, ChipMap, linked_maps_data
-from rsft.evaluation.schema import Evaluation
-from rsft.models.uncertainty.ood import largest_chance_share
-from rsft.models.uncertainty.shift import SHIFT_LEVEL
 from rsft.training.runs.replay_check import TERMS
 from rsft.types import GROUPS, Progress
 from rsft.utils.licenses import UNKNOWN
@@ -65,39 +59,35 @@ def write_report(
 
 
 def _page_content(run: RunFiles, store: ChipStore | None, pictures: ChipPictures | None) -> dict[str, Any]:
-    """Return the variables of the template. A section is None if its file is missing."""
-    evaluation, predictions = run.evaluation, run.predictions
+    """Return the variables of the template, which calls charts and tables. None means that a file is missing."""
+    evaluation, embedding, predictions = run.evaluation, run.embedding, run.predictions
     if predictions is not None:  # without classes that are not in metrics.json
         predictions = predictions[predictions["class"].isin(evaluation.classes)] if evaluation else None
     if predictions is not None and predictions.empty:
         predictions = None
-    shares, start = run.contributions, run.recipe.train.start_bundle
-    start = start and run.metadata.start.get("bundle", start)
+    start = run.recipe.train.start_bundle
     return {
-        "name": run.recipe.name,
+        "run": run,
         "number": run.folder.resolve().name,
-        "run_path": f"runs/{run.name}",
-        "status": run.metadata.status,
+        "evaluation": evaluation,
+        "predictions": predictions,
+        "pictures": pictures,
+        "charts": charts,
+        "tables": metric_tables,
+        "contribution_heatmap": contribution_heatmap,
         "method": recipe_sentences(run.recipe),
         "overview": _overview(run),
-        "results": _results(evaluation, run) if evaluation else None,
-        "replay": None if start is None else {"start": start, "check": run.replay, "terms": TERMS},
-        "curves": None if run.epochs is None else charts.training_curves(run.epochs),
+        "start": start and run.metadata.start.get("bundle", start),
+        "terms": TERMS,
         "modulator": ModulatorMap.of_run(run),
-        "modulated": run.recipe.meta is not None,
-        "contributions": None if shares is None else contribution_heatmap(shares, run.metadata.stage_depths),
-        "map": _map(run, run.evaluation, run.embedding, pictures),
-        "gallery": None
-        if predictions is None or evaluation is None
-        else make_gallery(predictions, evaluation.classes, pictures),
-        "confidence": _confidence(evaluation, predictions) if evaluation else None,
-        "cost": metric_tables.cost_table(run),
-        "phases": None if run.epochs is None else charts.phase_bar(run.epochs),
+        "map": _map(ChipMap(embedding, evaluation, run.predictions), pictures)
+        if embedding is not None and evaluation
+        else None,
+        "gallery": make_gallery(predictions, evaluation.classes, pictures)
+        if predictions is not None and evaluation
+        else None,
         "dataset": summarize_store(run, store) if store else None,
-        "planes": pictures.plane_names if pictures else "",
         "origin": _origin(run),
-        "data": run.data,
-        "recipe": run.recipe_text,
     }
 
 
@@ -118,71 +108,15 @@ def _overview(run: RunFiles) -> dict[str, str]:
     return {label: value for label, value in entries.items() if value}
 
 
-def _results(evaluation: Evaluation, run: RunFiles) -> dict[str, Any]:
-    order = metric_tables.order_by_training(evaluation)
-    groups = [metric_tables.group_of_class(evaluation, index) for index in order]
-    bounds = [row for row in range(1, len(order)) if groups[row] != groups[row - 1]]
-    matrix = np.array(evaluation.confusion)[np.ix_(order, order)]
-    names = [evaluation.classes[index] for index in order]
-    return {
-        "evaluation": evaluation,
-        "sentences": metric_tables.summary_sentences(evaluation),
-        "differences": metric_tables.gains_and_losses(evaluation),
-        "tiles": metric_tables.headline_tiles(evaluation),
-        "columns": list(metric_tables.method_columns(evaluation).values()),
-        "method_rows": metric_tables.method_rows(evaluation, run.recipe),
-        "methods": list(evaluation.methods),
-        "rows": metric_tables.measure_rows(evaluation),
-        "plot": charts.accuracy_plot(evaluation.methods),
-        "classes": list(zip(order, groups, strict=True)),
-        "bars": charts.class_bars(evaluation),
-        "absent": join_words([evaluation.classes[i] for i, row in enumerate(evaluation.confusion) if not sum(row)]),
-        "matrix": {
-            "% of the true class": charts.confusion_chart(matrix, names, bounds),
-            "chips": charts.confusion_chart(matrix, names, bounds, "chips"),
-        },
-        "labeled": len(order) <= charts.MAX_LABELED_CLASSES,
-        "mistakes": metric_tables.frequent_mistakes(evaluation),
-        "split": evaluation.split,
-    }
-
-
-def _map(
-    run: RunFiles, evaluation: Evaluation | None, embedding: pd.DataFrame | None, pictures: ChipPictures | None
-) -> dict[str, Any] | None:
-    if embedding is None or evaluation is None:
-        return None
-    chip_map = ChipMap(embedding, evaluation, run.predictions)
+def _map(chip_map: ChipMap, pictures: ChipPictures | None) -> dict[str, Any]:
+    maps = [(chip_map, stage) for stage in STAGES]
     return {
         "figures": [(title, title.partition(":")[0], chip_map.figure(stage, title)) for stage, title in STAGES.items()],
         "legend": chip_map.legend(),
         "counts": chip_map.counts,
-        "data": linked_maps_data([(chip_map, stage) for stage in STAGES], with_pictures=pictures is not None),
+        "data": linked_maps_data(maps, with_pictures=pictures is not None),
         "sheet": pictures.sheet(chip_map.paths, TILE_SIZE, SHEET_COLUMNS) if pictures else "",
         "chips": len(chip_map.paths),
-        "total": evaluation.count,
-    }
-
-
-def _confidence(evaluation: Evaluation, predictions: pd.DataFrame | None) -> dict[str, Any]:
-    bins = None if predictions is None else charts.reliability_bins(predictions, evaluation.classes)
-    section: dict[str, Any] = {
-        "diagram": None if bins is None else charts.reliability_diagram(bins),
-        "ece": evaluation.summary.ece,
-        "report": (report := evaluation.confidence),
-    }
-    if report is None:
-        return section
-    count, rate = report.validation_chips, report.ood_false_positive_rate
-    uncovered = [
-        (level.target, [evaluation.classes[i] for i in level.classes_without_coverage]) for level in report.coverage
-    ]
-    return section | {
-        "count": evaluation.count,
-        "split": evaluation.split,
-        "chance_share": None if count is None else largest_chance_share(evaluation.count, count, rate, SHIFT_LEVEL),
-        "plot": charts.coverage_plot(report),
-        "uncovered": [(target, names) for target, names in uncovered if names],
     }
 
 
