@@ -23,9 +23,3 @@ def test_both_units_are_measured(
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     cells = {row[1]: row[3] for row in rows if len(row) > 3 and row[1] in ("amplitude", "sigma0")}
     assert cells == {"amplitude": "1", "sigma0": "1"}
-
-
-def test_an_error_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["calibration", str(tmp_path / "absent.SAFE")])
-    with pytest.raises(SystemExit, match="error: "):
-        main()

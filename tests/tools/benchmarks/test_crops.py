@@ -6,10 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from rsft.data.datasets.dota import DOTAObjects
-from tools.benchmarks.crops import by_object, main, rsft, write_tree
+from tools.benchmarks.crops import by_object, rsft, write_tree
 
 
 def test_both_ways_make_the_same_crops(tmp_path: Path) -> None:
@@ -23,10 +22,3 @@ def test_both_ways_make_the_same_crops(tmp_path: Path) -> None:
         first = cv2.imread(str(tmp_path / f"by_object/{item.name}.png"))
         second = cv2.imread(str(tmp_path / f"rsft/chips/train/plane/{item.name}.png"))
         np.testing.assert_array_equal(first, second)
-
-
-@pytest.mark.slow
-def test_the_table_is_printed(capsys) -> None:
-    main(["--objects", "5", "--side", "256", "--rounds", "1"])
-    printed = capsys.readouterr().out
-    assert "by object / rsft" in printed and "rsft / floor" in printed

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import typer
 from timm.models.vision_transformer import VisionTransformer
 
-from tools.benchmarks import peft
-from tools.benchmarks.peft import Measurements, measurements_markdown, with_references
 from tools.benchmarks.peft_row import MODELS, ROWS, Batch
 
 
@@ -27,17 +24,3 @@ def test_every_row_runs_and_only_training_changes_weights(row) -> None:
 def test_the_networks_are_those_of_their_names() -> None:
     millions = {name: sum(p.numel() for p in VisionTransformer(**MODELS[name]).parameters()) / 1e6 for name in MODELS}
     assert millions == pytest.approx({"b": 86.6, "l": 304.3, "tiny": 2.0, "small": 15.0}, rel=0.02)
-
-
-def test_selected_rows_include_their_references() -> None:
-    assert set(peft.ROWS) == set(ROWS)
-    assert with_references(["checkpointed"]) == ["products", "peft", "ours", "checkpointed"]
-    with pytest.raises(typer.BadParameter, match="no row hours"):
-        with_references(["hours"])
-
-
-def test_table_has_medians_and_ratios() -> None:
-    measured = {"products": Measurements([1, 1, 1], [0]), "peft": Measurements([4, 2, 2.5], [900, 1100])}
-    lines = measurements_markdown(measured | {"ours": Measurements([2, 2, 9], [500])}).splitlines()
-    assert lines[3] == "| Hugging Face PEFT, float32 | 2.500 |  |  | 1,000 |  |  | 0.40 |"
-    assert lines[4] == "| rsft.peft, float32 | 2.000 | 0.800 | peft | 500 | 0.500 | peft | 0.50 |"

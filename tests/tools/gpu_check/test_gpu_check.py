@@ -64,19 +64,6 @@ def test_a_failed_check_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.exit_code == 1 and "| output | 0.1 | 2.0e-01 | FAIL |" in result.output
 
 
-def test_a_machine_without_a_gpu_says_so() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    app = program.typer.Typer()
-    app.command()(program.main)
-    result = CliRunner().invoke(app, [])
-    assert result.exit_code == 0 and result.output.count("not run: this machine has no CUDA device") == 4
-
-
-def test_unknown_sections_are_refused() -> None:
-    assert run("--skip", "speed").exit_code == 2
-
-
 def test_rows_say_why_nothing_was_measured() -> None:
     def not_run() -> float:
         raise NotRunError("no GPU")

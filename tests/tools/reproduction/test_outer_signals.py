@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from rsft.errors import RequestError, RsftError
-from tools.reproduction import outer_signals, quality_table
 from tools.reproduction.outer_signals import run_signal_run
 from tools.reproduction.signal_recorder import SignalRecorder, ValidationSample, train_short_run
 from tools.reproduction.signal_report import (
-    Comparison,
-    agreement,
-    rank_correlation,
     read_signal_results,
     report_markdown,  # fmt: skip
 )
@@ -82,21 +74,6 @@ def test_groups_and_scales(study):
     assert SignalRun(start).scale_override() == "peft.scale=4.0"
     for group in GROUPS:
         study.recipe(SGD, SignalRun(start, group, 1).scale_override())
-
-
-def test_names_depend_on_all_settings(study):
-    starts = study.starts()
-    names = {run.name for start in starts for run in [SignalRun(start), *perturbed_runs(start, GROUPS)]}
-    assert len(names) == 2 * (1 + 2 * 6)
-    assert SignalRun(starts[0]).name.startswith("sgd 0.02 scale 1 unperturbed ")
-    assert study._replace(overrides=["train.epochs=2"]).starts()[0].digest != starts[0].digest
-    assert study._replace(seeds=[1]).starts()[0].digest == starts[0].digest
-
-
-@pytest.mark.parametrize("override", ["peft={method: ssf}", "meta={lr: 0.1}", "train.precision=bf16"])
-def test_other_recipes_are_refused(study, override):
-    with pytest.raises(RequestError, match="plain LoRA in fp32"):
-        study._replace(overrides=[override]).starts()
 
 
 # signals
@@ -175,21 +152,6 @@ def test_recording_does_not_change_a_run(study):
 # tables
 
 
-def test_agreement_and_rank_correlation_by_hand():
-    start = Start(SGD, 0, 1.0, "d")
-    truths, signals = (0.3, -0.1, 0.2, 0.1), (5.0, 1.0, -2.0, 4.0)
-    comparisons = [
-        Comparison(start, "positions", str(index), truth, {"s": signal})
-        for index, (truth, signal) in enumerate(zip(truths, signals, strict=True))
-    ]
-    assert agreement(comparisons, "s") == "50 (4)"
-    # ranks 4, 1, 3, 2 and 4, 2, 1, 3: 1 - 6 (0 + 1 + 4 + 1) / (4 * 15)
-    assert rank_correlation(comparisons, "s") == "0.40 (1)"
-    assert (agreement(comparisons, "other"), rank_correlation(comparisons[:2], "s")) == ("-", "-")
-    constant = [x._replace(signals={"s": 1.0}) for x in comparisons]
-    assert rank_correlation(constant, "s") == "-"
-
-
 def test_report_by_hand(study, tmp_path):
     out, (first, second) = tmp_path / "out", study.starts()
     name = SIGNED[0]
@@ -216,85 +178,7 @@ def test_report_by_hand(study, tmp_path):
     assert lines[-1] == "Runs: 13 of 26."
 
 
-def test_no_results(study, tmp_path):
-    results = read_signal_results(study, tmp_path / "none")
-    assert results == ([], 0, 6) and report_markdown(results, 0.1).endswith("Runs: 0 of 6.")
-
-
 # command
-
-
-class InThread(ThreadPoolExecutor):
-    """A pool of one thread in the place of processes."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        super().__init__(1)
-
-
-@pytest.fixture
-def command(
-    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Run the command on the recipe in this process; return its exit status, stdout and stderr."""
-    monkeypatch.setattr(quality_table, "ProcessPoolExecutor", InThread)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        options = ["--out", tmp_path / "out", "--optimizers", "sgd:0.02", "--seeds", 0, "--scales", 1, 4, "--epochs", 1]
-        monkeypatch.setattr(sys, "argv", ["outer_signals", *map(str, [recipe_file, *options, *arguments])])
-        code = 0
-        try:
-            outer_signals.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
-
-
-def test_missing_runs_are_done_and_a_failing_one_is_repeated(command, monkeypatch, tmp_path):
-    done: list[SignalRun] = []
-    failing: Sequence[object] = (1.0, "block 1", -1)
-
-    def fake(study: SignalStudy, out: Path, run: SignalRun) -> None:
-        done.append(run)
-        if (run.start.scale, run.group, run.direction) == failing:
-            raise RsftError("the loss is not finite", "epoch 1", "use a lower rate")
-        write_signal_result(out, run, 1.0 - 0.1 * run.direction, {} if run.direction else {SIGNED[0]: [1.0] * 6})
-
-    monkeypatch.setattr(outer_signals, "run_signal_run", fake)
-    code, printed, messages = command()
-    assert (code, len(done)) == (1, 2 * 13) and [run.direction for run in done[:3]] == [0, 0, 1]
-    assert "block 1 smaller" in messages and "failed: the loss is not finite | epoch 1 | use a lower rate" in messages
-    assert f"| {SIGNED[0]} | 100 (2) | 100 (9) | 100 (9) | 100 (5) | 100 (6) | - |" in printed
-    assert printed.endswith("Runs: 25 of 26.\n")
-
-    done.clear()
-    assert command("--report")[0] == 0 and done == []
-    failing = ()
-    code, printed, _ = command()  # resumes
-    assert (code, len(done)) == (0, 1) and "Runs: 26 of 26." in printed
-    done.clear()
-    assert (command("train.batch_size=4", "--groups", "all")[0], len(done)) == (0, 6)  # other settings
-    (damaged,) = (tmp_path / "out").glob("*scale 4 unperturbed*" + done[0].start.digest + "*")
-    damaged.write_text('{"loss": ')
-    code, _, messages = command("train.batch_size=4")
-    assert code == 1 and "not a result of a run" in messages and "remove the file to repeat the run" in messages
-
-
-def test_faults_of_the_command(command, monkeypatch):
-    code, _, messages = command("--scales", "0")
-    assert code == 2 and "a scale is not positive" in messages
-    code, _, messages = command("train.epoch=3")
-    assert code == 2 and "train.epoch" in messages
-    code, _, messages = command("--optimizers", "sgd")
-    assert code == 2 and "NAME:LR[:WEIGHT_DECAY]" in messages
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(outer_signals, "run_signal_run", interrupt)
-    code, printed, messages = command()
-    assert (code, printed) == (130, "") and "stopped: run the same command again to continue" in messages
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
 """Figure 1a: bubbles from the trials of a table."""
 
-from itertools import pairwise
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -11,11 +9,8 @@ from tools.reproduction.paper_cells import TableSettings, cell_trials, read_tabl
 from tools.reproduction.paper_figure import (
     LARGEST_AREA,
     SMALLEST_AREA,
-    Bubble,
     bubble_area,
-    draw_bubbles,
     list_bubbles,
-    save_bubble_chart,
 )
 from tools.reproduction.paper_runs import TableRuns
 
@@ -54,24 +49,3 @@ def test_the_runs_are_those_of_table_4():
 def test_areas_are_proportional_to_the_variance():
     assert bubble_area(4.0, 4.0) == LARGEST_AREA and bubble_area(1.0, 4.0) == LARGEST_AREA / 4
     assert bubble_area(0.0, 4.0) == bubble_area(None, 4.0) == bubble_area(0.0, 0.0) == SMALLEST_AREA
-
-
-def test_drawn_circles():
-    bubbles = [Bubble("A", "additive", 90, 80, 1.0, 3), Bubble("B", "not additive", 70, 60, 4.0, 3)]
-    (axes,) = draw_bubbles([*bubbles, Bubble("C", "with modulator", 80, 75, None, 1)], "title").axes
-    circles = {tuple(circle.get_offsets()[0]): circle.get_sizes()[0] for circle in axes.collections}
-    assert circles == {(70, 60): LARGEST_AREA, (90, 80): LARGEST_AREA / 4, (80, 75): SMALLEST_AREA}
-    assert [text.get_text() for text in axes.texts] == ["B ± 2.0", "C", "A ± 1.0"]
-    heights = [text.get_position()[1] for text in axes.texts]
-    assert heights == sorted(heights) and min(b - a for a, b in pairwise(heights)) > 0.04
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["additive", "with modulator", "not additive", "variance 1", "variance 4", "one run"]
-
-
-@pytest.mark.slow
-def test_files(tmp_path):
-    settings = TableSettings()
-    assert save_bubble_chart(TableRuns(TABLE, settings, tmp_path), "x", tmp_path / "figure_1a") == []
-    save_outcomes(tmp_path, settings, {"LoRA": [(0.9, 0.8)]})
-    png, svg = save_bubble_chart(TableRuns(TABLE, settings, tmp_path), "x", tmp_path / "figure_1a")
-    assert png.read_bytes().startswith(b"\x89PNG") and ElementTree.parse(svg).getroot().tag.endswith("svg")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from rsft.errors import RecipeError, RequestError
 from rsft.evaluation.evaluate import evaluate
 from rsft.recipe.library import find_sweep
 from rsft.recipe.load import load_recipe
@@ -20,8 +19,7 @@ from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
 from tools.reproduction import paper_runs, paper_tables
 from tools.reproduction.paper_cells import TableSettings, build_recipe, cell_trials, read_tables, table_cells
-from tools.reproduction.paper_print import overview_markdown, table_markdown
-from tools.reproduction.paper_runs import TableRuns, class_distances
+from tools.reproduction.paper_runs import class_distances
 
 TABLES = read_tables()
 SWEEPS = {
@@ -82,20 +80,6 @@ def test_tables_share_the_trial_of_an_experiment():
         for number in ("6", "S1", "5")
     ]
     assert (len(ids[0] & ids[1]), len(ids[0] & ids[2]), len(set.union(*ids))) == (2, 1, 15)
-
-
-@pytest.mark.parametrize(
-    ("settings", "error"),
-    [
-        (TableSettings("in21k_dota_lora"), RequestError),
-        (TableSettings("no_such_recipe"), RequestError),
-        (TableSettings("mstar_lt_metalora", ("train.epochs=-1",)), RecipeError),
-        (TableSettings("", ("train.epochs=-1",)), RecipeError),
-    ],
-)
-def test_impossible_settings_raise(settings, error):
-    with pytest.raises(error):
-        cell_trials(next(table_cells(TABLES["6"])), settings)
 
 
 @pytest.fixture
@@ -162,46 +146,6 @@ def test_finished_runs_are_not_repeated_and_are_printed(results, tool):
 
 
 @pytest.mark.slow
-def test_deviation_over_seeds(results, tool):
-    _, printed = tool("6", "--run", "--results", results, "--on", "mstar_lt_metalora", "--seeds", 3)
-    assert "| 10 % | 50.0 ± 0.0 (93.4) | 25.0 ± 0.0 (94.2) | 60.0 ± 10.0 (90.8) | 60.0 ± 10.0 (92.8) | 3 |" in printed
-    assert "| 20 % | 50.0 ± 0.0 (?) |" in printed
-    _, printed = tool("s1", "--results", results)
-    assert "| random, 20 % | - (93.2) |" in printed  # this table has no saved settings
-    assert "15" in next(line for line in overview_markdown(TABLES, results).splitlines() if "Table 6" in line)
-
-
-@pytest.mark.slow
-def test_mean_over_sets_needs_runs_in_every_set(results, tool):
-    tool("S4", "--run", "--results", results)
-    runs = TableRuns(TABLES["S4"], TableSettings(), results)
-    text = table_markdown("S4", runs)
-    assert "CIFAR100 head" in text and "not a reproduction" not in text
-    assert "| QV | 50.0 (91.2) |" in text and "| 50.00 (69.70) | 41.67 (69.57) | 1 |" in text
-    shutil.rmtree(results / "trials" / runs.cells[0][1][0].id)
-    text = table_markdown("S4", TableRuns(TABLES["S4"], TableSettings(), results))
-    assert "| QV | - (91.2) |" in text and "| - (69.70) | - (69.57) | 0-1 |" in text
-
-
-@pytest.mark.slow
-def test_every_cell_has_a_recipe_and_a_missing_recipe_is_named(tmp_path):
-    cells = [cell for table in TABLES.values() for cell in table_cells(table)]
-    assert [cell for cell in cells if not cell_trials(cell, TableSettings())] == []
-    row = TABLES["5"].rows["BitFit"].model_copy(update={"part": "no_method"})
-    table = TABLES["5"].model_copy(update={"rows": {"None": row}})
-    assert "rsft has no recipe of this name: in21k_dota_no_method." in table_markdown(
-        "5", TableRuns(table, TableSettings(), tmp_path)
-    )
-
-
-@pytest.mark.slow
-def test_parameter_counts(tool, tmp_path):
-    _, printed = tool("S2", "--results", tmp_path, "--run")
-    assert "| Places-LT | 0.295 (0.470) | 0.280 (0.280) | 0.175 (0.175) | 0.280 (0.280) | 0.175 (0.175) |" in printed
-    assert "| FUSRS | 0.197 (0.197) | 0.005 (0.005) | 0.135 (0.136) | 0.005 (0.005) | 0.135 (0.136) |" in printed
-
-
-@pytest.mark.slow
 def test_figures_set_alpha_in_place_of_the_scale():
     for number, ranks in (("Figure-1d", {4}), ("Figure-S2", {1, 2, 4, 8, 16, 32})):
         for settings, init in ((TableSettings(), "rank"), (TableSettings("mstar_lt_metalora"), None)):
@@ -212,11 +156,6 @@ def test_figures_set_alpha_in_place_of_the_scale():
             assert init is None or {values["init"] for values in keys} == {init}
             assert init is None or {values["rank"] for values in keys} == ranks
             assert all("scale" in recipe.peft.unneeded for recipe in recipes)
-
-
-def test_unknown_table_is_named(tool):
-    code, _ = tool("S8")
-    assert "no table S8" in code and "S6, S7, Figure-1a" in code
 
 
 @pytest.mark.slow

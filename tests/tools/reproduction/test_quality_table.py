@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rsft.errors import DataError, Interrupted, RecipeError, RequestError, RsftError
+from rsft.errors import RecipeError, RequestError, RsftError
 from rsft.recipe.load import load_recipe
 from tools.reproduction import quality_table
 from tools.reproduction.quality_files import pack_results
@@ -28,7 +26,7 @@ from tools.reproduction.quality_results import (
     row_results,
 )
 from tools.reproduction.quality_study import Study, parse_seeds, random_scales, read_study, recipe_identity
-from tools.reproduction.quality_table import Job, do_jobs, missing_jobs, run_job, try_job
+from tools.reproduction.quality_table import Job, missing_jobs, run_job
 
 STUDIES = sorted((Path(quality_table.__file__).parent / "studies").glob("*.yaml"))
 
@@ -164,12 +162,6 @@ def test_factors_multiply_the_value_of_the_recipe(study_file):
     assert configurations[1].identity == study.configurations(study.rows[0], 0)[0].identity
 
 
-def test_a_factor_needs_a_number(study_file):
-    edit(study_file, "peft.scale: [1, 2]", "train.max_grad_norm: [x2]")
-    with pytest.raises(RequestError, match="times no number"):
-        read_study(study_file, ["train.max_grad_norm=null"])
-
-
 def test_random_scales_are_those_of_the_recipe_and_depend_on_the_seed(study_file):
     new = "random_scales: {draws: 2, low: 0.5, high: 2, positions: [q, mlp1]}"
     study = read_study(edit(edit(study_file, "grid: {peft.scale: [1, 2]}", new), "[accuracy, spread]", "[accuracy]"))
@@ -205,13 +197,6 @@ def test_random_scales_are_those_of_the_recipe_and_depend_on_the_seed(study_file
 def test_faults_of_a_study(study_file, old, new, message):
     with pytest.raises((RecipeError, RequestError), match=message):
         read_study(edit(study_file, old, new))
-
-
-def test_random_scales_need_the_depth(study_file):
-    edit(study_file, "blocks: 2\n", "")
-    edit(study_file, "grid: {peft.scale: [1, 2]}", "random_scales: {draws: 1, low: 1, high: 2, positions: [q]}")
-    with pytest.raises(RecipeError, match="random_scales needs `blocks`"):
-        read_study(edit(study_file, "[accuracy, spread]", "[accuracy]"))
 
 
 def test_include_replaces_keys_and_merges_settings(study_file, tmp_path):
@@ -270,32 +255,6 @@ def test_report(finished):
     assert "Runs: 9 of 9." in lines and "- 9 runs: rsft 0.1.0, commit c0ffeec0ff" in lines
 
 
-def test_incomplete_seeds_are_left_out_and_counted(finished):
-    study, out = finished
-    jobs = jobs_of(study)
-    jobs["scale 2", 1].result_file(out).unlink()
-    jobs["LoRA", 2].result_file(out).unlink()
-    results = read_results(out, study)
-    lines = report_markdown(study, results).splitlines()
-    cells = {line.split(" | ")[0]: line.split(" | ") for line in lines if line.count("|") == 14}
-    assert [cells[title][1] for title in ("| LoRA", "| best scale", "| MetaLoRA")] == ["2 of 3", "1 of 3", "3 of 3"]
-    assert [cells[title][6] for title in ("| best scale", "| MetaLoRA")] == ["1", "2"]
-    assert cells["| MetaLoRA"][7].startswith("25.0 ± ")  # 20 and 30, without the 40 of seed 2
-    assert cells["| best scale"][7:9] == ["-10.0", "-"]  # a single pair has no interval and no p value
-    assert "Runs: 7 of 9." in lines
-    assert [(job.name, job.seed) for job in missing_jobs(study, results)] == [
-        (jobs["scale 2", 1].name, 1),
-        (jobs["LoRA", 2].name, 2),
-    ]
-
-
-def test_no_results(study_file, tmp_path):
-    study = read_study(study_file)
-    text = report_markdown(study, read_results(tmp_path / "none", study))
-    assert "| MetaLoRA | 0 of 3 | - | - | - | - | 0 | - | - | - | - | - | - |" in text
-    assert "| best scale | 0 of 3 | macro | - | - | - |" in text
-
-
 def test_stale_files_are_reported_and_not_used(finished, study_file):
     study, out = finished
     (out / "old, seed 0.json").write_text('{"name": "old", "seed": 0, "recall": [[1], [1]]}')
@@ -317,19 +276,6 @@ def test_stale_files_are_reported_and_not_used(finished, study_file):
     )
 
 
-def test_results_of_an_earlier_schema_get_its_defaults(finished):
-    study, out = finished
-    job = jobs_of(study)["MetaLoRA", 0]
-    path = job.result_file(out)
-    values = json.loads(path.read_text())
-    del values["recipe"]["meta"]["scale_invariant_steps"]
-    path.write_text(json.dumps(values))
-    assert read_results(out, study).unused == {}
-    values["recipe"]["meta"]["schedule"] = "never"
-    path.write_text(json.dumps(values))
-    assert list(read_results(out, study).unused) == ["stale: recipe key meta.schedule is not valid any more"]
-
-
 def test_packed_results_give_the_same_report_and_can_be_continued(finished):
     study, out = finished
     before = report_markdown(study, read_results(out, study))
@@ -343,63 +289,6 @@ def test_packed_results_give_the_same_report_and_can_be_continued(finished):
     packed = (out / "runs.jsonl.gz").read_bytes()
     assert pack_results(out) == 9
     assert (out / "runs.jsonl.gz").read_bytes() == packed  # no time stamp, sorted
-
-
-def test_damaged_packed_file(finished):
-    study, out = finished
-    pack_results(out)
-    path = out / "runs.jsonl.gz"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"damaged: .*runs\.jsonl\.gz.*repeat its runs"):
-        read_results(out, study)
-
-
-def test_a_file_that_is_not_json_is_not_packed(finished):
-    _, out = finished
-    (out / "cut, seed 0.json").write_text('{"name": ')
-    with pytest.raises(DataError, match="not JSON"):
-        pack_results(out)
-    assert len(list(out.glob("*.json"))) == 10
-
-
-def test_classes_without_chips_are_left_out_and_counted(finished):
-    study, out = finished
-    for (row, _), job in jobs_of(study).items():
-        if row == "LoRA":
-            write_result(study, out, job, [0.5] * 3, [1.0, 0.5, None])
-    lines = report_markdown(study, read_results(out, study)).splitlines()
-    assert any(line.startswith("| LoRA | 3 of 3 | 100.0 ± 0.0 | 50.0 ± 0.0 | - | 75.0 ± 0.0 |") for line in lines)
-    assert "- 1 classes have no chips in one half, whose means leave them out" in lines
-    assert "| MetaLoRA | 3 of 3 | 100.0 ± 0.0 | 50.0 ± 0.0 | 80.0 ± 24.8 | 76.7 ± 8.3 | 3 | - | - |" in "\n".join(lines)
-
-
-def test_a_grid_with_two_keys_is_a_matrix(study_file, tmp_path):
-    edit(study_file, "peft.scale: [1, 2]", "peft.scale: [1, 2], train.lr: [x1, x2, x4]")
-    study = read_study(edit(study_file, "[accuracy, spread]", "[spread]"), seeds="0-1")
-    for index, job in enumerate(missing_jobs(study, Results({}, {}))):
-        write_result(study, tmp_path / "out", job, [0.5] * 3, [index % 7 / 10] * 3)  # 0.6 is MetaLoRA
-    lines = report_markdown(study, read_results(tmp_path / "out", study)).splitlines()
-    start = lines.index("| best scale: peft.scale \\ train.lr | x1 | x2 | x4 |")
-    assert lines[start + 2 : start + 6] == [
-        "| 1 | 0.0 | 10.0 | 20.0 |",
-        "| 2 | 30.0 | 40.0 | 50.0 |",
-        "",
-        "best scale: macro, best - worst: 50.0 ± 0.0; seeds: 2 of 2.",
-    ]
-    assert not any(line.startswith("| best scale | ") for line in lines)
-
-
-def test_a_grid_without_some_combinations(study_file, tmp_path):
-    new = "peft.scale: [1, 2], train.lr: [x1, x2, x4]}\n      without: [[2, x4], [1, x1]"
-    edit(study_file, "peft.scale: [1, 2]}", new + "]")
-    study = read_study(study_file, seeds="0-1")
-    jobs = missing_jobs(study, Results({}, {}))
-    for index, job in enumerate(jobs):
-        write_result(study, tmp_path / "out", job, [0.5] * 3, [index % 6 / 10] * 3)  # 0 is LoRA, 0.5 is MetaLoRA
-    lines = report_markdown(study, read_results(tmp_path / "out", study)).splitlines()
-    start = lines.index("| best scale: peft.scale \\ train.lr | x1 | x2 | x4 |")
-    assert lines[start + 2 : start + 4] == ["| 1 | - | 10.0 | 20.0 |", "| 2 | 30.0 | 40.0 | - |"]
-    assert any(line.startswith("| best scale | 2 of 2 | ") for line in lines)
 
 
 # runs
@@ -458,51 +347,6 @@ def test_missing_runs_are_done_and_a_failing_one_does_not_stop_the_others(study_
     code, printed, messages = tool(study_file, "--out", out, "--seeds", "0", "train.epochs=3")
     assert (code, len(done)) == (0, 3)
     assert "not used, stale: overrides that no row of the study has: " in messages
-
-
-def test_unexpected_errors_are_reported_too(tmp_path, monkeypatch, capsys):
-    def fake(*_: object) -> None:
-        raise ZeroDivisionError("by zero")
-
-    monkeypatch.setattr(quality_table, "run_job", fake)
-    assert try_job(tmp_path, tmp_path, Job("a", 0, [])) == "ZeroDivisionError: by zero"
-    assert "Traceback" in capsys.readouterr().err
-
-
-def test_a_signal_ends_the_process_and_not_only_its_run(tmp_path, monkeypatch):
-    def fake(*_: object) -> None:
-        raise Interrupted(signal.SIGTERM)
-
-    monkeypatch.setattr(quality_table, "run_job", fake)
-    monkeypatch.setattr(quality_table.os, "_exit", sys.exit)
-    with pytest.raises(SystemExit, match="143"):
-        try_job(tmp_path, tmp_path, Job("a", 0, []))
-
-
-def test_a_killed_process_ends_the_command():
-    class Broken(Executor):
-        def submit(self, function, /, *arguments):
-            with ThreadPoolExecutor(1) as pool:
-                return pool.submit(self._break)
-
-        def _break(self):
-            raise BrokenProcessPool
-
-    with pytest.raises(RsftError, match="a process was killed"):
-        do_jobs([Job("a", 0, [])], lambda job: "", Broken())
-
-
-def test_interrupt_and_faults_of_the_command(study_file, tmp_path, tool, monkeypatch):
-    def fake(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(quality_table, "run_job", fake)
-    code, printed, messages = tool(study_file, "--out", tmp_path / "out")
-    assert (code, printed) == (130, "") and "stopped: run the same command again to continue" in messages
-    code, _, messages = tool(tmp_path / "none.yaml", "--out", tmp_path / "out")
-    assert code == 2 and "no such study" in messages
-    code, _, messages = tool(study_file, "--out", tmp_path / "out", "train.epoch=3")
-    assert code == 2 and "train.epoch" in messages
 
 
 @pytest.mark.slow
