@@ -101,11 +101,7 @@ def test_main_jobs_stay_on_the_machine(class_folders: Path, tmp_path: Path) -> N
         BARS_RECIPE.replace("ROOT", "store").replace("epochs: 3", "epochs: 1") + "backbone: {blocks: 2}\n"
     )
     chips = "store/chips/val/flat"
-    jobs = [
-        ["doctor"],
-        ["prepare", "folder", str(class_folders), "--root", "store"],
-        ["finetune", "bars.yaml"],
-    ]
+    jobs = [["doctor"], ["prepare", "folder", str(class_folders), "--root", "store"], ["finetune", "bars.yaml"]]
     formats = [("onnx", "onnxruntime"), ("openvino", "nncf")]
     formats = [name for name, package in formats if find_spec(package)]
     jobs += [["export", "runs/bars", "--format", name, "-o", name] for name in formats]

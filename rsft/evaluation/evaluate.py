@@ -10,6 +10,7 @@ how much the PEFT module at each site adds to the output of the frozen layer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -34,7 +35,7 @@ from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibration
-from rsft.evaluation.files import write_evaluation, write_predictions, write_representation
+from rsft.evaluation.files import EVALUATION_FILE, write_predictions, write_representation
 from rsft.evaluation.schema import BALANCED_KNN, LINEAR_PROBE, PIXEL_KNN, PLAIN_KNN, CalibrationReport, Evaluation
 from rsft.metrics.accuracy import AccuracySummary, confusion_matrix, summarize_accuracy
 from rsft.metrics.sets import class_mean_distances, distance_by_group
@@ -46,6 +47,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.conformal import log_softmax
 from rsft.peft import POSITIONS, Site, observe_additions
 from rsft.types import Progress
+from rsft.utils.atomic_files import write_text
 
 NEIGHBORS = 5
 """Number of neighbors: scikit-learn's default, which was fixed before the first result and is not tuned.
@@ -287,7 +289,7 @@ def evaluate(
         methods |= _baselines(bundle, vit, train, chips, features["frozen"], progress)
 
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {})
-    write_evaluation(output_dir, result)
+    write_text(output_dir / EVALUATION_FILE, json.dumps(result.to_dict(), indent=1))
     write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
     if representation:
         write_representation(output_dir, tsne_table(features, chips), contributions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,21 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rsft.errors import DataError, RequestError
-from rsft.evaluation.schema import Evaluation
 from rsft.metrics.bootstrap import PairedDifferences, compare_predictions
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.peft import Site
 from rsft.training.runs.reader import find_newest_run
-from rsft.utils.atomic_files import atomic_file, write_text
+from rsft.utils.atomic_files import atomic_file
 from rsft.utils.untrusted.documents import parse_json
 
 EVALUATION_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.parquet"
 EMBEDDING_FILE, CONTRIBUTIONS_FILE = "embedding.parquet", "contributions.csv"
-
-
-def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write metrics.json to the folder of an evaluation."""
-    write_text(folder / EVALUATION_FILE, json.dumps(evaluation.to_dict(), indent=1))
 
 
 def write_predictions(

@@ -10,6 +10,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -18,136 +19,11 @@ Mutator = Callable[[Random, bytes], bytes]
 PORT = b"58739"
 """Port in the addresses below. The sandbox replaces it by the port on which it waits for requests."""
 
-_NUMBERS = [
-    *("0", "-1", "1", "0.5", "1e9", "-1e9", "1e308", "-1e308", "1e-320", "nan", "inf", "-inf", "2147483648", "50000"),
-    *(
-        "-2147483649",
-        "9223372036854775808",
-        "9" * 20,
-        "9" * 4999,
-        "0x10",
-        "1_000",
-        "²",
-        "٣",
-        "1,5",
-        "+1",
-        "-0",
-        "00012",
-    ),
-    *("true", "null"),
-]
-_TEXTS = [
-    *(
-        "",
-        " ",
-        "\t",
-        "\n",
-        "\r",
-        '"',
-        "'",
-        ",",
-        ";",
-        ":",
-        "/",
-        "\\",
-        "..",
-        "../../x",
-        "/etc/hostname",
-        "~",
-        "$HOME",
-        "%s",
-    ),
-    *(
-        "[/w]",
-        "[red]",
-        "=1+1",
-        "<b>",
-        "&amp;",
-        "&x;",
-        "<!DOCTYPE a>",
-        "\0",
-        "\ufeff",
-        "ﬁ",
-        "é" * 3,
-        "\u202e",
-        "x" * 300,
-    ),
-    *(
-        "a/b",
-        "C:\\x",
-        "CON",
-        "None",
-        "nan",
-        "[",
-        "]",
-        "{",
-        "}",
-        "{}",
-        "[]",
-        "!!python/object:os.system",
-        "*x",
-        "&x",
-        "-",
-    ),
-    *(
-        f"http://127.0.0.1:{PORT.decode()}/x.tif",
-        f"/vsicurl/http://127.0.0.1:{PORT.decode()}/x",
-        "file:///etc/hostname",
-    ),
-    *(
-        "EPSG:4326",
-        "EPSG:99999999",
-        "db",
-        "uint8",
-        "complex64",
-        "UTF-16",
-        "utf-7",
-        "é",
-        "[" * 2000,
-        "{a: " * 1500,
-        "(" * 999,
-    ),
-]
+_LISTS = json.loads((Path(__file__).parent / "values.json").read_text(encoding="utf-8"))
+_NUMBERS: list[str] = [*_LISTS["numbers"], "9" * 4999]
+_TEXTS: list[str] = [*_LISTS["texts"], "x" * 300, "[" * 2000, "{a: " * 1500, "(" * 999]
+_VALUES: list[Any] = [*_LISTS["values"], "x" * 300]
 _WORD = re.compile(r"[^\s,;|\"'=:<>\[\]{}()]+")
-_VALUES: list[Any] = [
-    *(
-        None,
-        True,
-        False,
-        0,
-        -1,
-        1,
-        2,
-        0.5,
-        10**9,
-        -(10**9),
-        1e308,
-        10**30,
-        float("nan"),
-        float("inf"),
-        "",
-        " ",
-        "x",
-        "[/w]",
-    ),
-    *(
-        [],
-        {},
-        [[]],
-        [None],
-        [1],
-        ["x"],
-        {"a": 1},
-        [1, "x", None],
-        "x" * 300,
-        "../../x",
-        "/etc/hostname",
-        "1",
-        "nan",
-        "\ud800",
-    ),
-    *(30_000, 65_537, [0, 0], [1e308] * 4, {"": {}}, f"http://127.0.0.1:{PORT.decode()}/x.tif", "=1+1", "\0", "é"),
-]
 
 
 def mutate_text(rng: Random, data: bytes) -> bytes:

@@ -4,12 +4,7 @@ import math
 
 from rsft.training.recorder import StepReport
 
-RUN_METADATA = {
-    "trained_parameters": 1000,
-    "total_parameters": 2000,
-    "train_chips": 40,
-    "device": "cpu",
-}
+RUN_METADATA = {"trained_parameters": 1000, "total_parameters": 2000, "train_chips": 40, "device": "cpu"}
 ROW = {
     "epoch": 0,
     "train_loss": 1.5,

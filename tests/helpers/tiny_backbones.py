@@ -31,8 +31,7 @@ assert IN21K is not None and LOCAL is not None and DINOV3 is not None
 LOCAL_FILE = Remote("vit_small_patch14_focus_d8.safetensors", None, None, None, "")
 CARDS = (
     replace(
-        SATMAE,
-        build=partial(mae.build_satmae_vit, SATMAE.name, False, architecture={**SMALL, "depth": SATMAE_DEPTH}),
+        SATMAE, build=partial(mae.build_satmae_vit, SATMAE.name, False, architecture={**SMALL, "depth": SATMAE_DEPTH})
     ),
     replace(IN21K, build=partial(timm_vits.build_timm_vit, IN21K.name, IN21K.patch, **SMALL)),
     replace(LOCAL, build=local_vit, weights=LOCAL_FILE),

@@ -58,18 +58,21 @@ _MARKERS = "osD^vP"
 P = ParamSpec("P")
 
 
-def chart(draw: Callable[P, tuple[Figure, str, str]]) -> Callable[P, Markup]:
-    """Make a function return its figure as SVG for a page, which follows the light and the dark colors of the page.
+Drawing = tuple[Figure, str, str]
+"""A figure, its title, and a summary for readers who do not see it."""
 
-    Args:
-        draw: returns a figure, its title, and a summary for readers who do not see it.
-    """
+
+def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
+    """Make a function return its figure as SVG, which follows the light and the dark colors of the page; None stays."""
 
     @wraps(draw)
-    def render(*args: P.args, **kwargs: P.kwargs) -> Markup:
+    def render(*args: P.args, **kwargs: P.kwargs) -> Markup | None:
         with rc_context(_STYLE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # only the font of the page must have the characters of a name
-            figure, title, summary = draw(*args, **kwargs)
+            drawing = draw(*args, **kwargs)
+            if drawing is None:
+                return None
+            figure, title, summary = drawing
             rcParams["svg.hashsalt"] = title  # equal drawings are equal texts, and no id occurs twice on a page
             for artist in figure.findobj():
                 artist.set_clip_on(False)
@@ -77,12 +80,11 @@ def chart(draw: Callable[P, tuple[Figure, str, str]]) -> Callable[P, Markup]:
             figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         content = file.getvalue().partition("</defs>")[2]  # without header and style
         width, height = (f"{72 * inches:.5g}" for inches in figure.get_size_inches())
-        kind = figure.get_label() or "chart"
         text = escape(f"{title}. {summary}")
         return Markup(
-            f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" style="--natural: {width}px" '
-            f'aria-label="{text}"><title>{escape(title)}</title><desc>{escape(summary)}</desc>'
-            f"{re.sub('<[^>]*>', _clean_tag, content)}"
+            f'<svg class="{figure.get_label()}" viewBox="0 0 {width} {height}" role="img" '
+            f'style="--natural: {width}px" aria-label="{text}"><title>{escape(title)}</title>'
+            f"<desc>{escape(summary)}</desc>{re.sub('<[^>]*>', _clean_tag, content)}"
         )
 
     return render
@@ -90,13 +92,9 @@ def chart(draw: Callable[P, tuple[Figure, str, str]]) -> Callable[P, Markup]:
 
 def _clean_tag(tag: re.Match[str]) -> str:
     """Return an SVG tag with variables of the page for its colors, and without what the page does not need."""
-    text = re.sub(r'<g id="[^"]*"|font-family: [^;]*; | transform="rotate\(-0 [^"]*"', _shorten_attribute, tag[0])
+    text = re.sub(r'(?<=<g) id="[^"]*"|font-family: [^;]*; | transform="rotate\(-0 [^"]*"', "", tag[0])
     text = re.sub(r"(\d\.\d\d)\d+", r"\1", re.sub(r"\s*\n", " ", text))
     return re.sub(r"#0000(\w\w)", lambda match: f"var(--{_ROLES[int(match[1], 16) - 1]})", text)
-
-
-def _shorten_attribute(match: re.Match[str]) -> str:
-    return "<g" if match[0].startswith("<g") else ""
 
 
 def _new_figure(height: float, width: float = WIDTH, kind: str = "chart") -> Figure:
@@ -131,7 +129,7 @@ MAX_NAMED_CLASSES = 40
 
 
 @chart
-def class_bars(evaluation: Evaluation) -> tuple[Figure, str, str]:
+def class_bars(evaluation: Evaluation) -> Drawing:
     """Draw the training chips (log) and the recall of each class, from head to tail, with 95 % intervals (Wilson)."""
     order = order_by_training(evaluation)
     is_named = len(order) <= MAX_NAMED_CLASSES
@@ -169,7 +167,7 @@ MAX_LABELED_CLASSES = 24
 """Up to this number of classes, the confusion matrix has names and numbers. With more, it only has shades."""
 
 
-def confusion_charts(evaluation: Evaluation) -> dict[str, Markup]:
+def confusion_charts(evaluation: Evaluation) -> dict[str, Markup | None]:
     """Draw the confusion matrix from head to tail by unit: shares of the true class, and chips."""
     order = order_by_training(evaluation)
     groups = [group_of_class(evaluation, index) for index in order]
@@ -182,11 +180,8 @@ def confusion_charts(evaluation: Evaluation) -> dict[str, Markup]:
 
 @chart
 def _confusion_chart(
-    confusion: NDArray[np.int64],
-    classes: Sequence[str],
-    bounds: Sequence[int],
-    unit: Literal["chips", "shares"],
-) -> tuple[Figure, str, str]:
+    confusion: NDArray[np.int64], classes: Sequence[str], bounds: Sequence[int], unit: Literal["chips", "shares"]
+) -> Drawing:
     """Draw a confusion matrix; rows are the true classes.
 
     Args:
@@ -216,7 +211,7 @@ def _confusion_chart(
 
     rows, columns = np.nonzero(confusion)
     shown = shades[rows, columns]
-    axes.scatter(columns, rows, (size - 1) ** 2, COLORS["shade"], "s", alpha=shown, linewidths=0)
+    axes.scatter(columns, rows, (size - 1) ** 2, COLORS["shade"], marker="s", alpha=shown, linewidths=0)
     for row, column, shade in zip(rows, columns, shown, strict=True) if is_labeled else ():
         share = shares[row, column]
         number = str(confusion[row, column]) if unit == "chips" else f"{100 * share:.0f}" if share >= 0.005 else "<1"
@@ -236,98 +231,85 @@ _PHASES = {"inner_s": "inner loop", "outer_s": "outer loop", "data_s": "data and
 """Name of each phase, by its column of metrics.csv."""
 
 
-def phase_bar(epochs: pd.DataFrame) -> Markup | None:
-    """Draw the share of training time of each phase.
+@chart
+def phase_bar(epochs: pd.DataFrame) -> Drawing | None:
+    """Draw the share of training time of each phase; return None if the run did not measure its phases.
 
     Args:
         epochs: the table metrics.csv.
-
-    Returns:
-        The chart; None if the run did not measure its phases.
     """
-    seconds = {label: float(epochs[column].sum()) for column, label in _PHASES.items() if column in epochs}
-    is_measured = len(seconds) == len(_PHASES) and sum(seconds.values()) > 0
-    return _phase_bar({label: value for label, value in seconds.items() if value > 0}) if is_measured else None
-
-
-@chart
-def _phase_bar(seconds: Mapping[str, float]) -> tuple[Figure, str, str]:
-    title, total = "Training time by phase", sum(seconds.values())
+    measured = {label: float(epochs[column].sum()) for column, label in _PHASES.items() if column in epochs}
+    seconds, total = {label: value for label, value in measured.items() if value > 0}, sum(measured.values())
+    if len(measured) < len(_PHASES) or not seconds:
+        return None
     figure = _new_figure(62 + 20 * len(seconds))
     axes, start = figure.subplots(), 0.0
     for (label, value), color in zip(seconds.items(), ("head", "outer", "muted"), strict=False):
         text = f"{label}: {value / total:.0%} ({format_duration(value)})"
         axes.barh(0, value / total, left=start, color=COLORS[color], edgecolor=COLORS["page"], label=text)
         start += value / total
+    title = "Training time by phase"
     axes.set(title=title, xlim=(0, 1), xticks=[], yticks=[])
     figure.legend(loc="outside lower left", handlelength=1, handleheight=1)
     return figure, title, ", ".join(f"{label} {value / total:.0%}" for label, value in seconds.items())
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """A column of metrics.csv as a curve."""
-
-    column: str
-    label: str
-    color: str
-    dashes: tuple[float, ...] = ()
-
-
-_LOSSES = (
-    _Curve("train_loss", "training", "muted", (1, 2)),
-    _Curve("meta_loss", "outer loop", "outer", (4, 1.5)),
-    _Curve("val_loss", "validation", "ink"),
-)
-_ACCURACIES = (
-    _Curve("val_macro", "all classes", "muted", (1, 2)),
-    _Curve("val_head", "head", "head"),
-    _Curve("val_medium", "medium", "medium", (4, 1.5)),
-    _Curve("val_tail", "tail", "tail", (2, 1.5)),
-)
+_LOSSES = {
+    "train_loss": ("training", "muted", (1, 2)),
+    "meta_loss": ("outer loop", "outer", (4, 1.5)),
+    "val_loss": ("validation", "ink", ()),
+}
+_VALIDATION = {
+    "val_macro": ("all classes", "muted", (1, 2)),
+    "val_head": ("head", "head", ()),
+    "val_medium": ("medium", "medium", (4, 1.5)),
+    "val_tail": ("tail", "tail", (2, 1.5)),
+}
+"""Label, color and dashes of each curve, by its column of metrics.csv."""
 
 
-def training_curves(epochs: pd.DataFrame) -> list[Markup]:
-    """Draw the losses, and the validation accuracies, by epoch.
+def loss_curves(epochs: pd.DataFrame) -> Markup | None:
+    """Draw training, outer-loop and validation loss by epoch; return None if no loss is finite.
 
     Args:
         epochs: the table metrics.csv.
-
-    Returns:
-        Up to two charts; a chart without finite values is left out.
     """
-    charts = []
-    for title, curves, factor, unit in (
-        ("Loss by epoch", _LOSSES, 1, ""),
-        ("Validation accuracy by epoch, in %", _ACCURACIES, 100, " %"),
-    ):
-        series = {curve: epochs.set_index("epoch")[curve.column].dropna() * factor for curve in curves}
-        series = {curve: values for curve, values in series.items() if len(values)}
-        if series:
-            charts.append(_line_chart(title, series, unit, len(epochs)))
-    return charts
+    return _line_chart("Loss by epoch", epochs, _LOSSES)
+
+
+def accuracy_curves(epochs: pd.DataFrame) -> Markup | None:
+    """Draw validation accuracy of head, medium, tail and all classes by epoch; return None if no accuracy is finite.
+
+    Args:
+        epochs: the table metrics.csv.
+    """
+    return _line_chart("Validation accuracy by epoch, in %", epochs, _VALIDATION, percent=True)
 
 
 @chart
 def _line_chart(
-    title: str, series: Mapping[_Curve, pd.Series[float]], unit: str, count: int
-) -> tuple[Figure, str, str]:
+    title: str, epochs: pd.DataFrame, curves: Mapping[str, tuple[str, str, tuple[float, ...]]], percent: bool = False
+) -> Drawing | None:
+    factor, unit = (100, " %") if percent else (1, "")
+    table = epochs.set_index(epochs["epoch"] + 1)[list(curves)].dropna(axis="columns", how="all") * factor
+    if table.empty or not len(table.columns):
+        return None
     figure = _new_figure(270)
-    axes = figure.subplots()
-    for curve, values in series.items():
-        style = {"color": COLORS[curve.color], "linewidth": 2, "label": curve.label}
-        finished = values.index + 1  # number of finished epochs
-        axes.plot(finished, values, marker="o", markevery=[-1], markersize=6, dashes=curve.dashes, **style)
-    low = min(0.0, *(float(values.min()) for values in series.values()))
-    axes.set(title=title, xlabel="epoch", ylim=(0, 100) if unit else (low, None))
+    axes, ends = figure.subplots(), []
+    for column, values in table.items():
+        label, color, dashes = curves[str(column)]
+        finite = values.dropna()
+        style = {"color": COLORS[color], "linewidth": 2, "label": label}
+        axes.plot(finite.index, finite, marker="o", markevery=[-1], markersize=6, dashes=dashes, **style)
+        ends.append(f"{label} ends at {finite.iloc[-1]:.3g}{unit}")
+    axes.set(title=title, xlabel="epoch", ylim=(0, 100) if percent else (min(0.0, float(table.min().min())), None))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axes.grid(axis="y")
-    figure.legend(loc="outside right center", labelcolor="linecolor", reverse=not unit)
-    ends = ", ".join(f"{curve.label} ends at {values.iloc[-1]:.3g}{unit}" for curve, values in series.items())
-    return figure, title, f"{count} epochs; {ends}"
+    figure.legend(loc="outside right center", labelcolor="linecolor", reverse=not percent)
+    return figure, title, f"{len(epochs)} epochs; {', '.join(ends)}"
 
 
-def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup:
+def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup | None:
     """Draw overall accuracy and accuracy by group of several methods or runs, with 95 % intervals.
 
     Args:
@@ -340,7 +322,7 @@ def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup:
     return _interval_plot("Accuracy by group with 95 % intervals, in %", list(methods), rows)
 
 
-def coverage_plot(report: CalibrationReport) -> Markup:
+def coverage_plot(report: CalibrationReport) -> Markup | None:
     """Draw the measured coverage by group with 95 % intervals; a stroke marks each target.
 
     Args:
@@ -363,7 +345,7 @@ def _interval_plot(
     rows: Mapping[str, Sequence[Interval | None]],
     targets: Sequence[float] | None = None,
     low: float = 0.0,
-) -> tuple[Figure, str, str]:
+) -> Drawing:
     """Draw a marker for each value and a line for its interval. The markers of the first name are filled.
 
     Args:
@@ -432,7 +414,7 @@ def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
 
 
 @chart
-def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> tuple[Figure, str, str]:
+def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> Drawing:
     """Draw accuracy with its 95 % interval over cost; a dashed line joins the runs that no other run beats.
 
     Args:
@@ -487,7 +469,7 @@ def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.Da
 
 
 @chart
-def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> tuple[Figure, str, str]:
+def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Drawing:
     """Draw accuracy over confidence with 95 % intervals (Wilson), and below it a histogram of the chips.
 
     Args:

@@ -192,13 +192,13 @@ def read_run_files(folder: Path) -> RunFiles:
         )
     evaluated = folder / "evaluation"
     metrics = evaluated / EVALUATION_FILE
-    evaluation = _read(metrics, lambda path: _read_json(path, Evaluation)) if metrics.is_file() else None
+    evaluation = read_json(metrics, Evaluation) if metrics.is_file() else None
     probabilities = [Column(f"p_{name}", "number") for name in evaluation.classes] if evaluation else []
     return RunFiles(
         folder=folder,
         recipe=load_recipe(recipe),
         recipe_text=recipe.read_text(encoding="utf-8"),
-        metadata=_read(metadata, lambda path: _read_json(path, RunMetadata)),
+        metadata=read_json(metadata, RunMetadata),
         epochs=_read_table(folder / METRICS_FILE, EPOCH_COLUMNS),
         scales=_read_table(folder / "modulator.csv", SCALE_COLUMNS),
         evaluation=evaluation,
@@ -211,21 +211,17 @@ def read_run_files(folder: Path) -> RunFiles:
     )
 
 
-def read_json_list(path: Path, item_type: type[T]) -> list[T]:
-    """Read a JSON list of objects of one type.
+def read_json(path: Path, kind: type[T]) -> T:
+    """Read a JSON file of a known structure.
 
     Args:
         path: path of the file.
-        item_type: a dataclass or a pydantic model.
+        kind: a pydantic model or a type that pydantic knows.
 
     Raises:
         DataError: the file is damaged.
     """
-    return _read(path, lambda path: _read_json(path, list[item_type]))  # type: ignore[valid-type]
-
-
-def _read_json(path: Path, kind: type[T]) -> T:
-    return TypeAdapter(kind).validate_python(parse_json(path.read_text(encoding="utf-8")))
+    return _read(path, lambda path: TypeAdapter(kind).validate_python(parse_json(path.read_text(encoding="utf-8"))))
 
 
 def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:

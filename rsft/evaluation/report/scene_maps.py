@@ -13,7 +13,7 @@ import numpy as np
 from rsft.errors import DataError
 from rsft.evaluation.report.dataset import data_uri
 from rsft.evaluation.report.render import pluralize
-from rsft.evaluation.report.run_files import read_json_list
+from rsft.evaluation.report.run_files import read_json
 from rsft.utils.atomic_files import atomic_folder
 
 MAPS_DIR, MAPS_FILE = "maps", "maps.json"
@@ -70,7 +70,7 @@ def read_scene_maps(run: Path) -> list[tuple[str, str]]:
         DataError: a file is damaged or missing.
     """
     listing, maps = run / MAPS_DIR / MAPS_FILE, []
-    for number, item in enumerate(read_json_list(listing, SceneMap) if listing.is_file() else [], 1):
+    for number, item in enumerate(read_json(listing, list[SceneMap]) if listing.is_file() else [], 1):
         path = listing.with_name(f"{number}.png")
         data = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.empty(0, np.uint8)
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None

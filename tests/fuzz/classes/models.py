@@ -168,12 +168,7 @@ def _change_member(rng: Random, member: tarfile.TarInfo) -> None:
         member.pax_headers = {rng.choice(("path", "size", "linkpath", "x")): rng.choice((*names, "-1", "9" * 30))}
 
 
-PRELOAD = (
-    "rsft.backbones.loading",
-    "rsft.models.bundle.bundle",
-    "rsft.training.checkpointing",
-    "rsft.utils.archives",
-)
+PRELOAD = ("rsft.backbones.loading", "rsft.models.bundle.bundle", "rsft.training.checkpointing", "rsft.utils.archives")
 """Modules that the processes share: they are imported once."""
 
 

@@ -91,11 +91,7 @@ def _target(
     return Target(name, partial(_build, file, content), {file: mutator}, partial(read, file), share=share)
 
 
-PRELOAD = (
-    "rsft.inference.detection.land_mask",
-    "rsft.inference.scenes.position_files",
-    "rsft.inference.scenes.raster",
-)
+PRELOAD = ("rsft.inference.detection.land_mask", "rsft.inference.scenes.position_files", "rsft.inference.scenes.raster")
 """Modules that the processes share: they are imported once."""
 
 

@@ -59,10 +59,7 @@ def _read_sweep(folder: Path) -> None:
     read_sweep(folder / "sweep.yaml")
 
 
-PRELOAD = (
-    "rsft.recipe.load",
-    "rsft.sweep.schema",
-)
+PRELOAD = ("rsft.recipe.load", "rsft.sweep.schema")
 """Modules that the processes share: they are imported once."""
 
 
