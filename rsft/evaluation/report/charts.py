@@ -291,7 +291,8 @@ def _line_chart(
     title: str, epochs: pd.DataFrame, curves: Mapping[str, tuple[str, str, tuple[float, ...]]], percent: bool = False
 ) -> Drawing | None:
     factor, unit = (100, " %") if percent else (1, "")
-    table = epochs.set_index(epochs["epoch"] + 1)[list(curves)].dropna(axis="columns", how="all") * factor
+    table = epochs.set_index(epochs["epoch"] + 1)[list(curves)] * factor
+    table = table.where(np.isfinite(table)).dropna(axis="columns", how="all")
     if table.empty or not len(table.columns):
         return None
     figure = _new_figure(270)
