@@ -141,6 +141,7 @@ PRELOAD = (
     "rsft.data.chips.store",
     "rsft.data.croissant",
     "rsft.errors",
+    "matplotlib.backends.backend_svg",
     "rsft.evaluation.report.run_page",
     "rsft.inference.corrections.corrected_table",
     "rsft.inference.inputs.chip_files",
