@@ -63,8 +63,9 @@ def _explain_encoding(error: UnicodeError) -> RsftError:
     if isinstance(error, UnicodeEncodeError):
         name = error.object[max(0, error.start - 40) : error.end + 40].encode(errors="replace").decode()
         return RsftError("a name cannot be written as UTF-8", name, "rename the file, folder or class")
-    is_decoding = isinstance(error, UnicodeDecodeError)
-    location = f"byte {error.start:,}: {error.object[error.start : error.end]!r}" if is_decoding else ""
+    location = ""
+    if isinstance(error, UnicodeDecodeError):
+        location = f"byte {error.start:,}: {error.object[error.start : error.end]!r}"
     return RsftError("a text file is not UTF-8", location, "save it as UTF-8; --debug shows where it was read")
 
 

@@ -68,7 +68,7 @@ def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
     @wraps(draw)
     def render(*args: P.args, **kwargs: P.kwargs) -> Markup | None:
         with rc_context(_STYLE), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")  # only the font of the page must have the characters of a name
+            warnings.simplefilter("ignore")  # of characters that only the font of the page has, and of huge values
             drawing = draw(*args, **kwargs)
             if drawing is None:
                 return None
