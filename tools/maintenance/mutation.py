@@ -17,14 +17,14 @@ import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("data", "inference", "metrics", "models", "peft", "training")
 
 _COMPARISONS = (ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.In, ast.NotIn), (ast.Is, ast.IsNot)
 _OPERATORS = (ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.And, ast.Or)
-SWAPS = {a: b for pair in (*_COMPARISONS, *_OPERATORS) for a, b in (pair, pair[::-1])}
+SWAPS: dict[type[ast.AST], Any] = {a: b for pair in (*_COMPARISONS, *_OPERATORS) for a, b in (pair, pair[::-1])}
 
 
 class Mutation(NamedTuple):
