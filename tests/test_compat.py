@@ -18,8 +18,6 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from rsft.recipe.renames import current_key, current_value
-
 pytestmark = pytest.mark.slow
 
 RENAMED_COLUMNS: dict[str, str] = {"set": "class_set"}
@@ -211,8 +209,8 @@ def test_recipes_keep_their_values(old_folder, rsft, monkeypatch):
         assert code == 0, printed
         values = flatten(yaml.safe_load(printed))
         for old_key, old_value in old_values.items():
-            key = current_key(old_key)
-            assert values[key] == current_value(key, old_value), f"{name}: {old_key}, now {key}"
+            key = old_key
+            assert values[key] == old_value, f"{name}: {old_key}, now {key}"
 
 
 def flatten(document):

@@ -14,7 +14,7 @@ from _pytest.mark import ParameterSet
 
 from rsft.backbones import registry
 from rsft.cli import main
-from rsft.recipe.library import LibraryEntry, library_folder, list_recipes
+from rsft.recipe.library import LibraryEntry, library_folder, list_entries
 from rsft.recipe.load import load_recipe
 from tests.helpers import recipe_sources, tiny_backbones
 
@@ -24,7 +24,7 @@ SMALL_RUN = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.en
 def recipe_cases() -> Iterator[ParameterSet]:
     """Iterate over the recipes; `exhaustive` are those whose method, data set and backbone an earlier one has, too."""
     covered: set[tuple[object, object]] = set()
-    for entry in list_recipes():
+    for entry in list_entries("recipe", "paper"):
         recipe = load_recipe(entry.path)
         features = {(recipe.peft.method, recipe.meta is None), (recipe.data.root, recipe.backbone.name)}
         marks = [pytest.mark.exhaustive] if features <= covered else []

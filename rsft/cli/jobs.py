@@ -264,10 +264,10 @@ def _show_shipped() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from rsft.recipe.library import list_sweeps
+    from rsft.recipe.library import list_entries
 
     table = Table.grid(padding=(0, 2))
-    for entry in list_sweeps():
+    for entry in list_entries("sweep"):
         table.add_row(Text(entry.name, "bold"), entry.title)
     console.print(table)
     console.print("`rsft sweep NAME` runs one", style="dim")

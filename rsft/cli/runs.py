@@ -222,20 +222,25 @@ recipes_app = typer.Typer(help="List, show, copy and check recipes.", no_args_is
 
 
 @recipes_app.command("ls")
-def recipes_ls(word: WordArgument = "") -> None:
+def recipes_ls(
+    word: WordArgument = "",
+    paper: Annotated[
+        bool, typer.Option("--paper", help="List the recipes that reproduce the tables of the MetaPEFT paper.")
+    ] = False,
+) -> None:
     """List the shipped recipes, grouped by transfer, such as natural images to SAR."""
     from itertools import groupby
 
     from rich.padding import Padding
     from rich.table import Table
 
-    from rsft.errors import RequestError
-    from rsft.recipe.library import list_recipes
+    from rsft.recipe.library import list_entries
 
-    entries = [entry for entry in list_recipes() if entry.matches(word)]
-    if not entries:
+    kind, other = ("paper", "recipe") if paper else ("recipe", "paper")
+    entries, others = ([x for x in list_entries(name) if x.matches(word)] for name in (kind, other))
+    if not entries and not others:
         raise RequestError("no recipe contains this word", word, "leave the word out to list all recipes")
-    width = max(len(entry.name) for entry in entries)
+    width = max((len(entry.name) for entry in entries), default=0)
     for group, members in groupby(entries, key=lambda entry: entry.group):
         console.print(group)
         table = Table.grid(padding=(0, 2))
@@ -243,7 +248,10 @@ def recipes_ls(word: WordArgument = "") -> None:
         for entry in members:
             table.add_row(entry.name, entry.subtitle)
         console.print(Padding(table, (0, 0, 1, 2), expand=False))
-    console.print(f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands", style="dim")
+    if entries:
+        console.print(f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands", style="dim")
+    if others and not paper:
+        console.print(f"{len(others)} more reproduce the paper: `rsft recipes ls --paper`", style="dim")
 
 
 @recipes_app.command("show")
@@ -259,7 +267,6 @@ def recipes_cp(
     recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="New file, or a folder for it.")]
 ) -> None:
     """Copy a shipped recipe to a new file, for editing."""
-    from rsft.errors import RequestError
     from rsft.recipe.library import find_recipe
     from rsft.utils.atomic_files import write_bytes
 

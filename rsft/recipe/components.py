@@ -1,21 +1,19 @@
-"""Sections of a recipe that name a component: their keys are the fields of its dataclass.
+"""Sections of a recipe, the kinds of values that their keys have, and the words for what a key accepts.
 
-A component is a frozen dataclass in a `rsft.utils.registry.Registry`. Each of its fields is a key of the recipe:
+The keys of a `ComponentSection` are the fields of the component that it names. A component is a frozen dataclass in a
+`rsft.utils.registry.Registry`. Each of its fields is a key of the recipe:
 
     tau: float = field(default=1.0, metadata={"description": "weight of the prior", "minimum": 0})
 
 The metadata may hold `description`, the limits `minimum`, `exclusive_minimum`, `maximum` and `exclusive_maximum` of
 numbers, the regular expression `pattern` of text, and `words`: the allowed text (or the whole value where the field
 takes none) as the documentation and error messages put it. Reports print a field with a `symbol` as "symbol = value".
-
-The kinds of values that recipe keys have, each with its words, and the base of all sections.
-
-The allowed values of a key in words.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -40,28 +38,12 @@ from rsft.utils.registry import Registry
 
 
 def as_text(value: object) -> object:
-    """Return a whole number as text, and any other value unchanged.
-
-    YAML reads an unquoted 12 as a number where text is expected.
-
-    Args:
-        value: from YAML.
-
-    Returns:
-        The text, or the value.
-    """
+    """Return a whole number as text, and any other value unchanged: YAML reads an unquoted 12 as a number."""
     return str(value) if type(value) is int else value
 
 
 def as_lower_case(value: object) -> object:
-    """Return a text in lower case, and any other value unchanged.
-
-    Args:
-        value: from YAML.
-
-    Returns:
-        The text, or the value.
-    """
+    """Return a text in lower case, and any other value unchanged."""
     return value.lower() if isinstance(value, str) else value
 
 
@@ -123,9 +105,14 @@ class Section(BaseModel):
         return {}
 
     @property
-    def key_infos(self) -> dict[str, Any]:
+    def key_infos(self) -> dict[str, FieldInfo]:
         """The pydantic field of every key."""
-        return dict(type(self).model_fields)
+        return self.all_key_infos()
+
+    @classmethod
+    def all_key_infos(cls) -> dict[str, FieldInfo]:
+        """Return the pydantic field of every key that the section may have."""
+        return dict(cls.model_fields)
 
 
 _NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
@@ -146,13 +133,10 @@ def allowed_values(schema: dict[str, Any]) -> str:
         return " | ".join(map(str, schema.get("enum") or [schema["const"]]))
     if schema["type"] == "array":
         return f"a list of {allowed_values(schema['items']).removeprefix('a ').replace('number', 'numbers')}"
-    bounds = " and ".join(f"{sign} {_plain(schema[bound])}" for bound, sign in _SIGNS.items() if bound in schema)
+    limits = {sign: schema[bound] for bound, sign in _SIGNS.items() if bound in schema}
+    # pydantic before 2.10 writes the bound 0 of a float as 0.0
+    bounds = " and ".join(f"{sign} {str(limit).removesuffix('.0')}" for sign, limit in limits.items())
     return f"{_NOUNS[schema['type']]} {bounds}".rstrip()
-
-
-def _plain(bound: float) -> float:
-    """Return a whole number as int: pydantic before 2.10 writes the bound 0 of a float as 0.0."""
-    return int(bound) if float(bound).is_integer() else bound
 
 
 _LIMITS = {"minimum": "ge", "exclusive_minimum": "gt", "maximum": "le", "exclusive_maximum": "lt"}
@@ -174,7 +158,7 @@ class RegisteredName:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Add the known names as the words for what is allowed."""
-        return {**handler(schema), "words": names_of(self.registry)}
+        return {**handler(schema), "words": " | ".join(self.registry.names())}
 
     def _check(self, name: str) -> str:
         if words := _lookup_error(self.registry, name):
@@ -206,6 +190,10 @@ class ComponentSection(Section):
         """The component as reports print it."""
         return str(self.component.title)
 
+    def build(self) -> Any:
+        """Return an instance of the component with the settings of the recipe."""
+        return self.component(**self.settings)
+
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the component by key, in the order of its fields."""
@@ -214,8 +202,7 @@ class ComponentSection(Section):
     @property
     def unneeded(self) -> dict[str, str]:
         """The settings without an effect beside the others, as far as the component names them."""
-        component = self.component(**self.settings)
-        return dict(getattr(component, "unneeded", {}))
+        return dict(getattr(self.build(), "unneeded", {}))
 
     @property
     def key_infos(self) -> dict[str, FieldInfo]:
@@ -224,11 +211,7 @@ class ComponentSection(Section):
 
     @classmethod
     def all_key_infos(cls) -> dict[str, FieldInfo]:
-        """Return the field of every key that any component takes.
-
-        Returns:
-            Pydantic field by key, the selector first. Of a key of several components, the first one counts.
-        """
+        """Return the field of every key that any component takes; of a key of several components, the first one."""
         infos = {cls.selector: cls.model_fields[cls.selector]}
         for component in cls.components():
             fields = settings_model(component).model_fields
@@ -237,11 +220,7 @@ class ComponentSection(Section):
 
     @classmethod
     def components(cls) -> list[type[Any]]:
-        """Return the dataclasses of the registry.
-
-        Returns:
-            One for each name, without those of packages that cannot be imported.
-        """
+        """Return the dataclasses of the registry, without those of packages that cannot be imported."""
         components: list[type[Any]] = []
         for name in cls.registry.names():
             with suppress(Exception):  # a broken package of somebody else must not hide the faults of a recipe
@@ -256,26 +235,15 @@ class ComponentSection(Section):
             return handler(values)
         name = values.get(cls.selector, cls.model_fields[cls.selector].default)
         given = {key: value for key, value in values.items() if key != cls.selector}
-        words = _lookup_error(cls.registry, name)
-        settings = _check_without_component(cls, name, given, words) if words else _check_settings(cls, name, given)
-        section = handler({cls.selector: name, **settings})
+        section = handler({cls.selector: name, **_check_settings(cls, name, given)})
         object.__setattr__(section, "__pydantic_fields_set__", set(values))  # the defaults do not count as set
         return section
-
-
-def names_of(registry: Registry[Any]) -> str:
-    """Return the names of a registry as error messages list them: "ce | focal".
-
-    Args:
-        registry: of PEFT methods, losses, samplers or trackers.
-    """
-    return " | ".join(registry.names())
 
 
 def _lookup_error(registry: Registry[Any], name: object) -> str:
     """Return why a name is not allowed; "" if it is."""
     if not isinstance(name, str) or name not in registry:
-        return names_of(registry)
+        return " | ".join(registry.names())
     try:
         registry[name]
     except Exception as error:  # a package of somebody else may raise anything at import
@@ -299,39 +267,24 @@ def summarize(component: Any) -> str:
     return f"{component.title} ({', '.join(settings)})" if settings else str(component.title)
 
 
+@functools.cache
 def settings_model(component: type[Any]) -> type[Section]:
-    """Return the pydantic model of the fields of a component.
-
-    Args:
-        component: the dataclass.
-
-    Returns:
-        A section with one key for each field, in the same order.
+    """Return the pydantic model of a component: a section with one key for each field, in the same order.
 
     Raises:
         TypeError: a field with metadata that no recipe key has.
     """
-    if component not in _SETTINGS_MODELS:
-        _SETTINGS_MODELS[component] = _make_settings_model(component)
-    return _SETTINGS_MODELS[component]
-
-
-_SETTINGS_MODELS: dict[type[Any], type[Section]] = {}
-
-
-def _make_settings_model(component: type[Any]) -> type[Section]:
     hints = get_type_hints(component)
     definitions: dict[str, Any] = {}
     for info in dataclasses.fields(component):
         unknown = set(info.metadata) - _METADATA
         if unknown:
             raise TypeError(f"{component.__qualname__}.{info.name}: unknown metadata {', '.join(sorted(unknown))}")
-        if info.default_factory is not dataclasses.MISSING:
-            default = Field(default_factory=info.default_factory, description=info.metadata.get("description", ""))
-        else:
-            value = ... if info.default is dataclasses.MISSING else info.default
-            default = Field(default=value, description=info.metadata.get("description", ""))
-        definitions[info.name] = (_annotation(hints[info.name], info.metadata), default)
+        default: dict[str, Any] = {"default_factory": info.default_factory}
+        if info.default_factory is dataclasses.MISSING:
+            default = {"default": ... if info.default is dataclasses.MISSING else info.default}
+        described = Field(**default, description=info.metadata.get("description", ""))
+        definitions[info.name] = (_annotation(hints[info.name], info.metadata), described)
     return create_model(component.__name__, __base__=Section, **definitions)
 
 
@@ -355,7 +308,10 @@ def _annotation(hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False
         return text if numeric else Annotated[text, BeforeValidator(as_text)]
     if isinstance(origin, type) and issubclass(origin, Mapping):
         words = {"words": "numbers by pattern of sites" + ", such as {blocks.*.q: 8, '*': 4}" * (arguments[1] is int)}
-        item = _annotation(arguments[1], _from_zero(metadata), numeric=True)
+        # in values by pattern of sites, 0 leaves a site out
+        limits = {"minimum": 0} if {"minimum", "exclusive_minimum"} & set(metadata) else {}
+        limits |= {key: value for key, value in metadata.items() if key not in ("minimum", "exclusive_minimum")}
+        item = _annotation(arguments[1], limits, numeric=True)
         return Annotated[dict[str, item], Field(min_length=1, json_schema_extra=words)]  # type: ignore[valid-type]
     if isinstance(origin, type) and issubclass(origin, Sequence):
         item = _annotation(arguments[0], {key: metadata[key] for key in _LIMITS if key in metadata})
@@ -363,66 +319,40 @@ def _annotation(hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False
     return hint
 
 
-def _from_zero(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of values by pattern of sites, where 0 leaves a site out."""
-    lowest = {"minimum": 0} if {"minimum", "exclusive_minimum"} & set(metadata) else {}
-    return {key: value for key, value in metadata.items() if key not in ("minimum", "exclusive_minimum")} | lowest
-
-
-def _check_settings(section: type[ComponentSection], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _check_settings(section: type[ComponentSection], name: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a component with its defaults.
 
-    Raises:
-        ValidationError: every setting that is unknown, missing or not allowed.
-    """
-    registry = section.registry
-    model = settings_model(registry[name])
-    takes = f"nothing: the {registry.kind} {name} takes {', '.join(model.model_fields) or 'no keys'}"
-    extra = {key: value for key, value in given.items() if key not in model.model_fields}
-    others = section.all_key_infos() if extra else {}
-    errors = [_error(key, value, takes) if key in others else _unknown(key, value) for key, value in extra.items()]
-    try:
-        settings = model.model_validate({key: value for key, value in given.items() if key in model.model_fields})
-    except ValidationError as error:
-        errors += _setting_errors(model, error, given)
-    if errors:
-        raise ValidationError.from_exception_data(section.__name__, errors)
-    return dict(settings)
-
-
-def _check_without_component(
-    section: type[ComponentSection], name: Any, given: Mapping[str, Any], words: str
-) -> dict[str, Any]:
-    """Check each setting against the first component that takes it.
+    If no component has the name, each setting is checked against the first component that takes it.
 
     Raises:
-        ValidationError: always, as the name is not allowed for the reason in `words`.
+        ValidationError: the name is not allowed, or settings are unknown, missing or not allowed: all at once.
     """
-    errors = [_error(section.selector, name, words)]
-    models = [settings_model(component) for component in section.components()]
-    for key, value in given.items():
-        model = next((model for model in models if key in model.model_fields), None)
-        if model is None:
-            errors.append(_unknown(key, value))
-            continue
+    registry, words = section.registry, _lookup_error(section.registry, name)
+    errors = [_error(section.selector, name, words)] if words else []
+    models = [settings_model(component) for component in (section.components() if words else [registry[name]])]
+    owners = {key: next((model for model in models if key in model.model_fields), None) for key in given}
+    settings: dict[str, Any] = {}
+    for key in (key for key, owner in owners.items() if owner is None):
+        if not words and key in section.all_key_infos():
+            takes = f"nothing: the {registry.kind} {name} takes {', '.join(models[0].model_fields) or 'no keys'}"
+            errors.append(_error(key, given[key], takes))
+        else:
+            errors.append(InitErrorDetails(type="extra_forbidden", loc=(key,), input=given[key]))
+    for model in models:
         try:
-            model.model_validate({key: value})
-        except ValidationError as error:
-            errors += [details for details in _setting_errors(model, error, given) if details["loc"] == (key,)]
-    raise ValidationError.from_exception_data(section.__name__, errors)
-
-
-def _setting_errors(model: type[Section], error: ValidationError, given: Mapping[str, Any]) -> list[InitErrorDetails]:
-    """Return one error for each setting that is missing or not allowed; a union reports all its branches."""
-    schema = model.model_json_schema()["properties"]
-    keys = dict.fromkeys(str(item["loc"][0]) for item in error.errors(include_url=False))
-    return [_error(key, given.get(key), allowed_values(schema[key]), missing=key not in given) for key in keys]
+            settings |= model.model_validate({key: given[key] for key, owner in owners.items() if owner is model})
+        except ValidationError as error:  # a union reports all its branches
+            schema = model.model_json_schema()["properties"]
+            for key in dict.fromkeys(str(item["loc"][0]) for item in error.errors(include_url=False)):
+                if key in given or not words:
+                    errors.append(_error(key, given.get(key), allowed_values(schema[key]), missing=key not in given))
+    if errors:
+        order = [section.selector, *given]  # of the file; missing keys are last
+        errors.sort(key=lambda error: order.index(error["loc"][0]) if error["loc"][0] in order else len(order))
+        raise ValidationError.from_exception_data(section.__name__, errors)
+    return settings
 
 
 def _error(key: str, value: Any, words: str, *, missing: bool = False) -> InitErrorDetails:
     context = {"words": words, "missing": missing}
     return InitErrorDetails(type=PydanticCustomError(WORDS, "{words}", context), loc=(key,), input=value)
-
-
-def _unknown(key: str, value: Any) -> InitErrorDetails:
-    return InitErrorDetails(type="extra_forbidden", loc=(key,), input=value)

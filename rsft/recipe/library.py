@@ -1,15 +1,11 @@
 """The recipes and sweeps that come with rsft. Each file begins with a comment: title, commands, and remarks."""
 
-from __future__ import annotations
-
 import difflib
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from rsft.errors import RequestError
-
-_LISTED_BY = {"recipe": "`rsft recipes ls`", "sweep": "`rsft sweep`"}
 
 
 @dataclass(frozen=True)
@@ -65,12 +61,7 @@ def find_recipe(name_or_path: str | Path) -> Path:
         >>> find_recipe("quickstart").name
         'quickstart.yaml'
     """
-    return _find(name_or_path, "recipe")
-
-
-def list_recipes() -> list[LibraryEntry]:
-    """Return the recipes that come with rsft, sorted by name."""
-    return _list(library_folder())
+    return _find(name_or_path, "recipe", "`rsft recipes ls`")
 
 
 def find_sweep(name_or_path: str | Path) -> Path:
@@ -82,43 +73,45 @@ def find_sweep(name_or_path: str | Path) -> Path:
     Raises:
         RequestError: no file and no sweep of rsft has this name, or it is a recipe.
     """
-    return _find(name_or_path, "sweep")
+    return _find(name_or_path, "sweep", "`rsft sweep`")
 
 
-def list_sweeps() -> list[LibraryEntry]:
-    """Return the sweeps that come with rsft, sorted by name."""
-    return _list(library_folder() / "sweeps")
+def list_entries(*kinds: str) -> list[LibraryEntry]:
+    """Return what comes with rsft, sorted by kind and name.
+
+    Args:
+        *kinds: "recipe", "paper" (recipes that reproduce the paper on data or weights that few users have) or "sweep".
+    """
+    return [_read_header(path) for kind in kinds for path in _files(kind)]
 
 
-def _find(name_or_path: str | Path, kind: str) -> Path:
+def _files(kind: str) -> list[Path]:
+    return sorted((library_folder() / {"recipe": "", "paper": "paper", "sweep": "sweeps"}[kind]).glob("*.yaml"))
+
+
+def _find(name_or_path: str | Path, kind: str, list_command: str) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
     stem = path.name.removesuffix(".yaml")
-    files = {file.stem: file for file in sorted(_folder(kind).glob("*.yaml"))}
+    recipes, sweeps = (
+        {file.stem: file for x in kinds for file in _files(x)} for kinds in (("recipe", "paper"), ["sweep"])
+    )
+    files, others, use = (recipes, sweeps, "rsft sweep") if kind == "recipe" else (sweeps, recipes, "rsft finetune")
     if path.name == str(name_or_path) and stem in files:
         return files[stem]
-    other, use = ("sweep", "rsft sweep") if kind == "recipe" else ("recipe", "rsft finetune")
-    if (_folder(other) / f"{stem}.yaml").is_file():
+    if stem in others:
+        other = "sweep" if kind == "recipe" else "recipe"
         raise RequestError(f"{stem} is a {other}, not a {kind}", path, f"to run it: {use} {stem}")
     matches = difflib.get_close_matches(stem, files, 1)
     question = f"did you mean {matches[0]}? " if matches else ""
-    raise RequestError(f"no such {kind}", path, f"{question}{_LISTED_BY[kind]} lists those that come with rsft")
-
-
-def _folder(kind: str) -> Path:
-    return library_folder() / "sweeps" if kind == "sweep" else library_folder()
-
-
-def _list(folder: Path) -> list[LibraryEntry]:
-    return [_read_header(path) for path in sorted(folder.glob("*.yaml"))]
+    raise RequestError(f"no such {kind}", path, f"{question}{list_command} lists those that come with rsft")
 
 
 def _read_header(path: Path) -> LibraryEntry:
     lines = path.read_text(encoding="utf-8").splitlines()
-    title, *others = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), lines)] or [
-        ""
-    ]
+    header = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), lines)]
+    title, *others = header or [""]
     commands = [line for line in others if line.startswith(("rsft ", "python -m "))]
     about = " ".join(line for line in others if line and line not in commands)
     return LibraryEntry(path.stem, path, title, "\n".join(commands), about)

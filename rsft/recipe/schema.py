@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from rsft.peft.methods.registry import METHODS, Method
+from rsft.peft.methods.registry import METHODS
 from rsft.recipe.components import (
     BlockIndices,
     ComponentSection,
@@ -21,7 +21,7 @@ from rsft.recipe.components import (
     Unit,
     as_lower_case,
 )
-from rsft.recipe.registries import LOSSES, SAMPLERS, TRACKERS, LossConfig
+from rsft.recipe.registries import LOSSES, SAMPLERS, TRACKERS
 from rsft.utils.registry import Registry
 
 
@@ -45,7 +45,7 @@ class DataSection(Section):
         default=None, description="unit in which planes are computed; null takes the chips' or the backbone's own"
     )
     declare: Annotated[Literal["amplitude", "intensity"], BeforeValidator(as_lower_case)] | None = Field(
-        default=None, description="what the digital numbers of uint8 and uint16 chips are"
+        default=None, description="physical quantity of uint8 and uint16 pixels"
     )
     stretch: Literal["auto", "percentile", "log1p", "chip-max"] | Pair | Pairs = Field(
         default="auto",
@@ -81,15 +81,6 @@ class PeftSection(ComponentSection):
 
     method: Annotated[str, RegisteredName(METHODS)] = Field(default="lora", description="PEFT method by name")
 
-    def build(self) -> Method:
-        """Return the PEFT method.
-
-        Returns:
-            An instance of its dataclass with the settings of the recipe.
-        """
-        method: Method = self.component(**self.settings)
-        return method
-
 
 class MetaSection(Section):
     """The modulator (one learned scale for each site) and its outer loop (paper, Section 3.3); null is plain PEFT."""
@@ -104,7 +95,7 @@ class MetaSection(Section):
         default=1e-2, gt=0, description="learning rate of Adam in the outer loop; depends on the data (Section 4.2)"
     )
     decay: Literal["constant", "cosine"] = Field(
-        default="constant", description="course of that rate over the run; cosine falls to 0, so that scales settle"
+        default="constant", description="schedule of meta.lr: constant, or cosine decay to 0"
     )
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 decay of the modulator toward its initial values")
     init_scale: float = Field(default=1.0, gt=0, description="scale of every site at the start; 1 starts as plain PEFT")
@@ -177,15 +168,6 @@ class LossSection(ComponentSection):
         default="logit_adjustment",
         description="loss by its name in the literature; all but ce and focal use the class counts",
     )
-
-    def build(self) -> LossConfig:
-        """Return the loss.
-
-        Returns:
-            An instance of its dataclass with the settings of the recipe.
-        """
-        loss: LossConfig = self.component(**self.settings)
-        return loss
 
 
 class TrainSection(Section):
@@ -359,19 +341,11 @@ class Recipe(Section):
     track: TrackSection = TrackSection()
 
     def sections(self) -> Iterator[tuple[str, Section | None]]:
-        """Iterate over the sections.
-
-        Returns:
-            Pairs of name and section; a section that is left out is None.
-        """
+        """Iterate over pairs of name and section; a section that is left out is None."""
         return ((name, getattr(self, name)) for name in SECTIONS)
 
     def flatten(self) -> dict[str, Any]:
-        """Return every value of the recipe in one mapping.
-
-        Returns:
-            Value by dotted key. A section that is left out has no keys.
-        """
+        """Return every value of the recipe by dotted key. A section that is left out has no keys."""
         flat = {key: value for key, value in self if key not in SECTIONS}
         for name, section in self.sections():
             flat |= {f"{name}.{key}": value for key, value in section or ()}

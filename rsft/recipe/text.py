@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ MAX_YAML_LENGTH = 2**16
 """Largest number of letters of a recipe or sweep file; the largest one of rsft has 3,000. Reading takes up to 2 s."""
 MAX_INTEGER_DIGITS = 18
 """Largest number of digits of an integer, which then fits into 64 bits."""
+
+COMMAND_LINE = "command line"
+"""Name of the command line in faults, in place of a file."""
 
 _BEGINNINGS = (
     *(yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken),
@@ -49,16 +53,23 @@ class Document:
         """Whether the file is valid YAML."""
         return bool(self.values) or not self.faults
 
-    def add_fault(self, line: int, key: str, value: str, allowed: str) -> None:
+    def add_fault(
+        self, key: str, value: str, allowed: str, *, line: int | None = None, near: str = "", overridden: bool = False
+    ) -> None:
         """Add a fault.
 
         Args:
-            line: number of the line, from 1.
             key: dotted key.
             value: the value, as text.
             allowed: what the key accepts.
+            line: number of the line, from 1; None for that of the key, of `near`, or of the section.
+            near: the key that was probably meant.
+            overridden: the value is from the command line.
         """
-        self.faults.append(Fault(self.file, line, key, value, allowed))
+        if line is None:
+            line = next((self.lines[x] for x in (key, near, key.partition(".")[0]) if x in self.lines), 0)
+        file = COMMAND_LINE if overridden and not line else self.file
+        self.faults.append(Fault(file, line, key, f"{value} (command line)" if overridden else value, allowed))
 
 
 def read_document(path: Path) -> Document:
@@ -76,22 +87,21 @@ def read_document(path: Path) -> Document:
         root = _compose(text)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        document.add_fault(line, "encoding", f"byte {error.object[error.start]:#04x}", "UTF-8 text")
+        document.add_fault("encoding", f"byte {error.object[error.start]:#04x}", "UTF-8 text", line=line)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        document.add_fault(line, "character", f"U+{int(error.character):04X}", "printable text")
+        document.add_fault("character", f"U+{int(error.character):04X}", "printable text", line=line)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line if error.problem_mark else 0
         line_text = repr([*text.splitlines(), "the end of the file"][line])
         line_text = line_text if len(line_text) <= 120 else f"{line_text[:117]}..."
-        document.add_fault(line + 1, "syntax", line_text, f"valid YAML ({error.problem})")
+        document.add_fault("syntax", line_text, f"valid YAML ({error.problem})", line=line + 1)
     else:
         if isinstance(root, yaml.MappingNode):
             _walk(document, root, "", document.values)
         elif root is not None:
-            document.add_fault(
-                root.start_mark.line + 1, "recipe", to_yaml(_value(root)), "sections, each with its keys"
-            )
+            line = root.start_mark.line + 1
+            document.add_fault("recipe", to_yaml(_value(root)), "sections, each with its keys", line=line)
     return document
 
 
@@ -113,6 +123,24 @@ def parse_value(text: str) -> Any:
     """
     root = _compose(text)
     return None if root is None else _value(root)
+
+
+def parse_overrides(document: Document, overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Iterate over the keys and values of `section.key=value`; those that cannot be read become faults of a document.
+
+    Args:
+        document: the file whose values are overridden.
+        overrides: from the command line.
+    """
+    for text in overrides:
+        key, equals, raw = map(str.strip, text.partition("="))
+        if not equals:
+            document.faults.append(Fault(COMMAND_LINE, 0, text, "no value", "write section.key=value"))
+            continue
+        try:
+            yield key, parse_value(raw)
+        except yaml.YAMLError:
+            document.add_fault(key, raw, "not valid YAML", overridden=True)
 
 
 def to_yaml(value: Any) -> str:
@@ -151,7 +179,8 @@ def _compose(text: str) -> yaml.Node | None:
         if depth > MAX_DEPTH:
             problem = f"it is nested more than {MAX_DEPTH} levels deep"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
-        if isinstance(token, yaml.ScalarToken) and len(token.value) > MAX_INTEGER_DIGITS and _is_integer(token):
+        is_long = isinstance(token, yaml.ScalarToken) and len(token.value) > MAX_INTEGER_DIGITS
+        if is_long and token.plain and _INTEGER.fullmatch(token.value):
             problem = f"an integer has at most {MAX_INTEGER_DIGITS} digits"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
@@ -161,17 +190,14 @@ def _compose(text: str) -> yaml.Node | None:
     return node
 
 
-def _is_integer(token: yaml.ScalarToken) -> bool:
-    return token.plain and _INTEGER.fullmatch(token.value) is not None
-
-
 def _walk(document: Document, mapping: yaml.MappingNode, prefix: str, values: dict[str, Any]) -> None:
     """Fill `values` from a mapping, one level of sections deep, and record lines and repeated keys."""
     for key_node, node in mapping.value:
         key, line = _name(key_node), key_node.start_mark.line + 1
         dotted = prefix + key
         if dotted in document.lines:
-            document.add_fault(line, dotted, f"again (first on line {document.lines[dotted]})", "each key once")
+            first = document.lines[dotted]
+            document.add_fault(dotted, f"again (first on line {first})", "each key once", line=line)
             continue
         document.lines[dotted] = line
         if isinstance(node, yaml.MappingNode) and not prefix:

@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from rsft.errors import Interrupted
-from rsft.sweep.results import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome
+from rsft.sweep.results import (
+    LOCK,
+    OUTCOME,
+    TRIALS,
+    TrialOutcome,
+    draw_figures,
+    read_outcome,
+    results_table,
+    write_results,
+)
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Trial, is_in_search_space, make_trial
-from rsft.utils.atomic_files import sha256
+from rsft.training.runs.reader import hash_manifest
 from rsft.utils.dependencies import check_installed
 
 if TYPE_CHECKING:
@@ -58,30 +67,25 @@ class SweepFolder:
         """Total number of trials."""
         return len(self.trials) if self.sweep.method == "random" else self.sweep.trials or 0
 
-    def folder_of(self, trial: Trial) -> Path:
-        """Return the folder of a trial."""
-        return trial.folder(self.path / TRIALS)
-
     def known_trials(self) -> list[Trial]:
         """Return the trials that are known in advance, or those that TPE proposed, in the order in which they ended."""
         if self.sweep.method == "random":
             return self.trials
-        files = sorted((self.path / TRIALS).glob(f"*/{OUTCOME}"), key=lambda path: path.stat().st_mtime_ns)
-        outcomes = {file.parent: outcome for file in files if (outcome := read_outcome(file.parent))}
-        trials = {
-            folder: make_trial(self.sweep, outcome.keys)
-            for folder, outcome in outcomes.items()
-            if is_in_search_space(self.sweep, outcome.keys)
-        }
-        return [trial for folder, trial in trials.items() if self.folder_of(trial) == folder]  # of the present recipe
+        trials = []
+        for file in sorted((self.path / TRIALS).glob(f"*/{OUTCOME}"), key=lambda path: path.stat().st_mtime_ns):
+            outcome = read_outcome(file.parent)
+            if outcome is not None and is_in_search_space(self.sweep, outcome.keys):
+                trial = make_trial(self.sweep, outcome.keys)
+                trials += [trial] if trial.id == file.parent.name else []  # of the present recipe
+        return trials
 
     def outcomes(self) -> dict[str, TrialOutcome]:
         """Return the outcomes of this sweep by trial id, without those of other data than the present data."""
         trials = self.known_trials()
-        hashes = {root: _manifest_sha256(Path(root)) for root in {trial.recipe.data.root for trial in trials}}
+        hashes = {root: hash_manifest(root) for root in {trial.recipe.data.root for trial in trials}}
         outcomes = {}
         for trial in trials:
-            outcome, data = read_outcome(self.folder_of(trial)), hashes[trial.recipe.data.root]
+            outcome, data = read_outcome(self.path / TRIALS / trial.id), hashes[trial.recipe.data.root]
             if outcome is not None and (outcome.data == data or not outcome.data or not data):
                 outcomes[trial.id] = outcome
         return outcomes
@@ -106,11 +110,8 @@ class SweepFolder:
 
     def report(self) -> SweepResults:
         """Write table and figures from the current outcomes, and return the results."""
-        from rsft.sweep.results import draw_figures, results_table, write_results
-
         sweep, outcomes = self.sweep, self.outcomes()
-        names = {trial.id: self.folder_of(trial).name for trial in self.known_trials()}
-        table = results_table(sweep, {names[id]: outcome for id, outcome in outcomes.items()})
+        table = results_table(sweep, outcomes)
         measures = [measure for measure in sweep.measures or [sweep.metric] if measure in table]
         paths = write_results(self.path, sweep, table, measures) | draw_figures(self.path, sweep, table, measures)
         done = [outcome for outcome in outcomes.values() if outcome.status == "done"]
@@ -155,7 +156,7 @@ def run_sweep(
     for root in {trial.recipe.data.root for trial in unfinished or [make_trial(sweep, {})]}:
         ChipStore.open(Path(root))
     for trial in unfinished:
-        (folder.folder_of(trial) / OUTCOME).unlink(missing_ok=True)
+        (folder.path / TRIALS / trial.id / OUTCOME).unlink(missing_ok=True)
     try:
         with trial_server(sweep.cpus) if address is None else nullcontext() as server:
             from rsft.sweep.tuning import tune_trials
@@ -168,20 +169,8 @@ def run_sweep(
                     finished = folder.outcomes()
                     unfinished = [trial for trial in unfinished if trial.id not in finished]
     except (KeyboardInterrupt, SystemExit) as error:  # Ray turns SIGTERM into SystemExit
-        _wait_until_saved(folder.path / TRIALS)
+        for lock in folder.path.glob(f"{TRIALS}/*/{LOCK}"):  # the process of a trial holds it until its state is saved
+            with suppress(Timeout, NotImplementedError), FileLock(lock, timeout=SAVE_TIMEOUT_S):
+                pass
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
         raise Interrupted(number, folder.path, "run the same command to continue") from error
-
-
-def _wait_until_saved(trials: Path) -> None:
-    """Wait until the processes of all trials have ended; each holds a lock on the folder of its trial."""
-    for lock in trials.glob(f"*/{LOCK}"):
-        with suppress(Timeout, NotImplementedError), FileLock(lock, timeout=SAVE_TIMEOUT_S):
-            pass
-
-
-def _manifest_sha256(root: Path) -> str:
-    """Return the hash of the manifest of a chip store; "" if it is missing."""
-    from rsft.data.chips.store import MANIFEST
-
-    return sha256(root / MANIFEST) if (root / MANIFEST).is_file() else ""

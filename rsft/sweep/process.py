@@ -4,9 +4,6 @@ The processes are forked from a server that has imported PyTorch once, so that a
 the command of the sweep has this server and starts it before Ray; on a cluster, each worker has its own.
 """
 
-from __future__ import annotations
-
-import csv
 import faulthandler
 import math
 import multiprocessing
@@ -24,11 +21,12 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import pandas as pd
 from filelock import FileLock
 
 from rsft.errors import Interrupted, RecipeError, RsftError
 from rsft.sweep.results import ERRORS, LOCK, RECIPE, TrialOutcome
-from rsft.training.runs.reader import METRICS_FILE, TRAINED, RunInfo, find_runs
+from rsft.training.runs.reader import METRICS_FILE, TRAINED, RunInfo, find_runs, hash_manifest
 from rsft.utils.untrusted.documents import parse_json
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")
@@ -87,10 +85,15 @@ def run_trial(
         if process.is_alive():  # the scheduler or the user stopped the trial
             process.terminate()
             process.join()
-    if process.exitcode in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM):
+    code = process.exitcode
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM):
         raise TrialStopped
-    if fault is None:
-        fault = _describe_exit(process.exitcode, folder)
+    if fault is None and code < 0:  # it ended without a report
+        hint = ", perhaps because the memory was full" if -code == signal.SIGKILL else ""
+        fault = f"its process was killed by {signal.Signals(-code).name}{hint}"
+    elif fault is None:
+        *_, fault = ["", *(folder / ERRORS).read_text("utf-8", errors="replace").strip().splitlines()]
+        fault = fault or f"its process ended with code {code}"
     outcome = read_run_outcome(folder, keys, "failed" if fault else "done", fault, metric)
     outcome = replace(outcome, seconds=round(outcome.seconds or time.monotonic() - began, 1))
     outcome.save(folder)
@@ -121,19 +124,19 @@ def trial_server(threads: int) -> Iterator[ServerAddress]:
         forkserver.ensure_running()
     key = os.urandom(32)
     with Listener(authkey=key) as listener:
-        threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+
+        def accept() -> None:
+            with suppress(OSError):  # the listener is closed
+                while True:
+                    with suppress(multiprocessing.AuthenticationError, EOFError):
+                        threading.Thread(target=_serve, args=(listener.accept(),), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
         try:
             yield str(listener.address), key
         finally:
             for process in multiprocessing.active_children():
                 process.terminate()
-
-
-def _accept(listener: Listener) -> None:
-    with suppress(OSError):  # the listener is closed
-        while True:
-            with suppress(multiprocessing.AuthenticationError, EOFError):
-                threading.Thread(target=_serve, args=(listener.accept(),), daemon=True).start()
 
 
 def _serve(connection: Any) -> None:
@@ -188,7 +191,13 @@ def train_trial(folder: Path, threads: int, environment: Mapping[str, str], conn
         connection: receives the row of each epoch, and at the end the fault; "" if there is none.
     """
     os.environ |= environment
-    threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
+
+    def end_with_parent() -> None:
+        with suppress(EOFError, OSError):
+            connection.recv()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
     def send(message: Any) -> None:
         with suppress(OSError):  # the parent is dead, and this process will end
@@ -226,7 +235,7 @@ def _train(folder: Path, threads: int, report: Callable[[Any], None]) -> None:
 
     torch.set_num_threads(threads)
     run = _unfinished_run(folder)
-    recipe = run.recipe if run and run.recipe else load_recipe(folder / RECIPE, stored=True)
+    recipe = run.recipe if run and run.recipe else load_recipe(folder / RECIPE)
     path = run.folder if run else None
     if path is None or run is None or run.status not in TRAINED:  # a trained run was stopped during the evaluation
         path = finetune(recipe, folder, _Listener(), source=folder / RECIPE, resume=path).folder
@@ -234,33 +243,13 @@ def _train(folder: Path, threads: int, report: Callable[[Any], None]) -> None:
     evaluate(path / "bundle", root, path / "evaluation", baselines=False, representation=False, device=device)
 
 
-def _end_with_parent(connection: Connection) -> None:
-    """Send SIGTERM to this process as soon as the other end of the connection closes."""
-    with suppress(EOFError, OSError):
-        connection.recv()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _unfinished_run(folder: Path) -> RunInfo | None:
     """Return the newest run of the trial; None if it cannot be continued, because it failed or its data changed."""
-    from rsft.data.chips.store import MANIFEST
-    from rsft.utils.atomic_files import sha256
-
     runs = find_runs(folder)
     if not runs or runs[-1].status in ("failed", "broken") or runs[-1].recipe is None:
         return None
-    manifest = Path(runs[-1].recipe.data.root) / MANIFEST
-    data = runs[-1].metadata.get("data", {}).get("manifest_sha256")
-    return None if data and manifest.is_file() and data != sha256(manifest) else runs[-1]
-
-
-def _describe_exit(code: int, folder: Path) -> str:
-    """Return why a process ended that did not report a fault."""
-    if code < 0:
-        hint = ", perhaps because the memory was full" if -code == signal.SIGKILL else ""
-        return f"its process was killed by {signal.Signals(-code).name}{hint}"
-    lines = (folder / ERRORS).read_text("utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"its process ended with code {code}"
+    data, present = runs[-1].metadata.get("data", {}).get("manifest_sha256"), hash_manifest(runs[-1].recipe.data.root)
+    return None if data and present and data != present else runs[-1]
 
 
 def read_run_outcome(
@@ -280,21 +269,15 @@ def read_run_outcome(
     """
     runs = find_runs(folder)
     run = runs[-1] if runs else RunInfo(Path())
-    metrics = _read_metrics(run.folder) if runs and status != "failed" else {}
+    metrics: dict[str, float] = {}
+    if runs and status != "failed":
+        metrics = pd.read_csv(run.folder / METRICS_FILE).iloc[-1].astype(float).to_dict()
+        evaluation = run.folder / "evaluation" / "metrics.json"
+        if evaluation.is_file():
+            values = next(iter(parse_json(evaluation.read_text("utf-8"))["methods"].values()))
+            metrics |= {name: values[name]["value"] for name in ACCURACIES if values.get(name)}
     if status == "done" and not math.isfinite(metrics.get(metric, math.nan)):
         status, reason = "failed", f"{metric} is not a number"
-    metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    metrics = {name: value for name, value in metrics.items() if math.isfinite(value) and status != "failed"}
     data = run.metadata.get("data", {}).get("manifest_sha256", "")
     return TrialOutcome(dict(keys), status, reason, metrics, run.seconds or 0.0, str(run.folder) if runs else "", data)
-
-
-def _read_metrics(run: Path) -> dict[str, float]:
-    """Return the last row of metrics.csv and the accuracies of the evaluation; an empty cell becomes NaN."""
-    with (run / METRICS_FILE).open(newline="") as file:
-        *_, row = csv.DictReader(file)
-    metrics = {name: float(value or "nan") for name, value in row.items()}
-    evaluation = run / "evaluation" / "metrics.json"
-    if evaluation.is_file():
-        values = next(iter(parse_json(evaluation.read_text("utf-8"))["methods"].values()))
-        metrics |= {name: values[name]["value"] for name in ACCURACIES if values.get(name)}
-    return metrics

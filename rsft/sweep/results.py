@@ -1,8 +1,6 @@
-"""Table of a sweep: one row per trial, and means over seeds.
+"""Results of a sweep: the outcome of each trial, the table, and heat maps (paper, Figures 1c, 1d, S1, S2).
 
-Outcome of a trial: one JSON file in its folder. These files alone decide which trials have ended.
-
-Heat maps of a sweep as PNG and SVG, with the optimum marked (paper, Figures 1c, 1d, S1 and S2).
+The outcome of a trial is one JSON file in its folder. These files alone decide which trials have ended.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rsft.recipe.renames import rename_keys
 from rsft.recipe.text import to_yaml
 from rsft.sweep.schema import Sweep
 from rsft.utils.atomic_files import atomic_file, write_text
@@ -60,9 +57,8 @@ class TrialOutcome:
 def read_outcome(folder: Path) -> TrialOutcome | None:
     """Return the outcome in the folder of a trial; None if it is missing or damaged, so that the trial must be run."""
     try:
-        outcome = TrialOutcome(**parse_json((folder / OUTCOME).read_text("utf-8")))
-        return replace(outcome, keys=rename_keys(outcome.keys))
-    except (OSError, ValueError, TypeError, AttributeError):
+        return TrialOutcome(**parse_json((folder / OUTCOME).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -189,11 +185,7 @@ class Panel(NamedTuple):
     measure: str | None
 
     def optima(self, mode: str) -> list[tuple[int, int]]:
-        """Return row and column of the best value, or of the best value of each column if these are measures.
-
-        Args:
-            mode: "max" or "min".
-        """
+        """Return row and column of the best value, or of the best value of each column if these are measures."""
         values = self.values.to_numpy() * (-1 if mode == "min" else 1)
         columns = range(values.shape[1])
         groups = [[column] for column in columns] if self.measure is None else [list(columns)]
@@ -225,7 +217,13 @@ def draw_figures(folder: Path, sweep: Sweep, table: pd.DataFrame, measures: Sequ
     if any(means[key].nunique() > MAX_DISCRETE_VALUES for key in ranges):
         figure = _draw_points(sweep, means)
     else:
-        figure = _draw_maps(sweep, make_panels(sweep, means, measures))
+        panels = make_panels(sweep, means, measures)
+        columns = min(len(panels), 2)
+        rows = -(-len(panels) // columns)
+        height, width = panels[0].values.shape
+        figure = Figure(figsize=(columns * (1.7 + 0.62 * width), rows * (1.1 + 0.42 * height)), layout="constrained")
+        for number, panel in enumerate(panels, start=1):
+            _draw_map(figure.add_subplot(rows, columns, number), panel, sweep.mode)
     paths = {suffix: folder / f"{folder.name}.{suffix}" for suffix in ("png", "svg")}
     for suffix, path in paths.items():
         with atomic_file(path) as temporary:
@@ -264,16 +262,6 @@ def make_panels(sweep: Sweep, means: pd.DataFrame, measures: Sequence[str]) -> l
 def _axis_values(sweep: Sweep, means: pd.DataFrame, key: str) -> list[Any]:
     """Return the values of a key in the order of the grid; sort them if the grid does not contain the key."""
     return list(dict.fromkeys(unify_types(sweep.grid[key]))) if key in sweep.grid else sorted(set(means[key]))
-
-
-def _draw_maps(sweep: Sweep, panels: Sequence[Panel]) -> Figure:
-    columns = min(len(panels), 2)
-    rows = -(-len(panels) // columns)
-    height, width = panels[0].values.shape
-    figure = Figure(figsize=(columns * (1.7 + 0.62 * width), rows * (1.1 + 0.42 * height)), layout="constrained")
-    for number, panel in enumerate(panels, start=1):
-        _draw_map(figure.add_subplot(rows, columns, number), panel, sweep.mode)
-    return figure
 
 
 def _draw_map(axes: Axes, panel: Panel, mode: str) -> None:

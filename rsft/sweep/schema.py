@@ -1,19 +1,16 @@
 """Schema of a sweep file; reading reports all faults at once, before any run starts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError
 
 from rsft.errors import Fault, RecipeError, RequestError
 from rsft.recipe.components import Section, Text, allowed_values
-from rsft.recipe.renames import current_key, rename_in_place
+from rsft.recipe.load import first_errors
 from rsft.recipe.schema import SECTIONS
-from rsft.recipe.text import Document, parse_value, read_document, to_yaml
+from rsft.recipe.text import COMMAND_LINE, Document, parse_overrides, read_document, to_yaml
 
 Metric = Literal[
     "val_loss", "val_micro", "val_macro", "val_head", "val_medium", "val_tail", "avg", "macro", "micro", "macro_f1",
@@ -119,12 +116,14 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
     if "recipe" not in document.values and document.values.keys() & set(SECTIONS):
         hint = f"train it: rsft finetune {path}; a sweep names its recipe in the key `recipe`"
         raise RequestError("this is a recipe, not a sweep", path, hint)
-    readable = document.is_readable
-    _override(document, overrides)
-    _rename_old_keys(document)
-    sweep = _validate(document) if readable else None
+    is_readable = document.is_readable
+    changes = document.values.setdefault("overrides", {})
+    for key, value in parse_overrides(document, overrides):
+        if isinstance(changes, dict):  # any other value is a fault of the section itself
+            changes[key] = value
+    sweep = _validate(document) if is_readable else None
     for key, value, allowed in _contradictions(sweep) if sweep else ():
-        _add_fault(document, key, to_yaml(value), allowed)
+        document.add_fault(key, to_yaml(value), allowed)
     if sweep is None or document.faults:
         raise RecipeError(sorted(document.faults, key=lambda fault: fault.line), subject="sweep")
     return sweep, document
@@ -147,35 +146,7 @@ def locate_fault(document: Document, fault: Fault) -> Fault:
     if any(fault.key in case for case in document.values.get("cases", ())):
         keys.append("cases")
     line = next((document.lines[key] for key in keys if key in document.lines), 0)
-    return Fault(document.file if line else "command line", line, fault.key, value, fault.allowed)
-
-
-def _override(document: Document, overrides: Sequence[str]) -> None:
-    """Add overrides of the command line to the document, and report those without a value."""
-    values = document.values.setdefault("overrides", {})
-    for text in overrides:
-        key, equals, raw = map(str.strip, text.partition("="))
-        try:
-            if equals and isinstance(values, dict):
-                values[key] = parse_value(raw)
-                continue
-            fault_value = "no value"
-        except yaml.YAMLError:
-            fault_value = f"{raw}, which is not valid YAML"
-        document.faults.append(Fault("command line", 0, text, fault_value, "section.key=value"))
-
-
-def _rename_old_keys(document: Document) -> None:
-    """Rename recipe keys of earlier versions to their current names."""
-
-    def rename(section: str, entries: Any) -> Any:
-        return rename_in_place(document, entries, "", f"{section}.") if isinstance(entries, dict) else entries
-
-    values = document.values
-    values |= {name: rename(name, values[name]) for name in ("overrides", "grid", "search") if name in values}
-    if isinstance(values.get("cases"), list):
-        values["cases"] = [rename("cases", case) for case in values["cases"]]
-    values |= {axis: current_key(values[axis]) for axis in ("x", "y") if isinstance(values.get(axis), str)}
+    return Fault(document.file if line else COMMAND_LINE, line, fault.key, value, fault.allowed)
 
 
 def _validate(document: Document) -> Sweep | None:
@@ -183,24 +154,14 @@ def _validate(document: Document) -> Sweep | None:
         return Sweep.model_validate(document.values)
     except ValidationError as error:
         schema = Sweep.model_json_schema()["properties"]
-        first: dict[str, Any] = {}
-        for item in error.errors(include_url=False):
-            depth = 2 if item["loc"][0] in ("grid", "search") else 1
-            first.setdefault(".".join(map(str, item["loc"][:depth])), item)
-    for key, item in first.items():
-        section, _, recipe_key = key.partition(".")
-        value = document.values.get(section)
-        value = value.get(recipe_key) if recipe_key and isinstance(value, dict) else value
-        unknown = f"no such key; a sweep has {', '.join(schema)}"
-        allowed = allowed_values(schema[section]) if section in schema else unknown
-        _add_fault(document, key, "nothing" if item["type"] == "missing" else to_yaml(value), allowed)
-    return None
-
-
-def _add_fault(document: Document, key: str, value: str, allowed: str) -> None:
-    """Add a fault on the line of the key, or of its section."""
-    lines = document.lines
-    document.add_fault(lines.get(key, lines.get(key.partition(".")[0], 0)), key, value, allowed)
+        for key, item in first_errors(error, ("grid", "search")).items():
+            section, _, recipe_key = key.partition(".")
+            value = document.values.get(section)
+            value = value.get(recipe_key) if recipe_key and isinstance(value, dict) else value
+            unknown = f"no such key; a sweep has {', '.join(schema)}"
+            allowed = allowed_values(schema[section]) if section in schema else unknown
+            document.add_fault(key, "nothing" if item["type"] == "missing" else to_yaml(value), allowed)
+        return None
 
 
 def _contradictions(sweep: Sweep) -> Iterator[tuple[str, Any, str]]:

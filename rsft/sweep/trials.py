@@ -1,14 +1,11 @@
 """Trials of a sweep, each with its resolved recipe."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +13,8 @@ import numpy as np
 from rsft.errors import Fault, RecipeError
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
-from rsft.recipe.renames import content_in_first_format
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import Document, to_yaml
-from rsft.sweep.results import OUTCOME
 from rsft.sweep.schema import Space, Sweep, locate_fault
 
 KeyValues = dict[str, Any]
@@ -44,16 +39,8 @@ class Trial:
     @property
     def id(self) -> str:
         """Hash of what differs from the defaults; a later version with more keys gives the same experiment this id."""
-        return _hash(changed_values(self.recipe))
-
-    def folder(self, trials: Path) -> Path:
-        """Return the folder of the trial; a finished trial of version 0.1 keeps the folder that it has.
-
-        Args:
-            trials: folder of all trials.
-        """
-        folder, old_folder = trials / self.id, trials / _hash(content_in_first_format(self.recipe))
-        return old_folder if not (folder / OUTCOME).is_file() and old_folder.is_dir() else folder
+        content = json.dumps(changed_values(self.recipe), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def changed_values(recipe: Recipe) -> KeyValues:
@@ -74,19 +61,8 @@ def changed_values(recipe: Recipe) -> KeyValues:
     return content
 
 
-def _hash(content: KeyValues) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
-    """Make the trial with given keys.
-
-    Args:
-        sweep: the sweep.
-        keys: values that the sweep sets.
-
-    Returns:
-        The trial.
+    """Make the trial of a sweep with given keys.
 
     Raises:
         RequestError: the recipe does not exist.
@@ -102,10 +78,6 @@ def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
     """List the trials that are known in advance; TPE proposes its trials later.
 
     The values that TPE can propose are checked too, by the limits of their ranges.
-
-    Args:
-        sweep: the sweep.
-        document: the sweep file.
 
     Returns:
         The trials without duplicates.
@@ -136,12 +108,11 @@ def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
 
 def is_in_search_space(sweep: Sweep, keys: Mapping[str, Any]) -> bool:
     """Return True if keys of a trial could have been proposed by the search of a sweep."""
-
-    def contains(space: Space, value: Any) -> bool:
-        (kind, values), *_ = space.items()
-        return value in values if kind == "choice" else bool(values[0] <= value <= values[1])
-
-    return set(keys) == set(sweep.search) and all(contains(space, keys[key]) for key, space in sweep.search.items())
+    spaces = {key: next(iter(space.items())) for key, space in sweep.search.items()}
+    return keys.keys() == spaces.keys() and all(
+        keys[key] in values if kind == "choice" else values[0] <= keys[key] <= values[1]
+        for key, (kind, values) in spaces.items()
+    )
 
 
 def round_to_four_digits(value: float, low: float, high: float) -> float:
@@ -167,22 +138,17 @@ def _value_at(space: Space, share: float) -> Any:
 
 
 def _combinations(sweep: Sweep) -> Iterator[KeyValues]:
+    """Iterate over the keys of all trials that are known in advance."""
     recipes = [{"recipe": name} for name in sweep.recipes] if len(sweep.recipes) > 1 else [{}]
     grid = [dict(zip(sweep.grid, values, strict=True)) for values in itertools.product(*sweep.grid.values())]
     seeds = [{"seed": seed} for seed in sweep.seeds] if sweep.seeds is not None else [{}]
-    factors: Sequence[list[KeyValues]] = (recipes, sweep.cases or [{}], grid, _draws(sweep), seeds)
+    draws: list[KeyValues] = [] if sweep.method == "tpe" else [{}]
+    if sweep.search and sweep.method == "random":  # draw n depends on (seed, n), so more trials keep the first ones
+        generators = (np.random.default_rng((sweep.seed, number)) for number in range(sweep.trials or 0))
+        draws = [_sample(sweep.search, generator.random(len(sweep.search)).tolist()) for generator in generators]
+    factors: Sequence[list[KeyValues]] = (recipes, sweep.cases or [{}], grid, draws, seeds)
     for combination in itertools.product(*factors):
         yield {key: value for values in combination for key, value in values.items()}
-
-
-def _draws(sweep: Sweep) -> list[KeyValues]:
-    """Return the draws of a random search; draw n depends on (seed, n), so more trials keep the first ones."""
-    if not sweep.search:
-        return [{}]
-    if sweep.method == "tpe":
-        return []
-    generators = (np.random.default_rng((sweep.seed, number)) for number in range(sweep.trials or 0))
-    return [_sample(sweep.search, generator.random(len(sweep.search)).tolist()) for generator in generators]
 
 
 def _limits(sweep: Sweep) -> list[KeyValues]:

@@ -4,8 +4,6 @@ The outcomes in the folders of the trials decide which trials have ended. The st
 continue with its proposals. It is a pickle, so it is in the user's cache folder and not in the folder of the sweep.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -77,18 +75,23 @@ def tune_trials(
     )
     versions = [metadata.version(package) for package in ("ray", "rsft")]
     content = json.dumps([sweep.model_dump(exclude={"x", "y", "measures"}), jobs, versions])
-    state = user_cache_path("rsft").joinpath("sweeps", *(_hash(text) for text in (str(folder), content)))
+    names = (hashlib.sha256(text.encode()).hexdigest()[:16] for text in (str(folder), content))
+    state = user_cache_path("rsft").joinpath("sweeps", *names)
     _Events.watcher = watcher
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the watcher shows failed trials
     if (restored := _restore(state, trainable)) is not None:
         restored.fit()
     else:
-        is_tpe = sweep.method == "tpe"
+        is_tpe, scheduler = sweep.method == "tpe", None
+        if sweep.scheduler:
+            epochs = max(trial.recipe.train.epochs for trial in [*trials, make_trial(sweep, {})])
+            period = min(sweep.grace_period, epochs)
+            scheduler = ASHAScheduler(time_attr="epoch", max_t=epochs, grace_period=period, stop_last_trials=False)
         tune_config = tune.TuneConfig(
             metric=sweep.metric,
             mode=sweep.mode,
             search_alg=_tpe_search(sweep, finished) if is_tpe else None,
-            scheduler=_asha_scheduler(sweep, trials) if sweep.scheduler else None,
+            scheduler=scheduler,
             num_samples=(sweep.trials or 0) - len(finished) if is_tpe else 1,
             max_concurrent_trials=jobs,
             reuse_actors=True,
@@ -160,12 +163,6 @@ def _tpe_search(sweep: Sweep, finished: Sequence[TrialOutcome]) -> Any:
     )
 
 
-def _asha_scheduler(sweep: Sweep, trials: Sequence[Trial]) -> Any:
-    epochs = max(trial.recipe.train.epochs for trial in [*trials, make_trial(sweep, {})])
-    grace_period = min(sweep.grace_period, epochs)
-    return ASHAScheduler(time_attr="epoch", max_t=epochs, grace_period=grace_period, stop_last_trials=False)
-
-
 def run_in_worker(
     config: dict[str, Any], sweep: Sweep, folder: Path, working_dir: Path, server: ServerAddress | None = None
 ) -> None:
@@ -185,7 +182,7 @@ def run_in_worker(
     os.chdir(working_dir)
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "600"  # a stopped trial saves its state before the next one starts
     trial = make_trial(sweep, _keys_of(sweep, config))
-    trial_folder = trial.folder(folder)
+    trial_folder = folder / trial.id
 
     def report(row: Mapping[str, float]) -> None:
         value = row.get(sweep.metric, math.nan)
@@ -239,8 +236,4 @@ class _Events(tune.Callback):
 
     def _locate(self, trial: Any) -> tuple[KeyValues, Path]:
         keys = _keys_of(self.sweep, trial.config)
-        return keys, make_trial(self.sweep, keys).folder(self.folder)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return keys, self.folder / make_trial(self.sweep, keys).id

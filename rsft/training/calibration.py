@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +52,11 @@ def calibrate_bundle(
     def compute_outputs(chips: ChipImages, indices: Indices) -> ClassifierOutputs:
         if contract != bundle.contract:  # test-time crops are cut from larger images
             chips = ChipImages(Path(recipe.data.root), chips.table, bundle.classes, contract, progress)
-        report = partial(_report, progress, len(indices)) if progress else None
+
+        def report(done: int) -> None:
+            if progress is not None:
+                progress(done, len(indices), "confidence")
+
         batches = UnaugmentedLoader(chips, indices, recipe.evaluate.batch_size)
         if len(indices) < len(chips):
             return collect_outputs(model, batches, report)
@@ -62,7 +64,8 @@ def calibrate_bundle(
         return load_or_collect_outputs(bundle, model, batches, chips.cache_file, contract, target, report)
 
     val_outputs, train_outputs = compute_outputs(val, np.arange(len(val))), compute_outputs(train, train_indices)
-    selected = select_calibration_chips(val.labels, _group_keys(val), _group_keys(train))
+    val_groups, train_groups = (x.table["group_key"].fillna("").to_numpy(str) for x in (val, train))
+    selected = select_calibration_chips(val.labels, val_groups, train_groups)
     calibrator = Calibrator.fit(
         val_outputs.logits[selected],
         val.labels[selected],
@@ -73,11 +76,15 @@ def calibrate_bundle(
     validation = ValidationChips.from_probabilities(
         np.exp(log_softmax(val_outputs.logits[selected], calibrator.temperature)),
         positions=selected,
-        groups=_group_keys(val)[selected],
-        trained_groups=_group_keys(train),
+        groups=val_groups[selected],
+        trained_groups=train_groups,
     )
-    calibrator = replace(calibrator, validation=validation)
-    return replace(bundle, calibrator=calibrator, metrics=_validation_metrics(bundle, val_outputs, val.labels))
+    predicted, groups = val_outputs.logits.argmax(axis=1), bundle.group_indices
+    summary = summarize_accuracy(predicted, val.labels, len(bundle.classes), groups, recipe.seed)
+    intervals = {name: getattr(summary, name) for name in _MEASURES}
+    metrics = {"split": "val", "chips": len(val.labels)}
+    metrics |= {name: interval.to_dict() for name, interval in intervals.items() if interval}
+    return replace(bundle, calibrator=replace(calibrator, validation=validation), metrics=metrics)
 
 
 def select_calibration_chips(labels: Indices, groups: NDArray[np.str_], trained_groups: NDArray[np.str_]) -> Indices:
@@ -99,23 +106,6 @@ def select_calibration_chips(labels: Indices, groups: NDArray[np.str_], trained_
     needed = min_calibration_chips(COVERAGE)
     is_enough = is_new.any() and not ((counts >= needed) & (new_counts < needed)).any()
     return np.flatnonzero(is_new) if is_enough else np.arange(len(labels))
-
-
-def _group_keys(chips: ChipImages) -> NDArray[np.str_]:
-    return chips.table["group_key"].fillna("").to_numpy(str)
-
-
-def _validation_metrics(bundle: Bundle, outputs: ClassifierOutputs, labels: Indices) -> dict[str, Any]:
-    """Return each accuracy with its interval, in the form of `Bundle.metrics`."""
-    predicted, groups = outputs.logits.argmax(axis=1), bundle.group_indices
-    summary = summarize_accuracy(predicted, labels, len(bundle.classes), groups, bundle.recipe.seed)
-    intervals = {name: getattr(summary, name) for name in _MEASURES}
-    metrics = {name: interval.to_dict() for name, interval in intervals.items() if interval}
-    return {"split": "val", "chips": len(labels)} | metrics
-
-
-def _report(progress: Progress, total: int, done: int) -> None:
-    progress(done, total, "confidence")
 
 
 def sample_evenly_per_class(labels: Indices, max_per_class: int) -> Indices:

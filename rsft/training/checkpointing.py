@@ -1,9 +1,7 @@
 """Save checkpoints during training, and stop cleanly at SIGINT or SIGTERM.
 
-Save and load checkpoint files. Files are written atomically, and only the last two stay.
+Files are written atomically, and only the last two stay.
 """
-
-from __future__ import annotations
 
 import logging
 import signal
@@ -84,7 +82,7 @@ def save_checkpoint(folder: Path, position: TrainingPosition, state: Mapping[str
             torch.save({"format": CHECKPOINT_FORMAT, "position": tuple(position), "state": dict(state)}, temporary)
     except OSError as error:
         raise explain_os_error(error, path, "resume; the previous checkpoint is complete") from error
-    for old_path in _checkpoint_files(folder)[:-MAX_CHECKPOINTS]:
+    for old_path in sorted(folder.glob("*.ckpt"))[:-MAX_CHECKPOINTS]:
         old_path.unlink(missing_ok=True)
     return path
 
@@ -101,7 +99,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         RsftError: none of the files can be read.
     """
-    files = _checkpoint_files(folder)
+    files = sorted(folder.glob("*.ckpt"))
     for path in reversed(files):
         try:
             check_torch_file(path)
@@ -116,14 +114,6 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     if files:
         raise RsftError("no checkpoint can be read", folder, "start the run again from its recipe.yaml")
     return None
-
-
-def _checkpoint_files(folder: Path) -> list[Path]:
-    """Return the checkpoint files in the order of training."""
-    return sorted(folder.glob("*.ckpt"))
-
-
-_EARLY_STOPPING = "Patience"  # the key of its state in checkpoints, since version 0.1
 
 
 class StopSignals:
@@ -184,30 +174,18 @@ class Checkpointer:
 
         Returns:
             The position from which training continues.
-
-        Raises:
-            RsftError: the checkpoint lacks a state.
         """
         if self.learner.batches.shard[1] > 1:  # all processes start from the same weights
             checkpoint = broadcast_object(checkpoint or Checkpoint(TrainingPosition(), self._state()))
         if checkpoint is not None:
             self._position = checkpoint.position
             self.learner.load_state_dict(checkpoint.state)
-            states = checkpoint.state["callbacks"]
-            if _EARLY_STOPPING in states:
-                self.early_stopping.load_state_dict(states[_EARLY_STOPPING])
-            elif self.train.patience is not None:  # the resumed run would differ from an uninterrupted one
-                message = f"the checkpoint has no state {_EARLY_STOPPING} of early stopping"
-                hint = "resume with the version of rsft that began the run, or start the run again from its recipe.yaml"
-                raise RsftError(message, checkpoint.path or "the checkpoint of rank zero", hint)
+            self.early_stopping.load_state_dict(checkpoint.state["early_stopping"])
         self._last_saved_at = time.monotonic()
         return self._position
 
     def after_step(self, position: TrainingPosition) -> None:
         """Save a checkpoint if one is due, or stop.
-
-        Args:
-            position: the position after the step.
 
         Raises:
             Interrupted: a process received a signal; a checkpoint is saved.
@@ -215,7 +193,9 @@ class Checkpointer:
         self._position = position
         self._steps_since_save += self.learner.loops.batches_seen % self.train.accumulate_grad_batches == 0
         self._stop_if_signaled()
-        if self._is_due():
+        steps, minutes = self.train.checkpoint_steps, self.train.checkpoint_minutes
+        is_due = steps is not None and self._steps_since_save >= steps
+        if is_due or (minutes is not None and time.monotonic() - self._last_saved_at >= 60 * minutes):
             self._save()
 
     def after_validation_batch(self) -> None:
@@ -230,20 +210,12 @@ class Checkpointer:
     def after_epoch(self, position: TrainingPosition) -> None:
         """Save a checkpoint for the start of the next epoch; the row of the finished epoch is already written.
 
-        Args:
-            position: the position after the epoch.
-
         Raises:
             Interrupted: a process received a signal; a checkpoint is saved.
         """
         self._position = position
         self._stop_if_signaled()
         self._save()
-
-    def _is_due(self) -> bool:
-        steps, minutes = self.train.checkpoint_steps, self.train.checkpoint_minutes
-        by_steps = steps is not None and self._steps_since_save >= steps
-        return by_steps or (minutes is not None and time.monotonic() - self._last_saved_at >= 60 * minutes)
 
     def _stop_if_signaled(self) -> None:
         """Save and raise `Interrupted` in all processes if one of them received a signal."""
@@ -258,4 +230,4 @@ class Checkpointer:
         self._last_saved_at, self._steps_since_save = time.monotonic(), 0
 
     def _state(self) -> dict[str, Any]:
-        return self.learner.state_dict() | {"callbacks": {_EARLY_STOPPING: self.early_stopping.state_dict()}}
+        return self.learner.state_dict() | {"early_stopping": self.early_stopping.state_dict()}

@@ -1,11 +1,8 @@
-"""Compute initial weights of the head from features of the training chips.
+"""Initialize the head from features of the training chips, and cache outputs of frozen blocks.
 
-Compute and cache the features of the training chips before training.
-
-Cache of the tokens that enter the first adapted block, which never change without augmentation.
+Features before training, and without augmentation the tokens that enter the first adapted block, never change. Both are
+cached next to the cache of the chips.
 """
-
-from __future__ import annotations
 
 import hashlib
 import shutil
@@ -19,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.data.loading.batches import ChipImages
+from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, HeadAverage, copy_to_device
 from rsft.peft import AdaptedModel
@@ -49,34 +46,26 @@ def init_head(head: nn.Module, section: HeadSection, features: Tensor, labels: T
         for member, part in zip(head.heads, features.chunk(len(head.heads), dim=1), strict=True):
             init_head(member, section, part, labels, seed)
         return
-    n_classes = len(_weight(head))
+    weight, bias = head.weight, getattr(head, "bias", None)
+    assert isinstance(weight, Tensor)
+    n_classes = len(weight)
     counts = torch.bincount(labels, minlength=n_classes)
     if not counts.all():
         empty = (counts == 0).nonzero().flatten().tolist()
         raise RequestError(f"classes {empty} have no training chip", "head.init", "use head.init=random")
     if section.init == "linear-probe":
-        weight, bias = fit_linear_probe(features, labels, seed, cosine=section.kind == "cosine")
+        new_weight, new_bias = fit_linear_probe(features, labels, seed, cosine=section.kind == "cosine")
     else:
         if section.init == "k-shot":
             chosen = sample_shots(labels, section.shots, seed)
             features, labels = features[chosen], labels[chosen]
-        weight, bias = compute_class_means(features, labels, n_classes), torch.zeros(n_classes)
-    _set_weights(head, weight, bias)
-
-
-def compute_class_means(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
-    """Return the mean of the L2-normalized features of each class, normalized again.
-
-    Args:
-        features: (N, D).
-        labels: (N,).
-        n_classes: C.
-
-    Returns:
-        Means (C, D).
-    """
-    sums = features.new_zeros(n_classes, features.shape[1]).index_add_(0, labels, F.normalize(features, dim=1))
-    return F.normalize(sums, dim=1)
+        # the mean of the L2-normalized features of each class, normalized again
+        sums = features.new_zeros(n_classes, features.shape[1]).index_add_(0, labels, F.normalize(features, dim=1))
+        new_weight, new_bias = F.normalize(sums, dim=1), torch.zeros(n_classes)
+    with torch.no_grad():
+        weight.copy_(new_weight)
+        if isinstance(bias, Tensor):
+            bias.copy_(new_bias)
 
 
 def sample_shots(labels: Tensor, shots: int, seed: int) -> Tensor:
@@ -126,19 +115,6 @@ def fit_linear_probe(features: Tensor, labels: Tensor, seed: int, *, cosine: boo
     return weight, intercept
 
 
-@torch.no_grad()
-def _set_weights(head: nn.Module, weight: Tensor, bias: Tensor) -> None:
-    _weight(head).copy_(weight)
-    head_bias = getattr(head, "bias", None)
-    if isinstance(head_bias, Tensor):
-        head_bias.copy_(bias)
-
-
-def _weight(head: nn.Module) -> Tensor:
-    assert isinstance(head.weight, Tensor)
-    return head.weight
-
-
 class CachedPrefixTokens:
     """Source of batches of cached tokens (B, T, D), float32, in place of images.
 
@@ -162,33 +138,34 @@ class CachedPrefixTokens:
     ) -> None:
         self.labels, self.contract, self.names = chips.labels, chips.contract, chips.names
         path = feature_cache_path(chips, key, adapted.prefix_end, *_kept_state(adapted))
+        device, done = next(adapted.vit.parameters()).device, 0
         with FileLock(path.parent / "lock"):
             if not path.is_file():
-                _compute(path, chips, adapted, batch_size, progress)
+                with atomic_file(path) as temporary:
+                    output: np.memmap[Any, np.dtype[np.float32]] | None = None
+                    for inputs, _ in chips.batches(batch_size):
+                        tokens = adapted.run_frozen_prefix(copy_to_device(inputs, device)).float().cpu().numpy()
+                        if output is None:
+                            shape = len(chips), *tokens.shape[1:]
+                            output = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+                        output[done : done + len(tokens)] = tokens
+                        done += len(tokens)
+                        if progress is not None:
+                            progress(done, len(chips), "frozen blocks")
+                    assert output is not None
+                    output.flush()
         self.tokens: NDArray[np.float32] = np.load(path, mmap_mode="r")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return a batch.
-
-        Args:
-            indices: indices of chips (B,).
-
-        Returns:
-            Tokens (B, T, D) and labels (B,).
-        """
+        """Return tokens (B, T, D) and labels (B,) of the chips with these indices (B,)."""
         return torch.from_numpy(self.tokens[indices]), torch.from_numpy(self.labels[indices])
 
 
 def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
-    """Return whether the frozen prefix yields tokens after a block, and the disk has room for twice the tokens.
-
-    Args:
-        chips: the chips to compute tokens of.
-        adapted: the network.
-    """
+    """Return whether the frozen prefix yields tokens after a block, and the disk has room for twice the tokens."""
     if adapted.prefix_end <= 0:
         return False
     device = next(adapted.vit.parameters()).device
@@ -229,23 +206,6 @@ def _kept_state(adapted: AdaptedModel) -> list[str]:
     return [digest.hexdigest()]
 
 
-def _compute(path: Path, chips: ChipImages, adapted: AdaptedModel, batch_size: int, progress: Progress | None) -> None:
-    device = next(adapted.vit.parameters()).device
-    done = 0
-    with atomic_file(path) as temporary:
-        output: np.memmap[Any, np.dtype[np.float32]] | None = None
-        for inputs, _ in chips.batches(batch_size):
-            tokens = adapted.run_frozen_prefix(copy_to_device(inputs, device)).float().cpu().numpy()
-            if output is None:
-                output = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(chips), *tokens.shape[1:]))
-            output[done : done + len(tokens)] = tokens
-            done += len(tokens)
-            if progress is not None:
-                progress(done, len(chips), "frozen blocks")
-        assert output is not None
-        output.flush()
-
-
 def compute_initial_features(
     classifier: Classifier, chips: ChipImages, weights: str, batch_size: int, progress: Progress | None = None
 ) -> Tensor:
@@ -265,24 +225,39 @@ def compute_initial_features(
         Features (N, D), or (N, heads * D) as `Classifier.head_inputs` returns them; float32, on the device of the
         classifier.
     """
+    everything = np.arange(len(chips))
     if not classifier.adapted.method.is_identity_at_init:
-        return _compute_frozen(classifier, chips, batch_size, progress)
+        return compute_features(classifier, chips, everything, batch_size, progress)
     blocks = classifier.adapted.output_blocks
     path = feature_cache_path(chips, "features", weights, classifier.pool, *([blocks] if blocks else []))
     with FileLock(path.parent / "lock"):
         if not path.is_file():
-            features = _compute_frozen(classifier, chips, batch_size, progress)
+            features = compute_features(classifier, chips, everything, batch_size, progress)
             with atomic_file(path) as temporary, temporary.open("wb") as file:
                 np.save(file, features.cpu().numpy())
         return torch.from_numpy(np.load(path)).to(next(classifier.parameters()).device)
 
 
 @torch.no_grad()
-def _compute_frozen(classifier: Classifier, chips: ChipImages, batch_size: int, progress: Progress | None) -> Tensor:
+def compute_features(
+    classifier: Classifier, chips: ChipImages, indices: Indices, batch_size: int, progress: Progress | None = None
+) -> Tensor:
+    """Return the inputs of the head for some chips, without augmentation.
+
+    Args:
+        classifier: the classifier, which is set to evaluation mode.
+        chips: the chips.
+        indices: which of them (M,).
+        batch_size: chips in a forward pass.
+        progress: called after each batch of chips.
+
+    Returns:
+        Features (M, D) or (M, heads * D), float32, on the device of the classifier.
+    """
     classifier.eval()
-    device, batches = next(classifier.parameters()).device, list[Tensor]()
-    for count, (inputs, _) in enumerate(chips.batches(batch_size), start=1):
-        batches.append(classifier.head_inputs(copy_to_device(inputs, device)).float())
+    device, features = next(classifier.parameters()).device, list[Tensor]()
+    for count, (inputs, _) in enumerate(UnaugmentedLoader(chips, indices, batch_size), start=1):
+        features.append(classifier.head_inputs(copy_to_device(inputs, device)).float())
         if progress is not None:
-            progress(min(count * batch_size, len(chips)), len(chips), "frozen features")
-    return torch.cat(batches)
+            progress(min(count * batch_size, len(indices)), len(indices), "frozen features")
+    return torch.cat(features)

@@ -12,8 +12,8 @@ from rsft.data.loading.batches import Batch, ChipLoader, UnaugmentedLoader
 from rsft.recipe.schema import Recipe
 from rsft.training.fit import measure_outputs, train_on_batch
 from rsft.training.learner import Learner
-from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips
-from rsft.training.start_bundle import StartBundle, keep_first_blocks, start_at_bundle
+from rsft.training.single_run import initialize_weights, make_learner, set_up
+from rsft.training.start_bundle import StartBundle
 
 
 class FineTuningModule(LightningModule):
@@ -56,16 +56,9 @@ class FineTuningModule(LightningModule):
             RequestError: data or a backbone is missing, or a split has no chips.
         """
         seed_everything(recipe.seed, verbose=False)
-        start = StartBundle.open(recipe)
-        store = open_data(recipe.data, start)
-        model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head, start)
-        keep_first_blocks(model.classifier, recipe.train)
-        chips = read_chips(store, model.contract)
-        if start is None:
-            initialize_head(model, chips[0], recipe.head, recipe.evaluate.batch_size, recipe.seed)
-        else:
-            start_at_bundle(start, model.classifier, chips[0], store.classes, recipe)
-        return cls(make_learner(recipe, store, model, chips), store.group_indices)
+        setup = set_up(recipe, StartBundle.open(recipe))
+        initialize_weights(setup, recipe)
+        return cls(make_learner(recipe, setup), setup.store.group_indices)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return the optimizers.

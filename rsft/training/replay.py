@@ -1,14 +1,9 @@
-"""Replay check: compare the bundle of a run with the one at which it started, on the same chips.
-
-The recipe of a run that starts at a bundle.
-"""
-
-from __future__ import annotations
+"""Compare the bundle of a run with the one at which it started, and the recipe of a run that starts at a bundle."""
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,15 +69,15 @@ def _predict(
     model, contract = with_tta(load_classifier(bundle, device), bundle.contract, recipe.evaluate)
     contract = contract.model_copy(update={"bands": store.bands})
     chips = ChipImages(store.root, table, tuple(dict.fromkeys([*bundle.classes, *table["class"]])), contract, progress)
-    report = partial(_report, progress, len(chips)) if progress else None
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, len(chips), "replay check")
+
     batches, target = chips.batches(recipe.evaluate.batch_size), choose_device(device).type
     logits = load_or_collect_outputs(bundle, model, batches, chips.cache_file, contract, target, report).logits
     predicted: NDArray[np.str_] = np.array(bundle.classes)[logits.argmax(axis=1)]
     return predicted
-
-
-def _report(progress: Progress, total: int, done: int) -> None:
-    progress(done, total, "replay check")
 
 
 CORRECTION_LR = 0.1
@@ -121,10 +116,13 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
     if faults := find_altered_files(folder, index):
         raise WeightsError("; ".join(faults), folder, COPY_HINT)
     path = folder / RECIPE_FILE
-    recipe = load_recipe(path, stored=True)
-    defaults = {} if recipe.train.start_bundle else _correction_values(recipe)
-    values = {**defaults, "train.start_bundle": str(folder)}
-    return load_recipe(path, [*(f"{key}={to_yaml(value)}" for key, value in values.items()), *overrides], stored=True)
+    recipe = load_recipe(path)
+    values: dict[str, Any] = {"train.start_bundle": str(folder)}
+    if not recipe.train.start_bundle:
+        rates = {"train.lr": recipe.train.lr, "train.head_lr": recipe.train.head_lr}
+        values |= {key: rate * CORRECTION_LR for key, rate in rates.items() if rate is not None}
+        values |= CORRECTION_KEYS
+    return load_recipe(path, [*(f"{key}={to_yaml(value)}" for key, value in values.items()), *overrides])
 
 
 def start_override(bundle: Path) -> str:
@@ -140,11 +138,3 @@ def start_override(bundle: Path) -> str:
         RequestError: `bundle` contains no bundle.
     """
     return f"train.start_bundle={to_yaml(str(find_bundle(bundle)))}"
-
-
-def _correction_values(recipe: Recipe) -> dict[str, object]:
-    train = recipe.train
-    rates: dict[str, object] = {"train.lr": train.lr * CORRECTION_LR}
-    if train.head_lr is not None:
-        rates["train.head_lr"] = train.head_lr * CORRECTION_LR
-    return rates | CORRECTION_KEYS

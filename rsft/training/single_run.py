@@ -1,16 +1,10 @@
-"""One training run from top to bottom: open the data, build the model, train, write the bundle.
-
-Seed the global random generators.
-"""
-
-from __future__ import annotations
+"""One training run from top to bottom: open the data, build the model, train, write the bundle."""
 
 import logging
 import random
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +24,7 @@ from rsft.models.contract_fitting import fit_contract
 from rsft.models.factory import build_classifier, choose_device, load_encoder
 from rsft.peft.modules.adapter_module import stage_depths
 from rsft.recipe.registries import sampling_exponent
-from rsft.recipe.schema import BackboneSection, DataSection, HeadSection, MetaSection, PeftSection, Recipe, TrainSection
+from rsft.recipe.schema import DataSection, Recipe
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.checkpointing import load_newest_checkpoint
 from rsft.training.distributed.collectives import is_rank_zero
@@ -45,46 +39,10 @@ from rsft.training.precision import HALF_DTYPES, resolve_precision
 from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import read_run_info
 from rsft.training.runs.writer import Run, require_unchanged_inputs
-from rsft.training.start_bundle import (
-    StartBundle,
-    find_added_chips,
-    keep_first_blocks,
-    repeat_added_chips,
-    start_at_bundle,
-)
+from rsft.training.start_bundle import StartBundle, find_added_chips, keep_first_blocks, repeat_added_chips
 from rsft.types import Progress
 
-
-def seed_generators(seed: int) -> None:
-    """Seed the global random generators of Python, NumPy and PyTorch.
-
-    Args:
-        seed: the seed of the recipe.
-    """
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-@dataclass(frozen=True)
-class TrainingModel:
-    """The network of a run.
-
-    Attributes:
-        encoder: the frozen backbone.
-        classifier: the backbone with PEFT modules and a head.
-        contract: how a chip becomes the network's input.
-    """
-
-    encoder: Backbone
-    classifier: Classifier
-    contract: Contract
-
-
 _log = logging.getLogger(__name__)
-
-TrainingChips = tuple[ChipImages, ChipImages]
-"""The training chips and the validation chips of a run."""
 
 
 def train_single_run(
@@ -119,20 +77,19 @@ def train_single_run(
     """
     trackers = TrackerListener(recipe)
     require_consistent_processes(recipe.train)
-    _require_unrollable_optimizer(recipe.train, recipe.meta)
+    if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
+        hint = "use meta.order=1, or train.optimizer=sgd"
+        raise RequestError("a second-order outer step unrolls a step of SGD", "meta.order", hint)
     device = choose_device(recipe.train.device)
     recipe, precision_metadata = resolve_precision(recipe, device)
     seed_generators(recipe.seed)
     progress = listener.on_progress if listener else None
 
     start = StartBundle.open(recipe, *member, run=resume if member[1] == 1 else runs.parent)
-    store = open_data(recipe.data, start)
-    model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head, start)
-    keep_first_blocks(model.classifier, recipe.train)
+    setup = set_up(recipe, start, progress)
     earlier = None if resume is None else read_run_info(resume)
     if earlier is not None:
-        require_unchanged_inputs(earlier, store.root, model.encoder.sha256)
-    chips = read_chips(store, model.contract, progress)
+        require_unchanged_inputs(earlier, setup.store.root, setup.encoder.sha256)
 
     run = Run.create(recipe, runs, source) if earlier is None else Run.resume(earlier)
     with run.track_status():
@@ -140,32 +97,67 @@ def train_single_run(
         if start is not None:
             if member[1] == 1:  # an ensemble has one copy
                 start.copy_into(run.folder)
-            run.update(start=start.metadata(store, model.classifier.adapted.kept_blocks))
+            run.update(start=start.metadata(setup.store, setup.classifier.adapted.kept_blocks))
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
         processes = launch_processes(recipe.train, device)
-        move_network(model.classifier, processes.device)
-        if checkpoint is not None:
-            model.classifier.load_learned_state(checkpoint.state["learned"])  # the cache of a prefix depends on it
-        elif start is not None:
-            start_at_bundle(start, model.classifier, chips[0], store.classes, recipe)
+        move_network(setup.classifier, processes.device)
+        if checkpoint is None:
+            initialize_weights(setup, recipe, progress)
         else:
-            initialize_head(model, chips[0], recipe.head, recipe.evaluate.batch_size, recipe.seed, progress)
-        learner = make_learner(recipe, store, model, chips, (processes.rank, processes.world_size), progress)
-        run.update(**_size_entries(model, learner.batches))
+            setup.classifier.load_learned_state(checkpoint.state["learned"])  # the cache of a prefix depends on it
+        learner = make_learner(recipe, setup, (processes.rank, processes.world_size), progress)
+        parameters = {
+            "trained_parameters": setup.classifier.theta,
+            "modulator_parameters": setup.classifier.adapted.gamma,
+            "total_parameters": setup.classifier.parameters(),
+        }
+        is_cached = isinstance(learner.batches.train, CachedPrefixTokens)
+        run.update(
+            **{name: sum(x.numel() for x in tensors) for name, tensors in parameters.items()},
+            train_chips=len(setup.train),
+            val_chips=len(setup.val),
+            backbone_sha256=setup.encoder.sha256,
+            stage_depths=stage_depths(setup.classifier.adapted.vit),
+            blocks_kept=max(0, setup.classifier.adapted.prefix_end) if is_cached else 0,
+        )
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
         listeners = [x for x in (listener, trackers) if x is not None] if run.is_writer else []
-        fit(processes, learner, store.group_indices, recipe.evaluate, run, listeners, checkpoint)
+        fit(processes, learner, setup.store.group_indices, recipe.evaluate, run, listeners, checkpoint)
         if run.is_writer:
             # A resumed run keeps the recipe that it began with, without the overrides of this session.
             original_recipe = earlier.recipe if earlier and earlier.recipe else recipe
-            finish(original_recipe, run, store, model, chips, recipe.train.device, progress)
+            finish(original_recipe, run, setup, recipe.train.device, progress)
     return run
 
 
-def _require_unrollable_optimizer(train: TrainSection, meta: MetaSection | None) -> None:
-    if meta is not None and meta.order == 2 and train.optimizer != "sgd":
-        hint = "use meta.order=1, or train.optimizer=sgd"
-        raise RequestError("a second-order outer step unrolls a step of SGD", "meta.order", hint)
+def seed_generators(seed: int) -> None:
+    """Seed the global random generators of Python, NumPy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """Data and network of a run before its training.
+
+    Attributes:
+        store: the chip store, with the classes of the start bundle.
+        train: the training chips.
+        val: the validation chips.
+        encoder: the frozen backbone.
+        classifier: the backbone with PEFT modules and a head.
+        contract: how a chip becomes the network's input.
+        start: the bundle at which the run starts.
+    """
+
+    store: ChipStore
+    train: ChipImages
+    val: ChipImages
+    encoder: Backbone
+    classifier: Classifier
+    contract: Contract
+    start: StartBundle | None
 
 
 def open_data(section: DataSection, start: StartBundle | None = None) -> ChipStore:
@@ -173,10 +165,7 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
 
     Args:
         section: the section `data` of the recipe.
-        start: the bundle at which the run starts.
-
-    Returns:
-        The chip store; the classes of the bundle follow its own.
+        start: the bundle at which the run starts; its classes follow those of the store.
 
     Raises:
         RequestError: the folder is not a chip store, a split has no chips, or all training chips have one class.
@@ -195,131 +184,99 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
     return store if start is None else start.extend_classes(store)
 
 
-def build_model(
-    store: ChipStore,
-    data: DataSection,
-    backbone: BackboneSection,
-    peft: PeftSection,
-    meta: MetaSection | None,
-    head: HeadSection,
-    start: StartBundle | None = None,
-) -> TrainingModel:
-    """Load the backbone, fit its input layer and the contract to the chips, and attach PEFT modules and a head.
+def set_up(recipe: Recipe, start: StartBundle | None = None, progress: Progress | None = None) -> TrainingSetup:
+    """Open the chips, fit the backbone and the contract to them, attach PEFT modules and a head, and read the chips.
 
     Args:
-        store: the chips, which determine bands and classes.
-        data: the section `data` of the recipe.
-        backbone: the section `backbone`.
-        peft: the section `peft`.
-        meta: the section `meta`; None for plain PEFT.
-        head: the section `head`.
+        recipe: the recipe of the run.
         start: the bundle at which the run starts; its contract is used in place of a new one.
+        progress: called while chips are read.
 
     Returns:
-        The network on the CPU, in evaluation mode, without the tensors of `start`.
+        The setup. The network is on the CPU, in evaluation mode, without the tensors of `start`.
 
     Raises:
         RequestError: the backbone is unknown, lacks a site of the recipe, or does not suit the chips.
         WeightsError: the weights of the backbone cannot be used.
         DataError: a chip cannot be read.
     """
-    encoder = load_encoder(backbone, data, store.bands)
-    classifier = build_classifier(encoder, len(store.classes), peft, meta, head, backbone.pool)
+    store = open_data(recipe.data, start)
+    encoder = load_encoder(recipe.backbone, recipe.data, store.bands)
+    pool = recipe.backbone.pool
+    classifier = build_classifier(encoder, len(store.classes), recipe.peft, recipe.meta, recipe.head, pool)
     if start is not None:
-        return TrainingModel(encoder, classifier, start.adopt_contract(store, encoder))
-    table = store.split("train")
-    units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
-    contract = fit_contract(data, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
-    return TrainingModel(encoder, classifier, contract)
-
-
-def read_chips(store: ChipStore, contract: Contract, progress: Progress | None = None) -> TrainingChips:
-    """Read the chips of both splits.
-
-    Args:
-        store: the chip store.
-        contract: how a chip becomes the network's input.
-        progress: called while chips are read.
-
-    Returns:
-        The chips.
-
-    Raises:
-        DataError: a chip cannot be read.
-    """
+        contract = start.adopt_contract(store, encoder)
+    else:
+        table = store.split("train")
+        units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
+        iter_pixels = partial(store.iter_pixels, "train")
+        contract = fit_contract(recipe.data, encoder, store.bands, units, iter_pixels, spacings)
+    keep_first_blocks(classifier, recipe.train)
     tables = (store.split(split) for split in ("train", "val"))
     train, val = (ChipImages(store.root, table, store.classes, contract, progress) for table in tables)
-    return train, val
+    return TrainingSetup(store, train, val, encoder, classifier, contract, start)
 
 
-def initialize_head(
-    model: TrainingModel,
-    train: ChipImages,
-    section: HeadSection,
-    batch_size: int,
-    seed: int,
-    progress: Progress | None = None,
-) -> None:
-    """Set the weights of the head from features of the network before training, unless `head.init` is "random".
+def initialize_weights(setup: TrainingSetup, recipe: Recipe, progress: Progress | None = None) -> None:
+    """Load the tensors of the start bundle; without one, initialize the head by `head.init`.
 
     Args:
-        model: the network, on its device.
-        train: the training chips.
-        section: the section `head` of the recipe.
-        batch_size: chips in a forward pass.
-        seed: the seed of the recipe.
+        setup: data and network, on its device.
+        recipe: the recipe of the run.
         progress: called after each batch of chips.
 
     Raises:
         RequestError: a class has no training chip.
+        WeightsError: a tensor of the start bundle does not fit.
     """
-    if section.init == "random":
-        return
-    features = compute_initial_features(model.classifier, train, model.encoder.sha256, batch_size, progress)
-    labels = torch.from_numpy(train.labels).to(features.device)
-    init_head(model.classifier.head, section, features, labels, seed)
+    if setup.start is not None:
+        setup.start.load_into(setup.classifier, setup.train, setup.store.classes, recipe)
+    elif recipe.head.init != "random":
+        batch_size, sha256 = recipe.evaluate.batch_size, setup.encoder.sha256
+        features = compute_initial_features(setup.classifier, setup.train, sha256, batch_size, progress)
+        labels = torch.from_numpy(setup.train.labels).to(features.device)
+        init_head(setup.classifier.head, recipe.head, features, labels, recipe.seed)
 
 
 def make_learner(
-    recipe: Recipe,
-    store: ChipStore,
-    model: TrainingModel,
-    chips: TrainingChips,
-    shard: ProcessShard = SINGLE_PROCESS,
-    progress: Progress | None = None,
+    recipe: Recipe, setup: TrainingSetup, shard: ProcessShard = SINGLE_PROCESS, progress: Progress | None = None
 ) -> Learner:
-    """Combine model, chips, loss and the settings of a recipe for training.
+    """Combine network, chips, loss and the settings of a recipe for training; `fit` trains the learner.
+
+    Without augmentation and with room on the disk, batches have the outputs of the frozen prefix in place of images.
 
     Args:
         recipe: the recipe of the run.
-        store: the chip store, which has the class counts for the loss.
-        model: the network, on its device.
-        chips: the chips.
+        setup: data and network, on its device.
         shard: rank of this process, and the number of processes.
         progress: called while outputs of frozen blocks are cached.
-
-    Returns:
-        The learner; `fit` trains it.
     """
-    adapted, section = model.classifier.adapted, recipe.train
+    adapted, section, precision = setup.classifier.adapted, recipe.train, recipe.train.precision
     adapted.checkpointing = section.checkpointing
     if section.compile:
         adapted.compile_blocks()
-    if section.precision in HALF_DTYPES:
-        adapted.cast_frozen_weights(HALF_DTYPES[section.precision])
-    train, val = _network_inputs(recipe, model, chips, progress)
+    if precision in HALF_DTYPES:
+        adapted.cast_frozen_weights(HALF_DTYPES[precision])
+    train: BatchSource = setup.train
+    val: BatchSource = setup.val
+    device, batch_size = next(setup.classifier.parameters()).device, recipe.evaluate.batch_size
+    with torch.autocast(device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES):
+        if recipe.data.augment == "none" and all(can_cache_prefix(x, adapted) for x in (setup.train, setup.val)):
+            key = f"{setup.encoder.sha256} {precision}"
+            train = CachedPrefixTokens(setup.train, adapted, key, batch_size, progress)
+            val = CachedPrefixTokens(setup.val, adapted, key, batch_size, progress)
     if section.strategy == "fsdp":
-        shard_frozen_blocks(model.classifier)
+        shard_frozen_blocks(setup.classifier)
     meta, seed = recipe.meta if adapted.gamma else None, recipe.seed
     splitter = MetaSplitter(train.labels, meta, outer_batch_size(meta, section), seed) if meta else None
-    added, repeats = find_added_chips(chips[0].table), section.repeat_added
+    added, repeats = find_added_chips(setup.train.table), section.repeat_added
     members = splitter.inner_subset if splitter else lambda epoch: np.arange(len(train))
     batches = EpochBatches(
         train,
         val,
         batch_size=section.batch_size,
-        eval_batch_size=recipe.evaluate.batch_size,
-        augmentation=Augmentation(recipe.data.augment, len(model.contract.planes), model.contract.size),
+        eval_batch_size=batch_size,
+        augmentation=Augmentation(recipe.data.augment, len(setup.contract.planes), setup.contract.size),
         seed=seed,
         workers=recipe.data.workers,
         members=repeat_added_chips(members, added, repeats),
@@ -327,48 +284,25 @@ def make_learner(
         shard=shard,
     )
     exponents = (sampling_exponent(name) for name in (section.sampler, meta.sampling if meta else section.sampler))
-    counts = store.class_counts("train") + (repeats - 1) * np.bincount(
-        train.labels[added], minlength=len(store.classes)
-    )
-    loss = make_losses(recipe.loss.build(), torch.from_numpy(counts), *exponents)
-    return Learner(model.classifier, loss, batches, splitter, section, meta, seed)
-
-
-def _network_inputs(
-    recipe: Recipe, model: TrainingModel, chips: TrainingChips, progress: Progress | None
-) -> tuple[BatchSource, BatchSource]:
-    """Return both splits as images; without augmentation and with room on the disk, as outputs of the frozen prefix."""
-    adapted, precision = model.classifier.adapted, recipe.train.precision
-    device = next(model.classifier.parameters()).device
-    with torch.autocast(device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES):
-        if recipe.data.augment != "none" or not all(can_cache_prefix(x, adapted) for x in chips):
-            return chips
-        key, batch_size = f"{model.encoder.sha256} {precision}", recipe.evaluate.batch_size
-        train, val = (CachedPrefixTokens(x, adapted, key, batch_size, progress) for x in chips)
-        return train, val
+    added_counts = np.bincount(train.labels[added], minlength=len(setup.store.classes))
+    counts = torch.from_numpy(setup.store.class_counts("train") + (repeats - 1) * added_counts)
+    loss = make_losses(recipe.loss.build(), counts, *exponents)
+    return Learner(setup.classifier, loss, batches, splitter, section, meta, seed)
 
 
 def finish(
-    recipe: Recipe,
-    run: Run,
-    store: ChipStore,
-    model: TrainingModel,
-    chips: TrainingChips,
-    device: str = "auto",
-    progress: Progress | None = None,
+    recipe: Recipe, run: Run, setup: TrainingSetup, device: str = "auto", progress: Progress | None = None
 ) -> None:
     """Prune weak sites, calibrate the classifier, write the bundle, and close the run.
 
     Args:
         recipe: the recipe that the bundle stores.
         run: the run that receives the bundle.
-        store: the chip store, which names classes and groups.
-        model: the trained model.
-        chips: the chips on which the classifier is calibrated.
+        setup: data and trained network.
         device: the device for the calibration: auto, cpu or cuda.
         progress: called after each batch of chips.
     """
-    classifier = model.classifier
+    classifier, store = setup.classifier, setup.store
     if recipe.meta is not None and recipe.meta.prune_below is not None:
         run.update(pruned_sites=[str(site) for site in classifier.adapted.prune(recipe.meta.prune_below)])
     bundle = Bundle(
@@ -376,27 +310,14 @@ def finish(
         classes=store.classes,
         groups={group: tuple(names) for group, names in store.groups.items()},
         train_counts=tuple(int(count) for count in store.class_counts("train")),
-        contract=model.contract,
-        backbone_sha256=model.encoder.sha256,
+        contract=setup.contract,
+        backbone_sha256=setup.encoder.sha256,
         tensors=classifier.learned_state(),
         licenses=(
-            source_license("backbone", recipe.backbone.name, model.encoder.license),
+            source_license("backbone", recipe.backbone.name, setup.encoder.license),
             source_license("data", store.name, store.license),
         ),
     )
-    bundle = calibrate_bundle(bundle, *chips, device, progress)
+    bundle = calibrate_bundle(bundle, setup.train, setup.val, device, progress)
     run.update(bundle_sha256=bundle.save(run.bundle_dir))
     run.finish()
-
-
-def _size_entries(model: TrainingModel, batches: EpochBatches) -> dict[str, Any]:
-    """Return the entries of run.json on the sizes of model and data."""
-    classifier, is_cached = model.classifier, isinstance(batches.train, CachedPrefixTokens)
-    parameters = {"trained": classifier.theta, "modulator": classifier.adapted.gamma, "total": classifier.parameters()}
-    return {f"{name}_parameters": sum(x.numel() for x in tensors) for name, tensors in parameters.items()} | {
-        "train_chips": len(batches.train),
-        "val_chips": len(batches.val),
-        "backbone_sha256": model.encoder.sha256,
-        "stage_depths": stage_depths(classifier.adapted.vit),
-        "blocks_kept": max(0, classifier.adapted.prefix_end) if is_cached else 0,
-    }

@@ -1,15 +1,11 @@
-"""The bundle at which a run starts: check it against recipe and data, and load its tensors.
+"""The bundle at which a run starts: check it against recipe and data, and load its tensors into a new classifier.
 
-Load a start bundle into a new classifier, keep its first blocks, and initialize rows for new classes.
-
-Training chips that `rsft data add` brought into a finished store, and how often an epoch draws them.
+Also the training chips that `rsft data add` brought into a finished store, and how often an epoch draws them.
 """
-
-from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,23 +13,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsft.backbones import Backbone
 from rsft.data.chips.store import ChipStore
 from rsft.data.chips.summary import list_first_names
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
-from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
+from rsft.data.loading.batches import ChipImages
 from rsft.errors import DataError, Fault, RecipeError, RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.classifier import Classifier, copy_to_device
+from rsft.models.classifier import Classifier
 from rsft.models.factory import build_head
 from rsft.peft.modules.adapter_module import transformer_blocks
-from rsft.recipe.schema import HeadSection, Recipe, TrainSection
+from rsft.recipe.schema import Recipe, TrainSection
 from rsft.recipe.text import to_yaml
 from rsft.training.distributed.collectives import is_rank_zero
-from rsft.training.init import init_head
+from rsft.training.init import compute_features, init_head
 from rsft.types import Indices
 from rsft.utils.atomic_files import atomic_folder
 
@@ -67,7 +63,7 @@ class StartBundle:
     member: int = 0
 
     @classmethod
-    def open(cls, recipe: Recipe, member: int = 0, members: int = 1, run: Path | None = None) -> StartBundle | None:
+    def open(cls, recipe: Recipe, member: int = 0, members: int = 1, run: Path | None = None) -> "StartBundle | None":
         """Open the bundle of `train.start_bundle`, and check the recipe against it.
 
         Args:
@@ -100,21 +96,13 @@ class StartBundle:
         return cls(path, folder, bundle, member)
 
     def extend_classes(self, store: ChipStore) -> ChipStore:
-        """Return a store that also has the classes of the bundle that it lacks, after its own.
-
-        Args:
-            store: the chip store of the run.
-        """
+        """Return a store that also has the classes of the bundle that it lacks, after its own."""
         missing = [name for name in self.bundle.classes if name not in store.classes]
         if not missing:
             return store
-        groups = {
-            group: [
-                *store.groups.get(group, []),
-                *(name for name in self.bundle.groups.get(group, ()) if name in missing),
-            ]
-            for group in {**store.groups, **self.bundle.groups}
-        }
+        groups = {group: list(names) for group, names in store.groups.items()}
+        for group, names in self.bundle.groups.items():
+            groups.setdefault(group, []).extend(name for name in names if name in missing)
         return replace(store, classes=(*store.classes, *missing), groups=groups)
 
     def adopt_contract(self, store: ChipStore, encoder: Backbone) -> Contract:
@@ -133,9 +121,8 @@ class StartBundle:
         bundle, hint = self.bundle, "start a run without --from, or prepare the chips like those of the bundle"
         if encoder.sha256 != bundle.backbone_sha256:
             message = f"the backbone's weights differ ({encoder.sha256[:12]}, bundle {bundle.backbone_sha256[:12]})"
-            raise RequestError(
-                message, f"backbone.name {encoder.name}", "use the weights that the bundle was trained on"
-            )
+            weights_hint = "use the weights that the bundle was trained on"
+            raise RequestError(message, f"backbone.name {encoder.name}", weights_hint)
         contract = bundle.contract
         if encoder.bands != contract.planes:
             planes = f"{', '.join(encoder.bands)}; the bundle has {', '.join(contract.planes)}"
@@ -148,24 +135,21 @@ class StartBundle:
                 raise RequestError(error.message, f"{store.root}, unit {unit}", error.hint) from error
         return contract
 
-    def new_classes(self, classes: Sequence[str]) -> list[int]:
-        """Return the indices of the classes that the bundle lacks.
+    def load_into(self, classifier: Classifier, train: ChipImages, classes: tuple[str, ...], recipe: Recipe) -> None:
+        """Copy the tensors of the bundle into a classifier, and initialize the rows of its head for new classes.
+
+        A row of the head goes to the class of the same name. Rows of new classes are initialized by `head.init`, from
+        features of the network that the bundle trained: they are scaled to the mean norm of the other rows, and a bias
+        is the mean of the other biases. With `head.init=random`, they stay random.
 
         Args:
-            classes: names of the classes of the run.
-        """
-        return [index for index, name in enumerate(classes) if name not in self.bundle.classes]
-
-    def load_tensors(self, classifier: Classifier, classes: tuple[str, ...]) -> None:
-        """Copy the tensors of the bundle into a classifier; a row of the head goes to the class of the same name.
-
-        Rows of classes that the bundle lacks stay as they are.
-
-        Args:
-            classifier: a new classifier.
-            classes: its classes, in the order of the logits.
+            classifier: a new classifier, on its device.
+            train: the training chips.
+            classes: names of all classes, in the order of the logits.
+            recipe: the recipe of the run.
 
         Raises:
+            RequestError: a new class has no training chip.
             WeightsError: a tensor does not fit.
         """
         state, current = dict(self.bundle.members[self.member]), classifier.learned_state()
@@ -176,13 +160,15 @@ class StartBundle:
             rows[target] = state[key][source].to(rows)
             state[key] = rows
         classifier.load_learned_state(state)
+        new = [label for label, name in enumerate(classes) if name not in self.bundle.classes]
+        if new and recipe.head.init != "random":
+            if absent := [classes[label] for label in new if label not in train.labels]:
+                message = f"new classes without a training chip: {', '.join(absent)}"
+                raise RequestError(message, train.root, "add training chips of them, or use head.init=random")
+            _initialize_rows(classifier, train, new, recipe)
 
     def copy_into(self, run: Path) -> None:
-        """Copy the bundle into a run folder, so that the run can be resumed and compared without the original.
-
-        Args:
-            run: the run folder.
-        """
+        """Copy the bundle into a run folder, so that the run can be resumed and compared without the original."""
         if is_rank_zero() and self.folder != run / START_DIR:
             with atomic_folder(run / START_DIR) as temporary:
                 shutil.copytree(self.folder, temporary, dirs_exist_ok=True)
@@ -194,7 +180,7 @@ class StartBundle:
             store: the chip store of the run, with the classes of the bundle.
             kept_blocks: number of first blocks that stay as in the bundle.
         """
-        new = [store.classes[index] for index in self.new_classes(store.classes)]
+        new = [name for name in store.classes if name not in self.bundle.classes]
         counts = dict(zip(store.classes, store.class_counts("train").tolist(), strict=True))
         absent = [name for name in self.bundle.classes if not counts[name]]
         if is_rank_zero() and absent:
@@ -213,10 +199,6 @@ class StartBundle:
 
 def require_same_settings(recipe: Recipe, bundle: Bundle) -> None:
     """Raise an error if a recipe describes another network, or another input of it, than a bundle.
-
-    Args:
-        recipe: the recipe of the run.
-        bundle: the bundle at which the run starts.
 
     Raises:
         RecipeError: all keys that differ, with both values.
@@ -249,10 +231,6 @@ def _network_settings(recipe: Recipe) -> dict[str, Any]:
 def keep_first_blocks(classifier: Classifier, train: TrainSection) -> None:
     """Keep the modules and scales of all blocks but the last `train.last_blocks` as they are.
 
-    Args:
-        classifier: the classifier before training.
-        train: the section `train` of the recipe.
-
     Raises:
         RequestError: the network has fewer blocks.
     """
@@ -265,87 +243,25 @@ def keep_first_blocks(classifier: Classifier, train: TrainSection) -> None:
     classifier.adapted.keep_before(depth - train.last_blocks if train.last_blocks else depth + 1)
 
 
-def start_at_bundle(
-    start: StartBundle, classifier: Classifier, train: ChipImages, classes: tuple[str, ...], recipe: Recipe
-) -> None:
-    """Load the tensors of a bundle into a new classifier, and initialize the rows of its head for new classes.
-
-    Args:
-        start: the bundle.
-        classifier: the classifier, on its device.
-        train: the training chips.
-        classes: names of all classes, in the order of the logits.
-        recipe: the recipe of the run.
-
-    Raises:
-        RequestError: a new class has no training chip.
-        WeightsError: a tensor does not fit.
-    """
-    start.load_tensors(classifier, classes)
-    new, batch_size = start.new_classes(classes), recipe.evaluate.batch_size
-    initialize_new_rows(classifier, train, classes, new, recipe.head, batch_size, recipe.seed)
-
-
-def initialize_new_rows(
-    classifier: Classifier,
-    chips: ChipImages,
-    names: Sequence[str],
-    new: Sequence[int],
-    section: HeadSection,
-    batch_size: int,
-    seed: int,
-) -> None:
-    """Initialize the rows of new classes by `head.init`, from features of the network that the bundle trained.
-
-    The rows are scaled to the mean norm of the other rows, and a bias is the mean of the other biases. With
-    `head.init=random`, the rows stay random.
-
-    Args:
-        classifier: the classifier with the tensors of the bundle.
-        chips: the training chips.
-        names: names of all classes, in the order of the logits.
-        new: indices of the new classes.
-        section: the section `head` of the recipe.
-        batch_size: chips in a forward pass.
-        seed: the seed of the recipe.
-
-    Raises:
-        RequestError: a new class has no training chip.
-    """
-    if not new or section.init == "random":
-        return
-    if absent := [names[label] for label in new if label not in chips.labels]:
-        message = f"new classes without a training chip: {', '.join(absent)}"
-        raise RequestError(message, chips.root, "add training chips of them, or use head.init=random")
-    needs_all = section.init == "linear-probe"
-    indices = np.flatnonzero(needs_all | np.isin(chips.labels, new))
-    present, labels = np.unique(chips.labels[indices], return_inverse=True)
-    features = _compute_features(classifier, chips, indices, batch_size)
+def _initialize_rows(classifier: Classifier, train: ChipImages, new: list[int], recipe: Recipe) -> None:
+    """Initialize the rows of the new classes in the head of a classifier."""
+    head, section = classifier.head, recipe.head
+    indices = np.flatnonzero((section.init == "linear-probe") | np.isin(train.labels, new))
+    present, labels = np.unique(train.labels[indices], return_inverse=True)
+    features = compute_features(classifier, train, indices, recipe.evaluate.batch_size)
     width = features.shape[1] // (1 + len(section.earlier_blocks))
     fresh = build_head(width, len(present), section).to(features.device)
-    init_head(fresh, section, features, torch.from_numpy(labels).to(features.device), seed)
-    _copy_rows(classifier.head, fresh, [int(np.searchsorted(present, label)) for label in new], list(new))
-
-
-@torch.inference_mode()
-def _compute_features(classifier: Classifier, chips: ChipImages, indices: Indices, batch_size: int) -> Tensor:
-    classifier.eval()
-    device = next(classifier.parameters()).device
-    batches = UnaugmentedLoader(chips, indices, batch_size)
-    return torch.cat([classifier.head_inputs(copy_to_device(inputs, device)).float() for inputs, _ in batches])
-
-
-@torch.no_grad()
-def _copy_rows(head: nn.Module, fresh: nn.Module, source: list[int], target: list[int]) -> None:
-    state = fresh.state_dict()
-    for name, parameter in head.named_parameters():
-        old = [row for row in range(len(parameter)) if row not in target]
-        rows = state[name][source]
-        if parameter.ndim == 1:
-            rows = parameter[old].mean().expand(len(target))
-        elif old:
-            rows = rows * (parameter[old].norm(dim=1).mean() / rows.norm(dim=1, keepdim=True).clamp(min=1e-12))
-        parameter[target] = rows
+    init_head(fresh, section, features, torch.from_numpy(labels).to(features.device), recipe.seed)
+    state, source = fresh.state_dict(), np.searchsorted(present, new).tolist()
+    with torch.no_grad():
+        for name, parameter in head.named_parameters():
+            old = [row for row in range(len(parameter)) if row not in new]
+            rows = state[name][source]
+            if parameter.ndim == 1:
+                rows = parameter[old].mean().expand(len(new))
+            elif old:
+                rows = rows * (parameter[old].norm(dim=1).mean() / rows.norm(dim=1, keepdim=True).clamp(min=1e-12))
+            parameter[new] = rows
 
 
 _ADDED_COLUMN = "added_on"  # of the manifest; missing or empty for chips of the original store

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from rsft.cli import main
-from rsft.recipe.library import list_recipes as library
+from rsft.recipe.library import list_entries
 from rsft.recipe.load import dump_recipe, load_recipe
 
 
@@ -38,9 +38,17 @@ def list_recipes(recipes: Callable[..., tuple[int, str]]) -> Callable[..., tuple
 def test_recipes_are_grouped_by_transfer(list_recipes: Callable[..., tuple[int, str]]) -> None:
     code, printed = list_recipes()
     names = re.findall(r"^  (\w+)  +\S", printed, re.MULTILINE)
-    assert code == 0 and len(names) >= 25 and f"{len(names)} recipes" in printed
-    transfer, below = printed.index("Optical -> SAR, SatMAE ViT-L/16 on FUSRS v2"), printed.index("satmae_sar_adapter ")
+    assert code == 0 and len(names) == 10 and f"{len(names)} recipes" in printed
+    transfer, below = printed.index("Optical -> SAR, SatMAE ViT-L/16 on FUSRS v2"), printed.index("satmae_sar_lora ")
     assert transfer < below and printed.count("SatMAE ViT-L/16 on FUSRS v2") == 1
+
+
+def test_recipes_of_the_paper_are_listed_apart(list_recipes: Callable[..., tuple[int, str]]) -> None:
+    assert "41 more reproduce the paper: `rsft recipes ls --paper`" in list_recipes()[1]
+    code, printed = list_recipes("--paper")
+    assert code == 0 and "in21k_places_lift" in printed and "quickstart" not in printed and "41 recipes" in printed
+    code, printed = list_recipes("places")
+    assert code == 0 and "0 recipes" not in printed and "more reproduce" in printed
 
 
 def test_word_selects_recipes(list_recipes: Callable[..., tuple[int, str]]) -> None:
@@ -56,7 +64,7 @@ def test_list_has_no_padding(list_recipes: Callable[..., tuple[int, str]]) -> No
 
 @pytest.mark.slow
 def test_recipes_are_printed_as_they_are_without_a_terminal(recipes: Callable[..., tuple[int, str]]) -> None:
-    for entry in library():
+    for entry in list_entries("recipe", "paper"):
         assert recipes("show", entry.name) == (0, entry.path.read_text(encoding="utf-8"))
-    path = next(entry.path for entry in library() if entry.name == "quickstart")
+    path = next(entry.path for entry in list_entries("recipe") if entry.name == "quickstart")
     assert recipes("validate", str(path)) == (0, dump_recipe(load_recipe(path)))

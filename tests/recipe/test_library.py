@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_headers(folder: Path) -> None:
-    bare, demo = library.list_recipes()
+    bare, demo = library.list_entries("recipe")
     assert (bare.name, bare.title, bare.command, bare.about) == ("bare", "", "", "")
     assert demo == library.LibraryEntry(
         "demo",
@@ -46,7 +46,7 @@ def test_headers(folder: Path) -> None:
 
 
 def test_the_title_has_the_group_before_its_colon() -> None:
-    bare, demo = library.list_recipes()
+    bare, demo = library.list_entries("recipe")
     assert (demo.group, demo.subtitle, bare.group, bare.subtitle) == ("Demo", "optical to SAR", "", "")
     assert demo.matches("TWO CORES") and demo.matches("prepare demo") and not demo.matches("places")
 
@@ -71,8 +71,8 @@ def test_name_without_similar_recipe_has_no_suggestion() -> None:
 def test_sweeps_are_not_listed_as_recipes(folder: Path) -> None:
     (folder / "sweeps").mkdir()
     (folder / "sweeps/ranks.yaml").write_text("# Ranks\n# rsft sweep ranks\nrecipe: demo\n")
-    assert [entry.name for entry in library.list_sweeps()] == ["ranks"]
-    assert [entry.name for entry in library.list_recipes()] == ["bare", "demo"]
+    assert [entry.name for entry in library.list_entries("sweep")] == ["ranks"]
+    assert [entry.name for entry in library.list_entries("recipe")] == ["bare", "demo"]
     assert library.find_sweep("ranks") == folder / "sweeps/ranks.yaml"
     with pytest.raises(RequestError, match="did you mean ranks"):
         library.find_sweep("rank")

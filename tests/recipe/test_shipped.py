@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import re
 from itertools import groupby
+from operator import attrgetter
 
 import pytest
 
 from rsft.backbones.card import Remote
 from rsft.backbones.registry import find_card
-from rsft.recipe.library import LibraryEntry, list_recipes
+from rsft.recipe.library import LibraryEntry, find_recipe, list_entries
 from rsft.recipe.load import load_recipe
 
-RECIPES = list_recipes()
+RECIPES = list_entries("recipe", "paper")
 THREE_SCENARIOS = [entry for entry in RECIPES if entry.name.startswith(("satmae_", "in21k_"))]
 
 
@@ -35,7 +36,8 @@ def test_the_recipes_of_the_paper_exist() -> None:
 def test_header(entry: LibraryEntry) -> None:
     recipe, commands = load_recipe(entry.path), entry.command.splitlines()
     assert entry.group and 0 < len(entry.subtitle) <= 50
-    assert commands[-1] == f"rsft finetune recipes/{entry.name}.yaml"
+    folder = "recipes/paper" if entry.path.parent.name == "paper" else "recipes"
+    assert commands[-1] == f"rsft finetune {folder}/{entry.name}.yaml"
     assert any(re.match(rf"rsft prepare .*--root {recipe.data.root}\b", command) for command in commands)
     weights = find_card(recipe.backbone.name).weights
     if isinstance(weights, Remote):
@@ -58,7 +60,7 @@ def test_expected_number_names_its_table_and_groups(entry: LibraryEntry) -> None
 
 def test_recipes_of_a_transfer_differ_only_in_their_method() -> None:
     """Beside their method, only the learning rate of LoRA's modules on SAR and the epochs of MetaPEFT differ."""
-    for group, entries in groupby(THREE_SCENARIOS, key=lambda entry: entry.group):
+    for group, entries in groupby(sorted(THREE_SCENARIOS, key=attrgetter("group")), key=attrgetter("group")):
         comparable = [
             entry for entry in entries if not entry.name.endswith("_lift")
         ]  # these also differ in evaluate.tta
@@ -124,7 +126,7 @@ def test_modulator_starts_at_the_scale_of_the_plain_recipe() -> None:
     for entry in THREE_SCENARIOS:
         recipe = load_recipe(entry.path)
         if recipe.meta is not None:
-            plain = load_recipe(entry.path.with_name(entry.path.name.replace("_meta", "_")))
+            plain = load_recipe(find_recipe(entry.name.replace("_meta", "_")))
             settings = plain.peft.settings
             scale = settings["alpha"] / settings["rank"] if "rank" in settings else settings["scale"]
             assert recipe.meta.init_scale == pytest.approx(scale)

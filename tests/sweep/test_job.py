@@ -41,7 +41,7 @@ def tune(monkeypatch):
 
         def fake(sweep, folder, trials, finished, watcher, jobs, server):
             for trial in trials[:count]:
-                path = trial.folder(folder)
+                path = folder / trial.id
                 path.mkdir(parents=True, exist_ok=True)
                 assert not (path / "trial.json").exists()
                 calls.append(trial.keys)
@@ -159,7 +159,7 @@ def test_proposed_trials_count_if_the_present_search_could_propose_them(sweep_fo
     folder = sweep_folder(TPE)
     for lr, rank in ((0.002, 2), (0.1, 4), (0.5, 2)):
         keys = {"train.lr": lr, "peft.rank": rank}
-        path = folder.folder_of(make_trial(folder.sweep, keys))
+        path = folder.path / "trials" / make_trial(folder.sweep, keys).id
         path.mkdir(parents=True)
         TrialOutcome(keys, "done", "", {"val_macro": lr}).save(path)
     results = folder.report()

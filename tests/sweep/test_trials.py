@@ -5,7 +5,6 @@ from pydantic import Field
 
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe, TrainSection
-from rsft.sweep.results import TrialOutcome
 from rsft.sweep.trials import Trial, changed_values
 
 
@@ -53,14 +52,3 @@ def test_a_new_key_with_a_default_keeps_the_id(trial):
     assert later.train.patience_mode == "max" and Trial({}, later).id == trial("peft.rank=3").id
     values["train"]["patience_mode"] = "min"
     assert Trial({}, LaterRecipe.model_validate(values)).id != trial("peft.rank=3").id
-
-
-def test_a_folder_of_version_0_1_is_kept(trial, tmp_path):
-    some_trial = trial()
-    old_folder = tmp_path / "5d07b6c912a3"
-    assert some_trial.folder(tmp_path) == tmp_path / some_trial.id
-    old_folder.mkdir()
-    assert some_trial.folder(tmp_path) == old_folder
-    (tmp_path / some_trial.id).mkdir()
-    TrialOutcome({}, "done").save(tmp_path / some_trial.id)
-    assert some_trial.folder(tmp_path) == tmp_path / some_trial.id

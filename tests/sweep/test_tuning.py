@@ -132,11 +132,11 @@ def test_killed_trial_does_not_stop_others(read, tmp_path, ray):
         def on_epoch(self, id, row):
             super().on_epoch(id, row)
             if self.started[id] == second.keys and row["epoch"] == 1:
-                os.kill(trial_process(second.folder(folder)), signal.SIGSEGV)
+                os.kill(trial_process(folder / second.id), signal.SIGSEGV)
 
     watcher = Killer()
     assert tuning.tune_trials(sweep, folder, trials, [], watcher) is False
-    outcomes = [read_outcome(trial.folder(folder)) for trial in trials]
+    outcomes = [read_outcome(folder / trial.id) for trial in trials]
     assert [outcome.status for outcome in outcomes] == ["done", "failed"]
     assert outcomes[1].reason == "its process was killed by SIGSEGV" and outcomes[1].data
     assert sorted(outcome.status for outcome in watcher.ended) == ["done", "failed"]

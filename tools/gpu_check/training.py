@@ -20,7 +20,7 @@ from rsft.training.distributed.processes import Processes
 from rsft.training.fit import train_on_batch
 from rsft.training.learner import Learner
 from rsft.training.precision import HALF_DTYPES, resolve_precision
-from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips, seed_generators
+from rsft.training.single_run import initialize_weights, make_learner, seed_generators, set_up
 from tools.gpu_check.equality import relative_difference, without_tf32
 from tools.gpu_check.rows import EqualityRow, NotRunError, run_check
 
@@ -104,12 +104,10 @@ def start_training(recipe: Recipe, device: torch.device) -> Training:
         A training before its first step.
     """
     seed_generators(recipe.seed)
-    store = open_data(recipe.data)
-    model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head)
-    chips = read_chips(store, model.contract)
-    move_network(model.classifier, device)
-    initialize_head(model, chips[0], recipe.head, recipe.evaluate.batch_size, recipe.seed)
-    learner = make_learner(recipe, store, model, chips)
+    setup = set_up(recipe)
+    move_network(setup.classifier, device)
+    initialize_weights(setup, recipe)
+    learner = make_learner(recipe, setup)
     learner.classifier.train()
     return Training(learner, Processes(device, HALF_DTYPES.get(recipe.train.precision)))
 

@@ -22,7 +22,6 @@ from rsft.cli import prepare
 from rsft.inference.engines.base import ENGINES, FORMATS, Engine, ExportFormat
 from rsft.recipe.components import ComponentSection, Section, allowed_values, settings_model
 from rsft.recipe.registries import SAMPLERS, TRACKERS, sampling_exponent
-from rsft.recipe.renames import RENAMED_KEYS
 from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.text import to_yaml
 from rsft.utils.atomic_files import write_text
@@ -79,11 +78,6 @@ The groups are `rsft.peft_methods`, `rsft.losses`, `rsft.samplers`, `rsft.engine
 loss is a frozen dataclass. Its fields become keys of the recipe, with their defaults, limits and descriptions. The
 class attribute `exponent` of a sampler is its q; without it, q is 1. A loss whose `make` has the argument
 `drawn_counts` receives the class counts of the draws.
-"""
-
-OLD_NAMES = """## Old names
-
-These names of version 0.1 still work, with a warning. In run folders and bundles they work without a warning.
 """
 
 
@@ -193,7 +187,7 @@ def recipe_page() -> str:
             parts += [_table(rows, [SAMPLERS.kind, "description", "exponent q"]), CLASS_PRIOR]
         if name == "track":
             parts.append(_titles(TRACKERS))
-    return "\n".join([*parts, EXTENSION, OLD_NAMES, _old_names()])
+    return "\n".join([*parts, EXTENSION])
 
 
 def _component_tables(name: str, section: type[ComponentSection]) -> list[str]:
@@ -225,11 +219,6 @@ def _rows(model: type[Section], infos: dict[str, FieldInfo], prefix: str = "") -
 
 def _key_table(rows: list[tuple[str, ...]], *more: str) -> str:
     return _table(rows, ["key", "allowed", "default", "description", *more])
-
-
-def _old_names() -> str:
-    rows = [(f"`{old}`", f"`{new}`") for old, new in RENAMED_KEYS.items()]
-    return _table([*rows, ("`train.precision: 32`", "`train.precision: fp32`")], ["old name", "new name"])
 
 
 def _name_and_precisions(component: type[Engine | ExportFormat]) -> tuple[str, str]:

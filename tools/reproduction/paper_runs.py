@@ -11,7 +11,7 @@ from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.sweep.job import SweepFolder
 from rsft.sweep.process import run_trial
-from rsft.sweep.results import OUTCOME, RECIPE, TrialOutcome
+from rsft.sweep.results import OUTCOME, RECIPE, TRIALS, TrialOutcome
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Trial
 from rsft.utils.atomic_files import write_text
@@ -72,7 +72,7 @@ class TableRuns:
         self.outcomes = self.folder.outcomes()
 
     def _run(self, trial: Trial, threads: int) -> TrialOutcome:
-        folder = self.folder.folder_of(trial).resolve()
+        folder = (self.folder.path / TRIALS / trial.id).resolve()
         (folder / OUTCOME).unlink(missing_ok=True)
         write_text(folder / RECIPE, dump_recipe(trial.recipe))
         return run_trial(folder, trial.keys, lambda row: None, metric="avg", threads=threads)

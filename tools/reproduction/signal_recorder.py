@@ -19,7 +19,7 @@ from rsft.models.classifier import Classifier
 from rsft.peft.modules.low_rank import LowRankModule
 from rsft.recipe.schema import Recipe
 from rsft.training.learner import Learner
-from rsft.training.single_run import build_model, initialize_head, make_learner, open_data, read_chips, seed_generators
+from rsft.training.single_run import initialize_weights, make_learner, seed_generators, set_up
 from rsft.types import Indices
 from tools.reproduction.signal_runs import (
     BATCH_KINDS,
@@ -204,17 +204,15 @@ def train_short_run(recipe: Recipe, *, record: bool) -> SignalResult:
         RsftError: a loss is not finite.
     """
     seed_generators(recipe.seed)
-    store = open_data(recipe.data)
-    model = build_model(store, recipe.data, recipe.backbone, recipe.peft, recipe.meta, recipe.head)
-    chips = read_chips(store, model.contract)
-    batch_size, adapted = recipe.evaluate.batch_size, model.classifier.adapted
-    initialize_head(model, chips[0], recipe.head, batch_size, recipe.seed)
-    learner = make_learner(recipe, store, model, chips)
+    setup = set_up(recipe)
+    initialize_weights(setup, recipe)
+    learner = make_learner(recipe, setup)
+    adapted = setup.classifier.adapted
     sample = ValidationSample.draw(learner.batches.val)
     module = cast(LowRankModule, adapted.adapter_modules[0])
     recorder = SignalRecorder([module.factors(site) for site in adapted.sites]) if record else None
     take_inner_steps(learner, recorder, OuterBatches(learner, sample, recipe.seed))
-    loss, accuracy = sample.measure(model.classifier, batch_size)
+    loss, accuracy = sample.measure(setup.classifier, recipe.evaluate.batch_size)
     if not math.isfinite(loss):
         raise RsftError(f"the final loss is {loss}", recipe.name, "use a lower learning rate or smaller scales")
     signals = {} if recorder is None else {name: list(map(float, sums)) for name, sums in recorder.sums.items()}

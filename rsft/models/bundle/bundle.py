@@ -239,7 +239,7 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
     if any(name.startswith(_RUNS) and not _NAME_WITH_RUN.fullmatch(name) for name in tensors.names):
         raise WeightsError("the name of a tensor has no number of its run", folder, COPY_HINT)
     return Bundle(
-        recipe=load_recipe(folder / RECIPE_FILE, stored=True),
+        recipe=load_recipe(folder / RECIPE_FILE),
         classes=index.classes,
         groups=index.groups,
         train_counts=index.train_counts,

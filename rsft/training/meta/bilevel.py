@@ -354,15 +354,7 @@ class BiLevelLoop:
 
 @contextmanager
 def requires_grad_only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Let only `trained` require gradients until the block ends; after that, `trained` and `frozen` do.
-
-    Args:
-        trained: parameters that get gradients within the block.
-        frozen: parameters that get no gradients within the block.
-
-    Yields:
-        Nothing.
-    """
+    """Within the block only `trained` requires gradients; on exit both do."""
     for parameter in frozen:
         parameter.requires_grad_(False)
     for parameter in trained:

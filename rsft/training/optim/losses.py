@@ -39,15 +39,6 @@ class LogitAdjustmentLoss:
     )
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
-        """Make the loss function.
-
-        Args:
-            class_counts: training chips of each class (C,), which have no effect.
-            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
-
-        Returns:
-            A function of logits (B, C) and labels (B,).
-        """
         from torch.nn import functional as F
 
         shift = self.tau * (drawn_counts / drawn_counts.sum()).log()
@@ -63,15 +54,6 @@ class CrossEntropyLoss:
     title: ClassVar[str] = "cross entropy"
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
-        """Make the loss function.
-
-        Args:
-            class_counts: training chips of each class (C,), which have no effect.
-            drawn_counts: chips of each class in the draws of an epoch (C,), which have no effect.
-
-        Returns:
-            A function of logits (B, C) and labels (B,).
-        """
         from torch.nn import functional as F
 
         return F.cross_entropy
@@ -95,15 +77,6 @@ class FocalLoss:
     )
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
-        """Make the loss function.
-
-        Args:
-            class_counts: training chips of each class (C,), which have no effect.
-            drawn_counts: chips of each class in the draws of an epoch (C,), which have no effect.
-
-        Returns:
-            A function of logits (B, C) and labels (B,).
-        """
         import torch
         from torch.nn import functional as F
 
@@ -181,15 +154,6 @@ class LDAMLoss:
         return f"{summary}, classes weighted after {self.drw_start:.0%} of training (β = {self.beta:g})"
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
-        """Make the loss function.
-
-        Args:
-            class_counts: training chips of each class (C,), float, at least 1.
-            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
-
-        Returns:
-            A function of logits (B, C) and labels (B,).
-        """
         from torch.nn import functional as F
 
         margins = self.margin_scale * self.margin * (class_counts.min() / class_counts) ** 0.25
@@ -227,15 +191,6 @@ class ClassBalancedLoss:
     beta: float = field(default=0.9999, metadata=_BETA)
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
-        """Make the loss function.
-
-        Args:
-            class_counts: training chips of each class (C,), float, at least 1.
-            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
-
-        Returns:
-            A function of logits (B, C) and labels (B,).
-        """
         from torch.nn import functional as F
 
         inverse = (1 - self.beta) / (1 - self.beta ** class_counts.double())
@@ -261,15 +216,6 @@ class BalancedSoftmaxLoss:
     uses_prior: ClassVar[bool] = True
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
-        """Make the loss function.
-
-        Args:
-            class_counts: training chips of each class (C,), which have no effect.
-            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
-
-        Returns:
-            A function of logits (B, C) and labels (B,).
-        """
         from torch.nn import functional as F
 
         log_counts = drawn_counts.log()
@@ -302,15 +248,6 @@ class LADELoss:
     )
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
-        """Make the loss function.
-
-        Args:
-            class_counts: training chips of each class (C,), which have no effect.
-            drawn_counts: chips of each class in the draws of an epoch (C,), float, above 0.
-
-        Returns:
-            A function of logits (B, C) and labels (B,).
-        """
         import torch
         from torch.nn import functional as F
 

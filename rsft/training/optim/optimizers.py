@@ -1,6 +1,4 @@
-"""Build the optimizers of both loops: parameter groups, and learning rates as functions of the step.
-
-Losses with the class prior of the chips as they are drawn.
+"""Optimizers of both loops, learning rates as functions of the step, and losses with the class prior of the draws.
 
 A sampler with the exponent q draws a class of n chips with a probability proportional to n^q. A loss that corrects for
 the class prior takes this one, so that the sampler and the loss together correct a long tail once.
@@ -9,7 +7,6 @@ the class prior takes this one, so that the sampler and the loss together correc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -31,15 +28,7 @@ PAPER_BATCH = 128
 
 
 def build_inner_optimizer(classifier: Classifier, train: TrainSection) -> torch.optim.Optimizer:
-    """Build the optimizer of the inner loop.
-
-    Args:
-        classifier: the classifier, which has the parameters theta.
-        train: the section `train` of the recipe.
-
-    Returns:
-        SGD or AdamW on theta; the groups have their base learning rates.
-    """
+    """Return SGD or AdamW on theta; the groups have their base learning rates."""
     groups = parameter_groups(classifier, train)
     if train.optimizer == "adamw":
         return torch.optim.AdamW(groups)
@@ -47,15 +36,7 @@ def build_inner_optimizer(classifier: Classifier, train: TrainSection) -> torch.
 
 
 def build_outer_optimizer(classifier: Classifier, meta: MetaSection) -> torch.optim.Optimizer:
-    """Build the optimizer of the outer loop.
-
-    Args:
-        classifier: a classifier with a modulator.
-        meta: the section `meta` of the recipe.
-
-    Returns:
-        Adam on gamma, without weight decay: `Modulator.add_decay_toward_init` replaces it.
-    """
+    """Return Adam on gamma, without weight decay: `Modulator.add_decay_toward_init` replaces it."""
     return torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
 
 
@@ -74,7 +55,9 @@ def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[s
         `train.head_lr` the same of the head. Empty groups are left out.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in _named_theta(classifier):
+    names = {id(parameter): name for name, parameter in classifier.named_parameters()}
+    for parameter in classifier.theta:
+        name = names[id(parameter)]
         is_head = train.head_lr is not None and name.startswith("head.")
         has_no_decay = not train.decay_all and (parameter.ndim < 2 or name.endswith("prompts"))
         groups.setdefault((is_head, has_no_decay), []).append(parameter)
@@ -90,11 +73,7 @@ def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[s
 
 
 def base_lr(train: TrainSection) -> float:
-    """Return the recipe's learning rate, scaled by the square root of the number of chips in an optimizer step.
-
-    Args:
-        train: the section `train` of the recipe.
-    """
+    """Return the recipe's learning rate, scaled by the square root of the number of chips in an optimizer step."""
     return train.lr * math.sqrt(train.batch_size * train.accumulate_grad_batches / PAPER_BATCH)
 
 
@@ -134,12 +113,6 @@ def _half_cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _named_theta(classifier: Classifier) -> Iterator[tuple[str, nn.Parameter]]:
-    """Iterate over the names and parameters of theta, in the order of theta."""
-    names = {id(parameter): name for name, parameter in classifier.named_parameters()}
-    return ((names[id(parameter)], parameter) for parameter in classifier.theta)
-
-
 @dataclass(frozen=True)
 class LossFunctions:
     """The loss of a run, with the class prior of the chips in each use.
@@ -172,9 +145,6 @@ def make_losses(loss: LossConfig, class_counts: Tensor, exponent: float, outer_e
         class_counts: training chips of each class (C,).
         exponent: exponent of the sampler of the inner loop.
         outer_exponent: exponent of the sampler of the outer loop.
-
-    Returns:
-        The loss functions.
     """
     return LossFunctions(*(make_loss(loss, class_counts, q) for q in (exponent, outer_exponent, 1.0)))
 
@@ -190,16 +160,11 @@ def make_loss(loss: LossConfig, class_counts: Tensor, exponent: float = 1.0) -> 
     Returns:
         A function of logits (B, C) and labels (B,).
     """
-    takes_draws = "drawn_counts" in signature(loss.make).parameters  # a loss of another package may leave them out
-    draws = {"drawn_counts": _drawn_counts(class_counts, exponent)} if takes_draws else {}
-    return loss.make(class_counts.float().clamp(min=1), **draws)
-
-
-def _drawn_counts(class_counts: Tensor, exponent: float) -> Tensor:
-    """Return the expected number of draws of each class in an epoch (C,)."""
     counts = class_counts.float().clamp(min=1)
+    if "drawn_counts" not in signature(loss.make).parameters:  # a loss of another package may leave them out
+        return loss.make(counts)  # type: ignore[call-arg]
     if exponent == 1:
-        return counts
-    draws = counts**exponent
+        return loss.make(counts, counts)
+    draws = counts**exponent  # expected draws of each class in an epoch
     draws = draws.where(class_counts >= 1, draws.min())  # a class without chips is never frequent, also with q < 0
-    return draws * (counts.sum() / draws.sum())
+    return loss.make(counts, draws * (counts.sum() / draws.sum()))

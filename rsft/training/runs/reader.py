@@ -1,7 +1,5 @@
 """Read run folders: find runs, their status and results, and compare their recipes. This module imports no torch."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
+from rsft.utils.atomic_files import sha256
 from rsft.utils.untrusted.documents import parse_json
 
 METADATA_FILE, RECIPE_FILE, METRICS_FILE, CHECKPOINTS_DIR = "run.json", "recipe.yaml", "metrics.csv", "checkpoints"
@@ -72,7 +71,7 @@ class RunInfo:
 
     @property
     def missing_outputs(self) -> list[str]:
-        """What a trained run lacks: evaluation, report; empty for a run of another status."""
+        """Outputs that a trained run still lacks (evaluation, report); empty for other statuses."""
         if self.status != "trained":
             return []
         return [name for name, file in _OUTPUTS.items() if not (self.folder / file).is_file()]
@@ -88,12 +87,6 @@ class RunInfo:
 def read_run_info(folder: Path) -> RunInfo:
     """Read a run folder; list damaged files as faults instead of raising an error.
 
-    Args:
-        folder: the run folder.
-
-    Returns:
-        The content.
-
     Raises:
         RequestError: the folder does not exist.
     """
@@ -106,7 +99,7 @@ def read_run_info(folder: Path) -> RunInfo:
     except (OSError, ValueError, TypeError):
         faults.append(f"{METADATA_FILE} is missing or damaged")
     try:
-        recipe = load_recipe(folder / RECIPE_FILE, stored=True)
+        recipe = load_recipe(folder / RECIPE_FILE)
     except RsftError as error:
         faults.append(f"{RECIPE_FILE}: {error.message}")
     return RunInfo(folder, metadata, recipe, _read_accuracy(folder), tuple(faults))
@@ -115,18 +108,20 @@ def read_run_info(folder: Path) -> RunInfo:
 def read_run_metadata(folder: Path) -> dict[str, Any]:
     """Read run.json.
 
-    Args:
-        folder: the run folder.
-
-    Returns:
-        The metadata of the run.
-
     Raises:
         OSError: the file cannot be read.
         ValueError: it is not JSON.
         TypeError: it is not a JSON object.
     """
     return dict(parse_json((folder / METADATA_FILE).read_text("utf-8")))
+
+
+def hash_manifest(root: Path | str) -> str:
+    """Return the SHA-256 of the manifest of a chip store, with the hash of every chip; "" if it is missing."""
+    from rsft.data.chips.store import MANIFEST
+
+    path = Path(root) / MANIFEST
+    return sha256(path) if path.is_file() else ""
 
 
 def find_runs(folder: Path) -> list[RunInfo]:
@@ -158,24 +153,6 @@ def find_newest_run(folder: Path) -> Path:
     return max(runs, key=lambda path: int(path.name), default=folder)
 
 
-def find_unfinished_run(folder: Path) -> RunInfo:
-    """Return the newest run in a folder that is neither done nor broken.
-
-    Args:
-        folder: a folder as in `find_runs`.
-
-    Returns:
-        The run.
-
-    Raises:
-        RequestError: the folder has no unfinished run.
-    """
-    unfinished = [run for run in find_runs(folder) if run.status not in ("done", "broken")]
-    if not unfinished:
-        raise RequestError("no unfinished run", folder, "`rsft runs ls` lists the runs")
-    return unfinished[-1]
-
-
 def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = ()) -> tuple[RunInfo, Recipe]:
     """Find the run to continue, and its recipe for this session.
 
@@ -189,17 +166,23 @@ def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = (
         The run, and its recipe with the overrides.
 
     Raises:
-        RequestError: the run does not exist or is broken, or an override changes another key.
+        RequestError: no such run or no unfinished one, the run is broken, or an override changes another key.
     """
     folder = runs if request is None else Path(request)
     if request is not None and not folder.is_dir():
         folder = runs / load_recipe(find_recipe(request)).name
-    run = read_run_info(folder) if _is_run(folder) else find_unfinished_run(folder)
+    if _is_run(folder):
+        run = read_run_info(folder)
+    else:
+        unfinished = [run for run in find_runs(folder) if run.status not in ("done", "broken")]
+        if not unfinished:
+            raise RequestError("no unfinished run", folder, "`rsft runs ls` lists the runs")
+        run = unfinished[-1]
     if run.recipe is None or run.faults:
         raise RequestError("; ".join(run.faults), run.folder, "start a new run of the recipe")
     if not overrides:
         return run, run.recipe
-    recipe = load_recipe(run.folder / RECIPE_FILE, overrides, stored=True)
+    recipe = load_recipe(run.folder / RECIPE_FILE, overrides)
     changed = [key for key in recipe_differences([run, replace(run, recipe=recipe)]) if key not in CHANGEABLE_KEYS]
     if changed:
         command = f"rsft finetune {run.folder / RECIPE_FILE} {' '.join(overrides)}"
@@ -210,9 +193,6 @@ def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = (
 
 def remove_run(run: RunInfo) -> None:
     """Delete a run folder.
-
-    Args:
-        run: the run to delete.
 
     Raises:
         RequestError: the run is in progress.
@@ -261,11 +241,7 @@ def lock_run(folder: Path, timeout_s: float = 10.0) -> FileLock:
 
 
 def is_running(folder: Path) -> bool:
-    """Return whether a process works on a run; False if this cannot be determined.
-
-    Args:
-        folder: the run folder.
-    """
+    """Return whether a process works on a run; False if this cannot be determined."""
     if not (folder / _LOCK).is_file():
         return False
     try:

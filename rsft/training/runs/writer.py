@@ -1,9 +1,4 @@
-"""Write a run folder while the run trains.
-
-Record the origin of a run, so that it can be repeated: code, packages, machine, data.
-"""
-
-from __future__ import annotations
+"""Write a run folder while the run trains, and record its origin: code, packages, machine, data."""
 
 import errno
 import json
@@ -20,13 +15,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import torch
 from filelock import FileLock
 
-from rsft.data.chips.store import MANIFEST
 from rsft.errors import Interrupted, RequestError
 from rsft.peft import Site
 from rsft.recipe.load import dump_recipe
@@ -38,10 +32,11 @@ from rsft.training.runs.reader import (
     METRICS_FILE,
     RECIPE_FILE,
     RunInfo,
+    hash_manifest,
     lock_run,
     read_run_metadata,
 )
-from rsft.utils.atomic_files import atomic_file, atomic_folder, sha256, write_text
+from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
 from rsft.utils.write_errors import explain_os_error
 
 RECORDED_PACKAGES = (
@@ -67,86 +62,52 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
         source: the recipe's file; None for a recipe that was made in Python.
 
     Returns:
-        "seed", "recipe", "recipe_file", "git", "data", "versions", "machine" and "hardware".
+        "seed", "recipe", "recipe_file", "git", "data", "versions", "machine" and "hardware": name of the CPU, cores
+        available to this process, threads of torch, memory in GB, and names of the GPUs.
     """
+    root, cpuinfo = Path(recipe.data.root), Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    cpu_names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
         "seed": recipe.seed,
         "recipe": recipe.model_dump(),
         "recipe_file": None if source is None else str(source.resolve()),
         "git": None if source is None else git_state(source),
-        "data": identify_data(Path(recipe.data.root)),
+        "data": {"root": str(root.resolve()), "manifest_sha256": hash_manifest(root)},
         "versions": package_versions(),
         "machine": platform.platform(),
-        "hardware": describe_hardware(),
+        "hardware": {
+            "cpu": cpu_names[0] if cpu_names else platform.processor() or platform.machine(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+            "gpus": [torch.cuda.get_device_name(index) for index in gpus],
+        },
     }
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of `RECORDED_PACKAGES`.
-
-    Returns:
-        Name -> version.
-    """
+    """Return the versions of Python and of `RECORDED_PACKAGES` by name."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
 
 
-def describe_hardware() -> dict[str, Any]:
-    """Return the hardware of this machine.
-
-    Returns:
-        "cpu" (name), "cores" (available to this process), "threads" (of torch), "memory_gb" and "gpus" (names).
-    """
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    return {
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "gpus": [torch.cuda.get_device_name(index) for index in gpus],
-    }
-
-
-def identify_data(root: Path) -> dict[str, str]:
-    """Return path and version of a chip store.
-
-    Args:
-        root: the chip store.
-
-    Returns:
-        "root" and "manifest_sha256"; the manifest contains the hash of every chip.
-    """
-    return {"root": str(root.resolve()), "manifest_sha256": sha256(root / MANIFEST)}
-
-
 def git_state(path: Path) -> dict[str, Any] | None:
-    """Return the state of the Git repository around a path.
-
-    Args:
-        path: a file or folder.
+    """Return the state of the Git repository around a file or folder.
 
     Returns:
         "commit" and "dirty"; None without a repository, without a commit, or without git.
     """
-    folder = path if path.is_dir() else path.parent
-    commit = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain")
-    return None if commit is None or changes is None else {"commit": commit, "dirty": bool(changes)}
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    command = ["git", "--no-optional-locks", "-C", str(path if path.is_dir() else path.parent)]
+    outputs = []
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain")):
+            done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, timeout=10)
+            outputs.append(done.stdout.strip())
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _cpu_name() -> str:
-    """Return the name of the processor, from /proc/cpuinfo if possible, else from Python's `platform`."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    commit, changes = outputs
+    return {"commit": commit, "dirty": bool(changes)}
 
 
 MODULATOR_FILE = "modulator.csv"
@@ -174,16 +135,13 @@ class Run:
     _scales: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     @classmethod
-    def create(cls, recipe: Recipe, runs: Path, source: Path | None = None) -> Run:
+    def create(cls, recipe: Recipe, runs: Path, source: Path | None = None) -> Self:
         """Create a run folder with the next free number, its recipe and its metadata, and lock it.
 
         Args:
             recipe: the recipe, with all defaults filled in.
             runs: the folder of all runs; the run folder is `runs`/<recipe name>/<number>.
             source: the recipe's file; run.json records the Git state of the repository around it.
-
-        Returns:
-            The run.
         """
         parent = runs / recipe.name
         if not is_rank_zero():
@@ -206,14 +164,8 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, info: RunInfo) -> Run:
+    def resume(cls, info: RunInfo) -> Self:
         """Lock an unfinished run and record the new session.
-
-        Args:
-            info: content of the run folder.
-
-        Returns:
-            The run.
 
         Raises:
             RequestError: the run is broken, or in progress in another process.
@@ -284,31 +236,21 @@ class Run:
         return self.folder / CHECKPOINTS_DIR
 
     def update(self, **entries: Any) -> None:
-        """Add entries to run.json.
-
-        Args:
-            **entries: key -> JSON value.
-        """
+        """Add entries (key -> JSON value) to run.json."""
         self.metadata.update(entries)
         if self.is_writer:
             write_text(self.folder / METADATA_FILE, json.dumps(self.metadata, indent=1))
 
     def finish(self) -> None:
-        """Write to run.json that training has ended, and delete the checkpoints. `mark_done` follows."""
+        """Write to run.json that training has ended. `mark_done`, which deletes the checkpoints, follows."""
         self.update(status="trained", finished=_now(), seconds=self.seconds)
-        if self.is_writer:
-            shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
 
     def _fail(self, status: str, **entries: Any) -> None:
         with suppress(OSError):  # the disk may be full, and the caller raises the error that ended the run
             self.update(status=status, finished=_now(), seconds=self.seconds, **entries)
 
     def drop_epochs_from(self, epoch: int) -> None:
-        """Delete the rows of an epoch and of later epochs, which are trained again.
-
-        Args:
-            epoch: the first epoch to delete.
-        """
+        """Delete the rows of an epoch and of later epochs, which are trained again."""
         for name, rows in ((METRICS_FILE, self._rows), (MODULATOR_FILE, self._scales)):
             if self.is_writer and (self.folder / name).is_file():
                 table = pd.read_csv(self.folder / name)
@@ -340,14 +282,10 @@ class Run:
 
 
 def mark_done(folder: Path) -> None:
-    """Write to run.json that nothing of a trained run is missing. A run of another status stays as it is.
-
-    Args:
-        folder: the run folder.
-    """
+    """Write to run.json that nothing of a trained run is missing. A run of another status stays as it is."""
     metadata = read_run_metadata(folder)
     if metadata.get("status") == "trained":
-        shutil.rmtree(folder / CHECKPOINTS_DIR, ignore_errors=True)  # of a process that was killed while it did so
+        shutil.rmtree(folder / CHECKPOINTS_DIR, ignore_errors=True)
         write_text(folder / METADATA_FILE, json.dumps(metadata | {"status": "done"}, indent=1))
 
 
@@ -364,7 +302,7 @@ def require_unchanged_inputs(info: RunInfo, root: Path, backbone_sha256: str) ->
     """
     data_sha256 = info.metadata.get("data", {}).get("manifest_sha256")
     inputs = {
-        "the chips": (data_sha256, identify_data(root)["manifest_sha256"], root),
+        "the chips": (data_sha256, hash_manifest(root), root),
         "the backbone's weights": (info.metadata.get("backbone_sha256"), backbone_sha256, info.folder),
     }
     for name, (before, now, location) in inputs.items():
