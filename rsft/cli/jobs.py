@@ -1,7 +1,4 @@
-"""`rsft finetune`, `rsft evaluate` and `rsft doctor`.
-
-`rsft sweep`: many runs of a recipe that differ in some keys.
-"""
+"""`rsft finetune`, `rsft evaluate`, `rsft doctor` and `rsft sweep`."""
 
 from __future__ import annotations
 
@@ -21,12 +18,7 @@ from rsft.cli.display.console import (
     show_paths,
 )
 from rsft.cli.display.training import show_replay
-from rsft.cli.options import (
-    BundleArgument,
-    DeviceOption,
-    OverridesArgument,
-    RunsOption,
-)
+from rsft.cli.options import BundleArgument, DeviceOption, OverridesArgument, RunsOption
 from rsft.errors import Interrupted, RequestError
 
 if TYPE_CHECKING:
@@ -229,7 +221,16 @@ def sweep(
     Writes RUNS/sweeps/<name>/ with one folder per trial, results.parquet, results.md and heat maps.
     """
     if file is None:
-        _show_shipped()
+        from rich.table import Table
+        from rich.text import Text
+
+        from rsft.recipe.library import list_entries
+
+        table = Table.grid(padding=(0, 2))
+        for entry in list_entries("sweep"):
+            table.add_row(Text(entry.name, "bold"), entry.title)
+        console.print(table)
+        console.print("`rsft sweep NAME` runs one", style="dim")
         return
     from rsft.cli.display.training import SweepDisplay
     from rsft.recipe.library import find_sweep
@@ -258,16 +259,3 @@ def sweep(
         console.print(line, soft_wrap=True)
     show_paths(results.paths)
     raise typer.Exit(exit_code)
-
-
-def _show_shipped() -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from rsft.recipe.library import list_entries
-
-    table = Table.grid(padding=(0, 2))
-    for entry in list_entries("sweep"):
-        table.add_row(Text(entry.name, "bold"), entry.title)
-    console.print(table)
-    console.print("`rsft sweep NAME` runs one", style="dim")

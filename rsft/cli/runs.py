@@ -1,9 +1,4 @@
-"""`rsft runs`: list, show, compare and remove runs.
-
-The commands `rsft report run` and `rsft report compare`.
-
-`rsft recipes`: list, show, copy and check recipes.
-"""
+"""`rsft runs`, `rsft report` and `rsft recipes`."""
 
 from __future__ import annotations
 
@@ -22,8 +17,6 @@ from rsft.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rsft.training.runs.reader import RunInfo
-
 
 app = typer.Typer(help="List, show, compare and remove runs.", no_args_is_help=True)
 
@@ -41,7 +34,7 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     """List runs, oldest first: status, accuracy in %, epochs, time."""
     from rich.table import Table
 
-    from rsft.training.runs.reader import find_runs
+    from rsft.training.runs.reader import TRAINED, find_runs
 
     runs = find_runs(folder)
     table = Table("run", "status", box=None, pad_edge=False)
@@ -53,7 +46,12 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
         scores = (_percent(run.accuracy.get(key)) for key in listed)
         started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")  # no year, to fit into 80 columns
         styled = Text(escape_controls(status), STYLES.get(status, "red"))
-        table.add_row(str(run.folder), styled, *scores, _epochs(run), _time(run.seconds), started)
+        epochs = "-"
+        if run.recipe is not None:
+            total = run.recipe.train.epochs
+            done = total if run.status in TRAINED else run.metadata.get("position", (0, 0))[0]
+            epochs = f"{done}/{total}"
+        table.add_row(str(run.folder), styled, *scores, epochs, _time(run.seconds), started)
     console.print(table if runs else f"no runs in {folder}")
     for run in runs:
         for fault in run.faults:
@@ -131,15 +129,6 @@ def _time(seconds: float | None) -> str:
     return "-" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
-def _epochs(run: RunInfo) -> str:
-    """Format finished and total epochs."""
-    if run.recipe is None:
-        return "-"
-    total = run.recipe.train.epochs
-    done = total if run.status in ("done", "trained") else run.metadata.get("position", (0, 0))[0]
-    return f"{done}/{total}"
-
-
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values by dotted name."""
     rows: dict[str, Any] = {}
@@ -185,20 +174,15 @@ def report_run(
 
     folder = find_newest_run(run)
     if scene_map is not None:
-        _draw_maps(folder, scene_map)
+        from rsft.evaluation.report.scene_maps import SceneMap, save_scene_maps
+        from rsft.inference.review.map_picture import draw_scene_maps
+        from rsft.models.bundle.bundle import Bundle
+
+        drawn = draw_scene_maps(scene_map, Bundle.load(folder).sha256)
+        save_scene_maps(folder, [(SceneMap(x.scene, x.chips, x.ood, x.truth), x.picture) for x in drawn])
     with progress() as report:
         path = write_report(folder, data, pictures=not no_pictures, progress=report)
     show_paths({"report": path})
-
-
-def _draw_maps(run: Path, predictions: Path) -> None:
-    """Draw the scenes of a predictions table into the run folder."""
-    from rsft.evaluation.report.scene_maps import SceneMap, save_scene_maps
-    from rsft.inference.review.map_picture import draw_scene_maps
-    from rsft.models.bundle.bundle import Bundle
-
-    drawn = draw_scene_maps(predictions, Bundle.load(run).sha256)
-    save_scene_maps(run, [(SceneMap(x.scene, x.chips, x.ood, x.truth), x.picture) for x in drawn])
 
 
 @report_app.command("compare")

@@ -16,8 +16,8 @@ import torch
 
 from rsft.errors import Interrupted, RsftError
 from rsft.recipe.schema import TrainSection
-from rsft.training.distributed.collectives import all_reduce_max, broadcast_object
 from rsft.training.learner import Learner
+from rsft.training.processes import all_reduce_max, broadcast_object
 from rsft.training.recorder import EarlyStopping
 from rsft.training.runs.writer import Run
 from rsft.utils.atomic_files import atomic_file

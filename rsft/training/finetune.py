@@ -17,8 +17,7 @@ from rsft.models.bundle.bundle import Bundle, combine_bundles, find_bundle
 from rsft.models.factory import choose_device
 from rsft.recipe.schema import Recipe
 from rsft.training.calibration import calibrate_bundle
-from rsft.training.distributed.collectives import is_rank_zero
-from rsft.training.precision import resolve_precision
+from rsft.training.processes import is_rank_zero, resolve_precision
 from rsft.training.recorder import RunListener
 from rsft.training.replay import correction_recipe, replay
 from rsft.training.runs.reader import METRICS_FILE, TRAINED, read_run_info

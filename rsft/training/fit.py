@@ -13,10 +13,9 @@ from rsft.errors import Interrupted
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.recipe.schema import EvaluateSection
 from rsft.training.checkpointing import Checkpoint, Checkpointer, StopSignals, TrainingPosition
-from rsft.training.distributed.collectives import all_gather_object
-from rsft.training.distributed.processes import Processes
 from rsft.training.learner import Learner
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
+from rsft.training.processes import Processes, all_gather_object
 from rsft.training.recorder import EarlyStopping, Recorder, RunListener
 from rsft.training.runs.writer import Run
 from rsft.types import GROUPS

@@ -16,9 +16,7 @@ from rsft.data.loading.batches import Batch, EpochBatches
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.recipe.schema import MetaSection, TrainSection
-from rsft.training.distributed.collectives import all_gather_object
-from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
-from rsft.training.meta.meta_split import MetaSplitter
+from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError
 from rsft.training.optim.optimizers import (
     LossFunctions,
     base_lr,
@@ -27,7 +25,8 @@ from rsft.training.optim.optimizers import (
     lr_factor,
     outer_lr_factor,
 )
-from rsft.training.step_timer import StepTimer
+from rsft.training.processes import all_gather_object
+from rsft.training.recorder import StepTimer
 from rsft.types import Indices
 
 

@@ -1,14 +1,11 @@
-"""Record a run while it trains: write tables to the run folder, and call listeners.
-
-Stop training early.
-"""
-
-from __future__ import annotations
+"""Record a run while it trains: time its steps, write tables to the run folder, call listeners, and stop early."""
 
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,7 +14,6 @@ from torch import Tensor
 
 from rsft.peft import Site
 from rsft.training.runs.writer import Run
-from rsft.training.step_timer import StepTimer
 
 if sys.platform == "win32":
     import psutil
@@ -103,6 +99,61 @@ class RunListener:
         """
 
 
+class StepTimer:
+    """Timer of the phases of training. On a GPU it uses CUDA events, so that no measurement waits for the GPU.
+
+    Args:
+        cuda: whether to use CUDA events.
+
+    Example:
+        >>> timer = StepTimer()
+        >>> with timer(inner=1):
+        ...     pass
+        >>> timer.seconds("inner") < 1
+        True
+    """
+
+    def __init__(self, cuda: bool = False) -> None:
+        self.cuda = cuda
+        self._pending: deque[tuple[Any, Any, dict[str, float]]] = deque()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, **weights: float) -> Iterator[None]:
+        """Measure the block.
+
+        Args:
+            **weights: share of each phase in the time: `inner=1`, or by number of rows as in `inner=32, outer=8`.
+
+        Yields:
+            Nothing.
+        """
+        start = self._now()
+        yield
+        self._pending.append((start, self._now(), weights))
+
+    def reset(self) -> None:
+        """Start from 0."""
+        self._pending.clear()
+        self._seconds.clear()
+
+    def seconds(self, phase: str) -> float:
+        """Return the seconds of a phase since the last reset; blocks that the GPU has not finished do not count."""
+        while self._pending and (not self.cuda or self._pending[0][1].query()):
+            start, end, weights = self._pending.popleft()
+            elapsed = start.elapsed_time(end) / 1000 if self.cuda else end - start
+            for name, weight in weights.items():
+                self._seconds[name] += elapsed * weight / sum(weights.values())
+        return self._seconds[phase]
+
+    def _now(self) -> Any:
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+
 class Recorder:
     """Writes the tables of a run after each epoch, and calls listeners, from the start to the end of a `with` block.
 
@@ -132,12 +183,7 @@ class Recorder:
             listener.on_end(failed=error is not None)
 
     def start_epoch(self, epoch: int, steps: int) -> None:
-        """Start the clock of an epoch.
-
-        Args:
-            epoch: number of the epoch from 0.
-            steps: number of its steps.
-        """
+        """Start the clock of an epoch with a number of steps."""
         self._epoch, self._steps = epoch, steps
         self._epoch_began, self._epoch_images, self._epoch_steps = time.monotonic(), 0, 0
         self.timer.reset()
@@ -153,7 +199,19 @@ class Recorder:
         self._epoch_images += images
         self._epoch_steps, self._session_steps = self._epoch_steps + 1, self._session_steps + 1
         if self.listeners:
-            step = self._make_report(index + 1, float(loss))
+            pace, done, total = self._pace(), self._epoch * self._steps + index + 1, self.epochs * self._steps
+            step = StepReport(
+                epoch=self._epoch,
+                step=index + 1,
+                steps=self._steps,
+                done=done,
+                total=total,
+                loss=float(loss),
+                images_per_s=pace["images_per_s"],
+                **{phase: pace[phase] / self._epoch_steps for phase in ("data_s", "inner_s", "outer_s")},
+                **peak_memory(),
+                left_s=(time.monotonic() - self._session_began) / self._session_steps * (total - done),
+            )
             for listener in self.listeners:
                 listener.on_step(step)
 
@@ -184,22 +242,6 @@ class Recorder:
             "inner_s": inner,
             "outer_s": outer,
         }
-
-    def _make_report(self, step: int, loss: float) -> StepReport:
-        steps, pace = self._steps, self._pace()
-        done, total = self._epoch * steps + step, self.epochs * steps
-        return StepReport(
-            epoch=self._epoch,
-            step=step,
-            steps=steps,
-            done=done,
-            total=total,
-            loss=loss,
-            images_per_s=pace["images_per_s"],
-            **{phase: pace[phase] / self._epoch_steps for phase in ("data_s", "inner_s", "outer_s")},
-            **peak_memory(),
-            left_s=(time.monotonic() - self._session_began) / self._session_steps * (total - done),
-        )
 
 
 def peak_memory() -> dict[str, float]:
@@ -235,26 +277,14 @@ class EarlyStopping:
         return self.patience is not None and self.wait_count >= self.patience
 
     def update(self, score: float) -> None:
-        """Compare an accuracy with the best one so far.
-
-        Args:
-            score: macro accuracy of a validation, 0-1.
-        """
+        """Compare the macro accuracy of a validation (0-1) with the best one so far."""
         is_better = score - self.min_delta > self.best_score
         self.best_score, self.wait_count = (score, 0) if is_better else (self.best_score, self.wait_count + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state for a checkpoint.
-
-        Returns:
-            "best" and "waited", the keys of version 0.1.
-        """
+        """Return the state for a checkpoint."""
         return {"best": self.best_score, "waited": self.wait_count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint.
-
-        Args:
-            state: the state, from `state_dict`.
-        """
+        """Restore the state of a checkpoint."""
         self.best_score, self.wait_count = state["best"], state["waited"]

@@ -27,15 +27,20 @@ from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import DataSection, Recipe
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.checkpointing import load_newest_checkpoint
-from rsft.training.distributed.collectives import is_rank_zero
-from rsft.training.distributed.processes import launch_processes, require_consistent_processes, shard_frozen_blocks
 from rsft.training.fit import fit
 from rsft.training.init import CachedPrefixTokens, can_cache_prefix, compute_initial_features, init_head
 from rsft.training.learner import Learner
 from rsft.training.loggers.listener import TrackerListener
-from rsft.training.meta.meta_split import MetaSplitter, outer_batch_size
+from rsft.training.meta.bilevel import MetaSplitter, outer_batch_size
 from rsft.training.optim.optimizers import make_losses
-from rsft.training.precision import HALF_DTYPES, resolve_precision
+from rsft.training.processes import (
+    HALF_DTYPES,
+    is_rank_zero,
+    launch_processes,
+    require_consistent_processes,
+    resolve_precision,
+    shard_frozen_blocks,
+)
 from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import read_run_info
 from rsft.training.runs.writer import Run, require_unchanged_inputs

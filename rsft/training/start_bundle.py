@@ -28,8 +28,8 @@ from rsft.models.factory import build_head
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import Recipe, TrainSection
 from rsft.recipe.text import to_yaml
-from rsft.training.distributed.collectives import is_rank_zero
 from rsft.training.init import compute_features, init_head
+from rsft.training.processes import is_rank_zero
 from rsft.types import Indices
 from rsft.utils.atomic_files import atomic_folder
 

@@ -150,7 +150,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(recipe, tmp_path, unbrok
 
 def test_a_run_is_not_resumed_with_other_chips(recipe, tmp_path, monkeypatch):
     folder, _ = interrupt(recipe, tmp_path)
-    monkeypatch.setattr("rsft.training.runs.writer.identify_data", lambda root: {"manifest_sha256": "f" * 64})
+    monkeypatch.setattr("rsft.training.runs.writer.hash_manifest", lambda root: "f" * 64)
     with pytest.raises(RequestError, match="the chips have changed since the run began"):
         finetune(recipe, tmp_path, resume=folder)
 
@@ -192,32 +192,3 @@ def test_a_run_in_progress_is_not_resumed(recipe, tmp_path, monkeypatch):
 
     finetune(recipe, tmp_path, ResumeAtStart(), resume=folder)
     assert read_run_info(folder).status == "done"
-
-
-def edit_callback_states(run_folder, edit):
-    """Change the entry "callbacks" of every checkpoint of a run."""
-    for path in checkpoint_files(run_folder):
-        content = torch.load(path, weights_only=True)
-        edit(content["state"]["callbacks"])
-        torch.save(content, path)
-
-
-def test_early_stopping_has_the_keys_of_version_0_1(recipe, tmp_path):
-    folder, _ = interrupt(recipe, tmp_path)
-    states = torch.load(checkpoint_files(folder)[-1], weights_only=True)["state"]["callbacks"]
-    assert states.keys() == {"Patience"} and states["Patience"].keys() == {"best", "waited"}
-
-
-def test_a_missing_state_of_early_stopping_is_an_error(recipe, tmp_path):
-    folder, _ = interrupt(recipe, tmp_path)
-    edit_callback_states(folder, lambda states: states.pop("Patience"))
-    with pytest.raises(RsftError, match="no state Patience of early stopping") as caught:
-        finetune(recipe, tmp_path, resume=folder)
-    assert caught.value.location == str(checkpoint_files(folder)[-1])
-    assert "start the run again from its recipe.yaml" in caught.value.hint
-
-
-def test_a_checkpoint_of_version_0_1_has_more_states(recipe, tmp_path, unbroken_results):
-    folder, _ = interrupt(recipe, tmp_path)
-    edit_callback_states(folder, lambda states: states.update(Recorder={}, Survival={}))
-    assert results(finetune(recipe, tmp_path, resume=folder)) == unbroken_results

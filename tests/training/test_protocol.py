@@ -3,14 +3,14 @@ import pytest
 
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
-from rsft.training import precision
+from rsft.training import processes
 from rsft.training.finetune import finetune
 
 pytestmark = pytest.mark.slow
 
 
 def test_all_options_in_one_run(recipe_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "select_precision", lambda device: ("bf16", {"bf16": 1.5}))
+    monkeypatch.setattr(processes, "select_precision", lambda device: ("bf16", {"bf16": 1.5}))
     overrides = [
         "loss={name: ldam, drw_start: 0.5}",
         "head={kind: linear, init: k-shot, shots: 3}",

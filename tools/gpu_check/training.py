@@ -16,10 +16,9 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.checkpointing import TrainingPosition, load_newest_checkpoint, save_checkpoint
-from rsft.training.distributed.processes import Processes
 from rsft.training.fit import train_on_batch
 from rsft.training.learner import Learner
-from rsft.training.precision import HALF_DTYPES, resolve_precision
+from rsft.training.processes import HALF_DTYPES, Processes, resolve_precision
 from rsft.training.single_run import initialize_weights, make_learner, seed_generators, set_up
 from tools.gpu_check.equality import relative_difference, without_tf32
 from tools.gpu_check.rows import EqualityRow, NotRunError, run_check

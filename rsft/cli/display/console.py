@@ -258,11 +258,13 @@ def show_evaluation(evaluation: Evaluation) -> None:
     console.print(metrics_table(evaluation))
     if evaluation.confidence is not None:
         level = next(level for level in evaluation.confidence.coverage if level.target == 0.9)
-        total, *groups = [(name, coverage) for name, coverage in level.groups.items() if coverage]
-        shares = ", ".join(f"{name} {coverage.value:.0%}" for name, coverage in groups)
+        shares = {name: f"{100 * x.value:.0f} %" for name, x in level.groups.items() if x}
+        groups = ", ".join(f"{name} {share}" for name, share in shares.items() if name != "all")
+        per_group = f" ({groups})" if groups else ""
+        size = next(x.size for name, x in level.groups.items() if name == "all" and x)
         console.print(
-            f"90 % class sets contain the true class for {total[1].value:.0%} of the chips"
-            f"{f' ({shares})' if shares else ''}; {total[1].size:.1f} classes per set on average"
+            f"90 % class sets contain the true class for {shares['all']} of the chips{per_group}; {size:.1f} classes "
+            "per set on average"
         )
     for note in evaluation.notes:
         console.print(note)

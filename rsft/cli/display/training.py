@@ -1,13 +1,4 @@
-"""Report the progress of a run in lines: text for a log, JSON for a program, or nothing.
-
-Live display of a fine-tuning run: progress bar, last epochs, largest and smallest scales.
-
-Live table of a sweep; in a log, one line per finished trial.
-
-Show the replay check of a run that started at a bundle.
-"""
-
-from __future__ import annotations
+"""Show a run while it trains (in lines, as JSON, or live in a terminal), a sweep, and a replay check."""
 
 import math
 import time
@@ -28,12 +19,12 @@ from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
 from rsft.sweep.schema import Sweep
-from rsft.training.distributed.collectives import is_rank_zero
+from rsft.training.processes import is_rank_zero
 from rsft.training.recorder import RunListener, StepReport
 from rsft.training.runs.writer import Run
 
 if TYPE_CHECKING:
-    from rsft.training.runs.replay_check import ClassReplay, PartReplay, Replay
+    from rsft.training.runs.replay_check import PartReplay, Replay
 
 
 COLUMNS = {
@@ -67,24 +58,21 @@ class LogLines(Display):
         self.recipe, self.console, self.every = recipe, console, every
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
-        """Print what is trained, and on which data."""
-        self._print(describe_training(self.recipe, metadata))
+        for line in describe_training(self.recipe, metadata).split("\n"):
+            self._print(line)
 
     def on_step(self, step: StepReport) -> None:
-        """Print epoch, step, loss and speed."""
         if step.done % self.every == 0:
             position = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}  step {step.step}/{step.steps}"
             self._print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """Print losses and accuracies."""
         columns = {key: name for key, name in COLUMNS.items() if not math.isnan(row[key])}
         cells = "  ".join(f"{name} {format_cell(key, row[key])}" for key, name in columns.items())
         self._print(f"{cells}  {row['images_per_s']:.0f} images/s")
 
     def _print(self, line: str) -> None:
-        for text in line.split("\n"):
-            self.console.print(text, soft_wrap=True)
+        self.console.print(line, soft_wrap=True)
 
 
 class JsonLines(Display):
@@ -108,7 +96,7 @@ class JsonLines(Display):
 
 
 def describe_training(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
-    """Return what is trained, and on which data, in one line.
+    """Return what is trained, and on which data, in one line; a second line names the start bundle, if there is one.
 
     Args:
         recipe: the recipe of the run.
@@ -118,25 +106,18 @@ def describe_training(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
     trained = f"{metadata['trained_parameters']:,} of {metadata['total_parameters']:,} parameters trained"
     chips = f"{metadata['train_chips']:,} training chips  on {metadata['device']}"
     line = f"{recipe.name}  {recipe.backbone.name}  {recipe.peft.title}{modulated}  {trained}  {chips}"
-    return f"{line}\n{describe_start(metadata)}" if "start" in metadata else line
-
-
-def describe_start(metadata: Mapping[str, Any]) -> str:
-    """Return at which bundle a run starts, what it trains, and which classes are new, in one line.
-
-    Args:
-        metadata: the content of run.json of a run with `train.start_bundle`.
-    """
+    if "start" not in metadata:
+        return line
     start, depth = metadata["start"], sum(metadata["stage_depths"])
     kept = start["kept_blocks"]
-    first = (
-        "the blocks stay as they are, the head is trained" if kept == depth else "all blocks and the head are trained"
-    )
-    if 0 < kept < depth:
-        first = f"the first {kept} of {depth} blocks stay as they are, the others and the head are trained"
+    part = "all blocks and the head are trained"
+    if kept == depth:
+        part = "the blocks stay as they are, the head is trained"
+    elif kept:
+        part = f"the first {kept} of {depth} blocks stay as they are, the others and the head are trained"
     new = start["new_classes"]
     classes = f"{len(new)} new class{'es' * (len(new) != 1)}: {', '.join(new)}" if new else "no new class"
-    return f"starts at {start['bundle']} ({start['sha256'][:12]}): {first}  {classes}"
+    return f"{line}\nstarts at {start['bundle']} ({start['sha256'][:12]}): {part}  {classes}"
 
 
 def describe_speed(step: StepReport) -> str:
@@ -197,8 +178,7 @@ class LiveDisplay(Display):
         self.recipe = recipe
         self.rows: list[dict[str, float]] = []
         self.scales: dict[Site, float] = {}
-        self.metadata: dict[str, Any] = {}
-        self.speed_line = ""
+        self.header = self.speed_line = ""
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=40),
@@ -217,22 +197,13 @@ class LiveDisplay(Display):
         self.live.stop()
 
     def on_progress(self, done: int, total: int, item: str) -> None:
-        """Update the bar while chips are read.
-
-        Args:
-            done: chips read.
-            total: all chips.
-            item: what is read.
-        """
         self.bar.update(self.task, description=item, completed=done, total=total, note=f"{done:,}/{total:,}")
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
-        """Reset the bar when training begins."""
-        self.metadata = metadata
+        self.header = describe_training(self.recipe, metadata)
         self.bar.update(self.task, completed=0, total=None, note="")
 
     def on_step(self, step: StepReport) -> None:
-        """Update bar, loss and speed."""
         self.speed_line = describe_speed(step)
         self.bar.update(
             self.task,
@@ -243,35 +214,28 @@ class LiveDisplay(Display):
         )
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """Add a row to the table, and update the scales."""
         self.rows.append(row)
         self.scales = scales
 
     def _render(self) -> Group:
-        parts: list[Any] = [Text(describe_training(self.recipe, self.metadata))] if self.metadata else []
+        parts: list[Any] = [Text(self.header)] if self.header else []
         parts += [self.bar, Text(self.speed_line)] if self.speed_line else [self.bar]
         if self.rows:
-            parts.append(self._table())
+            table = Table(box=None, pad_edge=False, title="accuracy on the validation split, %", title_justify="left")
+            shown = {key: name for key, name in COLUMNS.items() if any(not math.isnan(row[key]) for row in self.rows)}
+            for name in shown.values():
+                table.add_column(name, justify="right")
+            for row in self.rows[-EPOCHS_SHOWN:]:
+                table.add_row(*(format_cell(key, row[key]) for key in shown))
+            parts.append(table)
         if self.scales:
-            parts.append(self._modulator())
+            ranked = sorted(self.scales.items(), key=lambda item: item[1])
+            largest, smallest = (
+                ", ".join(f"{site.block}.{site.position} {value:.2f}" for site, value in extremes)
+                for extremes in (ranked[: -EXTREMES_SHOWN - 1 : -1], ranked[:EXTREMES_SHOWN])
+            )
+            parts.append(Text(f"scales  largest {largest}  smallest {smallest}", style="magenta"))
         return Group(*parts)
-
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, title="accuracy on the validation split, %", title_justify="left")
-        shown = {key: name for key, name in COLUMNS.items() if any(not math.isnan(row[key]) for row in self.rows)}
-        for name in shown.values():
-            table.add_column(name, justify="right")
-        for row in self.rows[-EPOCHS_SHOWN:]:
-            table.add_row(*(format_cell(key, row[key]) for key in shown))
-        return table
-
-    def _modulator(self) -> Text:
-        ranked = sorted(self.scales.items(), key=lambda item: item[1])
-        strongest, weakest = ranked[: -EXTREMES_SHOWN - 1 : -1], ranked[:EXTREMES_SHOWN]
-        extremes = (
-            ", ".join(f"{site.block}.{site.position} {value:.2f}" for site, value in s) for s in (strongest, weakest)
-        )
-        return Text("scales  largest {}  smallest {}".format(*extremes), style="magenta")
 
 
 SHOWN = 12
@@ -305,28 +269,21 @@ class SweepDisplay:
             self.live.stop()
 
     def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
-        """Add a running trial."""
         self.running[id] = keys, time.monotonic(), {}
 
     def on_epoch(self, id: str, row: Mapping[str, Any]) -> None:
-        """Update a running trial after an epoch."""
         keys, began, _ = self.running[id]
         self.running[id] = keys, began, row
 
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
-        """Move a trial to the finished ones."""
         keys, _, _ = self.running.pop(id)
         self.ended += [outcome] if outcome else []
         if not self.is_live:
-            line = f"{len(self.ended)}/{self.total}  {describe_keys(keys)}  {self._describe(outcome)}"
+            result = f"{outcome.status}: {outcome.reason}" if outcome else "stopped"
+            if outcome and outcome.status == "done":
+                result = f"{self.sweep.metric} {self._metric(outcome.metrics)}  {outcome.seconds:.0f} s"
+            line = f"{len(self.ended)}/{self.total}  {describe_keys(keys)}  {result}"
             self.console.print(line, soft_wrap=True)
-
-    def _describe(self, outcome: TrialOutcome | None) -> str:
-        if outcome is None:
-            return "stopped"
-        if outcome.status != "done":
-            return f"{outcome.status}: {outcome.reason}"
-        return f"{self.sweep.metric} {self._metric(outcome.metrics)}  {outcome.seconds:.0f} s"
 
     def _metric(self, values: Mapping[str, Any]) -> str:
         value = values.get(self.sweep.metric)
@@ -354,19 +311,15 @@ MAX_ROWS = 30
 """Classes in a table; of more classes, those with the most gained and lost chips are shown."""
 
 
-def show_replay(replay: Replay) -> None:
-    """Print one table per part of a replay check, and its sentences.
-
-    Args:
-        replay: the check.
-    """
+def show_replay(replay: "Replay") -> None:
+    """Print one table per part of a replay check, and its sentences."""
     for part in replay.parts:
         console.print(replay_table(part))
     for sentence in replay.sentences():
         console.print(sentence)
 
 
-def replay_table(part: PartReplay) -> Table:
+def replay_table(part: "PartReplay") -> Table:
     """Return recall before and after, and gained and lost chips, by class.
 
     Args:
@@ -387,16 +340,14 @@ def replay_table(part: PartReplay) -> Table:
     for name in ("chips", "before", "after", "gained", "lost", "p (McNemar, Holm)"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row), style="red" if row.lost_more_than_chance else "")
+        recall = "new" if row.before is None else _percent(row.before), _percent(row.after)
+        counts = f"{row.gained:,}", f"{row.lost:,}", f"{row.p:.2g}"
+        style = "red" if row.lost_more_than_chance else ""
+        table.add_row(row.name, f"{row.chips:,}", *recall, *counts, style=style)
     table.add_section()
     totals = (f"{part.chips:,}", _percent(part.macro_before), _percent(part.macro_after))
     table.add_row("macro", *totals, f"{part.gained:,}", f"{part.lost:,}", f"{part.p:.2g}", style="bold")
     return table
-
-
-def _cells(row: ClassReplay) -> tuple[str, ...]:
-    before = "new" if row.before is None else _percent(row.before)
-    return row.name, f"{row.chips:,}", before, _percent(row.after), f"{row.gained:,}", f"{row.lost:,}", f"{row.p:.2g}"
 
 
 def _percent(value: float | None) -> str:

@@ -25,7 +25,7 @@ from rsft.errors import Interrupted, RequestError
 from rsft.peft import Site
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
-from rsft.training.distributed.collectives import is_rank_zero
+from rsft.training.processes import is_rank_zero
 from rsft.training.runs.reader import (
     CHECKPOINTS_DIR,
     METADATA_FILE,

@@ -24,7 +24,7 @@ def test_features_are_computed_once_for_most_methods(recipe_file, root, run, mon
     first = compute_initial_features(classifier, chips, weights, 16, lambda *args: calls.append(args))
     expected = torch.cat([classifier.features(inputs) for inputs, _ in chips.batches(40)])
     assert torch.allclose(first, expected, atol=1e-5)
-    monkeypatch.setattr(init, "_compute", None)
+    monkeypatch.setattr(init, "compute_features", None)
     other, chips, weights = make_inputs(recipe_file, root, run, "peft={method: bitfit}", "meta=null")
     assert torch.equal(compute_initial_features(other, chips, weights, 16), first)
 
@@ -40,7 +40,7 @@ def test_prompts_change_the_initial_features(recipe_file, root, run, monkeypatch
 
 def test_other_weights_have_their_own_cache(recipe_file, root, run, monkeypatch):
     classifier, chips, _ = make_inputs(recipe_file, root, run)
-    monkeypatch.setattr(init, "_compute", lambda *args: torch.zeros(len(chips), 2))
+    monkeypatch.setattr(init, "compute_features", lambda *args: torch.zeros(len(chips), 2))
     assert compute_initial_features(classifier, chips, "other", 16).shape == (40, 2)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rsft.recipe.schema import MetaSection, TrainSection
-from rsft.training.meta.meta_split import MetaSplitter, outer_batch_size
+from rsft.training.meta.bilevel import MetaSplitter, outer_batch_size
 
 LABELS = np.repeat([0, 1, 2, 3], [100, 40, 5, 2])
 

@@ -10,7 +10,6 @@ from rsft.training.runs import reader
 from rsft.training.runs.reader import (
     find_newest_run,
     find_runs,
-    find_unfinished_run,
     is_running,
     lock_run,
     read_run_info,
@@ -83,9 +82,7 @@ def test_the_newest_unfinished_run(make_run_folder, tmp_path):
     make_run_folder("002", "failed")
     make_run_folder("003")
     assert [run.folder.name for run in find_runs(tmp_path / "runs")] == ["001", "002", "003"]
-    assert find_unfinished_run(tmp_path / "runs").folder.name == "002"
-    with pytest.raises(RequestError, match="no unfinished run"):
-        find_unfinished_run(tmp_path / "runs/bars/003")
+    assert resolve_resume(None, tmp_path / "runs")[0].folder.name == "002"
     with pytest.raises(RequestError, match="run folder does not exist"):
         read_run_info(tmp_path / "runs/bars/004")
 

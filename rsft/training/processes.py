@@ -1,20 +1,57 @@
-"""Start the processes of a run, and shard the frozen blocks over them."""
+"""The processes of a run: their precision and devices, how they start, and how they communicate.
 
-from __future__ import annotations
+In a run of one process nothing is sent.
+"""
 
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, distributed, nn
 
 from rsft.data.loading.batches import Batch
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.peft.modules.adapter_module import transformer_blocks
-from rsft.recipe.schema import TrainSection
-from rsft.training.precision import HALF_DTYPES
+from rsft.recipe.schema import Recipe, TrainSection
+from rsft.utils.precision_benchmark import select_precision
+
+HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precision -> dtype of matrix products, for half precision."""
+
+
+def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
+    """Replace the precision "auto" of a recipe by the fastest one.
+
+    Args:
+        recipe: the recipe of the run.
+        device: the device on which the run trains.
+
+    Returns:
+        The recipe with its precision, and entries of run.json: "precision", and for "auto" the measured
+        "precision_speeds".
+
+    Raises:
+        RequestError: float16 without a GPU or with a second-order outer step, or bfloat16 with both a second-order
+            outer step and sharded weights.
+    """
+    precision, is_second_order = recipe.train.precision, recipe.meta is not None and recipe.meta.order == 2
+    if precision == "fp16" and device.type != "cuda":
+        raise RequestError("fp16 needs a GPU", "train.precision", "use train.precision=auto, or bf16 or fp32")
+    if precision == "fp16" and is_second_order:
+        message = "float16 needs a scaled loss, and the unrolled step of a second-order gradient has none"
+        raise RequestError(message, "train.precision", "use bf16 or fp32")
+    if precision == "bf16" and is_second_order and recipe.train.strategy == "fsdp":
+        message = "a second-order step needs float32, and sharded weights stay in half precision"
+        raise RequestError(message, "train.precision", "use train.precision=fp32, or train.strategy=ddp")
+    if precision != "auto":
+        return recipe, {"precision": precision}
+    fastest, speeds = select_precision(device)
+    train = recipe.train.model_copy(update={"precision": fastest})
+    return recipe.model_copy(update={"train": train}), {"precision": fastest, "precision_speeds": speeds}
 
 
 @dataclass(frozen=True)
@@ -38,11 +75,7 @@ class Processes:
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
     def to_device(self, batch: Batch) -> Batch:
-        """Return a batch on the device of this process.
-
-        Args:
-            batch: network inputs (B, ...) and labels (B,).
-        """
+        """Return network inputs (B, ...) and labels (B,) on the device of this process."""
         inputs, labels = batch
         return copy_to_device(inputs, self.device), copy_to_device(labels, self.device)
 
@@ -125,3 +158,69 @@ def _count_started_processes() -> int | None:
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     return int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else None  # None in an interactive shell
+
+
+T = TypeVar("T")
+
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+"""Environment variables for ranks, of torchrun, of Lightning and of SLURM."""
+
+
+def is_rank_zero() -> bool:
+    """Return whether this process writes files and prints, also before the processes have connected."""
+    if _is_distributed():
+        return distributed.get_rank() == 0
+    has_slurm_ranks = int(os.environ.get("SLURM_NTASKS", "1")) > 1  # SLURM sets its variables also for a single task
+    names = [name for name in _RANK_VARIABLES if has_slurm_ranks or not name.startswith("SLURM")]
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def all_reduce_mean(value: Tensor) -> Tensor:
+    """Return the mean of a tensor over the processes, detached from the graph."""
+    value = value.detach()
+    if _is_distributed():
+        value = value.clone()
+        distributed.all_reduce(value)
+        value /= distributed.get_world_size()
+    return value
+
+
+def all_reduce_max(value: int, device: torch.device) -> int:
+    """Return the largest value of all processes; NCCL exchanges tensors on the device of this process."""
+    if not _is_distributed():
+        return value
+    largest = torch.tensor(value, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes, with one message; parameters without one are ignored."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if _is_distributed() and gradients:
+        means = all_reduce_mean(torch.cat([gradient.flatten() for gradient in gradients]))
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, values in zip(gradients, torch.split(means, sizes), strict=True):
+            gradient.copy_(values.view_as(gradient))
+
+
+def all_gather_object(value: Any) -> list[Any]:
+    """Return the values of all processes, which pickle can store, in the order of ranks."""
+    if not _is_distributed():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def broadcast_object(value: T) -> T:
+    """Return the value of rank zero, which pickle can store."""
+    if not _is_distributed():
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def _is_distributed() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

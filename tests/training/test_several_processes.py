@@ -11,8 +11,8 @@ import pytest
 
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
-from rsft.training.distributed import collectives
 from rsft.training.finetune import finetune
+from rsft.training.processes import is_rank_zero
 from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import find_runs
 
@@ -26,7 +26,7 @@ TRIALS = {
 }
 """Overrides of the recipe by trial."""
 
-SCRIPT = Path(__file__).parents[2] / "helpers" / "two_processes.py"
+SCRIPT = Path(__file__).parents[1] / "helpers" / "two_processes.py"
 
 
 class LossRecorder(RunListener):
@@ -101,4 +101,4 @@ def test_rank_zero_is_known_from_the_environment(monkeypatch, variables, expecte
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert collectives.is_rank_zero() is expected
+    assert is_rank_zero() is expected

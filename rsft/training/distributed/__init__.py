@@ -1,1 +1,0 @@
-"""Train one model in several processes: collectives and strategies."""

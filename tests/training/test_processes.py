@@ -1,0 +1,91 @@
+"""Precision of a run, and which settings of processes are consistent."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rsft.errors import RequestError
+from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
+from rsft.training import processes as processes_module
+from rsft.training.processes import Processes, launch_processes, require_consistent_processes, resolve_precision
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def make_recipe(precision, strategy="auto", **sections):
+    train = TrainSection(epochs=1, precision=precision, strategy=strategy)
+    return Recipe(name="x", data=DataSection(root="x", size=32), train=train, **sections)
+
+
+def test_auto_becomes_the_fastest_precision(monkeypatch):
+    monkeypatch.setattr(processes_module, "select_precision", lambda device: ("bf16", {"bf16": 1.5}))
+    resolved, metadata = resolve_precision(make_recipe("auto"), CPU)
+    assert resolved == make_recipe("bf16")
+    assert metadata == {"precision": "bf16", "precision_speeds": {"bf16": 1.5}}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_fixed_precision_is_not_measured(monkeypatch, precision):
+    monkeypatch.setattr(processes_module, "select_precision", None)
+    assert resolve_precision(make_recipe(precision), CPU) == (make_recipe(precision), {"precision": precision})
+
+
+def test_float16_needs_a_gpu_and_first_order():
+    with pytest.raises(RequestError, match="needs a GPU"):
+        resolve_precision(make_recipe("fp16"), CPU)
+    with pytest.raises(RequestError, match="second-order"):
+        resolve_precision(make_recipe("fp16", meta=MetaSection(order=2)), CUDA)
+    assert resolve_precision(make_recipe("fp16", meta=MetaSection()), CUDA)[1] == {"precision": "fp16"}
+
+
+def test_a_second_order_step_needs_weights_that_it_can_cast_to_float32():
+    order_2 = MetaSection(order=2)
+    with pytest.raises(RequestError, match="sharded weights"):
+        resolve_precision(make_recipe("bf16", "fsdp", meta=order_2), CPU)
+    for recipe in (make_recipe("bf16", meta=order_2), make_recipe("fp32", "fsdp", meta=order_2)):
+        assert resolve_precision(recipe, CPU)[0] == recipe
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"devices": 2, "batch_size": 7}, "a batch of 7 chips cannot be shared by 2"),
+        ({"strategy": "fsdp"}, "sharding needs more than one process"),
+        ({"devices": 2, "precision": "auto"}, "every process would choose its own"),
+    ],
+)
+def test_contradicting_keys(keys, message):
+    with pytest.raises(RequestError, match=message):
+        require_consistent_processes(TrainSection(epochs=1, **keys))
+
+
+def test_the_number_of_started_processes_must_match_the_recipe(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(RequestError, match="4 processes were started, but the recipe asks for 1"):
+        require_consistent_processes(TrainSection(epochs=1))
+    require_consistent_processes(TrainSection(epochs=1, devices=2, nodes=2, strategy="fsdp"))
+
+
+def test_one_process():
+    processes = launch_processes(TrainSection(epochs=1, precision="fp32"), torch.device("cpu"))
+    assert processes == Processes(torch.device("cpu"), dtype=None, rank=0, world_size=1)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_matrix_products_have_the_precision(precision, dtype):
+    processes = launch_processes(TrainSection(epochs=1, precision=precision), torch.device("cpu"))
+    with processes.autocast():
+        assert (torch.eye(2) @ torch.eye(2)).dtype == dtype
+
+
+@pytest.mark.slow
+def test_one_process_does_not_import_lightning():
+    code = (
+        "import sys, torch; from rsft.training.single_run import *\n"
+        "train = TrainSection(epochs=1, precision='fp32'); require_consistent_processes(train)\n"
+        "launch_processes(train, torch.device('cpu')); sys.exit('lightning' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
