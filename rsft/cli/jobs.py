@@ -17,7 +17,6 @@ from rsft.cli.display.console import (
     show_evaluation,
     show_paths,
 )
-from rsft.cli.display.training import show_replay
 from rsft.cli.options import BundleArgument, DeviceOption, OverridesArgument, RunsOption
 from rsft.errors import Interrupted, RequestError
 
@@ -114,6 +113,8 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
         paths["report"] = write_report(folder)
     show_evaluation(evaluation)
     if check is not None:
+        from rsft.cli.display.training import show_replay
+
         show_replay(check)
         paths["replay"] = folder / REPLAY_FILE
     show_paths(paths)

@@ -10,8 +10,6 @@ numbers, the regular expression `pattern` of text, and `words`: the allowed text
 takes none) as the documentation and error messages put it. Reports print a field with a `symbol` as "symbol = value".
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import types
@@ -95,9 +93,19 @@ Pairs = Annotated[list[Pair], Field(min_length=1, json_schema_extra={"words": "a
 
 
 class Section(BaseModel):
-    """A closed set of keys: an unknown key is a fault, and so is a value of another type."""
+    """A closed set of keys: an unknown key is a fault, and so is a value of another type.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    The docstring of a key is its description in recipes, help and documentation.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for info in cls.model_fields.values():
+            info.description = " ".join((info.description or "").split())
 
     @property
     def unneeded(self) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """The sections and keys of a recipe: one model for each section, one described field for each key."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -28,49 +26,42 @@ from rsft.utils.registry import Registry
 class DataSection(Section):
     """The prepared chips and how they become the network's input."""
 
-    root: Text = Field(description="folder that `rsft prepare` made")
-    size: int = Field(ge=8, le=4096, description="side of the network's input in pixels; a multiple of the patch size")
-    crop: int | None = Field(
-        default=None, ge=1, description="side of the center crop before resizing; null takes the whole chip"
-    )
-    bands: Annotated[list[Expression], Field(min_length=1)] | None = Field(
-        default=None, description="planes for the network, such as [VV, VH, VV - VH]; null takes the chips' bands"
-    )
-    remap: Literal["replicate", "fold", "expand"] = Field(
-        default="replicate",
-        description="how planes meet the filters: repeat a single plane, sum the filters of equal planes (the same "
-        "result for less work), or spread the filters over the planes",
-    )
-    unit: Unit | None = Field(
-        default=None, description="unit in which planes are computed; null takes the chips' or the backbone's own"
-    )
-    declare: Annotated[Literal["amplitude", "intensity"], BeforeValidator(as_lower_case)] | None = Field(
-        default=None, description="physical quantity of uint8 and uint16 pixels"
-    )
-    stretch: Literal["auto", "percentile", "log1p", "chip-max"] | Pair | Pairs = Field(
-        default="auto",
-        description="values that become black and white: measured on the training chips, the maximum of each chip, or "
-        "a pair of limits; auto leaves bytes as they are and measures all other types",
-    )
-    augment: Literal["none", "natural", "sar", "optical"] = Field(
-        default="none",
-        description="random changes of training chips: crops and mirror images of natural images, or what suits images "
-        "of this sensor from above",
-    )
-    workers: int = Field(default=0, ge=0, description="processes that load chips; 0 loads them in the main process")
+    root: Text
+    """folder that `rsft prepare` made"""
+    size: int = Field(ge=8, le=4096)
+    """side of the network's input in pixels; a multiple of the patch size"""
+    crop: int | None = Field(default=None, ge=1)
+    """side of the center crop before resizing; null takes the whole chip"""
+    bands: Annotated[list[Expression], Field(min_length=1)] | None = None
+    """planes for the network, such as [VV, VH, VV - VH]; null takes the chips' bands"""
+    remap: Literal["replicate", "fold", "expand"] = "replicate"
+    """how planes meet the filters: repeat a single plane, sum the filters of equal planes (the same result for less
+    work), or spread the filters over the planes"""
+    unit: Unit | None = None
+    """unit in which planes are computed; null takes the chips' or the backbone's own"""
+    declare: Annotated[Literal["amplitude", "intensity"], BeforeValidator(as_lower_case)] | None = None
+    """physical quantity of uint8 and uint16 pixels"""
+    stretch: Literal["auto", "percentile", "log1p", "chip-max"] | Pair | Pairs = "auto"
+    """values that become black and white: measured on the training chips, the maximum of each chip, or a pair of
+    limits; auto leaves bytes as they are and measures all other types"""
+    augment: Literal["none", "natural", "sar", "optical"] = "none"
+    """random changes of training chips: crops and mirror images of natural images, or what suits images of this sensor
+    from above"""
+    workers: int = Field(default=0, ge=0)
+    """processes that load chips; 0 loads them in the main process"""
 
 
 class BackboneSection(Section):
     """The frozen encoder."""
 
-    name: Text = Field(default="vit_tiny_patch8_64.simship", description="encoder by name; see `rsft backbones ls`")
-    weights: Text | None = Field(default=None, description="file of its weights; null looks in the folder of weights")
-    blocks: int | None = Field(
-        default=None, ge=1, description="number of first transformer blocks that are used; null uses all"
-    )
-    pool: Literal["token", "avg"] = Field(
-        default="token", description="feature: the class token, or the mean of the patch tokens or of the feature map"
-    )
+    name: Text = "vit_tiny_patch8_64.simship"
+    """encoder by name; see `rsft backbones ls`"""
+    weights: Text | None = None
+    """file of its weights; null looks in the folder of weights"""
+    blocks: int | None = Field(default=None, ge=1)
+    """number of first transformer blocks that are used; null uses all"""
+    pool: Literal["token", "avg"] = "token"
+    """feature: the class token, or the mean of the patch tokens or of the feature map"""
 
 
 class PeftSection(ComponentSection):
@@ -79,76 +70,59 @@ class PeftSection(ComponentSection):
     registry: ClassVar[Registry[Any]] = METHODS
     selector: ClassVar[str] = "method"
 
-    method: Annotated[str, RegisteredName(METHODS)] = Field(default="lora", description="PEFT method by name")
+    method: Annotated[str, RegisteredName(METHODS)] = "lora"
+    """PEFT method by name"""
 
 
 class MetaSection(Section):
     """The modulator (one learned scale for each site) and its outer loop (paper, Section 3.3); null is plain PEFT."""
 
-    schedule: Literal["alternating", "joint"] = Field(
-        default="alternating", description="inner and outer steps take turns, or one pass gives both gradients"
-    )
-    order: Literal[1, 2] = Field(
-        default=1, description="1: gradient at fixed theta; 2: gradient through one unrolled inner step (alternating)"
-    )
-    lr: float = Field(
-        default=1e-2, gt=0, description="learning rate of Adam in the outer loop; depends on the data (Section 4.2)"
-    )
-    decay: Literal["constant", "cosine"] = Field(
-        default="constant", description="schedule of meta.lr: constant, or cosine decay to 0"
-    )
-    weight_decay: float = Field(default=5e-4, ge=0, description="L2 decay of the modulator toward its initial values")
-    init_scale: float = Field(default=1.0, gt=0, description="scale of every site at the start; 1 starts as plain PEFT")
-    scale_invariant_steps: bool = Field(
-        default=False,
-        description="take inner steps in function space, so that the speed of a module does not depend on its scale",
-    )
-    outer_every: int = Field(
-        default=3,
-        ge=1,
-        description="inner steps before an outer step, the paper's K (metalora: 3 on DOTA, 2 on FUSRS and CIFAR100)",
-    )
-    ratio: float = Field(
-        default=0.2, gt=0, lt=1, description="share of the training chips in the meta subset (paper, Table 6)"
-    )
-    sampling: Annotated[str, RegisteredName(SAMPLERS)] = Field(
-        default="random",
-        description="sampler that draws the chips of an outer step (paper, Section B.1); the class prior of its loss "
-        "follows",
-    )
-    holdout: bool = Field(default=True, description="hide the current meta subset from the inner loop")
-    prune_below: float | None = Field(
-        default=None, gt=0, description="remove sites whose scale is smaller at the end; null keeps all sites"
-    )
-    resplit_every: int = Field(default=1, ge=1, description="epochs until the meta subset is drawn again")
-    warmup: float = Field(default=1.0, ge=0, description="epochs before the first outer step")
-    batch_size: int | None = Field(
-        default=None,
-        ge=1,
-        description="chips in an outer step; null takes train.batch_size, or with joint the subset's share of an epoch",
-    )
+    schedule: Literal["alternating", "joint"] = "alternating"
+    """inner and outer steps take turns, or one pass gives both gradients"""
+    order: Literal[1, 2] = 1
+    """1: gradient at fixed theta; 2: gradient through one unrolled inner step (alternating)"""
+    lr: float = Field(default=1e-2, gt=0)
+    """learning rate of Adam in the outer loop; depends on the data (Section 4.2)"""
+    decay: Literal["constant", "cosine"] = "constant"
+    """schedule of meta.lr: constant, or cosine decay to 0"""
+    weight_decay: float = Field(default=5e-4, ge=0)
+    """L2 decay of the modulator toward its initial values"""
+    init_scale: float = Field(default=1.0, gt=0)
+    """scale of every site at the start; 1 starts as plain PEFT"""
+    scale_invariant_steps: bool = False
+    """take inner steps in function space, so that the speed of a module does not depend on its scale"""
+    outer_every: int = Field(default=3, ge=1)
+    """inner steps before an outer step, the paper's K (metalora: 3 on DOTA, 2 on FUSRS and CIFAR100)"""
+    ratio: float = Field(default=0.2, gt=0, lt=1)
+    """share of the training chips in the meta subset (paper, Table 6)"""
+    sampling: Annotated[str, RegisteredName(SAMPLERS)] = "random"
+    """sampler that draws the chips of an outer step (paper, Section B.1); the class prior of its loss follows"""
+    holdout: bool = True
+    """hide the current meta subset from the inner loop"""
+    prune_below: float | None = Field(default=None, gt=0)
+    """remove sites whose scale is smaller at the end; null keeps all sites"""
+    resplit_every: int = Field(default=1, ge=1)
+    """epochs until the meta subset is drawn again"""
+    warmup: float = Field(default=1.0, ge=0)
+    """epochs before the first outer step"""
+    batch_size: int | None = Field(default=None, ge=1)
+    """chips in an outer step; null takes train.batch_size, or with joint the subset's share of an epoch"""
 
 
 class HeadSection(Section):
     """The classifier on top of the feature."""
 
-    kind: Literal["cosine", "linear"] = Field(
-        default="cosine", description="cosine to one weight vector for each class, or a linear map"
-    )
-    logit_scale: float = Field(
-        default=25.0, gt=0, description="factor from cosine to logit (the authors' 25); a linear head has none"
-    )
-    init: Literal["class-mean", "k-shot", "linear-probe", "random"] = Field(
-        default="class-mean",
-        description="initial weights: mean frozen feature of each class, the same over head.shots chips, logistic "
-        "regression on frozen features, or random",
-    )
-    shots: int = Field(default=10, ge=1, description="chips of each class in the mean of a k-shot initialization")
-    earlier_blocks: BlockIndices = Field(
-        default=[],
-        description="blocks, counted from 0, whose mean patch token has a head of its own; the logits of all heads are "
-        "averaged",
-    )
+    kind: Literal["cosine", "linear"] = "cosine"
+    """cosine to one weight vector for each class, or a linear map"""
+    logit_scale: float = Field(default=25.0, gt=0)
+    """factor from cosine to logit (the authors' 25); a linear head has none"""
+    init: Literal["class-mean", "k-shot", "linear-probe", "random"] = "class-mean"
+    """initial weights: mean frozen feature of each class, the same over head.shots chips, logistic regression on frozen
+    features, or random"""
+    shots: int = Field(default=10, ge=1)
+    """chips of each class in the mean of a k-shot initialization"""
+    earlier_blocks: BlockIndices = Field(default=[])
+    """blocks, counted from 0, whose mean patch token has a head of its own; the logits of all heads are averaged"""
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -164,102 +138,72 @@ class LossSection(ComponentSection):
     registry: ClassVar[Registry[Any]] = LOSSES
     selector: ClassVar[str] = "name"
 
-    name: Annotated[str, RegisteredName(LOSSES)] = Field(
-        default="logit_adjustment",
-        description="loss by its name in the literature; all but ce and focal use the class counts",
-    )
+    name: Annotated[str, RegisteredName(LOSSES)] = "logit_adjustment"
+    """loss by its name in the literature; all but ce and focal use the class counts"""
 
 
 class TrainSection(Section):
     """The inner loop on PEFT modules and head."""
 
-    start_bundle: Text | None = Field(
-        default=None,
-        description="bundle at whose PEFT modules, scales and head the run starts (rsft finetune --from); null starts "
-        "anew",
-    )
-    last_blocks: int | None = Field(
-        default=None,
-        ge=0,
-        description="train the head and the modules and scales of this many last blocks; the others stay as in "
-        "train.start_bundle, and without data.augment their outputs are computed once; null trains all",
-    )
-    repeat_added: int = Field(
-        default=1,
-        ge=1,
-        le=1000,
-        description="how often an epoch draws each training chip that `rsft data add` brought; the class prior of the "
-        "loss follows",
-    )
-    epochs: int = Field(ge=1, description="passes over the training chips")
-    batch_size: int = Field(default=128, ge=1, description="chips in a batch, over all processes")
-    lr: float = Field(
-        default=1e-2,
-        gt=0,
-        description="learning rate at batch 128, scaled by sqrt(batch_size / 128); paper, Section 4.2",
-    )
-    head_lr: float | None = Field(
-        default=None, gt=0, description="learning rate of the head, scaled in the same way; null takes train.lr"
-    )
-    optimizer: Literal["sgd", "adamw"] = Field(
-        default="sgd",
-        description="optimizer of the inner loop; SGD is the paper's, AdamW takes a much lower rate (0.006 in the "
-        "recipes for own data)",
-    )
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
-    weight_decay: float = Field(default=5e-4, ge=0, description="weight decay, decoupled from the rate with AdamW")
-    decay_all: bool = Field(
-        default=True, description="decay biases, norms, prompts and scales too, as the authors do; false spares them"
-    )
-    schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="course of the learning rate after the warm-up, step by step"
-    )
-    warmup_epochs: float = Field(
-        default=0.0, ge=0, description="epochs in which the learning rate rises to its full value"
-    )
-    sampler: Annotated[str, RegisteredName(SAMPLERS)] = Field(
-        default="natural",
-        description="natural: every chip once per epoch; class-balanced: as many chips, drawn with classes alike; "
-        "square-root: drawn by the root of class frequency; the class prior of the loss follows",
-    )
-    accumulate_grad_batches: int = Field(default=1, ge=1, description="batches whose gradients make one step")
-    checkpointing: bool = Field(
-        default=False, description="keep only the input of each block and recompute the rest: less memory, more time"
-    )
-    compile: bool = Field(
-        default=False,
-        description="compile the blocks for the sizes of the batches (torch.compile); the first steps take longer",
-    )
-    patience: int | None = Field(
-        default=None,
-        ge=1,
-        description="stop after this many validations without a better macro accuracy; null trains all epochs",
-    )
-    min_delta: float = Field(default=0.0, ge=0, description="smallest improvement that counts, as accuracy 0-1")
-    max_grad_norm: float | None = Field(
-        default=None, gt=0, description="clip the norm of the gradient to this; null does not clip"
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="fp32", description="precision of the arithmetic; auto takes the fastest here, fp16 needs a GPU"
-    )
-    ensemble_size: int = Field(
-        default=1, ge=1, le=100, description="independent runs whose probabilities are averaged (the paper's 3)"
-    )
-    devices: int = Field(
-        default=1, ge=1, description="processes on one machine, each with a GPU or a share of the cores"
-    )
-    nodes: int = Field(default=1, ge=1, description="machines; torchrun or SLURM starts the processes there")
-    strategy: Literal["auto", "ddp", "fsdp"] = Field(
-        default="auto",
-        description="what each of several processes holds: ddp the model, fsdp a share of its blocks; auto is ddp",
-    )
-    checkpoint_steps: int | None = Field(
-        default=None, ge=1, description="steps between checkpoints; null counts only the minutes"
-    )
-    checkpoint_minutes: float | None = Field(
-        default=10.0, gt=0, description="minutes between checkpoints; each epoch ends with one in any case"
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU if there is one")
+    start_bundle: Text | None = None
+    """bundle at whose PEFT modules, scales and head the run starts (rsft finetune --from); null starts anew"""
+    last_blocks: int | None = Field(default=None, ge=0)
+    """train the head and the modules and scales of this many last blocks; the others stay as in train.start_bundle, and
+    without data.augment their outputs are computed once; null trains all"""
+    repeat_added: int = Field(default=1, ge=1, le=1000)
+    """how often an epoch draws each training chip that `rsft data add` brought; the class prior of the loss follows"""
+    epochs: int = Field(ge=1)
+    """passes over the training chips"""
+    batch_size: int = Field(default=128, ge=1)
+    """chips in a batch, over all processes"""
+    lr: float = Field(default=1e-2, gt=0)
+    """learning rate at batch 128, scaled by sqrt(batch_size / 128); paper, Section 4.2"""
+    head_lr: float | None = Field(default=None, gt=0)
+    """learning rate of the head, scaled in the same way; null takes train.lr"""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """optimizer of the inner loop; SGD is the paper's, AdamW takes a much lower rate (0.006 in the recipes for own
+    data)"""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """momentum of SGD"""
+    weight_decay: float = Field(default=5e-4, ge=0)
+    """weight decay, decoupled from the rate with AdamW"""
+    decay_all: bool = True
+    """decay biases, norms, prompts and scales too, as the authors do; false spares them"""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """course of the learning rate after the warm-up, step by step"""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    """epochs in which the learning rate rises to its full value"""
+    sampler: Annotated[str, RegisteredName(SAMPLERS)] = "natural"
+    """natural: every chip once per epoch; class-balanced: as many chips, drawn with classes alike; square-root: drawn
+    by the root of class frequency; the class prior of the loss follows"""
+    accumulate_grad_batches: int = Field(default=1, ge=1)
+    """batches whose gradients make one step"""
+    checkpointing: bool = False
+    """keep only the input of each block and recompute the rest: less memory, more time"""
+    compile: bool = False
+    """compile the blocks for the sizes of the batches (torch.compile); the first steps take longer"""
+    patience: int | None = Field(default=None, ge=1)
+    """stop after this many validations without a better macro accuracy; null trains all epochs"""
+    min_delta: float = Field(default=0.0, ge=0)
+    """smallest improvement that counts, as accuracy 0-1"""
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    """clip the norm of the gradient to this; null does not clip"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """precision of the arithmetic; auto takes the fastest here, fp16 needs a GPU"""
+    ensemble_size: int = Field(default=1, ge=1, le=100)
+    """independent runs whose probabilities are averaged (the paper's 3)"""
+    devices: int = Field(default=1, ge=1)
+    """processes on one machine, each with a GPU or a share of the cores"""
+    nodes: int = Field(default=1, ge=1)
+    """machines; torchrun or SLURM starts the processes there"""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """what each of several processes holds: ddp the model, fsdp a share of its blocks; auto is ddp"""
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    """steps between checkpoints; null counts only the minutes"""
+    checkpoint_minutes: float | None = Field(default=10.0, gt=0)
+    """minutes between checkpoints; each epoch ends with one in any case"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one"""
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -272,26 +216,20 @@ class TrainSection(Section):
 class EvaluateSection(Section):
     """The evaluation at the end of a run."""
 
-    split: Literal["auto", "val", "test"] = Field(
-        default="auto", description="auto is test if the data has such a split, else val"
-    )
-    every: int = Field(
-        default=1, ge=1, description="epochs between validations in training; the last epoch always has one"
-    )
-    batch_size: int = Field(default=256, ge=1, description="chips in a forward pass")
-    knn: int = Field(default=5, ge=1, description="neighbors of the k-NN baselines")
-    tta: Literal["none", "five-crop", "ten-crop", "mirror", "turns"] = Field(
-        default="none",
-        description="views of a chip whose probabilities are averaged: crops of a larger image (ten-crop adds mirrored "
-        "crops), mirror (also flipped left to right, which is along azimuth where range is vertical; cost x 2), or "
-        "turns (the eight turns and mirror images; cost x 8; not for SAR)",
-    )
-    margin: int = Field(
-        default=24,
-        ge=1,
-        le=1024,
-        description="pixels by which the image of the crops is larger than data.size (24 in LIFT and metalora)",
-    )
+    split: Literal["auto", "val", "test"] = "auto"
+    """auto is test if the data has such a split, else val"""
+    every: int = Field(default=1, ge=1)
+    """epochs between validations in training; the last epoch always has one"""
+    batch_size: int = Field(default=256, ge=1)
+    """chips in a forward pass"""
+    knn: int = Field(default=5, ge=1)
+    """neighbors of the k-NN baselines"""
+    tta: Literal["none", "five-crop", "ten-crop", "mirror", "turns"] = "none"
+    """views of a chip whose probabilities are averaged: crops of a larger image (ten-crop adds mirrored crops), mirror
+    (also flipped left to right, which is along azimuth where range is vertical; cost x 2), or turns (the eight turns
+    and mirror images; cost x 8; not for SAR)"""
+    margin: int = Field(default=24, ge=1, le=1024)
+    """pixels by which the image of the crops is larger than data.size (24 in LIFT and metalora)"""
 
     @property
     def crop_margin(self) -> int:
@@ -307,15 +245,14 @@ class EvaluateSection(Section):
 class TrackSection(Section):
     """Where the numbers of a run go during training, beside its own tables."""
 
-    to: list[Annotated[str, RegisteredName(TRACKERS)]] = Field(
-        default=["tensorboard"], description="trackers by name; metrics.csv is always written, with [] nothing else"
-    )
-    every: int = Field(default=50, ge=1, description="steps between two points of the training loss")
-    project: Text = Field(default="rsft", description="experiment of MLflow, project of Weights & Biases")
-    uri: Text | None = Field(
-        default=None,
-        description="MLflow's server or database; null takes MLFLOW_TRACKING_URI, else the SQLite file mlflow.db here",
-    )
+    to: list[Annotated[str, RegisteredName(TRACKERS)]] = Field(default=["tensorboard"])
+    """trackers by name; metrics.csv is always written, with [] nothing else"""
+    every: int = Field(default=50, ge=1)
+    """steps between two points of the training loss"""
+    project: Text = "rsft"
+    """experiment of MLflow, project of Weights & Biases"""
+    uri: Text | None = None
+    """MLflow's server or database; null takes MLFLOW_TRACKING_URI, else the SQLite file mlflow.db here"""
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -328,8 +265,10 @@ class TrackSection(Section):
 class Recipe(Section):
     """One experiment."""
 
-    name: FolderName = Field(description="name of the run's folder; by default that of the recipe file")
-    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="seed of every random choice")
+    name: FolderName
+    """name of the run's folder; by default that of the recipe file"""
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    """seed of every random choice"""
     data: DataSection
     backbone: BackboneSection = BackboneSection()
     peft: PeftSection = Field(default_factory=PeftSection)

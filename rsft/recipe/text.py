@@ -1,7 +1,5 @@
 """YAML as recipes use it: scalars by the rules of YAML 1.2, a line number for every key, no aliases or tags."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

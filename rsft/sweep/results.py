@@ -3,8 +3,6 @@
 The outcome of a trial is one JSON file in its folder. These files alone decide which trials have ended.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Mapping, Sequence

@@ -31,10 +31,6 @@ def _check_space(space: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return space
 
 
-def _field(words: str, description: str, **limits: Any) -> Any:
-    return Field(json_schema_extra={"words": words}, description=description, **limits)
-
-
 Values = Annotated[list[Any], Field(min_length=1)]
 Space = Annotated[
     dict[Literal["uniform", "log", "integer", "choice"], Values],
@@ -47,42 +43,44 @@ Choices = "{uniform: [low, high]}, {log: [low, high]}, {integer: [low, high]} or
 class Sweep(Section):
     """Runs of one or several recipes that differ in some keys."""
 
-    recipe: Text | Annotated[list[Text], Field(min_length=1)] = Field(
-        description="name or path of a recipe, or a list of them"
-    )
-    overrides: dict[str, Any] = _field("values by key", "recipe keys that all runs change", default={})
-    cases: list[dict[str, Any]] = _field(
-        "a list of values by key", "keys that change together; each case is combined with the grid", default=[]
-    )
-    grid: dict[str, Values] = _field("lists of values by key", "every combination is run", default={})
-    search: dict[str, Space] = _field(Choices, "ranges or choices of the search", default={})
-    method: Literal["random", "tpe"] = Field(
-        default="random", description="random: independent draws; tpe: Optuna's tree-structured Parzen estimator"
-    )
-    scheduler: Literal["asha"] | None = Field(
-        default=None,
-        description="asha: stop trials early whose metric falls behind (asynchronous successive halving); null: none",
-    )
-    grace_period: int = Field(default=1, ge=1, description="epochs before the scheduler may stop a trial")
-    trials: int | None = Field(default=None, ge=1, description="number of trials of the search")
-    seed: int = Field(default=0, ge=0, description="seed of the search")
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
-        default=None, description="each combination is run with each of these seeds; null: the seed of the recipe"
-    )
-    metric: Metric = Field(default="val_macro", description="metric by which runs are ranked")
-    mode: Literal["max", "min"] = Field(default="max", description="whether the largest or the smallest metric is best")
-    cpus: int = Field(default=1, ge=1, description="CPU cores per run, which is its number of threads")
-    gpus: float = Field(default=0.0, ge=0, description="GPUs per run; with 0.25, four runs share one GPU")
-    address: Text | None = Field(default=None, description="address of a Ray cluster; null: this machine")
-    x: Text | None = Field(
-        default=None, description="key of the horizontal axis of the heat map; null: the last key that varies"
-    )
-    y: Text | None = Field(
-        default=None, description="key of the vertical axis of the heat map; null: the key before it"
-    )
-    measures: list[Metric] | None = _field(
-        "a list of measures", "measures of the figures, one panel each; null: the metric", default=None
-    )
+    recipe: Text | Annotated[list[Text], Field(min_length=1)]
+    """name or path of a recipe, or a list of them"""
+    overrides: dict[str, Any] = Field(default={}, json_schema_extra={"words": "values by key"})
+    """recipe keys that all runs change"""
+    cases: list[dict[str, Any]] = Field(default=[], json_schema_extra={"words": "a list of values by key"})
+    """keys that change together; each case is combined with the grid"""
+    grid: dict[str, Values] = Field(default={}, json_schema_extra={"words": "lists of values by key"})
+    """every combination is run"""
+    search: dict[str, Space] = Field(default={}, json_schema_extra={"words": Choices})
+    """ranges or choices of the search"""
+    method: Literal["random", "tpe"] = "random"
+    """random: independent draws; tpe: Optuna's tree-structured Parzen estimator"""
+    scheduler: Literal["asha"] | None = None
+    """asha: stop trials early whose metric falls behind (asynchronous successive halving); null: none"""
+    grace_period: int = Field(default=1, ge=1)
+    """epochs before the scheduler may stop a trial"""
+    trials: int | None = Field(default=None, ge=1)
+    """number of trials of the search"""
+    seed: int = Field(default=0, ge=0)
+    """seed of the search"""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    """each combination is run with each of these seeds; null: the seed of the recipe"""
+    metric: Metric = "val_macro"
+    """metric by which runs are ranked"""
+    mode: Literal["max", "min"] = "max"
+    """whether the largest or the smallest metric is best"""
+    cpus: int = Field(default=1, ge=1)
+    """CPU cores per run, which is its number of threads"""
+    gpus: float = Field(default=0.0, ge=0)
+    """GPUs per run; with 0.25, four runs share one GPU"""
+    address: Text | None = None
+    """address of a Ray cluster; null: this machine"""
+    x: Text | None = None
+    """key of the horizontal axis of the heat map; null: the last key that varies"""
+    y: Text | None = None
+    """key of the vertical axis of the heat map; null: the key before it"""
+    measures: list[Metric] | None = Field(default=None, json_schema_extra={"words": "a list of measures"})
+    """measures of the figures, one panel each; null: the metric"""
 
     @property
     def recipes(self) -> list[str]:

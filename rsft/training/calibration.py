@@ -1,7 +1,5 @@
 """Calibration of a trained classifier, and its accuracy on the validation split."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The training loop: inner and outer steps, validation, early stopping and checkpoints, epoch by epoch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

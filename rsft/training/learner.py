@@ -1,9 +1,4 @@
-"""A classifier in training: its loops, learning rates, outer batches and losses, and their state for a checkpoint.
-
-Measure the time of inner and outer steps. In the remaining time the device mostly waits for data.
-"""
-
-from __future__ import annotations
+"""A classifier in training: its loops, learning rates, outer batches and losses, and their state for a checkpoint."""
 
 import math
 from typing import Any
@@ -17,14 +12,8 @@ from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError
-from rsft.training.optim.optimizers import (
-    LossFunctions,
-    base_lr,
-    build_inner_optimizer,
-    build_outer_optimizer,
-    lr_factor,
-    outer_lr_factor,
-)
+from rsft.training.optim import optimizers
+from rsft.training.optim.optimizers import LossFunctions, base_lr
 from rsft.training.processes import all_gather_object
 from rsft.training.recorder import StepTimer
 from rsft.types import Indices
@@ -68,8 +57,8 @@ class Learner:
         self.loops = BiLevelLoop(
             classifier,
             loss.inner,
-            build_inner_optimizer(classifier, train),
-            None if meta is None else build_outer_optimizer(classifier, meta),
+            optimizers.build_inner_optimizer(classifier, train),
+            None if meta is None else optimizers.build_outer_optimizer(classifier, meta),
             meta,
             outer_loss=loss.outer,
             max_grad_norm=train.max_grad_norm,
@@ -96,7 +85,7 @@ class Learner:
         progress = self._finished_epochs(epoch, index) / self.train.epochs
         if self.loops.outer_optimizer is not None and self.meta is not None:
             for group in self.loops.outer_optimizer.param_groups:
-                group["lr"] = self.meta.lr * outer_lr_factor(self.meta, progress)
+                group["lr"] = self.meta.lr * optimizers.outer_lr_factor(self.meta, progress)
         self.loss.set_progress(progress)
         entropy = (self.seed, epoch, index, self.batches.shard[0])
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
@@ -181,7 +170,7 @@ class Learner:
         """Return the factor of the base learning rate at the optimizer step to which a batch belongs."""
         batches, accumulated = self.batches.steps(epoch), self.train.accumulate_grad_batches
         step, steps = epoch * batches + index, self.train.epochs * batches
-        return lr_factor(self.train, step // accumulated, steps // accumulated)
+        return optimizers.lr_factor(self.train, step // accumulated, steps // accumulated)
 
     def _finished_epochs(self, epoch: int, index: int) -> float:
         return epoch + index / self.batches.steps(epoch)

@@ -1,7 +1,5 @@
 """A recipe as a Lightning module, for those who train with Lightning's `Trainer`."""
 
-from __future__ import annotations
-
 from typing import Any, Self, cast
 
 import torch

@@ -75,12 +75,7 @@ def start_sweep(sweep_file, *arguments):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     return subprocess.Popen(
-        command,
-        cwd=sweep_file.parent,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        preexec_fn=restore_sigint,
+        command, cwd=sweep_file.parent, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=restore_sigint
     )
 
 
@@ -131,12 +126,7 @@ def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
     runs = [json.loads(path.read_text()) for path in folder.glob("trials/*/*/*/run.json")]
     assert len(runs) == 4 and sum("resumed" in run for run in runs) == 1  # the stopped trial did not start again
     table = pd.read_parquet(folder / "results.parquet").set_index(["peft.rank", "train.lr"])
-    assert table["status"].to_dict() == {
-        (1, 0.02): "done",
-        (1, 1e30): "failed",
-        (2, 0.02): "done",
-        (2, 1e30): "failed",
-    }
+    assert table["status"].to_dict() == {(1, 0.02): "done", (1, 1e30): "failed", (2, 0.02): "done", (2, 1e30): "failed"}
     assert table["reason"][(1, 1e30)].startswith("the loss of the inner loop is")
     assert "best  peft.rank" in printed and printed.count("4/4") == 1
     run = json.loads((folder / "trials" / table["id"].iloc[0] / "trial.json").read_text())

@@ -150,7 +150,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(recipe, tmp_path, unbrok
 
 def test_a_run_is_not_resumed_with_other_chips(recipe, tmp_path, monkeypatch):
     folder, _ = interrupt(recipe, tmp_path)
-    monkeypatch.setattr("rsft.training.runs.writer.hash_manifest", lambda root: "f" * 64)
+    monkeypatch.setattr("rsft.training.runs.reader.hash_manifest", lambda root: "f" * 64)
     with pytest.raises(RequestError, match="the chips have changed since the run began"):
         finetune(recipe, tmp_path, resume=folder)
 
@@ -186,7 +186,7 @@ def test_a_run_in_progress_is_not_resumed(recipe, tmp_path, monkeypatch):
     class ResumeAtStart(RunListener):
         def on_start(self, run, metadata):
             assert read_run_info(folder).status == "running"
-            monkeypatch.setattr("rsft.training.runs.writer.lock_run", partial(lock_run, timeout_s=0))
+            monkeypatch.setattr("rsft.training.runs.reader.lock_run", partial(lock_run, timeout_s=0))
             with pytest.raises(RequestError, match="in progress in another process"):
                 finetune(recipe, tmp_path, resume=folder)
 

@@ -240,8 +240,7 @@ class LADELoss:
     uses_prior: ClassVar[bool] = True
 
     weight: float = field(
-        default=0.1,
-        metadata={"description": "weight of LADE's regularizer relative to cross entropy", "minimum": 0},
+        default=0.1, metadata={"description": "weight of LADE's regularizer relative to cross entropy", "minimum": 0}
     )
     penalty: float = field(
         default=0.1, metadata={"description": "weight of the squared term within LADE's regularizer", "minimum": 0}

@@ -1,7 +1,5 @@
 """The content of replay.json: what a run that started at a bundle gained and lost against it, class by class."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from rsft.errors import DataError
 from rsft.metrics.bootstrap import exact_mcnemar, holm_adjust
@@ -113,19 +112,6 @@ class Replay:
         """Return the JSON object of replay.json."""
         return asdict(self) | {"sentences": self.sentences(), "terms": TERMS}
 
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Replay:
-        """Read the JSON object of replay.json.
-
-        Args:
-            content: from `to_dict`.
-        """
-        parts = tuple(
-            PartReplay(**{**part, "classes": tuple(ClassReplay(**item) for item in part["classes"])})
-            for part in content["parts"]
-        )
-        return cls(content["start_sha256"], content["bundle_sha256"], parts)
-
     def sentences(self) -> list[str]:
         """Say in words which classes lost chips by more than chance, and what happened to the added chips."""
         test = "McNemar's exact test, Holm's correction over the classes"
@@ -198,9 +184,6 @@ def compare_by_class(
 def read_replay(path: Path) -> Replay | None:
     """Read replay.json.
 
-    Args:
-        path: path of the file.
-
     Returns:
         The check; None if the file does not exist.
 
@@ -210,8 +193,7 @@ def read_replay(path: Path) -> Replay | None:
     if not path.is_file():
         return None
     try:
-        return Replay.from_dict(parse_json(path.read_text("utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            "the file is damaged", path, "delete it; the next evaluation of the run writes it again"
-        ) from error
+        return TypeAdapter(Replay).validate_python(parse_json(path.read_text("utf-8")))
+    except ValueError as error:
+        hint = "delete it; the next evaluation of the run writes it again"
+        raise DataError("the file is damaged", path, hint) from error

@@ -26,16 +26,8 @@ from rsft.peft import Site
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.processes import is_rank_zero
-from rsft.training.runs.reader import (
-    CHECKPOINTS_DIR,
-    METADATA_FILE,
-    METRICS_FILE,
-    RECIPE_FILE,
-    RunInfo,
-    hash_manifest,
-    lock_run,
-    read_run_metadata,
-)
+from rsft.training.runs import reader
+from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RunInfo
 from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
 from rsft.utils.write_errors import explain_os_error
 
@@ -74,7 +66,7 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
         "recipe": recipe.model_dump(),
         "recipe_file": None if source is None else str(source.resolve()),
         "git": None if source is None else git_state(source),
-        "data": {"root": str(root.resolve()), "manifest_sha256": hash_manifest(root)},
+        "data": {"root": str(root.resolve()), "manifest_sha256": reader.hash_manifest(root)},
         "versions": package_versions(),
         "machine": platform.platform(),
         "hardware": {
@@ -154,13 +146,13 @@ class Run:
             try:
                 with atomic_folder(folder, replace=False) as new:
                     run = cls(new)
-                    write_text(new / RECIPE_FILE, dump_recipe(recipe))
+                    write_text(new / reader.RECIPE_FILE, dump_recipe(recipe))
                     run.update(status="running", started=_now(), **provenance)
                 break
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise  # otherwise another process took the number in the meantime
-        run.folder, run._lock = folder, lock_run(folder)
+        run.folder, run._lock = folder, reader.lock_run(folder)
         return run
 
     @classmethod
@@ -174,8 +166,8 @@ class Run:
             raise RequestError("; ".join(info.faults), info.folder, "start a new run of the recipe")
         run = cls(info.folder)
         if run.is_writer:
-            run._lock = lock_run(info.folder)
-        metadata = read_run_metadata(info.folder)  # the last owner of the lock may have changed it
+            run._lock = reader.lock_run(info.folder)
+        metadata = reader.read_run_metadata(info.folder)  # the last owner of the lock may have changed it
         run.metadata = {key: value for key, value in metadata.items() if key not in ("fault", "chips")}
         run._earlier_seconds = metadata.get("seconds") or 0.0
         if run.is_writer:
@@ -233,7 +225,7 @@ class Run:
     @property
     def checkpoints_dir(self) -> Path:
         """The folder of the checkpoints; a finished run has none."""
-        return self.folder / CHECKPOINTS_DIR
+        return self.folder / reader.CHECKPOINTS_DIR
 
     def update(self, **entries: Any) -> None:
         """Add entries (key -> JSON value) to run.json."""
@@ -242,8 +234,10 @@ class Run:
             write_text(self.folder / METADATA_FILE, json.dumps(self.metadata, indent=1))
 
     def finish(self) -> None:
-        """Write to run.json that training has ended. `mark_done`, which deletes the checkpoints, follows."""
+        """Write to run.json that training has ended, and delete the checkpoints. `mark_done` follows."""
         self.update(status="trained", finished=_now(), seconds=self.seconds)
+        if self.is_writer:
+            shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
 
     def _fail(self, status: str, **entries: Any) -> None:
         with suppress(OSError):  # the disk may be full, and the caller raises the error that ended the run
@@ -283,9 +277,9 @@ class Run:
 
 def mark_done(folder: Path) -> None:
     """Write to run.json that nothing of a trained run is missing. A run of another status stays as it is."""
-    metadata = read_run_metadata(folder)
+    metadata = reader.read_run_metadata(folder)
     if metadata.get("status") == "trained":
-        shutil.rmtree(folder / CHECKPOINTS_DIR, ignore_errors=True)
+        shutil.rmtree(folder / reader.CHECKPOINTS_DIR, ignore_errors=True)  # of a process that was killed earlier
         write_text(folder / METADATA_FILE, json.dumps(metadata | {"status": "done"}, indent=1))
 
 
@@ -302,7 +296,7 @@ def require_unchanged_inputs(info: RunInfo, root: Path, backbone_sha256: str) ->
     """
     data_sha256 = info.metadata.get("data", {}).get("manifest_sha256")
     inputs = {
-        "the chips": (data_sha256, hash_manifest(root), root),
+        "the chips": (data_sha256, reader.hash_manifest(root), root),
         "the backbone's weights": (info.metadata.get("backbone_sha256"), backbone_sha256, info.folder),
     }
     for name, (before, now, location) in inputs.items():

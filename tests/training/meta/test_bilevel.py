@@ -11,7 +11,7 @@ from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import MetaSection
 from rsft.training.fit import take_steps
-from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError, requires_grad_only
+from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
 from tests.helpers.closeness import close
 
 
@@ -57,13 +57,6 @@ def snapshot(model, *optimizers):
     return [*tensors, *(moment.clone() for moment in moments), torch.get_rng_state()]
 
 
-def test_loops_have_disjoint_parameters():
-    loops = make_loops(make_classifier())
-    optimizers = (loops.inner_optimizer, loops.outer_optimizer)
-    groups = [{id(p) for group in optimizer.param_groups for p in group["params"]} for optimizer in optimizers]
-    assert groups[0] and groups[1] and not groups[0] & groups[1]
-
-
 def test_inner_steps_leave_gamma_and_outer_steps_leave_theta():
     model = make_classifier()
     loops = make_loops(model)
@@ -86,13 +79,6 @@ def test_an_outer_step_with_learning_rate_zero_changes_nothing(order):
     loops.outer_step(make_batch(0), make_batch(1))
     after = snapshot(model, loops.inner_optimizer)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_scale_changes_outputs_in_evaluation():
-    model = make_classifier().eval()
-    before = model(make_batch(0)[0])
-    model.adapted.gamma[0].data += 1
-    assert not torch.allclose(before, model(make_batch(0)[0]), atol=1e-3)
 
 
 def test_gamma_has_no_gradient_before_training():
@@ -135,30 +121,19 @@ def test_both_loops_lower_their_loss(schedule):
     assert (last < first - 0.1).all()
 
 
-@pytest.mark.parametrize("order", [1, 2])
-def test_each_loop_has_its_own_loss(order):
+@pytest.mark.parametrize("meta", [{"order": 1}, {"order": 2}, {"schedule": "joint"}])
+def test_each_loop_has_its_own_loss(meta):
     losses = {}
     for number in (1, 2):
         model = make_classifier()
-        loops = make_loops(model, lr=0.0, outer_lr=0.0, order=order, weight_decay=0.0)
+        loops = make_loops(model, lr=0.0, outer_lr=0.0, weight_decay=0.0, **meta)
         if number == 2:
             loops.outer_loss = lambda logits, labels: 2 * F.cross_entropy(logits, labels)
         values = take_steps(loops, make_batch(0), make_batch(1))
         losses[number] = [x.item() for x in values], model.theta[0].grad.clone(), model.adapted.gamma[0].grad.clone()
     assert losses[2][0] == pytest.approx([losses[1][0][0], 2 * losses[1][0][1]])
-    assert torch.equal(losses[2][1], losses[1][1])
+    assert torch.allclose(losses[2][1], losses[1][1])
     assert torch.allclose(losses[2][2], 2 * losses[1][2]) and losses[1][2].abs().max() > 0
-
-
-def test_both_losses_of_a_joint_step():
-    plain, doubled = make_classifier(), make_classifier()
-    values = take_steps(make_loops(plain, lr=0.0, schedule="joint", weight_decay=0.0), make_batch(0), make_batch(1))
-    loops = make_loops(doubled, lr=0.0, schedule="joint", weight_decay=0.0)
-    loops.outer_loss = lambda logits, labels: 2 * F.cross_entropy(logits, labels)
-    other = take_steps(loops, make_batch(0), make_batch(1))
-    assert [x.item() for x in other] == pytest.approx([values[0].item(), 2 * values[1].item()])
-    assert torch.allclose(doubled.theta[0].grad, plain.theta[0].grad)
-    assert torch.allclose(doubled.adapted.gamma[0].grad, 2 * plain.adapted.gamma[0].grad)
 
 
 def test_loss_that_is_not_finite_changes_no_parameter():
@@ -202,11 +177,3 @@ def test_training_in_float16_lowers_both_losses():
     with torch.autocast("cpu", torch.float16):
         first, *_, last = [torch.stack(take_steps(loops, make_batch(0), make_batch(0))) for _ in range(15)]
     assert (last < first - 0.1).all()
-
-
-def test_requires_grad_only():
-    trained, frozen = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
-    with requires_grad_only([trained], [frozen]):
-        (trained * frozen).backward()
-    assert trained.grad is not None and frozen.grad is None
-    assert frozen.requires_grad

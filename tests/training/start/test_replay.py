@@ -13,7 +13,7 @@ from rsft.models.factory import load_classifier
 from rsft.models.outputs import collect_outputs
 from rsft.training.finetune import finetune
 from rsft.training.replay import correction_recipe, replay
-from rsft.training.runs.replay_check import ADDED, VALIDATION, Replay
+from rsft.training.runs.replay_check import ADDED, VALIDATION, read_replay
 
 from .test_start_bundle import edit_store
 
@@ -47,7 +47,7 @@ def test_the_file_of_a_run(run, root, tmp_path):
     assert (part.gained, part.lost) == ((hits[1] & ~hits[0]).sum(), (hits[0] & ~hits[1]).sum())
     assert part.macro_after == pytest.approx(hits[1].mean()) and part.macro_before == pytest.approx(hits[0].mean())
     assert replay(again.folder).sentences()[-1].startswith("added training chips: ")
-    assert Replay.from_dict(content) == replay(again.folder)
+    assert read_replay(again.folder / "replay.json") == replay(again.folder)
     (again.folder / "replay.json").write_text("{}")
     with pytest.raises(DataError, match="the file is damaged"):
         replay(again.folder)
