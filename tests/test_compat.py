@@ -1,8 +1,7 @@
 """Open the artifacts of earlier versions, tests/compat/<version>/, which tools/maintenance/make_compat.py writes.
 
 The tests use the command line and names of files, so that names in the code may change. Names that users see may change
-too: `rsft.recipe.renames` has the present names of recipe keys and values, and the tables below those of columns and
-tensors.
+too: the tables below have the present names of columns and tensors.
 """
 
 import json

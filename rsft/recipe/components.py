@@ -348,7 +348,7 @@ def _check_settings(section: type[ComponentSection], name: Any, given: Mapping[s
             errors.append(InitErrorDetails(type="extra_forbidden", loc=(key,), input=given[key]))
     for model in models:
         try:
-            settings |= model.model_validate({key: given[key] for key, owner in owners.items() if owner is model})
+            settings |= dict(model.model_validate({key: given[key] for key in given if owners[key] is model}))
         except ValidationError as error:  # a union reports all its branches
             schema = model.model_json_schema()["properties"]
             for key in dict.fromkeys(str(item["loc"][0]) for item in error.errors(include_url=False)):

@@ -271,7 +271,8 @@ def read_run_outcome(
     run = runs[-1] if runs else RunInfo(Path())
     metrics: dict[str, float] = {}
     if runs and status != "failed":
-        metrics = pd.read_csv(run.folder / METRICS_FILE).iloc[-1].astype(float).to_dict()
+        last_row = pd.read_csv(run.folder / METRICS_FILE).iloc[-1]
+        metrics = {str(name): float(value) for name, value in last_row.items()}
         evaluation = run.folder / "evaluation" / "metrics.json"
         if evaluation.is_file():
             values = next(iter(parse_json(evaluation.read_text("utf-8"))["methods"].values()))

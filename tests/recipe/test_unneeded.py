@@ -43,12 +43,3 @@ def test_key_without_an_effect_is_a_fault(tmp_path, text, words):
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, text)
     assert words in str(caught.value)
-
-
-def test_all_keys_without_effect_are_listed(tmp_path):
-    with pytest.raises(RecipeError) as caught:
-        recipe(tmp_path, "loss: {name: ce, tau: 1, gamma: 1}\nhead: {kind: cosine}")
-    assert [fault.key for fault in caught.value.faults] == ["loss.tau", "loss.gamma"]
-    with pytest.raises(RecipeError) as caught:
-        recipe(tmp_path, "loss: {name: ldam, beta: 0.9}\nhead: {shots: 1}")
-    assert [fault.key for fault in caught.value.faults] == ["loss.beta", "head.shots"]

@@ -30,15 +30,3 @@ def test_all_options_in_one_run(recipe_file, tmp_path, monkeypatch):
         == learning_rates[2]
         == pytest.approx(0.02 * (8 * 2 / 128) ** 0.5, rel=1e-4)
     )
-
-
-@pytest.mark.parametrize("loss", ["focal", "class_balanced", "balanced_softmax", "lade"])
-def test_losses(recipe_file, tmp_path, loss):
-    run = finetune(load_recipe(recipe_file, [f"loss={{name: {loss}}}", "train.epochs=1", "meta=null"]), tmp_path)
-    assert pd.read_csv(run.folder / "metrics.csv")["train_loss"].notna().all()
-
-
-@pytest.mark.parametrize("init", ["linear-probe", "random"])
-def test_initial_heads(recipe_file, tmp_path, init):
-    run = finetune(load_recipe(recipe_file, [f"head.init={init}", "train.epochs=1", "meta=null"]), tmp_path)
-    assert Bundle.load(run.folder).recipe.head.init == init

@@ -113,15 +113,6 @@ def test_a_failing_tracker_never_ends_a_run_and_is_no_longer_used(start, fake, c
     assert fake.closed is None
 
 
-def test_a_resumed_run_adds_to_the_number_of_errors(start, fake):
-    for expected in (1, 2):
-        fake.works = True
-        listener, run = start()
-        fake.works = False
-        listener.on_step(STEP)
-        assert read_metadata(run)["tracking_lost"] == {"fake": expected}
-
-
 def test_a_missing_package_is_reported_before_the_run(recipe_file, monkeypatch):
     monkeypatch.setattr(listener_module, "find_spec", lambda name: None)
     TrackerListener(load_recipe(recipe_file, ["track.to=[]"]))

@@ -77,11 +77,6 @@ def test_losses_with_the_prior_of_logit_adjustment(name):
     assert shift_of(function) == pytest.approx([math.log(n) / 2 for n in COUNTS.tolist()], abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["logit_adjustment", "balanced_softmax"])
-def test_with_class_balanced_draws_logit_adjustment_is_cross_entropy(name):
-    assert make_loss(LOSSES[name](), COUNTS, 0.0)(LOGITS, LABELS).item() == pytest.approx(CROSS_ENTROPY, rel=1e-6)
-
-
 def test_lade_of_balanced_draws_is_lade_of_equal_counts():
     equal = make_loss(LOSSES["lade"](weight=1.0), torch.full((4,), 10))
     balanced = make_loss(LOSSES["lade"](weight=1.0), COUNTS, 0.0)
@@ -145,11 +140,3 @@ def test_a_loss_of_another_package_may_take_the_class_counts_only():
             return lambda logits, labels: class_counts.sum() + smoothing
 
     assert make_loss(OldLoss(), COUNTS, 0.5)(LOGITS, LABELS).item() == 130
-
-
-def test_a_sampler_without_an_exponent_draws_classes_as_often_as_they_occur(monkeypatch):
-    class OldSampler:
-        name = title = "old"
-
-    monkeypatch.setattr(SAMPLERS, "_components", dict(SAMPLERS._components) | {"old": OldSampler})
-    assert sampling_exponent("old") == 1.0
