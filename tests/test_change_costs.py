@@ -83,10 +83,9 @@ def add_engine(root: Path) -> None:
 
 
 def add_data_set(root: Path) -> None:
-    """Add a data set: its class, its build, its command, a test."""
+    """Add a data set: its class, the function that builds its chip store, a test."""
     (root / "rsft/data/datasets/toy.py").write_text(toy.DATASET)
     (root / "rsft/data/prepare/toy.py").write_text(toy.PREPARE)
-    append(root / "rsft/cli/prepare.py", toy.COMMAND)
     (root / "tests/data/prepare/test_toy.py").write_text(toy.DATASET_TEST)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -212,6 +214,60 @@ def test_faults_of_a_component_of_another_package(rsft, recipe_file, toys: Path)
     assert "loss.tau found 1 (command line) nothing: the loss toy-loss takes smoothing" in printed
     code, printed = rsft("recipes", "validate", recipe_file, "peft.method=toymethod", "peft.kind=norm")
     assert "lora+adaptformer" in printed and "| toy-method" in printed and "bias | weight" in printed
+
+
+DATA_SET = """
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rsft.data.prepare.registry import data_set, format_prepare_command
+
+if TYPE_CHECKING:
+    from rsft.data.chips.store import ChipStore
+    from rsft.types import Progress
+
+@data_set("toy-ships")
+def prepare_toy_ships(
+    source: Path, root: Path, bands: tuple[str, ...] | None = None, val: float = 0.5, overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ChipStore:
+    '''Build a chip store of the toy data set.
+
+    Args:
+        source: Folder of the images.
+        bands: Bands to store,
+            such as VV.
+    '''
+    from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+
+    paths = sorted(source.glob("*.png"))
+    splits = ["train"] * round(len(paths) * (1 - val)) + ["val"] * len(paths)
+    records = [
+        ChipRecord(path.stem, split, path.stem.split("_")[0], path, selected_bands=bands)
+        for path, split in zip(paths, splits)
+    ]
+    command = format_prepare_command("toy-ships", source, root=root, bands=bands, val=val)
+    description = StoreDescription("toy", sorted({record.label for record in records}), command)
+    return build_store(root, records, description, overwrite=overwrite, progress=progress)
+"""
+
+
+@pytest.mark.slow
+def test_a_data_set_is_a_command(tmp_path: Path, install: Install) -> None:
+    site = install("toy_ships", DATA_SET, "[rsft.datasets]\ntoy-ships = toy_ships:prepare_toy_ships\nbad = absent:x\n")
+    for name in ("ferry_1", "tug_1", "tug_2", "tug_3"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.arange(64, dtype=np.uint8).reshape(8, 8) + len(name))
+    assert "toy-ships    Build a chip store of the toy data set." in run_in_new_process(site, "prepare", "--help")
+    help_text = " ".join(run_in_new_process(site, "prepare", "toy-ships", "--help").split())
+    assert "Folder of the images." in help_text and "Bands to store, such as VV." in help_text
+    assert "[default: 0.5]" in help_text and "--overwrite" in help_text and "--progress" not in help_text
+    root = str(tmp_path / "store")
+    options = ("--root", root, "--bands", "HH", "--val", "0.25")
+    printed = run_in_new_process(site, "prepare", "toy-ships", str(tmp_path), *options)
+    assert "4 chips in" in printed and "no chip in val: ferry" in printed
+    assert "--bands HH --val 0.25" in (tmp_path / "store/README.md").read_text("utf-8")
 
 
 def test_the_recipe_reference_lists_foreign_components(toys: Path) -> None:

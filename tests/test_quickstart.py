@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import sqlite3
-from functools import partial
 from pathlib import Path
 
 import pyogrio
@@ -63,7 +62,8 @@ def test_detection_finds_the_ships_of_the_scene(monkeypatch: pytest.MonkeyPatch,
 def test_quickstart_ends_with_a_map(rsft, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_whole: bool) -> None:
     """Run the whole quick start, or one epoch with a tenth of the chips."""
     if not is_whole:
-        monkeypatch.setattr(demo, "prepare_demo", partial(demo.prepare_demo, counts=FEW_CHIPS, scenes=4))
+        monkeypatch.setattr(demo, "DEMO_COUNTS", FEW_CHIPS)
+        monkeypatch.setattr(demo, "DEMO_SCENES", 4)
     epochs = [] if is_whole else ["train.epochs=1"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")

@@ -10,42 +10,26 @@ names. With other versions, the cards are made again, and only the networks that
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rsft.backbones.card import Remote
+from rsft.backbones.card import Card, Remote
 from rsft.backbones.weights import PublishedEncoder, weights_path
 from rsft.utils.licenses import license_restrictions
-
-if TYPE_CHECKING:
-    from rsft.backbones.card import Card
-
 
 LISTING = Path(__file__).parent / "encoders.json"
 """The shipped listing."""
 
-_PRETRAINED = Path(__file__).parents[1] / "pretrained"
-
 
 @dataclass(frozen=True)
 class ListedEncoder:
-    """What a card says of an encoder, without the functions that build it.
+    """What a card says of an encoder, without the functions that build it: the fields of `Card`, and those below.
 
     Attributes:
-        name: the name in a recipe.
-        about: one line with architecture and training data.
         parameters: number of parameters at the native input size.
-        size: side of the native input, in pixels.
-        patch: side of a patch or of the region of one feature vector, in pixels.
-        bands: names of the input planes, in order.
-        unit: unit of `mean` and `std`.
-        mean: mean of each input plane in pre-training.
-        std: standard deviation of each input plane in pre-training.
-        license: license of the weights.
-        sensor: source of the images in pre-training.
         file: name of the weights file in rsft; None if the weights are published elsewhere.
         remote: the published weights file; None if rsft contains the weights.
     """
@@ -72,7 +56,7 @@ class ListedEncoder:
     @property
     def weights(self) -> Path | Remote:
         """A file in this package, or a published one."""
-        return self.remote or _PRETRAINED / str(self.file)
+        return self.remote or LISTING.parent / "pretrained" / str(self.file)
 
     @property
     def path(self) -> Path:
@@ -85,12 +69,6 @@ class ListedEncoder:
         if self.remote is None:
             return "in rsft"
         return "here" if self.path.is_file() else "to get" if self.remote.url else "by hand"
-
-    @property
-    def searched_text(self) -> str:
-        """The text in which `search_listing` finds a word, in lower case."""
-        words = (self.name, self.about, self.sensor, self.unit, *self.bands, self.license, *self.restrictions)
-        return " ".join(words).lower()
 
 
 def search_listing(word: str) -> list[ListedEncoder]:
@@ -106,12 +84,16 @@ def search_listing(word: str) -> list[ListedEncoder]:
     Raises:
         RequestError: no encoder contains the word, or it is the name of an encoder that cannot be fine-tuned.
     """
-    matches = [encoder for encoder in listed_encoders() if word.lower() in encoder.searched_text]
+    matches = []
+    for encoder in listed_encoders():
+        words = (encoder.name, encoder.about, encoder.sensor, encoder.unit, encoder.license)
+        if word.lower() in " ".join([*words, *encoder.bands, *encoder.restrictions]).lower():
+            matches.append(encoder)
     if matches:
         return matches
-    from rsft.backbones.registry import search_cards
+    from rsft.backbones.registry import find_unlisted_card
 
-    return [list_card(card) for card in search_cards(word)]
+    return [list_card(find_unlisted_card(word))]
 
 
 def find_encoder(name: str) -> PublishedEncoder:
@@ -137,7 +119,7 @@ def find_encoder(name: str) -> PublishedEncoder:
 @cache
 def listed_encoders() -> tuple[ListedEncoder, ...]:
     """Return all listed encoders, in the order of `rsft.backbones.names`."""
-    document = _read_listing()
+    document = json.loads(LISTING.read_text("utf-8"))
     shipped = tuple(_from_json(entry) for entry in document["encoders"])
     if document["versions"] == listing_versions():
         return shipped
@@ -153,7 +135,7 @@ def is_listed(name: str) -> bool:
     Args:
         name: the name in a recipe.
     """
-    document = _read_listing()
+    document = json.loads(LISTING.read_text("utf-8"))
     return document["versions"] == listing_versions() and any(entry["name"] == name for entry in document["encoders"])
 
 
@@ -166,18 +148,10 @@ def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
     """
     from rsft.backbones.loading import count_encoder_parameters
 
+    names = {field.name for field in fields(Card)} & {field.name for field in fields(ListedEncoder)}
     return ListedEncoder(
-        name=card.name,
-        about=card.about,
+        **{name: getattr(card, name) for name in names},
         parameters=count_encoder_parameters(card) if parameters is None else parameters,
-        size=card.size,
-        patch=card.patch,
-        bands=card.bands,
-        unit=card.unit,
-        mean=card.mean,
-        std=card.std,
-        license=card.license,
-        sensor=card.sensor,
         file=None if isinstance(card.weights, Remote) else card.weights.name,
         remote=card.weights if isinstance(card.weights, Remote) else None,
     )
@@ -196,11 +170,6 @@ def listing_text(encoders: list[ListedEncoder]) -> str:
     """
     lines = ",\n".join(f"  {json.dumps(asdict(encoder))}" for encoder in encoders)
     return f'{{"versions": {json.dumps(listing_versions())}, "encoders": [\n{lines}\n]}}\n'
-
-
-def _read_listing() -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(LISTING.read_text("utf-8"))
-    return document
 
 
 def _from_json(entry: dict[str, Any]) -> ListedEncoder:

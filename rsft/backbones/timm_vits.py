@@ -1,11 +1,8 @@
-"""Cards of timm's vision transformers: all models for which `structure_fault` returns None.
+"""Cards of timm's vision transformers, and of its convolutional and hierarchical networks.
 
-Convert checkpoints of timm's hub, and DINOv3 checkpoints of Meta, to the tensors of a timm network.
-
-Cards of timm's convolutional and hierarchical networks: ResNet, ConvNeXt, Swin and Swin V2.
-
-Their features are a map with one vector per 32 x 32 pixels. They have no class token, so a recipe takes the mean of the
-map (`backbone.pool: avg`).
+All vision transformers for which `structure_fault` returns None have a card, and all ResNets, ConvNeXts, Swins and
+Swin V2s. The features of the latter are a map with one vector per 32 x 32 pixels. They have no class token, so a recipe
+takes the mean of the map (`backbone.pool: avg`).
 """
 
 from __future__ import annotations
@@ -13,13 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from functools import cache, partial
+from functools import cache, partial, reduce
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
-from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, is_model_in_modules
+from timm.models import get_pretrained_cfg, is_model, is_model_in_modules
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -29,6 +26,9 @@ from rsft.errors import RequestError
 
 _UNUSED = ("mask_token", "pre_logits", "lm_head")
 """Tensors of pre-training and of old heads. timm's `checkpoint_filter_fn` drops them."""
+
+_RECOMPUTED = re.compile(r"^rope\.|(relative_position_index|relative_coords_table|\.attn_mask|\.attn\.k_bias)$")
+"""Tensors that follow from the shape of the network: rotary embeddings, position indices and masks."""
 
 _META_RENAMES = {"storage_tokens": "reg_token", ".ls1.gamma": ".gamma_1", ".ls2.gamma": ".gamma_2"}
 _META_UNUSED = re.compile(r".*(\.bias_mask|\.periods)$|local_cls_norm\.")
@@ -49,19 +49,11 @@ def convert_timm_checkpoint(state: State, expected: Collection[str], heads: Coll
     if "storage_tokens" in state:
         state = _rename_meta_tensors(state, expected)
     state = drop_tensors(state, *_UNUSED, *heads)
-    fixed = [name for name in state if name not in expected and _is_recomputed(name)]
-    state = drop_tensors(state, *fixed)
+    state = {name: tensor for name, tensor in state.items() if name in expected or not _RECOMPUTED.search(name)}
     if "fc_norm.weight" in expected and "norm.weight" not in expected and "fc_norm.weight" not in state:
         # as in timm, the final norm of masked pre-training is used after pooling
         state = {re.sub(r"^norm\.", "fc_norm.", name): tensor for name, tensor in state.items()}
     return state
-
-
-def _is_recomputed(name: str) -> bool:
-    """Return whether a tensor follows from the shape of the network: rotary embeddings, position indices and masks."""
-    return name.startswith("rope.") or name.endswith(
-        ("relative_position_index", "relative_coords_table", ".attn_mask", ".attn.k_bias")
-    )
 
 
 def _rename_meta_tensors(state: State, expected: Collection[str]) -> dict[str, Tensor]:
@@ -113,27 +105,6 @@ def is_hierarchical_model(name: str) -> bool:
     return is_model_in_modules(name.split(".")[0], _MODULES)
 
 
-def hierarchical_card(architecture: str, config: PretrainedCfg, **fields: Any) -> Card:
-    """Return the card of a hierarchical model of timm.
-
-    Args:
-        architecture: timm's name, with tag.
-        config: timm's configuration of its weights.
-        **fields: further fields of the card.
-
-    Returns:
-        The card.
-    """
-    heads = (config.classifier,) if isinstance(config.classifier, str) else tuple(config.classifier or ())
-    return Card(
-        size=config.input_size[-1],
-        patch=STRIDE,
-        build=partial(build_hierarchical, architecture),
-        convert=partial(convert_timm_checkpoint, expected=_tensor_names(architecture), heads=heads),
-        **fields,
-    )
-
-
 def build_hierarchical(architecture: str, size: int, **options: Any) -> VisionTransformer:
     """Build a hierarchical model of timm without a head.
 
@@ -156,24 +127,24 @@ def build_hierarchical(architecture: str, size: int, **options: Any) -> VisionTr
     if "swin" in architecture:
         options["img_size"] = size
     if is_model_in_modules(architecture.split(".")[0], ["swin_transformer_v2"]):
-        options["pretrained_window_sizes"] = _pretrained_windows(architecture)
+        network = cast(SwinTransformerV2, _on_meta_device(architecture))
+        attentions: list[Any] = [cast(Any, stage).blocks[0].attn for stage in network.layers]
+        windows = tuple(attn.pretrained_window_size[0] or attn.window_size[0] for attn in attentions)
+        options["pretrained_window_sizes"] = windows
     return cast(VisionTransformer, timm.create_model(architecture, num_classes=0, **options))
 
 
 @cache
-def _tensor_names(architecture: str) -> frozenset[str]:
-    """Return the names of the tensors of a model without a head."""
+def _on_meta_device(name: str) -> nn.Module:
+    """Build a model without a head on the meta device, where it has shapes but no weights."""
     with torch.device("meta"):
-        return frozenset(timm.create_model(architecture, num_classes=0).state_dict())
+        return cast(nn.Module, timm.create_model(name, num_classes=0, **_skip_options(name)))
 
 
-@cache
-def _pretrained_windows(architecture: str) -> tuple[int, ...]:
-    """Return the side of the windows in pre-training in each stage of a Swin V2."""
-    with torch.device("meta"):
-        network = cast(SwinTransformerV2, timm.create_model(architecture, num_classes=0))
-    attentions: list[Any] = [cast(Any, stage).blocks[0].attn for stage in network.layers]
-    return tuple(attn.pretrained_window_size[0] or attn.window_size[0] for attn in attentions)
+def _skip_options(name: str) -> dict[str, Any]:
+    """Return the options that skip the initialization on the meta device, which would take most of the time."""
+    is_plain = is_model_in_modules(name.split(".")[0], _SKIPS_INITIALIZATION)
+    return {"weight_init": "skip"} if is_plain and torch.get_default_device().type == "meta" else {}
 
 
 NAMES = (
@@ -229,11 +200,19 @@ def timm_card(name: str) -> Card | None:
     try:
         config = get_pretrained_cfg(name)
     except RuntimeError as error:  # an unknown tag; the message names architecture and tag
-        raise RequestError(str(error), "backbone.name", _describe_tags(name)) from error
+        models = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
+        tags = ", ".join(model.partition(".")[2] for model in models)
+        hint = f"tags: {tags}" if tags else "it has no weights in timm"
+        raise RequestError(str(error), "backbone.name", hint) from error
     if config is None or not (config.hf_hub_id or is_local):
         hint = f"choose another model, or name your own file: backbone.name=timm:{name} backbone.weights=FILE"
         raise RequestError(f"timm has no weights of {name} on the hub", "backbone.name", hint)
     full_name = ".".join(filter(None, (config.architecture, config.tag)))
+    page, file = f"https://huggingface.co/{config.hf_hub_id}", config.hf_hub_filename or "model.safetensors"
+    if is_local:
+        remote = Remote(f"{name}.safetensors", None, None, None, "name the file in backbone.weights")
+    else:
+        remote = Remote(f"{full_name}{Path(file).suffix}", f"{page}/resolve/main/{file}", None, None, page)
     fields: dict[str, Any] = {
         "name": f"{PREFIX}{name}" if is_local else full_name,
         "about": f"timm {config.architecture}, weights {'of a local file' if is_local else config.tag}",
@@ -242,30 +221,18 @@ def timm_card(name: str) -> Card | None:
         "mean": tuple(config.mean),
         "std": tuple(config.std),
         "license": (None if is_local else config.license) or "unknown",
-        "weights": _local_file(name) if is_local else _hub_file(full_name, config),
+        "weights": remote,
         "sensor": "satellite images" if (config.tag or "").startswith("sat") else "photographs",
     }
+    heads = (config.classifier,) if isinstance(config.classifier, str) else tuple(config.classifier or ())
     if is_hierarchical_model(full_name):
-        return hierarchical_card(full_name, config, **fields)
-    grid, patch, tensor_names = _checked_structure(full_name)
-    heads = [config.classifier] if isinstance(config.classifier, str) else config.classifier or []
-    return Card(
-        size=grid * patch,  # an image that whole patches do not cover is cropped
-        patch=patch,
-        build=partial(build_timm_vit, full_name, patch),
-        convert=partial(convert_timm_checkpoint, expected=tensor_names, heads=tuple(heads)),
-        **fields,
-    )
-
-
-def _hub_file(name: str, config: PretrainedCfg) -> Remote:
-    page = f"https://huggingface.co/{config.hf_hub_id}"
-    file = config.hf_hub_filename or "model.safetensors"
-    return Remote(f"{name}{Path(file).suffix}", f"{page}/resolve/main/{file}", None, None, page)
-
-
-def _local_file(name: str) -> Remote:
-    return Remote(f"{name}.safetensors", None, None, None, "name the file in backbone.weights")
+        size, patch, tensor_names = config.input_size[-1], STRIDE, frozenset(_on_meta_device(full_name).state_dict())
+        build = partial(build_hierarchical, full_name)
+    else:
+        size, patch, tensor_names = _checked_structure(full_name)
+        build = partial(build_timm_vit, full_name, patch)
+    convert = partial(convert_timm_checkpoint, expected=tensor_names, heads=heads)
+    return Card(size=size, patch=patch, build=build, convert=convert, **fields)
 
 
 def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> VisionTransformer:
@@ -284,10 +251,7 @@ def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> 
         RequestError: `size` is not a multiple of `patch`.
     """
     check_input_size(architecture, patch, size)
-    is_plain = is_model_in_modules(architecture.split(".")[0], _SKIPS_INITIALIZATION)
-    if torch.get_default_device().type == "meta" and is_plain:  # initialization would take most of the time
-        options["weight_init"] = "skip"
-    vit = timm.create_model(architecture, num_classes=0, img_size=size, **options)
+    vit = timm.create_model(architecture, num_classes=0, img_size=size, **_skip_options(architecture), **options)
     if not hasattr(vit, "fc_norm"):  # CaiT normalizes before the pooling
         vit.fc_norm = nn.Identity()
     return cast(VisionTransformer, vit)
@@ -303,7 +267,7 @@ def structure_fault(network: nn.Module) -> str | None:
         The first missing attribute or layer, or the shape of the features if they are not tokens, as a sentence.
     """
     for attribute in _REQUIRED_ATTRIBUTES:
-        if _get_nested(network, attribute) is None:
+        if reduce(lambda module, name: getattr(module, name, None), attribute.split("."), cast(Any, network)) is None:
             return f"it has no {attribute}"
     vit = cast(VisionTransformer, network)
     if not isinstance(vit.embed_dim, int):
@@ -313,10 +277,6 @@ def structure_fault(network: nn.Module) -> str | None:
         for alternatives in _REQUIRED_LAYERS:
             if not layers.intersection(alternatives):
                 return f"blocks.{index} has no linear layer {' or '.join(alternatives)}"
-    return _features_fault(vit)
-
-
-def _features_fault(vit: VisionTransformer) -> str | None:
     image = torch.empty(1, 3, *vit.patch_embed.img_size, device="meta")
     expected = (1, vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size), vit.embed_dim)
     with torch.device("meta"), torch.no_grad():
@@ -329,34 +289,16 @@ def _features_fault(vit: VisionTransformer) -> str | None:
 
 @cache
 def _checked_structure(name: str) -> tuple[int, int, frozenset[str]]:
-    """Return patches per side, side of a patch in pixels and names of the tensors of a model.
-
-    The model is built on the meta device, where it has shapes but no weights.
+    """Return side of the input and of a patch in pixels, and names of the tensors of a model.
 
     Raises:
         RequestError: the model has a fault.
     """
-    options: dict[str, Any] = (
-        {"weight_init": "skip"} if is_model_in_modules(name.split(".")[0], _SKIPS_INITIALIZATION) else {}
-    )
-    with torch.device("meta"):
-        network = timm.create_model(name, num_classes=0, **options)
+    network = _on_meta_device(name)
     if fault := structure_fault(network):
         message = f"{name} cannot be fine-tuned as a vision transformer: {fault}"
         raise RequestError(message, "backbone.name", "choose one that `rsft backbones ls` shows")
     vit = cast(VisionTransformer, network)
     grid = vit.patch_embed.grid_size[0]
-    return grid, vit.patch_embed.img_size[0] // grid, frozenset(vit.state_dict())
-
-
-def _get_nested(module: Any, path: str) -> Any:
-    """Return the attribute at a dotted path, or None."""
-    for name in path.split("."):
-        module = getattr(module, name, None)
-    return module
-
-
-def _describe_tags(name: str) -> str:
-    architecture = name.split(".")[0]
-    tags = [model_name.partition(".")[2] for model_name in timm.list_models(f"{architecture}.*", pretrained=True)]
-    return f"tags: {', '.join(tags)}" if tags else "it has no weights in timm"
+    patch = vit.patch_embed.img_size[0] // grid
+    return grid * patch, patch, frozenset(vit.state_dict())  # an image that whole patches do not cover is cropped

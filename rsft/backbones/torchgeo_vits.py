@@ -4,16 +4,8 @@ Names, addresses, bands and normalization come from TorchGeo's enums. TorchGeo d
 license of the weights, and which tensors of a file do not belong to the encoder. The unit is inferred from the numbers
 of the normalization; the rest is a table by repository.
 
-An index of the weights in TorchGeo's enums, as plain data.
-
-`import torchgeo.models` takes about a second. The index is read from the enums once for each version of TorchGeo and
-then kept in the cache folder of the user, so that `rsft backbones ls` does not import TorchGeo.
-
-Convert the tensors of torchvision's Swin and Swin V2 to the names of timm, whose networks compute the same.
-
-torchvision's blocks pass the weights of qkv and proj to a function instead of calling the layers, so PEFT modules have
-no effect in them. torchvision has one bias for queries, keys and values of a Swin V2 and sets that of the keys to zero
-in each pass; timm has no bias for keys.
+`import torchgeo.models` takes about a second. The enums are read once for each version of TorchGeo and then kept in the
+cache folder of the user, so that `rsft backbones ls` does not import TorchGeo.
 """
 
 from __future__ import annotations
@@ -22,10 +14,10 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -84,7 +76,9 @@ def published_weights() -> dict[str, PublishedWeights]:
         index = [_from_json(entry) for entry in json.loads(path.read_text())]
     except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged by hand
         index = list(read_enums())
-        _write_cache(path, index)
+        with suppress(OSError):  # a read-only home: the enums are read again next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps([asdict(weights) for weights in index]))
     return {weights.name: weights for weights in index}
 
 
@@ -95,6 +89,7 @@ def read_enums() -> Iterator[PublishedWeights]:
         The weights, in the order of `torchgeo.models.list_models`.
     """
     from torchgeo.models import get_model_weights, list_models
+    from torchvision.transforms.v2 import Normalize
 
     for model in list_models():
         try:
@@ -112,29 +107,17 @@ def read_enums() -> Iterator[PublishedWeights]:
                 bands=tuple(meta.get("bands") or ()),
                 channels=meta.get("in_chans"),
                 size=meta.get("img_size"),
-                normalizations=tuple(_normalizations(member.transforms)),
+                normalizations=tuple(
+                    (tuple(map(float, step.mean)), tuple(map(float, step.std)))
+                    for step in member.transforms.modules()
+                    if isinstance(step, Normalize)
+                ),
             )
-
-
-def _normalizations(transforms: Any) -> Iterator[Normalization]:
-    from torchvision.transforms.v2 import Normalize
-
-    for step in transforms.modules():
-        if isinstance(step, Normalize):
-            yield tuple(map(float, step.mean)), tuple(map(float, step.std))
 
 
 def _from_json(entry: dict[str, Any]) -> PublishedWeights:
     steps = tuple((tuple(mean), tuple(std)) for mean, std in entry["normalizations"])
     return PublishedWeights(**entry | {"bands": tuple(entry["bands"]), "normalizations": steps})
-
-
-def _write_cache(path: Path, index: list[PublishedWeights]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps([asdict(weights) for weights in index]))
-    except OSError:  # a read-only home: the enums are read again next time
-        pass
 
 
 TIMM_NAMES = {
@@ -152,7 +135,11 @@ _COMPUTED = (".relative_position_index", ".relative_coords_table")  # they follo
 
 
 def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
-    """Return the tensors of a Swin of torchvision under timm's names, without its head.
+    """Return the tensors of a Swin or Swin V2 of torchvision under timm's names, without its head.
+
+    timm's networks compute the same. torchvision's blocks pass the weights of qkv and proj to a function instead of
+    calling the layers, so PEFT modules have no effect in them. torchvision has one bias for queries, keys and values of
+    a Swin V2 and sets that of the keys to zero in each pass; timm has no bias for keys.
 
     Args:
         state: a checkpoint of torchvision's `SwinTransformer`.
@@ -199,43 +186,36 @@ _MAE_UNUSED = ("head", *DECODER)  # the authors publish checkpoints of whole mas
 _SCALE_MAE = "scalemae_large_patch16"
 
 
-@dataclass(frozen=True)
-class _Repository:
-    """What TorchGeo does not state about the files of a repository on the Hugging Face hub.
-
-    Attributes:
-        license: license of the weights.
-        unused: modules and tensors of the files that do not belong to the encoder.
-    """
-
-    license: str
-    unused: tuple[str, ...] = ("head",)
-
-
-_REPOSITORIES = {
-    "DarthReca/CLOSP-Visual": _Repository("CreativeML-OpenRAIL-M"),
-    "torchgeo/vit_small_patch16_224_sentinel2_all_dino": _Repository("CC-BY-4.0"),
-    "torchgeo/vit_small_patch16_224_sentinel2_all_moco": _Repository("CC-BY-4.0"),
-    "torchgeo/ssl4eo_landsat": _Repository("CC0-1.0"),
-    "torchgeo/satlas": _Repository("ODC-BY"),
-    "torchgeo/decur": _Repository("Apache-2.0"),
-    "torchgeo/seco-eco": _Repository("MIT"),
-    "torchgeo/seco-eco-ndvi": _Repository("MIT"),
-    "torchgeo/resnet18_sentinel2_all_moco": _Repository("CC-BY-4.0"),
-    "torchgeo/resnet18_sentinel2_rgb_moco": _Repository("CC-BY-4.0"),
-    "torchgeo/resnet18_sentinel2_rgb_seco": _Repository("Apache-2.0"),
-    "torchgeo/resnet50_sentinel1_all_moco": _Repository("CC-BY-4.0"),
-    "torchgeo/resnet50_sentinel2_all_dino": _Repository("CC-BY-4.0"),
-    "torchgeo/resnet50_sentinel2_all_moco": _Repository("CC-BY-4.0"),
-    "torchgeo/resnet50_sentinel2_rgb_moco": _Repository("CC-BY-4.0"),
-    "torchgeo/resnet50_sentinel2_rgb_seco": _Repository("Apache-2.0"),
-    "isaaccorley/vit_large_patch16_224_fmow_rgb_scalemae": _Repository("CC-BY-NC-4.0"),
-    "wangyi111/FGMAE": _Repository("CC-BY-4.0", (*_MAE_UNUSED, "hog")),
-    "wangyi111/SSL4EO-S12": _Repository("CC-BY-4.0", _MAE_UNUSED),
-    "wangyi111/softcon": _Repository("CC-BY-4.0", ("head", "mask_token")),
+_LICENSES = {
+    "DarthReca/CLOSP-Visual": "CreativeML-OpenRAIL-M",
+    "torchgeo/vit_small_patch16_224_sentinel2_all_dino": "CC-BY-4.0",
+    "torchgeo/vit_small_patch16_224_sentinel2_all_moco": "CC-BY-4.0",
+    "torchgeo/ssl4eo_landsat": "CC0-1.0",
+    "torchgeo/satlas": "ODC-BY",
+    "torchgeo/decur": "Apache-2.0",
+    "torchgeo/seco-eco": "MIT",
+    "torchgeo/seco-eco-ndvi": "MIT",
+    "torchgeo/resnet18_sentinel2_all_moco": "CC-BY-4.0",
+    "torchgeo/resnet18_sentinel2_rgb_moco": "CC-BY-4.0",
+    "torchgeo/resnet18_sentinel2_rgb_seco": "Apache-2.0",
+    "torchgeo/resnet50_sentinel1_all_moco": "CC-BY-4.0",
+    "torchgeo/resnet50_sentinel2_all_dino": "CC-BY-4.0",
+    "torchgeo/resnet50_sentinel2_all_moco": "CC-BY-4.0",
+    "torchgeo/resnet50_sentinel2_rgb_moco": "CC-BY-4.0",
+    "torchgeo/resnet50_sentinel2_rgb_seco": "Apache-2.0",
+    "isaaccorley/vit_large_patch16_224_fmow_rgb_scalemae": "CC-BY-NC-4.0",
+    "wangyi111/FGMAE": "CC-BY-4.0",
+    "wangyi111/SSL4EO-S12": "CC-BY-4.0",
+    "wangyi111/softcon": "CC-BY-4.0",
 }
-"""The licenses are those of the tables of weights in TorchGeo's documentation; it states none for GASSL."""
-_UNKNOWN_REPOSITORY = _Repository("unknown")
+"""License of the weights by repository, from the tables in TorchGeo's documentation; it states none for GASSL."""
+
+_UNUSED = {
+    "wangyi111/FGMAE": (*_MAE_UNUSED, "hog"),
+    "wangyi111/SSL4EO-S12": _MAE_UNUSED,
+    "wangyi111/softcon": ("head", "mask_token"),
+}
+"""Modules and tensors of the files of a repository that do not belong to the encoder; elsewhere only the head."""
 
 _TRUE_COLOR = {"B04": "TCI_R", "B03": "TCI_G", "B02": "TCI_B"}
 """Bands of the true-color image (bytes), which Satlas stacks with digital numbers of other bands in a 16-bit file.
@@ -326,11 +306,16 @@ def _make_card(
 ) -> Card:
     url = weights.url.replace("https://hf.co/", _HUB)
     hub_name, file = "/".join(url.removeprefix(_HUB).split("/")[:2]), url.rpartition("/")[2]
-    repository = _REPOSITORIES.get(hub_name, _UNKNOWN_REPOSITORY)
     digits = re.search(r"-([0-9a-f]{8})\.pth$", file)
     bytes_, digest = _CHECKSUMS.get(file, (None, digits and digits[1]))
     is_hierarchical = is_hierarchical_model(architecture)
     patch = STRIDE if is_hierarchical else int(architecture.split("_patch")[1].split("_")[0])
+    member = weights.name.partition(".")[2]
+    build: Callable[[int], VisionTransformer] = (
+        partial(build_hierarchical, architecture, in_chans=len(mean))
+        if is_hierarchical
+        else partial(build_timm_vit, architecture, patch, in_chans=len(mean))
+    )
     training = " by ".join(filter(None, (weights.dataset, weights.method)))
     return Card(
         name=weights.name,
@@ -341,11 +326,11 @@ def _make_card(
         unit=unit,
         mean=mean,
         std=std,
-        license=repository.license,
+        license=_LICENSES.get(hub_name, "unknown"),
         weights=Remote(file, url, bytes_, digest, f"{_HUB}{hub_name}"),
-        build=_build_fn(architecture, None if is_hierarchical else patch, len(mean)),
-        convert=_convert_fn(weights, repository),
-        sensor=_sensor(weights.name),
+        build=build,
+        convert=_convert_fn(weights, _UNUSED.get(hub_name, ("head",))),
+        sensor=next((text for begin, text in _SENSORS.items() if member.startswith(begin)), "several sensors"),
     )
 
 
@@ -356,13 +341,13 @@ def _architecture(weights: PublishedWeights) -> str | None:
     return weights.model if weights.model.startswith(("vit_", "resnet")) else TIMM_NAMES.get(weights.model)
 
 
-def _convert_fn(weights: PublishedWeights, repository: _Repository) -> Callable[[State], dict[str, torch.Tensor]]:
+def _convert_fn(weights: PublishedWeights, unused: tuple[str, ...]) -> Callable[[State], dict[str, Tensor]]:
     """Return the function that maps the tensors of a file to those of timm's network."""
     if weights.model == _SCALE_MAE:
         return _convert_scale_mae
     if weights.model in TIMM_NAMES:
         return convert_torchvision_swin
-    unused = ("fc",) if weights.model.startswith("resnet") else repository.unused
+    unused = ("fc",) if weights.model.startswith("resnet") else unused
     return lambda state: drop_tensors(state, *unused)
 
 
@@ -370,13 +355,10 @@ def _band_names(weights: PublishedWeights) -> tuple[str, ...]:
     if weights.name.endswith("_MS_SATLAS"):
         return tuple(_TRUE_COLOR.get(band, band) for band in weights.bands)
     if "SENTINEL2" in weights.name:
-        return tuple(map(_sentinel2_band, weights.bands))
+        # B01 for TorchGeo's B1, B8A for B8a; NDVI stays
+        is_band = re.compile(r"B\d+a?", re.IGNORECASE).fullmatch
+        return tuple(f"B{band[1:].zfill(2)}".upper() if is_band(band) else band for band in weights.bands)
     return weights.bands or ("R", "G", "B")
-
-
-def _sentinel2_band(band: str) -> str:
-    """Return rsft's name of a band: B01 for TorchGeo's B1, B8A for B8a; NDVI stays."""
-    return f"B{band[1:].zfill(2)}".upper() if re.fullmatch(r"B\d+a?", band, re.IGNORECASE) else band
 
 
 def _scale(weights: PublishedWeights) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
@@ -396,25 +378,13 @@ def _scale(weights: PublishedWeights) -> tuple[str, tuple[float, ...], tuple[flo
     return unit, mean * (bands // len(mean)), std * (bands // len(std))
 
 
-def _sensor(name: str) -> str:
-    member = name.partition(".")[2]
-    return next((sensor for prefix, sensor in _SENSORS.items() if member.startswith(prefix)), "several sensors")
-
-
-@cache
-def _build_fn(architecture: str, patch: int | None, bands: int) -> Callable[[int], VisionTransformer]:
-    if patch is None:
-        return partial(build_hierarchical, architecture, in_chans=bands)
-    return partial(build_timm_vit, architecture, patch, in_chans=bands)
-
-
 def _refusal_error(name: str, message: str) -> RequestError:
     closest = difflib.get_close_matches(name, torchgeo_names(), n=1)
     hint = f"did you mean {closest[0]}?" if closest else "`rsft backbones ls torchgeo` lists the weights that work"
     return RequestError(message.format(name), "backbone.name", hint)
 
 
-def _convert_scale_mae(state: State) -> dict[str, torch.Tensor]:
+def _convert_scale_mae(state: State) -> dict[str, Tensor]:
     """Drop the head of a Scale-MAE checkpoint and compute its position embedding for pixels of 1 m, TorchGeo's default.
 
     Source: Reed et al. 2023, equation 1, https://arxiv.org/abs/2212.14532. For a larger input the embedding is
@@ -422,14 +392,10 @@ def _convert_scale_mae(state: State) -> dict[str, torch.Tensor]:
     """
     tensors = drop_tensors(state, "head")
     if "cls_token" in tensors:
-        tensors["pos_embed"] = _sincos_positions(tensors["cls_token"].shape[-1], _SIZE // 16)
+        width, side = tensors["cls_token"].shape[-1], _SIZE // 16
+        steps = torch.arange(width // 4) / (width / 4)
+        rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        angles = [coordinate.reshape(-1, 1) * 10_000.0**-steps for coordinate in (columns, rows)]
+        waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
+        tensors["pos_embed"] = torch.cat([torch.zeros(1, width), waves])[None]  # zeros for the class token
     return tensors
-
-
-def _sincos_positions(width: int, side: int) -> torch.Tensor:
-    """Return sines and cosines of column and row, and zeros for the class token: (1, 1 + side * side, width)."""
-    steps = torch.arange(width // 4) / (width / 4)
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    angles = [coordinate.reshape(-1, 1) * 10_000.0**-steps for coordinate in (columns, rows)]
-    waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
-    return torch.cat([torch.zeros(1, width), waves])[None]

@@ -15,6 +15,8 @@ from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.download import download, fetch_server_sha256, weights_dir
 
+WeightsState = Literal["verified", "unchanged", "first seen"]
+
 
 class PublishedEncoder(Protocol):
     """An encoder with weights: a card, or an entry of the list of encoders."""
@@ -48,7 +50,7 @@ class WeightsStatus:
     path: Path
     bytes: int
     sha256: str
-    state: Literal["verified", "unchanged", "first seen"]
+    state: WeightsState
     evidence: str
 
 
@@ -113,36 +115,29 @@ def verify_weights(card: PublishedEncoder) -> WeightsStatus:
     Raises:
         WeightsError: the file is missing, has another size, or was changed.
     """
-    path, published, recorded = find_weights(card), _published_checksum(card), _read_record(weights_path(card))
+    path, published = find_weights(card), _published_checksum(card)
+    words = _record_path(path).read_text(errors="replace").split() if _record_path(path).is_file() else []
+    recorded = words[0] if words else None
     actual_bytes, expected_bytes = path.stat().st_size, card.weights.bytes if isinstance(card.weights, Remote) else None
     if expected_bytes is not None and actual_bytes != expected_bytes:
         raise WeightsError(
             f"the file has {actual_bytes:,} bytes, the published one {expected_bytes:,}", path, _hint_refetch(card)
         )
     digest = sha256(path)
-    if published and not _matches(path, digest, published):
+    is_md5 = published is not None and published.startswith("md5:")
+    if published and not (f"md5:{_md5(path)}" == published if is_md5 else digest.startswith(published)):
         raise WeightsError(f"this is not the published file: its SHA-256 is {digest}", path, _hint_refetch(card))
     if recorded and recorded != digest:
-        raise WeightsError(
-            f"the file has changed since it was first verified: its SHA-256 is {digest}, not {recorded}",
-            path,
-            _hint_refetch(card),
-        )
+        message = f"the file has changed since it was first verified: its SHA-256 is {digest}, not {recorded}"
+        raise WeightsError(message, path, _hint_refetch(card))
     if not recorded and not _is_complete(published):
         _write_record(path, digest)
-    record_note = (
-        "the digest is the recorded one" if recorded else f"the digest is recorded in {_record_path(path).name}"
-    )
+    note = "the digest is the recorded one" if recorded else f"the digest is recorded in {_record_path(path).name}"
     if published:
-        evidence = f"{describe_checksum(card)} as published" + ("" if _is_complete(published) else f"; {record_note}")
+        evidence = f"{describe_checksum(card)} as published" + ("" if _is_complete(published) else f"; {note}")
         return WeightsStatus(path, actual_bytes, digest, "verified", evidence)
-    return WeightsStatus(
-        path,
-        actual_bytes,
-        digest,
-        "unchanged" if recorded else "first seen",
-        f"no checksum is published; {record_note}",
-    )
+    state: WeightsState = "unchanged" if recorded else "first seen"
+    return WeightsStatus(path, actual_bytes, digest, state, f"no checksum is published; {note}")
 
 
 def describe_checksum(card: PublishedEncoder) -> str:
@@ -167,11 +162,9 @@ def _published_checksum(card: PublishedEncoder) -> str | None:
     return str(json.loads(model_card.read_text())["sha256"]) if model_card.is_file() else None
 
 
-def _matches(path: Path, digest: str, published: str) -> bool:
-    if not published.startswith("md5:"):
-        return digest.startswith(published)
+def _md5(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest() == published.removeprefix("md5:")
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _is_complete(published: str | None) -> bool:
@@ -196,12 +189,6 @@ def _hint_refetch(card: PublishedEncoder) -> str:
 
 def _record_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
-
-
-def _read_record(path: Path) -> str | None:
-    record = _record_path(path)
-    words = record.read_text(errors="replace").split() if record.is_file() else []
-    return words[0] if words else None
 
 
 def _write_record(path: Path, digest: str) -> None:

@@ -245,7 +245,7 @@ audit_app = typer.Typer()
 def audit(
     source: Annotated[
         Path,
-        typer.Argument(metavar="DIR_OR_LISTS", help="A chip store, class folders, or the folder of the FUSRS lists."),
+        typer.Argument(metavar="DIR", help="A chip store, or class folders."),
     ],
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 if any fault is found.")] = False,
     json: Annotated[
@@ -256,24 +256,20 @@ def audit(
 ) -> None:
     """Find duplicates, near-duplicates, leaks between splits, contradictory labels and unusable chips."""
     from rsft.data.audit.findings import AUDIT_FILE, write_audits
-    from rsft.data.audit.list_audit import audit_fusrs_lists, has_fusrs_lists
     from rsft.data.audit.store_audit import audit_folder, audit_store
     from rsft.data.chips.store import DATASET, ChipStore
 
     with progress() as report:
-        if has_fusrs_lists(source):
-            audits = audit_fusrs_lists(source)
-        elif (source / DATASET).is_file():
-            audits = [audit_store(ChipStore.open(source), jobs=jobs, progress=report)]
+        if (source / DATASET).is_file():
+            result = audit_store(ChipStore.open(source), jobs=jobs, progress=report)
             json = json or source / AUDIT_FILE
         else:
-            audits = [audit_folder(source, jobs=jobs, progress=report)]
-    for result in audits:
-        show_audit(result)
+            result = audit_folder(source, jobs=jobs, progress=report)
+    show_audit(result)
     if json is not None:
-        write_audits(json, audits)
+        write_audits(json, [result])
         show_paths({"audit": json})
-    if strict and not all(result.is_clean for result in audits):
+    if strict and not result.is_clean:
         raise typer.Exit(1)
 
 

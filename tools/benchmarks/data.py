@@ -25,10 +25,10 @@ from rich.table import Table
 from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, encode_chip
 from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, select_sheet_chips
 from rsft.data.chips.store import SCHEMA
+from rsft.data.datasets.common import crop_srsdd_ship
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.common import crop_srsdd_ship
 from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
 from tools.benchmarks.loading import Times, add_row, bench_loading, seconds, write_images
 

@@ -20,17 +20,7 @@ from rsft.errors import RequestError
 CLASSES = {"fusar_ship": "FUSARShip", "fusrs": "FUSRS", "opensarship": "OpenSARShip", "srsdd": "SRSDD"}
 """Data set class by module."""
 
-MODULES = (
-    *CLASSES,
-    "_sar/__init__",
-    "_sar/files",
-    "_sar/fusar_chips",
-    "_sar/fusar_metadata",
-    "_sar/fusrs_classes",
-    "_sar/images",
-    "_sar/sheet_reader",
-    "_sar/srsdd_ships",
-)
+MODULES = (*CLASSES, "_fusar_files", "_srsdd_files", "images")
 _IMPORTS = {"rsft.data.datasets": "torchgeo.datasets", "tests.data.datasets": "tests.data"}
 _ROOT = Path(__file__).parents[2]
 

@@ -1,10 +1,6 @@
-"""Chips of FUSAR-Ship: their files, categories and metadata.
+"""Files of FUSAR-Ship: chips, categories by folder and name, and the metadata tables meta.csv and meta.xls.
 
-The metadata table of FUSAR-Ship: meta.csv, meta.xls, or both.
-
-Read a spreadsheet in a process of its own, whose memory is limited: a damaged .xls can ask for any amount of it.
-
-Search of files.
+This module imports no torch.
 """
 
 from __future__ import annotations
@@ -23,6 +19,55 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+PathParts = tuple[str, ...]
+"""Names of the folders of a file and of the file itself."""
+
+
+def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
+    """Iterate over the files below a folder, without hidden files and folders; links are followed.
+
+    Args:
+        root: the folder; it need not exist.
+
+    Yields:
+        The parts of the path of each file, relative to `root`; a folder is visited once.
+
+    Raises:
+        OSError: a folder cannot be read, or a file is a pipe, a socket or a device, which could block for ever.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    visited: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=fail) if root.is_dir() else ():
+        if (real := os.path.realpath(folder)) in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
+            path = pathlib.Path(folder, name)
+            try:
+                mode = path.stat().st_mode
+            except OSError:  # reported when the file is read
+                mode = stat.S_IFREG
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", str(path))
+            yield path.relative_to(root).parts
+
+
+def read_text_lines(path: pathlib.Path) -> list[tuple[int, str]]:
+    """Return number, from 1, and stripped text of the lines of a UTF-8 file that are not blank.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeDecodeError: the file is not UTF-8, with or without a byte-order mark.
+    """
+    lines = path.read_text("utf-8-sig").splitlines()
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
 
 MAX_SHEET_BYTES = 2**26
 """Largest spreadsheet: 64 MiB. The one of FUSAR-Ship has 1 MB."""
@@ -49,7 +94,9 @@ json.dump(rows, sys.stdout)
 
 
 def read_sheet(path: pathlib.Path) -> list[list[str]]:
-    """Read the first sheet of a spreadsheet as text; whole numbers get no decimal point.
+    """Read the first sheet of a spreadsheet as text; whole numbers get no decimal point, so an MMSI stays unchanged.
+
+    A process of its own reads it with limited memory: a damaged .xls can ask for any amount of it.
 
     Args:
         path: an .xls or .xlsx file.
@@ -83,7 +130,6 @@ META_FILES = ("meta.csv", "meta.xls", "meta.xlsx")
 """File names in order of precedence: the first row of a chip counts."""
 
 _Key = tuple[str, str, str]  # category, folder below the category and file stem, each normalized
-_Rows = list[tuple[int, dict[str, str]]]
 
 
 def normalize_folder_name(name: str) -> str:
@@ -99,7 +145,7 @@ def normalize_folder_name(name: str) -> str:
     return re.sub(r"(?<=.)(ship|vessel|boat)?s?$", "", letters)
 
 
-class FUSARMetadata:
+class _Metadata:
     """The rows of the metadata tables of an archive.
 
     Args:
@@ -107,6 +153,8 @@ class FUSARMetadata:
 
     Attributes:
         rejected: file, line and reason of rows that cannot be parsed or contradict an earlier row.
+        rows: the fields of a `FUSARChip` by category, folder below the category and stem, each normalized.
+        used: keys of the rows that `find` returned.
 
     Raises:
         ValueError: a file is not a table with META_COLUMNS.
@@ -115,17 +163,12 @@ class FUSARMetadata:
 
     def __init__(self, paths: Sequence[pathlib.Path]) -> None:
         self.rejected: list[tuple[str, int, str]] = []
-        self._rows: dict[_Key, dict[str, Any]] = {}
+        self.rows: dict[_Key, dict[str, Any]] = {}
         self._keys: dict[tuple[str, str], list[_Key]] = {}  # by category and stem
-        self._used: set[_Key] = set()
+        self.used: set[_Key] = set()
         for path in sorted(paths, key=lambda path: (META_FILES.index(path.name.lower()), path)):
-            for number, row in _csv_rows(path) if path.suffix.lower() == ".csv" else _sheet_rows(path):
+            for number, row in _read_rows(path):
                 self._add(path, number, row)
-
-    @property
-    def unused(self) -> int:
-        """Number of rows that `find` never returned."""
-        return len(self._rows) - len(self._used)
 
     def find(self, category: str, subcategory: str, stem: str) -> dict[str, Any]:
         """Return the metadata of a chip.
@@ -143,24 +186,31 @@ class FUSARMetadata:
         if not subcategory:
             keys = self._keys.get((key[0], key[2]), [])
             key = keys[0] if len(keys) == 1 else key
-        if key not in self._rows:
+        if key not in self.rows:
             return {}
-        self._used.add(key)
-        return self._rows[key]
+        self.used.add(key)
+        return self.rows[key]
 
     def _add(self, path: pathlib.Path, number: int, row: dict[str, str]) -> None:
         try:
             category, _, subcategory = row["path"].strip().strip("\\/").replace("\\", "/").partition("/")
             stem = pathlib.Path(row["id"].strip()).stem.lower()
-            fields = _parse_row(row)
+            fields = {
+                "mmsi": row["mmsi"].strip(),
+                "length_m": float(row["length"]),
+                "width_m": float(row["width"]),
+                "polarization": row["polarMode"].strip(),
+                "incidence_deg": float(row["centerLookAngle"]),
+                "spacing_m": (float(row["heightspace"]) + float(row["widthspace"])) / 2,
+            }
         except (KeyError, ValueError):
             self.rejected.append((str(path), number, f"the row has no valid {', '.join(META_COLUMNS)}"))
             return
         key = (normalize_folder_name(category), _normalize_path(subcategory), stem)
-        if key not in self._rows:
-            self._rows[key] = fields
+        if key not in self.rows:
+            self.rows[key] = fields
             self._keys.setdefault((key[0], stem), []).append(key)
-        elif self._rows[key] != fields:
+        elif self.rows[key] != fields:
             self.rejected.append((str(path), number, "the row contradicts an earlier row of this chip"))
 
 
@@ -168,106 +218,29 @@ def _normalize_path(path: str) -> str:
     return re.sub(r"[\W_]", "", path.lower())
 
 
-def _csv_rows(path: pathlib.Path) -> _Rows:
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text") from error
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-    header = numbered[0][1] if numbered else ""
-    delimiter = max(",\t;", key=header.count)
-    columns = [name.strip() for name in header.split(delimiter)]
-    _check_columns(columns, path)
-    split = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered[1:]]
-    return [(number, dict(zip(columns, fields, strict=False))) for number, fields in split]
-
-
-def _sheet_rows(path: pathlib.Path) -> _Rows:
-    """Read the first sheet as text; integers get no decimal point, so an MMSI stays unchanged."""
-    header, *rows = read_sheet(path) or [[]]
-    columns = [name.strip() for name in header]
-    _check_columns(columns, path)
-    return [(number, dict(zip(columns, cells, strict=False))) for number, cells in enumerate(rows, start=2)]
-
-
-def _check_columns(columns: list[str], path: pathlib.Path) -> None:
-    missing = [name for name in META_COLUMNS if name not in columns]
-    if missing:
+def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line number and values by column of the rows of a table."""
+    if path.suffix.lower() == ".csv":
+        try:
+            numbered = read_text_lines(path)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text") from error
+        delimiter = max(",\t;", key=(numbered[0][1] if numbered else "").count)
+        rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered]
+    else:
+        rows = list(enumerate(read_sheet(path), start=1))
+    columns = [name.strip() for name in rows[0][1]] if rows else []
+    if missing := [name for name in META_COLUMNS if name not in columns]:
         raise ValueError(f"{path} has no column {', '.join(missing)}")
+    for number, cells in rows[1:]:
+        yield number, dict(zip(columns, cells, strict=False))
 
 
-def _parse_row(row: dict[str, str]) -> dict[str, Any]:
-    height, width = float(row["heightspace"]), float(row["widthspace"])
-    return {
-        "mmsi": row["mmsi"].strip(),
-        "length_m": float(row["length"]),
-        "width_m": float(row["width"]),
-        "polarization": row["polarMode"].strip(),
-        "incidence_deg": float(row["centerLookAngle"]),
-        "spacing_m": (height + width) / 2,
-    }
-
-
-PathParts = tuple[str, ...]
-"""Names of the folders of a file and of the file itself."""
-
-
-def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
-    """Iterate over the files below a folder, without hidden files and folders; links are followed.
-
-    Args:
-        root: the folder.
-
-    Yields:
-        The parts of the path of each file, relative to `root`; a folder is visited once.
-
-    Raises:
-        OSError: a folder cannot be read, or a file is a pipe, a socket or a device.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    visited: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=fail):
-        if (real := os.path.realpath(folder)) in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        parts = pathlib.Path(folder).relative_to(root).parts
-        for name in sorted(name for name in files if not name.startswith(".")):
-            _refuse_special(pathlib.Path(folder, name))
-            yield (*parts, name)
-
-
-def _refuse_special(path: pathlib.Path) -> None:
-    """Raise an error for a pipe, a socket or a device: reading it could block for ever."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:  # reported when the file is read
-        return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", str(path))
-
-
-FUSAR_CATEGORIES = (
-    "Cargo",
-    "DiveVessel",
-    "Dredger",
-    "Fishing",
-    "HighSpeedCraft",
-    "LawEnforce",
-    "Other",
-    "Passenger",
-    "PortTender",
-    "Reserved",
-    "SAR",
-    "Tanker",
-    "Tug",
-    "Unspecified",
-    "WingInGrnd",
-)
+_NAMES = """
+Cargo DiveVessel Dredger Fishing HighSpeedCraft LawEnforce Other Passenger PortTender Reserved SAR Tanker Tug
+Unspecified WingInGrnd
+"""
+FUSAR_CATEGORIES = tuple(_NAMES.split())
 """Category names; the number in the name of a chip is the position, from 1."""
 
 CONTRADICTION = "category-index"
@@ -333,17 +306,24 @@ class FUSARChips:
         self.root = pathlib.Path(root)
         self.chips: list[FUSARChip] = []
         self.skipped: Counter[str] = Counter()
-        files = list(iterate_files(self.root)) if self.root.is_dir() else []
+        files = list(iterate_files(self.root))
         layout = _Layout(files)
-        metadata = FUSARMetadata([self.root.joinpath(*parts) for parts in layout.tables])
+        metadata = _Metadata([self.root.joinpath(*parts) for parts in layout.tables])
         self.rejected = metadata.rejected
         for parts in files:
             self._add(parts, layout, metadata)
-        self._drop_copies()
-        self.skipped["row of the meta table without a chip"] = metadata.unused
+        best: dict[tuple[str, str, str], int] = {}  # the original, where a chip exists in several file formats
+        keys = [(chip.category, chip.subcategory.lower(), chip.name) for chip in self.chips]
+        ranks = [_SUFFIXES.index(chip.path.suffix.lower()) for chip in self.chips]
+        for key, rank in zip(keys, ranks, strict=True):
+            best[key] = min(rank, best.get(key, rank))
+        chips = [chip for chip, key, rank in zip(self.chips, keys, ranks, strict=True) if rank == best[key]]
+        self.skipped["copy of a chip in another format"] = len(self.chips) - len(chips)
+        self.chips = sorted(chips, key=lambda chip: chip.path)
+        self.skipped["row of the meta table without a chip"] = len(metadata.rows) - len(metadata.used)
         self.skipped = +self.skipped
 
-    def _add(self, parts: PathParts, layout: _Layout, metadata: FUSARMetadata) -> None:
+    def _add(self, parts: PathParts, layout: _Layout, metadata: _Metadata) -> None:
         """Add a file to the chips, the skipped or the rejected files."""
         *folders, _ = parts
         path = self.root.joinpath(*parts)
@@ -370,22 +350,6 @@ class FUSARChips:
         name = f"Ship_C{match[1]}S{match[2]}N{match[3]}"
         self.chips.append(FUSARChip(path, name, category, subcategory, flags=tuple(flags), **fields))
 
-    def _drop_copies(self) -> None:
-        """Keep the original where a chip exists in several file formats."""
-
-        def identity(chip: FUSARChip) -> tuple[str, str, str]:
-            return chip.category, chip.subcategory.lower(), chip.name
-
-        def rank(chip: FUSARChip) -> int:
-            return _SUFFIXES.index(chip.path.suffix.lower())
-
-        best: dict[tuple[str, str, str], int] = {}
-        for chip in self.chips:
-            best[identity(chip)] = min(rank(chip), best.get(identity(chip), len(_SUFFIXES)))
-        chips = [chip for chip in self.chips if rank(chip) == best[identity(chip)]]
-        self.skipped["copy of a chip in another format"] = len(self.chips) - len(chips)
-        self.chips = sorted(chips, key=lambda chip: chip.path)
-
 
 class _Layout:
     """The folders of an archive that name a category, judged by the names of the chips in them.
@@ -400,9 +364,12 @@ class _Layout:
         tables: files with the name of a metadata table in a folder that contains chips.
     """
 
-    def __init__(self, files: Iterable[PathParts]) -> None:
-        files = list(files)
-        chips = [(parts[:-1], int(match[1])) for parts in files if (match := _match_name(parts[-1]))]
+    def __init__(self, files: Sequence[PathParts]) -> None:
+        chips = [
+            (parts[:-1], int(match[1]))
+            for parts in files
+            if parts[-1].lower().endswith(_SUFFIXES) and (match := _NAME.fullmatch(pathlib.Path(parts[-1]).stem))
+        ]
         ancestors = {folders[:depth] for folders, _ in chips for depth in range(len(folders) + 1)}
         self.tables = [parts for parts in files if parts[-1].lower() in META_FILES and parts[:-1] in ancestors]
         self._no_categories = _find_other_folders(chips)
@@ -467,8 +434,3 @@ def _category(folder: str) -> str | None:
     name = normalize_folder_name(folder)
     spellings = {normalize_folder_name(category): category for category in FUSAR_CATEGORIES} | _ALIASES
     return spellings.get(name)
-
-
-def _match_name(filename: str) -> re.Match[str] | None:
-    path = pathlib.Path(filename)
-    return _NAME.fullmatch(path.stem) if path.suffix.lower() in _SUFFIXES else None

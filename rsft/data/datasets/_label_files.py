@@ -1,10 +1,6 @@
-"""Labeled image files of a folder: class folders, or list files with `path label` rows.
+"""Labeled image files: class folders, list files with `path label` rows, and CSV tables of paths and classes.
 
-The rows of the list files of a data set, checked against its images.
-
-Labeled images in a CSV table with one path and class per row, as the review page of `rsft predict` saves it.
-
-Read text files that may have byte-order marks, CRLF line ends and blank lines.
+This module imports no torch.
 """
 
 from __future__ import annotations
@@ -19,6 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict, resolve_label
+from rsft.data.chips.store import SPLITS
+from rsft.data.datasets._fusar_files import read_text_lines
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.types import Rejection
@@ -29,24 +27,17 @@ MAX_LABEL_BYTES = 250
 
 
 def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """Read the non-blank lines of a text file.
-
-    Args:
-        path: the file, in UTF-8 with or without a byte-order mark.
-
-    Returns:
-        Line number, from 1, and stripped text of each line.
+    """Return number, from 1, and stripped text of the lines of a UTF-8 file that are not blank.
 
     Raises:
         DataError: the file cannot be read or is not UTF-8.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        return read_text_lines(path)
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", path) from error
     except UnicodeDecodeError as error:
         raise DataError("the file is not UTF-8 text", path, "save it as UTF-8") from error
-    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
 def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
@@ -85,7 +76,7 @@ def describe_row_fault(relative: str, label: str) -> str:
     """
     if not relative:
         return "a row is `path label`"
-    if leaves_root(relative):
+    if relative.startswith(_OUTSIDE):
         return f"{relative} leaves the folder"
     if label.startswith("-") and label[1:].isdecimal():
         return f"label {label}: a class number must be 0 or more"
@@ -99,11 +90,7 @@ def describe_row_fault(relative: str, label: str) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a file exists; a name that is too long for the file system is the name of no file.
-
-    Args:
-        path: the path.
-    """
+    """Return whether a file exists; a name that is too long for the file system is the name of no file."""
     try:
         return path.is_file()
     except OSError as error:
@@ -112,14 +99,8 @@ def is_file(path: Path) -> bool:
         raise
 
 
-def leaves_root(path: str) -> bool:
-    """Return whether a normalized path is absolute or begins above its root.
-
-    Args:
-        path: a path with forward slashes.
-    """
-    return path.startswith(("/", "../"))
-
+_OUTSIDE = ("/", "../")
+"""Begin of a normalized path that is absolute or leaves its root."""
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Split by folder name."""
@@ -170,12 +151,14 @@ class LabeledFiles:
 
     def _find_files(self) -> str:
         """Collect the images and return the layout."""
+        train = self.root / "train"
         if (self.root / "train.txt").is_file():
-            for split in ("train", "val", "test"):
+            for split in SPLITS:
                 if (self.root / f"{split}.txt").is_file():
                     self._read_list(split)
             return "lists"
-        if _has_folders(self.root / "train"):  # without folders it is a class: CIFAR-100 has one called train
+        if train.is_dir() and any(entry.is_dir() for entry in train.iterdir()):
+            # without folders it is a class: CIFAR-100 has one called train
             for folder, split in SPLIT_FOLDERS.items():
                 if (self.root / folder).is_dir():
                     self._read_class_folders(self.root / folder, split)
@@ -188,8 +171,7 @@ class LabeledFiles:
         seen: dict[Path, int] = {}
         for number, relative, label in read_list_rows(path):
             fault = describe_row_fault(relative, label)
-            candidates = [self.root / relative, self.root / split / relative]
-            image = next((candidate for candidate in candidates if is_file(candidate)), None)
+            image = next(filter(is_file, (self.root / relative, self.root / split / relative)), None)
             if fault:
                 self.rejected.append((str(path), number, fault))
             elif image is None:
@@ -208,9 +190,10 @@ class LabeledFiles:
                 for path in sorted(path for path in entry.rglob("*") if not path.is_dir()):
                     if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
                         if fault:
-                            self.rejected.append((_as_text(path), 0, fault))
-                            continue
-                        self.files.append(LabeledFile(path, entry.name, split))
+                            name = str(path).encode(errors="backslashreplace").decode()  # whatever bytes it has
+                            self.rejected.append((name, 0, fault))
+                        else:
+                            self.files.append(LabeledFile(path, entry.name, split))
                     else:
                         self.skipped["not an image by its name"] += 1
                 if len(self.files) == before:
@@ -221,24 +204,8 @@ class LabeledFiles:
                 self.skipped["not an image by its name"] += 1
 
 
-def _as_text(path: Path) -> str:
-    """Return a path as UTF-8 text, whatever bytes it has."""
-    return str(path).encode(errors="backslashreplace").decode()
-
-
-def _has_folders(folder: Path) -> bool:
-    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
-
-
 def sort_class_names(labels: set[str]) -> list[str]:
-    """Sort class names.
-
-    Args:
-        labels: class names.
-
-    Returns:
-        The names, sorted by number if all are numbers, else alphabetically.
-    """
+    """Return class names, sorted by number if all are numbers, else alphabetically."""
     return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
 
 
@@ -298,12 +265,19 @@ class ListFiles:
             raise RequestError("the folder does not exist", root, f"give the folder of {published.title}")
         self.published, self.root, self.lists = published, root, root if lists is None else lists
         rows = self._read_lists()
-        self.differences = self._compare_with_published(rows)
         self.classes, folder_labels = _class_names(rows, published.classes)
         faults = self._find_faults(rows, folder_labels)
         faulty = rows[faults != ""]
         files = faulty["split"].map({split: str(self._list_path(split)) for split in published.lists})
         self.rejected: list[Rejection] = list(zip(files, faulty["line"], faults[faults != ""], strict=True))
+        counts = rows["split"].value_counts()
+        self.differences = [
+            f"rows of {published.lists[split]}: {counts.get(split, 0):,}; published: {count:,}"
+            for split, count in published.rows.items()
+            if counts.get(split, 0) != count
+        ]
+        if (count := _labeled_training_rows(rows, published.classes)["label"].nunique()) != published.classes:
+            self.differences.append(f"classes with a training row: {count:,}; published: {published.classes:,}")
         usable = rows[faults == ""].reset_index(drop=True)
         if usable.empty:
             first = f"the first list row needs {root / rows['path'].iloc[0]}" if len(rows) else "the lists are empty"
@@ -329,29 +303,20 @@ class ListFiles:
         label = table["text"].where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1").astype("int64")
         return table.assign(label=label, folder=table["path"].map(os.path.dirname))
 
-    def _compare_with_published(self, rows: pd.DataFrame) -> list[str]:
-        counts = rows["split"].value_counts()
-        differences = [
-            f"rows of {self.published.lists[split]}: {counts.get(split, 0):,}; published: {published:,}"
-            for split, published in self.published.rows.items()
-            if counts.get(split, 0) != published
-        ]
-        train = rows[(rows["split"] == "train") & rows["label"].between(0, self.published.classes - 1)]
-        count = train["label"].nunique()
-        if count != self.published.classes:
-            differences.append(f"classes with a training row: {count:,}; published: {self.published.classes:,}")
-        return differences
-
     def _find_faults(self, rows: pd.DataFrame, folder_labels: Mapping[str, int]) -> pd.Series[str]:
         """Return the first fault of each row, "" for a usable row."""
-        label_of = {folder: folder_labels.get(folder_to_class_name(folder)) for folder in rows["folder"].unique()}
+        folders = rows["folder"].unique()
+        label_of = {folder: folder_labels.get(folder_to_class_name(folder)) for folder in folders}
         folder_label = rows["folder"].map(label_of)
+        files = {folder: _file_names(self.root / folder) for folder in folders}
+        names = rows["path"].map(os.path.basename)
+        exists = [name in files[folder] for name, folder in zip(names, rows["folder"], strict=True)]
         allowed = f"the class number must be 0 to {self.published.classes - 1}"
         checks = {
             "a row is `path label`": rows["path"] == "",
             allowed: ~rows["label"].between(0, self.published.classes - 1),
-            "the path leaves the folder": rows["path"].map(leaves_root).astype(bool),
-            "the file does not exist": ~_file_exists(self.root, rows),
+            "the path leaves the folder": rows["path"].str.startswith(_OUTSIDE).astype(bool),
+            "the file does not exist": ~pd.Series(exists, rows.index, dtype=bool),
             "the folder belongs to another class": folder_label.notna() & (folder_label != rows["label"]),
             "the path is already listed": rows["path"].duplicated(),
         }
@@ -381,7 +346,7 @@ def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, i
     Returns:
         The name of each class, and the label of each folder by its class name.
     """
-    train = rows[(rows["split"] == "train") & rows["label"].between(0, count - 1)]
+    train = _labeled_training_rows(rows, count)
     pairs = Counter(zip(train["label"], train["folder"], strict=True))
     names: dict[int, str] = {}
     labels: dict[str, int] = {}
@@ -392,27 +357,18 @@ def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, i
     return [names.get(label, f"class-{label}") for label in range(count)], labels
 
 
-def _file_exists(root: Path, rows: pd.DataFrame) -> pd.Series[bool]:
-    """Return whether the file of each row exists.
-
-    Each folder is listed once, because half a million `stat` calls are slow on a network disk.
-    """
-    names_in = {folder: _file_names(root / folder) for folder in rows["folder"].unique()}
-    names = (path.rpartition("/")[2] for path in rows["path"])
-    exists = [name in names_in[folder] for name, folder in zip(names, rows["folder"], strict=True)]
-    return pd.Series(exists, rows.index, dtype=bool)
+def _labeled_training_rows(rows: pd.DataFrame, classes: int) -> pd.DataFrame:
+    return rows[(rows["split"] == "train") & rows["label"].between(0, classes - 1)]
 
 
 def _file_names(folder: Path) -> set[str]:
+    """List the files of a folder once, because half a million `stat` calls are slow on a network disk."""
     try:
         return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return set()
         raise
-
-
-_SPLITS = ("train", "val", "test")
 
 
 class LabelTable:
@@ -456,15 +412,12 @@ class LabelTable:
             seen[image] = number
             self.files.append(LabeledFile(image, label, split))
         if not self.files:
-            raise RequestError("no row of the table can be used", path, self._hint())
+            counts = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
+            counts += [f"{len(self.rejected):,} rejected: {self.rejected[0][2]}"] if self.rejected else []
+            hint = "; ".join(["each row needs an existing file and a class", *counts])
+            raise RequestError("no row of the table can be used", path, hint)
         self.classes = sort_class_names({file.label for file in self.files})
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
-
-    def _hint(self) -> str:
-        """Return why no row can be used."""
-        counts = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
-        counts += [f"{len(self.rejected):,} rejected: {self.rejected[0][2]}"] if self.rejected else []
-        return "; ".join(["each row needs an existing file and a class", *counts])
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -483,7 +436,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
     if not is_file(image):
         return f"the file does not exist: {str(image)[:600]}"
-    if split not in _SPLITS:
+    if split not in SPLITS:
         return f"unknown split {split}; it must be train, val or test"
     if image in seen:
         return f"{image.name} is already listed in line {seen[image]}"

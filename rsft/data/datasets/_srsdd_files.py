@@ -1,6 +1,6 @@
-"""Ships in the label files of SRSDD.
+"""Ships in the label files of SRSDD, the text format of these files, which DOTA has too, and the classes of FUSRS.
 
-Classes of FUSRS.
+This module imports no torch.
 """
 
 from __future__ import annotations
@@ -9,13 +9,109 @@ import os
 import pathlib
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.datasets._fusar_files import iterate_files
+from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES, iterate_files, read_text_lines
+
+Rejected = list[tuple[str, int, str]]
+"""File, line (0 for the whole file) and reason."""
+
+_HEADERS = ("imagesource", "gsd")  # keys of the header lines `key:value`
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One object of a label file.
+
+    Attributes:
+        line: line number in the file, from 1.
+        number: row number below the header, from 1; unusable rows count too.
+        category: class name.
+        box: corners x1 y1 ... x4 y4 in pixels of the image; they may be NaN, have no area or lie outside the image.
+        difficult: difficulty of the object: 0, 1, or 2 for an object that was cut when a large image was divided.
+    """
+
+    line: int
+    number: int
+    category: str
+    box: tuple[float, ...]
+    difficult: int
+
+
+def read_label_file(
+    path: pathlib.Path, class_lookup: Mapping[str, str]
+) -> tuple[dict[str, str], list[LabelRow], Rejected]:
+    """Read up to two header lines, and rows `x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]`.
+
+    Args:
+        path: the file.
+        class_lookup: class names by normalized name, see `build_class_lookup`.
+
+    Returns:
+        Values of the header lines by key, the objects, and the rows that cannot be parsed. A file that cannot be read
+        is rejected as a whole.
+    """
+    header: dict[str, str] = {}
+    rows: list[LabelRow] = []
+    rejected: Rejected = []
+    try:
+        lines = read_text_lines(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "the file is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
+        return header, rows, [(str(path), 0, reason)]
+    for line, text in lines:
+        if text.lower().startswith(_HEADERS):
+            key, _, value = text.partition(":")
+            header[key.lower()] = value.strip()
+            continue
+        try:
+            rows.append(LabelRow(line, len(rows) + len(rejected) + 1, *_parse_row(text, class_lookup)))
+        except ValueError as error:
+            rejected.append((str(path), line, str(error)))
+    return header, rows, rejected
+
+
+def build_class_lookup(classes: Iterable[str]) -> dict[str, str]:
+    """Return class names by normalized name: copies differ in capitals, hyphens and spaces."""
+    return {_normalize(name): name for name in classes}
+
+
+def _normalize(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.lower())
+
+
+def _parse_row(text: str, class_lookup: Mapping[str, str]) -> tuple[str, tuple[float, ...], int]:
+    """Return class, corners and difficulty; raise ValueError with the reason if the row cannot be used."""
+    fields = text.split()
+    has_difficulty = re.fullmatch(r"\d+", fields[-1]) is not None
+    name = " ".join(fields[8 : len(fields) - has_difficulty])
+    if not name:
+        raise ValueError(f"{len(fields)} fields; a row has 8 numbers, a class and optionally a difficulty")
+    try:
+        box = tuple(float(field) for field in fields[:8])
+    except ValueError:
+        raise ValueError("a corner is not a number") from None
+    if (category := class_lookup.get(_normalize(name))) is None:
+        raise ValueError(f"unknown class {name}")
+    difficult = int(fields[-1]) if has_difficulty else 0
+    if difficult > 2:
+        raise ValueError(f"the difficulty is {difficult}; it must be 0, 1 or 2")
+    return category, box, difficult
+
+
+def parse_finite(text: str | None) -> float | None:
+    """Return the number in a text; None for a missing, infinite or invalid one, such as "null"."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
 
 SRSDD_SPACING_M = 1.0
 """Pixel spacing in meters."""
@@ -29,38 +125,24 @@ MAX_CHIP_SIZE = 4096
 SRSDD_CATEGORIES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dredger", "ore-oil", "bulk-cargo")
 """Class names in the order of the labels."""
 
+_CLASS_LOOKUP = build_class_lookup(SRSDD_CATEGORIES) | {"lawenforcement": "LawEnforce", "bulkcargoship": "bulk-cargo"}
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 _IMAGE_FOLDERS, _LABEL_FOLDERS = ("images", "jpegimages"), ("labels", "labeltxt")  # preferred among copies
-_HEADERS = ("imagesource", "gsd")  # keys of the header lines `key:value`
-_ALIASES = {"lawenforcement": "LawEnforce", "bulkcargoship": "bulk-cargo"}
 _MAX_COORDINATE = 10**6  # pixels
 _MIN_AREA = 1.0  # square pixels
 
-Rejected = list[tuple[str, int, str]]
-"""File, line (0 for the whole file) and reason."""
-
 
 @dataclass(frozen=True)
-class SRSDDShip:
+class SRSDDShip(LabelRow):
     """A ship in an image.
 
     Attributes:
         image: the image that contains it.
         label_file: the label file of the image.
-        line: line number in the label file, from 1.
-        number: row number in the label file below the header, from 1; unusable rows count too.
-        category: class name.
-        box: corners x1 y1 ... x4 y4 in pixels of the image.
-        difficult: difficulty in the label file: 0, 1 or 2.
     """
 
     image: pathlib.Path
     label_file: pathlib.Path
-    line: int
-    number: int
-    category: str
-    box: tuple[float, ...]
-    difficult: int
 
     @property
     def name(self) -> str:
@@ -127,7 +209,8 @@ class SRSDDShips:
         self.skipped: Counter[str] = Counter()
         self.rejected: Rejected = []
         images, labels = self._find_files()
-        self.images = [images[stem] for stem in sorted(images, key=_natural_sort_key) if stem in labels]
+        by_number = sorted(images, key=lambda stem: (int(stem), "") if stem.isdecimal() else (2**31, stem))
+        self.images = [images[stem] for stem in by_number if stem in labels]
         self.ships = [ship for image in self.images for ship in self._read_ships(labels[image.stem], image)]
         self.rejected += [
             (str(labels[stem]), 0, f"image {stem} is missing") for stem in sorted(labels.keys() - images.keys())
@@ -137,10 +220,9 @@ class SRSDDShips:
 
     def _find_files(self) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
         """Return the images and the label files by stem."""
-        files = iterate_files(self.root) if self.root.is_dir() else ()
         paths = [
             self.root.joinpath(*parts)
-            for parts in files
+            for parts in iterate_files(self.root)
             if self.split == "all" or self.split in map(str.lower, parts[:-1])
         ]
         images, labels = (
@@ -150,9 +232,9 @@ class SRSDDShips:
             )
             for suffixes, folders in ((_IMAGE_SUFFIXES, _IMAGE_FOLDERS), ({".txt"}, _LABEL_FOLDERS))
         )
-        is_other_format = {path: _is_other_format(path) for path in labels}
-        self.skipped["label file in another format"] = sum(is_other_format.values())
-        return self._by_stem(images), self._by_stem([path for path in labels if not is_other_format[path]])
+        usable = [path for path in labels if not _is_other_format(path)]
+        self.skipped["label file in another format"] = len(labels) - len(usable)
+        return self._by_stem(images), self._by_stem(usable)
 
     def _by_stem(self, paths: list[pathlib.Path]) -> dict[str, pathlib.Path]:
         path_by_stem: dict[str, pathlib.Path] = {}
@@ -161,73 +243,27 @@ class SRSDDShips:
                 self.rejected.append((str(path), 0, f"{path.stem} exists already: {path_by_stem[path.stem]}"))
         return path_by_stem
 
-    def _read_ships(self, path: pathlib.Path, image: pathlib.Path) -> list[SRSDDShip]:
-        ships, number = [], 0
-        try:
-            lines = _read_lines(path)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = "the file is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
-            self.rejected.append((str(path), 0, reason))
-            return []
-        for line, text in lines:
-            if text.lower().startswith(_HEADERS):
-                continue
-            number += 1
-            try:
-                ships.append(SRSDDShip(image, path, line, number, *_parse_row(text)))
-            except ValueError as error:
-                self.rejected.append((str(path), line, str(error)))
-        return ships
-
-
-def _read_lines(path: pathlib.Path) -> list[tuple[int, str]]:
-    """Return number and text of the lines that are not blank."""
-    lines = path.read_text("utf-8-sig").splitlines()
-    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    def _read_ships(self, path: pathlib.Path, image: pathlib.Path) -> Iterator[SRSDDShip]:
+        _, rows, rejected = read_label_file(path, _CLASS_LOOKUP)
+        for row in rows:
+            x, y = np.reshape(row.box, (4, 2)).T
+            if not abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2 >= _MIN_AREA:  # also true for NaN
+                rejected.append((str(path), row.line, "the box has no area"))
+            elif not np.abs(row.box).max() < _MAX_COORDINATE:
+                rejected.append((str(path), row.line, f"a corner is not within {_MAX_COORDINATE:,} pixels"))
+            else:
+                yield SRSDDShip(**vars(row), image=image, label_file=path)
+        self.rejected += sorted(rejected)
 
 
 def _is_other_format(path: pathlib.Path) -> bool:
     """Return whether the first row of a text file has only numbers, as in labels of YOLO."""
     try:
-        lines = _read_lines(path)
+        lines = read_text_lines(path)
     except (OSError, UnicodeDecodeError):
         return False  # rejected when it is read
     fields = lines[0][1].split() if lines else []
     return len(fields) >= 4 and all(re.fullmatch(r"[-+.\de]+", field) for field in fields)
-
-
-def _parse_row(text: str) -> tuple[str, tuple[float, ...], int]:
-    """Return class, corners and difficulty of a row `x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]`.
-
-    Raises:
-        ValueError: the row cannot be used; the message says why.
-    """
-    fields = text.split()
-    has_difficulty = re.fullmatch(r"\d+", fields[-1]) is not None
-    name = " ".join(fields[8 : len(fields) - has_difficulty])
-    if not name:
-        raise ValueError(f"{len(fields)} fields; a row has 8 numbers, a class and optionally a difficulty")
-    try:
-        box = tuple(float(field) for field in fields[:8])
-    except ValueError:
-        raise ValueError("a corner is not a number") from None
-    spellings = {_normalize(category): category for category in SRSDD_CATEGORIES} | _ALIASES
-    if (category := spellings.get(_normalize(name))) is None:
-        raise ValueError(f"unknown class {name}")
-    difficult = int(fields[-1]) if has_difficulty else 0
-    if difficult > 2:  # 2: a ship that was cut when a large image was divided
-        raise ValueError(f"the difficulty is {difficult}; it must be 0, 1 or 2")
-    x, y = np.reshape(box, (4, 2)).T
-    if not abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2 >= _MIN_AREA:  # also true for NaN
-        raise ValueError("the box has no area")
-    if not np.abs(box).max() < _MAX_COORDINATE:
-        raise ValueError(f"a corner is not within {_MAX_COORDINATE:,} pixels")
-    return category, box, difficult
-
-
-def _normalize(name: str) -> str:
-    """Return the letters of a class name in lower case: copies differ in capitals, hyphens and spaces."""
-    return re.sub(r"[^a-z]", "", name.lower())
 
 
 def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -235,10 +271,6 @@ def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     period = max(1, 2 * (length - 1))
     folded = np.abs(index) % period
     return np.asarray(np.minimum(folded, period - folded))
-
-
-def _natural_sort_key(stem: str) -> tuple[int, str]:
-    return (int(stem), "") if stem.isdecimal() else (2**31, stem)
 
 
 FUSAR_CLASSES = {"Cargo": "cargo", "Fishing": "fishing", "Tanker": "tanker", "Dredger": "dredger"}
@@ -252,17 +284,8 @@ SRSDD_CLASSES = {
 }
 """Class of each archive category, if the archives and not the lists determine the classes."""
 
-FUSAR_OTHER = (
-    "DiveVessel",
-    "HighSpeedCraft",
-    "LawEnforce",
-    "Other",
-    "Passenger",
-    "PortTender",
-    "SAR",
-    "Tug",
-    "WingInGrnd",
-)
+_NOT_OTHER = (*FUSAR_CLASSES, "Reserved", "Unspecified")
+FUSAR_OTHER = tuple(category for category in FUSAR_CATEGORIES if category not in _NOT_OTHER)
 SRSDD_OTHER = ("LawEnforce",)
 """Categories of the class "other" among five classes. Reserved and Unspecified could be any ship and have no class."""
 

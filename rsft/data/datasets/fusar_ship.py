@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import ClassVar
 
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
 from torchgeo.datasets.errors import DatasetNotFoundError
-from torchgeo.datasets.geo import NonGeoDataset
 
 from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES, FUSARChips
-from rsft.data.datasets._sar.images import load_gray_image, plot_classified_image
+from rsft.data.datasets.images import LabeledImages, Sample, Transforms, load_gray_image
 
 
-class FUSARShip(NonGeoDataset):
+class FUSARShip(LabeledImages):
     """FUSAR-Ship dataset.
 
     `FUSAR-Ship <https://doi.org/10.1007/s11432-019-2772-5>`__ 1.0 is a dataset for ship classification. Its chips were
@@ -67,13 +62,9 @@ class FUSARShip(NonGeoDataset):
         rejected: file, line (0 for the whole file) and reason of files and rows that cannot be used.
     """
 
-    classes: ClassVar[tuple[str, ...]] = FUSAR_CATEGORIES
+    classes = FUSAR_CATEGORIES
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str] = "data",
-        transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
-    ) -> None:
+    def __init__(self, root: str | os.PathLike[str] = "data", transforms: Transforms | None = None) -> None:
         """Initialize a new FUSARShip dataset instance.
 
         Args:
@@ -85,46 +76,17 @@ class FUSARShip(NonGeoDataset):
             DatasetNotFoundError: If dataset is not found.
             ValueError: If a meta.csv or meta.xls is not the table of the dataset.
         """
-        self.root = root
-        self.transforms = transforms
+        self.root, self.transforms = root, transforms
         files = FUSARChips(root)
         if not files.chips:
             raise DatasetNotFoundError(self)
         self.chips, self.skipped, self.rejected = files.chips, files.skipped, files.rejected
 
     def __len__(self) -> int:
-        """Return the number of samples in the dataset.
-
-        Returns:
-            length of the dataset
-        """
+        """Return the number of samples in the dataset."""
         return len(self.chips)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return an index within the dataset.
-
-        Args:
-            index: index to return
-
-        Returns:
-            image (1, H, W) with the values of the file, and label
-        """
+    def load_sample(self, index: int) -> Sample:
+        """Return image (1, H, W) with the values of the file, and label."""
         chip = self.chips[index]
-        label = torch.tensor(self.classes.index(chip.category))
-        sample = {"image": load_gray_image(chip.path), "label": label}
-        if self.transforms is not None:
-            sample = self.transforms(sample)
-        return sample
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Plot a sample from the dataset.
-
-        Args:
-            sample: a sample returned by :meth:`__getitem__`
-            show_titles: flag indicating whether to show titles above each panel
-            suptitle: optional string to use as a suptitle
-
-        Returns:
-            a matplotlib Figure with the rendered sample
-        """
-        return plot_classified_image(sample, self.classes, show_titles, suptitle)
+        return {"image": load_gray_image(chip.path), "label": torch.tensor(self.classes.index(chip.category))}

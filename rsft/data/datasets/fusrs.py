@@ -6,30 +6,24 @@ import os
 import pathlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
 from torchgeo.datasets.errors import DatasetNotFoundError
-from torchgeo.datasets.geo import NonGeoDataset
 from torchvision.datasets.utils import check_integrity, download_url
 
-from rsft.data.datasets._fusar_files import CONTRADICTION, FUSARChip
-from rsft.data.datasets._sar.images import load_gray_image, plot_classified_image
-from rsft.data.datasets._srsdd_files import CLASSES, SRSDDShip
+from rsft.data.datasets._fusar_files import CONTRADICTION, FUSARChip, read_text_lines
+from rsft.data.datasets._srsdd_files import CLASSES, Rejected, SRSDDShip
 from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.images import LabeledImages, Sample, Transforms, load_gray_image
 from rsft.data.datasets.srsdd import SRSDD
 
 LIST_VERSIONS = {4: "v25", 5: "v17"}
 """File name prefix of the authors' lists, by number of classes."""
 
 _NAME = re.compile(r"Ship_C(?P<category>\d+)S\d+N\d+|L(?P<image>\d+)_\d+", re.ASCII)
-
-Rejected = list[tuple[str, int, str]]
-"""File, line (0 for the whole file) and reason."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ class FUSRSListRow:
         return int(match["category"]) if match and match["category"] else None
 
 
-class FUSRS(NonGeoDataset):
+class FUSRS(LabeledImages):
     """FUSRS dataset.
 
     `FUSRS <https://github.com/doem97/metalora>`__ v2 is a long-tailed dataset for ship classification. It joins the
@@ -97,7 +91,9 @@ class FUSRS(NonGeoDataset):
 
     Attributes:
         rows: rows of the list whose chip exists, in the order of the list.
-        chips: chips of both archives by name in the lists. Several files may have a name; the first stands for it.
+        chips: chips of both archives by name in the lists. The authors kept their chips in one folder, so a name stands
+            for one file there. Where several files have it, the first stands for it: first those whose folder agrees
+            with the category in the name, then by path.
         rejected: rows that cannot be parsed, and rows whose chip does not exist.
     """
 
@@ -115,7 +111,7 @@ class FUSRS(NonGeoDataset):
         root: str | os.PathLike[str] = "data",
         split: str = "train",
         num_classes: int = 4,
-        transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        transforms: Transforms | None = None,
         download: bool = False,
         checksum: bool = False,
         fusar_chips: Sequence[FUSARChip] | None = None,
@@ -142,98 +138,45 @@ class FUSRS(NonGeoDataset):
         """
         assert split in self.splits, f"Split '{split}' not supported, use one of {self.splits}"
         assert num_classes in CLASSES, f"num_classes must be one of {tuple(CLASSES)}"
-        self.root = root
-        self.split = split
+        self.root, self.split, self.transforms = root, split, transforms
+        self.download, self.checksum = download, checksum
         self.classes = CLASSES[num_classes]
-        self.transforms = transforms
-        self.download = download
-        self.checksum = checksum
-        self._list = f"{LIST_VERSIONS[num_classes]}_{split}.txt"
-        self._verify()
-        rows, self.rejected = read_fusrs_list(pathlib.Path(root, self._list), split, num_classes)
+        path = pathlib.Path(root, f"{LIST_VERSIONS[num_classes]}_{split}.txt")
+        md5 = self.md5s[path.name] if checksum else None
+        if not path.is_file():
+            if not download:
+                raise DatasetNotFoundError(self)
+            download_url(self.url + path.name, root, md5=md5)
+        elif not check_integrity(path, md5):
+            raise RuntimeError("Dataset found, but corrupted.")
+        rows, self.rejected = read_fusrs_list(path, split, num_classes)
         if fusar_chips is None:
             fusar_chips = FUSARShip(pathlib.Path(root, "FUSAR-Ship")).chips
         if srsdd_ships is None:
             srsdd_ships = SRSDD(pathlib.Path(root, "SRSDD"), split="all").ships
-        self.chips = group_chips_by_name(fusar_chips, srsdd_ships)
+        self.chips = defaultdict[str, list[FUSARChip | SRSDDShip]](list)
+        for chip in sorted(fusar_chips, key=lambda chip: CONTRADICTION in chip.flags):
+            self.chips[chip.name].append(chip)
+        for ship in srsdd_ships:
+            self.chips[ship.name].append(ship)
         self.rows = [row for row in rows if row.name in self.chips]
         self.rejected += [
             (str(row.file), row.line, f"{row.name} is in neither archive") for row in rows if row.name not in self.chips
         ]
 
     def __len__(self) -> int:
-        """Return the number of samples in the dataset.
-
-        Returns:
-            length of the dataset
-        """
+        """Return the number of samples in the dataset."""
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return an index within the dataset.
-
-        Args:
-            index: index to return
-
-        Returns:
-            image (1, H, W) with the values of the file, and label
-        """
+    def load_sample(self, index: int) -> Sample:
+        """Return image (1, H, W) with the values of the file, and label."""
         row = self.rows[index]
         chip = self.chips[row.name][0]
         if isinstance(chip, FUSARChip):
             image = load_gray_image(chip.path)
         else:
             image = torch.from_numpy(chip.crop(load_gray_image(chip.image)[0].numpy()))[None]
-        sample = {"image": image, "label": torch.tensor(row.label)}
-        if self.transforms is not None:
-            sample = self.transforms(sample)
-        return sample
-
-    def plot(self, sample: dict[str, Tensor], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Plot a sample from the dataset.
-
-        Args:
-            sample: a sample returned by :meth:`__getitem__`
-            show_titles: flag indicating whether to show titles above each panel
-            suptitle: optional string to use as a suptitle
-
-        Returns:
-            a matplotlib Figure with the rendered sample
-        """
-        return plot_classified_image(sample, self.classes, show_titles, suptitle)
-
-    def _verify(self) -> None:
-        """Verify the integrity of the list, or download it."""
-        path, md5 = pathlib.Path(self.root, self._list), self.md5s[self._list] if self.checksum else None
-        if path.is_file():
-            if not check_integrity(path, md5):
-                raise RuntimeError("Dataset found, but corrupted.")
-        elif self.download:
-            download_url(self.url + self._list, self.root, md5=md5)
-        else:
-            raise DatasetNotFoundError(self)
-
-
-def group_chips_by_name(
-    fusar_chips: Iterable[FUSARChip], srsdd_ships: Iterable[SRSDDShip]
-) -> dict[str, list[FUSARChip | SRSDDShip]]:
-    """Group the chips of both archives by their name in the lists.
-
-    The authors kept their chips in one folder, so a name stands for one file there.
-
-    Args:
-        fusar_chips: the chips of FUSAR-Ship.
-        srsdd_ships: the ships of all splits of SRSDD.
-
-    Returns:
-        The chips of each name; first those whose folder agrees with the category in the name, then by path.
-    """
-    chips = defaultdict[str, list[FUSARChip | SRSDDShip]](list)
-    for chip in sorted(fusar_chips, key=lambda chip: CONTRADICTION in chip.flags):
-        chips[chip.name].append(chip)
-    for ship in srsdd_ships:
-        chips[ship.name].append(ship)
-    return dict(chips)
+        return {"image": image, "label": torch.tensor(row.label)}
 
 
 def read_fusrs_list(path: pathlib.Path, split: str, num_classes: int) -> tuple[list[FUSRSListRow], Rejected]:
@@ -253,9 +196,8 @@ def read_fusrs_list(path: pathlib.Path, split: str, num_classes: int) -> tuple[l
     """
     rows: list[FUSRSListRow] = []
     rejected: Rejected = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
-        if not (fields := line.split()):
-            continue
+    for number, line in read_text_lines(path):
+        fields = line.split()
         if len(fields) != 2:
             rejected.append((str(path), number, f"{len(fields)} fields; a row is `name label`"))
         elif _NAME.fullmatch(pathlib.Path(fields[0]).stem) is None:

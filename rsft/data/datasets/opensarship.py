@@ -5,12 +5,11 @@ from __future__ import annotations
 import pathlib
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 from xml.etree import ElementTree
 
-import matplotlib.pyplot as plt
 import numpy as np
 import rasterio
 import torch
@@ -18,8 +17,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from torchgeo.datasets.errors import DatasetNotFoundError
-from torchgeo.datasets.geo import NonGeoDataset
 from torchgeo.datasets.utils import Path
+
+from rsft.data.datasets._srsdd_files import parse_finite
+from rsft.data.datasets.images import LabeledImages, Sample, Transforms, plot_sample, to_image_tensor
 
 OpenSARShipProduct = Literal["uint8", "cal", "patch"]
 
@@ -64,7 +65,7 @@ class OpenSARShipChip:
         return " ".join(self.scene.split("_")[:3])
 
 
-class OpenSARShip(NonGeoDataset):
+class OpenSARShip(LabeledImages):
     """OpenSARShip dataset.
 
     `OpenSARShip <https://opensar.sjtu.edu.cn/>`__ is a dataset for the interpretation of ships in Sentinel-1 images.
@@ -112,7 +113,7 @@ class OpenSARShip(NonGeoDataset):
         self,
         root: Path = "data",
         product: OpenSARShipProduct = "uint8",
-        transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        transforms: Transforms | None = None,
     ) -> None:
         """Initialize a new OpenSARShip dataset instance.
 
@@ -137,66 +138,36 @@ class OpenSARShip(NonGeoDataset):
         self.classes = sorted({chip.category for chip in self.chips})
 
     def __len__(self) -> int:
-        """Return the number of chips in the dataset.
-
-        Returns:
-            length of the dataset
-        """
+        """Return the number of samples in the dataset."""
         return len(self.chips)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return an index within the dataset.
-
-        Args:
-            index: index to return
-
-        Returns:
-            image (B, H, W) in the unit of the product, and label, an index into `classes`
-        """
+    def load_sample(self, index: int) -> Sample:
+        """Return image (B, H, W) in the unit of the product, and label, an index into `classes`."""
         chip = self.chips[index]
-        pixels = read_opensarship_pixels(chip, self.product).astype(np.float32)
-        sample = {
-            "image": torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
-            "label": torch.tensor(self.classes.index(chip.category)),
-        }
-        return sample if self.transforms is None else self.transforms(sample)
+        image = to_image_tensor(read_opensarship_pixels(chip, self.product))
+        return {"image": image, "label": torch.tensor(self.classes.index(chip.category))}
 
-    def plot(self, sample: dict[str, Any], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Plot a sample from the dataset: the bands side by side, each stretched to its 99.5th percentile.
-
-        Args:
-            sample: a sample returned by `__getitem__`
-            show_titles: flag indicating whether to show titles above each panel
-            suptitle: optional string to use as a suptitle
-
-        Returns:
-            a matplotlib Figure with the rendered sample
-        """
-        image = sample["image"].numpy()
-        bands = next(names for names in self.modes.values() if len(names) == len(image))
-        title = f"Label: {self.classes[int(sample['label'])]}"
-        if "prediction" in sample:
-            title += f"\nPrediction: {self.classes[int(sample['prediction'])]}"
-        figure, axes = plt.subplots(1, len(image), squeeze=False)
-        for ax, band, name in zip(axes[0], image, bands, strict=True):
-            ax.imshow(band, cmap="gray", vmin=0, vmax=np.percentile(band, 99.5))
-            ax.axis("off")
-            if show_titles:
-                ax.set_title(f"{title}\n{name}" if len(bands) > 1 else title)
-        if suptitle is not None:
-            plt.suptitle(suptitle)
-        return figure
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Plot the bands of a sample side by side."""
+        bands = next(names for names in self.modes.values() if len(names) == len(sample["image"]))
+        return plot_sample(sample, self.classes, show_titles, suptitle, bands)
 
     def _read_scene(self, folder: pathlib.Path) -> None:
         """Add the chips in one folder."""
-        scene = _scene_name(folder.parent)
+        names = [folder.parent.name, *sorted(path.name for path in folder.parent.iterdir())]
+        scene = next((match[0] for match in map(_SCENE.search, names) if match), None)
         if scene is None:
             reason = "neither the folder nor a file in it is named after a Sentinel-1 IW scene of VV, or of VH and VV"
             self.rejected.append((str(folder.parent), 0, reason))
             return
         bands = self.modes[scene.split("_1", 1)[1][:3]]
         suffixes = bands if self.product == "uint8" and len(bands) > 1 else ("",)
-        records = self._read_ship_records(folder.parent / "Ship.xml")
+        records: dict[tuple[str, str], dict[str, str]] = {}
+        try:
+            records = read_ship_records(folder.parent / "Ship.xml")
+        except (OSError, ValueError) as error:
+            reason = f"the file cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            self.rejected.append((str(folder.parent / "Ship.xml"), 0, reason))
         for (category, x, y), files in self._group_files(folder).items():
             record = records.pop((x, y), None)
             if set(files) == set(suffixes):
@@ -222,16 +193,6 @@ class OpenSARShip(NonGeoDataset):
                 key = (_FULL_NAMES.get(match[1], match[1]), match[2], match[3])
                 files.setdefault(key, {})[(match[4] or "").upper()] = path
         return files
-
-    def _read_ship_records(self, path: pathlib.Path) -> dict[tuple[str, str], dict[str, str]]:
-        """Return the records of a Ship.xml; reject the file if it cannot be read."""
-        try:
-            return read_ship_records(path)
-        except OSError as error:
-            self.rejected.append((str(path), 0, f"the file cannot be read: {error.strerror}"))
-        except ValueError as error:
-            self.rejected.append((str(path), 0, str(error)))
-        return {}
 
 
 def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str]]:
@@ -292,30 +253,15 @@ def _read_tiff(path: pathlib.Path) -> NDArray[Any]:
     return bands
 
 
-def _scene_name(folder: pathlib.Path) -> str | None:
-    """Return the Sentinel-1 product name in the name of the folder, or else of a file in it."""
-    names = [folder.name, *sorted(path.name for path in folder.iterdir())]
-    return next((match[0] for match in map(_SCENE.search, names) if match), None)
-
-
 def _parse_record(record: Mapping[str, str], category: str) -> dict[str, Any]:
     """Return fields of an `OpenSARShipChip`."""
     code = record.get("Ship_Type", "")
     ais_category = _CODES.get(int(code) // 10, category) if code.isdecimal() and len(code) < 10 else category
     return {
         "mmsi": record.get("MMSI"),
-        "length_m": _parse_float(record.get("Length")) or None,  # 0 means unknown in AIS
-        "incidence_deg": _parse_float(record.get("Incidence")),
-        "longitude": _parse_float(record.get("Center_longitude")),
-        "latitude": _parse_float(record.get("Center_latitude")),
+        "length_m": parse_finite(record.get("Length")) or None,  # 0 means unknown in AIS
+        "incidence_deg": parse_finite(record.get("Incidence")),
+        "longitude": parse_finite(record.get("Center_longitude")),
+        "latitude": parse_finite(record.get("Center_latitude")),
         "flags": () if ais_category == category else ("class-code",),
     }
-
-
-def _parse_float(text: str | None) -> float | None:
-    """Parse a finite number; return None for a missing or invalid value."""
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None

@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 import pathlib
 from collections import defaultdict
-from collections.abc import Callable
-from typing import ClassVar
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
-from torch import Tensor
 from torchgeo.datasets.errors import DatasetNotFoundError
-from torchgeo.datasets.geo import NonGeoDataset
 
-from rsft.data.datasets._sar.images import load_gray_image, stretch_to_white
 from rsft.data.datasets._srsdd_files import SRSDD_CATEGORIES, SRSDDShip, SRSDDShips
+from rsft.data.datasets.images import LabeledImages, Sample, Transforms, load_gray_image, stretch_to_white
 
 
-class SRSDD(NonGeoDataset):
+class SRSDD(LabeledImages):
     """SRSDD dataset.
 
     `SRSDD-v1.0 <https://doi.org/10.3390/rs13245104>`__ is a dataset for the detection of rotated ships in images of the
@@ -61,7 +57,7 @@ class SRSDD(NonGeoDataset):
         rejected: rows and files that cannot be used.
     """
 
-    classes: ClassVar[tuple[str, ...]] = SRSDD_CATEGORIES
+    classes = SRSDD_CATEGORIES
     splits = ("train", "test", "all")
     valid_orientations = ("horizontal", "oriented")
 
@@ -70,7 +66,7 @@ class SRSDD(NonGeoDataset):
         root: str | os.PathLike[str] = "data",
         split: str = "train",
         bbox_orientation: str = "oriented",
-        transforms: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        transforms: Transforms | None = None,
     ) -> None:
         """Initialize a new SRSDD dataset instance.
 
@@ -89,10 +85,8 @@ class SRSDD(NonGeoDataset):
         assert bbox_orientation in self.valid_orientations, (
             f"Bounding box orientation must be one of {self.valid_orientations}"
         )
-        self.root = root
-        self.split = split
+        self.root, self.split, self.transforms = root, split, transforms
         self.bbox_orientation = bbox_orientation
-        self.transforms = transforms
         files = SRSDDShips(root, split)
         if not files.images:
             raise DatasetNotFoundError(self)
@@ -103,42 +97,23 @@ class SRSDD(NonGeoDataset):
             self._ships_of[ship.image].append(ship)
 
     def __len__(self) -> int:
-        """Return the number of samples in the dataset.
-
-        Returns:
-            length of the dataset
-        """
+        """Return the number of samples in the dataset."""
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return an index within the dataset.
-
-        Args:
-            index: index to return
-
-        Returns:
-            image (1, H, W), label (N,), and bbox (N, 8) or bbox_xyxy (N, 4)
-        """
+    def load_sample(self, index: int) -> Sample:
+        """Return image (1, H, W), label (N,), and bbox (N, 8) or bbox_xyxy (N, 4)."""
         path = self.images[index]
         ships = self._ships_of[path]
         boxes = torch.tensor([ship.box for ship in ships], dtype=torch.float32).reshape(-1, 8)
         labels = torch.tensor([self.classes.index(ship.category) for ship in ships], dtype=torch.long)
         sample = {"image": load_gray_image(path), "label": labels}
         if self.bbox_orientation == "oriented":
-            sample["bbox"] = boxes
-        else:
-            corners = boxes.reshape(-1, 4, 2)
-            sample["bbox_xyxy"] = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
-        if self.transforms is not None:
-            sample = self.transforms(sample)
-        return sample
+            return sample | {"bbox": boxes}
+        corners = boxes.reshape(-1, 4, 2)
+        return sample | {"bbox_xyxy": torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)}
 
     def plot(
-        self,
-        sample: dict[str, Tensor],
-        show_titles: bool = True,
-        suptitle: str | None = None,
-        box_alpha: float = 0.7,
+        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None, box_alpha: float = 0.7
     ) -> Figure:
         """Plot a sample from the dataset.
 
@@ -152,14 +127,11 @@ class SRSDD(NonGeoDataset):
             a matplotlib Figure with the rendered sample
         """
         figure, axes = plt.subplots(figsize=(10, 10))
-        axes.imshow(stretch_to_white(sample["image"]), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(stretch_to_white(sample["image"][0].numpy()), cmap="gray", vmin=0, vmax=1)
         axes.axis("off")
-        if "bbox" in sample:
-            polygons = sample["bbox"].reshape(-1, 4, 2)
-        else:
-            polygons = sample["bbox_xyxy"][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+        boxes = sample["bbox"] if "bbox" in sample else sample["bbox_xyxy"][:, [0, 1, 2, 1, 2, 3, 0, 3]]
         colors = plt.get_cmap("tab10")
-        for polygon, label in zip(polygons.numpy(), sample["label"].tolist(), strict=True):
+        for polygon, label in zip(boxes.reshape(-1, 4, 2).numpy(), sample["label"].tolist(), strict=True):
             axes.add_patch(Polygon(polygon, fill=False, edgecolor=colors(label), alpha=box_alpha))
             if show_titles:
                 axes.annotate(self.classes[label], polygon[0], color=colors(label))

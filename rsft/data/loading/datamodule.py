@@ -13,7 +13,7 @@ from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.image_folder import plot_classified_sample
+from rsft.data.datasets.images import plot_sample
 from rsft.data.imagery.bands import compute_planes
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import (
@@ -88,7 +88,7 @@ class ChipStoreDataset(NonGeoDataset):
         Returns:
             The figure.
         """
-        return plot_classified_sample(sample, self.classes, show_titles, suptitle)
+        return plot_sample(sample, self.classes, show_titles, suptitle)
 
 
 class ChipStoreDataModule(NonGeoDataModule):

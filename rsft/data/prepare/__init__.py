@@ -1,1 +1,7 @@
-"""Builders that turn published data sets into chip stores, one module per data set."""
+"""One function per data set, which builds a chip store. No module of this package imports more than typer at first.
+
+`rsft.data.datasets` reads the data sets.
+"""
+
+# the order of the commands in `rsft prepare --help`
+__all__ = ["demo", "image_folder", "dota", "opensarship", "fusrs", "cifar100", "published_lists"]  # noqa: RUF022

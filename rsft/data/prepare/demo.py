@@ -8,32 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store, work_folders
-from rsft.data.chips.store import SPLITS, ChipStore
-from rsft.data.chips.summary import Counts
-from rsft.data.datasets._fusar_files import FUSARChips
-from rsft.data.datasets._srsdd_files import CLASSES, FUSAR_CLASSES, SRSDD_CLASSES, SRSDD_SPACING_M, SRSDDShips
-from rsft.data.prepare.common import crop_srsdd_ship, format_prepare_command, make_chip_names
-from rsft.data.simulation.scene import (
-    LAND_FILE,
-    SCENE_FILE,
-    SHIPS_FILE,
-    read_scene_seed,
-    write_fusar_tree,
-    write_scene,
-    write_srsdd_tree,
-)
+from rsft.data.prepare.registry import data_set, format_prepare_command
 from rsft.errors import RequestError
-from rsft.types import Progress
-from rsft.utils.atomic_files import remove_stale_folders, work_folder
-from rsft.version import __version__
 
-DEMO_CLASSES = CLASSES[4]
+if TYPE_CHECKING:
+    from rsft.data.chips.record import ChipRecord
+    from rsft.data.chips.store import ChipStore
+    from rsft.data.chips.summary import Counts
+    from rsft.data.datasets._fusar_files import FUSARChips
+    from rsft.data.datasets._srsdd_files import SRSDDShips
+    from rsft.types import Progress
+
+DEMO_CLASSES = ("cargo", "fishing", "tanker", "dredger")
 DEMO_GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
 """The groups that the paper defines for FUSRS v2; they do not follow from DEMO_COUNTS."""
 
@@ -43,64 +34,88 @@ DEMO_COUNTS: Counts = {
     "val": dict.fromkeys(DEMO_CLASSES, 15),
     "test": dict.fromkeys(DEMO_CLASSES, 50),
 }
+DEMO_SCENES = 20
+"""Number of simulated SRSDD scenes."""
+
 _OTHER_CATEGORIES = {"LawEnforce": 3, "Passenger": 3, "Tug": 3}  # FUSAR-Ship categories that are not among the classes
 _CLUTTER = 4  # chips without a ship
-_SCENE_SHARES = (0.7, 0.1, 0.2)  # shares of the scenes, in the order of SPLITS
+_SCENE_SHARES = (0.7, 0.1, 0.2)  # shares of the scenes for train, val and test
 
 
+def scene_files(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the paths of the files of a simulated scene."""
+    if (scene := arguments["scene"]) is not None:
+        for name, file in {"scene": "scene.tif", "truth": "ships.gpkg", "land": "land.gpkg"}.items():
+            yield f"{name:<12} {scene / file}"
+
+
+@data_set("demo", notes=scene_files)
 def prepare_demo(
     root: Path,
+    scene: Path | None = None,
+    jobs: int = 2,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
-    *,
-    jobs: int = 2,
-    counts: Counts = DEMO_COUNTS,
-    scenes: int = 20,
+    counts: Counts | None = None,
+    scenes: int | None = None,
 ) -> ChipStore:
-    """Simulate both archives, read them and build a chip store.
+    """Simulate a long-tailed data set of SAR ship chips with four classes (FUSAR-Ship and SRSDD formats).
 
-    All ships of a scene go to one split. The remaining chips come from FUSAR-Ship, one per vessel.
+    All ships of an image of SRSDD go to one split. The remaining chips come from FUSAR-Ship, one per vessel.
 
     Args:
-        root: folder of the chip store.
-        seed: seed of the simulation and the splits.
-        overwrite: replace an existing chip store at `root`.
-        progress: called after each simulated file and each chip.
-        jobs: number of processes.
-        counts: number of chips by split and class.
-        scenes: number of simulated SRSDD scenes.
-
-    Returns:
-        The chip store.
+        scene: Folder for a simulated scene with such ships: scene.tif, ships.gpkg (the truth) and land.gpkg (default:
+            no scene).
+        counts: number of chips by split and class; by default DEMO_COUNTS.
+        scenes: number of simulated images of SRSDD; by default DEMO_SCENES.
 
     Raises:
-        RequestError: `root` is not empty.
+        RequestError: `root` is not empty, or `scene` is not free, see `check_scene_folder_is_free`.
     """
+    if scene is not None:
+        check_scene_folder_is_free(scene, overwrite, seed)
+    counts, scenes = counts or DEMO_COUNTS, scenes or DEMO_SCENES
+    store = _build_store(root, jobs, seed, overwrite, progress, counts, scenes)
+    if scene is not None:
+        prepare_demo_scene(scene, seed, overwrite)
+    return store
+
+
+def _build_store(
+    root: Path, jobs: int, seed: int, overwrite: bool, progress: Progress | None, counts: Counts, scenes: int
+) -> ChipStore:
+    """Simulate both archives, read them and build a chip store."""
+    from rsft.data.chips.builder import StoreDescription, build_store, find_finished_store, work_folders
+    from rsft.data.datasets._fusar_files import FUSARChips
+    from rsft.data.datasets._srsdd_files import FUSAR_CLASSES, SRSDDShips
+    from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
+    from rsft.utils.atomic_files import work_folder
+    from rsft.version import __version__
+
     command = format_prepare_command("demo", root=root, seed=seed)
     if finished := find_finished_store(root, command, overwrite, counts):
         return finished
     *_, work = work_folders(root)
     request = [seed, counts, scenes, __version__]
     fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+    options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
     with work_folder(work, fingerprint) as raw:
         if not Path(raw, "SRSDD").exists():  # an interrupted build has left it
-            write_srsdd_tree(Path(raw, "SRSDD"), scenes, seed=seed, jobs=jobs, progress=progress)
+            write_srsdd_tree(Path(raw, "SRSDD"), scenes, **options)
         srsdd = SRSDDShips(Path(raw, "SRSDD"))
-        scene_records, scene_skipped = _scene_records(srsdd, counts, seed)
-        missing = _missing_counts(scene_records, counts)
-        categories = {
-            category: sum(missing[split][name] for split in SPLITS) for category, name in FUSAR_CLASSES.items()
+        records, skipped = _scene_records(srsdd, counts, seed)
+        available = Counter((record.split, record.label) for record in records)
+        missing = {
+            split: {name: count - available[split, name] for name, count in by_class.items()}
+            for split, by_class in counts.items()
         }
         if not Path(raw, "FUSAR-Ship").exists():
-            write_fusar_tree(
-                Path(raw, "FUSAR-Ship"),
-                categories | _OTHER_CATEGORIES,
-                seed=seed,
-                clutter=_CLUTTER,
-                jobs=jobs,
-                progress=progress,
-            )
+            categories = {
+                category: sum(by_class[name] for by_class in missing.values())
+                for category, name in FUSAR_CLASSES.items()
+            }
+            write_fusar_tree(Path(raw, "FUSAR-Ship"), categories | _OTHER_CATEGORIES, clutter=_CLUTTER, **options)
         fusar = FUSARChips(Path(raw, "FUSAR-Ship"))
         chip_records, chip_skipped = _chip_records(fusar, missing, seed)
         description = StoreDescription(
@@ -108,11 +123,11 @@ def prepare_demo(
             classes=DEMO_CLASSES,
             command=command,
             groups=DEMO_GROUPS,
-            skipped=scene_skipped + chip_skipped + srsdd.skipped + fusar.skipped,
+            skipped=skipped + chip_skipped + srsdd.skipped + fusar.skipped,
             rejected=[*srsdd.rejected, *fusar.rejected],
             license="MIT",  # as all images that rsft simulates
         )
-        records = scene_records + chip_records
+        records += chip_records
         return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
 
 
@@ -121,14 +136,12 @@ def prepare_demo_scene(folder: Path, seed: int = 0, overwrite: bool = False) -> 
 
     A scene of the same seed stays as it is.
 
-    Args:
-        folder: folder of the scene.
-        seed: seed of the simulation.
-        overwrite: replace an existing scene.
-
     Raises:
         RequestError: `folder` is not free, see `check_scene_folder_is_free`.
     """
+    from rsft.data.simulation.scene import SCENE_FILE, write_scene
+    from rsft.utils.atomic_files import remove_stale_folders
+
     check_scene_folder_is_free(folder, overwrite, seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     if overwrite or not (folder / SCENE_FILE).is_file():
@@ -147,6 +160,8 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None
     Raises:
         RequestError: `folder` is a file, contains other files, or contains a scene that may not be replaced.
     """
+    from rsft.data.simulation.scene import LAND_FILE, SCENE_FILE, SHIPS_FILE, read_scene_seed
+
     if not folder.exists():
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
@@ -158,6 +173,13 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None
 
 def _scene_records(srsdd: SRSDDShips, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
     """Make one record per ship of the classes, at most `counts` per split and class; count the skipped ships."""
+    import numpy as np
+
+    from rsft.data.chips.record import ChipRecord
+    from rsft.data.chips.store import SPLITS
+    from rsft.data.datasets._srsdd_files import SRSDD_CLASSES, SRSDD_SPACING_M
+    from rsft.data.datasets.common import crop_srsdd_ship
+
     order = np.random.default_rng((seed, 1)).permutation(len(srsdd.images))
     boundaries = np.cumsum(_SCENE_SHARES)[:-1] * len(order)
     indices_of = dict(zip(SPLITS, np.split(order, np.rint(boundaries).astype(int)), strict=True))
@@ -184,13 +206,15 @@ def _scene_records(srsdd: SRSDDShips, counts: Counts, seed: int) -> tuple[list[C
     return records, skipped
 
 
-def _missing_counts(records: list[ChipRecord], counts: Counts) -> Counts:
-    available = Counter((record.split, record.label) for record in records)
-    return {split: {name: counts[split][name] - available[split, name] for name in DEMO_CLASSES} for split in SPLITS}
-
-
 def _chip_records(fusar: FUSARChips, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
     """Make one record per chip of the classes, with random splits; count the skipped chips."""
+    import numpy as np
+
+    from rsft.data.chips.record import ChipRecord
+    from rsft.data.chips.store import SPLITS
+    from rsft.data.datasets._srsdd_files import FUSAR_CLASSES
+    from rsft.data.datasets.common import make_chip_names
+
     rng = np.random.default_rng((seed, 2))
     splits = {
         label: iter(rng.permutation([split for split in SPLITS for _ in range(counts[split][label])]).tolist())

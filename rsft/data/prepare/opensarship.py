@@ -5,28 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torchgeo.datasets import DatasetNotFoundError
-
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
-from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.opensarship import (
-    OpenSARShip,
-    OpenSARShipChip,
-    OpenSARShipProduct,
-    read_opensarship_pixels,
-)
-from rsft.data.imagery.bands import check_bands
-from rsft.data.imagery.reader import check_values, mask_nodata
-from rsft.data.prepare.common import format_prepare_command, split_groups
+from rsft.data.prepare.registry import data_set, format_prepare_command
 from rsft.errors import DataError, RequestError
-from rsft.types import Pixels, Progress
-from rsft.utils.archives import open_source_tree
 
-ClassScheme = Literal["3", "typed"]
+if TYPE_CHECKING:
+    from rsft.data.chips.record import ChipRecord
+    from rsft.data.chips.store import ChipStore
+    from rsft.data.datasets.opensarship import OpenSARShipChip, OpenSARShipProduct
+    from rsft.types import Pixels, Progress
 
-PRODUCT_UNITS: dict[OpenSARShipProduct, str] = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
+PRODUCT_UNITS = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
 """Unit of each product.
 
 uint8 is stretched for display, sigma0 is linear and calibrated, amplitude is digital numbers (|re + i im| for SLC).
@@ -38,12 +28,12 @@ THREE_CLASSES = ("Cargo", "Tanker", "Other")
 """The usual three classes; "Other" contains every type but the first two."""
 
 
+@data_set("opensarship")
 def prepare_opensarship(
-    src: Path,
+    source: Path,
     root: Path,
-    *,
-    product: OpenSARShipProduct = "uint8",
-    classes: ClassScheme = "3",
+    product: Literal["uint8", "cal", "patch"] = "uint8",
+    classes: Literal["3", "typed"] = "3",
     bands: tuple[str, ...] | None = None,
     val: float = 0.1,
     test: float = 0.2,
@@ -51,63 +41,64 @@ def prepare_opensarship(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Build a chip store of one product.
+    """Build a chip store of OpenSARShip, Sentinel-1 ships in VH and VV; no scene is in two splits.
 
-    Without `bands`, only chips with the most common bands are used; chips of other polarization modes are skipped.
+    Without `bands`, chips of other polarization modes than the most common one are skipped. `val` and `test` are
+    approximate. A class is in every split if it is in at least as many scenes as there are splits. README.md of the
+    store lists the classes that a split lacks.
 
     Args:
-        src: folder or archive with the scenes.
-        root: folder of the chip store.
-        product: uint8 (stretched for display), cal (sigma0) or patch (amplitude).
-        classes: "3" for `THREE_CLASSES`, "typed" for the ship types in the file names.
-        bands: names of the bands to store, such as VV, which all scenes have.
-        val: approximate share of each class for validation, by whole scenes.
-        test: approximate share of each class for the test split, by whole scenes. A class is in every split if it is
-            in at least as many scenes as there are splits. README.md of the store lists the classes that a split lacks.
-        seed: seed of the splits.
-        overwrite: replace an existing chip store at `root`.
-        progress: called after each chip.
-
-    Returns:
-        The chip store.
+        source: Folder or archive of OpenSARShip that contains the scenes.
+        product: uint8 (stretched for display), cal (linear sigma0) or patch (amplitude).
+        classes: 3 (Cargo, Tanker, Other), or typed (the ship types in the file names).
+        bands: Bands to store, such as VV, which all scenes have (default: the most common bands).
+        val: Share of each class for validation, by whole scenes.
+        test: Share of each class for the test split, by whole scenes.
 
     Raises:
-        RequestError: `src` has no scene with this product, `root` is not empty, or an argument is out of range.
+        RequestError: `source` has no scene with this product, `root` is not empty, or an argument is out of range.
         DataError: no chip can be used.
     """
-    command = format_prepare_command(
-        "opensarship",
-        src,
-        root=root,
-        product=product,
-        classes=classes,
-        bands=",".join(bands) if bands else None,
-        val=val,
-        test=test,
-        seed=seed,
-    )
+    from torchgeo.datasets.errors import DatasetNotFoundError
+
+    from rsft.data.chips.builder import StoreDescription, build_store, find_finished_store
+    from rsft.data.datasets.common import split_groups
+    from rsft.data.datasets.opensarship import OpenSARShip
+    from rsft.data.imagery.bands import check_bands
+    from rsft.utils.archives import open_source_tree
+
+    options = {"product": product, "classes": classes, "bands": bands, "val": val, "test": test, "seed": seed}
+    command = format_prepare_command("opensarship", source, root=root, **options)
     if finished := find_finished_store(root, command, overwrite):
         return finished
-    _check_choice("--product", product, tuple(OpenSARShip.products))
-    _check_choice("--classes", classes, ("3", "typed"))
+    for option, value, choices in (
+        ("--product", product, tuple(OpenSARShip.products)),
+        ("--classes", classes, ("3", "typed")),
+    ):
+        if value not in choices:
+            raise RequestError(f"unknown value {value}", option, f"choose one of {', '.join(choices)}")
     check_bands(bands or ())
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares >= 0 with a sum < 1")
-    with open_source_tree(src, root, progress) as folder:
-        source = _open_dataset(folder, product)
-        if not source.chips:
-            reason = source.rejected[0][2] if source.rejected else "the folders are empty"
-            raise DataError("no chip can be used", src, f"the first reason: {reason}")
-        chips, skipped = _select_chips(source.chips, bands, src)
+    with open_source_tree(source, root, progress) as folder:
+        try:
+            dataset = OpenSARShip(folder, product)
+        except DatasetNotFoundError as error:
+            hint = f"give the folder that contains the scenes, each with {OpenSARShip.products[product]}/ and Ship.xml"
+            raise RequestError(f"no OpenSARShip scene with chips of product {product}", folder, hint) from error
+        if not dataset.chips:
+            reason = dataset.rejected[0][2] if dataset.rejected else "the folders are empty"
+            raise DataError("no chip can be used", source, f"the first reason: {reason}")
+        chips, skipped = _select_chips(dataset.chips, bands, source)
         labels = [chip.category if classes == "typed" or chip.category in THREE_CLASSES else "Other" for chip in chips]
         shares = {"train": 1 - val - test, "val": val, "test": test}
         split_of = split_groups(labels, [chip.scene for chip in chips], shares, seed)
         description = StoreDescription(
-            name=f"OpenSARShip, {source.products[product]}",
+            name=f"OpenSARShip, {dataset.products[product]}",
             classes=THREE_CLASSES if classes == "3" else sorted(set(labels)),
             command=command,
             skipped=skipped,
-            rejected=source.rejected,
+            rejected=dataset.rejected,
         )
         records = [
             _make_record(chip, label, split_of[chip.scene], product, bands)
@@ -116,33 +107,30 @@ def prepare_opensarship(
         return build_store(root, records, description, overwrite=overwrite, progress=progress)
 
 
-def _open_dataset(folder: Path, product: OpenSARShipProduct) -> OpenSARShip:
-    try:
-        return OpenSARShip(folder, product)
-    except DatasetNotFoundError as error:
-        hint = f"give the folder that contains the scenes, each with {OpenSARShip.products[product]}/ and Ship.xml"
-        raise RequestError(f"no OpenSARShip scene with chips of product {product}", folder, hint) from error
-
-
 def _select_chips(
-    chips: list[OpenSARShipChip], bands: tuple[str, ...] | None, src: Path
+    chips: list[OpenSARShipChip], bands: tuple[str, ...] | None, source: Path
 ) -> tuple[list[OpenSARShipChip], Counter[str]]:
     """Return the chips that have `bands`, by default the most common ones, and the number of the others by reason."""
-    if bands is not None:
-        missing = Counter(chip.bands for chip in chips if not set(bands) <= set(chip.bands))
-        if missing.total() == len(chips):
-            available = ", ".join(sorted({band for chip in chips for band in chip.bands}))
-            raise RequestError(f"no chip has {', '.join(bands)}", src, f"choose --bands from {available}")
-        skipped = Counter({f"{','.join(x)}, without {','.join(bands)}": count for x, count in missing.items()})
-        return [chip for chip in chips if set(bands) <= set(chip.bands)], skipped
-    (common, _), *others = Counter(chip.bands for chip in chips).most_common()
-    skipped = Counter({f"{','.join(bands)}, but most chips have {','.join(common)}": count for bands, count in others})
-    return [chip for chip in chips if chip.bands == common], skipped
+    counts = Counter(chip.bands for chip in chips)
+    if bands is None:
+        (common, _), *others = counts.most_common()
+        reason = f"but most chips have {','.join(common)}"
+        selected = [chip for chip in chips if chip.bands == common]
+    else:
+        others = [(names, count) for names, count in counts.items() if not set(bands) <= set(names)]
+        reason = f"without {','.join(bands)}"
+        selected = [chip for chip in chips if set(bands) <= set(chip.bands)]
+    if not selected:
+        available = ", ".join(sorted({band for names in counts for band in names}))
+        raise RequestError(f"no chip has {', '.join(bands or ())}", source, f"choose --bands from {available}")
+    return selected, Counter({f"{','.join(names)}, {reason}": count for names, count in others})
 
 
 def _make_record(
     chip: OpenSARShipChip, label: str, split: str, product: OpenSARShipProduct, bands: tuple[str, ...] | None
 ) -> ChipRecord:
+    from rsft.data.chips.record import ChipRecord
+
     name = f"{chip.scene}__{chip.paths[0].stem.removeprefix('Visual_').replace(' ', '-')}"
     columns = {
         "unit": PRODUCT_UNITS[product],
@@ -155,19 +143,20 @@ def _make_record(
         "mmsi": chip.mmsi,
         "flags": ",".join(chip.flags),
     }
-    read_pixels = partial(_read_pixels, chip, product)
-    first, *others = chip.paths
     return ChipRecord(
-        *(name, split, label, first, read_pixels),
+        *(name, split, label, chip.paths[0], partial(_read_pixels, chip, product)),
         bands=chip.bands,
         selected_bands=bands,
         extra_columns=columns,
-        image_paths=tuple(others),
+        image_paths=chip.paths[1:],
     )
 
 
 def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
     """Read the pixels of a chip; raise DataError if they cannot be used."""
+    from rsft.data.datasets.opensarship import read_opensarship_pixels
+    from rsft.data.imagery.reader import check_values, mask_nodata
+
     path = chip.paths[0]
     try:
         pixels = read_opensarship_pixels(chip, product)
@@ -180,8 +169,3 @@ def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
     mask_nodata(pixels, None, path)
     check_values(pixels, path)
     return pixels
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise RequestError(f"unknown value {value}", option, f"choose one of {', '.join(choices)}")

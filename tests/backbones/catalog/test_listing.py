@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from rsft.backbones import catalog
-from rsft.backbones.catalog import list_card, listed_encoders, listing_text, listing_versions, search_listing
+from rsft.backbones.catalog import list_card, listed_encoders, listing_text, listing_versions
 from rsft.backbones.loading import count_encoder_parameters
 from rsft.backbones.registry import cards, find_card, names
 from rsft.backbones.weights import weights_path
-from rsft.errors import RequestError
 
 pytestmark = pytest.mark.slow
 
@@ -45,18 +44,6 @@ def test_states_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert manual.state == "by hand"
     manual.path.touch()
     assert manual.state == listed_encoders()[1].state == "here"
-
-
-def test_search() -> None:
-    assert [encoder.name for encoder in search_listing("SAR-1M")] == [
-        "sarmae_vit_base_patch16_224.sar1m",
-        "sarmae_vit_large_patch16_224.sar1m",
-    ]
-    assert [encoder.name for encoder in search_listing("vit_base_patch8_224.augreg_in21k")] == [
-        "vit_base_patch8_224.augreg_in21k"  # of timm, not listed
-    ]
-    with pytest.raises(RequestError, match="no encoder matches 'sentinl1'"):
-        search_listing("sentinl1")
 
 
 def test_the_list_of_other_versions_is_made_from_the_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
 
-BASE, LARGE = mae.CARDS
-SMALL = replace(BASE, build=partial(mae.build_sarmae_vit, BASE.name, data.SMALL))
+BASE, LARGE = mae.CARDS_SARMAE
+SMALL = replace(BASE, build=partial(mae.build_mae_vit, BASE.name, data.SMALL, False))
 
 
 def checkpoint():

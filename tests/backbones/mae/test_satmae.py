@@ -12,8 +12,8 @@ from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
 
 PRETRAINED, FINE_TUNED = (
-    replace(card, build=partial(mae.build_satmae_vit, card.name, mean_pooled, architecture=data.SMALL))
-    for card, mean_pooled in zip(mae.CARDS, (False, True), strict=True)
+    replace(card, build=partial(mae.build_mae_vit, card.name, data.SMALL, mean_pooled))
+    for card, mean_pooled in zip(mae.CARDS_SATMAE, (False, True), strict=True)
 )
 IMAGES = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
 
@@ -74,7 +74,7 @@ def test_swapped_files_are_refused(pretrained, fine_tuned):
         load_encoder_weights(FINE_TUNED, 224, pretrained)
 
 
-@pytest.mark.parametrize("card", mae.CARDS)
+@pytest.mark.parametrize("card", mae.CARDS_SATMAE)
 def test_real_architecture(card):
     with torch.device("meta"):
         vit = card.build(card.size)
@@ -86,4 +86,4 @@ def test_real_architecture(card):
 
 def test_size_must_be_a_multiple_of_the_patch():
     with pytest.raises(RequestError, match="multiples of 16, not 100"):
-        mae.CARDS[0].build(100)
+        mae.CARDS_SATMAE[0].build(100)

@@ -14,8 +14,19 @@ from tests.helpers import satmae_data as data
 
 CHANNELS = 16  # of the 64 of a token
 PRETRAINED, FINE_TUNED = (
-    replace(card, build=partial(mae.build_group_vit, card.name, data.SMALL, mean_pooled, channel_width=CHANNELS))
-    for card, mean_pooled in zip(mae.CARDS[:2], (False, True), strict=True)
+    replace(
+        card,
+        build=partial(
+            mae.build_mae_vit,
+            card.name,
+            data.SMALL,
+            mean_pooled,
+            patch=8,
+            groups=mae.BAND_GROUPS,
+            channel_width=CHANNELS,
+        ),
+    )
+    for card, mean_pooled in zip(mae.CARDS_SATMAE_GROUPS[:2], (False, True), strict=True)
 )
 CHIPS = torch.rand(2, 10, 96, 96, generator=torch.Generator().manual_seed(1))
 
@@ -121,7 +132,7 @@ def test_inputs_are_scaled_as_in_training():
     ("index", "width", "tensors", "parameters"), [(0, 1024, 300, 303_083_264), (2, 768, 156, 85_625_856)]
 )
 def test_real_architectures(index, width, tensors, parameters):
-    for card in mae.CARDS[index : index + 2]:
+    for card in mae.CARDS_SATMAE_GROUPS[index : index + 2]:
         with torch.device("meta"):
             vit = card.build(card.size)
         assert len(vit.state_dict()) == tensors and sum(p.numel() for p in vit.parameters()) == parameters
@@ -130,4 +141,4 @@ def test_real_architectures(index, width, tensors, parameters):
 
 def test_size_must_be_a_multiple_of_the_patch():
     with pytest.raises(RequestError, match="multiples of 8, not 100"):
-        mae.CARDS[0].build(100)
+        mae.CARDS_SATMAE_GROUPS[0].build(100)

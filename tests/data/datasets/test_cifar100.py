@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.chips.record import long_tail_counts
 from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
-from rsft.errors import DataError, RequestError
+from rsft.errors import DataError
 from rsft.utils.archives import extract_archive
 from tests.helpers.cifar_data import dump, write_folders, write_pickles
 
@@ -32,7 +33,7 @@ def test_there_are_a_hundred_classes() -> None:
 
 
 def test_published_files_are_read_through_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = CIFAR100(write_pickles(tmp_path / "a/b", monkeypatch).parent)
+    source = CIFAR100(write_pickles(tmp_path / "a/b", monkeypatch).parent, "all")
     assert source.layout == "pickles" and len(source) == 300
     image = source.images[299]
     assert (image.label, image.split, image.index) == ("worm", "test", 99) and image.read_pixels is not None
@@ -51,7 +52,9 @@ def test_an_altered_pickle_is_never_loaded(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
-    source = CIFAR100(write_folders(tmp_path, {"train/train": 2, "train/apple": 1, "test/apple": 1, "train/ship": 3}))
+    source = CIFAR100(
+        write_folders(tmp_path, {"train/train": 2, "train/apple": 1, "test/apple": 1, "train/ship": 3}), "all"
+    )
     assert source.layout == "folders" and source.skipped == {"image in a folder that is not a class of CIFAR-100": 3}
     assert [(image.label, image.split) for image in source.images] == [
         ("apple", "train"),
@@ -67,16 +70,19 @@ def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="does not contain CIFAR-100"):
+    with pytest.raises(DatasetNotFoundError):
         CIFAR100(tmp_path)
-    with pytest.raises(RequestError, match="name of a CIFAR-100 class"):
+    with pytest.raises(DatasetNotFoundError) as caught:
         CIFAR100(write_folders(tmp_path, {"train/ship": 1, "test/ship": 1}))
+    assert "name of a CIFAR-100 class" in str(caught.value.__cause__)
+    with pytest.raises(DatasetNotFoundError):
+        CIFAR100(write_folders(tmp_path, {"train/apple": 1}), "val")
 
 
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_shared_archive_has_the_published_profile(shared: Callable[[str], Path], tmp_path: Path) -> None:
-    source = CIFAR100(extract_archive(shared("cifar100_lt.tar"), tmp_path / "cifar"))
+    source = CIFAR100(extract_archive(shared("cifar100_lt.tar"), tmp_path / "cifar"), "all")
     label_counts = Counter(image.label for image in source.images if image.split == "train")
     assert (
         sum(label_counts.values()) == 10_847

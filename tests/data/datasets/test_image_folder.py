@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchgeo.datasets import DatasetNotFoundError
 
+from rsft.data.datasets._label_files import LabeledFiles
 from rsft.data.datasets.image_folder import ImageFolderLT
 from rsft.errors import DataError, RequestError
 
@@ -20,14 +22,14 @@ def touch(root: Path, *names: str) -> None:
 
 
 def entries(root: Path) -> list[tuple[str, str, str]]:
-    return [(file.path.relative_to(root).as_posix(), file.label, file.split) for file in ImageFolderLT(root).files]
+    return [(file.path.relative_to(root).as_posix(), file.label, file.split) for file in LabeledFiles(root).files]
 
 
 def test_class_folders_at_the_top_all_count_as_train(tmp_path: Path) -> None:
     touch(tmp_path, "b/1.jpg", "a/deep/er/2.PNG", "stray.png")
     touch(tmp_path, "a/notes.txt", "SOURCE.txt", "a/.hidden.png", ".git/x.png")
     assert entries(tmp_path) == [("a/deep/er/2.PNG", "a", "train"), ("b/1.jpg", "b", "train")]
-    folder = ImageFolderLT(tmp_path)
+    folder = LabeledFiles(tmp_path)
     assert folder.layout == "class folders" and folder.classes == ["a", "b"]
     assert folder.skipped == {"not an image by its name": 3, "image outside the class folders": 1}
 
@@ -35,7 +37,7 @@ def test_class_folders_at_the_top_all_count_as_train(tmp_path: Path) -> None:
 def test_split_folders_are_kept(tmp_path: Path) -> None:
     touch(tmp_path, "train/10/1.jpg", "train/9/1.jpg", "valid/9/2.jpg", "test/10/3.jpg")
     assert [split for _, _, split in entries(tmp_path)] == ["train", "train", "val", "test"]
-    assert ImageFolderLT(tmp_path).classes == ["9", "10"]
+    assert LabeledFiles(tmp_path).classes == ["9", "10"]
 
 
 def test_lists_have_precedence_and_allow_backslash_bom_and_crlf(tmp_path: Path) -> None:
@@ -49,7 +51,7 @@ def test_lists_have_precedence_and_allow_backslash_bom_and_crlf(tmp_path: Path) 
 def test_rows_that_cannot_be_used_are_listed_with_their_line(tmp_path: Path) -> None:
     touch(tmp_path, "1.jpg")
     (tmp_path / "train.txt").write_text("1.jpg 0\nlonely\ngone.jpg 0\n1.jpg 1\n")
-    folder = ImageFolderLT(tmp_path)
+    folder = LabeledFiles(tmp_path)
     assert len(folder.files) == 1
     assert [(line, reason) for _, line, reason in folder.rejected] == [
         (2, "a row is `path label`"),
@@ -63,7 +65,7 @@ def test_labels_and_paths_that_would_leave_the_store_are_listed(tmp_path: Path) 
     touch(tmp_path, "secret.jpg")
     rows = ("1.jpg 0", "2.jpg -1", "2.jpg ..", "2.jpg a/b", "../secret.jpg 0", f"{tmp_path}/secret.jpg 0")
     (tmp_path / "src/train.txt").write_text("\n".join([*rows, "./1.jpg 0", "飞 机/3 4.jpg 1"]), "utf-8")
-    folder = ImageFolderLT(tmp_path / "src")
+    folder = LabeledFiles(tmp_path / "src")
     assert entries(tmp_path / "src") == [("1.jpg", "0", "train"), ("飞 机/3 4.jpg", "1", "train")]
     assert [(line, reason) for _, line, reason in folder.rejected] == [
         (2, "label -1: a class number must be 0 or more"),
@@ -77,7 +79,7 @@ def test_labels_and_paths_that_would_leave_the_store_are_listed(tmp_path: Path) 
 
 def test_a_class_may_be_called_train_and_an_empty_one_is_counted(tmp_path: Path) -> None:
     touch(tmp_path, "train/1.png", "tractor/2.png", "val/notes.txt")
-    folder = ImageFolderLT(tmp_path)
+    folder = LabeledFiles(tmp_path)
     assert folder.layout == "class folders" and folder.classes == ["tractor", "train"]
     assert folder.skipped == {"not an image by its name": 1, "class folder without an image": 1}
 
@@ -86,7 +88,7 @@ def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
     pixels = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000
     (tmp_path / "飞 机").mkdir()
     Image.fromarray(pixels).save(tmp_path / "飞 机/1.PNG")
-    folder = ImageFolderLT(tmp_path, lambda sample: sample | {"seen": True})
+    folder = ImageFolderLT(tmp_path, transforms=lambda sample: sample | {"seen": True})
     sample = folder[0]
     assert sample["image"].shape == (1, 6, 8) and sample["image"].max() == 47_000 and sample["seen"]
     assert len(folder) == 1 and folder.plot(sample).axes[0].get_title() == "Label: 飞 机"
@@ -102,20 +104,27 @@ def test_incomplete_image_is_refused_when_it_is_read(tmp_path: Path, content: by
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="the folder does not exist"):
-        ImageFolderLT(tmp_path / "absent")
+        LabeledFiles(tmp_path / "absent")
     with pytest.raises(RequestError, match="no labeled image"):
+        LabeledFiles(tmp_path)
+    with pytest.raises(DatasetNotFoundError) as caught:
         ImageFolderLT(tmp_path)
+    assert isinstance(caught.value.__cause__, RequestError)
+    touch(tmp_path, "a/1.png")
+    assert len(ImageFolderLT(tmp_path, "all")) == 1
+    with pytest.raises(DatasetNotFoundError):
+        ImageFolderLT(tmp_path, "val")
 
 
 def test_list_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8"):
-        ImageFolderLT(tmp_path)
+        LabeledFiles(tmp_path)
 
 
 @pytest.mark.realdata
 def test_mstar_lists_name_all_its_chips(shared: Callable[[str], Path]) -> None:
-    folder = ImageFolderLT(shared("mstar_soc10"))
+    folder = LabeledFiles(shared("mstar_soc10"))
     splits = [file.split for file in folder.files]
     assert folder.layout == "lists" and folder.classes == [str(index) for index in range(10)]
     assert (splits.count("train"), splits.count("val"), folder.rejected) == (2747, 2425, [])

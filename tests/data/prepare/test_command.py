@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rsft.data.prepare.common import format_prepare_command
+from rsft.data.prepare.registry import format_prepare_command
 
 
 def test_command_is_quoted_for_a_shell() -> None:

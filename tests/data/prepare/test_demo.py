@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-import rsft.data.prepare.demo as module
+from rsft.data.chips import builder
 from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.demo import DEMO_CLASSES, prepare_demo, prepare_demo_scene
+from rsft.data.simulation import scene
 from rsft.errors import RequestError
 from tests.helpers.killing import kill_at_call, run_until_killed
 
@@ -77,7 +78,7 @@ def test_a_store_of_another_request_is_refused_before_any_work(demo: ChipStore, 
 def test_the_same_request_is_done_already(
     demo: ChipStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "write_srsdd_tree", None)
+    monkeypatch.setattr(scene, "write_srsdd_tree", None)
     before = (demo.root / "dataset.json").stat()
     left = [demo.root.parent / name for name in (".demo.partial", ".demo.simulated", ".demo-fusar.unpacked")]
     for folder in left:
@@ -92,13 +93,13 @@ def test_a_killed_build_goes_on_with_its_simulated_files(
     demo: ChipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build_and_die() -> None:
-        kill_at_call(module, "build_store")
+        kill_at_call(builder, "build_store")
         prepare_demo(tmp_path / "demo", counts=COUNTS, scenes=4, jobs=1)
 
     run_until_killed(build_and_die)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".demo.simulated", ".demo.simulated.lock"]
-    monkeypatch.setattr(module, "write_srsdd_tree", None)
-    monkeypatch.setattr(module, "write_fusar_tree", None)
+    monkeypatch.setattr(scene, "write_srsdd_tree", None)
+    monkeypatch.setattr(scene, "write_fusar_tree", None)
     store = prepare_demo(tmp_path / "demo", counts=COUNTS, scenes=4, jobs=1)
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
     assert (store.root / "manifest.parquet").read_bytes() == (demo.root / "manifest.parquet").read_bytes()

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.data.audit.list_audit import read_fusrs_lists
 from rsft.data.chips import builder
 from rsft.data.chips.store import ChipStore
+from rsft.data.datasets.fusrs import LIST_VERSIONS, read_fusrs_list
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError, RequestError
 from tests.data.datasets.fusar_ship.data import write_fusar
@@ -131,8 +131,7 @@ def test_audit_is_written_into_the_store(published: ChipStore) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
-@pytest.mark.parametrize("has_audit", [True, False], ids=["now", "0.1"])
-def test_a_build_that_is_killed_after_its_last_step_is_done(raw: Path, tmp_path: Path, has_audit: bool) -> None:
+def test_a_build_that_is_killed_after_its_last_step_is_done(raw: Path, tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "fusar"), "zip", raw / "FUSAR")
     build = partial(prepare_fusrs, tmp_path / "out", fusar=tmp_path / "fusar.zip", srsdd=raw / "SRSDD", jobs=1)
     build = partial(build, allow_partial=True)
@@ -148,8 +147,6 @@ def test_a_build_that_is_killed_after_its_last_step_is_done(raw: Path, tmp_path:
     audit = tmp_path / "out/audit.json"
     text = audit.read_text("utf-8")  # before the store got its name
     assert json.loads(text)[0]["subject"] == str(tmp_path / "out")
-    if not has_audit:
-        audit.unlink()
     build()
     assert audit.read_text("utf-8") == text and {path.name for path in tmp_path.iterdir()} == before | {"out"}
 
@@ -255,7 +252,7 @@ def test_failed_download_tells_how_to_get_the_lists(many: Path, monkeypatch: pyt
     def closed(*_: object, **__: object) -> None:
         raise DataError("v25_train.txt cannot be downloaded: no network", "url", "fetch it by hand")
 
-    monkeypatch.setattr("rsft.data.prepare.fusrs.download", closed)
+    monkeypatch.setattr("rsft.utils.download.download", closed)
     with pytest.raises(DataError, match="by hand"):
         prepare_fusrs(many / "out", protocol="published", jobs=1)
     assert not (many / "out").exists()
@@ -269,7 +266,8 @@ def test_the_published_lists_row_for_row(
     shared: Callable[[str], Path], tmp_path: Path, classes: int, train: int, test: int
 ) -> None:
     lists = shared("fusrs_lists")
-    rows, _ = read_fusrs_lists(lists, classes)
+    files = [(lists / f"{LIST_VERSIONS[classes]}_{split}.txt", split) for split in ("train", "test")]
+    rows = [row for path, split in files for row in read_fusrs_list(path, split, classes)[0]]
     write_for_lists(tmp_path, rows, classes)
     store = prepare_fusrs(tmp_path / "out", protocol="published", lists=lists, classes=classes)
     assert [store.class_counts(split).sum() for split in ("train", "val", "test")] == [train, 0, test]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rsft.data.datasets import common
 from rsft.data.datasets._srsdd_files import SRSDDShip
+from rsft.data.datasets.common import crop_srsdd_ship, read_gray_chip
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare import common
-from rsft.data.prepare.common import crop_srsdd_ship, read_gray_chip
 from rsft.errors import DataError
 from tests.data.datasets.srsdd.data import write_srsdd
 

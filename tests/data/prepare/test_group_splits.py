@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rsft.data.prepare.common import split_groups
+from rsft.data.datasets.common import split_groups
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 

@@ -96,25 +96,21 @@ def test_seed_determines_the_choice(tmp_path: Path) -> None:
     assert manifest != (other.root / "manifest.parquet").read_bytes()
 
 
-@pytest.mark.parametrize("as_file", [True, False])
-def test_classes_can_be_given_names(tmp_path: Path, as_file: bool) -> None:
+def test_classes_can_be_given_names(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"0": 3, "1": 3})
-    names: dict[str, str] | Path = {"0": "2S1", "1": "main battle tank"}
-    if as_file:
-        (tmp_path / "names.txt").write_text("\ufeff0 2S1\r\n1 main battle tank\r\n")
-        names = tmp_path / "names.txt"
-    store = prepare_folder(src, tmp_path / "out", names=names)
+    (tmp_path / "names.txt").write_text("\ufeff0 2S1\r\n1 main battle tank\r\n")
+    store = prepare_folder(src, tmp_path / "out", names=tmp_path / "names.txt")
     assert store.classes == ("2S1", "main battle tank")
 
 
 @pytest.mark.parametrize(
-    ("names", "reason"),
-    [({"0": "a"}, "no name for 1"), ({"0": "a", "1": "a"}, "used twice"), ({"0": "a", "1": "b/c"}, "cannot name")],
+    ("names", "reason"), [("0 a", "no name for 1"), ("0 a\n1 a", "used twice"), ("0 a\n1 b/c", "cannot name")]
 )
-def test_faulty_names_are_refused(tmp_path: Path, names: dict[str, str], reason: str) -> None:
+def test_faulty_names_are_refused(tmp_path: Path, names: str, reason: str) -> None:
     src = write_tree(tmp_path / "src", {"0": 3, "1": 3})
+    (tmp_path / "names.txt").write_text(names)
     with pytest.raises(RequestError, match=reason):
-        prepare_folder(src, tmp_path / "out", names=names)
+        prepare_folder(src, tmp_path / "out", names=tmp_path / "names.txt")
 
 
 def test_row_without_a_name_is_refused(tmp_path: Path) -> None:
@@ -136,7 +132,7 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path, argument: str, value
 @pytest.mark.slow
 def test_license_is_stored_and_part_of_the_command(tmp_path: Path) -> None:
     src = write_tree(tmp_path / "src", {"a": 3, "b": 3})
-    store = prepare_folder(src, tmp_path / "out", license_text="our terms, no-military")
+    store = prepare_folder(src, tmp_path / "out", license="our terms, no-military")
     metadata = json.loads((store.root / "dataset.json").read_text())
     assert store.license == metadata["license"] == "our terms, no-military"
     assert "--license 'our terms, no-military'" in metadata["command"]

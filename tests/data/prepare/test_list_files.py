@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsft.data.prepare.image_folder import PUBLISHED_LISTS, prepare_list_files
+from rsft.data.datasets import _label_files
+from rsft.data.prepare.published_lists import prepare_inat2018, prepare_places_lt
 from rsft.errors import RequestError
 
 
@@ -31,7 +32,7 @@ def test_places(tmp_path: Path) -> None:
     write_list(src, "Places_LT_train.txt", [*rows, "data_256/b/bar/1.jpg 1", "data_256/b/bar/2.jpg 1"], 102)
     write_list(src, "Places_LT_val.txt", ["val_256/1.jpg 0"], 1)
     write_list(src, "Places_LT_test.txt", ["val_256/2.jpg 1", "val_256/3.jpg 365"], 2)
-    store = prepare_list_files("places-lt", src, tmp_path / "out")
+    store = prepare_places_lt(src, tmp_path / "out")
     assert len(store.classes) == 365 and store.classes[:3] == ("airfield", "bar", "class-2")
     assert [int(store.class_counts(split).sum()) for split in ("train", "val", "test")] == [102, 1, 1]
     assert store.license == "unknown"
@@ -48,16 +49,17 @@ def test_places(tmp_path: Path) -> None:
 
 
 def test_inaturalist_with_lists_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PUBLISHED_LISTS, "inat2018", replace(PUBLISHED_LISTS["inat2018"], classes=8))
+    published = replace(_label_files.INATURALIST_2018, classes=8)
+    monkeypatch.setattr(_label_files, "INATURALIST_2018", published)
     src = tmp_path / "inat"
     src.mkdir()
     rows = ["train_val2018/Aves/3/a.jpg 3", "train_val2018/Fungi/7/b.jpg 7"]
     write_list(src, "iNaturalist18_train.txt", rows, 2)
     (tmp_path / "lists").mkdir()
     (src / "iNaturalist18_train.txt").rename(tmp_path / "lists/iNaturalist18_train.txt")
-    store = prepare_list_files("inat2018", src, tmp_path / "out", lists=tmp_path / "lists")
+    store = prepare_inat2018(src, tmp_path / "out", lists=tmp_path / "lists")
     assert store.license == "non-commercial, research-only"
     assert set(store.table["class"]) == {"Aves-3", "Fungi-7"} and len(store.classes) == 8
-    assert prepare_list_files("inat2018", src, tmp_path / "out", lists=tmp_path / "lists").classes == store.classes
+    assert prepare_inat2018(src, tmp_path / "out", lists=tmp_path / "lists").classes == store.classes
     with pytest.raises(RequestError, match="a chip store already"):
-        prepare_list_files("inat2018", src, tmp_path / "out", lists=src)
+        prepare_inat2018(src, tmp_path / "out", lists=src)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rsft.data.datasets._label_files import LabeledFile
-from rsft.data.prepare.common import check_val_share, hold_out, subsample_long_tail
+from rsft.data.datasets.common import check_val_share, hold_out, subsample_long_tail
 from rsft.errors import RequestError
 
 FILES = [LabeledFile(Path(f"{label}{index}"), label, "train") for label in "ab" for index in range(20)]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rsft.data.datasets.common import crop_srsdd_ship
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.common import crop_srsdd_ship
 from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
 
 COUNTS = {"Cargo": 5, "Tanker": 2, "LawEnforce": 1}

@@ -24,8 +24,8 @@ def _build_dota(folder: Path) -> None:
 
 
 def _read_dota(folder: Path) -> None:
+    from rsft.data.datasets.common import translate_dataset_errors
     from rsft.data.datasets.dota import DOTAObjects, crop_object, read_rgb
-    from rsft.data.prepare.common import translate_dataset_errors
 
     with translate_dataset_errors("DOTA", folder, ""):
         source = DOTAObjects(folder, "all")
@@ -34,8 +34,8 @@ def _read_dota(folder: Path) -> None:
 
 
 def _read_srsdd(folder: Path) -> None:
+    from rsft.data.datasets.common import crop_srsdd_ship, translate_dataset_errors
     from rsft.data.datasets.srsdd import SRSDD
-    from rsft.data.prepare.common import crop_srsdd_ship, translate_dataset_errors
     from rsft.errors import DataError
 
     with translate_dataset_errors("SRSDD", folder, ""):
@@ -96,16 +96,16 @@ def _build_fusar_xls(folder: Path) -> None:
 
 
 def _read_fusar(folder: Path) -> None:
+    from rsft.data.datasets.common import translate_dataset_errors
     from rsft.data.datasets.fusar_ship import FUSARShip
-    from rsft.data.prepare.common import translate_dataset_errors
 
     with translate_dataset_errors("FUSAR-Ship", folder, ""):
         FUSARShip(folder)
 
 
 def _read_opensarship(folder: Path) -> None:
+    from rsft.data.datasets.common import translate_dataset_errors
     from rsft.data.datasets.opensarship import OpenSARShip
-    from rsft.data.prepare.common import translate_dataset_errors
 
     with translate_dataset_errors("OpenSARShip", folder, ""):
         OpenSARShip(folder)
@@ -129,8 +129,8 @@ def _build_lists(folder: Path) -> None:
 
 def _read_lists(folder: Path) -> None:
     from rsft.data.datasets._label_files import PLACES_LT, LabeledFiles, ListFiles
+    from rsft.data.datasets.common import translate_dataset_errors
     from rsft.data.datasets.fusrs import read_fusrs_list
-    from rsft.data.prepare.common import translate_dataset_errors
     from rsft.data.prepare.image_folder import _class_names
 
     with translate_dataset_errors("FUSRS", folder, ""):
@@ -166,7 +166,7 @@ def _read_corrections(folder: Path) -> None:
 
 
 PRELOAD = (
-    "rsft.data.prepare.common",
+    "rsft.data.datasets.common",
     "rsft.data.datasets._label_files",
     "rsft.data.datasets._label_files",
     "rsft.data.datasets.dota",
@@ -175,7 +175,7 @@ PRELOAD = (
     "rsft.data.datasets._label_files",
     "rsft.data.datasets.opensarship",
     "rsft.data.datasets.srsdd",
-    "rsft.data.prepare.common",
+    "rsft.data.datasets.common",
     "rsft.data.prepare.image_folder",
     "rsft.errors",
     "rsft.inference.corrections.corrected_table",

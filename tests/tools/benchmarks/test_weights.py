@@ -19,7 +19,7 @@ from tools.benchmarks import weights
 def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the network by one of 1/16 of the width and two blocks."""
     shape = {"embed_dim": 64, "depth": 2, "num_heads": 4}
-    small = replace(mae.CARDS[0], build=partial(mae.build_satmae_vit, "narrow", False, architecture=shape))
+    small = replace(mae.CARDS_SATMAE[0], build=partial(mae.build_mae_vit, "narrow", shape, False))
     monkeypatch.setattr(weights, "find_card", lambda name: small)
     monkeypatch.setattr(weights, "DECODER", {"embed_dim": 32, "depth": 1, "num_heads": 4})
 

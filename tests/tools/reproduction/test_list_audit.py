@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rsft.data.audit.findings import AuditResult, write_audits
-from rsft.data.audit.list_audit import audit_fusrs_lists
+from rsft.data.audit.findings import AuditResult
 from rsft.errors import RequestError
+from tools.reproduction.list_audit import audit_fusrs_lists, main
 
 TRAIN = "L1_1.png 0\nL2_1.png 1\nL2_1.png 1\nShip_C01S01N0001.png 0\nShip_C07S11N0002.png 0\nL3 0\n"
 TEST = "L1_2.png 0\nL4_1.png 0\nShip_C07S11N0002.png 1\nShip_C99S01N0001.png 0\n"
@@ -44,8 +44,10 @@ def test_rows_are_counted_by_class_and_origin(audit: AuditResult) -> None:
     }
 
 
-def test_json_has_the_same_content(audit: AuditResult, tmp_path: Path) -> None:
-    write_audits(tmp_path / "audit.json", [audit])
+def test_findings_are_shown_and_written(audit: AuditResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(tmp_path, tmp_path / "audit.json")
+    printed = capsys.readouterr().out
+    assert "L2_1 (v25_train.txt:3)" in printed and "FUSAR-Ship C07 Other" in printed
     [read] = json.loads((tmp_path / "audit.json").read_text("utf-8"))
     assert read["clean"] is False and read["findings"][3]["examples"] == ["L1"]
     assert read["classes"] == audit.classes

@@ -1,67 +1,40 @@
-"""Audit of the FUSRS v2 lists: repeated rows, leaks and renamed classes, found without the images."""
+"""Audit the authors' lists of FUSRS v2: repeated rows, leaks and renamed classes, found without the images.
+
+python -m tools.reproduction.list_audit LISTS
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from torchvision.datasets.utils import check_integrity
 
-from rsft.data.audit.findings import AuditFinding, AuditResult, count_finding
+from rsft.cli.data import show_audit
+from rsft.data.audit.findings import AuditFinding, AuditResult, count_finding, write_audits
 from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES
 from rsft.data.datasets._srsdd_files import CLASSES, FUSAR_TO_FUSRS
+from rsft.data.datasets.common import translate_dataset_errors
 from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS, FUSRSListRow, read_fusrs_list
-from rsft.data.prepare.common import translate_dataset_errors
 from rsft.errors import RequestError
 from rsft.types import Rejection
 
 CATEGORIES = FUSAR_CATEGORIES
 
 
-def has_fusrs_lists(folder: Path) -> bool:
-    """Return whether a folder contains a list of FUSRS v2."""
-    return any((folder / name).is_file() for name in FUSRS.md5s)
-
-
-def find_fusrs_lists(folder: Path, classes: int) -> list[Path]:
-    """Return the paths of the training list and the test list.
-
-    Args:
-        folder: folder of the lists.
-        classes: number of classes, 4 or 5.
-
-    Raises:
-        RequestError: a list is missing.
-    """
-    paths = [folder / f"{LIST_VERSIONS[classes]}_{split}.txt" for split in FUSRS.splits]
-    for path in paths:
-        if not path.is_file():
-            raise RequestError(f"{path.name} is missing", folder, "give the folder of the authors' lists")
-    return paths
-
-
-def read_fusrs_lists(folder: Path, classes: int) -> tuple[list[FUSRSListRow], list[Rejection]]:
-    """Read the training list and the test list.
-
-    Args:
-        folder: folder of the lists.
-        classes: number of classes, 4 or 5.
-
-    Returns:
-        The training rows followed by the test rows, and the rows that cannot be parsed.
-
-    Raises:
-        RequestError: a list is missing.
-        DataError: a list cannot be read or has no usable row.
-    """
-    rows: list[FUSRSListRow] = []
-    rejected: list[Rejection] = []
-    for split, path in zip(FUSRS.splits, find_fusrs_lists(folder, classes), strict=True):
-        with translate_dataset_errors("the list", path, "copy or download the list again"):
-            list_rows, faults = read_fusrs_list(path, split, classes)
-        rows, rejected = rows + list_rows, rejected + faults
-    return rows, rejected
+def main(
+    lists: Annotated[Path, typer.Argument(help="Folder of the authors' lists.")],
+    json: Annotated[Path | None, typer.Option(help="JSON file for the findings.")] = None,
+) -> None:
+    """Show the findings of each pair of training and test list."""
+    audits = audit_fusrs_lists(lists)
+    for result in audits:
+        show_audit(result)
+    if json is not None:
+        write_audits(json, audits)
 
 
 def audit_fusrs_lists(folder: Path) -> list[AuditResult]:
@@ -88,7 +61,15 @@ def audit_fusrs_lists(folder: Path) -> list[AuditResult]:
 
 
 def _audit_pair(folder: Path, classes: int) -> AuditResult:
-    rows, rejected = read_fusrs_lists(folder, classes)
+    rows: list[FUSRSListRow] = []
+    rejected: list[Rejection] = []
+    for split in FUSRS.splits:
+        path = folder / f"{LIST_VERSIONS[classes]}_{split}.txt"
+        if not path.is_file():
+            raise RequestError(f"{path.name} is missing", folder, "give the folder of the authors' lists")
+        with translate_dataset_errors("the list", path, "copy or download the list again"):
+            list_rows, faults = read_fusrs_list(path, split, classes)
+        rows, rejected = rows + list_rows, rejected + faults
     train, test = ([row for row in rows if row.split == split] for split in ("train", "test"))
     files = [train[0].file, test[0].file]
     train_names, test_names = ({row.name for row in split_rows} for split_rows in (train, test))
@@ -167,3 +148,7 @@ def _origin(row: FUSRSListRow) -> str:
         return "SRSDD"
     is_valid = 0 < row.category <= len(CATEGORIES)
     return f"FUSAR-Ship C{row.category:02} {CATEGORIES[row.category - 1] if is_valid else 'unknown'}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -6,6 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,16 +20,15 @@ from rsft.data.datasets._srsdd_files import (
     SRSDD_TO_FUSRS,
     SRSDDShip,
 )
-from rsft.data.datasets.fusrs import FUSRS
-from rsft.data.imagery.reader import open_image
-from rsft.data.prepare.common import (
+from rsft.data.datasets.common import (
     crop_srsdd_ship,
     full_chip_name,
     read_gray_chip,
     split_groups,
     translate_dataset_errors,
 )
-from rsft.data.prepare.fusrs_sources import FUSAR_NAME, SRSDD_NAME, FUSRSSources
+from rsft.data.datasets.fusrs_sources import FUSAR_NAME, SRSDD_NAME, FUSRSSources
+from rsft.data.imagery.reader import open_image
 from rsft.errors import DataError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
@@ -93,7 +93,11 @@ def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
         "incidence_deg": chip.incidence_deg,
         "mmsi": chip.mmsi,
     }
-    read_pixels = partial(read_gray_chip, chip.path) if _has_several_bands(chip.path) else None
+    read_pixels = None
+    with suppress(DataError):  # the build reports the fault
+        if chip.path.suffix.lower() == ".png":  # the published TIFF files have one band
+            with open_image(chip.path) as image:
+                read_pixels = partial(read_gray_chip, chip.path) if len(image.getbands()) > 1 else None
     return _ArchiveChip(
         archive=FUSAR_NAME,
         category=chip.category,
@@ -105,17 +109,6 @@ def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
         record=ChipRecord("", "", "", chip.path, read_pixels, extra_columns=columns),
         flags=chip.flags,
     )
-
-
-def _has_several_bands(path: Path) -> bool:
-    """Return whether a PNG file has several bands; the published TIFF files have one."""
-    if path.suffix.lower() != ".png":
-        return False
-    try:
-        with open_image(path) as image:
-            return len(image.getbands()) > 1
-    except DataError:  # the build reports the fault
-        return False
 
 
 def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
@@ -161,6 +154,8 @@ def published_records(
     Raises:
         DataError: a list cannot be used.
     """
+    from rsft.data.datasets.fusrs import FUSRS
+
     with translate_dataset_errors("the list", lists, "copy or download the lists again"):
         datasets = [
             FUSRS(lists, split, len(classes), fusar_chips=sources.chips, srsdd_ships=sources.ships)
@@ -238,7 +233,10 @@ def clean_records(
             result.skipped[f"{first.archive} {first.category}: not among the classes"] += 1
     strata = [f"{chip.archive} {label}" for chip, label in selected]
     split_of = split_groups(strata, [chip.group for chip, _ in selected], shares, seed)
-    for (chip, label), name in zip(selected, _unique_names(selected), strict=True):
+    spaces = [(label if chip.unique_per_class else "", chip.name) for chip, label in selected]
+    counts = Counter(spaces)
+    for (chip, label), space in zip(selected, spaces, strict=True):
+        name = chip.name if counts[space] == 1 else chip.full_name
         result.records.append(_finish_record(chip, name, split_of[chip.group], label))
     return _sort_records(result)
 
@@ -263,22 +261,14 @@ def _sort_records(result: ProtocolRecords) -> ProtocolRecords:
     return ProtocolRecords(result.records, +result.skipped, result.rejected)
 
 
-def _unique_names(selected: Sequence[tuple[_ArchiveChip, str]]) -> list[str]:
-    counts = Counter((label if chip.unique_per_class else "", chip.name) for chip, label in selected)
-    return [
-        chip.name if counts[label if chip.unique_per_class else "", chip.name] == 1 else chip.full_name
-        for chip, label in selected
-    ]
-
-
 def _digests(paths: Sequence[Path], jobs: int) -> list[str]:
+    """Return the SHA-256 of files, or the path of one that cannot be read; the build reports it later."""
+
+    def digest(path: Path) -> str:
+        try:
+            return sha256(path)
+        except OSError:
+            return str(path)
+
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(_digest, paths))
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or its path if it cannot be read; the build reports that file later."""
-    try:
-        return sha256(path)
-    except OSError:
-        return str(path)
+        return list(pool.map(digest, paths))

@@ -1,59 +1,37 @@
-"""The shell command that rebuilds a store.
-
-Unique names of chips.
-
-Held-out validation samples and artificial long tails.
-
-Random splits that never divide a group: a scene, an image, a vessel.
-
-Pixels of chips that are not copied from a file as they are: ships of SRSDD, and gray images with three bands.
-
-Translation of the errors of data set classes, which follow TorchGeo, into those of rsft.
-"""
+"""What the builds of chip stores share: names of chips, splits, long tails, gray chips and errors of data sets."""
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from torchgeo.datasets.errors import DatasetNotFoundError
 
 from rsft.data.chips.record import long_tail_counts, sample_per_class, stratified_split
 from rsft.data.datasets._srsdd_files import SRSDDShip
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.scene_uri import LastImageCache
 from rsft.errors import DataError, RequestError
-from rsft.types import Indices, Pixels
+from rsft.types import Pixels
 
 if TYPE_CHECKING:
-    from rsft.data.datasets._label_files import LabeledFile
-    from rsft.data.datasets.cifar100 import CIFARImage
+    from _typeshed import DataclassInstance
 
+    class LabeledSample(DataclassInstance, Protocol):
+        """A data class with a label and a split."""
 
-def format_prepare_command(name: str, *arguments: object, **options: object) -> str:
-    """Return `rsft prepare NAME ...`, quoted for a shell.
+        @property
+        def label(self) -> str:
+            """The name of the class."""
 
-    Args:
-        name: the subcommand.
-        *arguments: positional arguments, in order.
-        **options: option values by name (`min_side` becomes `--min-side`); options that are None are omitted,
-            and those that are True have no value.
-    """
-    words = ["rsft", "prepare", name, *map(str, arguments)]
-    for option, value in options.items():
-        if value is True:
-            words.append(f"--{option.replace('_', '-')}")
-        elif value is not None:
-            words += [f"--{option.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
-    return shlex.join(words)
+        @property
+        def split(self) -> str:
+            """train, val or test."""
 
 
 def make_chip_names(paths: Sequence[Path], groups: Sequence[object], root: Path) -> list[str]:
@@ -79,7 +57,7 @@ def full_chip_name(path: Path, root: Path) -> str:
     return "__".join(path.relative_to(root).parts).replace(".", "_")
 
 
-Sample = TypeVar("Sample", "LabeledFile", "CIFARImage")
+L = TypeVar("L", bound="LabeledSample")
 
 
 def check_val_share(val: float) -> None:
@@ -92,7 +70,7 @@ def check_val_share(val: float) -> None:
         raise RequestError(f"the validation share is {val}", "--val", "give a share of at least 0 and below 1")
 
 
-def hold_out(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+def hold_out(samples: Sequence[L], share: float, seed: int) -> tuple[list[L], list[L]]:
     """Split off a validation split, stratified by class.
 
     Args:
@@ -109,7 +87,7 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[S
     return [samples[index] for index in remaining], [replace(samples[index], split="val") for index in held_out]
 
 
-def subsample_long_tail(samples: Sequence[Sample], classes: Sequence[str], ratio: float, seed: int) -> list[Sample]:
+def subsample_long_tail(samples: Sequence[L], classes: Sequence[str], ratio: float, seed: int) -> list[L]:
     """Reduce the samples of each class to the counts of `long_tail_counts`.
 
     Args:
@@ -152,11 +130,18 @@ def split_groups(
     Returns:
         The split of each group.
     """
+    from scipy.optimize import linear_sum_assignment
+
     splits = [split for split, share in shares.items() if share > 0]
     order, contents = _sort_groups(labels, groups, seed)
     errors = np.tile([[-float(shares[split])] for split in splits], contents.shape[1])  # (S, C): actual - requested
     assigned = np.full(len(order), -1)
-    for members in _rare_classes_first(contents > 0, len(splits)):
+    # a last class that contains every group keeps a split from staying empty. Rare classes come first, and classes in
+    # fewer groups than splits after all others, because they cannot be in every split
+    present = np.column_stack([contents > 0, np.ones(len(contents), bool)])
+    counts = present.sum(axis=0)
+    for column in np.lexsort([counts, counts < len(splits)]):
+        members = np.flatnonzero(present[:, column])
         open_splits = np.setdiff1d(np.arange(len(splits)), assigned[members])
         candidates = members[assigned[members] < 0]
         rows, columns = linear_sum_assignment(_added_cost(contents[candidates], errors[open_splits]))
@@ -169,11 +154,7 @@ def split_groups(
 
 
 def _sort_groups(labels: Sequence[str], groups: Sequence[Group], seed: int) -> tuple[list[Group], Shares]:
-    """Sort the groups by descending size, equal sizes at random.
-
-    Returns:
-        The groups, and the share of each class that each group contains (G, C).
-    """
+    """Return the groups, the largest first, equal ones at random; and the share of each class in each group (G, C)."""
     row = {group: index for index, group in enumerate(dict.fromkeys(groups))}
     column = {label: index for index, label in enumerate(sorted(set(labels)))}
     counts = np.zeros((len(row), len(column)))
@@ -182,18 +163,6 @@ def _sort_groups(labels: Sequence[str], groups: Sequence[Group], seed: int) -> t
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
     names = list(row)
     return [names[index] for index in order], counts[order] / counts.sum(axis=0)
-
-
-def _rare_classes_first(present: NDArray[np.bool_], splits: int) -> Iterator[Indices]:
-    """Yield the indices of the groups of each class, classes that occur in few groups first.
-
-    The last column added here is a class that contains every group: it keeps a split from staying empty. Classes in
-    fewer groups than splits come after all others, because they cannot be in every split.
-    """
-    columns = np.column_stack([present, np.ones(len(present), bool)])
-    counts = columns.sum(axis=0)
-    for column in np.lexsort([counts, counts < splits]):
-        yield np.flatnonzero(columns[:, column])
 
 
 def _added_cost(contents: Shares, errors: Shares) -> Shares:
@@ -256,9 +225,13 @@ def translate_dataset_errors(title: str, path: Path, hint: str) -> Iterator[None
         RequestError: the data set is not in the folder.
         DataError: a file of the data set cannot be read or used.
     """
+    from torchgeo.datasets.errors import DatasetNotFoundError
+
     try:
         yield
     except DatasetNotFoundError as error:
+        if isinstance(error.__cause__, RequestError):  # it says more
+            raise error.__cause__ from None
         raise RequestError(f"the folder does not contain {title}", path, hint) from error
     except OSError as error:
         message = f"{title} cannot be read: {error.strerror or error}"

@@ -1,0 +1,120 @@
+"""What the data sets share, in the form of TorchGeo: samples with transforms, gray images and figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchgeo.datasets.geo import NonGeoDataset
+
+Sample = dict[str, Any]
+Transforms = Callable[[Sample], Sample]
+
+
+class LabeledImages(NonGeoDataset):
+    """Base class: subclasses load a sample; this class transforms and plots it.
+
+    Attributes:
+        classes: class names in the order of the labels.
+        transforms: applied to each sample; None leaves it as it is.
+    """
+
+    classes: Sequence[str]
+    transforms: Transforms | None
+
+    def load_sample(self, index: int) -> Sample:
+        """Load a sample, before the transforms.
+
+        Args:
+            index: position of the sample.
+
+        Returns:
+            image: (B, H, W) float32 with the values of the file; label: index into `classes`.
+        """
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample after the transforms."""
+        sample = self.load_sample(index)
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+        """Plot a sample, and the predicted class if the sample has one.
+
+        Args:
+            sample: a sample returned by `__getitem__`.
+            show_titles: whether to show the class above the image.
+            suptitle: title of the figure.
+        """
+        return plot_sample(sample, self.classes, show_titles, suptitle)
+
+
+def plot_sample(
+    sample: Mapping[str, Any],
+    classes: Sequence[str],
+    show_titles: bool = True,
+    suptitle: str | None = None,
+    bands: Sequence[str] = (),
+) -> Figure:
+    """Plot an image, stretched from 0 to the 99.5th percentile, below its class.
+
+    Args:
+        sample: a sample with an image (B, H, W), a label and optionally a prediction. The first three bands become R, G
+            and B; of fewer bands, each is shown in gray.
+        classes: class names in the order of the labels.
+        show_titles: whether to show the class, and the predicted class.
+        suptitle: title of the figure.
+        bands: names of the bands, to be shown above the panels.
+    """
+    image = sample["image"].numpy()
+    panels = [image[:3].transpose(1, 2, 0)] if len(image) >= 3 else list(image)
+    title = f"Label: {classes[int(sample['label'])]}"
+    if "prediction" in sample:
+        title += f"\nPrediction: {classes[int(sample['prediction'])]}"
+    figure, axes = plt.subplots(1, len(panels), squeeze=False)
+    for index, (ax, panel) in enumerate(zip(axes[0], panels, strict=True)):
+        ax.imshow(stretch_to_white(panel), cmap="gray", vmin=0, vmax=1)
+        ax.axis("off")
+        if show_titles:
+            ax.set_title(f"{title}\n{bands[index]}" if len(bands) > 1 else title)
+    if suptitle is not None:
+        figure.suptitle(suptitle)
+    return figure
+
+
+def stretch_to_white(values: NDArray[Any]) -> NDArray[Any]:
+    """Scale values to 0-1, where 1 is the 99.5th percentile."""
+    return np.clip(values / max(float(np.percentile(values, 99.5)), float(np.finfo(np.float32).tiny)), 0, 1)
+
+
+def to_image_tensor(pixels: NDArray[Any]) -> Tensor:
+    """Convert pixels (H, W, B) of any data type to a tensor (B, H, W) of float32 with the same values."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
+
+
+def load_gray_image(path: str | os.PathLike[str]) -> Tensor:
+    """Load an image of one band; some copies repeat the band as R, G and B.
+
+    Args:
+        path: the image file.
+
+    Returns:
+        (1, H, W) float32 with the values of the file.
+
+    Raises:
+        ValueError: the bands differ.
+        OSError: the file is not a complete image.
+    """
+    with Image.open(path) as image:
+        pixels = np.atleast_3d(np.asarray(image.convert("RGB") if image.mode == "P" else image))
+    if (pixels != pixels[:, :, :1]).any():
+        raise ValueError(f"{path}: the {pixels.shape[2]} bands differ, but a single band is expected")
+    return to_image_tensor(pixels[:, :, :1])

@@ -1,0 +1,71 @@
+"""The data sets that `rsft prepare` builds, by name: those of rsft, and those of other installed packages.
+
+A data set is one function, and its command follows from the function. A parameter without a default is an argument of
+the command (`root` is the option --root), the others are options. The help of the command is the first paragraph of the
+docstring, and the help of an option is its entry below `Args:`. Parameters behind `overwrite` are for programs. The
+function imports what it needs when it is called, because `rsft prepare --help` imports its module.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rsft.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from rsft.data.chips.store import ChipStore
+
+    Notes = Callable[[ChipStore, Mapping[str, Any]], Iterable[str]]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATASETS: Registry[Any] = Registry("data set", "rsft.datasets", "rsft.data.prepare")
+"""All data sets by the name of their command."""
+
+PAPER = "Reproduce the paper"
+"""Heading of the data sets that only serve to reproduce the paper."""
+
+
+def data_set(name: str, heading: str | None = None, notes: Notes | None = None) -> Callable[[F], F]:
+    """Register the decorated function as the command `rsft prepare NAME`.
+
+    Args:
+        name: name of the command.
+        heading: heading of the command in `rsft prepare --help`; None for the main list.
+        notes: returns lines that the command prints last, from the chip store and the arguments of the function.
+
+    Example:
+        >>> @data_set("toy")
+        ... def prepare_toy(source: Path, root: Path, overwrite: bool = False, progress: Progress | None = None):
+        ...     \"\"\"Build a chip store of the toy data set.
+        ...
+        ...     Args:
+        ...         source: Folder of the images.
+        ...     \"\"\"
+    """
+
+    def register(function: F) -> F:
+        vars(function).update(name=name, heading=heading, notes=notes or (lambda store, arguments: ()))
+        DATASETS.register(function)
+        return function
+
+    return register
+
+
+def format_prepare_command(name: str, *arguments: object, **options: object) -> str:
+    """Return `rsft prepare NAME ...`, quoted for a shell.
+
+    Args:
+        name: the subcommand.
+        *arguments: positional arguments, in order.
+        **options: option values by name (`min_side` becomes `--min-side`, a tuple a text with commas); options that are
+            None or False are omitted, and those that are True have no value.
+    """
+    words = ["rsft", "prepare", name, *map(str, arguments)]
+    for option, value in options.items():
+        if value is not None and value is not False:
+            text = ",".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else value
+            words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(text)])]
+    return shlex.join(words)
