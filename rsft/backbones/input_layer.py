@@ -37,8 +37,12 @@ def fit_inputs(backbone: Backbone, chip_bands: Sequence[str], planes: Sequence[s
     """
     planes = _choose_planes(backbone, tuple(chip_bands), tuple(planes) if planes else None, remap)
     check_planes(planes, chip_bands)
-    if len(planes) != len(backbone.bands):
-        return _expand_filters(backbone, planes)
+    if len(planes) != len(backbone.bands):  # repeat the filters cyclically; timm keeps their sum over the inputs
+        conv = _first_layer(backbone)
+        _replace_first_layer(backbone, conv, adapt_input_conv(len(planes), conv.weight.detach()), None)
+        inputs = [index % len(backbone.mean) for index in range(len(planes))]
+        mean, std = (tuple(values[index] for index in inputs) for values in (backbone.mean, backbone.std))
+        return replace(backbone, bands=planes, mean=mean, std=std)
     return _fold_equal_planes(backbone, planes) if remap == "fold" else replace(backbone, bands=planes)
 
 
@@ -94,36 +98,15 @@ def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
     )
 
 
-def _expand_filters(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
-    """Repeat the filters cyclically and scale them to keep their sum over the inputs (timm's `adapt_input_conv`)."""
-    conv = _first_layer(backbone)
-    weight = adapt_input_conv(len(planes), conv.weight.detach())
-    _replace_first_layer(backbone, conv, weight, None)
-    source_indices = [index % len(backbone.mean) for index in range(len(planes))]
-    return replace(
-        backbone,
-        bands=planes,
-        mean=tuple(backbone.mean[index] for index in source_indices),
-        std=tuple(backbone.std[index] for index in source_indices),
-    )
-
-
 def first_layer_path(network: nn.Module) -> str | None:
     """Return the dotted name of the convolution that reads the image; None if the network has another first layer.
 
     Args:
         network: a timm network.
     """
-    for path in ("patch_embed.proj", "patch_embed.proj.0", "conv1", "conv1.0", "stem.0"):
-        parent, _, name = path.rpartition(".")
-        layer = getattr(_submodule(network, parent), name, None)
-        if isinstance(layer, nn.Conv2d):
-            return path
-    return None
-
-
-def _submodule(network: nn.Module, path: str) -> nn.Module | None:
-    return dict(network.named_modules()).get(path)
+    layers = dict(network.named_modules())
+    paths = ("patch_embed.proj", "patch_embed.proj.0", "conv1", "conv1.0", "stem.0")
+    return next((path for path in paths if isinstance(layers.get(path), nn.Conv2d)), None)
 
 
 def _first_layer(backbone: Backbone) -> nn.Conv2d:

@@ -65,15 +65,13 @@ def build_mae_vit(
     """
     check_input_size(name, patch, size)
     vit_class = GroupChannelViT if "groups" in options else VisionTransformer
-    pool = "avg" if mean_pooled else "token"
-    return vit_class(
-        img_size=size, patch_size=patch, norm_layer=NORM, global_pool=pool, num_classes=0, **architecture, **options
-    )
+    options |= {"patch_size": patch, "global_pool": "avg" if mean_pooled else "token", "num_classes": 0}
+    return vit_class(img_size=size, norm_layer=NORM, **architecture, **options)
 
 
 def _card(name: str, about: str, remote: Remote, build: partial[VisionTransformer], **fields: Any) -> Card:
     """Return a card of an RGB encoder, unless `fields` say otherwise."""
-    defaults = {"size": 224, "patch": 16, "bands": ("R", "G", "B"), "unit": "uint8"}
+    defaults: dict[str, Any] = {"size": 224, "patch": 16, "bands": ("R", "G", "B"), "unit": "uint8"}
     # antialias: as in util/pos_embed.py of the authors' code
     return Card(name=name, about=about, weights=remote, build=build, antialias=False, **defaults | fields)
 

@@ -138,7 +138,7 @@ def build_hierarchical(architecture: str, size: int, **options: Any) -> VisionTr
 def _on_meta_device(name: str) -> nn.Module:
     """Build a model without a head on the meta device, where it has shapes but no weights."""
     with torch.device("meta"):
-        return cast(nn.Module, timm.create_model(name, num_classes=0, **_skip_options(name)))
+        return timm.create_model(name, num_classes=0, **_skip_options(name))
 
 
 def _skip_options(name: str) -> dict[str, Any]:

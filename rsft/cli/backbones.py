@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,33 +30,16 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
 
     Any other vision transformer of timm works too, by its timm name, or as timm:MODEL with a local file.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from rsft.backbones.catalog import search_listing
-    from rsft.utils.download import weights_dir
     from rsft.utils.licenses import describe_license
 
-    rows = [_row(encoder) for encoder in search_listing(word)]
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(two_lines("backbone", "bands in unit, side / patch in pixels, license"), overflow="fold")
-    for heading in ("params", "MB"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("weights", no_wrap=True)
-    for row in rows:
+    def cells(row: dict[str, Any]) -> tuple[str, ...]:
         license_text = describe_license(row["license"], row["restrictions"])
-        input_line = (
-            f"{_summarize_names(row['bands'])} in {row['unit']}, {row['size']} / {row['patch']}, {license_text}"
-        )
-        size = f"{row['bytes'] / 1e6:,.0f}"
-        table.add_row(two_lines(row["name"], input_line), f"{row['parameters'] / 1e6:.1f} M", size, row["weights"])
-    console.print(table)
-    show_paths({"weights": weights_dir()})
+        bands = f"{_summarize_names(row['bands'])} in {row['unit']}"
+        line = f"{bands}, {row['size']} / {row['patch']}, {license_text}"
+        return line, f"{row['parameters'] / 1e6:.1f} M", f"{row['bytes'] / 1e6:,.0f}", row["weights"]
+
+    headings = ("bands in unit, side / patch in pixels, license", "params", "MB", "weights")
+    _show_list(word, as_json, _row, headings, cells)
 
 
 @app.command("check")
@@ -100,27 +85,42 @@ def backbones_check(
 
 
 def _row(encoder: ListedEncoder) -> dict[str, Any]:
-    return {
-        "name": encoder.name,
-        "about": encoder.about,
-        "parameters": encoder.parameters,
-        "bytes": 4 * encoder.parameters,  # in float32
-        "size": encoder.size,
-        "patch": encoder.patch,
-        "bands": encoder.bands,
-        "unit": encoder.unit,
-        "mean": encoder.mean,
-        "std": encoder.std,
-        "sensor": encoder.sensor,
-        "license": encoder.license,
-        "restrictions": encoder.restrictions,
-        "weights": encoder.state,
-        "path": str(encoder.path),
-    }
+    names = "name about parameters size patch bands unit mean std sensor license restrictions"
+    row = {name: getattr(encoder, name) for name in names.split(" ")}
+    return row | {"bytes": 4 * encoder.parameters, "weights": encoder.state, "path": str(encoder.path)}  # in float32
 
 
 def _summarize_names(names: tuple[str, ...]) -> str:
     return " ".join(names) if len(names) < 5 else f"{names[0]} to {names[-1]} ({len(names)})"
+
+
+def _show_list(
+    word: str,
+    as_json: bool,
+    make_row: Callable[[ListedEncoder], dict[str, Any]],
+    headings: tuple[str, ...],
+    cells: Callable[[dict[str, Any]], tuple[str, ...]],
+) -> None:
+    """Print the listed encoders that contain a word: below the name of each its first cell, then the other cells."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from rsft.backbones.catalog import search_listing
+    from rsft.utils.download import weights_dir
+
+    rows = [make_row(encoder) for encoder in search_listing(word)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(two_lines("backbone", headings[0]), overflow="fold")
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right" if heading in ("params", "MB") else "left", no_wrap=True)
+    for row in rows:
+        first, *others = cells(row)
+        table.add_row(two_lines(row["name"], first), *others)
+    console.print(table)
+    show_paths({"weights": weights_dir()})
 
 
 weights_app = typer.Typer(help="Download, verify and convert the weights of encoders.", no_args_is_help=True)
@@ -131,28 +131,12 @@ NamesArgument = Annotated[list[str], typer.Argument(help="Names of encoders, fro
 @weights_app.command("ls")
 def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     """List the weights files of the encoders: size, published checksum, and whether the file is present."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    from rsft.backbones.catalog import search_listing
-    from rsft.utils.download import weights_dir
-
-    rows = [_weights_row(encoder) for encoder in search_listing(word)]
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(two_lines("backbone", "file"), overflow="fold")
-    table.add_column("MB", justify="right", no_wrap=True)
-    table.add_column("checksum", no_wrap=True)
-    table.add_column("present", no_wrap=True)
-    for row in rows:
+    def cells(row: dict[str, Any]) -> tuple[str, ...]:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
-        table.add_row(two_lines(row["name"], row["file"]), size, row["checksum"], "yes" if row["here"] else "-")
-    console.print(table)
-    show_paths({"weights": weights_dir()})
+        return row["file"], size, row["checksum"], "yes" if row["here"] else "-"
+
+    _show_list(word, as_json, _weights_row, ("file", "MB", "checksum", "present"), cells)
 
 
 @weights_app.command("get")

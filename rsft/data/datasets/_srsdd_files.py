@@ -61,9 +61,10 @@ def read_label_file(
     rejected: Rejected = []
     try:
         lines = read_text_lines(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "the file is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
-        return header, rows, [(str(path), 0, reason)]
+    except OSError as error:
+        return header, rows, [(str(path), 0, f"the file cannot be read: {error.strerror}")]
+    except UnicodeDecodeError:
+        return header, rows, [(str(path), 0, "the file is not UTF-8 text")]
     for line, text in lines:
         if text.lower().startswith(_HEADERS):
             key, _, value = text.partition(":")

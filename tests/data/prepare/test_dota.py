@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
+from rsft.data.datasets import common
 from rsft.data.datasets.dota import DOTAVersion
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare import dota
 from rsft.data.prepare.dota import prepare_dota
 from rsft.errors import DataError, RequestError, RsftError
 from tests.data.datasets.dota.data import (
@@ -101,7 +101,7 @@ def test_truncated_image_rejects_only_its_objects(tmp_path: Path) -> None:
 
 def test_image_deleted_during_the_build_stops_it(tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_pair(tmp_path / "src", row(10, 10, 30, 20))
-    monkeypatch.setattr(dota, "split_groups", lambda *_: (tmp_path / "src/images/P1.png").unlink() or {})
+    monkeypatch.setattr(common, "split_groups", lambda *_: (tmp_path / "src/images/P1.png").unlink() or {})
     with pytest.raises(RsftError, match="a source file disappeared") as caught:
         prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
     assert caught.value.location == str(tmp_path / "src/images/P1.png")
