@@ -32,7 +32,7 @@ class DatasetGroup(PlainGroup):
     """The commands of all data sets, made when they are first needed."""
 
     @property
-    def commands(self) -> dict[str, Any]:  # type: ignore[override]  # typer has a plain attribute
+    def commands(self) -> dict[str, Any]:
         """The commands by name; a data set whose package cannot be imported is left out with a warning."""
         return _dataset_commands()
 
