@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+
+from tests.helpers.messages import mentions
+from tests.helpers.scenes import UTM, write_geotiff
 
 Install = Callable[[str, str, str], Path]
 
@@ -320,6 +324,90 @@ def test_new_loss_needs_two_files(name: str) -> None:
     files = [path for folder in ("rsft", "tools") for path in (root / folder).rglob("*.py")]
     named = [path.name for path in files if f'"{name}"' in path.read_text(encoding="utf-8")]
     assert named == ["losses.py"]
+
+
+PRODUCT = """
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+import numpy as np
+from rsft.data.imagery.products.product import CalibratedPlane, Product, SensorProduct
+
+@dataclass(frozen=True)
+class Doubled:
+    gain: float
+
+    def __call__(self, values, top, left):
+        rows = np.arange(top, top + len(values), dtype=np.float32)[:, None]
+        return CalibratedPlane(values * np.float32(self.gain) + rows, 0)
+
+@dataclass(frozen=True)
+class ToyProduct(SensorProduct):
+    name: ClassVar[str] = "toy-sat"
+    title: ClassVar[str] = "Toy satellite"
+
+    path: Path
+    files: tuple[str, ...]
+    header: dict[str, str]
+
+    @classmethod
+    def find(cls, path):
+        header = path / "header.txt" if path.is_dir() else path.with_suffix(".txt")
+        if not header.is_file() or not header.read_text().startswith("toy = 1"):
+            return None
+        lines = [line.split(" = ") for line in header.read_text().splitlines()]
+        raster = path / "image.tif" if path.is_dir() else path
+        return cls(path, (str(raster),), dict(lines))
+
+    def read(self, handles, keep_noise):
+        calibration = (Doubled(float(self.header["gain"])),) * handles[0].count
+        return Product(
+            kind=self.title,
+            unit="amplitude",
+            bands=("HH",),
+            calibrations={"gamma0": calibration},
+            calibration_source="the gain in its header",
+            acquired=self.header["time"],
+            pass_direction=self.header["pass"],
+            incidence=lambda rows, cols: 30 + rows / 10,
+        )
+"""
+
+
+def test_a_product_of_a_sensor(tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, or a raster with a header beside it, is read with the calibration and geometry of its product."""
+    from rsft.data.imagery.products.options import ProductOptions
+    from rsft.data.imagery.products.product import PRODUCTS
+    from rsft.errors import RequestError
+    from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
+
+    PRODUCTS.names()
+    monkeypatch.setattr(PRODUCTS, "_components", dict(PRODUCTS._components))
+    install("toy_sat", PRODUCT, "[rsft.products]\ntoy-sat = toy_sat:ToyProduct\n")
+    header = "toy = 1\ngain = 2\ntime = 2030-05-06T07:08:09Z\npass = ascending\n"
+    pixels = np.arange(1, 601, dtype=np.uint16).reshape(20, 30)
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene/header.txt").write_text(header)
+    (tmp_path / "file.txt").write_text(header)
+    write_geotiff(tmp_path / "file.tif", pixels, crs="EPSG:32633", transform=UTM)
+    shutil.copy(tmp_path / "file.tif", tmp_path / "scene/image.tif")
+    for name in ("scene", "file.tif"):
+        scene = open_scene(tmp_path / name)
+        assert (scene.unit, scene.dtype, scene.bands) == ("amplitude", "uint16", ("HH",)) and scene.path.name == name
+        assert (scene.product.kind, scene.product.pass_direction) == ("Toy satellite", "ascending")
+        assert scene.product.acquired == "2030-05-06T07:08:09Z" and scene.georeference is not None
+        assert scene.product.incidence(np.array([10.0]), np.array([0.0])).tolist() == [31.0]
+        calibrated = SceneReader(scene.in_unit("gamma0"))
+        values = calibrated(PixelWindow(5, 6, 7, 8))[:, :, 0]
+        calibrated.close()
+        assert values.dtype == np.float32
+        assert values.tolist() == (pixels[5:7, 6:8] * 2.0 + np.array([[5], [6]])).tolist()
+    with pytest.raises(RequestError, match=mentions("--calibrate", "gain in its header")):
+        open_scene(tmp_path / "scene", ProductOptions(factor=2.0))
+    (tmp_path / "file.txt").unlink()
+    install("broken_sat", "import no_such_thing\n", "[rsft.products]\nbroken = broken_sat:Product\n")
+    with pytest.warns(UserWarning, match=mentions("broken", "no_such_thing")):  # all kinds of products are asked
+        assert open_scene(tmp_path / "file.tif").product.kind == "raster"
 
 
 POINTS = """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
+from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 from rsft.utils.command_options import Option

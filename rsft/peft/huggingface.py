@@ -9,8 +9,6 @@ site, with zeros elsewhere. B includes the scales, so alpha = r.
 The layout cannot hold adapters, prompts or trained parameters of the network, nor dropouts that differ between layers.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -22,7 +20,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.methods.lora import LoRA
+from rsft.peft.methods.scaled import LoRA
 from rsft.peft.methods.settings import PositionSetting
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach

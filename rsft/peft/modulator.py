@@ -1,7 +1,5 @@
 """The modulator of MetaPEFT: one non-negative scale for every site (paper, equation 6)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase

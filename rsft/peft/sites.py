@@ -20,8 +20,6 @@ ConvNeXt has mlp1 and mlp2, which are linear layers or 1 x 1 convolutions. Posit
 This module does not import torch. `rsft.peft.modules.adapter_module` finds the layers of a site.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from rsft.peft.methods import recipe_keys as keys
+from rsft.peft.methods import registry as keys
 from rsft.peft.methods.registry import register
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rsft.errors import RecipeError
-from rsft.peft import LoRA, Site, attach
-from rsft.peft.methods.lora import LoTR
+from rsft.peft import LoRA, LoTR, Site, attach
 from rsft.recipe.load import load_recipe
 
 WIDTH = 192

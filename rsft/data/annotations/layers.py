@@ -13,7 +13,7 @@ import shapely
 
 from rsft.data.annotations.base import ANNOTATIONS, AnnotationFormat, Annotations, annotation_table
 from rsft.data.annotations.columns import arrow_column, typed_column
-from rsft.data.imagery.open_raster import READ_ERRORS, open_vector
+from rsft.data.imagery.vectors import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 
 _FID_COLUMNS = ("fid", "ogc_fid")  # names of feature ids that are not attributes

@@ -1,12 +1,9 @@
 """The result of an audit, and its JSON file."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rsft.errors import DataError
 from rsft.utils.atomic_files import write_text
@@ -68,18 +65,12 @@ def count_finding(description: str, occurrences: Iterable[object], total: int | 
     Returns:
         The finding.
     """
-    texts = [str(occurrence) for occurrence in occurrences]
-    return AuditFinding(description, len(texts), total, tuple(texts[:_EXAMPLES]))
+    texts = tuple(map(str, occurrences))
+    return AuditFinding(description, len(texts), total, texts[:_EXAMPLES])
 
 
 def read_audits(path: Path) -> list[AuditResult]:
     """Read the results that `write_audits` wrote.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The results.
 
     Raises:
         DataError: the file is damaged.
@@ -97,29 +88,18 @@ def read_audits(path: Path) -> list[AuditResult]:
 
 
 def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
-    """Write a JSON list with one object per audit; the file is replaced atomically.
-
-    Args:
-        path: the file.
-        audits: results to write.
-    """
-    write_text(path, json.dumps([_to_json(audit) for audit in audits], indent=2, ensure_ascii=False) + "\n")
-
-
-def _to_json(audit: AuditResult) -> dict[str, Any]:
-    findings = [
+    """Write a JSON list with one object per audit; the file is replaced atomically."""
+    content = [
         {
-            "what": finding.description,
-            "count": finding.count,
-            "of": finding.total,
-            "examples": finding.examples,
+            "clean": audit.is_clean,
+            "subject": audit.subject,
+            "facts": audit.totals,
+            "findings": [
+                {"what": item.description, "count": item.count, "of": item.total, "examples": item.examples}
+                for item in audit.findings
+            ],
+            "classes": audit.classes,
         }
-        for finding in audit.findings
+        for audit in audits
     ]
-    return {
-        "clean": audit.is_clean,
-        "subject": audit.subject,
-        "facts": audit.totals,
-        "findings": findings,
-        "classes": audit.classes,
-    }
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

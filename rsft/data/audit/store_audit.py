@@ -1,13 +1,7 @@
-"""Audit of chips in a chip store or in class folders: duplicates, leaks between splits, contradictions.
-
-Content hash, perceptual hash and saturation of chips, and the search for near-duplicates.
-"""
-
-from __future__ import annotations
+"""Audit of chips in a chip store or in class folders: duplicates, leaks between splits, contradictions."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
 
@@ -33,69 +27,84 @@ SATURATION_SHARE = 0.25
 """A chip is saturated if at least this share of its pixels has the largest value of the data type."""
 
 _BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
+_COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
 
 
-@dataclass(frozen=True)
-class ChipContent:
-    """Hashes and saturation of one chip file.
+def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
+    """Audit the manifest of a chip store and every chip in it, with `jobs` processes."""
+    table = store.table.reindex(columns=list(_COLUMNS))
+    return _audit_table(store.root, table, str(store.root), True, jobs, progress)
 
-    Attributes:
-        sha256: SHA-256 of the file, "" if it cannot be read.
-        perceptual_hash: 64-bit pHash; None for an unusable file.
-        saturated_share: share of the pixels with the largest value of an integer data type.
-        fault: why the file is unusable, or "".
+
+def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
+    """Audit class folders or list files, as `ImageFolderLT` reads them; a chip is called class/file stem.
+
+    Raises:
+        RequestError: the folder contains no labeled image.
     """
+    rows = [
+        (f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label)
+        for file in LabeledFiles(folder).files
+    ]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS[:4])).reindex(columns=list(_COLUMNS))
+    return _audit_table(Path(), table, str(folder), False, jobs, progress)
 
-    sha256: str
-    perceptual_hash: int | None = None
-    saturated_share: float = 0.0
-    fault: str = ""
+
+def _audit_table(
+    root: Path, table: pd.DataFrame, subject: str, has_digests: bool, jobs: int, progress: Progress | None
+) -> AuditResult:
+    table = table.astype({"flags": object, "source": object}).fillna({"flags": "", "source": "all"})
+    contents: dict[int, tuple[str, int | None, float, str]] = {}
+    for index, content in imap_unordered(_read_content, enumerate(root / path for path in table["path"]), jobs):
+        contents[index] = content
+        if progress is not None:
+            progress(len(contents), len(table), "auditing chips")
+    rows = [contents[index] for index in range(len(table))]
+    frame = pd.DataFrame(rows, table.index, ["content", "hash", "saturated", "fault"], dtype=object)  # 64-bit hashes
+    table = pd.concat([table, frame.astype({"saturated": float})], axis=1)
+    splits = [split for split in SPLITS if (table["split"] == split).any()]
+    totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
+    totals["distinct contents"] = table["content"].nunique()
+    totals["groups (scenes, vessels)"] = table["group_key"].nunique()
+    findings = [*_check_rows(table), *_check_pixels(table), _check_classes(table)]
+    if has_digests:
+        altered = table["name"][table["content"] != table["sha256"]]
+        findings.append(count_finding("chips whose file differs from the manifest", altered, len(table)))
+    classes: dict[str, dict[str, dict[str, int]]] = {}
+    for label, source, split in sorted(zip(table["class"], table["source"], table["split"], strict=True)):
+        classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[split] += 1
+    return AuditResult(subject, totals, findings, classes)
 
 
-def read_chip_content(path: Path) -> ChipContent:
-    """Read one chip; for a constant, damaged or missing file, `fault` gives the reason.
+def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[str, int | None, float, str]]:
+    """Read one chip.
 
     Args:
-        path: the file.
+        task: an index and the file.
 
     Returns:
-        Hashes and saturation of the chip.
+        The index; the SHA-256 of the file, the 64-bit perceptual hash, the share of saturated pixels, and "". For a
+        constant, damaged or missing file, the last one is the reason.
     """
+    index, path = task
     try:
         digest = sha256(path)
         pixels = read_chip(path)
     except OSError as error:
-        return ChipContent("", fault=f"the file cannot be read: {error.strerror}")
+        return index, ("", None, 0.0, f"the file cannot be read: {error.strerror}")
     except DataError as error:
-        return ChipContent(digest, fault=error.message)
-    return ChipContent(digest, _perceptual_hash(pixels), _saturated_share(pixels))
+        return index, (digest, None, 0.0, error.message)
+    is_integer = np.issubdtype(pixels.dtype, np.integer)
+    saturated = float((pixels == np.iinfo(pixels.dtype).max).mean()) if is_integer else 0.0
+    return index, (digest, _perceptual_hash(pixels), saturated, "")
 
 
-def read_chip_contents(paths: Sequence[Path], jobs: int, progress: Progress | None = None) -> list[ChipContent]:
-    """Call `read_chip_content` for each path in parallel.
-
-    Args:
-        paths: the files (N,).
-        jobs: number of processes.
-        progress: called after each chip.
-
-    Returns:
-        One result per path, in order (N,).
-
-    Raises:
-        RsftError: a process was killed.
-    """
-    contents: dict[int, ChipContent] = {}
-    for index, content in imap_unordered(_read_indexed, enumerate(paths), jobs):
-        contents[index] = content
-        if progress is not None:
-            progress(len(contents), len(paths), "auditing chips")
-    return [contents[index] for index in range(len(paths))]
-
-
-def _read_indexed(task: tuple[int, Path]) -> tuple[int, ChipContent]:
-    index, path = task
-    return index, read_chip_content(path)
+def _perceptual_hash(pixels: Pixels) -> int:
+    """Return the pHash (Zauner 2010) of the mean band, stretched first because 16-bit chips are dark."""
+    gray = pixels.astype(np.float32).mean(axis=2)
+    low, high = np.percentile(gray, (1, 99.5))
+    gray = np.clip((gray - low) / max(high - low, 1e-6), 0, 1) * 255
+    return int(str(imagehash.phash(Image.fromarray(gray.astype(np.uint8)))), 16)
 
 
 def find_near_duplicates(hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -121,88 +130,6 @@ def find_near_duplicates(hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
                 is_repeated = any(not difference >> before & 0xFFFF for before in range(0, offset, 16))
                 if difference.bit_count() <= MAX_HASH_DISTANCE and not is_repeated:
                     yield first, second
-
-
-def _perceptual_hash(pixels: Pixels) -> int:
-    """Return the pHash (Zauner 2010) of the mean band, stretched first because 16-bit chips are dark."""
-    gray = pixels.astype(np.float32).mean(axis=2)
-    low, high = np.percentile(gray, (1, 99.5))
-    gray = np.clip((gray - low) / max(high - low, 1e-6), 0, 1) * 255
-    return int(str(imagehash.phash(Image.fromarray(gray.astype(np.uint8)))), 16)
-
-
-def _saturated_share(pixels: Pixels) -> float:
-    if not np.issubdtype(pixels.dtype, np.integer):
-        return 0.0
-    return float((pixels == np.iinfo(pixels.dtype).max).mean())
-
-
-_COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
-
-
-def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
-    """Audit the manifest of a chip store and every chip in it.
-
-    Args:
-        store: the chip store.
-        jobs: number of processes.
-        progress: called after each chip.
-
-    Returns:
-        The result.
-    """
-    table = store.table.reindex(columns=list(_COLUMNS))
-    return _audit_table(store.root, table, str(store.root), True, jobs, progress)
-
-
-def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
-    """Audit class folders or list files, as `ImageFolderLT` reads them; a chip is called class/file stem.
-
-    Args:
-        folder: the folder.
-        jobs: number of processes.
-        progress: called after each chip.
-
-    Returns:
-        The result.
-
-    Raises:
-        RequestError: the folder contains no labeled image.
-    """
-    rows = [
-        (f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label)
-        for file in LabeledFiles(folder).files
-    ]
-    table = pd.DataFrame(rows, columns=list(_COLUMNS[:4])).reindex(columns=list(_COLUMNS))
-    return _audit_table(Path(), table, str(folder), False, jobs, progress)
-
-
-def _audit_table(
-    root: Path, table: pd.DataFrame, subject: str, has_digests: bool, jobs: int, progress: Progress | None
-) -> AuditResult:
-    table = table.astype({"flags": object, "source": object}).fillna({"flags": "", "source": "all"})
-    table = pd.concat([table, _read_contents(root, table, jobs, progress)], axis=1)
-    splits = [split for split in SPLITS if (table["split"] == split).any()]
-    totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
-    totals["distinct contents"] = table["content"].nunique()
-    totals["groups (scenes, vessels)"] = table["group_key"].nunique()
-    findings = [*_check_rows(table), *_check_pixels(table), _check_classes(table)]
-    if has_digests:
-        altered = table["name"][table["content"] != table["sha256"]]
-        findings.append(count_finding("chips whose file differs from the manifest", altered, len(table)))
-    classes: dict[str, dict[str, dict[str, int]]] = {}
-    for label, source, split in sorted(zip(table["class"], table["source"], table["split"], strict=True)):
-        classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[split] += 1
-    return AuditResult(subject, totals, findings, classes)
-
-
-def _read_contents(root: Path, table: pd.DataFrame, jobs: int, progress: Progress | None) -> pd.DataFrame:
-    """Return the columns content, hash, saturated and fault of every row."""
-    contents = read_chip_contents([root / path for path in table["path"]], jobs, progress)
-    rows = [(item.sha256, item.perceptual_hash, item.saturated_share, item.fault) for item in contents]
-    columns = ["content", "hash", "saturated", "fault"]
-    frame = pd.DataFrame(rows, table.index, columns, dtype=object)  # a hash has 64 bits or is None
-    return frame.astype({"saturated": float})
 
 
 def _check_rows(table: pd.DataFrame) -> Iterator[AuditFinding]:
@@ -231,7 +158,8 @@ def _check_pixels(table: pd.DataFrame) -> Iterator[AuditFinding]:
         len(table),
     )
     for key, description in (("split", "contents in two splits"), ("class", "contents in two classes")):
-        yield count_finding(description, _first_names(usable, _keys_in_several(usable, "content", key)))
+        firsts = usable.drop_duplicates("content").set_index("content")["name"]
+        yield count_finding(description, firsts[_keys_in_several(usable, "content", key)])
     yield count_finding(
         f"pairs of near-duplicates across splits (pHash, at most {MAX_HASH_DISTANCE} of 64 bits)",
         _near_duplicates_across_splits(usable),
@@ -259,12 +187,6 @@ def _keys_in_several(table: pd.DataFrame, key: str, column: str) -> list[str]:
     """Return the values of `key` that occur with more than one value of `column`."""
     counts = table.groupby(key)[column].nunique()
     return [str(value) for value in counts.index[counts > 1]]
-
-
-def _first_names(table: pd.DataFrame, contents: list[str]) -> list[str]:
-    """Return the first name of each content."""
-    firsts = table.drop_duplicates("content").set_index("content")["name"]
-    return [str(firsts[content]) for content in contents]
 
 
 def _near_duplicates_across_splits(table: pd.DataFrame) -> Iterator[str]:

@@ -33,8 +33,7 @@ from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import DATASET, ChipStore, describe_column_fault, read_dataset
 from rsft.data.chips.summary import Counts, count_chips
-from rsft.data.imagery.band_names import check_declared_bands, read_band_names_of
-from rsft.data.imagery.products.stored_values import read_unit_of
+from rsft.data.imagery.rasters import check_declared_bands, read_band_names, read_tiff_tags, unit_from_tags
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, as_float32, check_unit, parse_unit
 from rsft.errors import DataError, RequestError, RsftError
@@ -469,7 +468,7 @@ def _read_pixels(record: ChipRecord) -> tuple[Pixels, tuple[str, ...] | None, bo
     if record.read_pixels is not None:
         return record.read_pixels(), record.bands, False
     pixels = read_chip(record.source_path)
-    file_names = read_band_names_of(record.source_path)
+    file_names = read_tiff_tags(record.source_path, read_band_names)
     check_declared_bands(record.bands, file_names, record.source_path)
     return pixels, record.bands or file_names, True
 
@@ -477,7 +476,8 @@ def _read_pixels(record: ChipRecord) -> tuple[Pixels, tuple[str, ...] | None, bo
 def _file_unit(record: ChipRecord, pixels: Pixels) -> str | None:
     """Return the unit that the file of a chip declares; None for integers, whose unit is their data type."""
     is_float = record.read_pixels is None and pixels.dtype.kind == "f"
-    return read_unit_of(record.source_path) if is_float else None
+    path = record.source_path
+    return read_tiff_tags(path, lambda file: unit_from_tags(file.units, path)) if is_float else None
 
 
 def write_chip(path: str, data: bytes) -> None:

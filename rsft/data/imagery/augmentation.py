@@ -1,17 +1,9 @@
-"""Augmentation of byte images, seeded per chip.
+"""Augmentation of byte images, seeded per chip."""
 
-Speckle noise as an albumentations transform.
-"""
-
-from __future__ import annotations
-
-from types import ModuleType
 from typing import Any, Literal
 
-import albumentations as A
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from rsft.types import Bytes
 from rsft.utils.dependencies import disable_telemetry
@@ -47,8 +39,10 @@ class Augmentation:
             raise ValueError('Augmentation("natural") needs the size of its result')
         self._compose: Any = None
         if name != "none":
-            library = _import_albumentations()
-            self._compose = library.Compose(_transforms(library, name, planes, size))
+            disable_telemetry("albumentations")  # its import asks a server for the newest version otherwise
+            from albumentations import Compose
+
+            self._compose = Compose(_transforms(name, planes, size))
 
     @property
     def is_active(self) -> bool:
@@ -72,88 +66,29 @@ class Augmentation:
         return augmented.reshape(*augmented.shape[:2], -1)  # OpenCV drops the axis of one plane
 
 
-def _import_albumentations() -> ModuleType:
-    """Import albumentations without the web request for its newest version, which the import makes by default."""
-    disable_telemetry("albumentations")
-    import albumentations
+def _transforms(name: AugmentationName, planes: int, size: int | None) -> list[Any]:
+    import albumentations as library
 
-    return albumentations  # type: ignore[no-any-return]
-
-
-def _transforms(library: ModuleType, name: AugmentationName, planes: int, size: int | None) -> list[Any]:
     if name == "natural":
-        return _natural_transforms(library, size)
-    return _sar_transforms(library) if name == "sar" else _optical_transforms(library, planes)
+        crop = library.RandomResizedCrop(
+            (size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), area_for_downscale="image"
+        )
+        return [crop, library.HorizontalFlip(p=0.5)]
+    shift: dict[str, Any] = {"translate_percent": (-0.08, 0.08), "border_mode": cv2.BORDER_REFLECT_101}
+    if name == "sar":
+        from rsft.data.imagery.speckle import Speckle
 
-
-def _natural_transforms(library: ModuleType, size: int | None) -> list[Any]:
-    crop = library.RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), area_for_downscale="image")
-    return [crop, library.HorizontalFlip(p=0.5)]
-
-
-def _sar_transforms(library: ModuleType) -> list[Any]:
-
-    return [
-        library.HorizontalFlip(p=0.5),
-        library.Affine(
-            scale=(0.85, 1.15),
-            translate_percent=(-0.08, 0.08),
-            rotate=(-15, 15),
-            border_mode=cv2.BORDER_REFLECT_101,
-            p=0.9,
-        ),
-        library.RandomBrightnessContrast(0.15, 0.15, p=0.5),
-        Speckle(looks=(6, 30), p=0.5),
-    ]
-
-
-def _optical_transforms(library: ModuleType, planes: int) -> list[Any]:
+        return [
+            library.HorizontalFlip(p=0.5),
+            library.Affine(scale=(0.85, 1.15), rotate=(-15, 15), p=0.9, **shift),
+            library.RandomBrightnessContrast(0.15, 0.15, p=0.5),
+            Speckle(looks=(6, 30), p=0.5),
+        ]
+    is_color = planes in (1, 3)
     return [
         library.D4(p=1.0),
-        library.Affine(scale=(0.8, 1.2), translate_percent=(-0.08, 0.08), border_mode=cv2.BORDER_REFLECT_101, p=0.7),
+        library.Affine(scale=(0.8, 1.2), p=0.7, **shift),
         library.ColorJitter(0.2, 0.2, 0.2, 0.03, p=0.5)
-        if planes in (1, 3)
+        if is_color
         else library.RandomBrightnessContrast(0.2, 0.2, p=0.5),
     ]
-
-
-class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no type hints
-    """Speckle of an L-look SAR amplitude: the square root of unit-mean gamma noise, multiplied with the image.
-
-    All planes get the same noise, because the planes of a repeated band are one measurement.
-
-    Args:
-        looks: lowest and highest number of looks.
-        p: probability of the transform.
-    """
-
-    def __init__(self, looks: tuple[float, float], p: float) -> None:
-        super().__init__(p=p)
-        self.looks = looks
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draw a number of looks, and a gain for every pixel.
-
-        Args:
-            params: parameters of the transform, with the "shape" of the image.
-            data: the image and its targets (unused).
-
-        Returns:
-            "gain" (H, W, 1) float32.
-        """
-        looks = self.random_generator.uniform(*self.looks)
-        height, width = params["shape"][:2]
-        return {"gain": np.sqrt(self.random_generator.gamma(looks, 1 / looks, (height, width, 1)), dtype=np.float32)}
-
-    def apply(self, img: Bytes, gain: NDArray[np.float32], **params: Any) -> Bytes:
-        """Multiply an image (H, W, P) by `gain` (H, W, 1).
-
-        Args:
-            img: bytes (H, W, P).
-            gain: factor of every pixel (H, W, 1).
-            **params: other parameters of the transform (unused).
-
-        Returns:
-            Bytes (H, W, P).
-        """
-        return np.asarray(np.clip(np.rint(img * gain), 0, 255), np.uint8)

@@ -1,7 +1,5 @@
 """Names of bands, and planes: the channels of the network's input, each an expression over bands."""
 
-from __future__ import annotations
-
 import ast
 import operator
 from collections.abc import Callable, Sequence

@@ -1,9 +1,4 @@
-"""Contract between pixels and network: what a chip must be, and how it becomes the network's input.
-
-Resize images with any number of bands by OpenCV.
-"""
-
-from __future__ import annotations
+"""Contract between pixels and network: what a chip must be, and how it becomes the network's input."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -196,11 +191,7 @@ class Contract(BaseModel):
             raise DataError(message, hint=f"resample them: --resample-to {expected:g}")
 
     def to_image(self, pixels: Pixels, unit: str | None = None) -> Bytes:
-        """Check a chip, convert its unit, compute the planes, stretch them to bytes, crop and resize.
-
-        Args:
-            pixels: the chip (H, W, B) with `used_bands`, or with `bands`.
-            unit: declared unit; integers default to `digital`, or to their data type if it is None.
+        """Check a chip, convert its unit, compute the planes, stretch them to bytes, crop and resize; see `check`.
 
         Returns:
             Image (size, size, P).
@@ -209,14 +200,12 @@ class Contract(BaseModel):
             DataError: see `check`.
         """
         image, indices = self._distinct_planes(pixels, unit)
-        return _select_planes(self._resize(image), indices)
+        if image.shape[:2] != (self.size, self.size):
+            image = resize_image(image, (self.size, self.size), by_area=min(image.shape[:2]) > self.size)
+        return _select_planes(image, indices)
 
     def to_full_size_image(self, pixels: Pixels, unit: str | None = None) -> Bytes:
         """Do the same as `to_image` without resizing, for an augmentation that crops before it resizes.
-
-        Args:
-            pixels: the chip (H, W, B) with `used_bands`, or with `bands`.
-            unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
             Image (h, w, P); the center crop if the contract has one, else (H, W, P).
@@ -238,12 +227,6 @@ class Contract(BaseModel):
         planes = compute_planes(convert_unit(pixels, unit, target_unit), self.used_bands, names)
         stretched = [stretch.to_bytes(plane) for plane, (_, stretch) in zip(planes, distinct, strict=True)]
         return center_crop(np.stack(stretched, axis=2), self.crop), [distinct.index(channel) for channel in channels]
-
-    def _resize(self, image: Bytes) -> Bytes:
-        """Resize (h, w, P) to (size, size, P), with area averaging if it shrinks."""
-        if image.shape[:2] == (self.size, self.size):
-            return image
-        return resize_image(image, (self.size, self.size), by_area=min(image.shape[:2]) > self.size)
 
     def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
         """Scale images to 0-1, and normalize them by `mean` and `std`.
@@ -269,10 +252,6 @@ class Contract(BaseModel):
 
     def to_input(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.float32]:
         """Convert a chip to the network's input, without augmentation.
-
-        Args:
-            pixels: the chip (H, W, B) with `used_bands`, or with `bands`.
-            unit: declared unit; integers default to `digital`, or to their data type if it is None.
 
         Returns:
             Network input (P, size, size).

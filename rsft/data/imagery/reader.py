@@ -1,7 +1,5 @@
 """Read image files without changing values. float64 becomes float32. An incomplete image is an error."""
 
-from __future__ import annotations
-
 import io
 import logging
 import struct
@@ -16,6 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
+from rsft.data.imagery.rasters import MAX_BANDS, mask_nodata
 from rsft.data.imagery.units import as_float32
 from rsft.errors import DataError
 from rsft.types import Pixels
@@ -27,8 +26,6 @@ MAX_PIXELS = 2**30
 179 million pixels."""
 MAX_TIFF_BYTES = 2**32
 """Largest size of a decoded TIFF in bytes: 4 GiB."""
-MAX_BANDS = 4096
-"""Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which takes many seconds to read."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
@@ -62,13 +59,13 @@ def read_chip(path: Path) -> Pixels:
         raise DataError("the file is empty", path, _HINT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about missing georeferences and unusual tags
-        pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
+        try:
+            pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
+        except (RasterioError, OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+            raise DataError("the file is truncated or damaged", path, _HINT) from error
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     check_values(pixels, path)
-    try:
-        return as_float32(pixels)
-    except DataError as error:
-        raise DataError(error.message, path, error.hint) from error
+    return as_float32(pixels, path)
 
 
 def open_image(path: Path, data: bytes | None = None) -> Image.Image:
@@ -104,74 +101,39 @@ def open_image(path: Path, data: bytes | None = None) -> Image.Image:
 
 
 def _read_tiff(data: bytes, path: Path) -> Pixels:
-    try:
-        with (
-            MemoryFile(data) as memory,
-            memory.open(driver="GTiff") as file,
-        ):  # rasterio cannot open paths that are not UTF-8
-            if file.count > MAX_BANDS:
-                message = f"the image has {file.count:,} bands; the limit is {MAX_BANDS:,}"
-                raise DataError(message, path, "keep the bands that the model reads, or leave it out")
-            if ColorInterp.palette in file.colorinterp:
-                raise DataError("the pixels are indices into a palette", path, "convert the file to gray or RGB")
-            if file.dtypes[0].startswith("complex"):
-                hint = "give the scene that the chips were cut from, with --modulus, or store the modulus in the chips"
-                raise DataError(f"the pixels are complex ({file.dtypes[0]}), but a model takes real values", path, hint)
-            size = file.width * file.height * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
-            if size > MAX_TIFF_BYTES:  # a file of some kB can state any size
-                message = f"the image is too large: {size:,} bytes when it is decoded; the limit is {MAX_TIFF_BYTES:,}"
-                raise DataError(message, path, "cut it into smaller ones, or leave it out")
-            bands: Pixels = file.read()  # (B, H, W)
-            nodata_values = file.nodatavals
-    except RasterioError as error:
-        raise DataError("the file is truncated or damaged", path, _HINT) from error
+    with MemoryFile(data) as memory, memory.open(driver="GTiff") as file:  # not the path, which may not be UTF-8
+        if file.count > MAX_BANDS:
+            message = f"the image has {file.count:,} bands; the limit is {MAX_BANDS:,}"
+            raise DataError(message, path, "keep the bands that the model reads, or leave it out")
+        if ColorInterp.palette in file.colorinterp:
+            raise DataError("the pixels are indices into a palette", path, "convert the file to gray or RGB")
+        if file.dtypes[0].startswith("complex"):
+            hint = "give the scene that the chips were cut from, with --modulus, or store the modulus in the chips"
+            raise DataError(f"the pixels are complex ({file.dtypes[0]}), but a model takes real values", path, hint)
+        size = file.width * file.height * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
+        if size > MAX_TIFF_BYTES:  # a file of some kB can state any size
+            message = f"the image is too large: {size:,} bytes when it is decoded; the limit is {MAX_TIFF_BYTES:,}"
+            raise DataError(message, path, "cut it into smaller ones, or leave it out")
+        bands: Pixels = file.read()  # (B, H, W)
+        nodata_values = file.nodatavals
     for band, nodata in zip(bands, nodata_values, strict=True):
         mask_nodata(band, nodata, path)
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
 
 
-def mask_nodata(band: Pixels, nodata: float | None, path: object) -> None:
-    """Set the nodata pixels of a band to NaN (floats) or 0 (integers), in place.
-
-    Args:
-        band: one band (H, W).
-        nodata: declared nodata value; None if the file does not declare one.
-        path: path of the file, for the error.
-
-    Raises:
-        DataError: a pixel is NaN but NaN is not declared as nodata.
-    """
-    if not np.issubdtype(band.dtype, np.inexact):
-        if nodata:
-            band[band == nodata] = 0
-        return
-    nan_count = 0 if nodata is not None and np.isnan(nodata) else int(np.isnan(band).sum())
-    if nan_count:
-        raise DataError(f"{nan_count} of {band.size} values are NaN", path, "declare NaN as nodata, or fill them in")
-    if nodata is not None:
-        band[band == nodata] = np.nan
-
-
 def _decode(data: bytes, path: Path) -> Pixels:
     """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV fills them in silently."""
     image = open_image(path, data)
-    try:
-        image.load()
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        raise DataError("the file is truncated or damaged", path, _HINT) from error
+    image.load()
     if data.startswith(_PNG_MAGIC):
         if data.rfind(_PNG_END) < 0:  # search from the end, where the marker is
-            raise DataError("the file is truncated or damaged", path, _HINT)
+            raise ValueError("the PNG has no end")
         if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):  # 16 bits; Pillow reads only 8 of them
-            return _decode_png16(data, path)
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            if pixels is None:
+                raise ValueError("OpenCV cannot read the PNG")
+            return np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)  # from OpenCV's B, G, R
     return np.asarray(image.convert(_EXPANDED[image.mode]) if image.mode in _EXPANDED else image)
-
-
-def _decode_png16(data: bytes, path: Path) -> Pixels:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise DataError("the file is truncated or damaged", path, _HINT)
-    return np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)  # from OpenCV's B, G, R
 
 
 def check_values(pixels: Pixels, path: object) -> None:

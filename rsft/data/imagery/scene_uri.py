@@ -1,7 +1,4 @@
-"""Name a scene: a path, a URL, a member of an archive, or a subdataset.
-
-Cache of the last image that was read.
-"""
+"""Name a scene: a path, a URL, a member of an archive, or a subdataset. Tell whether a file has changed."""
 
 from __future__ import annotations
 
@@ -62,8 +59,12 @@ class LastImageCache:
         """
         cached, state = self._cached, file_state(path)
         if cached is None or cached[:2] != (path, state):
-            cached = self._cached = None  # frees the memory before the next image is decoded
-            cached = self._cached = path, state, self._read(path)
+            self._cached = None  # frees the memory before the next image is decoded
+            try:
+                cached = path, state, self.read(path)
+            except DataError as error:
+                cached = path, state, error
+            self._cached = cached
         image = cached[2]
         if isinstance(image, DataError):
             raise DataError(image.message, image.location, image.hint) from image.__cause__
@@ -72,12 +73,6 @@ class LastImageCache:
     def clear(self) -> None:
         """Empty the cache."""
         self._cached = None
-
-    def _read(self, path: Path) -> Pixels | DataError:
-        try:
-            return self.read(path)
-        except DataError as error:
-            return error
 
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -262,8 +257,6 @@ def _split_subdataset(text: str) -> tuple[str, str]:
         container, _, variable = body[1:].partition('"')
         return container, variable.strip(":/")
     parts = body.split(":")
-    lengths = [
-        count for count in range(len(parts), 0, -1) if _exists(":".join(parts[:count]))
-    ]  # a name may have colons
-    count = lengths[0] if lengths else 1
+    lengths = (count for count in range(len(parts), 0, -1) if _exists(":".join(parts[:count])))
+    count = next(lengths, 1)  # a name may have colons
     return ":".join(parts[:count]), ":".join(parts[count:]).strip(":/")

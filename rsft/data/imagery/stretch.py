@@ -1,7 +1,5 @@
 """Stretch of pixel values to bytes, with limits that are declared or measured on the training chips."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -60,7 +58,8 @@ class Stretch(_Frozen):
         if plane.dtype == np.uint8 and self == IDENTITY_STRETCH:
             return plane
         values = fill_missing(to_float(plane), float("-inf"))
-        high = _chip_maximum(values) if self.high is None else self.high
+        index = values.size - 1 - round(values.size * SATURATED_FRACTION)
+        high = float(np.partition(values, index, axis=None)[index]) if self.high is None else self.high
         if not high > self.low:
             raise DataError(f"no value lies above {self.low:g}", hint="leave the file out")
         return np.asarray(self._to_levels(values, high), np.uint8)
@@ -87,11 +86,6 @@ class Stretch(_Frozen):
 
     def _apply_curve(self, values: Any) -> Any:
         return array_namespace(values).log1p(clip_array(values, 0, None)) if self.curve == "log1p" else values
-
-
-def _chip_maximum(values: Plane) -> float:
-    index = values.size - 1 - round(values.size * SATURATED_FRACTION)
-    return float(np.partition(values, index, axis=None)[index])
 
 
 IDENTITY_STRETCH = Stretch()

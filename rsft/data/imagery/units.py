@@ -1,7 +1,5 @@
 """Units of pixel values, conversions between them, and checks of a declared unit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -47,10 +45,6 @@ def _square_root(x: Any) -> Any:
     return array_namespace(x).sqrt(x)
 
 
-def _square(x: Pixels) -> Pixels:
-    return x * x
-
-
 def _to_decibel(x: Any) -> Any:
     with np.errstate(divide="ignore"):  # 0 means no data; it becomes -inf, which is masked later
         return 10 * array_namespace(x).log10(x)
@@ -60,10 +54,6 @@ def _from_decibel(x: Pixels) -> Pixels:
     return 10 ** (x / 10)
 
 
-def _identity(x: Pixels) -> Pixels:
-    return x
-
-
 _Steps = tuple[Callable[[Pixels], Pixels], ...]
 
 
@@ -71,7 +61,7 @@ def _calibrated_steps(linear: str, decibel: str) -> dict[tuple[str, str], _Steps
     """Return the conversions of a calibrated unit and its decibels. No conversion leads from sigma0 to gamma0."""
     return {
         (linear, decibel): (_to_decibel,),
-        (linear, "intensity"): (_identity,),
+        (linear, "intensity"): (),
         (linear, "amplitude"): (_square_root,),
         (decibel, linear): (_from_decibel,),
         (decibel, "intensity"): (_from_decibel,),
@@ -80,11 +70,11 @@ def _calibrated_steps(linear: str, decibel: str) -> dict[tuple[str, str], _Steps
 
 
 _STEPS: dict[tuple[str, str], _Steps] = {
-    ("amplitude", "intensity"): (_square,),
+    ("amplitude", "intensity"): (lambda amplitude: amplitude * amplitude,),
     ("intensity", "amplitude"): (_square_root,),
     **_calibrated_steps("sigma0", "db"),
     **_calibrated_steps("gamma0", "gamma0_db"),
-    ("beta0", "intensity"): (_identity,),
+    ("beta0", "intensity"): (),
     ("beta0", "amplitude"): (_square_root,),
 }
 
@@ -171,11 +161,12 @@ def check_dtype(dtype: Any, unit: str) -> None:
     raise DataError(f"{dtype} pixels, but {unit} is {names}", hint=hint)
 
 
-def as_float32(pixels: Pixels) -> Pixels:
+def as_float32(pixels: Pixels, path: object = "") -> Pixels:
     """Convert float64 and float16 to float32, which all computations use; return other types unchanged.
 
     Args:
         pixels: values of any shape and type.
+        path: path of their file, for the error.
 
     Returns:
         Values of the same shape.
@@ -189,8 +180,8 @@ def as_float32(pixels: Pixels) -> Pixels:
         converted = pixels.astype(np.float32)
     overflow = np.isinf(converted) & np.isfinite(pixels)
     if overflow.any():
-        value = float(pixels[overflow].flat[0])
-        raise DataError(f"the value {value:.4g} does not fit into float32", hint="declare it as nodata, or replace it")
+        message = f"the value {float(pixels[overflow].flat[0]):.4g} does not fit into float32"
+        raise DataError(message, path, "declare it as nodata, or replace it")
     return converted
 
 
@@ -214,17 +205,14 @@ def _check_range(values: Pixels, unit: str) -> None:
     if not values.size:
         raise DataError("no pixel has a value", hint="leave the file out")
     low, high = float(values.min()), float(values.max())
-    if unit in _DECIBEL:
-        if low >= 0:
-            raise _range_error(unit, low, high, "somewhere below 0 in every chip")
-        if low < _DB_RANGE[0] or high > _DB_RANGE[1]:
-            raise _range_error(unit, low, high, f"{_DB_RANGE[0]:g} to {_DB_RANGE[1]:g}")
-    elif low < 0:
-        raise _range_error(unit, low, high, "never below 0")
-    elif unit in _CALIBRATED and (median := float(np.median(values))) > _LINEAR_MEDIAN:
+    rule = ""
+    if unit in _DECIBEL and low >= 0:
+        rule = "somewhere below 0 in every chip"
+    elif unit in _DECIBEL and (low < _DB_RANGE[0] or high > _DB_RANGE[1]):
+        rule = f"{_DB_RANGE[0]:g} to {_DB_RANGE[1]:g}"
+    elif unit not in _DECIBEL and low < 0:
+        rule = "never below 0"
+    elif unit in _CALIBRATED and unit not in _DECIBEL and (median := float(np.median(values))) > _LINEAR_MEDIAN:
         rule = f"{_LINEAR_MEDIAN:g} or less in half of the pixels (the median is {median:.4g})"
-        raise _range_error(unit, low, high, rule)
-
-
-def _range_error(unit: str, low: float, high: float, rule: str) -> DataError:
-    return DataError(f"values from {low:.4g} to {high:.4g}, but {unit} is {rule}", hint=_UNIT_HINT)
+    if rule:
+        raise DataError(f"values from {low:.4g} to {high:.4g}, but {unit} is {rule}", hint=_UNIT_HINT)

@@ -1,15 +1,11 @@
-"""Batches of tensors from the chips of a split: packed byte images, augmented anew in each epoch.
-
-Cache of decoded, cropped and resized chips: one memory-mapped file per manifest, split and contract.
-"""
-
-from __future__ import annotations
+"""Batches of tensors from the chips of a split: byte images in a memory-mapped cache, augmented anew in each epoch."""
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
@@ -34,8 +30,8 @@ from rsft.utils.atomic_files import atomic_file, sha256
 from rsft.utils.process_pool import imap_unordered
 from rsft.utils.write_errors import explain_os_error
 
-Chunk = tuple[int, list[tuple[str, str, str]]]
-"""Index of the first chip; path, unit and SHA-256 of each chip."""
+Batch = tuple[Tensor, Tensor]
+"""Network inputs (b, ...) and labels (b,)."""
 
 _VERSION = 2  # increase it if the same chips and contract would give other images
 _CHUNK = 32  # chips per task of a worker process
@@ -63,7 +59,9 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
     """
     manifest = sha256(root / MANIFEST)[:12]
     folder = _cache_folder(root)
-    path = folder / f"{manifest}-{_key(table, contract)}.npy"
+    transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics"})
+    key = json.dumps([_VERSION, transform, table["unit"].tolist(), table["sha256"].tolist()], sort_keys=True)
+    path = folder / f"{manifest}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
     with FileLock(folder / "lock"):
         if not path.is_file():
             for stale in folder.glob("*.npy"):
@@ -79,6 +77,7 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
 
 
 def _cache_folder(root: Path) -> Path:
+    """Return and make the folder of the cache of a chip store."""
     folder = root / ".cache"
     try:
         folder.mkdir(exist_ok=True)
@@ -89,12 +88,6 @@ def _cache_folder(root: Path) -> Path:
     folder = user_cache_path("rsft") / "chips" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _key(table: pd.DataFrame, contract: Contract) -> str:
-    transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics"})
-    key = json.dumps([_VERSION, transform, table["unit"].tolist(), table["sha256"].tolist()], sort_keys=True)
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def _write_cache(path: Path, root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None) -> None:
@@ -111,31 +104,22 @@ def _write_cache(path: Path, root: Path, table: pd.DataFrame, contract: Contract
                 progress(done, len(chips), "reading chips")
 
 
-def _pack_chunk(file: Path, offset: int, root: Path, contract: Contract, chunk: Chunk) -> int:
+def _pack_chunk(
+    file: Path, offset: int, root: Path, contract: Contract, chunk: tuple[int, list[tuple[str, str, str]]]
+) -> int:
+    """Write the images of some chips; a chunk is the index of the first chip, and path, unit and SHA-256 of each."""
     start, chips = chunk
     images = np.empty((len(chips), contract.size, contract.size, len(contract.planes)), np.uint8)
     for image, (path, unit, digest) in zip(images, chips, strict=True):
-        image[:] = read_image(root / path, digest, partial(contract.to_image, unit=unit))
+        image[:] = _read_image(root / path, digest, partial(contract.to_image, unit=unit))
     with file.open("r+b") as out:  # with a memory map, a full disk would kill the process
         out.seek(offset + start * images[0].nbytes)
         out.write(images.tobytes())
     return len(chips)
 
 
-def read_image(path: Path, digest: str, convert: Callable[[Pixels], Bytes]) -> Bytes:
-    """Read a chip of a store.
-
-    Args:
-        path: path of the file.
-        digest: SHA-256 of the file in the manifest.
-        convert: makes a byte image of the pixels.
-
-    Returns:
-        The byte image.
-
-    Raises:
-        DataError: the chip cannot be read, does not match the contract, or has changed; the message names it.
-    """
+def _read_image(path: Path, digest: str, convert: Callable[[Pixels], Bytes]) -> Bytes:
+    """Read a chip of a store as a byte image; `digest` is the SHA-256 of the file in the manifest."""
     try:
         image = convert(read_chip(path))
         if sha256(path) != digest:
@@ -143,10 +127,6 @@ def read_image(path: Path, digest: str, convert: Callable[[Pixels], Bytes]) -> B
     except DataError as error:
         raise DataError(error.message, path, "prepare the data again, or remove the row") from error
     return image
-
-
-Batch = tuple[Tensor, Tensor]
-"""Network inputs (b, ...) and labels (b,)."""
 
 
 class ChipImages:
@@ -194,16 +174,8 @@ class ChipImages:
         return list(self.table["name"])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterate over all chips in order, without augmentation.
-
-        Args:
-            size: chips per batch.
-
-        Yields:
-            Network inputs (b, P, S, S) float32 and labels (b,).
-        """
-        for start in range(0, len(self), size):
-            yield self.batch(np.arange(start, min(start + size, len(self))))
+        """Iterate over all chips in order in batches of `size`, without augmentation."""
+        yield from UnaugmentedLoader(self, np.arange(len(self)), size)
 
     def batch(self, indices: Indices, images: Sequence[Bytes] | None = None) -> tuple[Tensor, Tensor]:
         """Return one batch of chips.
@@ -219,20 +191,14 @@ class ChipImages:
         return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(self.labels[indices])
 
     def full_size_image(self, index: int) -> Bytes:
-        """Read a chip from its file, cropped but not resized.
-
-        Args:
-            index: index of the chip.
-
-        Returns:
-            Image (h, w, P).
+        """Read a chip from its file, cropped but not resized: an image (h, w, P).
 
         Raises:
             DataError: the chip cannot be read, or has changed; the message names it.
         """
         chip = self.table.iloc[index]
         convert = partial(self.contract.to_full_size_image, unit=chip["unit"])
-        return read_image(self.root / chip["path"], chip["sha256"], convert)
+        return _read_image(self.root / chip["path"], chip["sha256"], convert)
 
 
 class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
@@ -252,10 +218,6 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
     def __len__(self) -> int:
         return len(self.chips)
 
-    def image(self, index: int) -> Bytes:
-        """Return the augmented image (S, S, P) of one chip."""
-        return self._augment(self._original(index), index)
-
     def images(self, indices: Indices, threads: int) -> list[Bytes]:
         """Return the augmented images (S, S, P) of some chips.
 
@@ -264,7 +226,7 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
             threads: number of threads that read files, if the augmentation takes the chips at their full size.
         """
         if not self.augmentation.resizes:
-            return [self.image(int(index)) for index in indices]
+            return [self._augment(self._original(index), index) for index in indices.tolist()]
         with ThreadPoolExecutor(threads) as pool:  # the augmentation itself has one random generator
             originals = pool.map(self._original, indices.tolist())
             return [self._augment(image, index) for image, index in zip(originals, indices.tolist(), strict=True)]
@@ -279,7 +241,7 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
 
     def __getitem__(self, index: int) -> tuple[Bytes, int] | RsftError:
         try:
-            return self.image(index), int(self.chips.labels[index])
+            return self._augment(self._original(index), index), int(self.chips.labels[index])
         except RsftError as error:  # returned, because the loader turns an exception of a worker into a long text
             return error
 
@@ -378,10 +340,11 @@ class UnaugmentedLoader:
         return map(self.chips.batch, self.batches)
 
 
+@dataclass(eq=False)
 class EpochBatches:
     """The training batches of every epoch, and the validation batches, of one of several processes.
 
-    Args:
+    Attributes:
         train: training chips; must be images if they are augmented.
         val: validation chips.
         batch_size: training chips per batch, over all processes.
@@ -392,30 +355,22 @@ class EpochBatches:
         members: returns the training chips that an epoch may use, by epoch; None for all.
         sampler: name of the sampler.
         shard: rank of this process, and the number of processes.
-
-    Attributes:
         chip_order: returns the training chips of an epoch in order, over all processes.
     """
 
-    def __init__(
-        self,
-        train: BatchSource,
-        val: BatchSource,
-        *,
-        batch_size: int,
-        eval_batch_size: int,
-        augmentation: Augmentation,
-        seed: int,
-        workers: int = 0,
-        members: Callable[[int], Indices] | None = None,
-        sampler: str = "natural",
-        shard: ProcessShard = SINGLE_PROCESS,
-    ) -> None:
-        self.train, self.val = train, val
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.augmentation, self.seed, self.workers = augmentation, seed, workers
-        self.members = members or (lambda epoch: np.arange(len(train)))
-        self.sampler, self.shard = sampler, shard
+    train: BatchSource
+    val: BatchSource
+    _: KW_ONLY
+    batch_size: int
+    eval_batch_size: int
+    augmentation: Augmentation
+    seed: int
+    workers: int = 0
+    members: Callable[[int], Indices] | None = None
+    sampler: str = "natural"
+    shard: ProcessShard = SINGLE_PROCESS
+
+    def __post_init__(self) -> None:
         self.chip_order = lru_cache(maxsize=1)(self._order)
 
     def steps(self, epoch: int) -> int:
@@ -423,15 +378,7 @@ class EpochBatches:
         return -(-len(self.chip_order(epoch)) // self.batch_size)
 
     def batch_indices(self, epoch: int, number: int) -> Indices:
-        """Return the training chips of one batch, over all processes.
-
-        Args:
-            epoch: number of the epoch from 0.
-            number: number of the batch from 0.
-
-        Returns:
-            Indices into the training chips (b,).
-        """
+        """Return the training chips (b,) of a batch of an epoch, over all processes; both numbers count from 0."""
         return self.chip_order(epoch)[number * self.batch_size :][: self.batch_size]
 
     def training_loader(self, epoch: int, first: int = 0) -> ChipLoader | UnaugmentedLoader:
@@ -475,7 +422,8 @@ class EpochBatches:
         return AugmentedChips(self.train, self.augmentation, self.seed, epoch)
 
     def _order(self, epoch: int) -> Indices:
-        return epoch_order(self.train.labels, self.members(epoch), self.sampler, self.seed, epoch)
+        members = np.arange(len(self.train)) if self.members is None else self.members(epoch)
+        return epoch_order(self.train.labels, members, self.sampler, self.seed, epoch)
 
 
 def _stack(items: list[tuple[Bytes, int] | RsftError]) -> tuple[Tensor, Tensor] | RsftError:

@@ -1,7 +1,5 @@
 """A chip store as a data set and a data module of TorchGeo, for training with TorchGeo's tasks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,11 +206,5 @@ def fit_store_contract(
         else:
             units[target] = stretches_from_option(stretch, len(bands))
     return Contract(
-        units=units,
-        bands=bands,
-        planes=bands,
-        crop=crop,
-        size=size,
-        mean=(0.0,) * len(bands),
-        std=(1.0,) * len(bands),
+        units=units, bands=bands, planes=bands, crop=crop, size=size, mean=(0.0,) * len(bands), std=(1.0,) * len(bands)
     )

@@ -1,12 +1,9 @@
 """Samplers: select and order the training chips of an epoch, or of a batch of the outer loop.
 
-The `exponent` q of a sampler says how it draws: a class of n chips has a probability proportional to n^q. Losses that
-use the class prior use that of the draws (`rsft.training.optim.losses`).
-
-The chips of a batch that each of several processes takes, and the weight of its loss.
+The `exponent` q of a sampler says how it draws: a class of n chips has a probability proportional to n^q, with q = 1 if
+it has none. Losses that use the class prior use that of the draws (`rsft.training.optim.losses`).
+`shard_batches` gives each of several processes its chips of a batch.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,7 +39,6 @@ class NaturalSampler:
 
     name: ClassVar[str] = "natural"
     title: ClassVar[str] = "every chip once"
-    exponent: ClassVar[float] = 1.0
 
     def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
         """Return the first `size` chips of a permutation of `members` (M,)."""
@@ -88,7 +84,6 @@ class RandomSampler:
 
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "drawn at random"
-    exponent: ClassVar[float] = 1.0
 
     def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
         """Return `size` different chips of `members` (M,)."""

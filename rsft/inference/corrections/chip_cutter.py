@@ -11,11 +11,9 @@ import shapely
 
 from rsft.data.chips.builder import encode_chip, resolve_unit
 from rsft.data.chips.store import ChipStore
-from rsft.data.imagery.band_names import check_declared_bands, read_band_names
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.open_raster import read_tiff_tags
-from rsft.data.imagery.products.product import ProductOptions
-from rsft.data.imagery.products.stored_values import unit_from_tags
+from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.rasters import check_declared_bands, read_band_names, read_tiff_tags, unit_from_tags
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.stretch import IDENTITY_STRETCH

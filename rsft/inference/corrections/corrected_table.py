@@ -18,7 +18,7 @@ import shapely
 
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
 from rsft.data.datasets._label_files import find_separator
-from rsft.data.imagery.open_raster import READ_ERRORS, open_vector
+from rsft.data.imagery.vectors import READ_ERRORS, open_vector
 from rsft.errors import RequestError
 from rsft.inference.writers.tables import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
 from rsft.utils.tables import unescape_table

@@ -18,7 +18,7 @@ from rasterio.transform import Affine
 from scipy import ndimage
 
 from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
-from rsft.data.imagery.open_raster import READ_ERRORS
+from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import RequestError
 from rsft.inference.options import LAND_KEYWORDS, LandSource
 from rsft.inference.scenes.georeference import LONLAT, rectangle_corners

@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rsft.data.chips.store import check_manifest_paths
-from rsft.data.imagery.band_names import check_declared_bands, read_band_names
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.open_raster import open_raster
+from rsft.data.imagery.rasters import check_declared_bands, open_raster, read_band_names
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, open_image, read_chip
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError

@@ -23,9 +23,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
 
-from rsft.data.imagery.band_names import check_declared_bands
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.rasters import check_declared_bands
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
 from rsft.errors import DataError

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.imagery.products.product import DEFAULT_OPTIONS
+from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
 from rsft.inference.inputs.chip_files import ChipFiles, find_chips, find_scenes, path_to_text

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from rsft.data.imagery.products.product import ProductOptions
+from rsft.data.imagery.products.options import ProductOptions
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
 from rsft.inference.inputs.chip_files import path_to_text

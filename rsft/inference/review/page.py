@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 from rasterio.enums import Resampling
 
-from rsft.data.imagery.open_raster import open_raster
-from rsft.data.imagery.products.stored_values import is_complex
+from rsft.data.imagery.rasters import open_raster
 from rsft.inference.predict.result_table import attribute_columns
 from rsft.inference.scenes.raster import RasterScene, ignore_georeference_warnings
 from rsft.inference.writers.map_styles import class_colors
@@ -45,7 +44,7 @@ def scene_pixels(scene: RasterScene, side: int) -> Bytes:
     scale = min(1.0, side / max(scene.height, scene.width))
     size = max(1, round(scene.height * scale)), max(1, round(scene.width * scale))
     with ignore_georeference_warnings(), open_raster(scene.files[0]) as file:
-        resampling = Resampling.nearest if is_complex(file.dtypes[0]) else Resampling.average
+        resampling = Resampling.nearest if file.dtypes[0].startswith("complex") else Resampling.average
         band = file.read(1, out_shape=size, resampling=resampling, masked=True).filled(0)
     values = np.asarray(np.abs(band) if np.iscomplexobj(band) else band, np.float32)
     has_data = np.isfinite(values) & (values != 0)

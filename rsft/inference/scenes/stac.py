@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urljoin
 
-from rsft.data.imagery.band_names import parse_band_name
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.products.stored_values import IDENTITY_SCALING, Scaling, unit_from_tags
+from rsft.data.imagery.rasters import IDENTITY_SCALING, Scaling, parse_band_name, unit_from_tags
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
 from rsft.utils.remote_files import probe_url, quote_url, read_url

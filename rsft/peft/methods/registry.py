@@ -1,22 +1,17 @@
-"""The registry of PEFT methods.
+"""The registry of PEFT methods, the metadata of their recipe keys, and their form as plain data.
 
 A method is a frozen dataclass. Its fields are the keys of a recipe's `peft` section, and `build_modules` makes the
 modules that it adds to a network. Other packages register methods in the entry-point group "rsft.peft_methods".
-
-Convert PEFT methods to plain data and back.
-
-Descriptions and bounds of the recipe keys of PEFT methods, as metadata of dataclass fields.
-
-Resolve the settings of PEFT methods for every site, and validate them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from rsft.utils.registry import Registry
+from rsft.utils.registry import Registry, UnknownComponentError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +62,67 @@ METHODS: Registry[type[Method]] = Registry("PEFT method", "rsft.peft_methods", "
 
 register = METHODS.register
 """Class decorator that registers a PEFT method under its `name`."""
+
+
+@dataclass(frozen=True)
+class CompositeMethod:
+    """Any combination of methods that share no site and train no parameter in common.
+
+    Use it from Python. A recipe can only name one registered method.
+
+    Attributes:
+        methods: the members, such as (LoRA(positions="qv"), AdaptFormer(dim=4)).
+
+    Example:
+        >>> from rsft.peft import AdaptFormer, LoRA
+        >>> CompositeMethod((LoRA(positions="qv"), AdaptFormer(dim=4))).is_identity_at_init
+        True
+    """
+
+    name: ClassVar[str] = "together"
+    title: ClassVar[str] = "Composite"
+
+    methods: tuple[Method, ...] = ()
+
+    @property
+    def is_identity_at_init(self) -> bool:
+        """Whether attaching all members leaves the outputs of the network unchanged."""
+        return all(method.is_identity_at_init for method in self.methods)
+
+    def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
+        """Build the modules of all members."""
+        return [module for method in self.methods for module in method.build_modules(vit)]
+
+
+def method_to_dict(method: Method) -> dict[str, Any]:
+    """Return a method, a dataclass, as plain data that JSON can hold.
+
+    Returns:
+        "name" and the fields of the method; the members of a composite under "methods".
+    """
+    assert is_dataclass(method) and not isinstance(method, type)
+    fields = asdict(method)
+    if isinstance(method, CompositeMethod):
+        fields["methods"] = [method_to_dict(member) for member in method.methods]
+    return {"name": method.name, **fields}
+
+
+def method_from_dict(data: Mapping[str, Any]) -> Method:
+    """Build a method from the output of `method_to_dict`.
+
+    Raises:
+        ValueError: the method or a field is unknown.
+    """
+    fields = dict(data)
+    name = fields.pop("name", None)
+    if name == CompositeMethod.name:
+        return CompositeMethod(tuple(method_from_dict(member) for member in fields.get("methods", ())))
+    try:
+        return METHODS[name](**fields)
+    except UnknownComponentError as error:
+        raise ValueError(str(error)) from None
+    except TypeError as error:
+        raise ValueError(f"method {name}: {error}") from error
 
 
 def _metadata(description: str, **bounds: Any) -> Mapping[str, Any]:

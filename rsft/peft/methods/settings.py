@@ -1,74 +1,78 @@
-"""Resolve the settings of PEFT methods for every site, and validate them."""
-
-from __future__ import annotations
+"""Settings of PEFT methods with scales: the dataclasses that share them, and their values at every site."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
+from rsft.peft.methods import registry
 from rsft.peft.sites import Site, resolve_per_site
-
-if TYPE_CHECKING:
-    pass
-
 
 PositionSetting = str | Sequence[Literal["q", "k", "v", "out", "mlp1", "mlp2", "conv1", "conv2", "conv3", "downsample"]]
 """Positions of a block: letters of "qkvo12", names, or "all"."""
-
 
 ScaleSetting = float | Literal["1/r", "learnable"] | Mapping[str, float | Literal["1/r", "learnable"]]
 """Scale m_p without a modulator: a number, "1/r" or "learnable" (AdaptFormer), or pattern of sites -> one of these."""
 
 
-class LowRankSettings(Protocol):
-    """Settings of the low-rank methods, LoRA and LoTR."""
+def alpha_replaces_scale(alpha: float | None) -> dict[str, str]:
+    """Return the fields that are not needed, with the reason: the scale, if `alpha` sets it."""
+    return {} if alpha is None else {"scale": "nothing: alpha / r is the scale"}
+
+
+@dataclass(frozen=True)
+class LowRankMethod:
+    """Settings of the low-rank methods.
+
+    Rank, scale and dropout are one value for all sites, or values by pattern such as {"blocks.*.q": 8, "*": 4}.
+
+    Attributes:
+        rank: r, the inner dimension of A and B; 0 excludes the sites of a pattern.
+        positions: letters of "qkvo12", a list of names such as ["q", "mlp2"] or ["conv1", "conv3"] (see
+            `rsft.peft.sites`), or "all" for every position that a block has.
+        blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
+        scale: m_p without a modulator, a number or "1/r".
+        dropout: rate on the input of A, in training.
+        alpha: sets the scale to alpha / r, as in the code of LIFT and of the paper; None takes `scale`.
+        init: fan-in of the uniform distribution of A, U(-1/sqrt(fan-in), 1/sqrt(fan-in)): "width" takes the input width
+            (Hugging Face PEFT), "rank" takes r (LIFT and the paper's code). With "rank", A is
+            sqrt(width / r) times larger, and the module learns width / r times faster at the same learning rate.
+    """
+
+    is_identity_at_init: ClassVar[bool] = True
+
+    rank: int | Mapping[str, int] = field(default=4, metadata=registry.RANK)
+    positions: PositionSetting = field(default="qkvo12", metadata=registry.POSITION_LETTERS)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
+    scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
+    dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
+    alpha: float | None = field(default=None, metadata=registry.ALPHA)
+    init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
 
     @property
-    def rank(self) -> int | Mapping[str, int]:
-        """Inner dimension of the factors."""
-
-    @property
-    def positions(self) -> PositionSetting:
-        """Adapted positions of a block."""
-
-    @property
-    def blocks(self) -> str | Sequence[int]:
-        """Adapted blocks."""
-
-    @property
-    def scale(self) -> ScaleSetting:
-        """Scale without a modulator."""
-
-    @property
-    def dropout(self) -> float | Mapping[str, float]:
-        """Dropout rate in training."""
-
-    @property
-    def alpha(self) -> float | None:
-        """Numerator of the scale alpha / r; None takes `scale`."""
-
-    @property
-    def init(self) -> Literal["width", "rank"]:
-        """Fan-in of the start of A."""
+    def unneeded(self) -> dict[str, str]:
+        """The scale, if `alpha` sets it."""
+        return alpha_replaces_scale(self.alpha)
 
 
-class BottleneckSettings(Protocol):
-    """Settings of the bottleneck methods, Adapter and AdaptFormer."""
+@dataclass(frozen=True)
+class BottleneckMethod:
+    """Settings of the bottlenecks at the MLP.
 
-    @property
-    def dim(self) -> int | Mapping[str, int]:
-        """Width of the bottleneck."""
+    Dim, scale and dropout are one value for all sites, or values by pattern such as {"blocks.1?.mlp": 8, "*": 4}.
 
-    @property
-    def blocks(self) -> str | Sequence[int]:
-        """Adapted blocks."""
+    Attributes:
+        dim: h, the width of the bottleneck; 0 excludes the blocks of a pattern.
+        blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
+        scale: m_p without a modulator, a number or "1/r".
+        dropout: rate after the ReLU, in training.
+    """
 
-    @property
-    def scale(self) -> ScaleSetting:
-        """Scale without a modulator."""
+    is_identity_at_init: ClassVar[bool] = True
 
-    @property
-    def dropout(self) -> float | Mapping[str, float]:
-        """Dropout rate in training."""
+    dim: int | Mapping[str, int] = field(default=4, metadata=registry.DIM)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
+    scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
+    dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
 
 
 def resolve_scales(
@@ -89,18 +93,16 @@ def resolve_scales(
     """
     if alpha is not None:
         return {site: alpha / rank for site, rank in ranks.items()}
+    scales: dict[Site, float | None] = {}
     values: Mapping[Site, float | str] = resolve_per_site(scale, tuple(ranks))
-    return {site: _resolve_scale(value, ranks[site]) for site, value in values.items()}
-
-
-def _resolve_scale(value: float | str, rank: int) -> float | None:
-    if value == "learnable":
-        return None
-    if value == "1/r":
-        return 1 / rank
-    if isinstance(value, str):
-        raise ValueError(f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'")
-    return float(value)
+    for site, value in values.items():
+        if isinstance(value, str) and value not in ("1/r", "learnable"):
+            raise ValueError(f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'")
+        if value == "learnable":
+            scales[site] = None
+        else:
+            scales[site] = 1 / ranks[site] if value == "1/r" else float(value)
+    return scales
 
 
 def validate_dropout(dropout: float | Mapping[str, float], sites: Sequence[Site]) -> dict[Site, float]:

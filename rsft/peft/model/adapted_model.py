@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.methods.registry import Method
-from rsft.peft.methods.serialization import method_to_dict
+from rsft.peft.methods.registry import Method, method_to_dict
 from rsft.peft.model.forward import ForwardPasses
 from rsft.peft.model.stage_runner import StageRunner
 from rsft.peft.model.state_files import read_tensors, write_tensors

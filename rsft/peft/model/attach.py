@@ -10,8 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from rsft.peft.kernels import requested_kernels
-from rsft.peft.methods.registry import Method
-from rsft.peft.methods.serialization import method_from_dict
+from rsft.peft.methods.registry import Method, method_from_dict
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.stage_runner import StageRunner
 from rsft.peft.model.stages import ViTStages

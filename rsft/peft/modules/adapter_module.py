@@ -1,11 +1,4 @@
-"""The base class of PEFT modules: a module that is injected into a network, removed from it, or merged.
-
-Find the blocks of a network: of a plain vision transformer, or of all stages of a hierarchical network.
-
-Find the layers of the sites of a network: linear layers and convolutions.
-"""
-
-from __future__ import annotations
+"""The base class of PEFT modules, and the blocks and layers of a network to which modules are added."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -225,15 +218,9 @@ def _children(module: nn.Module, name: str) -> dict[str, nn.Module]:
 
 
 _LAYERS = {
-    "q": ("attn.qkv", "attn.q_proj"),
-    "k": ("attn.qkv", "attn.k_proj"),
-    "v": ("attn.qkv", "attn.v_proj"),
-    "out": ("attn.proj",),
-    "mlp1": ("mlp.fc1",),
-    "mlp2": ("mlp.fc2",),
-    "conv1": ("conv1",),
-    "conv2": ("conv2",),
-    "conv3": ("conv3",),
+    **{position: ("attn.qkv", f"attn.{position}_proj") for position in "qkv"},
+    **{"out": ("attn.proj",), "mlp1": ("mlp.fc1",), "mlp2": ("mlp.fc2",)},
+    **{position: (position,) for position in ("conv1", "conv2", "conv3")},
     "downsample": ("downsample.0", "downsample.1"),  # the second one in ResNet-D, after a pooling layer
 }
 
@@ -299,7 +286,9 @@ def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLay
     for site in selected:
         if site not in layers:
             available = ", ".join(position for block, position in layers if block == site.block) or "none"
-            path = f"{_block_name(vit, site.block)}.{_LAYERS[site.position][0]}"
+            names = list(named_blocks(vit))
+            block_name = names[site.block] if site.block < len(names) else f"blocks.{site.block}"
+            path = f"{block_name}.{_LAYERS[site.position][0]}"
             raise ValueError(
                 f"{type(vit).__name__} has no linear layer or full convolution {path}, so it has no site {site}; "
                 f"positions of that block: {available}"
@@ -307,16 +296,12 @@ def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLay
     return {site: layers[site] for site in selected}
 
 
-def _block_name(network: nn.Module, block: int) -> str:
-    """Return the dotted name of a block, such as "stages.0.blocks.1"; "blocks.N" if the network has no such block."""
-    names = list(named_blocks(network))
-    return names[block] if block < len(names) else f"blocks.{block}"
-
-
 def _target_layer(block: nn.Module, position: str) -> TargetLayer | None:
     for path in _LAYERS[position]:
-        layer = _submodule(block, path)
-        if not _is_supported(layer):
+        layer = find_submodule(block, path)
+        # only plain layers: a subclass may compute something else, and groups are not full rank
+        is_plain = type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros"
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or not (is_plain or type(layer) is nn.Linear):
             continue
         width = len(layer.weight)
         if not path.endswith("qkv"):
@@ -326,18 +311,12 @@ def _target_layer(block: nn.Module, position: str) -> TargetLayer | None:
     return None
 
 
-def _submodule(block: nn.Module, path: str) -> Any:
+def find_submodule(module: nn.Module, path: str) -> nn.Module | None:
+    """Return the submodule at a dotted path; None if there is none."""
     try:
-        return block.get_submodule(path)
+        return module.get_submodule(path)
     except AttributeError:
         return None
-
-
-def _is_supported(layer: nn.Module | None) -> bool:
-    """Return whether a layer is a plain one: a subclass may compute something else, and groups are not full rank."""
-    if type(layer) is nn.Conv2d:
-        return layer.groups == 1 and layer.padding_mode == "zeros"
-    return type(layer) is nn.Linear
 
 
 def use_fused_qkv_layers(vit: nn.Module) -> list[Callable[[], object]]:

@@ -1,7 +1,5 @@
 """Bottleneck modules at the MLP of a block: after it (Adapter) or parallel to it (AdaptFormer)."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Any, cast
@@ -10,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.peft.methods.settings import BottleneckSettings, resolve_scales, validate_dropout, validate_ranks
+from rsft.peft.methods.settings import BottleneckMethod, resolve_scales, validate_dropout, validate_ranks
 from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, trainable_kwargs, transformer_blocks
 from rsft.peft.sites import Site, select_blocks
 
@@ -37,15 +35,7 @@ class BottleneckMlp(nn.Module):
             nn.init.zeros_(tensor)
 
     def forward(self, x: Tensor, m: Tensor | float) -> Tensor:
-        """Apply the bottleneck.
-
-        Args:
-            x: tokens (B, N, D).
-            m: scale.
-
-        Returns:
-            The addition, (B, N, D).
-        """
+        """Return the addition (B, N, D) to tokens x (B, N, D) at the scale m."""
         m = m if self.scale is None else m * self.scale
         hidden = self.dropout(F.relu(self.down(self.norm(x))))
         return F.linear(hidden * m, self.up.weight, self.up.bias * m)
@@ -63,7 +53,7 @@ class BottleneckModule(AdapterModule):
         ValueError: a block has no suitable MLP, or a setting is invalid.
     """
 
-    def __init__(self, method: BottleneckSettings, vit: nn.Module, parallel: bool) -> None:
+    def __init__(self, method: BottleneckMethod, vit: nn.Module, parallel: bool) -> None:
         blocks = transformer_blocks(vit)
         dims = validate_ranks(method.dim, [Site(block, "mlp") for block in select_blocks(method.blocks, len(blocks))])
         super().__init__(resolve_scales(method.scale, dims))
@@ -78,14 +68,7 @@ class BottleneckModule(AdapterModule):
             self.add_module(mangle_name(site), module)
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
-        """Return weight and bias of the layer "up".
-
-        Args:
-            site: one of `sites`.
-
-        Returns:
-            Two parameters.
-        """
+        """Return weight and bias of the layer "up"."""
         return list(cast(BottleneckMlp, self.get_submodule(mangle_name(site))).up.parameters())
 
     def inject(self) -> None:
@@ -100,16 +83,11 @@ class BottleneckModule(AdapterModule):
         self._inputs[site] = args[0]
 
     def _add_output(self, site: Site, mlp: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        module = cast(BottleneckMlp, self.get_submodule(mangle_name(site)))
+        module = self.get_submodule(mangle_name(site))
         x = self._inputs.pop(site) if self.parallel else output
         return output + cast(Tensor, module(x, self.scale_fns[site]()))
 
     def drop_site(self, site: Site) -> None:
-        """Remove a site together with its parameters.
-
-        Args:
-            site: one of `sites`.
-        """
         super().drop_site(site)
         del self._blocks[site]
 

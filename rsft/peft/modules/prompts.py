@@ -1,7 +1,5 @@
 """Visual prompt tuning: learned tokens between the prefix tokens and the patch tokens."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Sequence

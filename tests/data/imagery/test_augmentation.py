@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from rsft.data.imagery.augmentation import Augmentation, Speckle
+from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.imagery.speckle import Speckle
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
 

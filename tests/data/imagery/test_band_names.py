@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsft.data.imagery.band_names import check_declared_bands, read_band_names
+from rsft.data.imagery.rasters import check_declared_bands, read_band_names
 from rsft.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

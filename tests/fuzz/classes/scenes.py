@@ -84,7 +84,7 @@ def _build_scene(folder: Path) -> None:
 
 
 def _read_scene(name: str, folder: Path) -> None:
-    from rsft.data.imagery.products.product import ProductOptions
+    from rsft.data.imagery.products.options import ProductOptions
     from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
 
     with gdal_environment():
@@ -134,7 +134,7 @@ def _build_product(folder: Path) -> None:
 
 
 PRELOAD = (
-    "rsft.data.imagery.products.product",
+    "rsft.data.imagery.products.options",
     "rsft.errors",
     "rsft.inference.inputs.chip_files",
     "rsft.inference.inputs.chip_files",

@@ -8,7 +8,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from rsft.data.imagery.products.product import ProductOptions
+from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.stretch import Stretch
 from rsft.inference.inputs.scene_chips import product_notes, product_record

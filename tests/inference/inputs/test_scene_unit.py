@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from rsft.data.imagery.products.product import DEFAULT_OPTIONS, ProductOptions
+from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.inputs.scene_chips import check_scene_bands
@@ -121,7 +121,7 @@ def test_options_that_contradict_the_file(tmp_path, safe):
     decibels = write_geotiff(tmp_path / "d.tif", DECIBELS, units=("dB",))
     for path, options, message in (
         (plain, ProductOptions(modulus=True), "--modulus is for complex pixels, but these are uint16"),
-        (plain, ProductOptions(keep_noise=True), "--keep-noise is for Sentinel-1 products"),
+        (plain, ProductOptions(keep_noise=True), "--keep-noise"),
         (decibels, ProductOptions(factor=1), "the file declares db"),
         (safe, ProductOptions(factor=1), "the file has a calibration: the tables of the product"),
     ):

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.imagery.band_names import read_band_names_of
-from rsft.data.imagery.products.stored_values import read_unit_of
+from rsft.data.imagery.rasters import read_band_names, read_tiff_tags
 from rsft.data.imagery.reader import read_chip
 from rsft.inference.predict.scene_plan import _scene_notes
 from rsft.inference.scenes.georeference import read_footprint
@@ -40,4 +39,5 @@ def test_odd_geokeys(name: str, tmp_path: Path) -> None:
 def test_chips_with_odd_geokeys(name: str, tmp_path: Path) -> None:
     path = write_scene_with_geokeys(tmp_path / "a.tif", ODD_GEOKEYS[name])
     assert np.ptp(read_chip(path)) > 0
-    assert read_band_names_of(path) is None and read_unit_of(path) is None
+    assert read_tiff_tags(path, read_band_names) is None
+    assert read_tiff_tags(path, lambda file: file.units) == (None,)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsft.data.imagery.products.product import ProductOptions
+from rsft.data.imagery.products.options import ProductOptions
 from rsft.errors import DataError, NetworkError, RequestError
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
 from tests.helpers.file_server import serving_folder

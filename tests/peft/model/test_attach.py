@@ -19,7 +19,7 @@ from rsft.peft import (
     load,
     register,
 )
-from rsft.peft.methods.serialization import method_from_dict
+from rsft.peft.methods.registry import method_from_dict
 from tests.helpers.hierarchical_models import tiny_swin
 from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 

@@ -1,23 +1,23 @@
-"""What a raster says about its pixels, and how its values become backscatter.
+"""What products of sensors say about their pixels, and the registry of these products.
 
-Recognize the product family of a raster by its content, and read what it says about its pixels.
+A product is a folder or a file of a sensor: rasters with their calibration, incidence angles and time. Each kind of
+product is one class with a `name`. Another package adds one through the entry-point group "rsft.products".
 """
 
-from __future__ import annotations
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import isfinite
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+import numpy as np
+from numpy.typing import NDArray
 
-from rsft.errors import RequestError
-from rsft.utils.command_options import Option
-
-if TYPE_CHECKING:
-    from rsft.types import Floats, Plane
-
-BACKSCATTER_UNITS = ("sigma0", "gamma0", "beta0")
-"""Units of calibrated values, in the order in which they are preferred: db is 10 log10 sigma0."""
+from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.rasters import unit_from_tags
+from rsft.errors import DataError, RequestError
+from rsft.types import Floats, Indices, Plane
+from rsft.utils.registry import Registry
 
 
 class CalibratedPlane(NamedTuple):
@@ -32,35 +32,12 @@ class CalibratedPlane(NamedTuple):
     clipped: int
 
 
-class Calibration(Protocol):
-    """Converts the digital numbers of one band to backscatter."""
+Calibration = Callable[[Plane, int, int], CalibratedPlane]
+"""Digital numbers (H, W) float32 of one band, 0 and NaN without data, first row and first column of the window ->
+linear backscatter in m2/m2."""
 
-    def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
-        """Calibrate a window.
-
-        Args:
-            values: digital numbers (H, W), float32; 0 and NaN mean no data.
-            top: first row of the window.
-            left: first column of the window.
-
-        Returns:
-            Backscatter, linear, m2/m2.
-        """
-
-
-class AngleGrid(Protocol):
-    """Incidence angles of a scene."""
-
-    def __call__(self, rows: Floats, cols: Floats) -> Floats:
-        """Return the incidence angles of pixels.
-
-        Args:
-            rows: (N,) rows.
-            cols: (N,) columns.
-
-        Returns:
-            (N,) angles to the vertical in degrees.
-        """
+AngleGrid = Callable[[Floats, Floats], Floats]
+"""Rows (N,) and columns (N,) of pixels -> their incidence angles (N,) to the vertical in degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +47,8 @@ class Product:
     Attributes:
         kind: name of the product family, such as "Sentinel-1 GRD".
         unit: unit of the stored values, after GDAL's scale and offset and after the modulus; None if unknown.
-        calibrations: calibration of each band, by the unit of the result.
+        bands: names of the bands; None takes those in the rasters.
+        calibrations: calibration of each band, by the unit of the result: sigma0, gamma0 or beta0.
         calibration_source: where the calibration comes from, for the notes of a job.
         noise: what is done about thermal noise, for the notes of a job; empty if the product does not say.
         acquired: time of the acquisition in UTC, ISO 8601; None if unknown.
@@ -80,6 +58,7 @@ class Product:
 
     kind: str = "raster"
     unit: str | None = None
+    bands: tuple[str, ...] | None = None
     calibrations: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict)
     calibration_source: str = ""
     noise: str = ""
@@ -88,67 +67,229 @@ class Product:
     incidence: AngleGrid | None = None
 
 
-@dataclass(frozen=True)
-class ProductOptions:
-    """How the values of a product are read. `rsft predict` has an option for each field."""
+class SensorProduct:
+    """Base class of the products of a sensor.
 
-    modulus: Annotated[
-        bool,
-        Option(
-            "Take the modulus |z| of complex scenes (SLC). It is amplitude, unless the product has a calibration.",
-            panel="Pixels of the input",
-        ),
-    ] = False
-    factor: Annotated[
-        float | None,
-        Option(
-            "Calibration factor F of a scene in digital numbers DN: sigma0 = F * DN^2. Its provider states F "
-            "(10^(dB / 10), if in dB). Sentinel-1, Capella and ICEYE products contain their calibration.",
-            "--calibrate",
-            "Pixels of the input",
-            "F",
-        ),
-    ] = None
-    keep_noise: Annotated[
-        bool,
-        Option(
-            "Do not subtract the thermal noise that a Sentinel-1 product lists: for models of chips that contain it.",
-            panel="Pixels of the input",
-        ),
-    ] = False
-    asset: Annotated[
-        str | None,
-        Option(
-            "Assets of a STAC item, such as vv or vv,vh (default: those with the role data).",
-            panel="Pixels of the input",
-            metavar="NAME",
-        ),
-    ] = None
+    A product that its path tells, such as a folder or a raster with a header beside it, implements `find` and `read`.
+    A product that the tags of its raster tell implements `read_tags`.
 
-    def __post_init__(self) -> None:
-        if self.factor is not None and not (self.factor > 0 and isfinite(self.factor)):
-            message = f"the calibration factor {self.factor:g} is not a positive number"
-            raise RequestError(message, "--calibrate", "give the factor F of sigma0 = F * DN^2")
+    Attributes:
+        name: name of the kind of product in the registry.
+        title: its name in messages and tables.
+        path: path that names the scene in tables and messages, usually the folder.
+        files: names under which GDAL opens the rasters: one raster, or one per band. All have the same size.
+
+    Example:
+        >>> find_product(Path("S1A_IW_GRDH_1SDV_20210119.SAFE")).title  # doctest: +SKIP
+        'Sentinel-1'
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    path: Path
+    files: tuple[str, ...]
+
+    @classmethod
+    def find(cls, path: Path) -> Self | None:
+        """Return the product that a folder or file is or belongs to; None for all others. Read no pixels.
+
+        Raises:
+            DataError: the path is such a product, but damaged.
+        """
+        return None
+
+    def read(self, handles: Sequence[Any], keep_noise: bool) -> Product:
+        """Return what the product says about its pixels.
+
+        Args:
+            handles: the datasets of `files`, opened by rasterio.
+            keep_noise: whether thermal noise remains in calibrated values.
+
+        Raises:
+            DataError: the description is damaged.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def read_tags(cls, handles: Sequence[Any]) -> Product | None:
+        """Return what the tags of rasters say that `find` does not recognize; None if they are no such product.
+
+        Args:
+            handles: the datasets of a scene, opened by rasterio.
+
+        Raises:
+            ValueError: the tags are damaged.
+        """
+        return None
 
 
-DEFAULT_OPTIONS = ProductOptions()
-"""Real values, the product's calibration, without thermal noise."""
+PRODUCTS: Registry[type[SensorProduct]] = Registry("product", "rsft.products", "rsft.data.imagery.products")
+"""All kinds of products by name."""
+
+
+def _all_products() -> Iterator[type[SensorProduct]]:
+    """Return all kinds of products; warn about those whose package cannot be imported."""
+    for name in PRODUCTS:
+        try:
+            yield PRODUCTS[name]
+        except ImportError as error:
+            warnings.warn(f"the product {name} cannot be imported: {error}", stacklevel=3)
+
+
+def find_product(path: Path) -> SensorProduct | None:
+    """Return the product that a folder or file is or belongs to; None if no registered kind recognizes it.
+
+    Raises:
+        DataError: the product is damaged.
+    """
+    return next((product for kind in _all_products() if (product := kind.find(path)) is not None), None)
+
+
+def read_product(
+    path: object, handles: Sequence[Any], sensor_product: SensorProduct | None, options: ProductOptions
+) -> Product:
+    """Read what a raster says about its pixels.
+
+    Args:
+        path: path of the scene, for errors.
+        handles: the datasets of the scene, opened by rasterio.
+        sensor_product: the product to which they belong, from `find_product`; None for any other raster.
+        options: the user's options.
+
+    Returns:
+        The product. With `options.factor`, its only calibration is that factor.
+
+    Raises:
+        DataError: the values are complex and their modulus is not requested, or the description is damaged.
+        RequestError: an option contradicts the file.
+    """
+    dtypes = sorted({dtype for file in handles for dtype in file.dtypes})
+    complex_dtypes = [dtype for dtype in dtypes if dtype.startswith("complex")]
+    if complex_dtypes and not options.modulus:
+        message = f"the pixels are complex ({', '.join(complex_dtypes)}), but a model takes real values"
+        raise DataError(message, path, "give --modulus, which takes their modulus (the amplitude)")
+    if options.modulus and not complex_dtypes:
+        message = f"--modulus is for complex pixels, but these are {', '.join(dtypes)}"
+        raise RequestError(message, path, "leave out --modulus")
+    if sensor_product is not None:
+        product = sensor_product.read(handles, options.keep_noise)
+    else:
+        try:
+            descriptions = (kind.read_tags(handles) for kind in _all_products())
+            product = next((description for description in descriptions if description is not None), Product())
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the tags of the product cannot be used: {error}", path, "download it again") from error
+    if options.keep_noise and not product.noise:
+        message = "--keep-noise is for products whose thermal noise rsft removes, such as those of Sentinel-1"
+        raise RequestError(message, path, "leave out --keep-noise")
+    unit = unit_from_tags([unit for file in handles for unit in file.units], path) or product.unit
+    if options.factor is None:
+        return replace(product, unit=unit or ("amplitude" if options.modulus else None))
+    if product.calibrations:
+        message = f"--calibrate, but the file has a calibration: {product.calibration_source}"
+        raise RequestError(message, path, "leave out --calibrate")
+    if unit not in (None, "amplitude"):
+        message = f"--calibrate is for digital numbers, but the file declares {unit}"
+        raise RequestError(message, path, "leave out --calibrate")
+    calibrations = {"sigma0": (FactorCalibration(options.factor),) * sum(file.count for file in handles)}
+    source = f"factor {options.factor:g}"
+    return replace(product, unit="amplitude", calibrations=calibrations, calibration_source=source)
 
 
 @dataclass(frozen=True)
 class FactorCalibration:
-    """Calibration by one factor: backscatter = factor * DN^2.
-
-    Attributes:
-        factor: the factor.
-    """
+    """Calibration by one factor: backscatter = factor * DN^2."""
 
     factor: float
 
     def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
         """Calibrate a window, see `Calibration`."""
-        import numpy as np  # not above: the command line imports this module for its help
-
         power = values * values * np.float32(self.factor)
         power[values == 0] = np.nan
         return CalibratedPlane(power, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class LineTable:
+    """Values between which an image is interpolated bilinearly, in line and pixel.
+
+    Beyond the first and last line or pixel, the value there is used.
+
+    Attributes:
+        lines: (L,) line numbers, increasing.
+        pixels: for each line, (P,) pixel numbers, increasing.
+        values: for each line, (P,) values.
+
+    Raises:
+        ValueError: lines or pixels do not increase, or the numbers of entries differ.
+
+    Example:
+        >>> table = LineTable(np.array([0.0, 10.0]), [np.array([0.0, 4.0])] * 2, [np.array([0.0, 4.0])] * 2)
+        >>> table.window(5, 6, 1, 4).tolist()
+        [[1.0, 2.0, 3.0]]
+    """
+
+    lines: Floats
+    pixels: Sequence[Floats]
+    values: Sequence[Floats]
+
+    def __post_init__(self) -> None:
+        if not len(self.lines) == len(self.pixels) == len(self.values) > 0:
+            raise ValueError("the table has no lines")
+        if (np.diff(self.lines) <= 0).any() or any((np.diff(pixels) <= 0).any() for pixels in self.pixels):
+            raise ValueError("the lines or pixels of the table do not increase")
+        for pixels, values in zip(self.pixels, self.values, strict=True):
+            if not len(pixels) == len(values) > 0 or not np.isfinite(values).all():
+                raise ValueError("the table has lines without values, or values that are not finite")
+
+    def window(self, top: int, bottom: int, left: int, right: int, dtype: Any = np.float64) -> NDArray[Any]:
+        """Interpolate the table at all pixels of a window.
+
+        Args:
+            top: first row.
+            bottom: row after the last one.
+            left: first column.
+            right: column after the last one.
+            dtype: data type of the values, float64 or float32.
+
+        Returns:
+            Values (bottom - top, right - left).
+        """
+        cols = np.arange(left, right, dtype=np.float64)
+        lower, weights = self._rows(np.arange(top, bottom, dtype=np.float64))
+        window = np.empty((bottom - top, right - left), dtype)
+        mix = np.column_stack([1 - weights, weights]).astype(dtype)
+        for index in np.unique(lower):
+            start, stop = np.searchsorted(lower, (index, index + 1))
+            pair = self._row(index, cols), self._row(min(index + 1, len(self.lines) - 1), cols)
+            np.matmul(mix[start:stop], np.stack(pair).astype(dtype), out=window[start:stop])
+        return window
+
+    def __call__(self, rows: Floats, cols: Floats) -> Floats:
+        """Interpolate the table at some pixels.
+
+        Args:
+            rows: (N,) rows.
+            cols: (N,) columns.
+
+        Returns:
+            (N,) values.
+        """
+        lower, weights = self._rows(rows)
+        values = np.empty(len(rows))
+        for index in np.unique(lower):
+            chosen = lower == index
+            first = self._row(index, cols[chosen])
+            second = self._row(min(index + 1, len(self.lines) - 1), cols[chosen])
+            values[chosen] = first + weights[chosen] * (second - first)
+        return values
+
+    def _rows(self, rows: Floats) -> tuple[Indices, Floats]:
+        """Return the index of the line before each row, and the weight of the line after it."""
+        lower = np.clip(np.searchsorted(self.lines, rows, side="right") - 1, 0, max(0, len(self.lines) - 2))
+        upper = np.minimum(lower + 1, len(self.lines) - 1)
+        distance = np.maximum(self.lines[upper] - self.lines[lower], 1)
+        return lower, np.clip((rows - self.lines[lower]) / distance, 0, 1)
+
+    def _row(self, index: int, cols: Floats) -> Floats:
+        return np.asarray(np.interp(cols, self.pixels[index], self.values[index]))

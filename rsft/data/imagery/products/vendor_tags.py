@@ -10,19 +10,14 @@ Sources:
 Umbra documents no factor in its tags.
 """
 
-from __future__ import annotations
-
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from rsft.data.imagery.products.product import FactorCalibration, Product
-from rsft.data.imagery.products.sentinel1 import LineTable
-from rsft.data.imagery.products.stored_values import is_complex
-from rsft.errors import DataError
+from rsft.data.imagery.products.product import PRODUCTS, FactorCalibration, LineTable, Product, SensorProduct
 from rsft.utils.untrusted.documents import parse_json
 
 _MAX_TAG = 2**24  # characters of JSON that are parsed
@@ -30,66 +25,78 @@ _RADIOMETRY = {"sigma_nought": "sigma0", "beta_nought": "beta0", "gamma_nought":
 _GCOV = re.compile(r"/[LS]SAR/GCOV/grids/frequency[AB]/(HHHH|HVHV|VHVH|VVVV)\b")
 
 
-def read_vendor_product(handles: Sequence[Any]) -> Product | None:
-    """Read what the tags of a product of Capella, ICEYE or NISAR say.
+@PRODUCTS.register
+class NisarGcov(SensorProduct):
+    """Covariances of NISAR, which GDAL opens as a subdataset."""
 
-    Args:
-        handles: the datasets of the scene, opened by rasterio.
+    name: ClassVar[str] = "nisar-gcov"
+    title: ClassVar[str] = "NISAR GCOV"
 
-    Returns:
-        The product; None if the file is none of these.
-
-    Raises:
-        DataError: the tags contain a calibration factor that is not a positive number.
-    """
-    file = handles[0]
-    if _GCOV.search(file.name):
-        return Product(kind="NISAR GCOV", unit="gamma0")
-    tags = {key.upper(): value for key, value in file.tags().items()}
-    count = sum(handle.count for handle in handles)
-    try:
-        return _read_capella(tags, count) or _read_iceye(tags, count, is_complex(file.dtypes[0]))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the tags of the product cannot be used: {error}", file.name, "download it again") from error
+    @classmethod
+    def read_tags(cls, handles: Sequence[Any]) -> Product | None:
+        """Recognize the name of the subdataset."""
+        return Product(kind=cls.title, unit="gamma0") if _GCOV.search(handles[0].name) else None
 
 
-def _read_capella(tags: Mapping[str, str], count: int) -> Product | None:
-    """Read the extended metadata that Capella stores as JSON in the image description."""
-    collect = _parse(tags.get("TIFFTAG_IMAGEDESCRIPTION")).get("collect")
-    if not isinstance(collect, dict) or not isinstance(collect.get("image"), dict):
-        return None
-    image = collect["image"]
-    if "scale_factor" not in image:
-        return None
-    unit = _RADIOMETRY.get(str(image.get("radiometry")))
-    factor = _positive(image["scale_factor"], "scale_factor") ** 2
-    center = image.get("center_pixel") or {}
-    return Product(
-        kind="Capella",
-        unit="amplitude",
-        calibrations={unit: (FactorCalibration(factor),) * count} if unit else {},
-        calibration_source="scale_factor in its tags",
-        acquired=collect.get("start_timestamp"),
-        incidence=_constant(center.get("incidence_angle")),
-    )
+@PRODUCTS.register
+class Capella(SensorProduct):
+    """A product of Capella, with its extended metadata as JSON in the image description."""
+
+    name: ClassVar[str] = "capella"
+    title: ClassVar[str] = "Capella"
+
+    @classmethod
+    def read_tags(cls, handles: Sequence[Any]) -> Product | None:
+        """Read the scale factor, the time and the incidence angle."""
+        collect = _parse(_tags(handles).get("TIFFTAG_IMAGEDESCRIPTION")).get("collect")
+        image = collect.get("image") if isinstance(collect, dict) else None
+        if collect is None or not isinstance(image, dict) or "scale_factor" not in image:
+            return None
+        factor = _positive(image["scale_factor"], "scale_factor") ** 2
+        return Product(
+            kind=cls.title,
+            unit="amplitude",
+            calibrations=_calibrations(handles, _RADIOMETRY.get(str(image.get("radiometry"))), factor),
+            calibration_source="scale_factor in its tags",
+            acquired=collect.get("start_timestamp"),
+            incidence=_constant((image.get("center_pixel") or {}).get("incidence_angle")),
+        )
 
 
-def _read_iceye(tags: Mapping[str, str], count: int, is_slc: bool) -> Product | None:
-    """Read the properties that ICEYE stores as JSON, or the factor that older products store in a tag of its own."""
-    properties = _parse(tags.get("ICEYE_PROPERTIES"))
-    factor = properties.get("iceye:calibration_factor", tags.get("CALIBRATION_FACTOR"))
-    if factor is None:
-        return None
-    unit = "beta0" if is_slc else "sigma0"
-    return Product(
-        kind="ICEYE" if properties else "product with CALIBRATION_FACTOR",
-        unit="amplitude",
-        calibrations={unit: (FactorCalibration(_positive(factor, "calibration_factor")),) * count},
-        calibration_source="calibration_factor in its tags",
-        acquired=properties.get("start_datetime"),
-        pass_direction=properties.get("sat:orbit_state"),
-        incidence=_constant(properties.get("view:incidence_angle")),
-    )
+@PRODUCTS.register
+class Iceye(SensorProduct):
+    """A product of ICEYE, with its properties as JSON; older products store the factor in a tag of its own."""
+
+    name: ClassVar[str] = "iceye"
+    title: ClassVar[str] = "ICEYE"
+
+    @classmethod
+    def read_tags(cls, handles: Sequence[Any]) -> Product | None:
+        """Read the calibration factor, the time, the pass and the incidence angle."""
+        tags = _tags(handles)
+        properties = _parse(tags.get("ICEYE_PROPERTIES"))
+        factor = properties.get("iceye:calibration_factor", tags.get("CALIBRATION_FACTOR"))
+        if factor is None:
+            return None
+        unit = "beta0" if handles[0].dtypes[0].startswith("complex") else "sigma0"
+        return Product(
+            kind=cls.title if properties else "product with CALIBRATION_FACTOR",
+            unit="amplitude",
+            calibrations=_calibrations(handles, unit, _positive(factor, "calibration_factor")),
+            calibration_source="calibration_factor in its tags",
+            acquired=properties.get("start_datetime"),
+            pass_direction=properties.get("sat:orbit_state"),
+            incidence=_constant(properties.get("view:incidence_angle")),
+        )
+
+
+def _tags(handles: Sequence[Any]) -> dict[str, str]:
+    return {key.upper(): value for key, value in handles[0].tags().items()}
+
+
+def _calibrations(handles: Sequence[Any], unit: str | None, factor: float) -> dict[str, tuple[FactorCalibration, ...]]:
+    """Return one factor for all bands; no calibration without a unit."""
+    return {unit: (FactorCalibration(factor),) * sum(file.count for file in handles)} if unit else {}
 
 
 def _parse(text: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.data.imagery.products.sentinel1 import LineTable
+from rsft.data.imagery.products.product import LineTable
 
 
 def make(lines, pixels, values):

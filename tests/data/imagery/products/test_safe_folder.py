@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.products import sentinel1
-from rsft.data.imagery.products.sentinel1 import find_safe_folder
+from rsft.data.imagery.products.sentinel1 import Sentinel1
 from rsft.errors import DataError
 from tests.helpers.sentinel1 import write_product, zip_product
 
@@ -18,14 +18,17 @@ BAND = np.ones((20, 20), np.uint16)
 @pytest.mark.parametrize("cog", [False, True])
 def test_folder_manifest_and_archive(tmp_path, cog):
     safe = write_product(tmp_path, {"vv": BAND, "vh": BAND}, cog=cog)
-    folders = [find_safe_folder(path) for path in (safe, safe / "manifest.safe", zip_product(safe))]
+    folders = [Sentinel1.find(path) for path in (safe, safe / "manifest.safe", zip_product(safe))]
     for folder in folders:
-        assert [name.split("-")[3] for name in folder.selected] == ["vh", "vv"]
-        for name in folder.selected:
+        assert [name.split("-")[3] for name in folder.measurements] == ["vh", "vv"]
+        for name in folder.measurements:
             for kind in ("calibration-", "noise-"):
-                assert folder.read_xml(folder.find_xml("annotation/calibration", name, kind)).tag == kind[:-1]
-            assert folder.read_xml(folder.find_xml("annotation", name)).tag == "product"
-    assert folders[2].gdal_paths[0].startswith(f"/vsizip/{{{tmp_path}") and folders[2].is_archive
+                assert (
+                    folder.read_xml(folder.find_xml("annotation/calibration", name, kind), lambda root: root.tag)
+                    == kind[:-1]
+                )
+            assert folder.read_xml(folder.find_xml("annotation", name), lambda root: root.tag) == "product"
+    assert folders[2].files[0].startswith(f"/vsizip/{{{tmp_path}") and folders[2].prefix == f"{safe.name}/"
 
 
 def test_an_archive_without_folder(tmp_path):
@@ -33,23 +36,23 @@ def test_an_archive_without_folder(tmp_path):
     with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
         for file in safe.rglob("*.*"):
             archive.write(file, file.relative_to(safe).as_posix())
-    folder = find_safe_folder(tmp_path / "flat.zip")
-    assert folder.read_xml(folder.find_xml("annotation", folder.selected[0])).tag == "product"
-    assert folder.gdal_paths[0].startswith(f"/vsizip/{{{tmp_path / 'flat.zip'}}}/measurement/")
+    folder = Sentinel1.find(tmp_path / "flat.zip")
+    assert folder.read_xml(folder.find_xml("annotation", folder.measurements[0]), lambda root: root.tag) == "product"
+    assert folder.files[0].startswith(f"/vsizip/{{{tmp_path / 'flat.zip'}}}/measurement/")
 
 
 def test_one_measurement(tmp_path):
     safe = write_product(tmp_path, {"vv": BAND, "vh": BAND})
     path = sorted((safe / "measurement").iterdir())[1]
-    assert find_safe_folder(path).selected == (f"measurement/{path.name}",)
+    assert Sentinel1.find(path).measurements == (f"measurement/{path.name}",)
 
 
 def test_annotation_names_of_cog_products_may_lack_the_mark(tmp_path):
     safe = write_product(tmp_path, {"vv": BAND}, cog=True)
     for path in safe.glob("annotation/**/*-cog.xml"):
         path.rename(path.with_name(path.name.replace("-cog", "")))
-    folder = find_safe_folder(safe)
-    assert folder.find_xml("annotation/calibration", folder.selected[0], "noise-") is not None
+    folder = Sentinel1.find(safe)
+    assert folder.find_xml("annotation/calibration", folder.measurements[0], "noise-") is not None
 
 
 def test_other_paths(tmp_path):
@@ -57,7 +60,7 @@ def test_other_paths(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.tif", "x")
     for name in ("empty", "other.zip", "missing.tif"):
-        assert find_safe_folder(tmp_path / name) is None
+        assert Sentinel1.find(tmp_path / name) is None
 
 
 def test_products_without_images(tmp_path):
@@ -66,24 +69,24 @@ def test_products_without_images(tmp_path):
     image.unlink()
     for path in (safe, safe / "manifest.safe", zip_product(safe)):
         with pytest.raises(DataError, match="no images in measurement/"):
-            find_safe_folder(path)
+            Sentinel1.find(path)
 
 
 def test_damaged_archives(tmp_path):
     (tmp_path / "bad.zip").write_bytes(b"no archive")
     with pytest.raises(DataError, match="the archive cannot be read"):
-        find_safe_folder(tmp_path / "bad.zip")
+        Sentinel1.find(tmp_path / "bad.zip")
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         for name in ("a", "b"):
             archive.writestr(f"{name}.SAFE/manifest.safe", "x")
     with pytest.raises(DataError, match="contains 2 products"):
-        find_safe_folder(tmp_path / "two.zip")
+        Sentinel1.find(tmp_path / "two.zip")
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_that_is_too_large(tmp_path, monkeypatch, packed):
     monkeypatch.setattr(sentinel1, "MAX_XML_BYTES", 1000)
     safe = write_product(tmp_path, {"vv": BAND})
-    folder = find_safe_folder(zip_product(safe) if packed else safe)
+    folder = Sentinel1.find(zip_product(safe) if packed else safe)
     with pytest.raises(DataError, match="larger than 1,000 bytes"):
-        folder.read_xml(folder.find_xml("annotation", folder.selected[0]))
+        folder.read_xml(folder.find_xml("annotation", folder.measurements[0]), lambda root: root.tag)

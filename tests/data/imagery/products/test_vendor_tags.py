@@ -8,14 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rsft.data.imagery.products.vendor_tags import read_vendor_product
+from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
+from rsft.data.imagery.products.product import read_product
 from rsft.errors import DataError
 
 DN = np.float32([[0, 100]])
 
 
 def dataset(dtype="uint16", name="x.tif", **tags):
-    return SimpleNamespace(name=name, count=1, dtypes=(dtype,), tags=lambda: tags)
+    return SimpleNamespace(name=name, count=1, dtypes=(dtype,), units=(None,), tags=lambda: tags)
 
 
 def capella(**image):
@@ -34,42 +35,47 @@ def iceye(dtype="uint16", **properties):
     return dataset(dtype, ICEYE_PROPERTIES=json.dumps(fields | properties))
 
 
+def read(handles):
+    is_complex = handles[0].dtypes[0].startswith("complex")
+    return read_product("x.tif", handles, None, ProductOptions(modulus=True) if is_complex else DEFAULT_OPTIONS)
+
+
 def calibrated(product, unit):
     return product.calibrations[unit][0](DN, 5, 7).values
 
 
 def test_capella():
-    product = read_vendor_product([capella()])
+    product = read([capella()])
     assert (product.kind, product.unit, list(product.calibrations)) == ("Capella", "amplitude", ["sigma0"])
     values = calibrated(product, "sigma0")
     assert np.isnan(values[0, 0]) and values[0, 1] == pytest.approx((2e-4 * 100) ** 2, rel=1e-6)
     assert product.incidence(np.zeros(1), np.ones(1)).tolist() == [38.2]
     assert product.acquired == "2024-07-09T04:03:29.010Z"
-    assert list(read_vendor_product([capella(radiometry="beta_nought")]).calibrations) == ["beta0"]
-    assert not read_vendor_product([capella(radiometry="none")]).calibrations
+    assert list(read([capella(radiometry="beta_nought")]).calibrations) == ["beta0"]
+    assert not read([capella(radiometry="none")]).calibrations
 
 
 def test_iceye():
-    product = read_vendor_product([iceye()])
+    product = read([iceye()])
     assert (product.kind, product.unit, product.pass_direction) == ("ICEYE", "amplitude", "descending")
     assert calibrated(product, "sigma0")[0, 1] == pytest.approx(2.37e-5 * 100**2, rel=1e-6)
-    assert list(read_vendor_product([iceye("complex_int16")]).calibrations) == ["beta0"]
-    old = read_vendor_product([dataset(CALIBRATION_FACTOR="1e-6")])
+    assert list(read([iceye("complex_int16")]).calibrations) == ["beta0"]
+    old = read([dataset(CALIBRATION_FACTOR="1e-6")])
     assert calibrated(old, "sigma0")[0, 1] == pytest.approx(1e-2, rel=1e-6)
 
 
 def test_nisar():
-    product = read_vendor_product([dataset("float32", "HDF5:a.h5://science/LSAR/GCOV/grids/frequencyA/HHHH")])
+    product = read([dataset("float32", "HDF5:a.h5://science/LSAR/GCOV/grids/frequencyA/HHHH")])
     assert (product.kind, product.unit) == ("NISAR GCOV", "gamma0")
 
 
 @pytest.mark.parametrize("text", ["a free description", "{broken", "[1]", '{"collect": 3}', "{" * 100_000])
 def test_other_descriptions(text):
-    assert read_vendor_product([dataset(TIFFTAG_IMAGEDESCRIPTION=text)]) is None
+    assert read([dataset(TIFFTAG_IMAGEDESCRIPTION=text)]).kind == "raster"
 
 
 @pytest.mark.parametrize("factor", [0, -1, "x", float("inf")])
 def test_factors_that_are_not_positive(factor):
     for file in (capella(scale_factor=factor), iceye(**{"iceye:calibration_factor": factor})):
         with pytest.raises(DataError, match="cannot be used"):
-            read_vendor_product([file])
+            read([file])

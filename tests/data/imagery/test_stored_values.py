@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.imagery.products.stored_values import IDENTITY_SCALING, Scaling, read_dtype, to_float32, unit_from_tags
+from rsft.data.imagery.rasters import IDENTITY_SCALING, Scaling, read_dtype, to_float32, unit_from_tags
 from rsft.errors import DataError
 
 FILE = Path("x.tif")

@@ -13,7 +13,7 @@ import pyogrio
 import pytest
 import shapely
 
-from rsft.data.imagery.open_raster import open_vector
+from rsft.data.imagery.vectors import open_vector
 from rsft.errors import RequestError
 from tests.helpers.file_server import serving_folder
 
