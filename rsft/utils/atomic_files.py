@@ -3,12 +3,6 @@
 Temporary files lie in a hidden folder beside their target. The process that writes them holds the lock file in this
 folder. The next writer beside it removes every folder whose lock is free, because its process was killed. On file
 systems without locks, these folders stay.
-
-A folder for intermediate files that a killed process leaves to the next one.
-
-A lock that keeps two processes from writing the same folder.
-
-Detect damage in SQLite databases that keep the results of unfinished jobs.
 """
 
 from __future__ import annotations
@@ -151,21 +145,16 @@ def _make_locked_folder(parent: Path) -> tuple[Path, FileLock]:
 def _remove(folder: Path, lock: FileLock) -> None:
     """Remove a temporary folder whose lock this process holds, and restore what was set aside in it."""
     try:
-        _restore_old(folder)
+        for old in folder.glob("old/*"):
+            path = folder.parent / old.name
+            if not path.exists():
+                old.replace(path)
+                _log.warning("%s: restored; a process was stopped while it replaced this folder", path)
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         lock.release()
         with suppress(OSError):  # it exists on Windows, which cannot remove the file of a lock that is held
             folder.rmdir()
-
-
-def _restore_old(folder: Path) -> None:
-    """Move a target that was set aside in `folder` back to its name, unless that name is taken."""
-    for old in folder.glob("old/*"):
-        path = folder.parent / old.name
-        if not path.exists():
-            old.replace(path)
-            _log.warning("%s: restored; a process was stopped while it replaced this folder", path)
 
 
 def _sync(path: Path) -> None:
@@ -209,9 +198,6 @@ def process_lock(lock_file: Path, conflict: Callable[[], RequestError]) -> Itera
         lock.release()
 
 
-_log_work_folder = logging.getLogger(__name__)
-
-
 @contextmanager
 def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     """Yield `folder`/<fingerprint>, and remove `folder` at the end of the block.
@@ -232,7 +218,7 @@ def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     build = folder / fingerprint
     with process_lock(_lock_file(folder), lambda: _busy(folder)):
         if folder.exists() and not build.exists():
-            _log_work_folder.warning("%s: removing the files of an unfinished job with other arguments", folder)
+            _log.warning("%s: removing the files of an unfinished job with other arguments", folder)
             shutil.rmtree(folder)
         build.mkdir(parents=True, exist_ok=True)
         try:
@@ -278,7 +264,11 @@ def compute_checksum(*parts: bytes | str | int | None) -> int:
     crc = 0
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode()
-        crc = zlib.crc32(_NO_VALUE, crc) if part is None else zlib.crc32(data, zlib.crc32(_length(data), crc))
+        crc = (
+            zlib.crc32(_NO_VALUE, crc)
+            if part is None
+            else zlib.crc32(data, zlib.crc32(len(data).to_bytes(8, "little"), crc))
+        )
     return crc
 
 
@@ -320,10 +310,6 @@ def remove_database(path: Path) -> None:
     """
     for suffix in ("", "-journal", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _length(data: bytes) -> bytes:
-    return len(data).to_bytes(8, "little")
 
 
 def _code(error: sqlite3.Error) -> int:

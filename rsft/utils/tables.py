@@ -64,14 +64,13 @@ def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _map(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+    def is_text(column: pd.Series[Any]) -> bool:
+        return column.dtype == object or pd.api.types.is_string_dtype(column.dtype)
+
     columns = [table.iloc[:, index] for index in range(table.shape[1])]  # names may occur twice
-    changed = [column.map(change, na_action="ignore") if _has_texts(column) else column for column in columns]
+    changed = [column.map(change, na_action="ignore") if is_text(column) else column for column in columns]
     mapped = pd.concat(changed, axis=1) if changed else table
     return mapped.set_axis([change(name) for name in table.columns], axis=1)
-
-
-def _has_texts(column: pd.Series[Any]) -> bool:
-    return column.dtype == object or pd.api.types.is_string_dtype(column.dtype)
 
 
 def is_number(text: str) -> bool:

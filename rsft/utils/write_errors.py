@@ -116,17 +116,14 @@ def as_os_error(error: Exception, path: Path) -> OSError | None:
         return None if is_named else OSError(error.errno, error.strerror or str(error), str(path))
     if isinstance(error, sqlite3.Error):
         code = _sqlite_code(error, path)
-    elif _is_from_writer(error):
+    elif any(f"{kind.__module__}.{kind.__name__}".startswith(_WRITERS) for kind in type(error).__mro__) or any(
+        word in str(error).lower()
+        for word in _TORCH_WORDS  # of torch's writer of archives
+    ):
         code = _limit_code(path) or (errno.EIO if any(word in str(error).lower() for word in _WRITE_WORDS) else None)
     else:
         code = errno.ENOSPC if isinstance(error, OSError | RuntimeError) and _is_full(path) else None
     return None if code is None else OSError(code, str(error), str(path))
-
-
-def _is_from_writer(error: Exception) -> bool:
-    """Return True for exceptions of GDAL, Arrow and safetensors, and of torch's writer of archives."""
-    names = [f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__]
-    return any(name.startswith(_WRITERS) for name in names) or any(word in str(error).lower() for word in _TORCH_WORDS)
 
 
 def _sqlite_code(error: sqlite3.Error, path: Path) -> int | None:

@@ -1,12 +1,9 @@
 """Add labeled chips to a finished store: new chips join it, chips that it has already get the new class.
 
-Replace the manifest of a store and the files that belong to it, so that a killed process leaves no mixture.
-
-The new manifest gets its name in one step, and this step decides: before it, readers see the old store, after it the
-new one. Before it, the description of the new store waits in dataset.json beside the old one, with the hash of the
-manifest that it belongs to and the names of the new chips.
-
-Recognize the chips of a store by their pixels, whatever the format of their files.
+A chip is recognized by its pixels, whatever the format of its file. A killed process leaves no mixture: the new
+manifest gets its name in one step, and this step decides. Before it, readers see the old store, after it the new one.
+Before it, the description of the new store waits in dataset.json beside the old one, with the hash of the manifest that
+it belongs to and the names of the new chips.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +94,7 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
         files: content of the new chips, by path relative to `root`.
     """
     data = _encode_manifest(manifest)
-    digest = _digest(data)
+    digest = hashlib.sha256(data).hexdigest()
     current, _ = read_pending_change(root)
     pending = {"manifest_sha256": digest, "files": sorted(files), DATASET: dict(dataset)}
     _write_json(root / DATASET, current | {PENDING: pending})
@@ -148,10 +145,6 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def pixel_digest(pixels: Pixels) -> str:
     """Return a hash of the shape, the data type and the values of a chip.
 
@@ -187,22 +180,18 @@ def find_same_pixels(
     """
     sizes, same = {shape[:2] for shape in digests.values()}, dict[str, list[int]]()
     for row, path in enumerate(manifest["path"] if sizes else ()):
-        if _may_have_size(root / path, sizes):
+        try:
+            with open_image(root / path) as image:
+                may_be_same = (image.height, image.width) in sizes
+        except DataError:  # Pillow cannot tell
+            may_be_same = True
+        if may_be_same:
             digest = pixel_digest(read_chip(root / path))
             if digest in digests:
                 same.setdefault(digest, []).append(row)
         if progress is not None:
             progress(row + 1, len(manifest), "comparing chips")
     return same
-
-
-def _may_have_size(path: Path, sizes: set[tuple[int, ...]]) -> bool:
-    """Return whether an image has one of the sizes, or Pillow cannot tell."""
-    try:
-        with open_image(path) as image:
-            return (image.height, image.width) in sizes
-    except DataError:
-        return True
 
 
 ADDITIONS = "additions"
@@ -486,21 +475,9 @@ def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) ->
     new_rows = [*kept, *([str(escape_cell(value)) for value in rejection] for rejection in rejections)]
     if new_rows == rows:
         return
-    lines: list[str] = []
-    writer = csv.writer(_LineList(lines), lineterminator="\n")
-    writer.writerows([header, *new_rows])
-    write_text(path, "".join(lines))
-
-
-class _LineList:
-    """A file for `csv.writer` that collects its lines."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.lines = lines
-
-    def write(self, line: str) -> None:
-        """Append a line."""
-        self.lines.append(line)
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([header, *new_rows])
+    write_text(path, text.getvalue())
 
 
 def _refresh_sidecars(root: Path, labels: set[str]) -> None:
@@ -512,7 +489,10 @@ def _refresh_sidecars(root: Path, labels: set[str]) -> None:
     description = StoreDescription(
         store.name, store.classes, dataset.get("command", ""), skipped=store.skipped, license=store.license
     )
-    additions = [describe_addition(record) for record in dataset.get(ADDITIONS, [])]
+    additions = []  # such as "2026-11-26: 12 chips from corrected.csv, 1 relabeled"
+    for record in dataset.get(ADDITIONS, []):
+        added, relabeled = (sum(item["chips"] for item in record[key]) for key in ("added", "relabeled"))
+        additions.append(f"{record['date'][:10]}: {added:,} chips from {record['table']}, {relabeled:,} relabeled")
     text = render_readme(description, counts, group_of, flags, store.rejected, additions)
     write_text(root / README, text)
     write_bytes(root / CLASS_FIGURE, render_class_figure(store.name, counts, group_of))
@@ -521,17 +501,3 @@ def _refresh_sidecars(root: Path, labels: set[str]) -> None:
         if paths:
             sheet = render_contact_sheet([paths[number] for number in select_sheet_chips(len(paths))])
             write_bytes(root / CONTACT_SHEETS / f"{label}.png", sheet)
-
-
-def describe_addition(record: Mapping[str, Any]) -> str:
-    """Return a sentence on an addition in dataset.json.
-
-    Args:
-        record: the entry of the addition.
-
-    Returns:
-        A sentence such as "2026-11-26: 12 chips from corrected.csv, 1 relabeled".
-    """
-    added = sum(item["chips"] for item in record["added"])
-    relabeled = sum(item["chips"] for item in record["relabeled"])
-    return f"{record['date'][:10]}: {added:,} chips from {record['table']}, {relabeled:,} relabeled"

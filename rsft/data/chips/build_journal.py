@@ -48,8 +48,7 @@ class BuildJournal:
     records that only earlier rounds contained.
 
     Every entry has a checksum. A damaged entry is deleted, so that its chip is written again; any other damage deletes
-    the journal, and the build starts from the beginning. The entries of a journal without checksums, which rsft 0.1
-    wrote, get theirs.
+    the journal, and the build starts from the beginning.
 
     Args:
         file: path of the database, which is created if it does not exist.
@@ -79,7 +78,7 @@ class BuildJournal:
             DataError: this round has another record of the same split, class and name.
         """
         stem, key = record.path_stem, record.key()
-        if not _is_utf8(stem):
+        if stem != stem.encode(errors="replace").decode():  # neither SQLite nor Parquet can store it
             columns = "place, key, round, file, line, reason"
             rejection = (_as_text(stem), key, self.round, _as_text(record.source_path), record.line, _NOT_UTF8)
             self.database.execute(f"REPLACE INTO entry ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rejection)
@@ -92,7 +91,8 @@ class BuildJournal:
             if last_round == self.round:
                 message = f"two chips of {record.label} are called {record.name}"
                 raise DataError(message, record.source_path, "rename one of them")
-            if key == old_key and (reason is not None or (path is not None and self._is_intact(path, digest))):
+            is_written = path is not None and (self.store / path).is_file()
+            if key == old_key and (reason is not None or (is_written and sha256(self.store / path) == digest)):
                 self.database.execute("UPDATE entry SET round = ? WHERE place = ?", (self.round, stem))
                 self._seal(stem)
                 return False
@@ -202,11 +202,6 @@ class BuildJournal:
         """Store the checksum of an entry that was changed."""
         self.database.execute(f"UPDATE entry SET checksum = {_CHECKSUM} WHERE place = ?", (stem,))
 
-    def _is_intact(self, path: str, digest: str) -> bool:
-        """Return True if a chip has its checksum; a power cut may have truncated it."""
-        chip = self.store / path
-        return chip.is_file() and sha256(chip) == digest
-
 
 def _open_or_restart(file: Path) -> sqlite3.Connection:
     """Open a journal; start a new one if it is damaged."""
@@ -233,26 +228,14 @@ def _prepare(database: sqlite3.Connection, file: Path) -> bool:
     if not columns:
         database.execute(_TABLE)
         database.execute("CREATE INDEX by_path ON entry (path)")
-    elif columns not in (_COLUMNS, [*_COLUMNS, "checksum"]):
+    elif columns != [*_COLUMNS, "checksum"]:
         return False
     if database.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
         return False
-    if columns == _COLUMNS:
-        database.execute("ALTER TABLE entry ADD COLUMN checksum INTEGER")
-        database.execute(f"UPDATE entry SET checksum = {_CHECKSUM}")
     damaged = database.execute(f"DELETE FROM entry WHERE {_IS_DAMAGED}").rowcount
     if damaged:
         _log.warning("%s: %d entries are damaged; their chips are written again", file, damaged)
     database.commit()
-    return True
-
-
-def _is_utf8(text: str) -> bool:
-    """Return False for names of files whose bytes are no UTF-8 text, which neither SQLite nor Parquet can store."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
     return True
 
 

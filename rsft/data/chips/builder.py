@@ -1,8 +1,6 @@
 """Build chip stores from a stream of records; a store is written whole or not at all.
 
-Folder in which a store is built: a locked sibling of the root that survives a killed build.
-
-Unit and bands of a chip, and the lossless image file that stores it.
+A store is built in a locked sibling of its root, which survives a killed build. Its chips are lossless image files.
 """
 
 from __future__ import annotations
@@ -82,7 +80,9 @@ def find_finished_store(root: Path, command: str, overwrite: bool, counts: Count
     Raises:
         RequestError: `root` contains something else, or a store that another command has built.
     """
-    is_finished = (root / DATASET).is_file() and _stored_request(root) == _request(command)
+    is_finished = False
+    with suppress(OSError, ValueError, KeyError, DataError):  # a damaged store is not finished
+        is_finished = _request(str(read_dataset(root)["command"])) == _request(command)
     if overwrite or not is_finished or (counts and count_chips(ChipStore.open(root)) != counts):
         check_root_is_free(root, overwrite)
         return None
@@ -113,12 +113,6 @@ def source_names(root: Path) -> tuple[str, str]:
         root: folder of the store.
     """
     return f"{root.name}-fusar", f"{root.name}-srsdd"
-
-
-def _stored_request(root: Path) -> list[str] | None:
-    with suppress(OSError, ValueError, KeyError, DataError):  # a damaged store is not finished
-        return _request(str(read_dataset(root)["command"]))
-    return None
 
 
 def _request(command: str) -> list[str]:
@@ -153,15 +147,21 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
     partial = root.parent / f".{root.name}.partial"
     try:
         with _locked(root, partial):
-            _finish_replacing(root, partial / "old")
+            folder, old = partial / fingerprint, partial / "old"
+            if old.is_dir() and not root.exists():  # a build was killed in its last step
+                old.replace(root)
             check_root_is_free(root, overwrite)
-            folder = _prepare_folder(partial, fingerprint)
+            _remove_other_builds(partial, folder)
+            (folder / "store").mkdir(parents=True, exist_ok=True)
             try:
                 yield folder
             except DataError:
                 shutil.rmtree(folder)
                 raise
-            _publish(folder / "store", root, partial / "old")
+            sync_all()  # the chips must be on the disk before the root has its name
+            if root.exists() and any(root.iterdir()):
+                root.replace(old)
+            (folder / "store").replace(root)
             shutil.rmtree(partial)
     except OSError as error:
         raise explain_os_error(error, partial, _AGAIN) from error
@@ -170,6 +170,14 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
             raise explain_os_error(failure, partial, _AGAIN) from error
         hint = f"check the disk (or remove this folder), then {_AGAIN}"
         raise RsftError(f"the journal of the build cannot be written: {error}", partial, hint) from error
+
+
+def _remove_other_builds(partial: Path, folder: Path) -> None:
+    for other in partial.iterdir():
+        if other.is_dir() and (other != folder or not (folder / "store").is_dir()):
+            if other.name != "old":  # of a build that was killed after its last step
+                _log.warning("%s: removing an unfinished build with other arguments", partial)
+            shutil.rmtree(other)
 
 
 @contextmanager
@@ -190,35 +198,6 @@ def _locked(root: Path, partial: Path) -> Iterator[None]:
             owner_file.unlink(missing_ok=True)
             if partial.is_dir() and not any(partial.iterdir()):
                 partial.rmdir()
-
-
-def _prepare_folder(partial: Path, fingerprint: str) -> Path:
-    """Return the folder of this build; remove those of builds with another fingerprint."""
-    folder = partial / fingerprint
-    for other in partial.iterdir():
-        if other.is_dir() and other != folder:
-            _log.warning("%s: removing an unfinished build with other arguments", partial)
-            shutil.rmtree(other)
-    if not (folder / "store").is_dir():
-        if folder.exists():
-            shutil.rmtree(folder)
-        (folder / "store").mkdir(parents=True)
-    return folder
-
-
-def _finish_replacing(root: Path, old: Path) -> None:
-    """Restore or remove the `old` store that a build left when it was killed in its last step."""
-    if old.is_dir() and root.exists():
-        shutil.rmtree(old)
-    elif old.is_dir():
-        old.replace(root)
-
-
-def _publish(store: Path, root: Path, old: Path) -> None:
-    sync_all()  # the chips must be on the disk before the root has its name
-    if root.exists() and any(root.iterdir()):
-        root.replace(old)
-    store.replace(root)
 
 
 _DEFAULT_BANDS = {1: ("gray",), 3: ("R", "G", "B")}
@@ -306,10 +285,6 @@ def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
     if pixels.dtype in _PNG_DTYPES and pixels.shape[2] in _DEFAULT_BANDS:
         ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.shape[2] == 3 else pixels
         return cv2.imencode(".png", ordered)[1].tobytes(), ".png"
-    return _encode_tiff(pixels), ".tif"
-
-
-def _encode_tiff(pixels: Pixels) -> bytes:
     height, width, count = pixels.shape
     is_float = pixels.dtype == np.float32
     options: dict[str, Any] = {"compress": "deflate", "predictor": 3 if is_float else 2, "photometric": "minisblack"}
@@ -321,7 +296,7 @@ def _encode_tiff(pixels: Pixels) -> bytes:
             driver="GTiff", height=height, width=width, count=count, dtype=pixels.dtype, **options
         ) as file:
             file.write(pixels.transpose(2, 0, 1))
-        return bytes(memory.read())
+        return bytes(memory.read()), ".tif"
 
 
 __all__ = [
@@ -337,7 +312,6 @@ __all__ = [
 _CHUNK = 16  # records per task of a worker process, or more if one source file has more
 _LONGEST_NAME = 250  # bytes; names of files have at most 255, with their suffix
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-_log_builder = logging.getLogger(__name__)
 
 
 def build_store(
@@ -381,7 +355,7 @@ def build_store(
         journal = BuildJournal(folder / "journal.sqlite", store)
         try:
             if len(journal):
-                _log_builder.warning("resuming a build that was stopped after %d records", len(journal))
+                _log.warning("resuming a build that was stopped after %d records", len(journal))
             _store_all(store, records, journal, progress, jobs)
             bands = journal.close_round()
             _remove_strays(store, journal, bands)
@@ -442,7 +416,11 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
     try:
         pixels, names, is_copy = _read_pixels(record)
         selected, bands = select_bands(pixels, names, record.selected_bands)
-        unit = resolve_unit(selected, record.extra_columns.get("unit") or _file_unit(record, selected))
+        unit = record.extra_columns.get("unit")
+        if not unit and is_copy and pixels.dtype.kind == "f":  # the unit of integers is their data type
+            source = record.source_path
+            unit = read_tiff_tags(source, lambda file: unit_from_tags(file.units, source))
+        unit = resolve_unit(selected, unit)
     except DataError as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError):  # the file existed when it was listed
@@ -471,13 +449,6 @@ def _read_pixels(record: ChipRecord) -> tuple[Pixels, tuple[str, ...] | None, bo
     file_names = read_tiff_tags(record.source_path, read_band_names)
     check_declared_bands(record.bands, file_names, record.source_path)
     return pixels, record.bands or file_names, True
-
-
-def _file_unit(record: ChipRecord, pixels: Pixels) -> str | None:
-    """Return the unit that the file of a chip declares; None for integers, whose unit is their data type."""
-    is_float = record.read_pixels is None and pixels.dtype.kind == "f"
-    path = record.source_path
-    return read_tiff_tags(path, lambda file: unit_from_tags(file.units, path)) if is_float else None
 
 
 def write_chip(path: str, data: bytes) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import merge
 from itertools import chain, islice
-from operator import call
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +174,6 @@ def render_thumbnail(pixels: Pixels) -> Bytes:
 
 _BATCH = 1000  # rows in memory
 
-DrawTask = Callable[[], None]
-"""Draws a figure and writes its file."""
-
 
 def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: StoreDescription, jobs: int) -> None:
     """Write the manifest, dataset.json, rejected.csv, the figures and README.md.
@@ -210,9 +206,15 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
     (store / DATASET).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
     (store / README).write_text(render_readme(description, counts, group_of, flags, rejected), "utf-8")
     (store / CONTACT_SHEETS).mkdir(exist_ok=True)
-    figure: DrawTask = partial(_write_figure, store, description.name, counts, group_of)
-    for _ in imap_unordered(call, chain([figure], _sheet_tasks(store, journal, bands)), jobs):
-        pass
+    chips: Counter[str] = Counter()
+    for (_, name), count in journal.counts(bands).items():
+        chips[name] += count
+    images = {CLASS_FIGURE: partial(render_class_figure, description.name, counts, group_of)}
+    for name, count in chips.items():
+        paths = [store / path for path in journal.paths(name, bands, select_sheet_chips(count))]
+        images[f"{CONTACT_SHEETS}/{name}.png"] = partial(render_contact_sheet, paths)
+    for name, data in imap_unordered(_render, images.items(), jobs):
+        (store / name).write_bytes(data)
 
 
 def _check_sources(journal: BuildJournal, bands: str, description: StoreDescription) -> None:
@@ -252,21 +254,9 @@ def _write_rejected(path: Path, rejections: Iterable[Rejection]) -> int:
     return count
 
 
-def _sheet_tasks(store: Path, journal: BuildJournal, bands: str) -> Iterator[DrawTask]:
-    """Yield one task per class, which writes its contact sheet."""
-    chips: Counter[str] = Counter()
-    for (_, name), count in journal.counts(bands).items():
-        chips[name] += count
-    for name, count in chips.items():
-        yield partial(_write_sheet, store, name, journal.paths(name, bands, select_sheet_chips(count)))
-
-
-def _write_figure(store: Path, title: str, counts: Counts, group_of: Mapping[str, str]) -> None:
-    (store / CLASS_FIGURE).write_bytes(render_class_figure(title, counts, group_of))
-
-
-def _write_sheet(store: Path, name: str, paths: list[str]) -> None:
-    (store / CONTACT_SHEETS / f"{name}.png").write_bytes(render_contact_sheet([store / path for path in paths]))
+def _render(image: tuple[str, Callable[[], bytes]]) -> tuple[str, bytes]:
+    name, render = image
+    return name, render()
 
 
 def render_readme(

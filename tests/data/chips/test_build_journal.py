@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -79,14 +77,6 @@ def test_other_files_begin_a_new_journal(tmp_path: Path, content: bytes) -> None
     (tmp_path / "journal.sqlite").write_bytes(content)
     written, _ = run_round(tmp_path)
     assert written == COUNT
-
-
-def test_journals_without_checksums_keep_their_entries(tmp_path: Path) -> None:
-    _, expected = run_round(tmp_path)
-    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as database, database:
-        database.execute("ALTER TABLE entry DROP COLUMN checksum")
-    assert run_round(tmp_path) == (0, expected)
-    assert run_round(tmp_path) == (0, expected)
 
 
 def test_damage_during_the_build_stops_it(tmp_path: Path) -> None:

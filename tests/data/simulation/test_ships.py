@@ -49,12 +49,6 @@ def test_deck_objects_are_sorted_by_height() -> None:
     assert heights == sorted(heights)
 
 
-@pytest.mark.parametrize("kind", SHIP_KINDS)
-def test_ship_depends_on_the_seed_only(kind: str) -> None:
-    first, second, other = (sample_ship(kind, np.random.default_rng(seed)) for seed in (5, 5, 6))
-    assert first == second != other
-
-
 @pytest.mark.parametrize(
     ("kind", "typical"),
     [
@@ -67,8 +61,3 @@ def test_ship_depends_on_the_seed_only(kind: str) -> None:
 )
 def test_typical_deck_objects(kind: str, typical: str) -> None:
     assert all(typical in {box.kind for box in ship.deck_objects} for ship in sample_ships(kind))
-
-
-def test_unknown_kind() -> None:
-    with pytest.raises(KeyError):
-        sample_ship("submarine", np.random.default_rng(0))

@@ -24,14 +24,6 @@ def test_every_ship_class_is_visible(kind: str) -> None:
     assert {"hull", "house"} <= {SURFACES[code] for code in np.unique(surfaces)}
 
 
-@pytest.mark.parametrize("kind", [*SHIP_KINDS, None])
-def test_image_depends_on_the_seed_only(kind: str | None) -> None:
-    simulated_ship = ship(kind) if kind else None
-    first, second, other = (render_optical_chip(simulated_ship, np.random.default_rng(seed)) for seed in (4, 4, 5))
-    assert np.array_equal(first, second)
-    assert not np.array_equal(first, other)
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_image_without_a_ship_has_no_relief(seed: int) -> None:
     image, relief, surfaces = render_optical_scene(None, np.random.default_rng(seed), size=48)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import gzip
-import multiprocessing
 import os
 import shutil
 import stat
 import struct
 import tarfile
-import time
 import tracemalloc
 import zlib
 from collections import namedtuple
@@ -110,10 +108,6 @@ def test_no_member_leaves_the_target(tmp_path: Path, name: str, make) -> None:
     refused(make(tmp_path / "x", {"good": b"1", name: b"2"}), "would leave the target folder")
 
 
-def test_absolute_path_of_this_system(tmp_path: Path) -> None:
-    refused(make_tar(tmp_path / "x", {str(tmp_path / "evil"): b"2"}), "would leave the target folder")
-
-
 KINDS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, b"Z"]
 
 
@@ -121,12 +115,6 @@ KINDS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, ta
 @pytest.mark.parametrize("kind", KINDS)
 def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
     refused(make_tar(tmp_path / "x.tar", {"a": b"1"}, special=special("b", kind)), "'b' is a link or a device")
-
-
-@pytest.mark.parametrize("to", ["a", "good/../a", "."])
-def test_links_inside_of_the_target_are_refused_too(tmp_path: Path, to: str) -> None:
-    link = special("b", tarfile.SYMTYPE, to)
-    refused(make_tar(tmp_path / "x.tar", {"a": b"1"}, special=link), "'b' is a link or a device")
 
 
 @pytest.mark.slow
@@ -445,24 +433,6 @@ def test_killed_and_run_again(tmp_path: Path, mode: str, moment: tuple[object, s
         shutil.rmtree(out)
     assert content(extract_archive(archive, out)) == MANY
     assert {path.name for path in out.parent.iterdir()} == {"out"}
-
-
-@pytest.mark.slow
-def test_killed_from_outside(tmp_path: Path) -> None:
-    files = {f"{number}": os.urandom(200_000) for number in range(60)}
-    archive, out = make_tar(tmp_path / "x.tgz", files, "w:gz"), tmp_path / "out"
-    context = multiprocessing.get_context("fork")
-    for moment in (0.01, 0.02, 0.03, 0.04, 0.05):
-        process = context.Process(target=extract_archive, args=(archive, out))
-        process.start()
-        time.sleep(moment)
-        process.kill()
-        process.join(20)
-        if out.exists():  # a fast machine
-            assert content(out) == files
-            shutil.rmtree(out)
-    assert content(extract_archive(archive, out)) == files
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.tgz"]
 
 
 @pytest.mark.parametrize(("code", "text"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "permission denied")])
