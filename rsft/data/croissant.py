@@ -182,13 +182,12 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
         >>> describe_store(ChipStore.open(Path("data/ships")))["geocr:bandConfiguration"]["geocr:bandNameList"]
         ['gray']
     """
-    table, manifest = store.table, store.root / MANIFEST
+    table = store.table
     splits = [split for split in SPLITS if (table["split"] == split).any()]
     sizes = ", ".join(f"{(table['split'] == split).sum():,} {split}" for split in splits)
     spacings = set(pd.to_numeric(table["spacing_m"], errors="coerce").fillna(0))
     spacing = spacings.pop() if len(spacings) == 1 else 0  # otherwise only the records have it
     resolution = {"@type": "sc:QuantitativeValue", "value": spacing, "unitText": "m"}
-    suffixes = sorted({PurePosixPath(path).suffix for path in table["path"]})
     unknown = f" Unknown: {', '.join(publication.missing)}." if publication.missing else ""
     reasons = [f"{count:,} skipped ({reason})" for reason, count in store.skipped.items()]
     reasons += [f"{store.rejected:,} rejected as unusable"] if store.rejected else []
@@ -218,22 +217,29 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
         ),
         "rai:dataBiases": list(_list_biases(store, splits)),
         "rai:dataLimitations": list(_list_limitations(store)),
-        "distribution": [
-            {
-                **_node("cr:FileObject", MANIFEST, "One row per chip."),
-                "contentUrl": MANIFEST,
-                "contentSize": f"{manifest.stat().st_size} B",
-                "encodingFormat": _PARQUET,
-                "sha256": sha256(manifest),
-            },
-            {
-                **_node("cr:FileSet", "chip-files", "Image files of the chips, with unchanged pixels."),
-                "encodingFormat": sorted({_FORMATS.get(suffix, "application/octet-stream") for suffix in suffixes}),
-                "includes": [f"chips/**/*{suffix}" for suffix in suffixes],
-            },
-        ],
+        "distribution": _files(store),
         "recordSet": _record_sets(store, splits),
     }
+
+
+def _files(store: ChipStore) -> list[Node]:
+    """Describe the manifest and the image files."""
+    manifest = store.root / MANIFEST
+    suffixes = sorted({PurePosixPath(path).suffix for path in store.table["path"]})
+    return [
+        {
+            **_node("cr:FileObject", MANIFEST, "One row per chip."),
+            "contentUrl": MANIFEST,
+            "contentSize": f"{manifest.stat().st_size} B",
+            "encodingFormat": _PARQUET,
+            "sha256": sha256(manifest),
+        },
+        {
+            **_node("cr:FileSet", "chip-files", "Image files of the chips, with unchanged pixels."),
+            "encodingFormat": sorted({_FORMATS.get(suffix, "application/octet-stream") for suffix in suffixes}),
+            "includes": [f"chips/**/*{suffix}" for suffix in suffixes],
+        },
+    ]
 
 
 def _record_sets(store: ChipStore, splits: Sequence[str]) -> list[Node]:
