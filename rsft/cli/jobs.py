@@ -92,7 +92,6 @@ def finetune(
 def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[str, Path]:
     """Evaluate the bundle of a finished run, show the result, and return what was written."""
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
-    from rsft.evaluation.report.run_page import write_report
     from rsft.training.replay import replay
     from rsft.training.runs.replay_check import REPLAY_FILE
 
@@ -110,6 +109,8 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     paths = {"bundle": bundle, "metrics": out / "metrics.json"}
     check = replay(folder, recipe.train.device) if recipe.train.start_bundle is not None else None
     if with_report:
+        from rsft.evaluation.report.run_page import write_report
+
         paths["report"] = write_report(folder)
     show_evaluation(evaluation)
     if check is not None:

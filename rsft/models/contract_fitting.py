@@ -61,7 +61,7 @@ def fit_contract(
         option = data.stretch
     else:
         pairs = [data.stretch] if isinstance(data.stretch[0], float) else data.stretch
-        option = tuple((low, high) for low, high in pairs)  # type: ignore[misc]
+        option = tuple((low, high) for low, high in pairs)
     stretches: dict[str, tuple[Stretch, ...]] = {}
     statistics: dict[str, tuple[Statistics, ...]] = {}
     for target in dict.fromkeys(target_units.values()):

@@ -188,9 +188,9 @@ class ComponentSection(Section):
     selector: ClassVar[str]
 
     @property
-    def component(self) -> type[Any]:
+    def component(self) -> Any:
         """The dataclass that the section names."""
-        component: type[Any] = self.registry[getattr(self, self.selector)]
+        component: Any = self.registry[getattr(self, self.selector)]
         return component
 
     @property
@@ -227,9 +227,9 @@ class ComponentSection(Section):
         return infos
 
     @classmethod
-    def components(cls) -> list[type[Any]]:
+    def components(cls) -> list[Any]:
         """Return the dataclasses of the registry, without those of packages that cannot be imported."""
-        components: list[type[Any]] = []
+        components: list[Any] = []
         for name in cls.registry.names():
             with suppress(Exception):  # a broken package of somebody else must not hide the faults of a recipe
                 components.append(cls.registry[name])

@@ -177,8 +177,12 @@ def _compose(text: str) -> yaml.Node | None:
         if depth > MAX_DEPTH:
             problem = f"it is nested more than {MAX_DEPTH} levels deep"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
-        is_long = isinstance(token, yaml.ScalarToken) and len(token.value) > MAX_INTEGER_DIGITS
-        if is_long and token.plain and _INTEGER.fullmatch(token.value):
+        if (
+            isinstance(token, yaml.ScalarToken)
+            and token.plain
+            and len(token.value) > MAX_INTEGER_DIGITS
+            and _INTEGER.fullmatch(token.value)
+        ):
             problem = f"an integer has at most {MAX_INTEGER_DIGITS} digits"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):

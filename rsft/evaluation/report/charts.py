@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Literal, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ _ROLES = ("ink", "muted", "rule", "accent", "page", "head", "medium", "tail", "o
 COLORS = {role: f"#0000{index:02x}" for index, role in enumerate(_ROLES, 1)}
 """Colors of a drawing by their names in assets/style/colors.css, which replace them in the SVG."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the font of the page
     "font.family": "DejaVu Sans",
     "font.size": 12,
@@ -99,7 +99,7 @@ def _clean_tag(tag: re.Match[str]) -> str:
 
 def _new_figure(height: float, width: float = WIDTH, kind: str = "chart") -> Figure:
     """Return an empty figure; its label is the style class of the SVG."""
-    layout = "constrained" if kind == "chart" else None
+    layout: Literal["constrained"] | None = "constrained" if kind == "chart" else None
     return Figure((width / 72, height / 72), dpi=72, frameon=False, layout=layout, label=kind)
 
 
@@ -147,7 +147,7 @@ def class_bars(evaluation: Evaluation) -> Drawing:
     left.xaxis.set_major_formatter(EngFormatter(sep=""))
     left.xaxis.set_minor_formatter(NullFormatter())
     right.barh(tested, [x.value for x in recall], 0.72, color=colors[tested])
-    line = {"fmt": "none", "ecolor": COLORS["ink"], "elinewidth": 1.4 if step > 10 else 0.6}
+    line: dict[str, Any] = {"fmt": "none", "ecolor": COLORS["ink"], "elinewidth": 1.4 if step > 10 else 0.6}
     right.errorbar([x.value for x in recall], tested, xerr=_errors(recall), **line)
     right.set(title="recall, in %", xlim=(0, 1), xticks=np.linspace(0, 1, 5), ylim=(len(order) - 0.5, -0.5))
     right.xaxis.set_major_formatter(_percent)
@@ -216,11 +216,11 @@ def _confusion_chart(
         share = shares[row, column]
         number = str(confusion[row, column]) if unit == "chips" else f"{100 * share:.0f}" if share >= 0.005 else "<1"
         color = COLORS["reversed" if shade > STRONG_SHADE else "number"]
-        axes.text(column, row, number, color=color, ha="center", va="center_baseline")
+        axes.text(float(column), float(row), number, color=color, ha="center", va="center_baseline")
     for bound in bounds:
         for line in (axes.axhline, axes.axvline):
             line(bound - 0.5, color=COLORS["muted"], linewidth=1, dashes=(3, 3))
-    heading = {"color": COLORS["ink"], "weight": "bold", "ha": "center", "va": "center"}
+    heading: dict[str, Any] = {"color": COLORS["ink"], "weight": "bold", "ha": "center", "va": "center"}
     figure.text((left + side / 2) / width, 1 - 8 / height, "predicted", **heading)
     figure.text(8 / width, 1 - (top + side / 2) / height, "truth", rotation=90, **heading)
     title = "Confusion matrix, " + ("chips" if unit == "chips" else "in % of the true class")
@@ -300,7 +300,7 @@ def _line_chart(
     for column, values in table.items():
         label, color, dashes = curves[str(column)]
         finite = values.dropna()
-        style = {"color": COLORS[color], "linewidth": 2, "label": label}
+        style: dict[str, Any] = {"color": COLORS[color], "linewidth": 2, "label": label}
         axes.plot(finite.index, finite, marker="o", markevery=[-1], markersize=6, dashes=dashes, **style)
         ends.append(f"{label} ends at {finite.iloc[-1]:.3g}{unit}")
     axes.set(title=title, xlabel="epoch", ylim=(0, 100) if percent else (min(0.0, float(table.min().min())), None))
@@ -332,7 +332,9 @@ def coverage_plot(report: CalibrationReport) -> Markup | None:
     rows: dict[str, list[Interval | None]] = {}
     for name in ("all", *GROUPS):
         coverages = [level.groups.get(name) for level in report.coverage]
-        rows["all chips" if name == "all" else name] = [x and Interval(x.value, x.low, x.high) for x in coverages]
+        rows["all chips" if name == "all" else name] = [
+            Interval(x.value, x.low, x.high) if x else None for x in coverages
+        ]
     targets = [level.target for level in report.coverage]
     lowest = min([*targets, *(interval.low for row in rows.values() for interval in row if interval)])
     names, title = [f"target {100 * target:g} %" for target in targets], "Coverage by group with 95 % intervals, in %"
@@ -366,7 +368,7 @@ def _interval_plot(
         chosen = [number for number, item in enumerate(shown) if item[1] == index]
         intervals = [shown[number][2] for number in chosen]
         color = COLORS["accent" if index == 0 else "muted"]
-        style = {
+        style: dict[str, Any] = {
             "color": color,
             "mfc": COLORS["accent" if index == 0 else "page"],
             "elinewidth": 2.4 - 0.8 * (index > 0),
@@ -430,10 +432,15 @@ def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> Drawi
     axes.step(*steps, where="post", color=COLORS["accent"], linewidth=1.4, dashes=(4, 3))
     for point in points:
         color = COLORS["accent" if point.index == 0 else "muted"]
-        style = {"color": color, "mfc": COLORS["accent" if point.index == 0 else "page"]}
+        style: dict[str, Any] = {"color": color, "mfc": COLORS["accent" if point.index == 0 else "page"]}
         value = point.accuracy.value
         axes.errorbar(point.cost, value, _errors([point.accuracy]), fmt=_MARKERS[point.index % 6], **style)
-        offset = {"xytext": (7, 5), "textcoords": "offset points", "color": COLORS["ink"], "weight": "bold"}
+        offset: dict[str, Any] = {
+            "xytext": (7, 5),
+            "textcoords": "offset points",
+            "color": COLORS["ink"],
+            "weight": "bold",
+        }
         axes.annotate(point.letter, (point.cost, value), **offset)
     low, high = min(point.cost for point in points), max(point.cost for point in points)
     axes.set(title=f"{measure}, in %", xlabel=f"{cost} (log)", xscale="log", xlim=(low / 1.3, high * 1.3))
@@ -482,7 +489,7 @@ def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Dr
     diagram, histogram = figure.subplots(2, 1, height_ratios=(5, 1))
     diagram.plot([0, 1], [0, 1], color=COLORS["muted"], linewidth=1, dashes=(5, 4))
     accuracy = [_wilson(int(hits), int(chips)) for hits, chips in zip(bins["hits"], bins["chips"], strict=True)]
-    style = {"color": COLORS["accent"], "elinewidth": 2.4, "markersize": 8}
+    style: dict[str, Any] = {"color": COLORS["accent"], "elinewidth": 2.4, "markersize": 8}
     diagram.errorbar(bins["confidence"], [x.value for x in accuracy], _errors(accuracy), fmt="o", **style)
     diagram.set(title="accuracy by confidence, in %", xlim=(0, 1), ylim=(0, 1), xticks=[])
     diagram.yaxis.set_major_formatter(_percent)

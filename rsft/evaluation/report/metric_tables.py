@@ -157,7 +157,9 @@ def accuracy_cells(intervals: Iterable[Interval | None], best: Iterable[float | 
         best: the value that is marked as the best one, for each accuracy.
     """
     return [
-        interval and TableCell(format_percent(interval.value), format_interval(interval), interval.value == highest)
+        TableCell(format_percent(interval.value), format_interval(interval), interval.value == highest)
+        if interval
+        else None
         for interval, highest in zip(intervals, best, strict=True)
     ]
 

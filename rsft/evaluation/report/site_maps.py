@@ -131,10 +131,8 @@ def contribution_heatmap(contributions: pd.DataFrame, stage_depths: Sequence[int
     summary += f"least at {names[least['block']]} {least['position']} ({least['share']:.1%})"
     full_shade = max(float(most["share"]), 1e-9)
     cells = [
-        SiteCell(
-            blocks.index(row.block), positions.index(row.position), row.share / full_shade, f"{100 * row.share:.1f}"
-        )
-        for row in shares.itertuples()
+        SiteCell(blocks.index(block), positions.index(position), share / full_shade, f"{100 * share:.1f}")
+        for block, position, share in shares[["block", "position", "share"]].to_numpy(object)
     ]
     title = "What each site adds, in % of the frozen layer's output"
     return site_heatmap(title, summary, list(names.values()), positions, cells)
