@@ -1,7 +1,6 @@
 """Open the artifacts of earlier versions, tests/compat/<version>/, which tools/maintenance/make_compat.py writes.
 
-The tests use the command line and names of files, so that names in the code may change. Names that users see may change
-too: the tables below have the present names of columns and tensors.
+The tests use the command line and names of files, so that names in the code may change.
 """
 
 import json
@@ -18,15 +17,6 @@ import yaml
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
-
-RENAMED_COLUMNS: dict[str, str] = {"set": "class_set"}
-"""Present names of columns of metrics.csv, modulator.csv and tables of predictions, by old name."""
-
-RENAMED_TENSORS: dict[str, str] = {}
-"""Present names of tensors of a bundle, by old name."""
-
-RESCALED_COLUMNS = {"ood_distance", "ood"}
-"""Columns whose values are divided by another limit than before, which is the same for all rows of a table."""
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 """Larger than the rounding differences between processors, and far smaller than the effect of a lost state."""
@@ -57,12 +47,10 @@ def run_command(old_folder, rsft):
 
 
 def assert_tables_match(actual, expected):
-    """Assert that the new table has the columns and values of the old one, except for rounding and scaling."""
+    """Assert that the new table has the columns and values of the old one, except for rounding."""
     assert len(actual) == len(expected)
     for column in expected.columns.difference(MACHINE_COLUMNS):
-        values, old_values = actual[RENAMED_COLUMNS.get(column, column)], expected[column]
-        if column in RESCALED_COLUMNS and pd.api.types.is_float_dtype(old_values):  # `ood` is boolean in some tables
-            values = values * (old_values / values).median()
+        values, old_values = actual[column], expected[column]
         if pd.api.types.is_float_dtype(old_values):
             np.testing.assert_allclose(values.to_numpy(float), old_values.to_numpy(float), err_msg=column, **TOLERANCE)
         elif column != "bundle_sha256":
@@ -71,7 +59,6 @@ def assert_tables_match(actual, expected):
 
 def assert_tensors_match(actual, expected):
     """Assert that both have the same names and, except for rounding, the same values."""
-    expected = {RENAMED_TENSORS.get(name, name): tensor for name, tensor in expected.items()}
     assert set(actual) == set(expected)
     for name, tensor in expected.items():
         np.testing.assert_allclose(actual[name], tensor, err_msg=name, **TOLERANCE)
@@ -207,9 +194,7 @@ def test_recipes_keep_their_values(old_folder, rsft, monkeypatch):
         code, printed = rsft("recipes", "validate", f"recipes/{file}", *changes)
         assert code == 0, printed
         values = flatten(yaml.safe_load(printed))
-        for old_key, old_value in old_values.items():
-            key = old_key
-            assert values[key] == old_value, f"{name}: {old_key}, now {key}"
+        assert {key: values[key] for key in old_values} == old_values, name
 
 
 def flatten(document):

@@ -16,7 +16,7 @@ import rsft
 import rsft.peft
 from tests.helpers.style import ROOT, files_of
 
-ARTIFACTS = ROOT / "tests/compat/0.1"
+ARTIFACTS = ROOT / "tests/compat/0.2"
 MODULES = [
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for file in files_of(ROOT / "rsft")

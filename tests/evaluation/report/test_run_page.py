@@ -17,7 +17,7 @@ from tests.helpers.fake_run import write_fake_run
 from tests.helpers.messages import mentions
 from tests.helpers.report_page import Page, page_of
 
-COMPAT = Path(__file__).parents[2] / "compat/0.1"
+COMPAT = Path(__file__).parents[2] / "compat/0.2"
 SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 
 

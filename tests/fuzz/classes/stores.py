@@ -11,8 +11,8 @@ from random import Random
 from tests.fuzz.mutate import Mutator, mutate_json, mutate_parquet, mutate_sqlite, mutate_text
 from tests.fuzz.target import Target
 
-RELEASE = Path(__file__).parents[2] / "compat/0.1"
-"""Artifacts of rsft 0.1 with simulated chips."""
+RELEASE = Path(__file__).parents[2] / "compat/0.2"
+"""Artifacts of rsft 0.2 with simulated chips."""
 KEY = "0" * 64
 
 
