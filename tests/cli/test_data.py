@@ -119,11 +119,11 @@ def test_croissant(rsft: Command, root: Path) -> None:
     assert code == 0 and "unknown" not in printed
 
 
-COMPAT = Path(__file__).parents[1] / "compat/0.1"
+COMPAT = Path(__file__).parents[1] / "compat/0.2"
 
 
 @pytest.mark.slow
-def test_suggest_from_a_table_of_version_0_1(rsft: Command, tmp_path: Path) -> None:
+def test_suggest_from_a_table_of_an_earlier_version(rsft: Command, tmp_path: Path) -> None:
     table, out = COMPAT / "run_predictions.csv", tmp_path / "suggested.csv"
     code, printed = rsft("suggest", table, "--count", "3", "-o", out)
     assert code == 0 and "3 of 12 chips" in printed and "fill in class or verdict" in printed

@@ -26,7 +26,7 @@ from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
 
-RELEASE = Path(__file__).parents[2] / "compat/0.1/store"
+RELEASE = Path(__file__).parents[2] / "compat/0.2/store"
 PUBLICATION = Publication("https://example.com/ships", "Example Lab", "2026-11-27")
 GEOCROISSANT = {
     *("BandConfiguration", "SpectralBand", "bandConfiguration", "bandNameList", "bandwidth", "centerWavelength"),
