@@ -1,7 +1,5 @@
 """Exceptions that rsft raises on purpose: a message, the location of the fault, and a hint how to fix it."""
 
-from __future__ import annotations
-
 import signal
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Type aliases and constants that several packages share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -7,8 +7,6 @@ names. With other versions, the cards are made again, and only the networks that
 `python -m tools.maintenance.reference_docs` writes the file.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass, fields
 from functools import cache

@@ -1,7 +1,5 @@
 """Adapt the first layer of an encoder to the input planes of a recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast

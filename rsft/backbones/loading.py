@@ -4,8 +4,6 @@ A file is read as plain tensors, without running code from it. An encoder can be
 encoders of two machines or two files, and written to a safetensors file of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import math

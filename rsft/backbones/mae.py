@@ -20,8 +20,6 @@ training script stores the masked autoencoder as `sar_encoder`, beside a frozen 
 features (models/mae_contrastive.py), which are left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast

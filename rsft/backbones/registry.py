@@ -1,7 +1,5 @@
 """Find encoders by name and load them."""
 
-from __future__ import annotations
-
 import difflib
 import glob
 import json

@@ -3,8 +3,6 @@
 `tools/maintenance/pretrain_simship.py` writes the weights and the model card.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ Swin V2s. The features of the latter are a map with one vector per 32 x 32 pixel
 takes the mean of the map (`backbone.pool: avg`).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Collection

@@ -8,8 +8,6 @@ of the normalization; the rest is a table by repository.
 cache folder of the user, so that `rsft backbones ls` does not import TorchGeo.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 import re

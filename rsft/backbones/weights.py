@@ -1,7 +1,5 @@
 """Manage the weights folder: find files, fetch them, and verify that they are unchanged."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass, replace

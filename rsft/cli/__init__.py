@@ -1,7 +1,5 @@
 """Define the command line. Heavy imports are inside the commands."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

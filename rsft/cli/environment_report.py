@@ -1,7 +1,5 @@
 """Check the environment of rsft: versions, device, threads, bfloat16, free space, weights."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """Define arguments and options that several commands share, and make options from the fields of a dataclass."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import wraps

@@ -1,7 +1,5 @@
 """Measure on labeled chips how reliable calibrated probabilities, class sets and out-of-distribution flags are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -8,8 +8,6 @@ The representation is measured, too: distances between classes and maps of the c
 how much the PEFT module at each site adds to the output of the frozen layer.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

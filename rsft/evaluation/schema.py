@@ -1,7 +1,5 @@
 """The content of metrics.json, which `rsft evaluate` writes and `rsft report` reads, and the names of the baselines."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator

@@ -5,8 +5,6 @@ scene if its process or machine is lost. Ray may also run a block twice. The out
 a temporary file and renamed, and only one process at a time can lock the journal that it is made from.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time

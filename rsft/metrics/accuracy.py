@@ -1,7 +1,5 @@
 """Measure accuracy on long-tailed data by class, by group and overall, top-2 accuracy, log loss, calibration error."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

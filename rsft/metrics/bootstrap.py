@@ -1,7 +1,5 @@
 """Percentile bootstrap, and the paired comparison of two classifiers on the same chips with McNemar's test."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 

@@ -6,8 +6,6 @@ from 0.140 to 0.110: the spread (mean cosine distance of a chip from the mean of
 0.147.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ archive reaches the disk. The faults of tarfile's extraction filters (CVE-2025-4
 a link, or `extractall`, so `filter="data"` would add nothing.
 """
 
-from __future__ import annotations
-
 import logging
 import lzma
 import os

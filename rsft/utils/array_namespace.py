@@ -1,7 +1,5 @@
 """Let one formula compute with arrays of NumPy and with tensors of PyTorch, without importing PyTorch."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -5,8 +5,6 @@ folder. The next writer beside it removes every folder whose lock is free, becau
 systems without locks, these folders stay.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

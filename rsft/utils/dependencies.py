@@ -3,8 +3,6 @@
 Switch off the telemetry of other packages before they are imported. docs/security.md lists them.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -4,8 +4,6 @@ pooch 1.9 starts an interrupted transfer again, and huggingface_hub 2.4 compares
 that the server states, so neither does both: resume a transfer and verify its content.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

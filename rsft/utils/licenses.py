@@ -1,7 +1,5 @@
 """Restrictions of licenses: which uses of weights or data a license does not allow."""
 
-from __future__ import annotations
-
 import re
 
 RESTRICTIONS: dict[str, str] = {

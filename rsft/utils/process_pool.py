@@ -3,8 +3,6 @@
 Set the C library's allocator to retain the memory that a network frees.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -9,8 +9,6 @@ through an entry point, and recipes, `--help` and reports then treat it like one
 Within a running process, `Registry.register` does the same.
 """
 
-from __future__ import annotations
-
 import pkgutil
 import sys
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Only the functions that ask a server import requests, because a job without remote files should start fast.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Say why a file cannot be read or written, whatever library reports it."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

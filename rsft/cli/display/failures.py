@@ -1,7 +1,5 @@
 """Explain every exception in one sentence, and write a crash file for those that rsft does not expect."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shlex

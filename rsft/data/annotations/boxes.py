@@ -1,7 +1,5 @@
 """Boxes in images: DOTA, YOLO, YOLO-OBB and COCO."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar

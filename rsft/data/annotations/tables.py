@@ -1,7 +1,5 @@
 """CSV tables with columns of positions, separated by commas, semicolons, tabs or vertical bars."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

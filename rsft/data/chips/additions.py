@@ -6,8 +6,6 @@ Before it, the description of the new store waits in dataset.json beside the old
 it belongs to and the names of the new chips.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """SQLite journal of a store build: a killed build resumes from it, and manifest rows need no memory."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sqlite3

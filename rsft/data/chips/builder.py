@@ -3,8 +3,6 @@
 A store is built in a locked sibling of its root, which survives a killed build. Its chips are lossless image files.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

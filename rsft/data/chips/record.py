@@ -5,8 +5,6 @@ Verdicts on chips: a class, "not a target" or "unsure", as the review page and c
 Long-tailed class distributions: groups, exponential profiles, and subsets that keep every class.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence

@@ -3,8 +3,6 @@
 Figures of a chip store: class distribution and contact sheets. The same store gives the same bytes.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

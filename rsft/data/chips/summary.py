@@ -1,7 +1,5 @@
 """Statistics of a chip store: class counts from the manifest, pixel values from the files."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """FUSAR-Ship dataset."""
 
-from __future__ import annotations
-
 import os
 
 import torch

@@ -1,7 +1,5 @@
 """FUSRS dataset."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import re

@@ -1,7 +1,5 @@
 """Split and class of each FUSAR-Ship and SRSDD chip in FUSRS v2, by either protocol."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence

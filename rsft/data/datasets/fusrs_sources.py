@@ -1,7 +1,5 @@
 """The two archives of FUSRS v2: find them, read them, and refuse those that would give a wrong chip store."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

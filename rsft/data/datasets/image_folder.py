@@ -1,7 +1,5 @@
 """Any labeled images on disk, and Places-LT and iNaturalist 2018, which are long-tailed as published."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """What the data sets share, in the form of TorchGeo: samples with transforms, gray images and figures."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """OpenSARShip dataset."""
 
-from __future__ import annotations
-
 import pathlib
 import re
 import warnings

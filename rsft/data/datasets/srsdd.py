@@ -1,7 +1,5 @@
 """SRSDD dataset."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 from collections import defaultdict

@@ -11,8 +11,6 @@ Point scatterers lie on surfaces, at walls and in corners of ships and shores. T
 and z in meters, mean radar cross section, and 1 for a single steady point, 0 for a point with Rayleigh fluctuation.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ A harbor or coast has many ships, which neither overlap nor lie on land. A scene
 ships and the land in it.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Draw the charts of the report with matplotlib, as SVG with the colors and the font of the page."""
 
-from __future__ import annotations
-
 import io
 import re
 import warnings

@@ -1,7 +1,5 @@
 """Write the page that compares several runs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase

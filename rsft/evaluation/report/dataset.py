@@ -1,7 +1,5 @@
 """Show the chip store of a run: numbers of chips, audit, pictures of chips, and the gallery of chips to check."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Make the numbers of a page: sentences, headline numbers, tables of methods, measures and mistakes, and costs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

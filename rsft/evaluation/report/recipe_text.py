@@ -1,7 +1,5 @@
 """Describe a recipe in sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

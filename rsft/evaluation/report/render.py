@@ -1,7 +1,5 @@
 """Fill the HTML templates of the report, explain terms with the words of docs/glossary.md, and format numbers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """Read and check the files of a run folder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Write the report of a run: the content of every section, or the reason why it is missing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

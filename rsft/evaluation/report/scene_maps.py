@@ -1,7 +1,5 @@
 """Keep maps of classified scenes in a run folder, and read them for the report."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Draw heat maps of sites, with blocks as rows and positions as columns: learned scales, and contributions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 

@@ -1,7 +1,5 @@
 """Make the SVG elements of the maps that scripts change. Colors and fonts are in assets/style."""
 
-from __future__ import annotations
-
 from markupsafe import Markup, escape
 
 Content = str | Markup

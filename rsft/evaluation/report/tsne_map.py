@@ -1,7 +1,5 @@
 """Draw t-SNE maps of chips before and after fine-tuning."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Add the labels of a corrected table to a chip store."""
 
-from __future__ import annotations
-
 import hashlib
 import shlex
 from collections import Counter

@@ -1,7 +1,5 @@
 """Get the pixels of corrected chips, from their files or by cutting them from the scene again, if they fit a store."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 

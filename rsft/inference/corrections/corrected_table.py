@@ -1,7 +1,5 @@
 """Read the labels in a corrected table: that of the review page, or a table of predictions with a field of labels."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Mapping

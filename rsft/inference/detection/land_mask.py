@@ -1,7 +1,5 @@
 """Find the land in a scene from shorelines, from a file of polygons, or from brightness."""
 
-from __future__ import annotations
-
 import importlib
 from functools import lru_cache
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """Chips in image files: find them in folders, chip stores, globs and lists, and read them one at a time."""
 
-from __future__ import annotations
-
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence

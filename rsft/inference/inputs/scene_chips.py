@@ -8,8 +8,6 @@ blurred, or shorter because parts of the object are dark. Both were measured on 
 with lengths from AIS, see `BLUR_PIXELS` and `measured_length`.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from pathlib import Path

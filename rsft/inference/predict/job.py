@@ -3,8 +3,6 @@
 Several bundles classify the same chips with one job and one table per bundle.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

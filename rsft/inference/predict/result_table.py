@@ -1,7 +1,5 @@
 """The predictions table: its columns, its notes, and the metadata that describe how it was made."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Store the results of an unfinished job on disk, so that a killed job can be resumed."""
 
-from __future__ import annotations
-
 import errno
 import json
 import logging

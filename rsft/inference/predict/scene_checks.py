@@ -1,7 +1,5 @@
 """Compare the chips of every scene with the training and validation chips, and detected objects with the truth."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Find the chips of a job: image files, or windows of scenes at positions, on a grid or around detected objects."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace

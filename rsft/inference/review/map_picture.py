@@ -1,7 +1,5 @@
 """Draw scenes with their classified objects as maps: colored outlines, legend, scale bar and north arrow."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Write the review page, which shows the least certain chips, their scenes and how they were classified."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

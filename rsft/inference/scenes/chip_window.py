@@ -1,7 +1,5 @@
 """Compute the window of a chip around a location, so that a network sees objects at the scale of its training chips."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ Pixel coordinates follow GDAL: (0, 0) is the upper left corner of the first pixe
 Locations in a scene in pixels. They come from a file, a grid of tiles or a detector.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import dataclass

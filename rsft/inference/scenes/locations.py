@@ -1,7 +1,5 @@
 """Locations in a scene in pixels. They come from a file, a grid of tiles or a detector."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Read positions of objects from files, and find them in a scene."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The rules are those of STAC 1.0 and 1.1 with the extensions raster, eo and sar (
 merge the two versions of the description of a band, which is most of the work here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Find the chips of a chip store whose labels a bundle contradicts, and write a review page of suggested chips."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 

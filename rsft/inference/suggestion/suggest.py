@@ -3,8 +3,6 @@
 They are uncertain, of rare classes, unlike the training chips, and different from each other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile

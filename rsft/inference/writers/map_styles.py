@@ -1,7 +1,5 @@
 """Styles of a map of predictions, with one color per class: for QGIS (style.qml), for other programs (style.sld)."""
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ the output of the GELU (4) again. A SwiGLU of hidden width h stores the outputs 
 computes their product again. Rotary embeddings turn queries and keys before they are stored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 

@@ -6,8 +6,6 @@ blocks in its heap instead, fragmentation takes a quarter more memory than is in
 when its last tensor is deleted, and gives it to the next tensor that fits.
 """
 
-from __future__ import annotations
-
 import ctypes
 import math
 import mmap

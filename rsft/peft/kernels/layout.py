@@ -4,8 +4,6 @@ Supported are `Block` of timm's VisionTransformer and `EvaBlock` of its Eva, wit
 queries, keys and the output of attention, LayerScale, an MLP with GELU, or a SwiGLU with packed or separate layers.
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch

@@ -7,8 +7,6 @@ ranks. The scale m is applied to matrices of width R, where it costs almost noth
 first, (R, n), which makes their products up to six times faster on a CPU. W and the bias get no gradient.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 

@@ -1,7 +1,5 @@
 """The large matrix product of a linear layer, by the fastest operator that torch has."""
 
-from __future__ import annotations
-
 import platform
 from pathlib import Path
 from types import ModuleType

@@ -1,7 +1,5 @@
 """The low-rank additions of a linear layer, packed side by side into one pair of matrices."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple

@@ -4,8 +4,6 @@ All tensors that autograd needs are stored. The additions of a layer are packed,
 products. Only PyTorch's own operators are used, so that `torch.compile` can fuse them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Operations before a frozen linear layer. Their outputs are not stored, but computed again in the backward pass."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, cast
 
 import torch

@@ -1,7 +1,5 @@
 """The choice between the kernels with hand-written gradients and plain autograd. Both compute the same."""
 
-from __future__ import annotations
-
 import os
 
 import torch

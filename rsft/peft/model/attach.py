@@ -1,7 +1,5 @@
 """Attach a PEFT method to a network, or load one from a file."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Record the outputs of transformer blocks during a forward pass."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """The forward pass of a network whose head reads only the class token."""
 
-from __future__ import annotations
-
 from typing import cast
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Transformer blocks that `torch.compile` compiles for fixed shapes; the blocks of a network share the code."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

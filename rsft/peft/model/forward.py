@@ -1,7 +1,5 @@
 """The forward passes of an adapted network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, cast

@@ -1,7 +1,5 @@
 """Observe what PEFT modules add to a network during its forward passes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial

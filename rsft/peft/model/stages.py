@@ -1,7 +1,5 @@
 """The stages of a timm transformer: -1 is the embedding, 0 to L - 1 are the blocks, L is the final norm."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 

@@ -1,7 +1,5 @@
 """Pass the measures of a run to its trackers. An error in a tracker never ends a run; lost calls are counted."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """Start Ray quietly, on this machine or on a cluster."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -5,8 +5,6 @@ were just starting wait even longer. A watcher in a session of its own sees the 
 a program with the standard library alone, so it starts in some hundredths of a second.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import select

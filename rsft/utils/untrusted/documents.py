@@ -7,8 +7,6 @@ Write untrusted text, such as names of classes, into Markdown.
 Parse XML from untrusted sources.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

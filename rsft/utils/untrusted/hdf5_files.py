@@ -1,7 +1,5 @@
 """Find out whether an HDF5 or netCDF file names other files, from which the HDF5 library would read values."""
 
-from __future__ import annotations
-
 import mmap
 import re
 import struct

@@ -1,7 +1,5 @@
 """Check a file of torch.save before torch reads it."""
 
-from __future__ import annotations
-
 import pickletools
 import re
 import struct
