@@ -1,5 +1,7 @@
 """Write the files of an evaluation, and compare two evaluations chip by chip."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -6,6 +6,8 @@ before such a text, which spreadsheets show as text, and removes it when it read
 Check the columns of tables from untrusted sources.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Callable, Collection, Iterable
