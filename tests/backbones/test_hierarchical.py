@@ -34,7 +34,7 @@ def stored(folder: Path, name: str) -> tuple[Path, torch.nn.Module]:
     return folder / "x.safetensors", model
 
 
-@pytest.mark.parametrize("name", timm_vits.NAMES)
+@pytest.mark.parametrize("name", timm_vits.HIERARCHICAL_NAMES)
 def test_cards_of_listed_names(name: str) -> None:
     card = find_card(name)
     assert (card.name, card.patch, card.unit, card.bands) == (name, 32, "uint8", ("R", "G", "B"))
