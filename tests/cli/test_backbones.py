@@ -115,6 +115,6 @@ def test_errors_have_a_hint(rsft: Command, arguments: list[str], code: int, mess
 
 def test_every_command_is_in_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs/backbones.md").read_text("utf-8")
-    for group, app in (("backbones", backbones.app), ("weights", backbones.app)):
+    for group, app in (("backbones", backbones.app), ("weights", backbones.weights_app)):
         for command in app.registered_commands:
             assert f"$ rsft {group} {command.name} " in page

@@ -59,7 +59,7 @@ class LastImageCache:
         """
         cached, state = self._cached, file_state(path)
         if cached is None or cached[:2] != (path, state):
-            self._cached = None  # frees the memory before the next image is decoded
+            cached = self._cached = None  # frees the memory before the next image is decoded
             try:
                 cached = path, state, self.read(path)
             except DataError as error:

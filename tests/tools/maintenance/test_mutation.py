@@ -1,7 +1,7 @@
 import pytest
 
 from tools.maintenance import mutation
-from tools.maintenance.mutation import mutations, survives, tests_of
+from tools.maintenance.mutation import mutations, survives
 
 SOURCE = "def f(x: int = 3) -> bool:\n    return not x < 2 and x + 1 == 5\n"
 
@@ -27,7 +27,7 @@ def test_changes_of_a_line(checkout):
 
 def test_a_change_survives_if_no_test_notices_it(checkout):
     file = checkout / "rsft/part/f.py"
-    assert tests_of(file) == checkout / "tests/part"
+    assert mutation.tests_of(file) == checkout / "tests/part"
     found = {m.new: survives(m, 60) for m in mutations(file) if m.new in ("(x <= 2)", "(x - 1)")}
     assert found == {"(x <= 2)": True, "(x - 1)": False} and file.read_text() == SOURCE
     assert [survives(m, 0.001) for m in mutations(file)][:1] == [False]
