@@ -33,7 +33,7 @@ def test_cached_tokens_give_the_same_run(recipe_file, tmp_path, monkeypatch, ove
 
 def test_tokens_are_computed_once(recipe_file, tmp_path, monkeypatch):
     finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
-    monkeypatch.setattr("numpy.lib.format.open_memmap", None)
+    monkeypatch.setattr("rsft.training.init.atomic_file", None)
     finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
 
 
