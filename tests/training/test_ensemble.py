@@ -11,6 +11,7 @@ from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.models.factory import load_classifier, load_unmerged_classifier
 from rsft.recipe.load import load_recipe
+from rsft.training import finetune as finetune_module
 from rsft.training.finetune import finetune, member_seed
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,7 @@ def test_tables_are_means_over_the_members(ensemble_run):
 
 def test_a_resumed_ensemble_keeps_its_finished_members(ensemble_run, monkeypatch, tmp_path):
     recipe = load_recipe(ensemble_run.folder / "recipe.yaml")
-    train_single_run, seeds = finetune.train_single_run, []
+    train_single_run, seeds = finetune_module.train_single_run, []
 
     def train_once(member_recipe, *args, **options):
         if seeds:
@@ -74,7 +75,7 @@ def test_a_resumed_ensemble_keeps_its_finished_members(ensemble_run, monkeypatch
 
     folder = tmp_path / "bars" / "001"
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
-        patch.setattr(finetune, "train_single_run", train_once)
+        patch.setattr(finetune_module, "train_single_run", train_once)
         finetune(recipe, tmp_path)
     assert caught.value.hint == f"rsft finetune --resume {folder}"
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
