@@ -1,7 +1,4 @@
-"""`rsft backbones`: list the encoders that a recipe can name, and check one.
-
-`rsft weights`: download, verify and convert the weights of encoders.
-"""
+"""`rsft backbones` and `rsft weights`: list and check encoders, and download, verify and convert their weights."""
 
 from __future__ import annotations
 

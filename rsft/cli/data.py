@@ -1,7 +1,4 @@
-"""`rsft data`: inspect and describe a chip store, add labels to it, and suggest chips to label.
-
-`rsft audit`: check lists or chips before training.
-"""
+"""`rsft data` and `rsft audit`: inspect, check and describe chips, add labels to them, and suggest chips to label."""
 
 from __future__ import annotations
 

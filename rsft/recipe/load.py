@@ -1,7 +1,4 @@
-"""From a YAML file and the command line to a recipe, and back.
-
-The keys of a recipe by dotted name: what they accept, and which one was probably meant.
-"""
+"""From a YAML file and the command line to a recipe, and back; an unknown key is answered with a similar one."""
 
 import difflib
 from collections.abc import Collection, Sequence

@@ -1,6 +1,6 @@
-"""Import optional dependencies; an error says how to install a missing one.
+"""Import optional dependencies: a missing one is an error with the command that installs it, and telemetry is off.
 
-Switch off the telemetry of other packages before they are imported. docs/security.md lists them.
+docs/security.md lists what the telemetry of each package would send.
 """
 
 import importlib

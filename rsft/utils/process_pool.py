@@ -1,7 +1,4 @@
-"""A process pool with a bounded queue and unordered results, whose workers end with their parent.
-
-Set the C library's allocator to retain the memory that a network frees.
-"""
+"""A process pool with a bounded queue, whose workers end with their parent; and memory that a network frees is kept."""
 
 import ctypes
 import os

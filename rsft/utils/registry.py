@@ -1,7 +1,8 @@
 """Components by name: those of rsft, and those that other installed packages provide.
 
-A PEFT method, a loss, a sampler, an engine or a tracker is one class with a `name`. A package makes its own class known
-through an entry point, and recipes, `--help` and reports then treat it like one of rsft's:
+A component is one class or function with a `name`: a PEFT method, loss, sampler, engine, tracker, data set, product of
+a sensor or format of annotations. A package makes its own known through an entry point, and recipes, `--help` and
+reports then treat it like one of rsft's:
 
     [project.entry-points."rsft.peft_methods"]
     my_method = "my_package.my_module:MyMethod"

@@ -1,9 +1,7 @@
-"""Keep spreadsheets from executing the texts of CSV tables.
+"""Tables from untrusted sources: check their columns, and keep spreadsheets from executing texts of CSV cells.
 
 Excel and LibreOffice execute a cell that begins with =, +, -, @, a tab or a carriage return. rsft writes an apostrophe
 before such a text, which spreadsheets show as text, and removes it when it reads a table. Numbers stay as they are.
-
-Check the columns of tables from untrusted sources.
 """
 
 from __future__ import annotations

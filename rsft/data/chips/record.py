@@ -1,9 +1,4 @@
-"""Inputs of a store build: one record per chip, and a description of the store.
-
-Verdicts on chips: a class, "not a target" or "unsure", as the review page and corrected layers have them.
-
-Long-tailed class distributions: groups, exponential profiles, and subsets that keep every class.
-"""
+"""Inputs of a store build: records of chips, verdicts on their labels, and long-tailed subsets of classes."""
 
 import hashlib
 import json

@@ -1,7 +1,4 @@
-"""Files beside the chips of a store, written from the journal of its build.
-
-Figures of a chip store: class distribution and contact sheets. The same store gives the same bytes.
-"""
+"""Files beside the chips of a store: tables, counts and figures. The same store gives the same bytes."""
 
 import csv
 import io

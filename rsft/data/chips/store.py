@@ -1,7 +1,4 @@
-"""Chip store: image files with unchanged pixels, and a manifest with one row per chip.
-
-Check the columns of the manifest of a chip store.
-"""
+"""Chip store: image files with unchanged pixels, and a manifest with one row per chip, whose columns are checked."""
 
 from __future__ import annotations
 

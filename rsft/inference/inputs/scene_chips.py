@@ -114,18 +114,7 @@ class SceneChips:
         return sum(x.top < 0 or x.left < 0 or x.bottom > height or x.right > width for x in windows)
 
     def read(self, number: int) -> SourceChip:
-        """Read a chip, see `ChipSource.read`, and save it if `chips_dir` is set.
-
-        Args:
-            number: number of the chip, from 0.
-
-        Returns:
-            The chip.
-
-        Raises:
-            NoDataError: the chip is a tile without data.
-            DataError: the chip has no data or is too large, or the file is damaged.
-        """
+        """Read a chip, see `ChipSource.read`, and save it if `chips_dir` is set."""
         location = self.locations[number]
         fault = self.window.find_fault(location, self.scene.count)
         if fault:

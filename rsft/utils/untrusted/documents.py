@@ -1,10 +1,6 @@
-"""Read JSON from untrusted sources.
+"""Read JSON and XML from untrusted sources, only from regular files, and write untrusted text into Markdown.
 
-Read files that must be regular files: not pipes, sockets or devices, which can block for ever or never end.
-
-Write untrusted text, such as names of classes, into Markdown.
-
-Parse XML from untrusted sources.
+A file that is a pipe, a socket or a device can block for ever, or never end.
 """
 
 import json
