@@ -54,7 +54,7 @@ def test_public_names_are_explained(module: ModuleType) -> None:
         assert "Example:" in text, name
         has_parameters = inspect.isfunction(public) and inspect.signature(public).parameters
         assert not has_parameters or "Args:" in text, name
-        returns = inspect.isfunction(public) and inspect.signature(public).return_annotation != "None"
+        returns = inspect.isfunction(public) and inspect.signature(public).return_annotation not in (None, "None")
         assert not returns or "Returns:" in text or "Yields:" in text, name
 
 

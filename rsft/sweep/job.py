@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from rsft.errors import Interrupted
-from rsft.sweep.results import (
-    LOCK,
-    OUTCOME,
-    TRIALS,
-    TrialOutcome,
-    draw_figures,
-    read_outcome,
-    results_table,
-    write_results,
-)
+from rsft.sweep.figures import draw_figures
+from rsft.sweep.results import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome, results_table, write_results
 from rsft.sweep.schema import Sweep
 from rsft.sweep.trials import Trial, is_in_search_space, make_trial
 from rsft.training.runs.reader import hash_manifest

@@ -3,7 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.sweep.results import TrialOutcome, draw_figures, make_panels, mean_over_seeds, results_table, write_results
+from rsft.sweep.figures import draw_figures, make_panels
+from rsft.sweep.results import TrialOutcome, mean_over_seeds, results_table, write_results
 from rsft.sweep.schema import Sweep
 
 SWEEP = Sweep(recipe="r", grid={"peft.positions": ["q", 1], "peft.scale": [0.5, 1, "1/r"]}, seeds=[0, 1])

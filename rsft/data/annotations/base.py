@@ -122,6 +122,7 @@ def read_annotations(path: Path, layer: str | None = None) -> Annotations:
         RequestError: the file does not exist, is empty or cannot be read, or it has no such layer.
 
     Example:
+        >>> _ = Path("ships.csv").write_text("row,col,class\\n10,20,tanker\\n30,40,cargo\\n")
         >>> read_annotations(Path("ships.csv")).table["class"].tolist()
         ['tanker', 'cargo']
     """
