@@ -95,7 +95,7 @@ def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp
     assert code == 0 and "split train" in printed
     assert len(pd.read_parquet(tmp_path / "again/predictions.parquet")) == 40
     code, printed = rsft("evaluate", "runs/bars", "data", "-o", "beside", "--compare", "runs/bars")
-    assert code == 0 and "McNemar" in printed and "sets of 90 %" in printed
+    assert code == 0 and "McNemar" in printed and "90 % class sets" in printed
     assert json.loads((tmp_path / "beside/comparison.json").read_text())["paired"]["mcnemar"]["all"]["p"] == 1
 
     for name in ("out.gpkg", "out.csv", "out.geojson"):

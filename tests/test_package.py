@@ -19,7 +19,7 @@ from hatchling.builders.wheel import WheelBuilder
 import rsft
 from tests.helpers.style import ROOT
 
-INSIDE = {".py", ".html", ".css", ".js", ".json", ".yaml", ".safetensors"}
+INSIDE = {".py", ".html", ".jinja", ".qml", ".sld", ".css", ".js", ".json", ".yaml", ".safetensors"}
 GLOSSARY = "rsft/evaluation/report/glossary.md"  # docs/glossary.md, whose terms the report explains
 """Suffixes of the files in the package."""
 

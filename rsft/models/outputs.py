@@ -69,7 +69,11 @@ TakeViews = Callable[[Any, int], list[Any]]
 
 
 def take_crops(images: Any, size: int) -> list[Any]:
-    """Return crops of the corners and the center of images (B, P, H, W), with `size` x `size` pixels."""
+    """Crop the corners and the center of images.
+
+    Returns:
+        Five crops (B, P, size, size) of images (B, P, H, W).
+    """
     bottom, right = images.shape[2] - size, images.shape[3] - size
     offsets = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     return [images[:, :, top : top + size, left : left + size] for top, left in offsets]

@@ -83,8 +83,8 @@ def train_single_run(
     trackers = TrackerListener(recipe)
     require_consistent_processes(recipe.train)
     if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
-        hint = "use meta.order=1, or train.optimizer=sgd"
-        raise RequestError("a second-order outer step unrolls a step of SGD", "meta.order", hint)
+        message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
+        raise RequestError(message, "meta.order", hint)
     device = choose_device(recipe.train.device)
     recipe, precision_metadata = resolve_precision(recipe, device)
     seed_generators(recipe.seed)
@@ -129,9 +129,7 @@ def train_single_run(
         listeners = [x for x in (listener, trackers) if x is not None] if run.is_writer else []
         fit(processes, learner, setup.store.group_indices, recipe.evaluate, run, listeners, checkpoint)
         if run.is_writer:
-            # A resumed run keeps the recipe that it began with, without the overrides of this session.
-            original_recipe = earlier.recipe if earlier and earlier.recipe else recipe
-            finish(original_recipe, run, setup, recipe.train.device, progress)
+            finish((earlier and earlier.recipe) or recipe, run, setup, recipe.train.device, progress)
     return run
 
 

@@ -109,7 +109,7 @@ _OTHER_FILES = "layer"  # the format of files that no format recognizes: it chec
 
 
 def read_annotations(path: Path, layer: str | None = None) -> Annotations:
-    """Read the objects of a file in any format.
+    r"""Read the objects of a file in any format.
 
     Args:
         path: the file. Formats of other packages are asked first whether they recognize it.
@@ -122,7 +122,7 @@ def read_annotations(path: Path, layer: str | None = None) -> Annotations:
         RequestError: the file does not exist, is empty or cannot be read, or it has no such layer.
 
     Example:
-        >>> _ = Path("ships.csv").write_text("row,col,class\\n10,20,tanker\\n30,40,cargo\\n")
+        >>> _ = Path("ships.csv").write_text("row,col,class\n10,20,tanker\n30,40,cargo\n")
         >>> read_annotations(Path("ships.csv")).table["class"].tolist()
         ['tanker', 'cargo']
     """

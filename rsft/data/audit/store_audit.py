@@ -39,6 +39,9 @@ def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = 
 def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
     """Audit class folders or list files, as `ImageFolderLT` reads them; a chip is called class/file stem.
 
+    Returns:
+        Counts of chips, and one finding per check with examples.
+
     Raises:
         RequestError: the folder contains no labeled image.
     """

@@ -174,7 +174,11 @@ class ChipImages:
         return list(self.table["name"])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterate over all chips in order in batches of `size`, without augmentation."""
+        """Iterate over all chips in order in batches of `size`, without augmentation.
+
+        Yields:
+            Network inputs (b, P, S, S) float32 and labels (b,).
+        """
         yield from UnaugmentedLoader(self, np.arange(len(self)), size)
 
     def batch(self, indices: Indices, images: Sequence[Bytes] | None = None) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rsft.data.chips.builder import StoreDescription
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
+    from rsft.data.datasets.fusrs_protocols import ProtocolRecords
+    from rsft.data.datasets.fusrs_sources import FUSRSSources
     from rsft.types import Progress
 
 TEST_SHARE = 0.25
@@ -65,10 +67,10 @@ def prepare_fusrs(
         DataError: a source or list cannot be used, a source gives no chip, most file names contradict their folders,
             or the lists cannot be downloaded.
     """
-    from rsft.data.chips.builder import StoreDescription, build_store, check_root_is_free, find_finished_store
+    from rsft.data.chips.builder import build_store, check_root_is_free, find_finished_store
     from rsft.data.datasets import fusrs_protocols as protocols
     from rsft.data.datasets import fusrs_sources as archives
-    from rsft.data.datasets._srsdd_files import CLASSES, HEAD_CLASSES, TAIL_CLASSES
+    from rsft.data.datasets._srsdd_files import CLASSES
 
     val = VAL_SHARES[protocol] if val is None else val
     if lists is not None and protocol != "published":
@@ -105,24 +107,34 @@ def prepare_fusrs(
         else:
             shares = {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}
             result = protocols.clean_records(sources, names, shares, seed, jobs)
-        hint = f"give another folder, or {archives.ALLOW_PARTIAL_HINT}"
-        description = StoreDescription(
-            name=f"FUSRS v2, {protocol}, {classes} classes",
-            classes=names,
-            command=command,
-            groups={
-                "head": [name for name in names if name in HEAD_CLASSES],
-                "medium": [],
-                "tail": [name for name in names if name in TAIL_CLASSES],
-            },
-            skipped=result.skipped + sources.skipped,
-            rejected=[*result.rejected, *sources.rejected],
-            required_sources={} if allow_partial else {archives.FUSAR_NAME: hint, archives.SRSDD_NAME: hint},
-        )
+        description = _describe_store(result, sources, protocol, classes, command, allow_partial)
         _check_sources(result.records, description, {archives.FUSAR_NAME: fusar, archives.SRSDD_NAME: srsdd})
         return build_store(
             root, result.records, description, overwrite=overwrite, progress=progress, jobs=jobs, finish=write_audit
         )
+
+
+def _describe_store(
+    result: ProtocolRecords, sources: FUSRSSources, protocol: str, classes: int, command: str, allow_partial: bool
+) -> StoreDescription:
+    from rsft.data.chips.builder import StoreDescription
+    from rsft.data.datasets import fusrs_sources as archives
+    from rsft.data.datasets._srsdd_files import CLASSES, HEAD_CLASSES, TAIL_CLASSES
+
+    names, hint = CLASSES[classes], f"give another folder, or {archives.ALLOW_PARTIAL_HINT}"
+    return StoreDescription(
+        name=f"FUSRS v2, {protocol}, {classes} classes",
+        classes=names,
+        command=command,
+        groups={
+            "head": [name for name in names if name in HEAD_CLASSES],
+            "medium": [],
+            "tail": [name for name in names if name in TAIL_CLASSES],
+        },
+        skipped=result.skipped + sources.skipped,
+        rejected=[*result.rejected, *sources.rejected],
+        required_sources={} if allow_partial else {archives.FUSAR_NAME: hint, archives.SRSDD_NAME: hint},
+    )
 
 
 def _find_lists(lists: Path | None, root: Path, classes: int, progress: Progress | None) -> Path:

@@ -166,7 +166,11 @@ MAX_LABELED_CLASSES = 24
 
 
 def confusion_charts(evaluation: Evaluation) -> dict[str, Markup | None]:
-    """Draw the confusion matrix from head to tail by unit: shares of the true class, and chips."""
+    """Draw the confusion matrix from head to tail by unit.
+
+    Returns:
+        "% of the true class" and "chips" -> the matrix in this unit.
+    """
     order = order_by_training(evaluation)
     groups = [group_of_class(evaluation, index) for index in order]
     bounds = [row for row in range(1, len(order)) if groups[row] != groups[row - 1]]

@@ -108,6 +108,9 @@ def read_run_info(folder: Path) -> RunInfo:
 def read_run_metadata(folder: Path) -> dict[str, Any]:
     """Read run.json.
 
+    Returns:
+        Its content: status, position, recipe, versions, hashes and counts, see docs/runs.md.
+
     Raises:
         OSError: the file cannot be read.
         ValueError: it is not JSON.

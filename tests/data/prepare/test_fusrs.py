@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.data.chips import builder
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.fusrs import LIST_VERSIONS, read_fusrs_list
 from rsft.data.prepare.fusrs import prepare_fusrs
@@ -23,7 +22,7 @@ from rsft.errors import DataError, RequestError
 from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
 from tests.helpers.fusrs_data import write_for_lists
-from tests.helpers.killing import kill_at_call, run_until_killed
+from tests.helpers.killing import kill_this_process, run_until_killed
 
 TRAIN = """\
 L1_1.png 0
@@ -137,7 +136,15 @@ def test_a_build_that_is_killed_after_its_last_step_is_done(raw: Path, tmp_path:
     build = partial(build, allow_partial=True)
 
     def build_and_die() -> None:
-        kill_at_call(builder, "_publish", after=True)
+        replace = Path.replace
+
+        def replace_and_die(source: Path, target: Path) -> Path:
+            result = replace(source, target)
+            if target == tmp_path / "out":  # the store has its name
+                kill_this_process()
+            return result
+
+        Path.replace = replace_and_die  # type: ignore[method-assign]
         build()
 
     before = {path.name for path in tmp_path.iterdir()}
