@@ -137,7 +137,7 @@ def _read_lists(folder: Path) -> None:
         read_fusrs_list(folder / "fusrs.txt", "train", 4)
     ListFiles(PLACES_LT, folder)
     source = LabeledFiles(folder)
-    _class_names(source, folder / "names.txt")
+    _class_names(source.classes, folder / "names.txt")
 
 
 def _build_corrections(folder: Path) -> None:

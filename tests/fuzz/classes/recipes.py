@@ -16,7 +16,7 @@ peft:
   rank: {"*": 4, v: 8}
   dim: 8
   blocks: "every:2"
-meta: {every: 5}
+meta: {outer_every: 5}
 head: {kind: linear, init: linear-probe}
 loss: {name: logit_adjustment, tau: 1.5}
 train: {epochs: 3, lr: 0.01, precision: bf16, checkpoint_minutes: null}
