@@ -34,7 +34,6 @@ from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.predict.result_table import predictions_table, probability_columns
 from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
 from rsft.inference.predict.scene_checks import check_scenes, describe_checks
-from rsft.inference.selection.fastest import load_engine
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
@@ -302,6 +301,8 @@ class Predictor:
             RequestError: the folder has no bundle, or the engine is not available.
             WeightsError: the bundle cannot be used, or the backbone is not the one it was trained on.
         """
+        from rsft.inference.selection.fastest import load_engine  # PyTorch, which `rsft predict` can do without
+
         bundle = Bundle.load(folder)
         loaded = load_engine(bundle, EngineSpec(engine, precision), device)
         return cls(bundle, ChipClassifier(loaded.infer, loaded.contract, bundle.classes, bundle.calibrator))
