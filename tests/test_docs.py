@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from rsft.cli import app
+from rsft.cli import build_app
 from rsft.data.chips.store import SCHEMA
 from rsft.data.prepare.registry import DATASETS
 from rsft.recipe.load import recipe_keys
@@ -25,7 +25,7 @@ BUILT = {ROOT / "docs/reference/commands.md", *(ROOT / "docs/_build").rglob("*")
 DOCS = sorted(set((ROOT / "docs").rglob("*.md")) - BUILT)
 PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *DOCS]
 FILES = [*PAGES, *sorted((ROOT / "recipes").rglob("*.yaml"))]
-COMMANDS: Any = typer.main.get_command(app)
+COMMANDS: Any = typer.main.get_command(build_app())
 COMMAND = re.compile(  # in a code block, a code span or the header of a recipe
     r"(?:^(?: {4,}|# )(?:\$ |srun |torchrun .* |for .* do )?|`(?:\w+=\w+ )?)(rsft [^`\n]+)", re.MULTILINE
 )

@@ -15,7 +15,7 @@ import typer
 from typer import rich_utils
 from typer.testing import CliRunner
 
-from rsft.cli import app
+from rsft.cli import build_app
 from rsft.recipe.schema import Recipe
 from rsft.sweep.schema import Sweep
 
@@ -47,7 +47,8 @@ def walk_commands(command, *names):
         yield from walk_commands(child, *names, name)
 
 
-COMMANDS = list(walk_commands(typer.main.get_command(app)))
+APP = build_app()
+COMMANDS = list(walk_commands(typer.main.get_command(APP)))
 
 
 def snapshot_name(names):
@@ -64,7 +65,7 @@ def render_help(monkeypatch):
     environment = {"COLUMNS": str(WIDTH), "TERMINAL_WIDTH": None, "NO_COLOR": "1", "TERM": "dumb", "FORCE_COLOR": None}
 
     def render(names):
-        result = CliRunner().invoke(app, [*names, "--help"], prog_name="rsft", env=environment, terminal_width=WIDTH)
+        result = CliRunner().invoke(APP, [*names, "--help"], prog_name="rsft", env=environment, terminal_width=WIDTH)
         assert result.exit_code == 0, result.output
         plain = result.output.replace(str(Path.home()), "~").replace(str(Path.cwd()), ".")
         return "\n".join(line.rstrip() for line in plain.splitlines()).strip("\n") + "\n"

@@ -1,42 +1,36 @@
-"""Define the command line. Heavy imports are inside the commands."""
+"""Define the command line. Only the module of the command that runs is imported; heavy imports are in the commands."""
 
 import logging
 import os
 import sys
 import warnings
+from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
-from rsft.cli import backbones, bundle, data, jobs, predict, prepare, runs
 from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_error
 from rsft.cli.display.failures import show_failure
 from rsft.utils.dependencies import disable_telemetry
 from rsft.version import __version__
 
-app = typer.Typer(
-    cls=PlainGroup,
-    help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
-    "one learned scale per site of the network."
-    "\n\nFirst steps:  rsft prepare demo --root data/demo  then  rsft finetune quickstart",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(prepare.app, name="prepare")
-app.add_typer(data.app, name="data")
-app.add_typer(data.audit_app)
-app.add_typer(jobs.app)
-app.add_typer(predict.app)
-app.add_typer(bundle.app, name="bundle")
-app.add_typer(bundle.export_app)
-app.add_typer(runs.recipes_app, name="recipes")
-app.add_typer(jobs.sweep_app)
-app.add_typer(runs.app, name="runs")
-app.add_typer(runs.report_app, name="report")
-app.add_typer(backbones.app, name="backbones")
-app.add_typer(backbones.weights_app, name="weights")
+_APPS = {
+    "prepare": "prepare.app",
+    "data": "data.app",
+    "audit": "data.audit_app",
+    **dict.fromkeys(("finetune", "evaluate", "doctor"), "jobs.app"),
+    "predict": "predict.app",
+    "bundle": "bundle.app",
+    "export": "bundle.export_app",
+    "recipes": "runs.recipes_app",
+    "sweep": "jobs.sweep_app",
+    "runs": "runs.app",
+    "report": "runs.report_app",
+    "backbones": "backbones.app",
+    "weights": "backbones.weights_app",
+}
+"""Name of a command or group -> module and app with it, in the order of `rsft --help`."""
 
 
 def _version(show: bool) -> None:
@@ -45,7 +39,6 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
@@ -53,6 +46,24 @@ def _options(
     ] = False,
 ) -> None:
     """Define the options of every command. `main` handles --debug, wherever it is given."""
+
+
+def build_app(command: str = "") -> typer.Typer:
+    """Return the command line. It has only the app of `command`, if there is one, and imports no other."""
+    app = typer.Typer(
+        cls=PlainGroup,
+        help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
+        "one learned scale per site of the network."
+        "\n\nFirst steps:  rsft prepare demo --root data/demo  then  rsft finetune quickstart",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for location in dict.fromkeys([_APPS[command]] if command in _APPS else _APPS.values()):
+        module, name = location.split(".")
+        app.add_typer(getattr(import_module(f"rsft.cli.{module}"), name))
+    return app
 
 
 def main() -> None:
@@ -72,7 +83,7 @@ def main() -> None:
     if logging.lastResort is not None:  # prints warnings
         logging.lastResort.setFormatter(PlainFormatter())
     try:
-        app(args=arguments)
+        build_app(*arguments[:1])(args=arguments)
     except KeyboardInterrupt:
         error_console.print("stopped")
         sys.exit(130)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from rsft.backbones.weights import PublishedEncoder, WeightsStatus
 
 
-app = typer.Typer(help="List the frozen encoders that a recipe can name, and check one.", no_args_is_help=True)
+app = typer.Typer(
+    name="backbones", help="List the frozen encoders that a recipe can name, and check one.", no_args_is_help=True
+)
 
 
 @app.command("ls")
@@ -120,7 +122,9 @@ def _show_list(
     show_paths({"weights": weights_dir()})
 
 
-weights_app = typer.Typer(help="Download, verify and convert the weights of encoders.", no_args_is_help=True)
+weights_app = typer.Typer(
+    name="weights", help="Download, verify and convert the weights of encoders.", no_args_is_help=True
+)
 
 NamesArgument = Annotated[list[str], typer.Argument(help="Names of encoders, from `rsft backbones ls` or timm.")]
 

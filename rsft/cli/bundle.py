@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-app = typer.Typer(help="Show, sign, verify, compare and publish bundles.", no_args_is_help=True)
+app = typer.Typer(name="bundle", help="Show, sign, verify, compare and publish bundles.", no_args_is_help=True)
 
 _MEASURES = {"micro": "overall"}
 

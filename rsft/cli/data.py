@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(
+    name="data",
     help="Inspect and describe a chip store, suggest chips to label, and add corrected labels.",
     no_args_is_help=True,
 )

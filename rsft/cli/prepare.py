@@ -59,7 +59,10 @@ def _dataset_commands() -> dict[str, Any]:
 
 
 app = typer.Typer(
-    cls=DatasetGroup, help="Build a chip store: a folder of chips with one manifest.", no_args_is_help=True
+    name="prepare",
+    cls=DatasetGroup,
+    help="Build a chip store: a folder of chips with one manifest.",
+    no_args_is_help=True,
 )
 
 

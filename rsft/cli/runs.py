@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-app = typer.Typer(help="List, show, compare and remove runs.", no_args_is_help=True)
+app = typer.Typer(name="runs", help="List, show, compare and remove runs.", no_args_is_help=True)
 
 RunsFolderArgument = Annotated[Path, typer.Argument(help="Folder with runs: runs, or runs/<recipe>.")]
 RunArgument = Annotated[Path, typer.Argument(help="Run folder, or runs/<recipe> for its newest run.")]
@@ -146,7 +146,9 @@ class _RunByDefault(TyperGroup):
 
 
 report_app = typer.Typer(
-    cls=_RunByDefault, help="Write the HTML report of a run again (rsft report RUN), or compare runs on one page."
+    name="report",
+    cls=_RunByDefault,
+    help="Write the HTML report of a run again (rsft report RUN), or compare runs on one page.",
 )
 
 
@@ -202,7 +204,7 @@ def report_compare(
     show_paths({"comparison": write_comparison([find_newest_run(run) for run in runs], out)})
 
 
-recipes_app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+recipes_app = typer.Typer(name="recipes", help="List, show, copy and check recipes.", no_args_is_help=True)
 
 
 @recipes_app.command("ls")

@@ -71,7 +71,7 @@ def count_options() -> tuple[int, dict[str, int]]:
     import typer
     from click import Command
 
-    from rsft.cli import app
+    from rsft.cli import build_app
 
     options: dict[str, int] = {}
 
@@ -82,7 +82,7 @@ def count_options() -> tuple[int, dict[str, int]]:
         if not commands:
             options[name] = sum(parameter.param_type_name == "option" for parameter in command.params)
 
-    count(typer.main.get_command(app), "")
+    count(typer.main.get_command(build_app()), "")
     return len(options), options
 
 

@@ -30,7 +30,7 @@ from rsft_qgis.command_lines import (
     tile_options,
 )
 
-from rsft.cli import app
+from rsft.cli import build_app
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
 from rsft.inference.corrections.corrected_table import _READERS
@@ -68,13 +68,13 @@ def test_options(options: dict[str, object], words: list[str]) -> None:
 def test_the_command_line_parses_them() -> None:
     every = {**position_options("a", "b", 1, 2), **tile_options(3, 4), **detection_options(5, 0.1, "none")}
     words = predict_command("rsft", "b", "s.tif", "o.gpkg", {**every, **PIXELS.options(), "--html": "p.html"})
-    command = typer.main.get_command(app).commands["predict"]  # type: ignore[attr-defined]
+    command = typer.main.get_command(build_app()).commands["predict"]  # type: ignore[attr-defined]
     values = command.make_context("predict", words[2:]).params
     assert values["bundle"] == Path("b") and values["inputs"] == ["s.tif"] and values["as_json"] is True
     assert (values["pfa"], values["calibrate"], values["margin"], values["stride"]) == (0.1, 1e-5, 2, 4)
     assert values["html"] == Path("p.html") and values["overwrite"] is True and values["keep_noise"] is True
     show = bundle_command("rsft", "b")
-    shown = typer.main.get_command(app).commands["bundle"].commands["show"]  # type: ignore[attr-defined]
+    shown = typer.main.get_command(build_app()).commands["bundle"].commands["show"]  # type: ignore[attr-defined]
     assert shown.make_context("show", show[3:]).params == {"bundle": Path("b"), "as_json": True}
 
 
@@ -84,7 +84,7 @@ def test_labels_join_a_store() -> None:
     ]
     labels = LabelOptions("truth", "clutter", "a b, c,", "db", "VV,VH")
     words = add_command("rsft", "s", "t.gpkg", labels)
-    data = typer.main.get_command(app).commands["data"]  # type: ignore[attr-defined]
+    data = typer.main.get_command(build_app()).commands["data"]  # type: ignore[attr-defined]
     values = data.commands["add"].make_context("add", words[3:]).params
     assert values == {
         **{"root": Path("s"), "corrected": Path("t.gpkg"), "label_field": "truth", "not_a_target": "clutter"},
@@ -94,7 +94,7 @@ def test_labels_join_a_store() -> None:
 
 def test_a_run_starts_at_a_bundle() -> None:
     words = finetune_command("rsft", "b", "my store", "r", "train.epochs=2 --no-report")
-    values = typer.main.get_command(app).commands["finetune"].make_context("f", words[2:]).params  # type: ignore[attr-defined]
+    values = typer.main.get_command(build_app()).commands["finetune"].make_context("f", words[2:]).params  # type: ignore[attr-defined]
     assert [values["recipe"], *values["overrides"]] == ["data.root=my store", "train.epochs=2"]
     assert (values["start"], values["runs"], values["as_json"], values["log_every"]) == (Path("b"), Path("r"), True, 1)
     assert values["no_report"] is True and values["resume"] is False
@@ -134,7 +134,7 @@ def test_the_names_are_those_of_the_dialogs() -> None:
     sources = "".join(file.read_text("utf-8") for file in files_of(PLUGIN_DIR))
     for name in PARAMETER_NAMES.values():
         assert re.search(rf'"{re.escape(name)}[^"]*"', sources.replace(f': "{name}",\n', "")), name
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(build_app()).commands  # type: ignore[attr-defined]
     known = [commands["predict"], commands["finetune"], commands["data"].commands["add"]]
     options = {option for command in known for parameter in command.params for option in parameter.opts}
     assert set(PARAMETER_NAMES) <= options

@@ -13,7 +13,7 @@ import shapely
 from pyproj.exceptions import CRSError
 from safetensors import SafetensorError
 
-from rsft.cli import app, main
+from rsft.cli import build_app, main
 from rsft.cli.display.failures import CRASH_EXIT_CODE, explain
 from rsft.errors import DataError
 
@@ -29,10 +29,10 @@ FAULTS: list[Exception] = []
 
 
 @pytest.fixture(autouse=True)
-def command():
+def command(monkeypatch):
+    app = build_app("doctor")
     app.command("fail", hidden=True)(_fail)
-    yield
-    app.registered_commands.pop()
+    monkeypatch.setattr("rsft.cli.build_app", lambda command: app)
 
 
 @pytest.fixture
