@@ -98,7 +98,7 @@ def test_a_package_that_cannot_be_imported_is_named(rsft, tmp_path, install: Ins
     from rsft.inference.engines.base import ENGINES, all_engines, find_engine
 
     install("broken_engine", "import no_such_thing\n", "[rsft.engines]\nbroken = broken_engine:Engine\n")
-    with pytest.raises(RequestError, match="the engine broken cannot be imported: No module named 'no_such_thing'"):
+    with pytest.raises(RequestError, match=mentions("engine broken", "'no_such_thing'")):
         find_engine("broken")
     with pytest.warns(UserWarning, match="the engine broken cannot be imported"):
         assert [engine.name for engine in all_engines()] == [name for name in ENGINES if name != "broken"]

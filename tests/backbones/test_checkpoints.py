@@ -14,6 +14,7 @@ from torch import serialization
 
 from rsft.backbones.loading import read_checkpoint
 from rsft.errors import WeightsError
+from tests.helpers.messages import mentions
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 
@@ -57,7 +58,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     file, proof = tmp_path / "net.pth", tmp_path / "proof"
     torch.save({"model": STATE, "args": Hostile(proof)}, file)
-    with pytest.raises(WeightsError, match=r"the file asks for \w+\.mkdir, which is not allowed") as error:
+    with pytest.raises(WeightsError, match=mentions(".mkdir", "not allowed")) as error:
         read_checkpoint(file)
     assert error.value.location == str(file) and "publisher" in error.value.hint
     assert not proof.exists()
@@ -73,7 +74,7 @@ def test_only_argparse_namespaces_are_allowed(tmp_path):
     torch.save({"model": STATE, "args": Trusted()}, tmp_path / "net.pth")
     with serialization.safe_globals([Trusted]):
         before = serialization.get_safe_globals()
-        with pytest.raises(WeightsError, match="Trusted, which is not allowed"):
+        with pytest.raises(WeightsError, match=mentions("Trusted", "not allowed")):
             read_checkpoint(tmp_path / "net.pth")
         assert sorted(map(str, serialization.get_safe_globals())) == sorted(map(str, before))
     assert argparse.Namespace not in serialization.get_safe_globals()
@@ -133,7 +134,7 @@ def test_the_hint_for_a_legacy_pickle_is_a_command_that_works(tmp_path):
 
 def test_a_view_that_repeats_a_number(tmp_path):
     torch.save({"a": torch.ones(1).expand(10**9)}, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match="the tensor 'a' is larger than the file"):
+    with pytest.raises(WeightsError, match=mentions("'a'", "larger than the file")):
         read_checkpoint(tmp_path / "net.pth")
 
 
@@ -164,7 +165,7 @@ def test_mapping_that_contains_itself(tmp_path):
     content = {}
     content["model"] = content
     torch.save(content, tmp_path / "self.pth")
-    with pytest.raises(WeightsError, match="'model' is not a plain tensor"):
+    with pytest.raises(WeightsError, match=mentions("'model'", "plain tensor")):
         read_checkpoint(tmp_path / "self.pth")
 
 
@@ -194,5 +195,5 @@ def test_compressed_members(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match="a pipe, a socket or a device"):
+    with pytest.raises(WeightsError, match=mentions("pipe", "device")):
         read_checkpoint(tmp_path / "net.pth")

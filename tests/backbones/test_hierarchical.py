@@ -14,6 +14,7 @@ from rsft.backbones.input_layer import first_layer_path
 from rsft.backbones.loading import check_encoder, load_encoder_weights
 from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
+from tests.helpers.messages import mentions
 
 SIZES = {
     "resnet18": 72,
@@ -88,7 +89,7 @@ def test_tables_of_swin_are_resampled_to_smaller_windows(tmp_path: Path) -> None
     ("name", "size", "try_"), [("convnext_atto", 48, 64), ("swin_tiny_patch4_window7_224", 100, 96)]
 )
 def test_sizes_that_would_lose_pixels_are_refused(name: str, size: int, try_: int) -> None:
-    with pytest.raises(RequestError, match=f"multiples of 32, not {size}.*try {try_}"):
+    with pytest.raises(RequestError, match=mentions("multiples of 32", f"not {size}", f"try {try_}")):
         find_card(f"timm:{name}").build(size)
 
 
@@ -134,7 +135,7 @@ def test_planes_of_one_image_are_folded_or_refused(tmp_path: Path) -> None:
         folded = fit_inputs(backbone, ("gray",), None, "fold")
         torch.testing.assert_close(folded.vit((gray - folded.mean[0]) / folded.std[0]), expected, atol=1e-4, rtol=1e-4)
     path, _ = stored(tmp_path, "resnet18")
-    with pytest.raises(RequestError, match="pads the image, and its inputs differ in mean"):
+    with pytest.raises(RequestError, match=mentions("pads", "differ in mean")):
         fit_inputs(load_encoder_weights(find_card("timm:resnet18"), 64, path), ("gray",), None, "fold")
 
 

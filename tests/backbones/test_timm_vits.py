@@ -13,6 +13,7 @@ from rsft.backbones import timm_vits
 from rsft.backbones.card import Remote
 from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
+from tests.helpers.messages import mentions
 
 TINY = "test_vit.r160_in1k"
 """A test network of timm. test_vit2 has mean pooling before its last norm, and test_vit3 attention pooling."""
@@ -83,7 +84,7 @@ def test_other_layout_is_refused_with_counts(tmp_path: Path) -> None:
     state = {f"visual.trunk.{name}": value for name, value in timm.create_model(TINY).state_dict().items()}
     state["cls_token"] = torch.zeros(1, 1, 64)
     save_file(state, tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match=r"^1 of the 78 tensors .* missing: .* and 74 more; not expected: visual"):
+    with pytest.raises(WeightsError, match=mentions("1 of the 78", "and 74 more", "not expected: visual")):
         load_encoder_weights(card, 160, tmp_path / "x.safetensors")
 
 
@@ -114,7 +115,7 @@ def test_names_of_other_sources_have_no_timm_card() -> None:
 def test_size_must_be_a_multiple_of_the_patch() -> None:
     card = timm_vits.timm_card(TINY)
     assert card is not None
-    with pytest.raises(RequestError, match="multiples of 16, not 100"):
+    with pytest.raises(RequestError, match=mentions("multiples of 16", "not 100")):
         card.build(100)
 
 

@@ -21,6 +21,7 @@ from rsft.backbones.loading import load_encoder_weights
 from rsft.backbones.torchgeo_vits import published_weights
 from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError, WeightsError
+from tests.helpers.messages import mentions
 
 FAMILIES = ("ViTSmall16", "ViTBase16", "ViTLarge16", "ViTHuge14", "ViTSmall14_DINOv2", "ViTBase14_DINOv2")
 HIERARCHICAL = ("ResNet18", "ResNet50", "ResNet152", "Swin_T", "Swin_S", "Swin_B", "Swin_V2_T", "Swin_V2_B")
@@ -257,7 +258,7 @@ def test_unexpected_tensors_are_refused(tmp_path: Path) -> None:
     name = "ViTSmall16_Weights.SENTINEL2_ALL_DINO"
     state = card(name).build(224).state_dict() | {"mask_token": torch.zeros(1, 1, 8)}
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match=r"150 of the 150 tensors .* not expected: mask_token"):
+    with pytest.raises(WeightsError, match=mentions("150 of the 150", "not expected: mask_token")):
         load_encoder_weights(card(name), 224, tmp_path / "x.pth")
 
 

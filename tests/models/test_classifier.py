@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.peft import LoRA, VPTDeep, VPTShallow, attach
 from tests.helpers.closeness import close
+from tests.helpers.messages import mentions
 from tests.helpers.peft_models import tiny_eva, tiny_vit, with_random_adapter
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -131,7 +132,7 @@ def test_gradients_equal_those_of_a_plain_pass(checkpointing, blocks):
 
 @pytest.mark.parametrize("blocks", [(2,), (0, 3), (-1,)])
 def test_blocks_that_no_head_can_read(blocks):
-    with pytest.raises(ValueError, match=rf"of the 3 blocks of the network, 0 to 1 come .* not {blocks[-1]}"):
+    with pytest.raises(ValueError, match=mentions("3 blocks", "0 to 1", f"not {blocks[-1]}")):
         make_classifier(tiny_vit(), blocks=blocks)
 
 

@@ -10,6 +10,7 @@ import torch
 
 import rsft.peft
 from rsft.peft import METHODS, AdaptFormer, CompositeMethod, LoRA, VPTDeep, attach
+from tests.helpers.messages import mentions
 from tests.helpers.peft_models import rich_vit
 
 
@@ -46,7 +47,7 @@ def test_a_composite_is_the_identity_if_all_members_are():
 def test_positions_are_letters_or_names():
     by_letters = attach(rich_vit(), LoRA(positions="v2")).sites
     assert attach(rich_vit(), LoRA(positions=["mlp2", "v"])).sites == by_letters
-    with pytest.raises(ValueError, match="use names of q, k, v, out, mlp1, mlp2"):
+    with pytest.raises(ValueError, match=mentions("q, k, v, out, mlp1, mlp2")):
         attach(rich_vit(), LoRA(positions=["mlp"]))
 
 

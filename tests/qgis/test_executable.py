@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from rsft_qgis.executable import ExecutableNotFoundError, find_executable, rsft_environment
 
+from tests.helpers.messages import mentions
+
 
 def write_executable(path: Path, mode: int = 0o755) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +41,7 @@ def test_path_comes_first_and_the_setting_before(tmp_path: Path) -> None:
 
 def test_the_python_of_an_environment_names_the_environment(tmp_path: Path) -> None:
     python = write_executable(tmp_path / "env/bin/python")
-    with pytest.raises(ExecutableNotFoundError, match="neither the rsft executable nor an environment"):
+    with pytest.raises(ExecutableNotFoundError, match=mentions("executable", "environment")):
         find_executable(python, tmp_path, "")
     executable = write_executable(tmp_path / "env/bin/rsft")
     assert find_executable(python, tmp_path, "") == executable
@@ -50,7 +52,7 @@ def test_nothing_is_found(tmp_path: Path) -> None:
         find_executable(home=tmp_path, path="")
     write_executable(tmp_path / "env/bin/rsft", mode=0o644)
     for setting in (tmp_path, tmp_path / "missing", tmp_path / "env"):
-        with pytest.raises(ExecutableNotFoundError, match="neither the rsft executable nor an environment"):
+        with pytest.raises(ExecutableNotFoundError, match=mentions("executable", "environment")):
             find_executable(str(setting), tmp_path, "")
 
 

@@ -8,6 +8,8 @@ import time
 import pytest
 from rsft_qgis.process import RsftCanceledError, RsftFailedError, run_job, run_json
 
+from tests.helpers.messages import mentions
+
 
 class RecordingFeedback:
     """Records what a job reports; `stop_after` is the percentage at which the user stops."""
@@ -102,7 +104,7 @@ def test_canceling_stops_a_silent_command() -> None:
 
 
 def test_a_command_that_cannot_be_started(tmp_path) -> None:
-    with pytest.raises(RsftFailedError, match="cannot be started: No such file"):
+    with pytest.raises(RsftFailedError, match=mentions("cannot be started", "No such file")):
         run_job([str(tmp_path / "rsft")], RecordingFeedback())
 
 

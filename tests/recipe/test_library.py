@@ -8,6 +8,7 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.recipe import library
+from tests.helpers.messages import mentions
 
 HEADER = """\
 # Demo: optical to SAR
@@ -81,9 +82,9 @@ def test_sweeps_are_not_listed_as_recipes(folder: Path) -> None:
 def test_recipes_and_sweeps_that_are_confused(folder: Path) -> None:
     (folder / "sweeps").mkdir()
     (folder / "sweeps/ranks.yaml").write_text("# Ranks\nrecipe: demo\n")
-    with pytest.raises(RequestError, match="demo is a recipe, not a sweep") as caught:
+    with pytest.raises(RequestError, match=mentions("demo", "not a sweep")) as caught:
         library.find_sweep("demo")
     assert caught.value.hint == "to run it: rsft finetune demo"
-    with pytest.raises(RequestError, match="ranks is a sweep, not a recipe") as caught:
+    with pytest.raises(RequestError, match=mentions("ranks", "not a recipe")) as caught:
         library.find_recipe("ranks.yaml")
     assert caught.value.hint == "to run it: rsft sweep ranks"

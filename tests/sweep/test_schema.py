@@ -3,6 +3,7 @@ import pytest
 from rsft.errors import RecipeError, RequestError
 from rsft.sweep.schema import read_sweep
 from rsft.sweep.trials import list_trials
+from tests.helpers.messages import mentions
 
 SWEEP = """\
 recipe: RECIPE
@@ -132,6 +133,6 @@ def test_too_many_trials(sweep_file):
 
 
 def test_recipe_in_place_of_a_sweep(recipe_file):
-    with pytest.raises(RequestError, match="this is a recipe, not a sweep") as caught:
+    with pytest.raises(RequestError, match=mentions("recipe, not a sweep")) as caught:
         read_sweep(recipe_file)
     assert f"rsft finetune {recipe_file}" in caught.value.hint

@@ -9,6 +9,7 @@ from filelock import FileLock
 
 from rsft.errors import RequestError, RsftError
 from rsft.utils.atomic_files import process_lock
+from tests.helpers.messages import mentions
 
 
 def conflict() -> RequestError:
@@ -57,7 +58,7 @@ def test_system_that_cannot_remove_the_file_of_a_held_lock(tmp_path: Path, monke
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(RsftError, match="in the place of a folder") as caught,
+        pytest.raises(RsftError, match=mentions("in the place")) as caught,
         process_lock(tmp_path / "file/a", conflict),
     ):
         pass

@@ -11,6 +11,7 @@ from typing import ClassVar
 import pytest
 
 from rsft.utils.registry import Named, Registry, UnknownComponentError
+from tests.helpers.messages import mentions
 
 PACKAGE = {
     "registry_toys/__init__.py": "",
@@ -49,7 +50,7 @@ def test_unknown_name_lists_all_names(toys: Registry[type[Named]]) -> None:
 
 
 def test_an_entry_point_must_load_a_class_of_its_name(toys: Registry[type[Named]]) -> None:
-    with pytest.raises(ImportError, match="loads a class named 'other'"):
+    with pytest.raises(ImportError, match=mentions("loads a class", "'other'")):
         toys["wrong"]
 
 
@@ -58,7 +59,7 @@ def test_duplicate_name_is_an_error(toys: Registry[type[Named]]) -> None:
         name: ClassVar[str] = "ball"
 
     assert toys.register(toys["ball"]) is toys["ball"]  # importing a module twice is no conflict
-    with pytest.raises(ValueError, match=r"'ball' is registered already, by registry_toys\.own\.Ball"):
+    with pytest.raises(ValueError, match=mentions("'ball'", "registry_toys.own.Ball")):
         toys.register(Ball)
 
 

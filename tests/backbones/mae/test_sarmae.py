@@ -12,6 +12,7 @@ from rsft.backbones.loading import load_encoder_weights
 from rsft.backbones.registry import find_card
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
+from tests.helpers.messages import mentions
 
 BASE, LARGE = mae.CARDS_SARMAE
 SMALL = replace(BASE, build=partial(mae.build_mae_vit, BASE.name, data.SMALL, False))
@@ -70,11 +71,11 @@ def test_layouts_of_the_published_code_give_the_same_encoder(tmp_path, prefix):
 
 def test_other_tensors_are_refused(tmp_path):
     path = data.write(tmp_path / "checkpoint", checkpoint() | {"sar_encoder.head.weight": torch.zeros(2, 64)})
-    with pytest.raises(WeightsError, match=r"30 of the 30 tensors .* not expected: head\.weight"):
+    with pytest.raises(WeightsError, match=mentions("30 of the 30", "not expected: head.weight")):
         load_encoder_weights(SMALL, 224, path)
     state = checkpoint()
     del state["sar_encoder.norm.bias"]
-    with pytest.raises(WeightsError, match=r"29 of the 30 tensors .* missing: norm\.bias"):
+    with pytest.raises(WeightsError, match=mentions("29 of the 30", "missing: norm.bias")):
         load_encoder_weights(SMALL, 224, data.write(tmp_path / "incomplete", state))
 
 
@@ -97,5 +98,5 @@ def test_cards():
     assert card.license.startswith("no license published")
     assert card.restrictions == ("non-commercial", "unknown")
     assert card.weights.url == "https://huggingface.co/Wenquandan777/SARMAE/resolve/main/SARMAE_vitl_checkpoint-last"
-    with pytest.raises(RequestError, match="multiples of 16, not 100"):
+    with pytest.raises(RequestError, match=mentions("multiples of 16", "not 100")):
         card.build(100)

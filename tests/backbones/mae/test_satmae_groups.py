@@ -11,6 +11,7 @@ from rsft.backbones import mae
 from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
+from tests.helpers.messages import mentions
 
 CHANNELS = 16  # of the 64 of a token
 PRETRAINED, FINE_TUNED = (
@@ -140,5 +141,5 @@ def test_real_architectures(index, width, tensors, parameters):
 
 
 def test_size_must_be_a_multiple_of_the_patch():
-    with pytest.raises(RequestError, match="multiples of 8, not 100"):
+    with pytest.raises(RequestError, match=mentions("multiples of 8", "not 100")):
         mae.CARDS_SATMAE_GROUPS[0].build(100)

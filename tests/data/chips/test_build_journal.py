@@ -12,6 +12,7 @@ from rsft.data.chips.build_journal import BuildJournal, RecordOutcome
 from rsft.data.chips.record import ChipRecord
 from rsft.errors import RsftError
 from rsft.types import Pixels
+from tests.helpers.messages import mentions
 
 CHIP = b"a chip"
 COUNT = 40
@@ -85,7 +86,7 @@ def test_damage_during_the_build_stops_it(tmp_path: Path) -> None:
     for record in records(tmp_path):
         assert not journal.claim(record)
     journal.database.execute("UPDATE entry SET class = 'shop' WHERE line = 5")
-    with pytest.raises(RsftError, match="the journal was damaged during the build") as caught:
+    with pytest.raises(RsftError, match=mentions("journal", "damaged")) as caught:
         journal.close_round()
     assert "resumes where it stopped" in caught.value.hint
     journal.database.commit()

@@ -18,6 +18,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.inference.inputs.chip_files import read_declarations
 from rsft.types import Pixels
+from tests.helpers.messages import mentions
 
 DESCRIPTION = StoreDescription(
     "tiny", ("b", "a"), "rsft prepare tiny", skipped={"not an image": 2}, rejected=[("labels.txt", 3, "odd")]
@@ -74,7 +75,7 @@ def test_store_is_queried_by_split(store: ChipStore) -> None:
     assert store.class_counts("train").tolist() == [1, 1] and store.class_counts("val").tolist() == [0, 1]
     assert store.split("test")["name"].tolist() == ["y"] and store.units == ("uint16", "uint8")
     assert store.skipped == {"not an image": 2} and store.rejected == 1
-    with pytest.raises(RequestError, match="dev is not a split"):
+    with pytest.raises(RequestError, match=mentions("dev", "split")):
         store.split("dev")
 
 
@@ -146,20 +147,20 @@ def test_texts_of_a_store_are_neither_html_nor_formulas(tmp_path: Path) -> None:
 
 def test_failed_build_leaves_no_folder(tmp_path: Path) -> None:
     twice = [*records(tmp_path), records(tmp_path)[0]]
-    with pytest.raises(DataError, match="two chips of a are called x"):
+    with pytest.raises(DataError, match=mentions("two chips of a", "called x")):
         build_store(tmp_path / "store", twice, DESCRIPTION)
-    with pytest.raises(DataError, match="no chip can be used"):
+    with pytest.raises(DataError, match=mentions("no chip")):
         build_store(tmp_path / "store", [], DESCRIPTION)
     assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
 def test_overwrite_replaces_a_store_but_no_other_folder(tmp_path: Path, store: ChipStore) -> None:
-    with pytest.raises(RequestError, match="a chip store already exists"):
+    with pytest.raises(RequestError, match=mentions("chip store", "exists")):
         build_store(store.root, records(tmp_path), DESCRIPTION)
     assert len(build_store(store.root, records(tmp_path)[:1], DESCRIPTION, overwrite=True).table) == 1
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(RequestError, match="something that is not a chip store"):
+    with pytest.raises(RequestError, match=mentions("not a chip store")):
         build_store(tmp_path / "photos", records(tmp_path), DESCRIPTION, overwrite=True)
     assert (tmp_path / "photos" / "holiday.jpg").exists()
 
@@ -196,7 +197,7 @@ def test_missing_columns_and_unknown_classes_are_named(store: ChipStore) -> None
     store.table.to_parquet(store.root / "manifest.parquet")
     metadata = json.loads((store.root / "dataset.json").read_text())
     (store.root / "dataset.json").write_text(json.dumps(metadata | {"classes": ["b"]}))
-    with pytest.raises(DataError, match="does not contain the classes a"):
+    with pytest.raises(DataError, match=mentions("not contain", "classes a")):
         ChipStore.open(store.root)
 
 
@@ -239,7 +240,7 @@ def test_a_wrong_cell_of_the_manifest_is_named(store: ChipStore, column: str, va
         table[column] = pd.Series([value] * len(table), dtype=object)
     table.to_parquet(path)
     row = 1 if isinstance(value, int | str) else 2
-    with pytest.raises(DataError, match=f"row {row}, column {column}: found {found}, expected"):
+    with pytest.raises(DataError, match=mentions(f"row {row}", f"column {column}", f"found {found}")):
         _ = ChipStore.open(store.root).table
 
 
@@ -267,7 +268,7 @@ def test_a_wrong_box_of_the_manifest_is_named(store: ChipStore, box: list[object
     table = pd.read_parquet(store.root / "manifest.parquet")
     table["box"] = pd.Series([None, None, box, box], dtype=object)
     table.to_parquet(store.root / "manifest.parquet")
-    with pytest.raises(DataError, match=r"row 3, column box: found .*, expected 8 finite numbers"):
+    with pytest.raises(DataError, match=mentions("row 3", "box", "8 finite numbers")):
         _ = ChipStore.open(store.root).table
 
 
@@ -301,7 +302,7 @@ def test_metadata_of_a_manifest_that_are_not_text_are_an_error(store: ChipStore)
     path = store.root / "manifest.parquet"
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"pandas": b"\xff\xfe{"}), path)
-    with pytest.raises(DataError, match="the manifest cannot be read: 'utf-8' codec"):
+    with pytest.raises(DataError, match=mentions("manifest", "'utf-8'")):
         ChipStore.open(store.root)
 
 

@@ -25,6 +25,7 @@ from rsft.data.croissant import _FORMATS, COLUMN_DESCRIPTIONS, Publication, desc
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
+from tests.helpers.messages import mentions
 
 RELEASE = Path(__file__).parents[2] / "compat/0.2/store"
 PUBLICATION = Publication("https://example.com/ships", "Example Lab", "2026-11-27")
@@ -208,7 +209,7 @@ def test_a_store_without_an_audit_says_so(store: ChipStore) -> None:
 def test_an_audit_of_other_chips_is_refused(store: ChipStore) -> None:
     result = AuditResult("x", {}, [count_finding("contents in two splits", ["a"], 4)], {"b": {"all": {"train": 9}}})
     write_audits(store.root / AUDIT_FILE, [result])
-    with pytest.raises(DataError, match="the audit describes other chips than the manifest"):
+    with pytest.raises(DataError, match=mentions("audit", "other chips")):
         write_croissant(store.root)
     assert not (store.root / "croissant.json").exists()
 

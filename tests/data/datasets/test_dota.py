@@ -28,6 +28,7 @@ from tests.data.datasets.dota.data import (
     write_torchgeo_archives,
     write_torchgeo_tree,
 )
+from tests.helpers.messages import mentions
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_gray_is_repeated_alpha_dropped_other_modes_refused(tmp_path: Path) -> N
 def test_error_gives_the_reason_if_no_image_is_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pair(tmp_path, row(10, 10, 30, 20))
     monkeypatch.setattr(reader, "MAX_PIXELS", 1000)
-    with pytest.raises(DataError, match=r"no image can be used .* the image is too large: it has more than 1,000"):
+    with pytest.raises(DataError, match=mentions("no image", "too large", "1,000")):
         DOTAObjects(tmp_path, "all")
 
 
@@ -290,9 +291,9 @@ def test_split_selects_the_images_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError):
         DOTAObjects(tmp_path, "test")
     unknown: Any = "3.0"
-    with pytest.raises(AssertionError, match="split must be one of"):
+    with pytest.raises(AssertionError, match=mentions("split")):
         DOTAObjects(tmp_path, unknown)
-    with pytest.raises(AssertionError, match="version must be one of"):
+    with pytest.raises(AssertionError, match=mentions("version")):
         DOTAObjects(tmp_path, version=unknown)
 
 

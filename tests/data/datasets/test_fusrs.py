@@ -25,6 +25,7 @@ from rsft.data.datasets.fusrs import (
 from rsft.data.datasets.srsdd import SRSDD
 from tests.data.datasets.fusar_ship.data import write_chip
 from tests.data.datasets.fusrs.data import LISTS, write_fusrs
+from tests.helpers.messages import mentions
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_invalid_row_is_rejected_with_its_line(tmp_path: Path, row: str, reason:
 @pytest.mark.parametrize(("content", "reason"), [("nonsense\n", "line 1: 1 fields"), ("", "the file is empty")])
 def test_a_list_without_a_usable_row_is_refused(root: Path, content: str, reason: str) -> None:
     (root / "v25_train.txt").write_text(content)
-    with pytest.raises(ValueError, match=f"no row of the list v25_train.txt can be used: {reason}"):
+    with pytest.raises(ValueError, match=mentions("v25_train.txt", reason)):
         FUSRS(root)
 
 
@@ -98,7 +99,7 @@ def test_splits_and_classes(root: Path, split: str, num_classes: int, classes: l
 def test_invalid_arguments(root: Path) -> None:
     with pytest.raises(AssertionError, match="Split 'val' not supported"):
         FUSRS(root, split="val")
-    with pytest.raises(AssertionError, match="num_classes must be one of"):
+    with pytest.raises(AssertionError, match=mentions("num_classes")):
         FUSRS(root, num_classes=3)
 
 

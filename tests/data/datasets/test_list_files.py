@@ -12,6 +12,7 @@ from torchgeo.datasets import DatasetNotFoundError
 from rsft.data.datasets._label_files import INATURALIST_2018, PLACES_LT, ListFiles, PublishedLists, folder_to_class_name
 from rsft.data.datasets.image_folder import INaturalist2018, ListFileDataset, PlacesLT
 from rsft.errors import DataError, RequestError
+from tests.helpers.messages import mentions
 
 TINY = PublishedLists("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)
 
@@ -120,7 +121,7 @@ def test_lists_may_be_in_another_folder(tmp_path: Path) -> None:
 
 
 def test_missing_or_unreadable_lists_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="the folder does not exist"):
+    with pytest.raises(RequestError, match=mentions("folder does not exist")):
         ListFiles(PLACES_LT, tmp_path / "absent")
     (tmp_path / "iNaturalist18_train.txt").write_text("train_val2018/Aves/7/x.jpg 7\n")
     with pytest.raises(RequestError) as caught:

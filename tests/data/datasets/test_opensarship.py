@@ -17,6 +17,7 @@ from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets.opensarship import OpenSARShip, OpenSARShipProduct, read_opensarship_pixels, read_ship_records
 from tests.data.datasets.opensarship.data import GRD, RECORD, SINGLE, SLC, write_scene, write_tiff
+from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -115,7 +116,7 @@ def test_pixels_of_another_product_are_refused(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (3, 9, 9), dtype=np.uint8)
     write_tiff(folder / "Patch_Cal/Cargo_x3_y4.tif", noise)
     write_tiff(folder / "Patch_Uint8/Visual_Cargo_x3_y4_vh.tif", noise[:1, :8, :8])
-    with pytest.raises(ValueError, match="3 bands of uint8, but 2 of float32"):
+    with pytest.raises(ValueError, match=mentions("3 bands of uint8", "2 of float32")):
         OpenSARShip(tmp_path, "cal")[0]
     with pytest.raises(ValueError, match="differ in size"):
         OpenSARShip(tmp_path)[0]
@@ -125,7 +126,7 @@ def test_missing_dataset_and_wrong_product(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
         OpenSARShip(tmp_path, "cal")
     unknown: Any = "jpeg"
-    with pytest.raises(AssertionError, match="product must be one of"):
+    with pytest.raises(AssertionError, match=mentions("product")):
         OpenSARShip(tmp_path, unknown)
 
 

@@ -15,6 +15,7 @@ from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets.srsdd import SRSDD
 from tests.data.datasets.srsdd.data import HEADER, write_srsdd
+from tests.helpers.messages import mentions
 
 BOX = "100 100 150 100 150 120 100 120"
 
@@ -199,7 +200,7 @@ def test_a_real_label_file_of_this_form_is_read(shared: Callable[[str], Path], t
 
 def test_chips_have_a_largest_size(tmp_path: Path) -> None:
     ship = write_image(tmp_path, "0 0 50000 0 50000 50000 0 50000 ore-oil 0\n").ships[0]
-    with pytest.raises(ValueError, match="a chip of 50,048 pixels a side; the limit is 4,096"):
+    with pytest.raises(ValueError, match=mentions("50,048 pixels", "limit is 4,096")):
         ship.crop(np.zeros((200, 200), np.uint8))
 
 
@@ -215,5 +216,5 @@ def test_coordinates_have_a_largest_value(tmp_path: Path, number: str) -> None:
 def test_pipes_are_refused(tmp_path: Path) -> None:
     write_image(tmp_path, f"{BOX} Fishing 0\n")
     os.mkfifo(tmp_path / "labels/8.txt")
-    with pytest.raises(OSError, match="a pipe, a socket or a device"):
+    with pytest.raises(OSError, match=mentions("pipe", "device")):
         SRSDD(tmp_path, split="all")

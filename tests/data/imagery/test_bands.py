@@ -4,6 +4,7 @@ import torch
 
 from rsft.data.imagery.bands import check_bands, check_planes, compute_planes, required_bands
 from rsft.errors import RequestError
+from tests.helpers.messages import mentions
 
 PIXELS = np.array([[[4, 2], [6, 0]]], np.uint8)  # (1, 2, 2): VV, VH
 
@@ -67,7 +68,7 @@ def test_required_bands():
     ],
 )
 def test_other_syntax_is_an_error(text):
-    with pytest.raises(RequestError, match="is not an expression over bands"):
+    with pytest.raises(RequestError, match=mentions("expression", "bands")):
         required_bands(text)
 
 

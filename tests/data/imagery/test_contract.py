@@ -4,6 +4,7 @@ import pytest
 from rsft.data.imagery.contract import Contract, center_crop
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import DataError
+from tests.helpers.messages import mentions
 
 UINT16 = Stretch(low=0, high=1000)
 DB = Stretch(low=-25, high=0)
@@ -105,9 +106,9 @@ def test_bands_by_name():
     pixels = np.stack([chip(1)[..., 0], chip(2)[..., 0]], axis=2)
     assert dual_pol.select_bands(pixels, ("VH", "VV"))[0, 0].tolist() == [2, 1]
     assert dual_pol.select_bands(pixels, None) is dual_pol.select_bands(pixels, ("VV", "VH")) is pixels
-    with pytest.raises(DataError, match="bands HH, HV, but the model takes VV, VH"):
+    with pytest.raises(DataError, match=mentions("bands HH, HV", "takes VV, VH")):
         dual_pol.select_bands(pixels, ("HH", "HV"))
-    with pytest.raises(DataError, match="2 bands, but 3 names"):
+    with pytest.raises(DataError, match=mentions("2 bands", "3 names")):
         dual_pol.select_bands(pixels, ("VV", "VH", "HH"))
 
 
@@ -154,9 +155,9 @@ def test_a_chip_needs_only_the_bands_of_the_planes():
     assert narrow.select_bands(pixels[:, :, 1:], ("VV",))[0, 0].tolist() == [2]
     assert narrow.select_bands(pixels[:, :, 1:], None)[0, 0].tolist() == [2]
     assert np.array_equal(narrow.to_image(pixels), narrow.to_image(pixels[:, :, 1:]))
-    with pytest.raises(DataError, match="bands VH, but the model takes VV"):
+    with pytest.raises(DataError, match=mentions("bands VH", "takes VV")):
         narrow.select_bands(pixels[:, :, :1], ("VH",))
-    with pytest.raises(DataError, match=r"3 bands, but the model takes 1 \(VV\)"):
+    with pytest.raises(DataError, match=mentions("3 bands", "takes 1 (VV)")):
         narrow.check(chip(bands=3))
 
 
@@ -176,16 +177,16 @@ def test_expressions_use_their_bands_in_the_order_of_the_files():
 def test_a_model_of_gray_chips_takes_one_band_of_any_name():
     gray = contract(bands=("gray",), planes=("gray",) * 3)
     assert gray.band_indices(1, ("HH",)) == [0]
-    with pytest.raises(DataError, match="bands HH, HV, but the model takes gray"):
+    with pytest.raises(DataError, match=mentions("bands HH, HV", "takes gray")):
         gray.band_indices(2, ("HH", "HV"))
 
 
 def test_header_refuses_a_data_type_that_cannot_carry_the_unit():
     db_contract = contract(units={"db": (DB,) * 3})
-    with pytest.raises(DataError, match="uint16 pixels, but sigma0 is float32"):
+    with pytest.raises(DataError, match=mentions("uint16 pixels", "sigma0 is float32")):
         db_contract.check_header("uint16", 1, "sigma0")
     assert db_contract.check_header("float64", 1, "dB") == ("db", "db")
-    with pytest.raises(DataError, match="gamma0_db pixels, but the model takes db") as caught:
+    with pytest.raises(DataError, match=mentions("gamma0_db pixels", "takes db")) as caught:
         db_contract.check_header("float32", 1, "gamma0_db")
     assert "process the scene to sigma0, not to gamma0" in caught.value.hint
 

@@ -17,6 +17,7 @@ from rsft.data.imagery.rasters import ForeignFilesError, open_raster, read_tiff_
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
 from tests.helpers.file_server import serving_folder
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff
 
 RAMP = np.arange(300 * 200, dtype=np.uint16).reshape(300, 200) + 1
@@ -140,9 +141,9 @@ def test_sidecars_are_images(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 def test_pipes_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.tif")
-    with pytest.raises(ForeignFilesError, match="a pipe, a socket or a device"):
+    with pytest.raises(ForeignFilesError, match=mentions("pipe", "device")):
         open_raster(str(tmp_path / "a.tif"))
-    with pytest.raises(DataError, match="a pipe, a socket or a device"):
+    with pytest.raises(DataError, match=mentions("pipe", "device")):
         read_chip(tmp_path / "a.tif")
     with pytest.raises(ForeignFilesError, match="a device"):
         open_raster("/dev/zero")

@@ -15,6 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rsft.data.imagery import reader
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff
 
 RNG = np.random.default_rng(0)
@@ -128,7 +129,7 @@ def test_pixel_limit_is_ours_and_that_of_pillow_is_restored(
     monkeypatch.setattr(reader, "MAX_PIXELS", RGB.shape[0] * RGB.shape[1])
     assert read_chip(path).shape == RGB.shape
     monkeypatch.setattr(reader, "MAX_PIXELS", RGB.shape[0] * RGB.shape[1] - 1)
-    with pytest.raises(DataError, match=r"too large: it has more than 479 pixels .*a\.") as caught:
+    with pytest.raises(DataError, match=mentions("too large", "479 pixels", "a.")) as caught:
         read_chip(path)
     assert caught.value.hint == "cut it into smaller ones, or leave it out" and Image.MAX_IMAGE_PIXELS == 100
     with pytest.raises(Image.DecompressionBombError):
@@ -145,7 +146,7 @@ def test_nan_is_an_error_with_a_count(tmp_path: Path) -> None:
     pixels = RNG.normal(size=(8, 8, 1)).astype(np.float32)
     pixels[0, :3] = np.nan
     write_tiff(tmp_path / "a.tif", pixels)
-    with pytest.raises(DataError, match="3 of 64 values are NaN"):
+    with pytest.raises(DataError, match=mentions("3 of 64", "NaN")):
         read_chip(tmp_path / "a.tif")
 
 
@@ -178,7 +179,7 @@ def test_only_nodata(tmp_path):
     path = tmp_path / "chip.tif"
     with rasterio.open(path, "w", "GTiff", 2, 2, 1, dtype="float32", nodata=-1) as file:
         file.write(np.full((2, 2), -1, np.float32), 1)
-    with pytest.raises(DataError, match="no pixel has a value"):
+    with pytest.raises(DataError, match=mentions("no pixel")):
         read_chip(path)
 
 
@@ -191,7 +192,7 @@ def test_doubles_become_float32(tmp_path: Path) -> None:
     pixels = read_chip(tmp_path / f"{lowest}.tif")
     assert pixels.dtype == np.float32
     np.testing.assert_array_equal(pixels[:, :, 0], [[np.nan, -20.125], [-21, -22]])
-    with pytest.raises(DataError, match=r"-1.798e\+308 does not fit into float32.*None.tif.*nodata"):
+    with pytest.raises(DataError, match=mentions("-1.798e+308", "float32", "None.tif", "nodata")):
         read_chip(tmp_path / "None.tif")
 
 
@@ -201,5 +202,5 @@ def test_a_small_tiff_that_states_a_large_size(tmp_path: Path) -> None:
     with rasterio.open(path, "w", driver="GTiff", compress="deflate", blockxsize=4096, blockysize=4096, **profile):
         pass
     assert path.stat().st_size < 100_000
-    with pytest.raises(DataError, match="10,000,000,000 bytes when it is decoded; the limit is 4,294,967,296"):
+    with pytest.raises(DataError, match=mentions("10,000,000,000 bytes", "limit is 4,294,967,296")):
         read_chip(path)

@@ -12,6 +12,7 @@ from rsft.data.imagery.stretch import (
     stretches_from_option,
 )
 from rsft.errors import DataError, RequestError
+from tests.helpers.messages import mentions
 
 
 def apply(stretch, *values):
@@ -46,7 +47,7 @@ def test_identity_stretch_returns_the_bytes():
 
 
 def test_black_chip_is_an_error():
-    with pytest.raises(DataError, match="no value lies above 0"):
+    with pytest.raises(DataError, match=mentions("no value", "above 0")):
         apply(CHIP_MAX, 0, -1)
 
 
@@ -95,7 +96,7 @@ def test_stretches_from_option():
     one, two = Stretch(low=-25, high=0), Stretch(low=0, high=9)
     assert stretches_from_option(((-25, 0),), 2) == (one, one)
     assert stretches_from_option(((-25, 0), (0, 9)), 2) == (one, two)
-    with pytest.raises(RequestError, match="2 pairs of limits for 3 planes"):
+    with pytest.raises(RequestError, match=mentions("2 pairs", "3 planes")):
         stretches_from_option(((-25, 0), (0, 9)), 3)
 
 

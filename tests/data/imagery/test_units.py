@@ -3,6 +3,7 @@ import pytest
 
 from rsft.data.imagery.units import UNITS, as_float32, can_convert, check_dtype, check_unit, convert_unit, parse_unit
 from rsft.errors import DataError
+from tests.helpers.messages import mentions
 
 CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
 
@@ -108,10 +109,10 @@ def test_units_are_read_in_any_case(text):
 def test_data_types_are_checked_without_pixels():
     check_dtype("float64", "gamma0")
     check_dtype("uint16", "amplitude")
-    with pytest.raises(DataError, match="uint16 pixels, but sigma0 is float32") as caught:
+    with pytest.raises(DataError, match=mentions("uint16 pixels", "sigma0 is float32")) as caught:
         check_dtype("uint16", "sigma0")
     assert "--calibrate" in caught.value.hint
-    with pytest.raises(DataError, match="float32 pixels, but uint16 is uint16") as caught:
+    with pytest.raises(DataError, match=mentions("float32 pixels", "uint16 is uint16")) as caught:
         check_dtype("float32", "uint16")
     assert "--unit" in caught.value.hint
 

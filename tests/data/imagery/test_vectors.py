@@ -16,6 +16,7 @@ import shapely
 from rsft.data.imagery.vectors import open_vector
 from rsft.errors import RequestError
 from tests.helpers.file_server import serving_folder
+from tests.helpers.messages import mentions
 
 POINT = {"type": "Feature", "properties": {"a": 1}, "geometry": {"type": "Point", "coordinates": [1, 2]}}
 
@@ -46,7 +47,7 @@ def test_kml_without_links(tmp_path: Path) -> None:
     )
     assert len(pyogrio.read_dataframe(open_vector(path))) == 1
     path.write_text("<kml><Document><NetworkLink><Link><href>x.kml</href></Link></NetworkLink></Document></kml>")
-    with pytest.raises(RequestError, match="list of other files or servers"):
+    with pytest.raises(RequestError, match=mentions("other files")):
         open_vector(path)
 
 
@@ -126,5 +127,5 @@ def test_virtual_tables_that_read_files(layer: geopandas.GeoDataFrame, tmp_path:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 def test_pipes_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.gpkg")
-    with pytest.raises(RequestError, match="a pipe, a socket or a device"):
+    with pytest.raises(RequestError, match=mentions("pipe", "device")):
         open_vector(tmp_path / "a.gpkg")

@@ -26,6 +26,7 @@ from tests.data.datasets.dota.data import (
     write_torchgeo_archives,
     write_torchgeo_tree,
 )
+from tests.helpers.messages import mentions
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +138,9 @@ def test_bad_requests(tree: Path, tmp_path: Path) -> None:
         with pytest.raises(RequestError):
             prepare_dota(tree, tmp_path / "out", **arguments)  # type: ignore[arg-type]
     write_pair(tmp_path / "src", row(10, 10, 11, 11))
-    with pytest.raises(DataError, match="no chip can be used"):
+    with pytest.raises(DataError, match=mentions("no chip")):
         prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
-    with pytest.raises(RequestError, match=r"no image with labels of DOTA v2.0 .* found: 1 x image without a label"):
+    with pytest.raises(RequestError, match=mentions("DOTA v2.0", "1 x image without")):
         prepare_dota(tmp_path / "src/images", tmp_path / "out", version="2.0", jobs=1)
 
 

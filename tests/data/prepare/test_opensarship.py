@@ -15,6 +15,7 @@ from rsft.data.datasets.opensarship import OpenSARShip, OpenSARShipProduct, read
 from rsft.data.prepare.opensarship import PRODUCT_UNITS, prepare_opensarship
 from rsft.errors import DataError, RequestError
 from tests.data.datasets.opensarship.data import GRD, SINGLE, SLC, write_scene, write_tiff
+from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -68,11 +69,11 @@ def test_bad_requests_and_empty_scenes(scenes: Path, tmp_path: Path) -> None:
     for arguments in bad:
         with pytest.raises(RequestError):
             prepare_opensarship(scenes, tmp_path / "out", **arguments)  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match="no OpenSARShip scene with chips of product cal") as caught:
+    with pytest.raises(RequestError, match=mentions("OpenSARShip", "product cal")) as caught:
         prepare_opensarship(tmp_path, tmp_path / "out", product="cal")
     assert caught.value.location == str(tmp_path) and "Patch_Cal/ and Ship.xml" in caught.value.hint
     (tmp_path / GRD / "Patch_Uint8").mkdir(parents=True)
-    with pytest.raises(DataError, match="no chip can be used"):
+    with pytest.raises(DataError, match=mentions("no chip")):
         prepare_opensarship(tmp_path, tmp_path / "out")
 
 
@@ -108,7 +109,7 @@ def test_bands_that_some_scenes_lack(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no chip has HH") as caught:
         prepare_opensarship(scenes, tmp_path / "no", bands=("HH",))
     assert caught.value.hint == "choose --bands from VH, VV"
-    with pytest.raises(RequestError, match="XX is not a band"):
+    with pytest.raises(RequestError, match=mentions("XX", "band")):
         prepare_opensarship(scenes, tmp_path / "no", bands=("XX",))
 
 

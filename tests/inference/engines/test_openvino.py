@@ -10,6 +10,7 @@ import pytest
 from openvino import opset13 as ops
 
 from rsft.inference.engines.openvino import OpenVinoEngine
+from tests.helpers.messages import mentions
 
 
 def write_graph(path: Path, axis: int) -> Path:
@@ -33,7 +34,7 @@ def test_axes_of_a_normalization(axis: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("axis", [-5, 4, 2**31, 3 + (8 << 56)])
 def test_axes_that_are_not_dimensions_are_refused(axis: int, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="an axis of a normalization is not a dimension of its input"):
+    with pytest.raises(ValueError, match=mentions("axis", "dimension")):
         OpenVinoEngine().open_graph(write_graph(tmp_path / "model.xml", axis), "fp32")
 
 
@@ -43,5 +44,5 @@ def test_a_fixed_number_of_rows_is_refused(tmp_path: Path) -> None:
     features = ops.reduce_mean(rows, np.array([2]), False)
     path = tmp_path / "model.xml"
     openvino.save_model(openvino.Model([features, features], [images]), path, compress_to_fp16=False)
-    with pytest.raises(ValueError, match=r"an output has the shape \[15360000,3\] for any number of images"):
+    with pytest.raises(ValueError, match=mentions("output", "[15360000,3]")):
         OpenVinoEngine().open_graph(path, "fp32")

@@ -18,6 +18,7 @@ from rsft.inference.export.export import export_bundle
 from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.recipe.schema import HeadSection
+from tests.helpers.messages import mentions
 from tests.helpers.tiny_backbones import SMALL
 from tests.helpers.tiny_bundles import copy_with_early_head, perturbed_copy
 
@@ -47,7 +48,7 @@ def test_the_command_writes_an_onnx_file(rsft, run, root, tmp_path):
     code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
     assert code == 2 and "--overwrite" in printed
     (tmp_path / "out/model.onnx").write_bytes(b"altered")
-    with pytest.raises(WeightsError, match=r"model\.onnx is missing or altered"):
+    with pytest.raises(WeightsError, match=mentions("model.onnx", "altered")):
         read_export_metadata(tmp_path / "out")
 
 
@@ -59,7 +60,7 @@ def test_an_export_that_differs_is_not_written(run, tmp_path, monkeypatch):
         return trace_float32(traceable.BFloat16Network(network), contract)
 
     monkeypatch.setattr(traceable, "trace_network", trace_bfloat16)
-    with pytest.raises(WeightsError, match=r"differs from PyTorch by .* in a logit \(0\.001 is allowed\)"):
+    with pytest.raises(WeightsError, match=mentions("differs from PyTorch", "0.001 is allowed")):
         export_bundle(run, "torch-export", "fp32", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

@@ -11,6 +11,7 @@ from rsft.inference.engines.base import find_format
 from rsft.inference.engines.graph import FloatNodes
 from rsft.inference.export.quantize import check_float_nodes, float_nodes
 from rsft.inference.export.traceable import TraceableNetwork, trace_network
+from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
 METADATA = {"classes": ["a", "b", "ç"], "precision": "int8"}
@@ -76,7 +77,7 @@ def test_the_first_blocks_stay_in_floating_point(tmp_path, name):
 def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(tmp_path, name):
     program, _ = traced()
     nodes = FloatNodes(frozenset({"renamed", "linear"}), frozenset({"renamed", "linear"}))
-    with pytest.raises(WeightsError, match=r"1 of 2 nodes .* are not in the graph of .*: renamed"):
+    with pytest.raises(WeightsError, match=mentions("1 of 2 nodes", ": renamed")):
         quantize(name, program, tmp_path, nodes=nodes)
 
 

@@ -11,6 +11,7 @@ from rsft.errors import DataError
 from rsft.inference.inputs import chip_files
 from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, toy_contract, write_geotiff
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (16, 16), np.uint8)
@@ -63,7 +64,7 @@ def test_folder_that_cannot_be_listed(png, monkeypatch):
 def test_png_larger_than_a_chip(tmp_path, monkeypatch):
     monkeypatch.setattr(chip_files, "MAX_CHIP_SIDE", 8)
     cv2.imwrite(str(tmp_path / "a.png"), PIXELS)
-    with pytest.raises(DataError, match="16 x 16 pixels are a scene, not a chip"):
+    with pytest.raises(DataError, match=mentions("16 x 16", "not a chip")):
         read(tmp_path / "a.png")
 
 
@@ -84,7 +85,7 @@ def test_bands_are_selected_by_the_names_in_the_file(tmp_path):
 
 def test_names_in_the_file_are_checked(tmp_path):
     path = write_geotiff(tmp_path / "a.tif", PIXELS, names=("Sigma0_VH",))
-    with pytest.raises(DataError, match="bands VH, but the model takes VV"):
+    with pytest.raises(DataError, match=mentions("bands VH", "takes VV")):
         read_vv(path)
-    with pytest.raises(DataError, match="the file names its bands VH, but VV was declared"):
+    with pytest.raises(DataError, match=mentions("bands VH", "VV was declared")):
         read_vv(path, ("VV",))

@@ -10,6 +10,7 @@ import pytest
 from rsft.errors import DataError, RequestError
 from rsft.inference.inputs.chip_files import ChipListing, find_chips, find_scenes
 from rsft.inference.options import Declaration
+from tests.helpers.messages import mentions
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def test_declared_bands_that_contradict_a_chip_store() -> None:
     chip = Path("store/chips/a.tif")
     listing = ChipListing([chip], 0, {chip: Declaration("db", ("VH", "VV"), 10.0)})
     assert listing.declare(Declaration("sigma0")) == {chip: Declaration("sigma0", ("VH", "VV"), 10.0)}
-    with pytest.raises(DataError, match="names its bands VH, VV, but VV, VH was declared"):
+    with pytest.raises(DataError, match=mentions("bands VH, VV", "VV, VH was declared")):
         listing.declare(Declaration(bands=("VV", "VH")))
 
 
@@ -78,12 +79,12 @@ def test_find_scenes() -> None:
     ]  # fmt: skip
     with pytest.raises(RequestError, match="no such file"):
         find_scenes(["c/*.jpg"])
-    with pytest.raises(RequestError, match="the list cannot be read"):
+    with pytest.raises(RequestError, match=mentions("list cannot be read")):
         find_scenes(["@absent.txt"])
 
 
 @pytest.mark.parametrize("name", ["https://h.org/a.png?sig=1", "/vsizip/z.zip/a.png", "NETCDF:a.nc:VV"])
 def test_an_address_is_a_scene(name: str) -> None:
-    with pytest.raises(RequestError, match=r"chips are files or folders.*--grid") as caught:
+    with pytest.raises(RequestError, match=mentions("files or folders", "--grid")) as caught:
         find_chips(["c", name])
     assert "sig" not in str(caught.value)

@@ -13,6 +13,7 @@ import shapely
 
 from rsft.errors import RequestError
 from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
+from tests.helpers.messages import mentions
 
 ROWS = pd.DataFrame({"chip": ["a", "b"], "at": [None, 2], "p": [0.1, None], "geometry": [shapely.Point(1, 2), None]})
 BATCH = BatchResult(ROWS, [("f", 3, "why")], Counter(empty=4, gray=5))
@@ -37,7 +38,7 @@ def test_results_in_order(tmp_path):
 def test_one_job_at_a_time(tmp_path):
     journal = ResumeJournal(tmp_path / "j", "key")
     journal.record(0, BATCH)
-    with pytest.raises(RequestError, match="in use by another job"):
+    with pytest.raises(RequestError, match=mentions("another job")):
         ResumeJournal(tmp_path / "j", "key")
     journal.close(finished=False)
     other = ResumeJournal(tmp_path / "j", "another")

@@ -28,7 +28,7 @@ def test_no_data(tmp_path):
     read = SceneReader(open_scene(write_geotiff(tmp_path / "s.tif", floats, nodata=-9999)))
     assert np.isnan(read(PixelWindow(-1, -1, 1, 1))).all()
     floats[0, 0] = np.nan
-    with pytest.raises(DataError, match="1 of 4 values are NaN"):
+    with pytest.raises(DataError, match=mentions("1 of 4", "NaN")):
         SceneReader(open_scene(write_geotiff(tmp_path / "t.tif", floats)))(PixelWindow(0, 0, 2, 2))
 
 
@@ -86,7 +86,7 @@ def test_more_bands_than_the_limit(tmp_path):
     path = tmp_path / "s.tif"
     with rasterio.open(path, "w", driver="GTiff", width=2, height=2, count=4097, dtype="uint8"):
         pass
-    with pytest.raises(DataError, match="the raster has 4,097 bands; the limit is 4,096"):
+    with pytest.raises(DataError, match=mentions("4,097 bands", "limit is 4,096")):
         open_scene(path)
 
 

@@ -15,6 +15,7 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RequestError
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
 from tests.helpers.file_server import FileServer, serving_folder
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, write_geotiff
 
 RAMP = np.arange(300 * 200, dtype=np.uint16).reshape(300, 200) + 1
@@ -67,9 +68,9 @@ def test_archives_that_are_no_scene(folder: Path) -> None:
     with pytest.raises(DataError, match="contains no raster"):
         open_scene(archive(folder / "none.zip"))
     (folder / "cut.zip").write_bytes((folder / "two.zip").read_bytes()[:999])
-    with pytest.raises(DataError, match="the archive cannot be read"):
+    with pytest.raises(DataError, match=mentions("archive", "cannot be read")):
         open_scene(folder / "cut.zip")
-    with pytest.raises(DataError, match="GDAL cannot read the scene"):
+    with pytest.raises(DataError, match=mentions("GDAL", "scene")):
         open_scene(f"/vsizip/{folder}/two.zip/in/missing.tif")
     with pytest.raises(DataError, match="no such scene"):
         open_scene(f"/vsizip/{folder}/missing.zip/in/a.tif")
@@ -88,7 +89,7 @@ def test_text_that_names_a_file_is_no_scene(tmp_path: Path, name: str) -> None:
 def test_pipes_are_no_scene(tmp_path: Path) -> None:
     for name in ("a.tif", "a.json"):
         os.mkfifo(tmp_path / name)
-        with pytest.raises(DataError, match="a pipe, a socket or a device"):
+        with pytest.raises(DataError, match=mentions("pipe", "device")):
             open_scene(tmp_path / name)
 
 
@@ -130,11 +131,11 @@ def test_faults_of_a_web_server(server: FileServer, folder: Path, name: str, err
 
 def test_servers_that_cannot_be_used(server: FileServer) -> None:
     server.ranges = False
-    with pytest.raises(DataError, match=r"does not send parts of a file.*download"):
+    with pytest.raises(DataError, match=mentions("parts of a file", "download")):
         open_scene(server.url("a%20b.tif"))
-    with pytest.raises(NetworkError, match=r"127.0.0.1 cannot be reached: Connection refused"):
+    with pytest.raises(NetworkError, match=mentions("127.0.0.1", "Connection refused")):
         open_scene("http://127.0.0.1:9/a.tif")
-    with pytest.raises(RequestError, match="this is not an address"):
+    with pytest.raises(RequestError, match=mentions("not an address")):
         open_scene("http://[bad/a.tif")
 
 
@@ -142,7 +143,7 @@ def test_servers_that_cannot_be_used(server: FileServer) -> None:
 def test_server_that_fails_while_the_scene_is_read(server: FileServer) -> None:
     reader = SceneReader(open_scene(server.url("a%20b.tif")))
     server.statuses["a b.tif"] = 404
-    with pytest.raises(NetworkError, match=r"can no longer be read: 127.0.0.1 answered 404.*it resumes"):
+    with pytest.raises(NetworkError, match=mentions("127.0.0.1 answered 404", "resumes")):
         reader(PixelWindow(0, 0, 300, 200))
     reader.close()
 
@@ -186,11 +187,11 @@ def test_variables_of_a_netcdf_file(tmp_path: Path) -> None:
             PixelWindow(29, 0, 30, 2)
         ).ravel()  # the first one of a file without coordinates
         assert bottom_row.tolist() == [-20, np.float32(-19.99)]
-    with pytest.raises(DataError, match="no bands, only other rasters") as caught:
+    with pytest.raises(DataError, match=mentions("no bands", "other rasters")) as caught:
         open_scene(path)
     first, second = caught.value.hint.removeprefix("give one of them: ").split(", ")
     assert (open_scene(first).bands, open_scene(second).bands) == (("VV",), ("VH",))
-    with pytest.raises(DataError, match="GDAL cannot read the scene"):
+    with pytest.raises(DataError, match=mentions("GDAL", "scene")):
         open_scene(f"NETCDF:{path}:HH")
     with pytest.raises(DataError, match="no such scene"):
         open_scene(f"NETCDF:{tmp_path}/missing.nc:VV")

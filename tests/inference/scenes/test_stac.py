@@ -110,7 +110,7 @@ def test_item_on_a_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with serving_folder(folder) as server, gdal_environment():
         with pytest.raises(NetworkError, match=r"answered 404 Not Found.*missing.tif"):
             open_scene(server.url("i.json"))
-        with pytest.raises(DataError, match="names a file that is not on a server"):
+        with pytest.raises(DataError, match=mentions("not on a server")):
             open_scene(server.url("j.json"))
         with pytest.raises(NetworkError, match=r"answered 404 Not Found.*k.json"):
             open_scene(server.url("k.json"))
@@ -162,7 +162,7 @@ def test_file_and_item_contradict_each_other(folder: Path) -> None:
 
 
 def test_asset_without_an_item(folder: Path) -> None:
-    with pytest.raises(RequestError, match="--asset is for STAC items"):
+    with pytest.raises(RequestError, match=mentions("--asset", "STAC")):
         open_scene(folder / "vv.tif", ProductOptions(asset="vv"))
 
 

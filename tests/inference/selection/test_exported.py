@@ -13,6 +13,7 @@ from rsft.inference.engines.base import EngineSpec
 from rsft.inference.engines.graph import GraphModel
 from rsft.inference.selection.exported import graph_engine
 from rsft.models.outputs import ClassifierOutputs
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_bundle
 
 IMAGES = np.ones((2, 3, 8, 8), np.float32)
@@ -33,7 +34,7 @@ def test_a_graph_that_cannot_be_run() -> None:
     def infer(images: Any) -> ClassifierOutputs:
         raise KeyError("no input images\nsecond line")
 
-    with pytest.raises(WeightsError, match=r"the exported graph cannot be run: .no input images"):
+    with pytest.raises(WeightsError, match=mentions("exported graph", "no input images")):
         run_graph(infer)
 
 
@@ -50,5 +51,5 @@ def test_a_graph_that_cannot_be_run() -> None:
     ],
 )
 def test_a_graph_that_is_not_one_of_the_bundle(logits: Any, features: Any) -> None:
-    with pytest.raises(WeightsError, match="not the logits of 2 classes"):
+    with pytest.raises(WeightsError, match=mentions("logits", "2 classes")):
         run_graph(lambda images: ClassifierOutputs(logits, features))

@@ -16,6 +16,7 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.recipe.schema import EvaluateSection
+from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import perturbed_copy
 
 
@@ -60,5 +61,5 @@ def test_other_engines_give_the_same_predictions(run, root, tmp_path, monkeypatc
     (folder,) = (tmp_path / "cache").glob(f"rsft/engines/*/{engine}-{precision}-*")
     by_path = predict(tmp_path / "bundle", paths, tmp_path / "file.csv", PredictionRequest(engine=str(folder)))
     assert by_path.table["class"].tolist() == result.table["class"].tolist()
-    with pytest.raises(RequestError, match="an export of the bundle"):
+    with pytest.raises(RequestError, match=mentions("export")):
         predict(run, paths, tmp_path / "wrong.csv", PredictionRequest(engine=str(folder)))

@@ -20,6 +20,7 @@ from rsft.inference.selection.selection import select_engine
 from rsft.models.outputs import ClassifierOutputs
 from rsft.recipe.schema import EvaluateSection
 from tests.helpers import scenes
+from tests.helpers.messages import mentions
 
 ERRORS = {"torch fp32": 0.0, "torch bf16": 0.1, "onnx fp32": 1e-5, "openvino fp32": 1e-6, "openvino bf16": 1e-3}
 SPEEDS = {"torch bf16": 9.0, "onnx fp32": 1.5, "openvino fp32": 2.0, "openvino bf16": 3.0}
@@ -105,7 +106,7 @@ def test_an_engine_that_differs_on_these_chips_is_not_selected(loaded, monkeypat
 
 def test_precision_limits_the_choice(loaded):
     assert select(precision="fp32").metadata["kind"] == "openvino fp32"
-    with pytest.raises(RequestError, match="int8 outputs differ from float32"):
+    with pytest.raises(RequestError, match=mentions("int8", "differ", "float32")):
         select(precision="int8")
 
 
@@ -146,6 +147,6 @@ def test_wrong_requests_are_refused(name, precision, message):
 
 
 def test_a_graph_engine_computes_on_the_cpu_only():
-    with pytest.raises(RequestError, match="onnx computes on the CPU only"):
+    with pytest.raises(RequestError, match=mentions("onnx", "CPU only")):
         find_engine("onnx").check("fp32", "cuda")
     assert str(EngineSpec("onnx")) == "onnx fp32"

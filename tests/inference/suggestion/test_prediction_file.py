@@ -17,6 +17,7 @@ from rsft.errors import RequestError
 from rsft.inference.predict.result_table import probability_columns
 from rsft.inference.suggestion.suggest import read_prediction_file
 from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
+from tests.helpers.messages import mentions
 
 CLASSES = ("ship", "Öltanker")
 METADATA = {"classes": list(CLASSES), "train_counts": {"ship": 9, "Öltanker": 2}, "recipe": "ships"}
@@ -126,5 +127,5 @@ def test_damaged_metadata(tmp_path: Path, metadata: object) -> None:
     path = tmp_path / "p.parquet"
     table = pa.table({"path": ["x"], "class": ["a"], "p_a": [1.0]})
     pq.write_table(table.replace_schema_metadata({"rsft": json.dumps(metadata)}), path)
-    with pytest.raises(RequestError, match="metadata of the table are damaged"):
+    with pytest.raises(RequestError, match=mentions("metadata", "damaged")):
         read_prediction_file(path)

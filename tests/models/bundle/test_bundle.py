@@ -71,7 +71,7 @@ def test_file_that_does_not_belong_to_the_bundle(copy):
     (copy / ".DS_Store").touch()
     Bundle.load(copy)
     (copy / "weights.pkl").touch()
-    with pytest.raises(WeightsError, match=r"weights\.pkl does not belong to the bundle"):
+    with pytest.raises(WeightsError, match=mentions("weights.pkl", "not belong")):
         Bundle.load(copy)
 
 
@@ -90,7 +90,7 @@ def edit(copy, **changes):
 
 def test_unknown_format(copy):
     edit(copy, format=99)
-    with pytest.raises(WeightsError, match=r"format 99; this version of rsft reads format 3 .* use rsft"):
+    with pytest.raises(WeightsError, match=mentions("format 99", "reads format 3", "use rsft")):
         Bundle.load(copy)
 
 
@@ -163,7 +163,7 @@ def test_tensors_of_several_runs_have_the_number_of_their_run(copy):
         (copy / "weights.safetensors").write_bytes(content)
         hashes = index["files"] | {"weights.safetensors": hashlib.sha256(content).hexdigest()}
         edit(copy, sha256=index_digest(edit(copy, files=hashes)))
-        with pytest.raises(WeightsError, match="no number of its run"):
+        with pytest.raises(WeightsError, match=mentions("no number")):
             Bundle.load(copy)
 
 

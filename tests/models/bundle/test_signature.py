@@ -17,6 +17,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.bundle.signature import SIGNATURE_FILE, check_signature, find_signature_faults, sign_bundle
 from rsft.models.inspection.verify import verify_bundle
+from tests.helpers.messages import mentions
 
 PEM = serialization.Encoding.PEM
 
@@ -112,16 +113,16 @@ def test_keys_that_are_none(signed, keys, tmp_path):
         find_signature_faults(signed, keys[0])
     with pytest.raises(RequestError, match="not a private key"):
         sign_bundle(signed, keys[1])
-    with pytest.raises(RequestError, match="cannot be read: No such file"):
+    with pytest.raises(RequestError, match=mentions("cannot be read", "No such file")):
         sign_bundle(signed, tmp_path / "nowhere")
     other_kind = write_keys(tmp_path / "other", ed25519.Ed25519PrivateKey.generate())
-    with pytest.raises(RequestError, match="not a private key of the curve P-256"):
+    with pytest.raises(RequestError, match=mentions("private key", "P-256")):
         sign_bundle(signed, other_kind[0])
 
 
 def test_a_damaged_bundle_is_not_signed(bundle, keys):
     (bundle / "weights.safetensors").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"weights.safetensors is missing or altered"):
+    with pytest.raises(WeightsError, match=mentions("weights.safetensors", "altered")):
         sign_bundle(bundle, keys[0])
     assert not (bundle / SIGNATURE_FILE).exists()
 

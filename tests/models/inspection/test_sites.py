@@ -11,6 +11,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.inspection import verify
 from rsft.models.inspection.describe import find_sites
 from rsft.models.inspection.verify import build_meta_model
+from tests.helpers.messages import mentions
 
 
 def test_names_of_tensors_state_the_sites(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +32,7 @@ def test_an_unknown_backbone_is_refused(run: Path) -> None:
     unknown = bundle.recipe.model_copy(
         update={"backbone": bundle.recipe.backbone.model_copy(update={"name": "vit_unknown"})}
     )
-    with pytest.raises(RequestError, match="no backbone is called 'vit_unknown'"):
+    with pytest.raises(RequestError, match=mentions("no backbone", "'vit_unknown'")):
         find_sites(replace(bundle, recipe=unknown))
 
 

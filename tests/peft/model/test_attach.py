@@ -21,6 +21,7 @@ from rsft.peft import (
 )
 from rsft.peft.methods.registry import method_from_dict
 from tests.helpers.hierarchical_models import tiny_swin
+from tests.helpers.messages import mentions
 from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 
@@ -210,18 +211,18 @@ def test_the_prefix_ends_after_the_first_output_block(vit, images):
     final, first, second = adapted.run_suffix_with_blocks(prefix)
     assert torch.equal(first, prefix) and not first.requires_grad
     assert torch.allclose(second, vit.blocks[1](first), atol=1e-5) and torch.allclose(final, plain, atol=1e-5)
-    with pytest.raises(ValueError, match="stage 2 is too late: the output of block 0 is needed"):
+    with pytest.raises(ValueError, match=mentions("stage 2", "too late", "block 0")):
         adapted.run_suffix_with_blocks(prefix, stage=2)
 
 
 @pytest.mark.parametrize(("blocks", "wrong"), [([2], "2"), ([-1, 0, 5], "-1, 5")])
 def test_the_last_block_and_unknown_ones_are_no_output_blocks(vit, blocks, wrong):
-    with pytest.raises(ValueError, match=f"of the 3 blocks of the network, 0 to 1 come .* not {wrong}"):
+    with pytest.raises(ValueError, match=mentions("3 blocks", "0 to 1", f"not {wrong}")):
         attach(vit, LoRA()).output_blocks = blocks
 
 
 def test_a_hierarchical_network_has_no_output_blocks():
-    with pytest.raises(ValueError, match="head on an earlier block needs a plain vision transformer, and SwinTransf"):
+    with pytest.raises(ValueError, match=mentions("plain vision transformer", "SwinTransf")):
         attach(tiny_swin(), LoRA(rank=2)).output_blocks = [0]
 
 
@@ -259,7 +260,7 @@ def test_files_that_are_not_adapters(vit, tmp_path):
     attach(vit, LoRA(rank=2)).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
-    with pytest.raises(ValueError, match=r"adapter\.safetensors is not a complete safetensors file"):
+    with pytest.raises(ValueError, match=mentions("adapter.safetensors", "not a complete")):
         load(tiny_vit(), path)
     path.write_bytes(whole.replace(b"rsft.peft", b"other.fix"))
     with pytest.raises(ValueError, match="names no method"):

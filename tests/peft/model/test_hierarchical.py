@@ -28,6 +28,7 @@ from rsft.peft import (
 from rsft.peft.modules.adapter_module import is_hierarchical, named_blocks
 from tests.helpers.closeness import close
 from tests.helpers.hierarchical_models import HIERARCHICAL, tiny_convnext, tiny_resnet, tiny_swin, tiny_swin_v2
+from tests.helpers.messages import mentions
 from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 NETWORK = pytest.mark.parametrize("name", HIERARCHICAL)
@@ -39,7 +40,7 @@ def test_blocks_are_counted_through_all_stages():
     assert list(named_blocks(tiny_resnet())) == ["layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer4.0"]
     assert list(named_blocks(tiny_vit())) == ["blocks.0", "blocks.1", "blocks.2"]
     assert is_hierarchical(tiny_resnet()) and not is_hierarchical(tiny_vit())
-    with pytest.raises(ValueError, match="Linear has no blocks: a timm network has them in `blocks`"):
+    with pytest.raises(ValueError, match=mentions("Linear", "`blocks`")):
         named_blocks(nn.Linear(2, 2))
 
 
@@ -57,7 +58,7 @@ def test_downsample_is_only_asked_of_blocks_that_have_it():
     adapted = attach(tiny_resnet(), LoRA(positions=["conv2", "downsample"], rank={"*.downsample": 1, "*": 2}))
     assert Counter(site.position for site in adapted.sites) == {"conv2": 5, "downsample": 4}
     assert adapted.adapter_state()["blocks.0.downsample.a"].shape == (1, 16 // 16 * 64, 1, 1)
-    with pytest.raises(ValueError, match=r"ResNet has no .* layer2.1.downsample.0, so it has no site blocks.2.downsam"):
+    with pytest.raises(ValueError, match=mentions("ResNet", "layer2.1.downsample.0", "no site blocks.2.downsam")):
         attach(tiny_resnet(), LoRA(positions=["downsample"], blocks=[2]))
 
 
@@ -219,7 +220,7 @@ def test_lotr_shares_factors_within_a_stage(images):
     adapted = with_random_adapter(attach(tiny_swin(), LoTR(rank=2, blocks="1-2"), learn_scales=True))
     attached = adapted(images)
     assert torch.allclose(adapted.merge()(images), attached, atol=1e-4)
-    with pytest.raises(ValueError, match="ranks and widths must be equal"):
+    with pytest.raises(ValueError, match=mentions("ranks", "widths", "equal")):
         attach(tiny_swin(), LoTR(rank=2))
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from rsft.errors import RecipeError, RequestError, RsftError
 from rsft.recipe.load import load_recipe
+from tests.helpers.messages import mentions
 from tools.reproduction import quality_table
 from tools.reproduction.quality_files import pack_results
 from tools.reproduction.quality_results import (
@@ -138,7 +139,7 @@ def test_seeds(text, seeds):
 
 @pytest.mark.parametrize("text", ["", "2-0", "-1", "0-", "a", "0,,1"])
 def test_bad_seeds(text, study_file):
-    with pytest.raises(RecipeError, match="write seeds such as 0-19"):
+    with pytest.raises(RecipeError, match=mentions("seeds", "0-19")):
         read_study(study_file, seeds=text)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from rsft.errors import DataError
 from rsft.utils.archives import extract_archive
+from tests.helpers.messages import mentions
 
 PAX, GLOBAL, LONG_NAME = tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME
 
@@ -47,7 +48,7 @@ HOSTILE = {
 @pytest.mark.parametrize("blocks", HOSTILE.values(), ids=HOSTILE)
 def test_headers_are_limited(blocks: list[bytes], tmp_path: Path) -> None:
     started = time.process_time()
-    with pytest.raises(DataError, match="a header of the archive has more than 65,536 bytes, or a member 8 headers"):
+    with pytest.raises(DataError, match=mentions("65,536 bytes", "8 headers")):
         extract_archive(archive(tmp_path, blocks), tmp_path / "out")
     assert time.process_time() - started < 5
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from rsft.utils.untrusted.torch_files import DamagedTorchFileError, UnsafeTorchFileError, check_torch_file
+from tests.helpers.messages import mentions
 
 Change = Callable[[bytes], bytes]
 
@@ -53,7 +54,7 @@ def test_files_of_torch_save_pass(content: Any, tmp_path: Path) -> None:
 
 def test_a_file_from_before_torch_1_6_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(UnsafeTorchFileError, match=r"not in the zip format that torch.save writes since torch 1\.6"):
+    with pytest.raises(UnsafeTorchFileError, match=mentions("zip format", "torch 1.6")):
         check_torch_file(path)
 
 
@@ -67,7 +68,7 @@ def test_a_file_from_before_torch_1_6_is_refused(tmp_path: Path) -> None:
 def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth")
     rewrite(path, global_of(name))
-    with pytest.raises(UnsafeTorchFileError, match=f"a {name.rpartition('.')[2]}, which may have any size"):
+    with pytest.raises(UnsafeTorchFileError, match=mentions(name.rpartition(".")[2], "any size")):
         check_torch_file(path)
 
 
@@ -76,7 +77,7 @@ def test_a_slow_encoding_is_refused(encoding: str, tmp_path: Path) -> None:
     text = b"X%s%s" % (struct.pack("<I", len(encoding)), encoding.encode())
     path = save(tmp_path / "a.pth")
     rewrite(path, lambda _: b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00a" + text + b"\x86R.")
-    with pytest.raises(UnsafeTorchFileError, match="an encoding whose time grows with the square of the text"):
+    with pytest.raises(UnsafeTorchFileError, match=mentions("encoding", "square")):
         check_torch_file(path)
 
 
@@ -90,7 +91,7 @@ def test_a_parameter_may_have_the_name_of_an_encoding(tmp_path: Path) -> None:
 def test_a_pickle_of_many_instructions_is_refused(opcodes: bytes, tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth")
     rewrite(path, lambda data: b"\x80\x02" + opcodes * 2**20 + b"}.")
-    with pytest.raises(UnsafeTorchFileError, match="its pickle has more than 1,048,576 instructions"):
+    with pytest.raises(UnsafeTorchFileError, match=mentions("pickle", "1,048,576 instructions")):
         check_torch_file(path)
 
 
