@@ -5,7 +5,8 @@ The rows of timm and TorchGeo depend on the installed versions, which the first 
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from functools import cache
 from importlib.metadata import version
 
@@ -26,7 +27,7 @@ UNSUPPORTED = (
     "Aurora_Weights.HRES_T0_PRETRAINED_AURORA",
     "EarthLoc_Weights.SENTINEL2_RESNET50",
 )
-"""One encoder for each reason not to load. A row of the table states the reason."""
+"""Encoders for each reason not to load. The table states the reasons."""
 
 
 def installed_versions() -> str:
@@ -36,21 +37,47 @@ def installed_versions() -> str:
 
 @cache
 def encoder_rows() -> list[tuple[str, ...]]:
-    """Return encoder, sensor, parameters, input, license, restrictions and whether it loads.
+    """Return encoders, sensor, parameters, input, license and restrictions.
 
-    TorchGeo's weights of one network and sensor share a row, with the number of weights.
+    Encoders of one family, sensor and license share a row. TorchGeo's weights of one network are named once, with their
+    number.
     """
-    groups: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[ListedEncoder]] = defaultdict(list)
     for encoder in _encoders():
-        network, separator, _ = encoder.name.partition("_Weights.")
-        groups[f"{network}{separator}*" if separator else encoder.name, encoder.sensor].append(_row(encoder))
-    rows = [members[0] if len(members) == 1 else _merge_rows(name, members) for (name, _), members in groups.items()]
-    return rows + [_unlisted_row(name) for name in UNSUPPORTED]
+        _, torchgeo, tag = encoder.name.rpartition("_Weights.")
+        family = torchgeo or tag.partition(".")[2].removesuffix("_ft")
+        groups[family, encoder.sensor, encoder.license].append(encoder)
+    return [_merge_rows(members) for members in groups.values()]
 
 
-def _merge_rows(name: str, rows: list[tuple[str, ...]]) -> tuple[str, ...]:
-    columns = ["; ".join(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
-    return f"`{name}` ({len(rows)})", *columns[1:]
+def unsupported_rows() -> list[tuple[str, str]]:
+    """Return the encoders that rsft does not load, and why.
+
+    Raises:
+        ValueError: one of them loads.
+    """
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for name in UNSUPPORTED:
+        try:
+            list_card(find_card(name))
+        except RequestError as error:
+            reasons[error.message.split(": ", 1)[-1]].append(f"`{name}`")
+        else:
+            raise ValueError(f"{name} loads: remove it from UNSUPPORTED")
+    return [(", ".join(names), reason) for reason, names in reasons.items()]
+
+
+def _merge_rows(members: list[ListedEncoder]) -> tuple[str, ...]:
+    encoders = sorted(members, key=lambda encoder: encoder.parameters)
+    networks = [re.sub(r"(_Weights\.).*", r"\1*", encoder.name) for encoder in encoders]
+    counts = Counter(networks) if len(networks) > 1 else {encoders[0].name: 1}
+    names = ", ".join(f"`{name}`" + (f" ({count})" if count > 1 else "") for name, count in counts.items())
+    sizes = [f"{encoder.parameters / 1e6:.1f}" for encoder in encoders]
+    parameters = " to ".join(dict.fromkeys((sizes[0], sizes[-1])))
+    sides = ", ".join(f"{side}" for side in sorted({encoder.size for encoder in encoders}))
+    bands = ", ".join(dict.fromkeys(_bands(encoder) for encoder in encoders))
+    restrictions = ", ".join(encoders[0].restrictions) or "none"
+    return names, encoders[0].sensor, f"{parameters} M", f"{bands}; {sides} px", encoders[0].license, restrictions
 
 
 def listing() -> str:
@@ -63,21 +90,11 @@ def restriction_rows() -> list[tuple[str, ...]]:
     return [(f"`{name}`", meaning) for name, meaning in RESTRICTIONS.items()]
 
 
-def _unlisted_row(name: str) -> tuple[str, ...]:
-    try:
-        return _row(list_card(find_card(name)))
-    except RequestError as error:
-        return f"`{name}`", "", "", "", "", "", f"no: {error.message.split(': ', 1)[-1]}"
-
-
 @cache
 def _encoders() -> list[ListedEncoder]:
     """Return all listed encoders; the parameters of each network are counted."""
     return [list_card(card) for card in cards().values()]
 
 
-def _row(encoder: ListedEncoder) -> tuple[str, ...]:
-    parameters = f"{encoder.parameters / 1e6:.1f} M"
-    bands = " ".join(encoder.bands) if len(encoder.bands) < 4 else f"{len(encoder.bands)} bands"
-    side, restrictions = f"{bands}, {encoder.size} px", ", ".join(encoder.restrictions) or "none"
-    return f"`{encoder.name}`", encoder.sensor, parameters, side, encoder.license, restrictions, "yes"
+def _bands(encoder: ListedEncoder) -> str:
+    return " ".join(encoder.bands) if len(encoder.bands) < 4 else f"{len(encoder.bands)} bands"

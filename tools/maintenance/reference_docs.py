@@ -152,9 +152,11 @@ def prepare_commands() -> str:
 
 
 def encoder_table() -> str:
-    """Return the table of encoders in docs/backbones.md."""
-    head = ["encoder", "sensor", "parameters", "input", "license of the weights", "restrictions", "loads"]
-    return f"{backbone_table.installed_versions()}\n\n{_table(backbone_table.encoder_rows(), head)}"
+    """Return the tables of encoders in docs/backbones.md."""
+    head = ["encoders", "sensor", "parameters", "input", "license of the weights", "restrictions"]
+    listed = _table(backbone_table.encoder_rows(), head)
+    unsupported = _table(backbone_table.unsupported_rows(), ["not supported", "reason"])
+    return f"{backbone_table.installed_versions()}\n\n{listed}\n{unsupported}"
 
 
 def restriction_table() -> str:

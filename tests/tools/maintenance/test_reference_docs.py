@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rsft.backbones.catalog import LISTING, listing_versions
-from tools.maintenance.backbone_table import encoder_rows, installed_versions
+from tools.maintenance.backbone_table import encoder_rows, installed_versions, unsupported_rows
 from tools.maintenance.reference_docs import DOCS, GENERATED_SECTION, SECTION_TEXTS, fill_sections, pages
 
 pytestmark = pytest.mark.slow
@@ -50,22 +50,28 @@ def test_every_generated_section_is_on_one_page() -> None:
 
 
 def test_rows_of_the_encoder_table() -> None:
-    rows = {row[0].strip("`"): row[1:] for row in encoder_rows()}
-    assert rows["sarmae_vit_base_patch16_224.sar1m"] == (
+    rows = {row[0]: row[1:] for row in encoder_rows()}
+    names = "`sarmae_vit_base_patch16_224.sar1m`, `sarmae_vit_large_patch16_224.sar1m`"
+    assert rows[names] == (
         "SAR, several sensors",
-        "85.8 M",
-        "R G B, 224 px",
+        "85.8 to 303.3 M",
+        "R G B; 224 px",
         "no license published; the README states CC-BY-NC-4.0",
         "non-commercial, unknown",
-        "yes",
     )
-    merged = rows["ViTSmall16_Weights.*` (2)"]
-    assert merged == ("Sentinel-1", "21.6 M", "VV VH, 224 px", "CC-BY-4.0", "none", "yes")
-    assert rows["CROMABase_Weights.CROMA_VIT"][-1] == "no: its network is not a timm model"
-    assert rows["ViTSmall16_Weights.SENTINEL1_GRD_CLOSP"][-1] == (
-        "no: TorchGeo declares neither unit nor normalization of its input"
+    assert rows["`Swin_T_Weights.*`, `Swin_S_Weights.*`, `Swin_B_Weights.*`"][-1] == "unknown"
+    assert any(name.startswith("`ViTSmall16_Weights.*` (2), ") for name in rows)
+    assert set(rows["`ResNet50_Weights.*` (2)"]) >= {"23.5 M", "9 bands, 12 bands; 224 px", "MIT", "none"}
+
+
+def test_encoders_that_do_not_load() -> None:
+    rows = dict(unsupported_rows())
+    assert rows["`CROMABase_Weights.CROMA_VIT`, `EarthLoc_Weights.SENTINEL2_RESNET50`"] == (
+        "its network is not a timm model"
     )
-    assert rows["mobilenetv3_large_100.ra_in1k"][-1].startswith("no: ")
+    assert rows["`ViTSmall16_Weights.SENTINEL1_GRD_CLOSP`"] == (
+        "TorchGeo declares neither unit nor normalization of its input"
+    )
 
 
 def test_only_the_text_between_markers_changes() -> None:
