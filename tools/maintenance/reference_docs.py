@@ -38,10 +38,9 @@ GENERATED_SECTION = re.compile(
 INTRODUCTION = """# Recipes
 
 A recipe is one YAML file. It describes an experiment from the data to the evaluation. The comment at its head contains
-the commands that run it. A recipe does not inherit from another one. A key that is not in the file has the default that
-is listed below. The run folder contains a copy of the recipe with all defaults. The [glossary](glossary.md) explains
-terms such as [modulator](glossary.md#modulator), [position](glossary.md#position) and
-[meta subset](glossary.md#meta-subset).
+the commands that run it. A key that is not in the file has the default that is listed below. The run folder contains a
+copy of the recipe with all defaults. The [glossary](glossary.md) explains terms such as
+[modulator](glossary.md#modulator), [position](glossary.md#position) and [meta subset](glossary.md#meta-subset).
 
     rsft recipes ls                                   # list the recipes that come with rsft
     rsft recipes show quickstart
@@ -52,15 +51,11 @@ terms such as [modulator](glossary.md#modulator), [position](glossary.md#positio
 Paths are relative to the folder in which the command runs. This page is generated from the code.
 """
 
-CLASS_PRIOR = """A sampler with the exponent q draws a class of n chips with a probability proportional to n^q.
-A loss with a class prior takes the prior of these draws. Logit adjustment therefore adds
-
-    q tau log n
-
-to the logit of a class of n chips, up to a constant. So sampling and loss together correct the long tail once. With
-`class-balanced`, q is 0 and logit adjustment is plain cross entropy. Balanced softmax and LADE take the same prior.
-The weights of `class_balanced` and of LDAM are divided by the draws per chip. LDAM's margins depend on the number of
-different chips and not on the sampler.
+CLASS_PRIOR = """A sampler with the exponent q draws a class of n chips with a probability proportional to n^q. A loss with a class prior
+takes the prior of these draws, so that sampling and loss together correct the long tail once: logit adjustment adds
+q tau log n to the logit of a class of n chips, up to a constant. With `class-balanced`, q is 0 and logit adjustment is
+plain cross entropy. Balanced softmax and LADE take the same prior. The weights of `class_balanced` and of LDAM are
+divided by the draws per chip. LDAM's margins depend on the number of different chips and not on the sampler.
 
 `meta.sampling` has the same effect on the loss of the outer loop. `val_loss` always uses the prior of the training
 split (q = 1), so it can be compared between samplers; `train_loss` and `meta_loss` cannot.
@@ -68,16 +63,10 @@ split (q = 1), so it can be compared between samplers; `train_loss` and `meta_lo
 
 EXTENSION = """## Components of other packages
 
-Recipes refer to PEFT methods, losses, samplers and trackers by name. Another package adds a component through an entry
-point:
-
-    [project.entry-points."rsft.losses"]
-    my_loss = "my_package.losses:MyLoss"
-
-The groups are `rsft.peft_methods`, `rsft.losses`, `rsft.samplers`, `rsft.engines` and `rsft.trackers`. A PEFT method or
-loss is a frozen dataclass. Its fields become keys of the recipe, with their defaults, limits and descriptions. The
-class attribute `exponent` of a sampler is its q; without it, q is 1. A loss whose `make` has the argument
-`drawn_counts` receives the class counts of the draws.
+Another package adds PEFT methods, losses, samplers and trackers through
+[entry points](architecture.md#what-a-change-costs). A PEFT method or loss is a frozen dataclass. Its fields become keys
+of the recipe, with their defaults, limits and descriptions. The class attribute `exponent` of a sampler is its q; without
+it, q is 1. A loss whose `make` has the argument `drawn_counts` receives the class counts of the draws.
 """
 
 
