@@ -51,11 +51,12 @@ copy of the recipe with all defaults. The [glossary](glossary.md) explains terms
 Paths are relative to the folder in which the command runs. This page is generated from the code.
 """
 
-CLASS_PRIOR = """A sampler with the exponent q draws a class of n chips with a probability proportional to n^q. A loss with a class prior
-takes the prior of these draws, so that sampling and loss together correct the long tail once: logit adjustment adds
-q tau log n to the logit of a class of n chips, up to a constant. With `class-balanced`, q is 0 and logit adjustment is
-plain cross entropy. Balanced softmax and LADE take the same prior. The weights of `class_balanced` and of LDAM are
-divided by the draws per chip. LDAM's margins depend on the number of different chips and not on the sampler.
+CLASS_PRIOR = """A sampler with the exponent q draws a class of n chips with a probability proportional to n^q.
+A loss with a class prior takes the prior of these draws, so that sampling and loss together correct the long tail once:
+logit adjustment adds q tau log n to the logit of a class of n chips, up to a constant. With `class-balanced`, q is 0 and
+logit adjustment is plain cross entropy. Balanced softmax and LADE take the same prior. The weights of `class_balanced`
+and of LDAM are divided by the draws per chip. LDAM's margins depend on the number of different chips and not on the
+sampler.
 
 `meta.sampling` has the same effect on the loss of the outer loop. `val_loss` always uses the prior of the training
 split (q = 1), so it can be compared between samplers; `train_loss` and `meta_loss` cannot.
@@ -65,8 +66,8 @@ EXTENSION = """## Components of other packages
 
 Another package adds PEFT methods, losses, samplers and trackers through
 [entry points](architecture.md#what-a-change-costs). A PEFT method or loss is a frozen dataclass. Its fields become keys
-of the recipe, with their defaults, limits and descriptions. The class attribute `exponent` of a sampler is its q; without
-it, q is 1. A loss whose `make` has the argument `drawn_counts` receives the class counts of the draws.
+of the recipe, with their defaults, limits and descriptions. The class attribute `exponent` of a sampler is its q;
+without it, q is 1. A loss whose `make` has the argument `drawn_counts` receives the class counts of the draws.
 """
 
 
