@@ -53,10 +53,10 @@ Paths are relative to the folder in which the command runs. This page is generat
 
 CLASS_PRIOR = """A sampler with the exponent q draws a class of n chips with a probability proportional to n^q.
 A loss with a class prior takes the prior of these draws, so that sampling and loss together correct the long tail once:
-logit adjustment adds q tau log n to the logit of a class of n chips, up to a constant. With `class-balanced`, q is 0 and
-logit adjustment is plain cross entropy. Balanced softmax and LADE take the same prior. The weights of `class_balanced`
-and of LDAM are divided by the draws per chip. LDAM's margins depend on the number of different chips and not on the
-sampler.
+logit adjustment adds q tau log n to the logit of a class of n chips, up to a constant. With `class-balanced`, q is 0
+and logit adjustment is plain cross entropy. Balanced softmax and LADE take the same prior. The weights of
+`class_balanced` and of LDAM are divided by the draws per chip. LDAM's margins depend on the number of different chips
+and not on the sampler.
 
 `meta.sampling` has the same effect on the loss of the outer loop. `val_loss` always uses the prior of the training
 split (q = 1), so it can be compared between samplers; `train_loss` and `meta_loss` cannot.
