@@ -44,8 +44,7 @@ def encoder_rows() -> list[tuple[str, ...]]:
     """
     groups: dict[tuple[str, str, str], list[ListedEncoder]] = defaultdict(list)
     for encoder in _encoders():
-        _, torchgeo, tag = encoder.name.rpartition("_Weights.")
-        family = torchgeo or tag.partition(".")[2].removesuffix("_ft")
+        family = "TorchGeo" if "_Weights." in encoder.name else encoder.name.partition("_")[0].partition(".")[0]
         groups[family, encoder.sensor, encoder.license].append(encoder)
     return [_merge_rows(members) for members in groups.values()]
 
