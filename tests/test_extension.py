@@ -244,7 +244,8 @@ def prepare_toy_ships(
         bands: Bands to store,
             such as VV.
     '''
-    from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+    from rsft.data.chips.builder import build_store
+    from rsft.data.chips.record import ChipRecord, StoreDescription
 
     paths = sorted(source.glob("*.png"))
     splits = ["train"] * round(len(paths) * (1 - val)) + ["val"] * len(paths)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from _pytest.mark import ParameterSet
 
-from rsft.backbones import registry
+from rsft.backbones import loading
 from rsft.cli import main
 from rsft.recipe.library import LibraryEntry, library_folder, list_entries
 from rsft.recipe.load import load_recipe
@@ -52,7 +52,7 @@ def run_command(
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("RSFT_WEIGHTS", str(workspace / "weights"))
     for card in tiny_backbones.CARDS:
-        monkeypatch.setitem(registry._RSFT_CARDS, card.name, card)
+        monkeypatch.setitem(loading._RSFT_CARDS, card.name, card)
     recipe_sources.make_small(monkeypatch)
 
     def run(command: str, *arguments: object) -> str:
@@ -75,7 +75,7 @@ def test_shipped_recipe_runs(entry: LibraryEntry, run_command: Callable[..., str
             run_command(command, *recipe_sources.EXTRA_OPTIONS.get(command.split()[2], ()))
         elif command.startswith("rsft weights"):
             assert "first seen" in (printed := run_command(command)) or "unchanged" in printed
-    size = 2 * registry.find_card(recipe.backbone.name).patch
+    size = 2 * loading.find_card(recipe.backbone.name).patch
     *_, finetune = entry.command.splitlines()
     options = [*SMALL_RUN, f"data.size={size}"]
     options += ["meta.outer_every=2"] if recipe.meta else []  # an epoch has few steps

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rsft.backbones.input_layer import fit_inputs
-    from rsft.backbones.registry import Backbone, load_backbone, names
+    from rsft.backbones.loading import Backbone, load_backbone, names
 
 __all__ = ["Backbone", "fit_inputs", "load_backbone", "names"]
 
-_MODULE_OF = {"fit_inputs": "input_layer", "Backbone": "registry", "load_backbone": "registry", "names": "registry"}
+_MODULE_OF = {"fit_inputs": "input_layer", "Backbone": "loading", "load_backbone": "loading", "names": "loading"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,22 @@
-"""Cards: descriptions of encoders that are available before any weights are read. This module imports no torch."""
+"""Cards: descriptions of encoders that are available before any weights are read, and their weights files.
+
+This module imports no torch.
+"""
 
 from __future__ import annotations
 
-import re
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from rsft.errors import RequestError
+from rsft.errors import RequestError, WeightsError
+from rsft.types import Progress
+from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.download import download, fetch_server_sha256, weights_dir
 from rsft.utils.licenses import license_restrictions
 
 if TYPE_CHECKING:
@@ -17,6 +25,8 @@ if TYPE_CHECKING:
 
 State: TypeAlias = "Mapping[str, Tensor]"
 """Name -> tensor."""
+
+_PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -40,9 +50,9 @@ class Remote:
     md5: str | None = None
 
 
-@dataclass(frozen=True)
-class Card:
-    """The description of an encoder that `load_backbone` can load.
+@dataclass(frozen=True, kw_only=True)
+class EncoderInfo:
+    """What a card and an entry of the list say of an encoder.
 
     Attributes:
         name: the name in a recipe.
@@ -54,12 +64,6 @@ class Card:
         mean: mean of each input plane in pre-training.
         std: standard deviation of each input plane in pre-training.
         license: SPDX identifier of the weights' license, or free text; `restrictions` are derived from it.
-        weights: a file in this package, or a published one.
-        build: maps an input size to the architecture with random weights and without a head. It raises RequestError if
-            the size is not a multiple of the patch side.
-        convert: maps the tensors of a checkpoint to those of `build(size)`. It drops the tensors that the encoder is
-            known not to use. The loader refuses a checkpoint with any other surplus tensor. Tensors are not copied.
-        antialias: whether to resample the position embedding with antialiasing. timm does, many publishers do not.
         sensor: source of the images in pre-training.
     """
 
@@ -72,10 +76,6 @@ class Card:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     license: str
-    weights: Path | Remote
-    build: Callable[[int], VisionTransformer]
-    convert: Callable[[State], dict[str, Tensor]] = dict
-    antialias: bool = True
     sensor: str = "photographs"
 
     @property
@@ -84,8 +84,63 @@ class Card:
         return license_restrictions(self.license)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Card(EncoderInfo):
+    """The description of an encoder that `load_backbone` can load.
+
+    Attributes:
+        weights: a file in this package, or a published one.
+        build: maps an input size to the architecture with random weights and without a head. It raises RequestError if
+            the size is not a multiple of the patch side.
+        convert: maps the tensors of a checkpoint to those of `build(size)`. It drops the tensors that the encoder is
+            known not to use. The loader refuses a checkpoint with any other surplus tensor. Tensors are not copied.
+        antialias: whether to resample the position embedding with antialiasing. timm does, many publishers do not.
+    """
+
+    weights: Path | Remote
+    build: Callable[[int], VisionTransformer]
+    convert: Callable[[State], dict[str, Tensor]] = dict
+    antialias: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedEncoder(EncoderInfo):
+    """An entry of the list: a card without its functions.
+
+    Attributes:
+        parameters: number of parameters at the native input size.
+        file: name of the weights file in rsft; None if the weights are published elsewhere.
+        remote: the published weights file; None if rsft contains the weights.
+    """
+
+    parameters: int
+    file: str | None
+    remote: Remote | None
+
+    @property
+    def weights(self) -> Path | Remote:
+        """A file in this package, or a published one."""
+        return self.remote or _PRETRAINED / str(self.file)
+
+    @property
+    def path(self) -> Path:
+        """The weights file, which need not exist."""
+        return weights_path(self)
+
+    @property
+    def state(self) -> str:
+        """Where the weights are: "in rsft", "here", "to get" or "by hand"."""
+        if self.remote is None:
+            return "in rsft"
+        return "here" if self.path.is_file() else "to get" if self.remote.url else "by hand"
+
+
+PublishedEncoder: TypeAlias = Card | ListedEncoder
+"""An encoder with weights."""
+
+
 def check_input_size(name: str, patch: int, size: int) -> None:
-    """Raise an error unless the side of the input is a multiple of the side of a patch.
+    """Raise an error if an encoder cannot take inputs of a size.
 
     Args:
         name: name of the encoder, for the message.
@@ -96,52 +151,145 @@ def check_input_size(name: str, patch: int, size: int) -> None:
         RequestError: `size` is not a positive multiple of `patch`.
     """
     if size < patch or size % patch:
-        closest = max(patch, round(size / patch) * patch)
-        raise RequestError(
-            f"{name} takes input sides that are multiples of {patch}, not {size}", "size", f"try {closest}"
-        )
+        message = f"{name} takes input sides that are multiples of {patch}, not {size}"
+        raise RequestError(message, "size", f"try {max(patch, round(size / patch) * patch)}")
 
 
 def drop_tensors(state: State, *names: str) -> dict[str, Tensor]:
-    """Return `state` without some tensors.
-
-    Args:
-        state: name -> tensor.
-        *names: names of tensors to drop, or of modules whose tensors are dropped.
-
-    Returns:
-        Name -> tensor for the remaining tensors, without copies.
-    """
+    """Return `state` without some tensors, or without those of some modules; nothing is copied."""
     modules = tuple(f"{name}." for name in names)
     return {key: value for key, value in state.items() if key not in names and not key.startswith(modules)}
 
 
-def with_first_blocks(card: Card, blocks: int) -> Card:
-    """Return the card of a shorter encoder, which keeps only the first transformer blocks.
+@dataclass(frozen=True)
+class WeightsStatus:
+    """The result of verifying a weights file.
 
-    Args:
-        card: the card of the whole encoder. Its weights file may contain all blocks, or only the first ones.
-        blocks: number of blocks to keep, 1 or more. The final norm stays.
-
-    Returns:
-        A card with the same name. Its `build` raises RequestError if the encoder has fewer blocks, or has stages.
+    Attributes:
+        path: the file.
+        bytes: its size.
+        sha256: its hash.
+        state: "verified" if the file matches a published checksum, "unchanged" if it matches the digest recorded
+            earlier, "first seen" if its digest was recorded just now.
+        evidence: the reason for `state`, in one sentence.
     """
 
-    def build(size: int) -> VisionTransformer:
-        from torch import nn
+    path: Path
+    bytes: int
+    sha256: str
+    state: Literal["verified", "unchanged", "first seen"]
+    evidence: str
 
-        vit = card.build(size)
-        if not hasattr(vit, "blocks"):
-            message = f"{card.name} has stages of different resolution, so its first blocks are no encoder"
-            raise RequestError(message, "backbone.blocks", "leave the key out")
-        if blocks > len(vit.blocks):
-            raise RequestError(f"{card.name} has {len(vit.blocks)} blocks, not {blocks}", "backbone.blocks")
-        vit.blocks = nn.Sequential(*list(vit.blocks.children())[:blocks])
-        return vit
 
-    def convert(state: State) -> dict[str, Tensor]:
-        tensors = card.convert(state)
-        indices = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
-        return drop_tensors(tensors, *(f"blocks.{index}" for index in indices if index >= blocks))
+def weights_path(card: PublishedEncoder) -> Path:
+    """Return the path of an encoder's weights file, which need not exist."""
+    return weights_dir() / card.weights.file if isinstance(card.weights, Remote) else card.weights
 
-    return replace(card, about=f"{card.about}; the first {blocks} blocks", build=build, convert=convert)
+
+def find_weights(card: PublishedEncoder) -> Path:
+    """Return the path of an encoder's weights file, which exists.
+
+    Raises:
+        WeightsError: the file is missing; the message states what to fetch and where to put it.
+    """
+    path = weights_path(card)
+    if not path.is_file():
+        raise WeightsError(f"the weights of {card.name} are missing", path, _hint_fetch(card))
+    return path
+
+
+def fetch_weights(card: PublishedEncoder, progress: Progress | None = None) -> WeightsStatus:
+    """Download the weights of an encoder unless they exist, and verify them.
+
+    Args:
+        card: the encoder.
+        progress: called with downloaded bytes, total bytes and file name.
+
+    Raises:
+        WeightsError: the file can only be fetched by hand, or is not the published one.
+        DataError: the server cannot be reached or sends another file; the message states what to fetch by hand.
+    """
+    remote, path = card.weights, weights_path(card)
+    if isinstance(remote, Remote) and remote.url and not path.exists():
+        published, host = _published_checksum(card), urlsplit(remote.url).hostname
+        server_sha256 = None if _is_complete(published) else fetch_server_sha256(remote.url)
+        download(remote.url, path, server_sha256 or published, progress=progress)
+        if server_sha256:
+            _write_record(path, server_sha256)
+            return replace(verify_weights(card), state="verified", evidence=f"SHA-256 as {host} states it")
+    return verify_weights(card)
+
+
+def verify_weights(card: PublishedEncoder) -> WeightsStatus:
+    """Compare an encoder's weights with the published size and checksum, and with the digest recorded at first sight.
+
+    Raises:
+        WeightsError: the file is missing, has another size, or was changed.
+    """
+    path, published = find_weights(card), _published_checksum(card)
+    refetch = f"move the file away, then {_hint_fetch(card)}"
+    words = _record_path(path).read_text(errors="replace").split() if _record_path(path).is_file() else []
+    recorded = words[0] if words else None
+    size, expected = path.stat().st_size, card.weights.bytes if isinstance(card.weights, Remote) else None
+    if expected is not None and size != expected:
+        raise WeightsError(f"the file has {size:,} bytes, the published one {expected:,}", path, refetch)
+    digest = actual = sha256(path)
+    if published and published.startswith("md5:"):
+        with path.open("rb") as file:
+            actual = f"md5:{hashlib.file_digest(file, 'md5').hexdigest()}"
+    if published and not actual.startswith(published):
+        raise WeightsError(f"this is not the published file: its SHA-256 is {digest}", path, refetch)
+    if recorded and recorded != digest:
+        message = f"the file has changed since it was first verified: its SHA-256 is {digest}, not {recorded}"
+        raise WeightsError(message, path, refetch)
+    if not recorded and not _is_complete(published):
+        _write_record(path, digest)
+    note = "the digest is the recorded one" if recorded else f"the digest is recorded in {_record_path(path).name}"
+    if published:
+        evidence = f"{describe_checksum(card)} as published" + ("" if _is_complete(published) else f"; {note}")
+        return WeightsStatus(path, size, digest, "verified", evidence)
+    state: Literal["unchanged", "first seen"] = "unchanged" if recorded else "first seen"
+    return WeightsStatus(path, size, digest, state, f"no checksum is published; {note}")
+
+
+def describe_checksum(card: PublishedEncoder) -> str:
+    """Return the kind of checksum that is published for an encoder: "SHA-256", "8 digits", "MD5" or "none"."""
+    published = _published_checksum(card)
+    if published is None:
+        return "none"
+    if published.startswith("md5:"):
+        return "MD5"
+    return "SHA-256" if _is_complete(published) else f"{len(published)} digits"
+
+
+def _published_checksum(card: PublishedEncoder) -> str | None:
+    """Return the published checksum as `rsft.utils.download` takes it; packaged weights have it in their model card."""
+    if isinstance(card.weights, Remote):
+        return card.weights.sha256 or (f"md5:{card.weights.md5}" if card.weights.md5 else None)
+    model_card = card.weights.with_suffix(".json")
+    return str(json.loads(model_card.read_text())["sha256"]) if model_card.is_file() else None
+
+
+def _is_complete(published: str | None) -> bool:
+    """Return whether all digits of a SHA-256 are published. For other checksums, rsft records the digest itself."""
+    return published is not None and len(published) == 64
+
+
+def _hint_fetch(card: PublishedEncoder) -> str:
+    """Return a hint how to get missing weights."""
+    remote, path = card.weights, weights_path(card)
+    if not isinstance(remote, Remote):
+        return "reinstall rsft"
+    size = f" ({remote.bytes / 1e6:,.0f} MB)" if remote.bytes else ""
+    if remote.url is None:
+        return f"create or download {remote.file}{size} by hand ({card.about}; {remote.page}) and put it at {path}"
+    return f"run `rsft weights get {card.name}`, or download {remote.url}{size} by hand to {path}"
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _write_record(path: Path, digest: str) -> None:
+    """Write the digest in the format of sha256sum, so that `sha256sum -c` reads it."""
+    write_text(_record_path(path), f"{digest}  {path.name}\n")

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from rsft.backbones.registry import Backbone
+from rsft.backbones.loading import Backbone
 from rsft.data.imagery.bands import check_planes
 from rsft.errors import RequestError
 
@@ -33,35 +33,25 @@ def fit_inputs(backbone: Backbone, chip_bands: Sequence[str], planes: Sequence[s
     Raises:
         RequestError: the chips cannot provide a plane, or the encoder cannot take the planes.
     """
-    planes = _choose_planes(backbone, tuple(chip_bands), tuple(planes) if planes else None, remap)
-    check_planes(planes, chip_bands)
-    if len(planes) != len(backbone.bands):  # repeat the filters cyclically; timm keeps their sum over the inputs
-        conv = _first_layer(backbone)
-        _replace_first_layer(backbone, conv, adapt_input_conv(len(planes), conv.weight.detach()), None)
-        inputs = [index % len(backbone.mean) for index in range(len(planes))]
-        mean, std = (tuple(values[index] for index in inputs) for values in (backbone.mean, backbone.std))
-        return replace(backbone, bands=planes, mean=mean, std=std)
-    return _fold_equal_planes(backbone, planes) if remap == "fold" else replace(backbone, bands=planes)
-
-
-def _choose_planes(
-    backbone: Backbone, bands: tuple[str, ...], requested: tuple[str, ...] | None, remap: str
-) -> tuple[str, ...]:
-    """Return one plane per input of the encoder, or any number of planes if `remap` is "expand"."""
-    inputs = len(backbone.bands)
-    planes = requested or (backbone.bands if set(backbone.bands) <= set(bands) else bands)
-    if remap == "expand":
-        return planes
-    if len(planes) == 1 and backbone.unit == "uint8":  # a gray image
-        return planes * inputs
-    if len(planes) != inputs or (requested is None and planes != backbone.bands):
+    inputs, requested = len(backbone.bands), tuple(planes or ())
+    planes = requested or (backbone.bands if set(backbone.bands) <= set(chip_bands) else tuple(chip_bands))
+    if remap != "expand" and len(planes) == 1 and backbone.unit == "uint8":  # a gray image
+        planes *= inputs
+    elif remap != "expand" and (len(planes) != inputs or not (requested or planes == backbone.bands)):
         example = ", ".join((planes * inputs)[:inputs])
         raise RequestError(
             f"{backbone.name} takes {inputs} inputs ({', '.join(backbone.bands)}), not {', '.join(planes)}",
             _BANDS_KEY,
             f"assign one plane to each input, for example data.bands='[{example}]', or use data.remap=expand",
         )
-    return planes
+    check_planes(planes, chip_bands)
+    if len(planes) != inputs:  # repeat the filters cyclically; timm keeps their sum over the inputs
+        conv = _first_layer(backbone)
+        _replace_first_layer(backbone, conv, adapt_input_conv(len(planes), conv.weight.detach()), None)
+        repeated = [index % inputs for index in range(len(planes))]
+        mean, std = (tuple(values[index] for index in repeated) for values in (backbone.mean, backbone.std))
+        return replace(backbone, bands=planes, mean=mean, std=std)
+    return _fold_equal_planes(backbone, planes) if remap == "fold" else replace(backbone, bands=planes)
 
 
 def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
@@ -76,11 +66,8 @@ def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
     conv = _first_layer(backbone)
     shift = torch.stack([(mean[first_inputs[distinct.index(p)]] - mean[c]) / std[c] for c, p in enumerate(planes)])
     if conv.padding != (0, 0) and bool(shift.any()):  # the bias would also shift the padding
-        raise RequestError(
-            f"the first layer of {backbone.name} pads the image, and its inputs differ in mean",
-            "data.remap",
-            "replicate",
-        )
+        message = f"the first layer of {backbone.name} pads the image, and its inputs differ in mean"
+        raise RequestError(message, "data.remap", "replicate")
     old_weight = conv.weight.detach().double()
     weight = torch.zeros(old_weight.shape[0], len(distinct), *old_weight.shape[2:], dtype=torch.float64)
     for c, plane in enumerate(planes):
@@ -88,20 +75,12 @@ def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
         weight[:, column] += old_weight[:, c] * (std[first_inputs[column]] / std[c])
     bias = (old_weight.sum((2, 3)) * shift).sum(1)
     _replace_first_layer(backbone, conv, weight.float(), bias.float() if bool(shift.any()) else None)
-    return replace(
-        backbone,
-        bands=tuple(distinct),
-        mean=tuple(backbone.mean[first] for first in first_inputs),
-        std=tuple(backbone.std[first] for first in first_inputs),
-    )
+    new_mean, new_std = (tuple(values[first] for first in first_inputs) for values in (backbone.mean, backbone.std))
+    return replace(backbone, bands=tuple(distinct), mean=new_mean, std=new_std)
 
 
 def first_layer_path(network: nn.Module) -> str | None:
-    """Return the dotted name of the convolution that reads the image; None if the network has another first layer.
-
-    Args:
-        network: a timm network.
-    """
+    """Return the dotted name of the convolution that reads the image; None if the network has another first layer."""
     layers = dict(network.named_modules())
     paths = ("patch_embed.proj", "patch_embed.proj.0", "conv1", "conv1.0", "stem.0")
     return next((path for path in paths if isinstance(layers.get(path), nn.Conv2d)), None)
@@ -110,23 +89,15 @@ def first_layer_path(network: nn.Module) -> str | None:
 def _first_layer(backbone: Backbone) -> nn.Conv2d:
     path = first_layer_path(backbone.vit)
     if path is None:
-        raise RequestError(
-            f"{backbone.name} only takes its own bands: {', '.join(backbone.bands)}",
-            _BANDS_KEY,
-            "name these bands in this order",
-        )
+        message = f"{backbone.name} only takes its own bands: {', '.join(backbone.bands)}"
+        raise RequestError(message, _BANDS_KEY, "name these bands in this order")
     return cast(nn.Conv2d, backbone.vit.get_submodule(path))
 
 
 def _replace_first_layer(backbone: Backbone, old: nn.Conv2d, weight: Tensor, extra_bias: Tensor | None) -> None:
-    new = nn.Conv2d(
-        weight.shape[1],
-        weight.shape[0],
-        old.kernel_size,  # type: ignore[arg-type]  # torch types them as any tuple
-        old.stride,  # type: ignore[arg-type]
-        old.padding,  # type: ignore[arg-type]
-        bias=old.bias is not None or extra_bias is not None,
-    )
+    kernel, stride, padding = cast(Any, (old.kernel_size, old.stride, old.padding))  # torch types them as any tuple
+    has_bias = old.bias is not None or extra_bias is not None
+    new = nn.Conv2d(weight.shape[1], weight.shape[0], kernel, stride, padding, bias=has_bias)
     new.weight.data = weight
     if new.bias is not None:
         bias = torch.zeros(weight.shape[0]) if old.bias is None else old.bias.detach()

@@ -1,39 +1,123 @@
-"""Load the weights of encoders: all tensors or none, mapped from the file instead of copied where possible.
+"""Find encoders by name, and load their weights: all tensors or none, mapped from the file where possible.
 
 A file is read as plain tensors, without running code from it. An encoder can be run on fixed noise, to compare the
 encoders of two machines or two files, and written to a safetensors file of its own.
 """
 
 import argparse
+import difflib
+import glob
 import hashlib
+import json
 import math
 import re
 import time
 import zipfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-import numpy as np
 import safetensors
-import safetensors.torch
 import timm
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, serialization
+from torch import Tensor, nn, serialization
 
-from rsft.backbones.card import Card, Remote, State
+from rsft.backbones import mae, simship
+from rsft.backbones.card import Card, Remote, State, drop_tensors, find_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import atomic_file, sha256
+from rsft.utils.download import weights_dir
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import open_regular
 from rsft.utils.untrusted.torch_files import REWRITE_HINT, DamagedTorchFileError, check_torch_file
+
+_RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, mae) for card in module.CARDS}
+
+
+def names() -> list[str]:
+    """Return the names of the encoders of rsft, timm and TorchGeo, in this order, that `rsft backbones ls` lists.
+
+    `find_card` also accepts timm's other ViTs.
+    """
+    from rsft.backbones import timm_vits, torchgeo_vits
+
+    return [*_RSFT_CARDS, *timm_vits.NAMES, *timm_vits.HIERARCHICAL_NAMES, *torchgeo_vits.torchgeo_names()]
+
+
+def find_card(name: str, blocks: int | None = None) -> Card:
+    """Return the card of an encoder of rsft, timm or TorchGeo.
+
+    Args:
+        name: the name in a recipe. `timm:MODEL` means any ViT of timm with weights from a local file.
+        blocks: number of transformer blocks to keep, from the first; None keeps all.
+
+    Raises:
+        RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
+    """
+    card = _RSFT_CARDS.get(name) or _external_card(name)
+    if card is None:
+        closest = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {closest[0]}?" if closest else "list the encoders with `rsft backbones ls`"
+        raise RequestError(f"no backbone is called {name!r}", "backbone.name", hint)
+    return card if blocks is None else _with_first_blocks(card, blocks)
+
+
+def _external_card(name: str) -> Card | None:
+    """Return the card of an encoder of timm or TorchGeo; None if neither has one of this name."""
+    from rsft.backbones import timm_vits, torchgeo_vits
+
+    return timm_vits.timm_card(name) or torchgeo_vits.torchgeo_card(name)
+
+
+def find_unlisted_card(word: str) -> Card:
+    """Return the card of an encoder of timm or TorchGeo that `names` lacks.
+
+    Raises:
+        RequestError: no encoder has this name, or it cannot be fine-tuned. The hint has the nearest words in the list
+            of encoders, and models of timm that are not listed.
+    """
+    card = _external_card(word)
+    if card is not None:
+        return card
+    parts = {part.lower(): part for name in names() for part in (*re.split(r"[._:]", name), name)}
+    nearest = [parts[part] for part in difflib.get_close_matches(word.lower(), parts, n=3)]
+    hints = [f"the nearest are {', '.join(nearest)}"] if nearest else []
+    if in_timm := timm.list_models(f"*{glob.escape(word)}*", pretrained=True):
+        hints.append(f"timm has {_first_few(in_timm)}: `rsft backbones check NAME` tells whether one can be fine-tuned")
+    raise RequestError(
+        f"no encoder matches {word!r}", "", "; ".join([*hints, "`rsft backbones ls` lists all encoders"])
+    )
+
+
+def _with_first_blocks(card: Card, blocks: int) -> Card:
+    """Return the card of a shorter encoder, which keeps the first transformer blocks and the final norm.
+
+    Its weights file may contain all blocks, or only the first ones.
+    """
+
+    def build(size: int) -> VisionTransformer:
+        vit = card.build(size)
+        if not hasattr(vit, "blocks"):
+            message = f"{card.name} has stages of different resolution, so its first blocks are no encoder"
+            raise RequestError(message, "backbone.blocks", "leave the key out")
+        if blocks > len(vit.blocks):
+            raise RequestError(f"{card.name} has {len(vit.blocks)} blocks, not {blocks}", "backbone.blocks")
+        vit.blocks = nn.Sequential(*list(vit.blocks.children())[:blocks])
+        return vit
+
+    def convert(state: State) -> dict[str, Tensor]:
+        tensors = card.convert(state)
+        indices = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
+        return drop_tensors(tensors, *(f"blocks.{index}" for index in indices if index >= blocks))
+
+    return replace(card, about=f"{card.about}; the first {blocks} blocks", build=build, convert=convert)
+
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher")
 """Keys under which training scripts store the network; the first key in the file is used."""
@@ -54,9 +138,6 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     Args:
         path: the file. The network may be stored under one of the keys in `WRAPPERS`.
 
-    Returns:
-        Tensors by name.
-
     Raises:
         WeightsError: the file is missing, is damaged, has another format, or contains more than tensors.
     """
@@ -69,7 +150,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         stored = _read_zip(path)
     elif _is_safetensors(start):
         try:
-            stored = safetensors.torch.load_file(path)
+            stored = load_file(path)
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise WeightsError(f"the file is damaged: {error}", path, _DOWNLOAD_HINT) from error
     elif start.startswith(b"\x80"):
@@ -77,15 +158,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     else:
         message = f"this is not a weights file: it begins with {start!r}" if start else "the weights file is empty"
         raise WeightsError(message, path, _DOWNLOAD_HINT)
-    return _check_tensors(_unwrap(stored), path)
+    return _take_tensors(stored, path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file; empty for other files.
-
-    Args:
-        path: the file, which `read_checkpoint` has read.
-    """
+    """Return the metadata of a safetensors file that `read_checkpoint` has read; empty for other files."""
     with path.open("rb") as file:
         if not _is_safetensors(file.read(24)):
             return {}
@@ -122,19 +199,11 @@ def _read_zip(path: Path) -> Any:
         serialization.add_safe_globals(allowed)
 
 
-def _unwrap(stored: Any) -> Any:
-    """Return the innermost mapping, which holds the tensors."""
+def _take_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
+    """Return the innermost mapping of a file, which must hold tensors alone."""
     for _ in range(_MAX_WRAPPERS):  # a mapping may contain itself
-        if not isinstance(stored, Mapping):
-            break
-        inner = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), None)
-        if inner is None:
-            break
-        stored = inner
-    return stored
-
-
-def _check_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
+        if isinstance(stored, Mapping):
+            stored = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), stored)
     hint = f"use a file that maps names to tensors, directly or under one of {', '.join(WRAPPERS)}"
     if not isinstance(stored, Mapping) or not stored:
         raise WeightsError(f"the file holds {type(stored).__name__}, not a network", path, hint)
@@ -185,6 +254,35 @@ class Backbone:
         return int(self.vit.num_features)
 
 
+def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int | None = None) -> Backbone:
+    """Load an encoder, frozen and in evaluation mode.
+
+    Args:
+        name: the name in a recipe.
+        size: side of the input, in pixels.
+        weights: a file of the same architecture. A bare file name is also looked up in the weights folder. None takes
+            the default file of the card, from this package or from the weights folder.
+        blocks: number of transformer blocks to keep, from the first; None keeps all.
+
+    Raises:
+        RequestError: the encoder is unknown or has fewer blocks, or the size is not a multiple of its patch side.
+        WeightsError: the weights are missing, incomplete or altered.
+    """
+    card = find_card(name, blocks)
+    if weights is None:
+        weights = find_weights(card)
+        if not isinstance(card.weights, Remote):
+            model_card = card.weights.with_suffix(".json")
+            if not model_card.is_file():
+                raise WeightsError(f"the model card of {card.name} is missing", model_card, "reinstall rsft")
+            if sha256(weights) != json.loads(model_card.read_text())["sha256"]:
+                message = f"the weights of {card.name} differ from their model card"
+                raise WeightsError(message, weights, "reinstall rsft")
+    elif weights.name == str(weights) and not weights.exists() and (weights_dir() / weights).exists():
+        weights = weights_dir() / weights
+    return load_encoder_weights(card, size, weights)
+
+
 def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     """Load the encoder that a card describes, frozen and in evaluation mode.
 
@@ -228,57 +326,45 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
 
 
 def tensors_sha256(state: State) -> str:
-    """Return the SHA-256 of tensors.
+    """Return the SHA-256 of tensors by name.
 
     The hash covers one line per tensor, sorted by name, with name, dtype, shape and the SHA-256 of its bytes.
-
-    Args:
-        state: name -> tensor.
     """
 
-    def hash_line(name: str) -> str:
-        numbers: NDArray[np.uint8] = state[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-        return f"{name} {_dtype_and_shape(state[name])} {hashlib.sha256(numbers.data).hexdigest()}\n"
+    def digest(tensor: Tensor) -> str:
+        return hashlib.sha256(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
 
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        lines = pool.map(hash_line, sorted(state))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        digests = pool.map(digest, (state[name] for name in sorted(state)))
+        lines = [f"{name} {_dtype_and_shape(state[name])} {next(digests)}\n" for name in sorted(state)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _resample_positions(state: dict[str, Tensor], vit: VisionTransformer, card: Card) -> dict[str, Tensor]:
-    """Resample position embeddings and tables of relative positions to the grid of the encoder.
+    """Resample position embeddings and tables of relative positions to the grid of the encoder, as timm does.
 
-    A tensor of another shape is returned unchanged, and `_check_shapes` refuses it.
+    A tensor that is none, and has another shape than that of the encoder, is returned unchanged.
     """
     changed: dict[str, Tensor] = {}
     for name, target in vit.state_dict().items():
-        if state[name].shape == target.shape:
+        stored = state[name]
+        if stored.shape == target.shape:
             continue
-        if name == "pos_embed":
-            changed[name] = _resample_embedding(state[name], target, vit.patch_embed.grid_size, card.antialias)
-        elif name.endswith("relative_position_bias_table"):
+        if name == "pos_embed" and stored.ndim == 3:  # from (1, prefix + n^2, D) to (1, prefix + m^2, D)
+            grid = vit.patch_embed.grid_size
+            prefix = target.shape[1] - math.prod(grid)
+            side = math.isqrt(max(0, stored.shape[1] - prefix))
+            if side and stored.shape == (1, prefix + side**2, target.shape[2]):
+                sides = [side, side]
+                changed[name] = resample_abs_pos_embed(stored, list(grid), sides, prefix, antialias=card.antialias)
+        elif name.endswith("relative_position_bias_table") and stored.ndim == 2:  # ((2n - 1)^2 + k, heads), same for m
             attention: Any = vit.get_submodule(name.rpartition(".")[0])
             grid = getattr(attention, "window_size", vit.patch_embed.grid_size)  # a window is the grid, but in Swin
-            changed[name] = _resample_table(state[name], target, grid)
+            extra = target.shape[0] - math.prod(2 * side - 1 for side in grid)
+            side = math.isqrt(max(0, stored.shape[0] - extra))
+            if side and stored.shape == (side**2 + extra, target.shape[1]):
+                changed[name] = resize_rel_pos_bias_table(stored, grid, target.shape)
     return state | changed
-
-
-def _resample_embedding(stored: Tensor, target: Tensor, grid: tuple[int, int], antialias: bool) -> Tensor:
-    """Resample a position embedding from (1, prefix + n^2, D) to (1, prefix + m^2, D)."""
-    prefix = target.shape[1] - math.prod(grid)
-    side = math.isqrt(max(0, stored.shape[1] - prefix)) if stored.ndim == 3 else 0
-    if not side or stored.shape != (1, prefix + side**2, target.shape[2]):
-        return stored
-    return cast(Tensor, resample_abs_pos_embed(stored, list(grid), [side, side], prefix, antialias=antialias))
-
-
-def _resample_table(stored: Tensor, target: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Resample a table of relative positions from ((2n - 1)^2 + k, heads) to ((2m - 1)^2 + k, heads), as timm does."""
-    extra = target.shape[0] - math.prod(2 * side - 1 for side in grid)
-    side = math.isqrt(max(0, stored.shape[0] - extra)) if stored.ndim == 2 else 0
-    if not side or stored.shape != (side**2 + extra, target.shape[1]):
-        return stored
-    return cast(Tensor, resize_rel_pos_bias_table(stored, grid, target.shape))
 
 
 def _initialize_buffers(vit: VisionTransformer, card: Card, path: Path) -> None:
@@ -300,10 +386,8 @@ def _initialize_buffers(vit: VisionTransformer, card: Card, path: Path) -> None:
 
 def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
     expected = vit.state_dict().keys()
-    missing, unexpected = (
-        [name for name in expected if name not in state],
-        [name for name in state if name not in expected],
-    )
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
     if missing or unexpected:
         faults = [f"{len(expected) - len(missing)} of the {len(expected)} tensors of {card.name} are in the file"]
         faults += [f"missing: {_first_few(missing)}"] if missing else []
@@ -312,10 +396,9 @@ def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -
 
 
 def _check_shapes(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
+    shapes = {name: (_dtype_and_shape(state[name]), _dtype_and_shape(x)) for name, x in vit.state_dict().items()}
     faults = [
-        f"{name} is {_dtype_and_shape(state[name])}, not {_dtype_and_shape(expected)}"
-        for name, expected in vit.state_dict().items()
-        if _dtype_and_shape(state[name]) != _dtype_and_shape(expected)
+        f"{name} is {actual}, not {expected}" for name, (actual, expected) in shapes.items() if actual != expected
     ]
     if faults:
         message = f"{len(faults)} of the {len(state)} tensors do not fit {card.name}: {_first_few(faults)}"
@@ -326,66 +409,37 @@ def _dtype_and_shape(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
 
 
-def _first_few(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - _MAX_NAMES_IN_MESSAGE} more" if len(names) > _MAX_NAMES_IN_MESSAGE else ""
-    return ", ".join(names[:_MAX_NAMES_IN_MESSAGE]) + more
+def _first_few(texts: Iterable[str]) -> str:
+    first, others = (texts := list(texts))[:_MAX_NAMES_IN_MESSAGE], len(texts) - _MAX_NAMES_IN_MESSAGE
+    return ", ".join(first) + (f" and {others} more" if others > 0 else "")
 
 
 def _hint_other_file(card: Card) -> str:
-    usual_file = (
-        f"{card.weights.file} of {card.weights.page}"
-        if isinstance(card.weights, Remote)
-        else "the one in the rsft package"
-    )
-    return f"name the encoder that the file holds, or use the file of this encoder: {usual_file}"
+    usual = "the one in the rsft package"
+    if isinstance(card.weights, Remote):
+        usual = f"{card.weights.file} of {card.weights.page}"
+    return f"name the encoder that the file holds, or use the file of this encoder: {usual}"
 
 
 BATCH_SIZE = 4
 """Number of noise images."""
 
 
-@dataclass(frozen=True)
-class FeatureStats:
-    """Statistics of one feature vector per image.
-
-    Attributes:
-        mean: mean of all entries.
-        std: standard deviation of all entries.
-        norm: mean Euclidean norm of the vectors.
-    """
-
-    mean: float
-    std: float
-    norm: float
-
-
-@dataclass(frozen=True)
-class EncoderCheck:
+class EncoderCheck(NamedTuple):
     """The result of `check_encoder`.
 
     Attributes:
-        tensors: number of tensors of the encoder.
-        parameters: number of parameters.
         tokens: tokens per image, or pixels of the feature map.
-        features: statistics of the class token (if the encoder has one) and of the mean of the patch tokens or of the
-            feature map, by name.
+        features: mean and standard deviation of all entries, and mean Euclidean norm, of one feature vector per image:
+            of the class token (if the encoder has one) and of the mean of the patch tokens or of the feature map.
         speed: images per second.
         device: the device, in words.
     """
 
-    tensors: int
-    parameters: int
     tokens: int
-    features: dict[str, FeatureStats]
+    features: dict[str, tuple[float, float, float]]
     speed: float
     device: str
-
-
-def count_encoder_parameters(card: Card) -> int:
-    """Return the number of parameters of an encoder, without reading its weights."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in card.build(card.size).parameters())
 
 
 def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> EncoderCheck:
@@ -410,25 +464,16 @@ def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> Encode
             vit.forward_features(noise).sum().item()  # waits for the device
             batches += 1
         speed = batches * BATCH_SIZE / (time.perf_counter() - start)
-        # the vectors that a recipe can pool from a feature map, or from tokens (B, N, D)
+        # the vectors (B, D) that a recipe can pool from a feature map, or from tokens (B, N, D)
         if output.ndim == 4:
-            features = {"map mean": _feature_stats(vit.forward_head(output, pre_logits=True))}
+            vectors = {"map mean": vit.forward_head(output, pre_logits=True)}
         else:
-            features = {"class token": _feature_stats(output[:, 0])} if vit.cls_token is not None else {}
-            features["patch mean"] = _feature_stats(output[:, vit.num_prefix_tokens :].mean(1))
-    return EncoderCheck(
-        len(vit.state_dict()),
-        sum(parameter.numel() for parameter in vit.parameters()),
-        output[0].numel() // backbone.width,
-        features,
-        speed,
-        f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(),
-    )
-
-
-def _feature_stats(vectors: Tensor) -> FeatureStats:
-    """Return the statistics of feature vectors (B, D)."""
-    return FeatureStats(vectors.mean().item(), vectors.std().item(), vectors.norm(dim=1).mean().item())
+            vectors = {"class token": output[:, 0]} if vit.cls_token is not None else {}
+            vectors["patch mean"] = output[:, vit.num_prefix_tokens :].mean(1)
+    features = {x: (v.mean().item(), v.std().item(), v.norm(dim=1).mean().item()) for x, v in vectors.items()}
+    on_cpu = f"cpu, {torch.get_num_threads()} threads"
+    device_text = on_cpu if device.type == "cpu" else torch.cuda.get_device_name()
+    return EncoderCheck(output[0].numel() // backbone.width, features, speed, device_text)
 
 
 def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
@@ -450,18 +495,12 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
         WeightsError: `source` cannot be read, or does not contain the whole encoder.
     """
     if target.suffix != ".safetensors":
-        raise RequestError(
-            f"weights are written as .safetensors, not as {target.suffix or 'a file without a suffix'}", target
-        )
+        other = target.suffix or "a file without a suffix"
+        raise RequestError(f"weights are written as .safetensors, not as {other}", target)
     backbone = load_encoder_weights(card, card.size, source)
     tensors = {name: tensor.contiguous().clone() for name, tensor in card.convert(read_checkpoint(source)).items()}
-    metadata = {
-        "format": "pt",
-        "backbone": card.name,
-        "encoder_sha256": backbone.sha256,
-        "source": source.name,
-        "source_sha256": sha256(source),
-    }
+    metadata = {"format": "pt", "backbone": card.name, "encoder_sha256": backbone.sha256}
+    metadata |= {"source": source.name, "source_sha256": sha256(source)}
     with atomic_file(target) as temporary:
         save_file(tensors, temporary, metadata)
         if load_encoder_weights(card, card.size, temporary).sha256 != backbone.sha256:

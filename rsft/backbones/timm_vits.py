@@ -258,9 +258,6 @@ def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> 
 def structure_fault(network: nn.Module) -> str | None:
     """Return why a network cannot be fine-tuned as a vision transformer, or None if it can.
 
-    Args:
-        network: a network of timm on the meta device.
-
     Returns:
         The first missing attribute or layer, or the shape of the features if they are not tokens, as a sentence.
     """

@@ -9,18 +9,17 @@ cache folder of the user, so that `rsft backbones ls` does not import TorchGeo.
 """
 
 import difflib
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from platformdirs import user_cache_path
-from timm.models.vision_transformer import VisionTransformer
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
@@ -62,30 +61,25 @@ class PublishedWeights:
     normalizations: tuple[Normalization, ...]
 
 
+_INDEX = TypeAdapter(list[PublishedWeights])
+
+
 @cache
 def published_weights() -> dict[str, PublishedWeights]:
-    """Return all weights that the installed TorchGeo publishes.
-
-    Returns:
-        Name -> weights, in the order of `torchgeo.models.list_models`.
-    """
+    """Return all weights that the installed TorchGeo publishes, by name in the order of its `list_models`."""
     path = user_cache_path("rsft") / "torchgeo" / f"weights-{_FORMAT}-{version('torchgeo')}.json"
     try:
-        index = [_from_json(entry) for entry in json.loads(path.read_text())]
-    except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged by hand
+        index = _INDEX.validate_json(path.read_bytes())
+    except (OSError, ValueError):  # missing, or damaged by hand
         index = list(read_enums())
         with suppress(OSError):  # a read-only home: the enums are read again next time
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps([asdict(weights) for weights in index]))
+            write_text(path, _INDEX.dump_json(index).decode())
     return {weights.name: weights for weights in index}
 
 
 def read_enums() -> Iterator[PublishedWeights]:
-    """Import TorchGeo and read its enums of weights.
-
-    Yields:
-        The weights, in the order of `torchgeo.models.list_models`.
-    """
+    """Import TorchGeo, and yield the members of its enums of weights."""
     from torchgeo.models import get_model_weights, list_models
     from torchvision.transforms.v2 import Normalize
 
@@ -113,11 +107,6 @@ def read_enums() -> Iterator[PublishedWeights]:
             )
 
 
-def _from_json(entry: dict[str, Any]) -> PublishedWeights:
-    steps = tuple((tuple(mean), tuple(std)) for mean, std in entry["normalizations"])
-    return PublishedWeights(**entry | {"bands": tuple(entry["bands"]), "normalizations": steps})
-
-
 TIMM_NAMES = {
     "swin_t": "swin_tiny_patch4_window7_224",
     "swin_s": "swin_small_patch4_window7_224",
@@ -128,7 +117,10 @@ TIMM_NAMES = {
 }
 """timm's name of each network of torchvision."""
 
-_RENAMES = ((".mlp.0.", ".mlp.fc1."), (".mlp.3.", ".mlp.fc2."))
+_RENAMES = (
+    *((r"^features\.0\.0\.", "patch_embed.proj."), (r"^features\.0\.2\.", "patch_embed.norm.")),
+    *((r"\.mlp\.0\.", ".mlp.fc1."), (r"\.mlp\.3\.", ".mlp.fc2.")),
+)
 _COMPUTED = (".relative_position_index", ".relative_coords_table")  # they follow from the size of the windows
 
 
@@ -145,35 +137,25 @@ def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
     Returns:
         Name -> tensor, without copies. Unknown tensors keep their names, so that the loader refuses them.
     """
+
+    def stage(match: re.Match[str]) -> str:  # of timm: features 0 is the embedding, even ones merge patches
+        return f"layers.{int(match[1]) // 2}.{'blocks' if int(match[1]) % 2 else 'downsample'}."
+
     is_v2 = any(name.endswith(".logit_scale") for name in state)
     converted: dict[str, Tensor] = {}
     for name, tensor in drop_tensors(state, "head").items():
         if name.endswith(_COMPUTED):
             continue
-        new_name = _rename(name)
-        if is_v2 and new_name.endswith(".attn.qkv.bias"):
-            attention = new_name.removesuffix("qkv.bias")
+        for pattern, text in _RENAMES:
+            name = re.sub(pattern, text, name)
+        name = re.sub(r"^features\.(\d+)\.", stage, name)
+        if is_v2 and name.endswith(".attn.qkv.bias"):
+            attention = name.removesuffix("qkv.bias")
             query, _, value = tensor.chunk(3)
             converted |= {f"{attention}q_bias": query, f"{attention}v_bias": value}
         else:
-            converted[new_name] = tensor
+            converted[name] = tensor
     return converted
-
-
-def _rename(name: str) -> str:
-    """Return timm's name of a tensor: features 0 is the embedding, odd ones are stages, even ones merge patches."""
-    match = re.fullmatch(r"features\.(\d+)\.(.+)", name)
-    if match is None:
-        return name
-    index, remainder = int(match[1]), match[2]
-    if index == 0:
-        return re.sub(r"^2\.", "patch_embed.norm.", re.sub(r"^0\.", "patch_embed.proj.", remainder))
-    if index % 2 == 0:
-        return f"layers.{index // 2}.downsample.{remainder}"
-    block_name = f"layers.{index // 2}.blocks.{remainder}"
-    for old, new in _RENAMES:
-        block_name = block_name.replace(old, new)
-    return block_name
 
 
 PREFIX = "torchgeo:"
@@ -309,11 +291,11 @@ def _make_card(
     is_hierarchical = is_hierarchical_model(architecture)
     patch = STRIDE if is_hierarchical else int(architecture.split("_patch")[1].split("_")[0])
     member = weights.name.partition(".")[2]
-    build: Callable[[int], VisionTransformer] = (
-        partial(build_hierarchical, architecture, in_chans=len(mean))
-        if is_hierarchical
-        else partial(build_timm_vit, architecture, patch, in_chans=len(mean))
-    )
+    options: dict[str, Any] = {"in_chans": len(mean)}
+    build = partial(build_timm_vit, architecture, patch, **options)
+    if is_hierarchical:
+        build = partial(build_hierarchical, architecture, **options)
+    unused = ("fc",) if weights.model.startswith("resnet") else _UNUSED.get(hub_name, ("head",))
     training = " by ".join(filter(None, (weights.dataset, weights.method)))
     return Card(
         name=weights.name,
@@ -327,7 +309,7 @@ def _make_card(
         license=_LICENSES.get(hub_name, "unknown"),
         weights=Remote(file, url, bytes_, digest, f"{_HUB}{hub_name}"),
         build=build,
-        convert=_convert_fn(weights, _UNUSED.get(hub_name, ("head",))),
+        convert=_CONVERTERS.get(weights.model, lambda state: drop_tensors(state, *unused)),
         sensor=next((text for begin, text in _SENSORS.items() if member.startswith(begin)), "several sensors"),
     )
 
@@ -337,16 +319,6 @@ def _architecture(weights: PublishedWeights) -> str | None:
     if weights.model == _SCALE_MAE:
         return "vit_large_patch16_224"
     return weights.model if weights.model.startswith(("vit_", "resnet")) else TIMM_NAMES.get(weights.model)
-
-
-def _convert_fn(weights: PublishedWeights, unused: tuple[str, ...]) -> Callable[[State], dict[str, Tensor]]:
-    """Return the function that maps the tensors of a file to those of timm's network."""
-    if weights.model == _SCALE_MAE:
-        return _convert_scale_mae
-    if weights.model in TIMM_NAMES:
-        return convert_torchvision_swin
-    unused = ("fc",) if weights.model.startswith("resnet") else unused
-    return lambda state: drop_tensors(state, *unused)
 
 
 def _band_names(weights: PublishedWeights) -> tuple[str, ...]:
@@ -397,3 +369,6 @@ def _convert_scale_mae(state: State) -> dict[str, Tensor]:
         waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
         tensors["pos_embed"] = torch.cat([torch.zeros(1, width), waves])[None]  # zeros for the class token
     return tensors
+
+
+_CONVERTERS = {_SCALE_MAE: _convert_scale_mae, **dict.fromkeys(TIMM_NAMES, convert_torchvision_swin)}

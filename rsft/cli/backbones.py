@@ -14,8 +14,7 @@ from rsft.cli.display.console import console, progress, show_error, show_paths, 
 from rsft.cli.options import JsonOption, OverwriteOption, WordArgument
 
 if TYPE_CHECKING:
-    from rsft.backbones.catalog import ListedEncoder
-    from rsft.backbones.weights import PublishedEncoder, WeightsStatus
+    from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
 
 
 app = typer.Typer(
@@ -55,9 +54,8 @@ def backbones_check(
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from rsft.backbones.loading import BATCH_SIZE, check_encoder
-    from rsft.backbones.registry import find_card, load_backbone
-    from rsft.backbones.weights import weights_path
+    from rsft.backbones.card import weights_path
+    from rsft.backbones.loading import BATCH_SIZE, check_encoder, find_card, load_backbone
     from rsft.utils.licenses import describe_license, license_restrictions
 
     card = find_card(name)
@@ -65,12 +63,13 @@ def backbones_check(
     backbone = load_backbone(card.name, side, weights)
     result = check_encoder(backbone, side)
     left_out = f", left out of the file: {_summarize_names(backbone.left_out)}" if backbone.left_out else ""
+    tensors, parameters = len(backbone.vit.state_dict()), sum(x.numel() for x in backbone.vit.parameters())
     lines = {
         "backbone": f"{card.name}: {card.about}",
         "weights": weights or weights_path(card),
         "license": describe_license(backbone.license, license_restrictions(backbone.license)),
         "encoder": f"SHA-256 {backbone.sha256}",
-        "tensors": f"{result.tensors} of {result.tensors} loaded, {result.parameters:,} parameters{left_out}",
+        "tensors": f"{tensors} of {tensors} loaded, {parameters:,} parameters{left_out}",
         "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side}",
         "output": f"{result.tokens} tokens x {backbone.width}",
         "speed": f"{result.speed:,.1f} images/s in batches of {BATCH_SIZE} ({result.device})",
@@ -78,8 +77,8 @@ def backbones_check(
     for key, value in lines.items():
         console.print(f"{key:<9} {value}", soft_wrap=True)
     table = Table(f"features of {BATCH_SIZE} noise images", "mean", "std", "norm", box=SIMPLE_HEAD, pad_edge=False)
-    for name, feature in result.features.items():
-        table.add_row(name, f"{feature.mean:.5f}", f"{feature.std:.5f}", f"{feature.norm:.4f}")
+    for name, (mean, std, norm) in result.features.items():
+        table.add_row(name, f"{mean:.5f}", f"{std:.5f}", f"{norm:.4f}")
     console.print(table)
 
 
@@ -143,8 +142,8 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
 @weights_app.command("get")
 def weights_get(names: NamesArgument) -> None:
     """Download and verify weights. An interrupted download is resumed."""
+    from rsft.backbones.card import fetch_weights
     from rsft.backbones.catalog import find_encoder
-    from rsft.backbones.weights import fetch_weights
 
     for encoder in [find_encoder(name) for name in names]:  # an unknown name fails before the first download
         with progress() as report:
@@ -155,8 +154,8 @@ def weights_get(names: NamesArgument) -> None:
 @weights_app.command("verify")
 def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer takes no None for a list of arguments
     """Verify weights against the published checksum or the recorded digest (default: all present files)."""
+    from rsft.backbones.card import verify_weights
     from rsft.backbones.catalog import find_encoder, listed_encoders
-    from rsft.backbones.weights import verify_weights
     from rsft.errors import RsftError
 
     present = (encoder for encoder in listed_encoders() if encoder.path.is_file())
@@ -180,8 +179,7 @@ def weights_convert(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer."""
-    from rsft.backbones.loading import convert_weights
-    from rsft.backbones.registry import find_card
+    from rsft.backbones.loading import convert_weights, find_card
     from rsft.errors import RequestError
 
     if target.exists() and not overwrite:
@@ -192,7 +190,7 @@ def weights_convert(
 
 
 def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
-    from rsft.backbones.weights import describe_checksum
+    from rsft.backbones.card import describe_checksum
 
     path, remote = encoder.path, encoder.remote
     is_present = path.is_file()

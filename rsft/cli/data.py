@@ -62,8 +62,7 @@ def data_show(
 @app.command("stats")
 def data_stats(root: RootArgument) -> None:
     """Show counts, sizes, data types, pixel ranges, sources, splits and groups. Reads every chip."""
-    from rsft.data.chips.store import SPLITS, ChipStore
-    from rsft.data.chips.summary import summarize_pixels
+    from rsft.data.chips.store import SPLITS, ChipStore, summarize_pixels
 
     store = ChipStore.open(root)
     with progress() as report:

@@ -123,7 +123,7 @@ def run_prepare(function: Any, arguments: Mapping[str, Any]) -> None:
         function: a function that `data_set` has registered.
         arguments: its arguments by name, without `progress`.
     """
-    from rsft.data.chips.summary import count_chips, list_first_names, missing_classes
+    from rsft.data.chips.store import count_chips, list_first_names, missing_classes
 
     with progress() as report:
         store = function(**arguments, progress=report)

@@ -17,8 +17,7 @@ from typing import Any
 import pandas as pd
 
 from rsft.data.audit.findings import AUDIT_FILE, AuditResult, read_audits
-from rsft.data.chips.store import MANIFEST, SPLITS, ChipStore
-from rsft.data.chips.summary import count_chips, list_first_names, missing_classes
+from rsft.data.chips.store import MANIFEST, SPLITS, ChipStore, count_chips, list_first_names, missing_classes
 from rsft.errors import DataError, RequestError
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.licenses import RESTRICTIONS, UNKNOWN, license_restrictions

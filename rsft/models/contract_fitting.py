@@ -8,17 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from rsft.backbones import Backbone
-from rsft.data.imagery.bands import compute_planes
-from rsft.data.imagery.contract import SPACING_TOLERANCE, Contract
-from rsft.data.imagery.stretch import (
-    Statistics,
-    Stretch,
-    measure_planes,
-    needs_measuring,
-    stretch_from_statistics,
-    stretches_from_option,
-)
-from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
+from rsft.data.imagery.contract import SPACING_TOLERANCE, Contract, Stretch, fit_stretches
+from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
 from rsft.recipe.schema import DataSection
 from rsft.types import Pixels
@@ -53,28 +44,16 @@ def fit_contract(
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
     planes = encoder.bands
-    declared_units = {unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit for unit in units}
+    meanings = {unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit for unit in units}
     network_unit = data.unit or (encoder.unit if encoder.unit != "uint8" else None)
-    target_units = {unit: network_unit or declared for unit, declared in declared_units.items()}
+    target_units = {unit: (meaning, network_unit or meaning) for unit, meaning in meanings.items()}
     option: str | tuple[tuple[float, float], ...]
     if isinstance(data.stretch, str):
         option = data.stretch
     else:
         pairs = [data.stretch] if isinstance(data.stretch[0], float) else data.stretch
         option = tuple((low, high) for low, high in pairs)
-    stretches: dict[str, tuple[Stretch, ...]] = {}
-    statistics: dict[str, tuple[Statistics, ...]] = {}
-    for target in dict.fromkeys(target_units.values()):
-        if needs_measuring(option, target):
-            statistics[target] = measure_planes(
-                compute_planes(convert_unit(pixels, declared_units[unit], target), bands, planes)
-                for unit in declared_units
-                if target_units[unit] == target
-                for pixels in chips(unit)
-            )
-            stretches[target] = tuple(stretch_from_statistics(option, plane) for plane in statistics[target])
-        else:
-            stretches[target] = stretches_from_option(option, len(planes))
+    stretches, statistics = fit_stretches(option, planes, bands, target_units, chips)
     mean, std = _byte_moments(encoder, stretches)
     return Contract(
         units=stretches,

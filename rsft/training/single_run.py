@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from rsft.backbones import Backbone
-from rsft.data.chips.store import ChipStore
-from rsft.data.chips.summary import count_chips, list_first_names, missing_classes
+from rsft.data.chips.store import ChipStore, count_chips, list_first_names, missing_classes
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches

@@ -3,25 +3,18 @@
 import timm
 import torch
 
-from rsft.backbones.loading import Backbone, check_encoder, count_encoder_parameters
-from rsft.backbones.registry import find_card, load_backbone
-
-
-def test_parameters_are_counted_without_weights():
-    assert (
-        count_encoder_parameters(find_card("vit_base_patch16_224.augreg_in21k")) == 85_798_656
-    )  # Dosovitskiy et al.: 86M
+from rsft.backbones.loading import Backbone, check_encoder, load_backbone
 
 
 def test_the_same_noise_gives_the_same_features():
     backbone = load_backbone("vit_tiny_patch8_64.simship", 64)
     first, second = check_encoder(backbone, 64, 0), check_encoder(backbone, 64, 0)
     assert first.features == second.features and list(first.features) == ["class token", "patch mean"]
-    assert (first.tokens, first.tensors, first.parameters) == (65, 90, 1_866_816)
+    assert first.tokens == 65
     noise = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     feature = backbone.vit.forward_features(noise)[:, 0]
-    assert abs(first.features["class token"].std - feature.std().item()) < 1e-5
-    assert abs(first.features["class token"].norm - feature.norm(dim=1).mean().item()) < 1e-4
+    assert abs(first.features["class token"][1] - feature.std().item()) < 1e-5
+    assert abs(first.features["class token"][2] - feature.norm(dim=1).mean().item()) < 1e-4
 
 
 def test_encoder_without_a_class_token():

@@ -10,8 +10,7 @@ import timm
 import torch
 from safetensors import safe_open
 
-from rsft.backbones.loading import convert_weights, load_encoder_weights
-from rsft.backbones.registry import find_card
+from rsft.backbones.loading import convert_weights, find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
 

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from rsft.backbones import load_backbone, registry, simship
+from rsft.backbones import load_backbone, loading, simship
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
 from tests.helpers.messages import mentions
@@ -20,7 +20,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copy of the weights and their model card that a test may change."""
     shutil.copy(simship.CARD, tmp_path)
     weights = Path(shutil.copy(simship.WEIGHTS, tmp_path))
-    monkeypatch.setitem(registry._RSFT_CARDS, simship.NAME, replace(simship.CARDS[0], weights=weights))
+    monkeypatch.setitem(loading._RSFT_CARDS, simship.NAME, replace(simship.CARDS[0], weights=weights))
     return weights
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rsft.backbones import simship, weights
-from rsft.backbones.card import Card, Remote
+from rsft.backbones import simship
+from rsft.backbones.card import Card, Remote, fetch_weights, find_weights, verify_weights
 from rsft.errors import DataError, WeightsError
 from tests.helpers.http_server import BODY, SHA, Server, serving
 from tests.helpers.messages import mentions
@@ -44,7 +44,7 @@ def card(url: str | None = None, size: int | None = None, sha256: str | None = N
 
 def test_the_error_for_missing_weights_says_what_to_download(folder: Path) -> None:
     with pytest.raises(WeightsError, match="are missing") as caught:
-        weights.find_weights(card("https://host/y.pth", 343_000_000))
+        find_weights(card("https://host/y.pth", 343_000_000))
     assert caught.value.location == str(folder / "x.pth")
     hint = "run `rsft weights get x.y`, or download https://host/y.pth (343 MB) by hand to "
     assert caught.value.hint == hint + str(folder / "x.pth")
@@ -52,53 +52,53 @@ def test_the_error_for_missing_weights_says_what_to_download(folder: Path) -> No
 
 def test_weights_without_a_url_are_fetched_by_hand(folder: Path) -> None:
     with pytest.raises(WeightsError) as caught:
-        weights.fetch_weights(card())
+        fetch_weights(card())
     assert caught.value.hint.startswith("create or download x.pth by hand (") and "https://page" in caught.value.hint
     (folder / "x.pth").write_bytes(BODY)
-    assert weights.fetch_weights(card()).state == "first seen"
-    assert weights.find_weights(card()) == folder / "x.pth"
+    assert fetch_weights(card()).state == "first seen"
+    assert find_weights(card()) == folder / "x.pth"
 
 
 def test_published_weights_are_fetched_once_and_verified(server: Server, folder: Path) -> None:
     seen: list[tuple[int, int, str]] = []
-    status = weights.fetch_weights(card(server.url, len(BODY), SHA), lambda *step: seen.append(step))
+    status = fetch_weights(card(server.url, len(BODY), SHA), lambda *step: seen.append(step))
     assert (status.sha256, status.bytes, status.evidence) == (SHA, len(BODY), "SHA-256 as published")
     assert status.state == "verified" and [path.name for path in folder.iterdir()] == ["x.pth"]
     assert seen[-1] == (len(BODY), len(BODY), "x.pth")
-    assert weights.fetch_weights(card(server.url, len(BODY), SHA)) == status and len(server.requested_ranges) == 1
+    assert fetch_weights(card(server.url, len(BODY), SHA)) == status and len(server.requested_ranges) == 1
 
 
 def test_without_a_published_checksum_the_digest_is_recorded(server: Server, folder: Path) -> None:
-    status = weights.fetch_weights(card(server.url))
+    status = fetch_weights(card(server.url))
     assert (status.state, status.evidence) == (
         "first seen",
         "no checksum is published; the digest is recorded in x.pth.sha256",
     )
     assert (folder / "x.pth.sha256").read_text() == f"{SHA}  x.pth\n"
-    again = weights.verify_weights(card(server.url))
+    again = verify_weights(card(server.url))
     assert (again.state, again.evidence) == (
         "unchanged",
         "no checksum is published; the digest is the recorded one",
     )
     (folder / "x.pth").write_bytes(BODY[:-1] + b"?")
     with pytest.raises(WeightsError, match=mentions("changed", "verified")):
-        weights.verify_weights(card(server.url))
+        verify_weights(card(server.url))
 
 
 def test_the_digest_from_the_server_is_checked(server: Server, folder: Path) -> None:
     server.tag = "0" * 64
     with pytest.raises(DataError, match="not the published file"):
-        weights.fetch_weights(card(server.url))
+        fetch_weights(card(server.url))
     assert list(folder.iterdir()) == []
     server.tag = SHA
-    status = weights.fetch_weights(card(server.url))
+    status = fetch_weights(card(server.url))
     assert (status.state, status.evidence) == ("verified", "SHA-256 as 127.0.0.1 states it")
     assert (folder / "x.pth.sha256").read_text().startswith(SHA)
 
 
 @pytest.mark.parametrize("published", [{"sha256": SHA[:8]}, {"md5": hashlib.md5(BODY).hexdigest()}])
 def test_short_checksums_are_completed_by_a_record(server: Server, folder: Path, published: dict[str, str]) -> None:
-    status = weights.fetch_weights(card(server.url, **published))
+    status = fetch_weights(card(server.url, **published))
     words = "8 digits" if "sha256" in published else "MD5"
     assert status.evidence == f"{words} as published; the digest is recorded in x.pth.sha256"
     assert (folder / "x.pth.sha256").exists()
@@ -108,14 +108,14 @@ def test_short_checksums_are_completed_by_a_record(server: Server, folder: Path,
 def test_other_file_is_an_error(folder: Path, published: dict[str, str]) -> None:
     (folder / "x.pth").write_bytes(BODY)
     with pytest.raises(WeightsError, match="not the published file") as caught:
-        weights.verify_weights(card("https://host/y.pth", **published))
+        verify_weights(card("https://host/y.pth", **published))
     assert caught.value.hint.startswith("move the file away, then run `rsft weights get x.y`")
 
 
 def test_the_size_is_checked_before_the_hash(folder: Path) -> None:
     (folder / "x.pth").write_bytes(b"123")
     with pytest.raises(WeightsError, match=mentions("3 bytes", "published one 4")):
-        weights.verify_weights(card("https://host/y.pth", 4, SHA))
+        verify_weights(card("https://host/y.pth", 4, SHA))
 
 
 @pytest.mark.parametrize("record", [b"", b"\xff\xfe"])
@@ -124,12 +124,12 @@ def test_damaged_record(folder: Path, record: bytes) -> None:
     (folder / "x.pth.sha256").write_bytes(record)
     if record:
         with pytest.raises(WeightsError, match="has changed"):
-            weights.verify_weights(card())
+            verify_weights(card())
     else:
-        assert weights.verify_weights(card()).state == "first seen"
+        assert verify_weights(card()).state == "first seen"
 
 
 def test_the_shipped_weights_match_their_model_card() -> None:
-    status = weights.verify_weights(SHIPPED)
+    status = verify_weights(SHIPPED)
     assert status.evidence == "SHA-256 as published" and status.path == SHIPPED.weights
-    assert weights.fetch_weights(SHIPPED) == status
+    assert fetch_weights(SHIPPED) == status

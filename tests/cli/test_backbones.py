@@ -12,7 +12,7 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from rsft.backbones.registry import names
+from rsft.backbones.loading import names
 from rsft.cli import backbones, main
 
 Command = Callable[..., tuple[int, str]]

@@ -15,7 +15,8 @@ import pytest
 
 from rsft.cli import main
 from rsft.cli.display.console import console
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.inference.suggestion.suggest import COLUMNS
 from rsft.types import Pixels
 

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 
-from rsft.backbones import catalog, registry
+from rsft.backbones import catalog, loading
 from rsft.backbones.card import Card, Remote
 from rsft.backbones.catalog import list_card
 from rsft.cli import main
@@ -68,7 +68,7 @@ def test_get_verify_and_a_changed_file(rsft: Command, tmp_path: Path, monkeypatc
 
 
 def local_card(url: str) -> Card:
-    return replace(registry.find_card(TINY), name="x.y", weights=Remote("x.pth", url, None, None, "https://page"))
+    return replace(loading.find_card(TINY), name="x.y", weights=Remote("x.pth", url, None, None, "https://page"))
 
 
 def test_verify_continues_after_an_error(rsft: Command) -> None:
@@ -79,7 +79,7 @@ def test_verify_continues_after_an_error(rsft: Command) -> None:
 
 
 def test_get_checks_all_names_before_a_download(rsft: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rsft.backbones.weights.fetch_weights", lambda *_: pytest.fail("a download started"))
+    monkeypatch.setattr("rsft.backbones.card.fetch_weights", lambda *_: pytest.fail("a download started"))
     code, printed = rsft("weights", "get", "vit_tiny_patch8_64.simship", "vit_tiny_patch8_64.simshop")
     assert code == 2 and "did you mean" in printed
 

@@ -11,8 +11,7 @@ import rasterio.shutil
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
-from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import IDENTITY_STRETCH
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.selection.exported import LoadedEngine
 from rsft.models.outputs import ClassifierOutputs

@@ -8,8 +8,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import IDENTITY_STRETCH
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.peft import Adapter, LoRA, VPTDeep, attach
 from rsft.recipe.schema import HeadSection

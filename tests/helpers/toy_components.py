@@ -259,7 +259,8 @@ def prepare_toy(
     Raises:
         RequestError: `source` has no image, or `root` is not empty.
     """
-    from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, check_root_is_free
+    from rsft.data.chips.builder import build_store, check_root_is_free
+    from rsft.data.chips.record import ChipRecord, StoreDescription
     from rsft.data.datasets.common import translate_dataset_errors
     from rsft.data.datasets.toy import ToyShips
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from rsft.backbones import load_backbone
-from rsft.backbones.registry import find_card
+from rsft.backbones.loading import find_card
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import extract_features

@@ -10,7 +10,7 @@ from operator import attrgetter
 import pytest
 
 from rsft.backbones.card import Remote
-from rsft.backbones.registry import find_card
+from rsft.backbones.loading import find_card
 from rsft.recipe.library import LibraryEntry, find_recipe, list_entries
 from rsft.recipe.load import load_recipe
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rsft.backbones import registry
+from rsft.backbones import loading
 from rsft.errors import RequestError
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle
@@ -44,7 +44,7 @@ NAME = pytest.mark.parametrize("name", SITES)
 def recipe(root, tmp_path, monkeypatch, name):
     """A recipe with a small network of random weights."""
     card = small_card(name)
-    monkeypatch.setitem(registry._RSFT_CARDS, card.name, card)
+    monkeypatch.setitem(loading._RSFT_CARDS, card.name, card)
     weights = write_small_weights(name, tmp_path)
     text = RECIPE.replace("ROOT", str(root)).replace("NAME", name).replace("WEIGHTS", str(weights))
     (tmp_path / "bars.yaml").write_text(text)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from rsft.backbones import registry
+from rsft.backbones import loading
 from rsft.backbones.card import Remote
 from rsft.backbones.timm_vits import build_timm_vit, timm_card
 from rsft.inference.export.metadata import read_export_metadata
@@ -48,7 +48,7 @@ def small_dinov3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         nn.init.normal_(parameter, 0.0, 0.2)
     save_file(network.state_dict(), tmp_path / card.weights.file)
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
-    monkeypatch.setitem(registry._RSFT_CARDS, NAME, small)
+    monkeypatch.setitem(loading._RSFT_CARDS, NAME, small)
 
 
 @pytest.mark.usefixtures("small_dinov3")

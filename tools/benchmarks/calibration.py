@@ -17,8 +17,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import Stretch
+from rsft.data.imagery.contract import Contract, Stretch
 from rsft.errors import RsftError
 from rsft.inference.detection.detector import detect_bright_objects
 from rsft.inference.options import CfarOptions, Declaration

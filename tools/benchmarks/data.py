@@ -22,7 +22,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, encode_chip
+from rsft.data.chips.builder import build_store, encode_chip
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, select_sheet_chips
 from rsft.data.chips.store import SCHEMA
 from rsft.data.datasets.common import crop_srsdd_ship

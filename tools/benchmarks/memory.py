@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.types import Pixels
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")

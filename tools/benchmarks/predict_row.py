@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from rsft.backbones.card import weights_path
 from rsft.backbones.simship import NAME
 from rsft.backbones.timm_vits import timm_card
-from rsft.backbones.weights import weights_path
-from rsft.data.chips.builder import StoreDescription, build_store
-from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import IDENTITY_STRETCH
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import StoreDescription
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.errors import WeightsError
 from rsft.inference.engines.base import CPU_BATCH_SIZE, REFERENCE, EngineSpec, InferenceFn
 from rsft.inference.export import quantize

@@ -33,8 +33,7 @@ from rich.table import Table
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsft.backbones.loading import load_encoder_weights, tensors_sha256
-from rsft.backbones.registry import find_card
+from rsft.backbones.loading import find_card, load_encoder_weights, tensors_sha256
 from rsft.errors import RequestError, RsftError
 
 NAME, SIZE = "satmae_vit_large_patch16_224.fmow_rgb", 224

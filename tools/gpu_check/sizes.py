@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from rsft.data.chips.summary import Counts
+from rsft.data.chips.store import Counts
 from rsft.data.prepare.demo import DEMO_CLASSES, DEMO_COUNTS
 
 CLASSES = 15

@@ -10,8 +10,9 @@ from collections import Counter, defaultdict
 from functools import cache
 from importlib.metadata import version
 
-from rsft.backbones.catalog import ListedEncoder, list_card, listing_text
-from rsft.backbones.registry import cards, find_card
+from rsft.backbones.card import ListedEncoder
+from rsft.backbones.catalog import list_card, listing_text
+from rsft.backbones.loading import find_card, names
 from rsft.errors import RequestError
 from rsft.utils.licenses import RESTRICTIONS
 
@@ -92,7 +93,7 @@ def restriction_rows() -> list[tuple[str, ...]]:
 @cache
 def _encoders() -> list[ListedEncoder]:
     """Return all listed encoders; the parameters of each network are counted."""
-    return [list_card(card) for card in cards().values()]
+    return [list_card(find_card(name)) for name in names()]
 
 
 def _bands(encoder: ListedEncoder) -> str:

@@ -124,7 +124,7 @@ def count_parameters(cell: Cell, trials: Sequence[Trial], classes: int) -> tuple
     """
     import torch
 
-    from rsft.backbones.registry import find_card
+    from rsft.backbones.loading import find_card
     from rsft.peft import attach
 
     (trial,) = trials

@@ -11,8 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from rsft.data.audit.findings import AuditFinding, AuditResult, count_finding
-from rsft.data.chips.store import SPLITS, ChipStore
-from rsft.data.chips.summary import missing_classes
+from rsft.data.chips.store import SPLITS, ChipStore, missing_classes
 from rsft.data.datasets._label_files import LabeledFiles
 from rsft.data.datasets._srsdd_files import REPEATED_ROW_FLAG
 from rsft.data.imagery.reader import read_chip

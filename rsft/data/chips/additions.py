@@ -23,26 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rsft.data.audit.findings import AUDIT_FILE
+from rsft.data.chips import store as layout
 from rsft.data.chips.builder import write_chip
 from rsft.data.chips.record import StoreDescription, group_by_count
 from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, render_readme, select_sheet_chips
-from rsft.data.chips.store import (
-    CLASS_FIGURE,
-    CONTACT_SHEETS,
-    DATASET,
-    MANIFEST,
-    PENDING,
-    PROVENANCE,
-    README,
-    REJECTED,
-    SCHEMA,
-    ChipStore,
-    check_chip_path,
-    read_dataset,
-    read_manifest,
-    read_pending_change,
-)
-from rsft.data.chips.summary import count_chips
+from rsft.data.chips.store import PROVENANCE, ChipStore, check_chip_path, count_chips, read_dataset, read_manifest
 from rsft.data.croissant import CROISSANT_FILE
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError, RequestError
@@ -56,12 +41,6 @@ from rsft.version import __version__
 @contextmanager
 def locked_store(root: Path) -> Iterator[None]:
     """Keep other processes from changing a store, and settle a change that was interrupted.
-
-    Args:
-        root: folder of the store.
-
-    Yields:
-        Nothing.
 
     Raises:
         RequestError: another process changes or builds the store.
@@ -91,52 +70,40 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
         dataset: the new content of dataset.json.
         files: content of the new chips, by path relative to `root`.
     """
-    data = _encode_manifest(manifest)
+    table = manifest.sort_values("path", kind="stable").reset_index(drop=True)
+    types = {field.name: field.type for field in layout.SCHEMA} | PROVENANCE  # columns that rsft does not know stay
+    columns = {
+        name: pa.array(table[name], types.get(name)) for name in dict.fromkeys([*layout.SCHEMA.names, *table.columns])
+    }
+    with BytesIO() as out:
+        pq.write_table(pa.table(columns), out)
+        data = out.getvalue()
     digest = hashlib.sha256(data).hexdigest()
-    current, _ = read_pending_change(root)
-    pending = {"manifest_sha256": digest, "files": sorted(files), DATASET: dict(dataset)}
-    _write_json(root / DATASET, current | {PENDING: pending})
+    current, _ = layout.read_pending_change(root)
+    pending = {"manifest_sha256": digest, "files": sorted(files), layout.DATASET: dict(dataset)}
+    _write_json(root / layout.DATASET, current | {layout.PENDING: pending})
     for path, content in files.items():
         write_chip(str(root / path), content)
     sync_all()  # the chips must be on the disk before the manifest names them
-    write_bytes(root / MANIFEST, data)
-    _write_json(root / DATASET, dataset)
+    write_bytes(root / layout.MANIFEST, data)
+    _write_json(root / layout.DATASET, dataset)
 
 
 def _settle(root: Path) -> None:
     """Finish or undo the change of a process that was killed."""
-    dataset, change = read_pending_change(root)
+    dataset, change = layout.read_pending_change(root)
     if change is None:
         return
-    if change.manifest_sha256 == sha256(root / MANIFEST):
-        _write_json(root / DATASET, change.description)
+    if change.manifest_sha256 == sha256(root / layout.MANIFEST):
+        _write_json(root / layout.DATASET, change.description)
         return
-    paths = set(read_manifest(root)["path"])
-    for path in set(change.files) - paths:
-        _remove_chip(root, path)
-    _write_json(root / DATASET, dataset)
-
-
-def _remove_chip(root: Path, path: str) -> None:
-    """Delete a chip. Nothing else is deleted, because a store may come from somebody else."""
-    with suppress(ValueError):
-        check_chip_path(path)
-        file = root / path
-        if path.startswith("chips/") and file.is_file() and file.parent.resolve().is_relative_to(root):
-            file.unlink()
-
-
-def _encode_manifest(manifest: pd.DataFrame) -> bytes:
-    """Return the manifest as a Parquet file, sorted by path; columns that neither rsft nor this change knows stay."""
-    table = manifest.sort_values("path", kind="stable").reset_index(drop=True)
-    fields = {field.name: field.type for field in SCHEMA} | PROVENANCE
-    columns = {
-        name: pa.array(table[name], fields.get(name), from_pandas=True) if name in fields else pa.array(table[name])
-        for name in [*SCHEMA.names, *(name for name in table.columns if name not in SCHEMA.names)]
-    }
-    out = BytesIO()
-    pq.write_table(pa.table(columns), out)
-    return out.getvalue()
+    for path in set(change.files) - set(read_manifest(root)["path"]):
+        with suppress(ValueError):  # only chips are deleted, because a store may come from somebody else
+            check_chip_path(path)
+            file = root / path
+            if path.startswith("chips/") and file.is_file() and file.parent.resolve().is_relative_to(root):
+                file.unlink()
+    _write_json(root / layout.DATASET, dataset)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -144,14 +111,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def pixel_digest(pixels: Pixels) -> str:
-    """Return a hash of the shape, the data type and the values of a chip.
-
-    Args:
-        pixels: (H, W, B).
-
-    Returns:
-        Hexadecimal digits.
-    """
+    """Return a hash, in hexadecimal digits, of the shape, the data type and the values of a chip (H, W, B)."""
     if pixels.dtype.kind == "f":  # one pattern of bits for all NaN, and for 0 and -0
         pixels = np.where(np.isnan(pixels), np.float32(np.nan), pixels + np.float32(0))
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
@@ -207,7 +167,6 @@ class LabeledChip:
         label: name of its class.
         line: row of the table with the label.
         data: content of its file.
-        suffix: suffix of its file.
         shape: height, width and number of bands.
         digest: hash of its pixels, see `pixel_digest`.
         scene: name of its scene; "" if it is unknown.
@@ -249,31 +208,16 @@ class AdditionResult:
     splits: dict[str, tuple[str, bool]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def is_change(self) -> bool:
-        """Whether the manifest changes."""
-        return bool(self.added or self.relabeled)
-
-
-@dataclass(frozen=True)
-class AdditionSource:
-    """Where labels come from.
-
-    Attributes:
-        table: the table with the labels.
-        record: description of the addition in dataset.json, such as the date and the SHA-256 of the bundle.
-        new_classes: names of classes that the store may get.
-        rejected: rows that could not be read.
-    """
-
-    table: Path
-    record: Mapping[str, Any]
-    new_classes: Sequence[str] = ()
-    rejected: Sequence[Rejection] = ()
-
 
 def add_chips(
-    root: Path, chips: Sequence[LabeledChip], source: AdditionSource, progress: Progress | None = None
+    root: Path,
+    chips: Sequence[LabeledChip],
+    *,
+    table: Path,
+    record: Mapping[str, Any],
+    new_classes: Sequence[str] = (),
+    rejected: Sequence[Rejection] = (),
+    progress: Progress | None = None,
 ) -> AdditionResult:
     """Add labeled chips to a store, all or none of them.
 
@@ -283,12 +227,12 @@ def add_chips(
 
     Args:
         root: folder of the store.
-        chips: the chips; all have a class of the store or one of `source.new_classes`.
-        source: where the labels come from.
+        chips: the chips; all have a class of the store or one of `new_classes`.
+        table: the table with the labels.
+        record: description of the addition in dataset.json, such as the date and the SHA-256 of the bundle.
+        new_classes: names of classes that the store may get.
+        rejected: rows of the table that could not be read.
         progress: called while chips of the store are compared.
-
-    Returns:
-        What became of every chip.
 
     Raises:
         RequestError: another process changes the store.
@@ -296,35 +240,28 @@ def add_chips(
         RsftError: the disk is full or not writable.
     """
     with locked_store(root):
-        store = ChipStore.open(root)
-        manifest = read_manifest(root)
+        store, manifest = ChipStore.open(root), read_manifest(root)
         same = find_same_pixels(root, manifest, {chip.digest: chip.shape for chip in chips}, progress)
-        result = AdditionResult(rejected=list(source.rejected))
-        fresh = _relabel(manifest, same, _distinct(chips, source.table, result), result)
+        result = AdditionResult(rejected=list(rejected))
+        fresh = _relabel(manifest, same, _distinct(chips, table, result), result)
         rows, files = _make_rows(manifest, fresh, result)
-        if result.is_change:
+        if result.added or result.relabeled:
             dataset = read_dataset(root)
-            table = pd.concat([manifest, pd.DataFrame(rows)], ignore_index=True) if rows else manifest
-            used = set(table["class"])
-            classes = list(dict.fromkeys([*store.classes, *(name for name in source.new_classes if name in used)]))
-            groups = _extend_groups(store, classes, table)
-            table["group"] = table["class"].map({name: group for group, names in groups.items() for name in names})
+            changed = pd.concat([manifest, pd.DataFrame(rows)], ignore_index=True) if rows else manifest
+            used = set(changed["class"])
+            classes = list(dict.fromkeys([*store.classes, *(name for name in new_classes if name in used)]))
+            groups = _extend_groups(store, classes, changed)
+            changed["group"] = changed["class"].map({name: group for group, names in groups.items() for name in names})
             dataset |= {"classes": classes, "groups": groups}
-            dataset[ADDITIONS] = [*dataset.get(ADDITIONS, []), _describe(source, result)]
-            result.notes += _remove_descriptions(root)  # before the commit: they must not describe another manifest
-            commit_store(root, table, dataset, files)
-        _write_rejected(root / REJECTED, source.table, result.rejected)
+            dataset[ADDITIONS] = [*dataset.get(ADDITIONS, []), {**record, **_describe(result)}]
+            for file, command in ((AUDIT_FILE, "rsft audit"), (CROISSANT_FILE, "rsft data croissant")):
+                if (root / file).exists():  # before the commit, because they must not describe another manifest
+                    (root / file).unlink()
+                    result.notes.append(f"{file} described the store before: run `{command}` again")
+            commit_store(root, changed, dataset, files)
+        _write_rejected(root / layout.REJECTED, table, result.rejected)
         _refresh_sidecars(root, {chip.label for chip in chips} | {old for old, _ in result.relabeled})
     return result
-
-
-def _remove_descriptions(root: Path) -> list[str]:
-    """Remove the files that describe the manifest as it is; return how to write each of them again."""
-    commands = {AUDIT_FILE: "rsft audit", CROISSANT_FILE: "rsft data croissant"}
-    described = {name: command for name, command in commands.items() if (root / name).exists()}
-    for name in described:
-        (root / name).unlink()
-    return [f"{name} described the store before: run `{command}` again" for name, command in described.items()]
 
 
 def _distinct(chips: Sequence[LabeledChip], table: Path, result: AdditionResult) -> list[LabeledChip]:
@@ -383,7 +320,13 @@ def _make_rows(
     manifest: pd.DataFrame, chips: Sequence[LabeledChip], result: AdditionResult
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """Return the manifest rows and the files of new chips."""
-    splits, keys = _scene_splits(manifest)
+    splits: dict[str, str] = {}  # of each scene of the store
+    keys: dict[str, str] = {}
+    is_nameless = manifest["group_key"].fillna("") == ""
+    for key, split in manifest.loc[~is_nameless, ["group_key", "split"]].drop_duplicates().itertuples(index=False):
+        scene = scene_key(key)
+        keys.setdefault(scene, key)
+        splits[scene] = min(splits.get(scene, split), split, key=_STRICTEST_FIRST.index)
     rows, files, paths = [], {}, set(manifest["path"])
     for chip in chips:
         scene = scene_key(chip.scene)
@@ -399,40 +342,18 @@ def _make_rows(
         row = {"name": name, "path": path, "split": split, "class": chip.label, "flags": ""}
         rows.append(row | {"group_key": keys.get(scene, scene or None)} | dict(chip.columns))
         result.added[split, chip.label] += 1
-    _note_unknown_scenes(manifest, chips, result)
+    if nameless := sum(not chip.scene for chip in chips):
+        result.notes.append(f"{nameless:,} new chips do not name their scene, so their split may not suit it")
+    if (stored := int(is_nameless.sum())) and not all(is_known for _, is_known in result.splits.values()):
+        result.notes.append(f"{stored:,} chips of the store do not name their scene: it may be one of the new scenes")
     return rows, files
 
 
-def _scene_splits(manifest: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the split and the group key of every scene of the store."""
-    splits: dict[str, str] = {}
-    keys: dict[str, str] = {}
-    pairs = manifest[["group_key", "split"]].dropna().drop_duplicates()
-    for key, split in pairs[pairs["group_key"] != ""].itertuples(index=False):
-        scene = scene_key(key)
-        keys.setdefault(scene, key)
-        splits[scene] = min(splits.get(scene, split), split, key=_STRICTEST_FIRST.index)
-    return splits, keys
-
-
-def _note_unknown_scenes(manifest: pd.DataFrame, chips: Sequence[LabeledChip], result: AdditionResult) -> None:
-    """Say where a scene may get into two splits, because chips do not name theirs."""
-    nameless = sum(not chip.scene for chip in chips)
-    if nameless:
-        result.notes.append(f"{nameless:,} new chips do not name their scene, so their split may not suit it")
-    stored = int((manifest["group_key"].fillna("") == "").sum())
-    if stored and any(not is_known for _, is_known in result.splits.values()):
-        result.notes.append(f"{stored:,} chips of the store do not name their scene: it may be one of the new scenes")
-
-
 def scene_key(name: str) -> str:
-    """Return the name of a scene by which the chips of one scene are recognized.
+    """Return the name by which a scene is recognized: the file name without suffix.
 
     Args:
         name: name or path of a scene, such as "S1A_IW.SAFE", or a group key of a store.
-
-    Returns:
-        The file name without suffix.
     """
     stem = Path(name.replace("\\", "/")).name
     for suffix in (".zip", ".SAFE", ".tif", ".tiff", ".img", ".jp2", ".png", ".json", ".nc", ".h5", ".ntf", ".vrt"):
@@ -450,10 +371,9 @@ def _extend_groups(store: ChipStore, classes: Sequence[str], table: pd.DataFrame
     return groups
 
 
-def _describe(source: AdditionSource, result: AdditionResult) -> dict[str, Any]:
-    """Return the entry of an addition in dataset.json."""
+def _describe(result: AdditionResult) -> dict[str, Any]:
+    """Return what the entry of an addition in dataset.json says of its chips."""
     return {
-        **source.record,
         "added": [{"split": x, "class": name, "chips": count} for (x, name), count in sorted(result.added.items())],
         "relabeled": [{"from": x, "to": y, "chips": count} for (x, y), count in sorted(result.relabeled.items())],
         "rejected": len(result.rejected),
@@ -479,7 +399,7 @@ def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) ->
 
 
 def _refresh_sidecars(root: Path, labels: set[str]) -> None:
-    """Write README.md, the class figure, and the contact sheets of some classes again."""
+    """Write layout.README.md, the class figure, and the contact sheets of some classes again."""
     store, dataset = ChipStore.open(root), read_dataset(root)
     group_of = {name: group for group, names in store.groups.items() for name in names}
     counts = count_chips(store)
@@ -492,10 +412,10 @@ def _refresh_sidecars(root: Path, labels: set[str]) -> None:
         added, relabeled = (sum(item["chips"] for item in record[key]) for key in ("added", "relabeled"))
         additions.append(f"{record['date'][:10]}: {added:,} chips from {record['table']}, {relabeled:,} relabeled")
     text = render_readme(description, counts, group_of, flags, store.rejected, additions)
-    write_text(root / README, text)
-    write_bytes(root / CLASS_FIGURE, render_class_figure(store.name, counts, group_of))
+    write_text(root / layout.README, text)
+    write_bytes(root / layout.CLASS_FIGURE, render_class_figure(store.name, counts, group_of))
     for label in sorted(labels):
         paths = [root / path for path in store.table["path"][store.table["class"] == label]]
         if paths:
             sheet = render_contact_sheet([paths[number] for number in select_sheet_chips(len(paths))])
-            write_bytes(root / CONTACT_SHEETS / f"{label}.png", sheet)
+            write_bytes(root / layout.CONTACT_SHEETS / f"{label}.png", sheet)

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rsft.data.chips.record import ChipRecord
 from rsft.errors import DataError, RsftError
 from rsft.types import Rejection
@@ -64,13 +62,7 @@ class BuildJournal:
         return int(self.database.execute("SELECT count(*) FROM entry").fetchone()[0])
 
     def claim(self, record: ChipRecord) -> bool:
-        """Register a record in this round.
-
-        Args:
-            record: the record.
-
-        Returns:
-            True if the chip must be written; False if an earlier round did so or rejected it.
+        """Register a record in this round; return False if an earlier round wrote its chip or rejected it.
 
         Raises:
             DataError: this round has another record of the same split, class and name.
@@ -104,10 +96,11 @@ class BuildJournal:
         for stem, outcome in outcomes:
             if isinstance(outcome, dict):
                 values = [outcome[name] for name in ("path", "sha256", "split", "class", "bands")]
-                command = (
-                    "UPDATE entry SET path = ?, sha256 = ?, split = ?, class = ?, bands = ?, row = ? WHERE place = ?"
+                names = "path = ?, sha256 = ?, split = ?, class = ?, bands = ?, row = ?"
+                command = f"UPDATE entry SET {names} WHERE place = ?"
+                self.database.execute(
+                    command, (*values, json.dumps(outcome, default=lambda value: value.tolist()), stem)
                 )
-                self.database.execute(command, (*values, json.dumps(outcome, default=_to_json), stem))
             else:
                 command = "UPDATE entry SET file = ?, line = ?, reason = ? WHERE place = ?"
                 file, line, reason = outcome
@@ -116,10 +109,7 @@ class BuildJournal:
         self.database.commit()
 
     def close_round(self) -> str:
-        """Remove records of earlier rounds.
-
-        Returns:
-            The most frequent bands, joined by commas; "" without a chip.
+        """Remove records of earlier rounds; return the most frequent bands, joined by commas; "" without a chip.
 
         Raises:
             RsftError: the journal was damaged since it was opened.
@@ -134,14 +124,7 @@ class BuildJournal:
         return str(first[0]) if first else ""
 
     def counts(self, bands: str) -> Mapping[tuple[str, str], int]:
-        """Count the chips with `bands`.
-
-        Args:
-            bands: names of the bands, joined by commas.
-
-        Returns:
-            Number of chips by (split, class).
-        """
+        """Count the chips with `bands` (joined by commas), by split and class."""
         command = "SELECT split, class, count(*) FROM entry WHERE bands = ? GROUP BY split, class"
         return {(split, name): count for split, name, count in self.database.execute(command, (bands,))}
 
@@ -156,33 +139,18 @@ class BuildJournal:
         Returns:
             Paths relative to the store, in ascending order.
         """
-        numbered = (
-            "SELECT path, row_number() OVER (ORDER BY path) - 1 AS number FROM entry WHERE class = ? AND bands = ?"
-        )
+        numbered = "SELECT path, row_number() OVER (ORDER BY path) - 1 AS number FROM entry"
+        numbered += " WHERE class = ? AND bands = ?"
         command = f"SELECT path FROM ({numbered}) WHERE number IN ({', '.join(map(str, numbers))}) ORDER BY number"
         return [path for (path,) in self.database.execute(command, (name, bands))]
 
     def rows(self, bands: str) -> Iterator[ManifestRow]:
-        """Iterate over the manifest rows of chips with `bands`.
-
-        Args:
-            bands: names of the bands, joined by commas.
-
-        Yields:
-            One row per chip, in ascending order of paths.
-        """
+        """Yield the manifest rows of chips with `bands` (joined by commas), in ascending order of paths."""
         for (row,) in self.database.execute("SELECT row FROM entry WHERE bands = ? ORDER BY path", (bands,)):
             yield json.loads(row)
 
     def rejections(self, bands: str) -> Iterator[Rejection]:
-        """Iterate over the rejected records, and over chips with other bands than `bands`.
-
-        Args:
-            bands: names of the bands of the store, joined by commas.
-
-        Yields:
-            File, line and reason, in ascending order.
-        """
+        """Yield the rejected records, and chips with other bands than `bands`: file, line and reason, ascending."""
         reason = "coalesce(reason, bands || ', but most chips have ' || ?)"
         command = f"SELECT file, line, {reason} FROM entry WHERE bands IS NULL OR bands <> ? ORDER BY 1, 2, 3"
         yield from self.database.execute(command, (bands, bands))
@@ -239,10 +207,3 @@ def _prepare(database: sqlite3.Connection, file: Path) -> bool:
 
 def _as_text(value: object) -> str:
     return str(value).encode(errors="backslashreplace").decode()
-
-
-def _to_json(value: object) -> object:
-    """Convert a NumPy number or array to a JSON value."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"a manifest cannot contain a value of type {type(value).__name__}")

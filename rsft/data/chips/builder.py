@@ -27,10 +27,8 @@ from rasterio.io import MemoryFile
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
-from rsft.data.chips.store import DATASET, ChipStore, describe_column_fault, read_dataset
-from rsft.data.chips.summary import Counts, count_chips
-from rsft.data.imagery.rasters import check_declared_bands, read_band_names, read_tiff_tags, unit_from_tags
-from rsft.data.imagery.reader import read_chip
+from rsft.data.chips.store import DATASET, ChipStore, Counts, count_chips, describe_column_fault, read_dataset
+from rsft.data.imagery.reader import check_declared_bands, read_band_names, read_chip, read_tiff_tags, unit_from_tags
 from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, as_float32, check_unit, parse_unit
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels, Progress, Rejection
@@ -44,11 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_root_is_free(root: Path, overwrite: bool) -> None:
-    """Raise an error if a store cannot be written to `root`.
-
-    Args:
-        root: folder of the store to be built.
-        overwrite: accept an existing chip store, but no other content.
+    """Raise an error if a store cannot be written to `root`; `overwrite` accepts an existing store, nothing else.
 
     Raises:
         RequestError: the root contains something else, or a store that must not be overwritten.
@@ -94,22 +88,14 @@ def find_finished_store(root: Path, command: str, overwrite: bool, counts: Count
 
 
 def work_folders(root: Path) -> list[Path]:
-    """Return the hidden folders beside a store in which its sources are extracted or simulated.
-
-    Args:
-        root: folder of the store.
-    """
+    """Return the hidden folders beside a store in which its sources are extracted or simulated."""
     root = root.resolve()
     names = [*(f"{name}.unpacked" for name in (root.name, *source_names(root))), f"{root.name}.simulated"]
     return [root.parent / f".{name}" for name in names]
 
 
 def source_names(root: Path) -> tuple[str, str]:
-    """Return the names under which the two archives of FUSRS are extracted.
-
-    Args:
-        root: folder of the store.
-    """
+    """Return the names under which the two archives of FUSRS are extracted."""
     return f"{root.name}-fusar", f"{root.name}-srsdd"
 
 
@@ -129,14 +115,6 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
     fingerprints are removed. The folder is removed after a DataError, and stays after any other error, so that the
     build can be resumed.
 
-    Args:
-        root: folder of the store to be built.
-        fingerprint: identifies the build, see `StoreDescription.fingerprint`.
-        overwrite: whether an existing store may be replaced.
-
-    Yields:
-        The folder, with an existing subfolder `store/`.
-
     Raises:
         RequestError: `root` is not free, or another process builds there.
         RsftError: the disk is full or not writable.
@@ -149,7 +127,11 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
             if old.is_dir() and not root.exists():  # a build was killed in its last step
                 old.replace(root)
             check_root_is_free(root, overwrite)
-            _remove_other_builds(partial, folder)
+            for other in partial.iterdir():
+                if other.is_dir() and (other != folder or not (folder / "store").is_dir()):
+                    if other.name != "old":  # of a build that was killed after its last step
+                        _log.warning("%s: removing an unfinished build with other arguments", partial)
+                    shutil.rmtree(other)
             (folder / "store").mkdir(parents=True, exist_ok=True)
             try:
                 yield folder
@@ -168,14 +150,6 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
             raise explain_os_error(failure, partial, _AGAIN) from error
         hint = f"check the disk (or remove this folder), then {_AGAIN}"
         raise RsftError(f"the journal of the build cannot be written: {error}", partial, hint) from error
-
-
-def _remove_other_builds(partial: Path, folder: Path) -> None:
-    for other in partial.iterdir():
-        if other.is_dir() and (other != folder or not (folder / "store").is_dir()):
-            if other.name != "old":  # of a build that was killed after its last step
-                _log.warning("%s: removing an unfinished build with other arguments", partial)
-            shutil.rmtree(other)
 
 
 @contextmanager
@@ -203,11 +177,7 @@ _PNG_DTYPES = (np.dtype("uint8"), np.dtype("uint16"))
 
 
 def resolve_unit(pixels: Pixels, declared: str | None) -> str:
-    """Return the unit of a chip: the declared one in lower case, or the data type of integers.
-
-    Args:
-        pixels: the chip (H, W, B).
-        declared: declared unit; floats must declare one.
+    """Return the unit of a chip (H, W, B): the declared one in lower case, or the data type of integers.
 
     Raises:
         DataError: the unit is unknown or missing, or the pixels cannot be in this unit.
@@ -222,14 +192,7 @@ def resolve_unit(pixels: Pixels, declared: str | None) -> str:
 
 
 def resolve_band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return the band names of a chip.
-
-    Args:
-        pixels: the chip (H, W, B).
-        names: declared names; None for gray (1 band) or R, G, B (3 bands).
-
-    Returns:
-        One name per band.
+    """Return the band names of a chip (H, W, B): the declared `names`, or gray (1 band) or R, G, B (3 bands).
 
     Raises:
         DataError: the number of names does not match, or names are missing.
@@ -268,10 +231,7 @@ def select_bands(
 
 
 def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
-    """Encode a chip without loss; float64 becomes float32.
-
-    Args:
-        pixels: the chip (H, W, B).
+    """Encode a chip (H, W, B) without loss; float64 becomes float32.
 
     Returns:
         Content and suffix of the file: PNG for 1 or 3 bands of uint8 or uint16, else TIFF.
@@ -285,27 +245,16 @@ def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
         return cv2.imencode(".png", ordered)[1].tobytes(), ".png"
     height, width, count = pixels.shape
     is_float = pixels.dtype == np.float32
-    options: dict[str, Any] = {"compress": "deflate", "predictor": 3 if is_float else 2, "photometric": "minisblack"}
+    options: dict[str, Any] = {"dtype": pixels.dtype, "compress": "deflate", "predictor": 3 if is_float else 2}
+    options["photometric"] = "minisblack"
     if is_float and np.isnan(pixels).any():
         options["nodata"] = np.nan
     with MemoryFile() as memory, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips have no georeference
-        with memory.open(
-            driver="GTiff", height=height, width=width, count=count, dtype=pixels.dtype, **options
-        ) as file:
+        with memory.open(driver="GTiff", height=height, width=width, count=count, **options) as file:
             file.write(pixels.transpose(2, 0, 1))
         return bytes(memory.read()), ".tif"
 
-
-__all__ = [
-    "ChipRecord",
-    "Progress",
-    "Rejection",
-    "StoreDescription",
-    "build_store",
-    "check_root_is_free",
-    "find_finished_store",
-]
 
 _CHUNK = 16  # records per task of a worker process, or more if one source file has more
 _LONGEST_NAME = 250  # bytes; names of files have at most 255, with their suffix
@@ -336,9 +285,6 @@ def build_store(
         progress: called after each group of chips.
         jobs: number of worker processes; 1 works in this process.
         finish: writes further files into the complete store before it gets its name `root`.
-
-    Returns:
-        The new store.
 
     Raises:
         RequestError: `root` is not free, or another process builds there.
@@ -371,35 +317,26 @@ def _store_all(
     """Write the chips of all records that are not in the journal yet."""
     total, seen, unfinished = length_hint(records), 0, 0
 
-    def pending() -> Iterator[ChipRecord]:
+    def chunks() -> Iterator[list[ChipRecord]]:
+        """Yield lists of consecutive records; all records of a source file are in one list."""
         nonlocal seen, unfinished
-        for record in records:
-            seen += 1
-            if journal.claim(record):
-                unfinished += 1
-                yield record
+        chunk: list[ChipRecord] = []
+        for _, records_of_file in groupby(records, attrgetter("source_path")):
+            for record in records_of_file:
+                seen += 1
+                if journal.claim(record):
+                    unfinished += 1
+                    chunk.append(record)
+            if len(chunk) >= _CHUNK:
+                yield chunk
+                chunk = []
+        yield chunk
 
-    def report() -> None:
-        if progress is not None:
-            progress(seen - unfinished, max(total, seen), "writing chips")
-
-    for outcomes in imap_unordered(partial(_store_chunk, store), _chunks(pending()), jobs):
+    for outcomes in imap_unordered(partial(_store_chunk, store), chunks(), jobs):
         journal.record(outcomes)
         unfinished -= len(outcomes)
-        report()
-    report()
-
-
-def _chunks(records: Iterable[ChipRecord]) -> Iterator[list[ChipRecord]]:
-    """Yield lists of consecutive records; all records of a source file are in one list."""
-    chunk: list[ChipRecord] = []
-    for _, records_of_file in groupby(records, attrgetter("source_path")):
-        chunk += records_of_file
-        if len(chunk) >= _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+        if progress is not None:
+            progress(seen - unfinished, max(total, seen), "writing chips")
 
 
 def _store_chunk(store: Path, records: list[ChipRecord]) -> list[RecordOutcome]:
@@ -454,10 +391,6 @@ def write_chip(path: str, data: bytes) -> None:
 
     The file is neither renamed nor synced: a chip that is not in the journal is written again, and the build syncs once
     at its end. `os.open` avoids the overhead of `open`, which takes as long as the system call.
-
-    Args:
-        path: path of the file.
-        data: its content.
     """
     try:
         file = os.open(path, _WRITE_FLAGS, 0o666)

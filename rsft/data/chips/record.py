@@ -178,13 +178,6 @@ def long_tail_counts(available: Mapping[str, int], ratio: float) -> dict[str, in
 
     Classes are ranked by descending `available`; ties keep their order. A class gets at least one chip and at most as
     many as are available.
-
-    Args:
-        available: number of chips by class.
-        ratio: largest over smallest class.
-
-    Returns:
-        Number of chips by class.
     """
     ranked = sorted(available, key=lambda name: -available[name])
     largest, last = max(available.values()), max(1, len(ranked) - 1)

@@ -10,21 +10,17 @@ from functools import partial
 from heapq import merge
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 
+from rsft.data.chips import store as layout
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow
 from rsft.data.chips.record import StoreDescription, group_by_count
-from rsft.data.chips.store import CLASS_FIGURE, CONTACT_SHEETS, DATASET, MANIFEST, README, REJECTED, SCHEMA, SPLITS
-from rsft.data.chips.summary import Counts, missing_classes
+from rsft.data.chips.store import SPLITS, Counts, missing_classes
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
 from rsft.types import GROUPS, Bytes, Pixels, Rejection
@@ -40,7 +36,7 @@ THUMB, GAP = 96, 4
 """Side of a thumbnail and space between thumbnails, in pixels."""
 
 _COLORS = dict(zip(GROUPS, ("#2b6cb0", "#dd8a2b", "#b83280"), strict=True))
-_LABEL_SIZE = 8  # in points
+_LABEL_SIZE, _LETTER = 8, 8  # of class names: size in points, width of a letter in pixels
 _MAX_NAMED_CLASSES = 40  # more bars leave no room for class names
 
 
@@ -51,83 +47,46 @@ def render_class_figure(title: str, counts: Mapping[str, Mapping[str, int]], gro
         title: name of the data set.
         counts: number of chips by split and class; the first split with chips is drawn.
         group_of: group (head, medium or tail) by class.
-
-    Returns:
-        Content of a PNG file.
     """
     split = next(split for split in counts if any(counts[split].values()))
     names = sorted(counts[split], key=lambda name: -counts[split][name])
-    values = [counts[split][name] for name in names]
+    values, colors = [counts[split][name] for name in names], [_COLORS[group_of[name]] for name in names]
     named = len(names) <= _MAX_NAMED_CLASSES
-    figure = Figure(figsize=(7, 1.4 + 0.25 * len(names)) if named else (8, 4), dpi=120)
+    figure = Figure((7, 1.4 + 0.25 * len(names)) if named else (8, 4), dpi=120)
     axes = figure.add_subplot()
-    colors = [_COLORS[group_of[name]] for name in names]
-    (_draw_bars if named else _draw_profile)(axes, names, values, colors)
+    if named:
+        bars = axes.barh(range(len(names)), values, color=colors)
+        axes.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=_LABEL_SIZE)
+        axes.set_yticks(range(len(names)), names, fontsize=_LABEL_SIZE, parse_math=False)
+        axes.set(ylim=(len(names) - 0.4, -0.6), xscale="log", xlim=(0.8, 3 * max(values)))
+        axes.set_xlabel("chips", loc="left")
+        axes.minorticks_off()
+    else:
+        axes.bar(range(len(names)), values, width=1, color=colors)
+        axes.set(yscale="log", ylabel="chips", xlim=(-0.5, len(names) - 0.5))
+        axes.set_xlabel("class, by number of chips", loc="left")
     axes.set_title(f"{title}: {sum(values):,} {split} chips, {len(names):,} classes", fontsize=10)
     for group in (group for group in GROUPS if group in set(group_of.values())):
         axes.bar(0, 0, color=_COLORS[group], label=group)
     figure.legend(frameon=False, loc="lower right", ncols=len(GROUPS), fontsize=_LABEL_SIZE)  # "best" may hide bars
+    width, height = figure.bbox.width, figure.bbox.height
+    labels = 20 + _LETTER * (max(map(len, names)) if named else len("1,000,000,000"))
+    left, right = min(0.6, labels / width), 1 - 16 / width  # the layout engines of matplotlib draw the figure twice
+    figure.subplots_adjust(left=left, right=right, bottom=62 / height, top=1 - 38 / height)
     with io.BytesIO() as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # class names in scripts that the font lacks
-        _set_margins(figure, axes, names if named else ["1,000,000"])
         figure.savefig(file, format="png", metadata={"Software": None})
         return file.getvalue()
 
 
-def _draw_bars(axes: Axes, names: Sequence[str], values: Sequence[int], colors: Sequence[str]) -> None:
-    bars = axes.barh(range(len(names)), values, color=colors)
-    axes.bar_label(bars, [f"{value:,}" for value in values], padding=3, fontsize=_LABEL_SIZE)
-    axes.set_yticks(range(len(names)), names, fontsize=_LABEL_SIZE, parse_math=False)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xscale("log")
-    axes.set_xlim(0.8, 3 * max(values))
-    axes.set_xlabel("chips", loc="left")
-    axes.minorticks_off()
-
-
-def _draw_profile(axes: Axes, names: Sequence[str], values: Sequence[int], colors: Sequence[str]) -> None:
-    axes.bar(range(len(names)), values, width=1, color=colors)
-    axes.set_yscale("log")
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.set_xlabel("class, by number of chips", loc="left")
-    axes.set_ylabel("chips")
-
-
-def _set_margins(figure: Figure, axes: Axes, labels: Sequence[str]) -> None:
-    """Leave room for title, axes and labels. The layout engines of matplotlib draw the figure twice."""
-    canvas: Any = FigureCanvasAgg(figure)  # its renderer has no types
-    renderer = canvas.get_renderer()
-    font = FontProperties(size=_LABEL_SIZE)
-    widest = max(renderer.get_text_width_height_descent(label, font, ismath=False)[0] for label in labels)
-    width, height = figure.bbox.width, figure.bbox.height
-    axis = 0 if axes.get_ylabel() == "" else 30
-    figure.subplots_adjust(
-        left=min(0.6, (widest + axis + 20) / width), right=1 - 16 / width, bottom=62 / height, top=1 - 38 / height
-    )
-
-
 def select_sheet_chips(count: int) -> list[int]:
-    """Select the chips of a contact sheet.
-
-    Args:
-        count: number of chips of the class.
-
-    Returns:
-        Ascending indices: all chips, or evenly spaced ones if there are more than fit on one sheet.
-    """
+    """Return the ascending indices of the chips of a contact sheet: all, or evenly spaced ones that fit on it."""
     page = min(count, SHEET_COLUMNS * SHEET_ROWS)
     return [number * count // page for number in range(page)]
 
 
 def render_contact_sheet(paths: Sequence[Path]) -> bytes:
-    """Draw thumbnails of chips on one sheet.
-
-    Args:
-        paths: image files of at most SHEET_COLUMNS x SHEET_ROWS chips.
-
-    Returns:
-        Content of a PNG file.
-    """
+    """Draw thumbnails of at most SHEET_COLUMNS x SHEET_ROWS image files; return the content of a PNG file."""
     columns = min(SHEET_COLUMNS, len(paths))
     step = THUMB + GAP
     sheet = np.full((GAP + step * -(-len(paths) // columns), GAP + step * columns, 3), 255, np.uint8)
@@ -158,9 +117,8 @@ def render_thumbnail(pixels: Pixels) -> Bytes:
     height, width = shown.shape[:2]
     scale = THUMB / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(
-        np.ascontiguousarray(shown), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    )
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small = cv2.resize(np.ascontiguousarray(shown), size, interpolation=method)
     out = np.full((THUMB, THUMB, 3), 128, np.uint8)
     top, left = (THUMB - size[1]) // 2, (THUMB - size[0]) // 2
     out[top : top + size[1], left : left + size[0]] = small
@@ -171,7 +129,7 @@ _BATCH = 1000  # rows in memory
 
 
 def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: StoreDescription, jobs: int) -> None:
-    """Write the manifest, dataset.json, rejected.csv, the figures and README.md.
+    """Write the manifest, dataset.json, rejected.csv, the figures and layout.README.md.
 
     Args:
         store: folder of the store.
@@ -184,8 +142,10 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
         DataError: the store has no chip, or none of a required source.
     """
     counts = {split: dict.fromkeys(description.classes, 0) for split in SPLITS}
+    chips: Counter[str] = Counter()
     for (split, name), count in journal.counts(bands).items():
         counts[split][name] = count
+        chips[name] += count
     if not bands:
         rejections = chain(description.rejected, journal.rejections(bands))
         _, _, reason = min(rejections, default=("", 0, "the input is empty"))
@@ -193,21 +153,18 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
     _check_sources(journal, bands, description)
     groups = description.groups or group_by_count(counts["train"])
     group_of = {name: group for group, names in groups.items() for name in names}
-    flags = _write_manifest(store / MANIFEST, journal.rows(bands), group_of)
-    rejected = _write_rejected(store / REJECTED, merge(sorted(description.rejected), journal.rejections(bands)))
+    flags = _write_manifest(store / layout.MANIFEST, journal.rows(bands), group_of)
+    rejected = _write_rejected(store / layout.REJECTED, merge(sorted(description.rejected), journal.rejections(bands)))
     metadata = {"name": description.name, "classes": list(description.classes), "groups": groups}
     metadata |= {"bands": bands.split(","), "skipped": description.skipped, "command": description.command}
     metadata |= {"license": description.license, "rsft_version": __version__}
-    (store / DATASET).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
-    (store / README).write_text(render_readme(description, counts, group_of, flags, rejected), "utf-8")
-    (store / CONTACT_SHEETS).mkdir(exist_ok=True)
-    chips: Counter[str] = Counter()
-    for (_, name), count in journal.counts(bands).items():
-        chips[name] += count
-    images = {CLASS_FIGURE: partial(render_class_figure, description.name, counts, group_of)}
+    (store / layout.DATASET).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
+    (store / layout.README).write_text(render_readme(description, counts, group_of, flags, rejected), "utf-8")
+    (store / layout.CONTACT_SHEETS).mkdir(exist_ok=True)
+    images = {layout.CLASS_FIGURE: partial(render_class_figure, description.name, counts, group_of)}
     for name, count in chips.items():
         paths = [store / path for path in journal.paths(name, bands, select_sheet_chips(count))]
-        images[f"{CONTACT_SHEETS}/{name}.png"] = partial(render_contact_sheet, paths)
+        images[f"{layout.CONTACT_SHEETS}/{name}.png"] = partial(render_contact_sheet, paths)
     for name, data in imap_unordered(_render, images.items(), jobs):
         (store / name).write_bytes(data)
 
@@ -222,17 +179,16 @@ def _check_sources(journal: BuildJournal, bands: str, description: StoreDescript
     for source, hint in missing.items():
         rejections = chain(description.rejected, journal.rejections(bands))
         file, _, reason = min(rejections, default=("", 0, "no input of it is left"))
-        raise DataError(
-            f"{source} gives no chip", description.name, f"the first rejected input: {file}: {reason}. {hint}"
-        )
+        hint = f"the first rejected input: {file}: {reason}. {hint}"
+        raise DataError(f"{source} gives no chip", description.name, hint)
 
 
 def _write_manifest(file: Path, rows: Iterator[ManifestRow], group_of: Mapping[str, str]) -> Counter[str]:
     """Write the rows batch by batch; return the number of rows with each flag."""
     flags: Counter[str] = Counter()
-    with pq.ParquetWriter(file, SCHEMA) as writer:
+    with pq.ParquetWriter(file, layout.SCHEMA) as writer:
         while batch := [row | {"group": group_of[row["class"]]} for row in islice(rows, _BATCH)]:
-            writer.write_table(pa.Table.from_pylist(batch, SCHEMA))
+            writer.write_table(pa.Table.from_pylist(batch, layout.SCHEMA))
             flags.update(flag for row in batch for flag in row["flags"].split(",") if flag)
     return flags
 
@@ -262,7 +218,7 @@ def render_readme(
     rejected: int,
     additions: Sequence[str] = (),
 ) -> str:
-    """Return the text of README.md.
+    """Return the text of layout.README.md.
 
     Args:
         description: name, classes, command and license of the store.
@@ -271,39 +227,31 @@ def render_readme(
         flags: number of chips by flag.
         rejected: number of inputs that cannot be used.
         additions: one sentence per addition to the finished store.
-
-    Returns:
-        Markdown.
     """
     splits = [split for split in SPLITS if any(counts[split].values())]
-    lines = [
-        f"# {escape_markdown(description.name)}",
-        "",
-        f"Chips for rsft {__version__}, made by {code_span(description.command)}.",
-        "",
-    ]
     license_text = describe_license(description.license, license_restrictions(description.license))
-    lines += [f"License of the data: {escape_markdown(license_text)}.", ""]
-    lines += [f"| class | group | {' | '.join(splits)} |", f"|---|---|{'---:|' * len(splits)}"]
+    rows = [("class", "group", *splits), ("---", "---", *["---:"] * len(splits))]
     for name in description.classes:
-        cells = escape_markdown(name), escape_markdown(group_of[name]), *(str(counts[split][name]) for split in splits)
-        lines.append(f"| {' | '.join(cells)} |")
-    lines.append(f"| all | | {' | '.join(str(sum(counts[split].values())) for split in splits)} |")
-    lines += ["", f"![classes]({CLASS_FIGURE})", "", f"`{CONTACT_SHEETS}/` shows chips of each class."]
-    lines += ["", f"Each chip has one row in `{MANIFEST}`. `{REJECTED}` lists {rejected} inputs that cannot be used."]
-    if additions:
-        lines += ["", "Added later:", "", *(f"- {escape_markdown(text)}" for text in additions)]
+        cells = (str(counts[split][name]) for split in splits)
+        rows.append((escape_markdown(name), escape_markdown(group_of[name]), *cells))
+    rows.append(("all", "", *(str(sum(counts[split].values())) for split in splits)))
     tallies: dict[str, Mapping[str, object]] = {
         "Left out on purpose:": description.skipped,
         "Kept, with a flag in the manifest:": flags,
         "Classes that a split lacks:": {split: ", ".join(names) for split, names in missing_classes(counts).items()},
     }
-    for title, tally in tallies.items():
-        if tally:
-            lines += [
-                "",
-                title,
-                "",
-                *(f"- {escape_markdown(name)}: {escape_markdown(str(value))}" for name, value in sorted(tally.items())),
-            ]
-    return "\n".join(lines) + "\n"
+    items = {title: [f"{name}: {value}" for name, value in sorted(tally.items())] for title, tally in tallies.items()}
+    paragraphs = [
+        f"# {escape_markdown(description.name)}",
+        f"Chips for rsft {__version__}, made by {code_span(description.command)}.",
+        f"License of the data: {escape_markdown(license_text)}.",
+        "\n".join(f"| {' | '.join(row)} |" for row in rows),
+        f"![classes]({layout.CLASS_FIGURE})",
+        f"`{layout.CONTACT_SHEETS}/` shows chips of each class.",
+        f"Each chip has one row in `{layout.MANIFEST}`. "
+        f"`{layout.REJECTED}` lists {rejected} inputs that cannot be used.",
+    ]
+    for title, texts in {"Added later:": additions, **items}.items():
+        if texts:
+            paragraphs += [title, "\n".join(f"- {escape_markdown(text)}" for text in texts)]
+    return "\n\n".join(paragraphs) + "\n"

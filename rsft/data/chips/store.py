@@ -1,13 +1,18 @@
-"""Chip store: image files with unchanged pixels, and a manifest with one row per chip, whose columns are checked."""
+"""Chip store: image files with unchanged pixels, and a manifest with one row per chip, whose columns are checked.
+
+Statistics of a store: class counts come from the manifest, pixel values from the files.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -20,7 +25,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.types import Pixels
+from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.tables import Column, check_columns
@@ -52,9 +57,6 @@ _SHOWN = 60  # letters of a cell in a message
 def check_manifest_columns(table: pd.DataFrame) -> None:
     """Check the types and the ranges of the cells of a manifest.
 
-    Args:
-        table: the manifest.
-
     Raises:
         ValueError: a column is missing or occurs twice, or a cell is wrong. The text names the row (from 1) and the
             column.
@@ -62,18 +64,17 @@ def check_manifest_columns(table: pd.DataFrame) -> None:
     if table.columns.has_duplicates:
         raise ValueError(f"two columns are called {table.columns[table.columns.duplicated()][0]}")
     check_columns(table, _COLUMNS)
-    hashes, angles, boxes = (_filled(table[name]) for name in ("sha256", "incidence_deg", "box"))
+    present = (table[name].dropna() for name in ("sha256", "incidence_deg", "box"))
+    # a table that was edited as text has empty texts in all its columns
+    hashes, angles, boxes = (cells[[not isinstance(cell, str) or cell != "" for cell in cells]] for cells in present)
     _check_cells(table["sha256"], ~hashes.astype(str).str.fullmatch("(?i)[0-9a-f]{64}"), _SHA256)
     _check_cells(table["incidence_deg"], ~angles.astype(float).between(-90, 90), _ANGLE)
-    if not _are_boxes(boxes):
-        _check_cells(table["box"], ~boxes.map(_is_box), _BOX)
+    if len(boxes) and not _are_boxes(boxes):
+        _check_cells(table["box"], boxes.map(lambda box: not _are_boxes([box])), _BOX)
 
 
 def check_chip_path(path: object) -> None:
-    """Check that a chip lies in its store.
-
-    Args:
-        path: its path in the manifest.
+    """Check that the path of a chip in a manifest lies in its store.
 
     Raises:
         ValueError: the path is not a text, is absolute, or leaves the store.
@@ -86,26 +87,16 @@ def check_chip_path(path: object) -> None:
 
 
 def describe_column_fault(row: Mapping[str, Any]) -> str:
-    """Return why the columns of a new chip cannot be stored, or "" if they can.
-
-    Args:
-        row: values by column.
-    """
+    """Return why the columns of a new chip cannot be stored, or "" if they can."""
     angle, box = row.get("incidence_deg"), row.get("box")
     if angle is not None and not (math.isnan(angle) or -90 <= angle <= 90):
         return f"incidence_deg is {angle:g}, expected {_ANGLE}"
-    return f"box is {str(box)[:_SHOWN]}, expected {_BOX}" if box is not None and not _is_box(box) else ""
+    return f"box is {str(box)[:_SHOWN]}, expected {_BOX}" if box is not None and not _are_boxes([box]) else ""
 
 
 _SHA256 = "64 hexadecimal digits"
 _ANGLE = "an angle from -90 to 90"
 _BOX = "8 finite numbers"
-
-
-def _filled(cells: pd.Series[Any]) -> pd.Series[Any]:
-    """Return the cells that are not empty. A table that was edited as text has empty texts in all its columns."""
-    present = cells.dropna()
-    return present[[not isinstance(cell, str) or cell != "" for cell in present]]
 
 
 def _check_cells(column: pd.Series[Any], is_wrong: pd.Series[bool], expected: str) -> None:
@@ -118,19 +109,11 @@ def _check_cells(column: pd.Series[Any], is_wrong: pd.Series[bool], expected: st
         raise ValueError(f"row {row + 1:,}, column {column.name}: found {found}, expected {expected}")
 
 
-def _are_boxes(cells: pd.Series[Any]) -> bool:
-    """Return whether all cells are boxes; much faster than a test of each cell."""
+def _are_boxes(cells: Iterable[Any]) -> bool:
+    """Return whether all cells are 8 finite numbers; much faster than a test of each cell."""
     try:
-        return not len(cells) or _is_box(np.stack(list(cells)).T)
-    except (ValueError, TypeError):
-        return False
-
-
-def _is_box(cell: object) -> bool:
-    """Return whether a cell (8,), or all columns of an array (8, N), are finite numbers."""
-    try:
-        numbers = np.asarray(cell)
-        return len(numbers) == 8 and numbers.dtype.kind in "fiu" and bool(np.isfinite(numbers).all())
+        numbers = np.stack(list(cells))
+        return numbers.shape[1:] == (8,) and numbers.dtype.kind in "fiu" and bool(np.isfinite(numbers).all())
     except (ValueError, TypeError):
         return False
 
@@ -236,13 +219,7 @@ class ChipStore:
 
     @classmethod
     def open(cls, root: Path) -> ChipStore:
-        """Open the chip store at `root`.
-
-        Args:
-            root: folder with manifest.parquet, dataset.json and rejected.csv.
-
-        Returns:
-            The store; its manifest is read on first use.
+        """Open the chip store at `root`; its manifest is read on first use.
 
         Raises:
             RequestError: the folder is not a chip store.
@@ -252,7 +229,11 @@ class ChipStore:
             if not (root / file).is_file():
                 raise RequestError("the folder is not a chip store", root, f"{file} is missing: {_PREPARE}")
         manifest_classes = _read_classes(root / MANIFEST)
-        description = _read_description(root)
+        try:
+            description = _Description.model_validate(read_dataset(root))
+        except ValidationError as error:
+            message = f"the description of the data set is damaged: {_describe_fault(error)}"
+            raise DataError(message, root / DATASET, _PREPARE) from error
         unknown = sorted(manifest_classes - set(description.classes))
         if unknown:
             raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
@@ -281,13 +262,7 @@ class ChipStore:
         return tuple(sorted(set(self.table["unit"])))
 
     def split(self, name: str) -> pd.DataFrame:
-        """Return the manifest rows of one split.
-
-        Args:
-            name: "train", "val" or "test".
-
-        Returns:
-            One row per chip; empty if the data set does not have this split.
+        """Return the manifest rows of one split; an empty table if the data set does not have it.
 
         Raises:
             RequestError: the name is not a split.
@@ -297,26 +272,12 @@ class ChipStore:
         return self.table[self.table["split"] == name].reset_index(drop=True)
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
-        """Count the chips of each class.
-
-        Args:
-            split: "train", "val" or "test".
-
-        Returns:
-            Number of chips (C,), in the order of `classes`.
-        """
+        """Count the chips of each class in a split: (C,), in the order of `classes`."""
         counts = self.split(split)["class"].value_counts()
         return np.array([counts.get(name, 0) for name in self.classes], np.int64)
 
     def iter_pixels(self, split: str, unit: str) -> Iterator[Pixels]:
-        """Read the chips of a split that have a given unit.
-
-        Args:
-            split: "train", "val" or "test".
-            unit: unit of the chips, as in the manifest.
-
-        Yields:
-            Pixels of one chip (H, W, B), with the values on disk.
+        """Yield the pixels (H, W, B) of the chips of a split that have a unit, with the values on disk.
 
         Raises:
             DataError: a chip cannot be read.
@@ -344,13 +305,7 @@ def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
 
 
 def read_manifest(root: Path) -> pd.DataFrame:
-    """Read the manifest of a store, and check the types of its columns.
-
-    Args:
-        root: folder of the store.
-
-    Returns:
-        One row per chip.
+    """Read the manifest of a store, one row per chip, and check the types of its columns.
 
     Raises:
         DataError: the manifest is damaged. The message names the row and the column.
@@ -365,13 +320,7 @@ def read_manifest(root: Path) -> pd.DataFrame:
 
 
 def read_dataset(root: Path) -> dict[str, Any]:
-    """Read the description of a store. If a change was interrupted, this is the one that belongs to the manifest.
-
-    Args:
-        root: folder of the store.
-
-    Returns:
-        The content of dataset.json.
+    """Read dataset.json of a store. If a change was interrupted, return the content that belongs to the manifest.
 
     Raises:
         DataError: the file is damaged.
@@ -383,13 +332,7 @@ def read_dataset(root: Path) -> dict[str, Any]:
 
 
 def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | None]:
-    """Read dataset.json.
-
-    Args:
-        root: folder of the store.
-
-    Returns:
-        The description without the key "pending", and the change under this key.
+    """Read dataset.json: the description without the key "pending", and the change under this key.
 
     Raises:
         DataError: the file is damaged. The message names the key.
@@ -408,14 +351,6 @@ def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | Non
     except ValidationError as error:
         fault = _describe_fault(error, PENDING)
         raise DataError(f"the record of an interrupted change is damaged: {fault}", path, _NO_PENDING) from error
-
-
-def _read_description(root: Path) -> _Description:
-    try:
-        return _Description.model_validate(read_dataset(root))
-    except ValidationError as error:
-        message = f"the description of the data set is damaged: {_describe_fault(error)}"
-        raise DataError(message, root / DATASET, _PREPARE) from error
 
 
 def _describe_fault(error: ValidationError, key: str = "") -> str:
@@ -445,3 +380,109 @@ def _read_classes(path: Path) -> set[str]:
         return set(table["class"])
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", path, _PREPARE) from error
+
+
+_RARE_RATIO = 10  # a typo occurs in few labels
+_SHORTEST_NAME = 4
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Number of chips by split and class."""
+
+
+def count_chips(store: ChipStore) -> Counts:
+    """Count the chips of every split and class; 0 if a class has no chip."""
+    return {split: dict(zip(store.classes, store.class_counts(split).tolist(), strict=True)) for split in SPLITS}
+
+
+def missing_classes(counts: Counts) -> dict[str, list[str]]:
+    """Find classes that have chips, but none in a split that has chips of other classes.
+
+    Returns:
+        Names of the missing classes by split; splits without one are left out.
+    """
+    names = dict.fromkeys(name for chips in counts.values() for name in chips)
+    used = [name for name in names if any(chips.get(name) for chips in counts.values())]
+    filled = {split: chips for split, chips in counts.items() if any(chips.values())}
+    missing = {split: [name for name in used if not chips.get(name)] for split, chips in filled.items()}
+    return {split: absent for split, absent in missing.items() if absent}
+
+
+def list_first_names(names: Sequence[str], limit: int = 10) -> str:
+    """Return names for a message: the first `limit` ones, and the number of the others."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Find rare classes whose name differs by one edit from that of a common class.
+
+    One edit adds, removes or changes a letter, or exchanges two neighbors. Upper and lower case, spaces, hyphens and
+    underscores do not count. Names shorter than four characters and names that differ in a digit are left out.
+
+    Returns:
+        Pairs of the rare class and the class that is at least ten times as large. If the names only differ in case and
+        separators, the sizes do not matter.
+
+    Example:
+        >>> find_label_typos({"Cargo": 50, "Crago": 1, "T-62": 5, "T-72": 90})
+        [('Crago', 'Cargo')]
+    """
+    plain = {name: re.sub(r"[\s_-]", "", name).casefold() for name in counts}
+    similar: dict[str, list[str]] = {}
+    for name, text in plain.items():
+        for key in {text, *(text[:i] + text[i + 1 :] for i in range(len(text)))}:
+            similar.setdefault(key, []).append(name)
+    pairs = {pair for names in similar.values() for pair in permutations(names, 2)}
+    return sorted(
+        (rare, common)
+        for rare, common in pairs
+        if (plain[rare] == plain[common] and (counts[rare], rare) < (counts[common], common))
+        or (counts[rare] * _RARE_RATIO <= counts[common] and _is_one_edit(plain[rare], plain[common]))
+    )
+
+
+def _is_one_edit(first: str, second: str) -> bool:
+    short, long = sorted((first, second), key=len)
+    changed = [i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b] or [len(short)]
+    start = changed[0]
+    if len(short) < _SHORTEST_NAME or any(
+        char.isdigit() for char in (short[start : start + 1] + long[start : start + 1])
+    ):
+        return False
+    if len(short) < len(long):
+        return len(long) == len(short) + 1 and short[start:] == long[start + 1 :]
+    is_swap = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
+    return len(changed) == 1 or is_swap
+
+
+def summarize_pixels(root: Path, table: pd.DataFrame, progress: Progress | None = None) -> pd.DataFrame:
+    """Summarize the pixels of all chips in one pass.
+
+    Args:
+        root: folder of the store.
+        table: manifest rows of the chips.
+        progress: called after each chip.
+
+    Returns:
+        One row per unit and data type, such as "db float32" (index "kind"). Columns: number of chips, shortest and
+        longest side in pixels, lowest, highest and mean pixel value, and bytes of the files.
+
+    Raises:
+        DataError: a chip cannot be read; the message names it.
+    """
+    rows = []
+    for done, (path, unit) in enumerate(zip(table["path"], table["unit"], strict=True), 1):
+        pixels, size = read_chip(root / path), (root / path).stat().st_size
+        dtype, sides = str(pixels.dtype), pixels.shape[:2]
+        kind = unit if unit == dtype else f"{unit} {dtype}"
+        extremes = min(sides), max(sides), pixels.min().item(), pixels.max().item()
+        rows.append((kind, *extremes, pixels.sum(dtype=np.float64), pixels.size, size))
+        if progress is not None:
+            progress(done, len(table), "reading chips")
+    columns = ["kind", "shortest", "longest", "lowest", "highest", "total", "pixels", "bytes"]
+    functions = dict(zip(columns[1:], ("min", "max", "min", "max", "sum", "sum", "sum"), strict=True))
+    groups = pd.DataFrame(rows, columns=columns).groupby("kind")
+    summary = groups.agg(functions)
+    summary.insert(0, "chips", groups.size())
+    summary["mean"] = summary.pop("total") / summary.pop("pixels")
+    return summary

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from rsft.data.chips.builder import ChipRecord
+from rsft.data.chips.record import ChipRecord
 from rsft.data.datasets._fusar_files import FUSARChip
 from rsft.data.datasets._srsdd_files import (
     FUSAR_TO_FUSRS,

@@ -70,9 +70,8 @@ def _transforms(name: AugmentationName, planes: int, size: int | None) -> list[A
     import albumentations as library
 
     if name == "natural":
-        crop = library.RandomResizedCrop(
-            (size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), area_for_downscale="image"
-        )
+        ranges: dict[str, Any] = {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3)}
+        crop = library.RandomResizedCrop((size, size), area_for_downscale="image", **ranges)
         return [crop, library.HorizontalFlip(p=0.5)]
     shift: dict[str, Any] = {"translate_percent": (-0.08, 0.08), "border_mode": cv2.BORDER_REFLECT_101}
     if name == "sar":
@@ -84,11 +83,7 @@ def _transforms(name: AugmentationName, planes: int, size: int | None) -> list[A
             library.RandomBrightnessContrast(0.15, 0.15, p=0.5),
             Speckle(looks=(6, 30), p=0.5),
         ]
-    is_color = planes in (1, 3)
-    return [
-        library.D4(p=1.0),
-        library.Affine(scale=(0.8, 1.2), p=0.7, **shift),
-        library.ColorJitter(0.2, 0.2, 0.2, 0.03, p=0.5)
-        if is_color
-        else library.RandomBrightnessContrast(0.2, 0.2, p=0.5),
-    ]
+    colors = library.RandomBrightnessContrast(0.2, 0.2, p=0.5)
+    if planes in (1, 3):
+        colors = library.ColorJitter(0.2, 0.2, 0.2, 0.03, p=0.5)
+    return [library.D4(p=1.0), library.Affine(scale=(0.8, 1.2), p=0.7, **shift), colors]

@@ -29,9 +29,6 @@ _HINT = "write the name of a band, or an expression of names, numbers and + - * 
 def check_bands(names: Sequence[str]) -> None:
     """Raise an error unless all names are band names and none is repeated.
 
-    Args:
-        names: names of the bands of a file.
-
     Raises:
         RequestError: a name is unknown or repeated.
     """
@@ -46,9 +43,6 @@ def required_bands(expression: str) -> set[str]:
 
     Args:
         expression: a plane, such as "VV - VH".
-
-    Returns:
-        Names of the bands.
 
     Raises:
         RequestError: the expression is not valid.
@@ -73,11 +67,8 @@ def check_planes(planes: Sequence[str], bands: Sequence[str]) -> None:
     for plane in planes:
         missing = sorted(required_bands(plane) - set(bands))
         if missing:
-            raise RequestError(
-                f"the chips have no band {', '.join(missing)}",
-                f"data.bands, {plane!r}",
-                f"they have {', '.join(bands)}",
-            )
+            message = f"the chips have no band {', '.join(missing)}"
+            raise RequestError(message, f"data.bands, {plane!r}", f"they have {', '.join(bands)}")
 
 
 def compute_planes(pixels: Pixels, bands: Sequence[str], planes: Sequence[str]) -> list[Plane]:
@@ -98,13 +89,10 @@ def compute_planes(pixels: Pixels, bands: Sequence[str], planes: Sequence[str]) 
     check_planes(planes, bands)
     by_name = {name: pixels[..., index] for index, name in enumerate(bands)}
     with np.errstate(divide="ignore", invalid="ignore"):
-        return [_broadcast(_compute(_parse(plane), by_name), pixels[..., 0]) for plane in planes]
-
-
-def _broadcast(plane: Any, band: Plane) -> Any:
-    """Return a plane with the shape of a band. An expression of numbers alone, such as "2", is one number."""
-    namespace = array_namespace(band)
-    return plane if plane.ndim else namespace.full_like(band, float(plane), dtype=namespace.float32)
+        arrays = [_compute(_parse(plane), by_name) for plane in planes]
+    band, library = pixels[..., 0], array_namespace(pixels)
+    # an expression of numbers alone, such as "2", is one number
+    return [x if x.ndim else library.full_like(band, float(x), dtype=library.float32) for x in arrays]
 
 
 @lru_cache(maxsize=256)
@@ -124,15 +112,12 @@ def _check(node: ast.expr, expression: str) -> None:
         _check(node.right, expression)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         _check(node.operand, expression)
-    elif not (isinstance(node, ast.Name) or _is_number(node)):
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        if abs(node.value) > float(np.finfo(np.float32).max):
+            message = f"{expression!r} is not an expression over bands: {node.value:g} does not fit into float32"
+            raise RequestError(message, "data.bands", _HINT)
+    elif not isinstance(node, ast.Name):
         raise RequestError(f"{expression!r} is not an expression over bands", "data.bands", _HINT)
-
-
-def _is_number(node: ast.expr) -> bool:
-    """Return whether a node is a number that fits into float32."""
-    if not (isinstance(node, ast.Constant) and isinstance(node.value, int | float)):
-        return False
-    return not isinstance(node.value, bool) and abs(node.value) <= float(np.finfo(np.float32).max)
 
 
 def _compute(node: ast.expr, by_name: dict[str, Plane]) -> Any:

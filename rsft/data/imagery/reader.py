@@ -1,24 +1,347 @@
-"""Read image files without changing values. float64 becomes float32. An incomplete image is an error."""
+"""Read image files without changing values, open rasters with GDAL, and read what they say of their bands.
+
+float64 becomes float32. An incomplete image is an error. The content of a file cannot make GDAL read other files, or
+ask a server.
+"""
 
 import io
 import logging
+import re
 import struct
 import threading
 import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from errno import EINVAL
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
+import rasterio
 from PIL import Image
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
-from rasterio.io import MemoryFile
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.io import DatasetReader, MemoryFile
 
-from rsft.data.imagery.rasters import MAX_BANDS, mask_nodata
-from rsft.data.imagery.units import as_float32
+from rsft.data.imagery.bands import BANDS, POLARIZATIONS
+from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.errors import DataError
-from rsft.types import Pixels
-from rsft.utils.untrusted.documents import check_regular, read_regular
+from rsft.types import Pixels, Plane
+from rsft.utils.untrusted.documents import check_regular, open_regular, parse_xml, read_regular
+from rsft.utils.untrusted.hdf5_files import find_named_files
+
+MAX_VRT_BYTES = 2**24
+"""Largest VRT that is read: 16 MiB, about 20,000 images."""
+MAX_BANDS = 4096
+"""Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which takes many seconds to read."""
+
+_REFERENCES = re.compile(
+    rb"\s*<(\?xml|!--|VRTDataset|OGRVRT|GDAL|WMS|WCS|WMTS|Capabilities|kml|TileMap)", re.IGNORECASE
+)
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_IMAGE_MAGIC = (*_TIFF_MAGIC, b"EHFA_HEADER_TAG")  # of overviews and masks
+_PLAIN_BAND = "VRTSourcedRasterBand"
+_OTHER_SOURCES = frozenset(  # elements of a VRT that name files in other ways, or run code; attributes as elements
+    (
+        *("group", "array", "arraysource", "gdalwarpoptions", "sourcedataset", "pansharpeningoptions", "input"),
+        *("processingsteps", "step", "argument", "pixelfunctioncode", "subclass", "relativetovrt", "openoptions"),
+    )
+)
+_IMAGE_DRIVERS = frozenset(
+    (
+        *("GTiff", "SNAP_TIFF", "PNG", "JPEG", "BMP", "WEBP", "GIF", "BIGGIF", "JPEGXL", "AVIF", "PNM"),
+        *("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "NITF", "ENVI", "EHdr", "HFA", "RMF", "RST", "SGI"),
+        *("COSAR", "CEOS", "SAR_CEOS", "JAXAPALSAR", "GFF", "AirSAR", "ISCE", "ROI_PAC", "GRIB"),
+        *("AAIGrid", "GSAG", "GSBG", "GS7BG", "DTED", "SRTMHGT", "USGSDEM"),
+    )
+)
+"""Drivers of formats whose files contain the pixels, or lie beside a header with the same stem. No format that names
+other files or servers is among them (VRT, WMS, WCS, STAC, PDS, DIMAP, ...). GDAL finds the driver by the content of a
+file, whatever its suffix."""
+_ARRAY_DRIVERS = frozenset(("HDF5", "HDF5Image", "netCDF", "BAG"))
+"""Drivers of HDF5 and netCDF. They only open files with a suffix of `_ARRAY_SUFFIXES` that name no other files."""
+_ARRAY_SUFFIXES = frozenset((".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5"))
+_NAME_TAGS = frozenset(
+    ("name", "netcdf_varname", "long_name", "band_name", "bandname", "polarization", "polarisation", "description")
+)
+_POLARIZATION = re.compile(rf"(?<![A-Z0-9])({'|'.join(POLARIZATIONS)})(?![A-Z0-9])")
+_MEASUREMENT = re.compile(r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE)  # a file of Sentinel-1 outside its folder
+_UNIT_TAGS = {
+    **{unit: unit for unit in ("db", "amplitude", "intensity", "gamma0_db")},
+    **dict.fromkeys(("decibel", "decibels"), "db"),
+    **{f"{name}{end}": f"{name}0" for name in ("sigma", "gamma", "beta") for end in ("0", "_0", " nought", "_nought")},
+}
+_T = TypeVar("_T")
+
+
+class ForeignFilesError(RasterioIOError):  # type: ignore[misc]
+    """A file is not opened, because it refers to other files or servers, or is not a regular file."""
+
+
+def open_raster(name: str) -> Any:
+    """Open a raster with GDAL.
+
+    A file is opened as an image or not at all: one that lists servers or other files is refused. The exception is a
+    VRT named .vrt on this machine, whose images lie in its folder. A name that is not a path, such as a subdataset
+    with its driver, is opened as the user wrote it.
+
+    Args:
+        name: a path, or another name under which GDAL opens it.
+
+    Raises:
+        ForeignFilesError: the file refers to other files or servers, or is a pipe, a socket or a device.
+        rasterio.errors.RasterioError: GDAL cannot open it.
+    """
+    uri = SceneUri(name)
+    is_vrt = uri.is_path and _check_file(Path(name))
+    has_arrays = not is_vrt and Path(name).suffix.lower() in _ARRAY_SUFFIXES
+    if uri.path and (has_arrays if uri.is_path else not name.startswith("/vsi")):
+        try:
+            fault = find_named_files(uri.path)  # the HDF5 library would read them
+        except OSError as error:
+            raise RasterioIOError(error.strerror or str(error)) from error
+        if fault:
+            raise ForeignFilesError(fault)
+    if uri.is_remote:
+        options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # a server has no list of files
+    else:
+        options = {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".rsft-none"}  # GDAL then opens no name of a server
+    with rasterio.Env(**options):
+        if not uri.is_path and not name.startswith("/vsi"):
+            return rasterio.open(name)  # the name of a subdataset begins with that of its driver
+        accepted = _IMAGE_DRIVERS | _ARRAY_DRIVERS if has_arrays else _IMAGE_DRIVERS
+        drivers = ["VRT"] if is_vrt else sorted(_available_drivers() & accepted)
+        file = DatasetReader(name, driver=drivers)  # `open` takes one driver
+    if file.tags(ns="OVERVIEWS"):
+        file.close()
+        raise ForeignFilesError("its tags name another file as its overviews")
+    return file
+
+
+def _check_file(path: Path) -> bool:
+    """Check a file or folder before GDAL opens it; return whether it is a VRT that names images below its folder."""
+    start = _read_start(path, 1024)
+    if _REFERENCES.match(start.removeprefix(b"\xef\xbb\xbf")):
+        if path.suffix.lower() != ".vrt":
+            raise ForeignFilesError("the file is a list of other files or servers, not an image")
+        _check_vrt(path)
+        return True
+    for suffix in (".ovr", ".OVR", ".msk", ".MSK"):  # GDAL opens these sidecars by content too
+        sidecar = path.with_name(path.name + suffix)
+        if sidecar.exists() and not _read_start(sidecar, 16).startswith(_IMAGE_MAGIC):
+            raise ForeignFilesError(f"{sidecar.name} beside it is not a TIFF file")
+    return False
+
+
+def _read_start(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file; none of a folder."""
+    try:
+        with open_regular(path) as file:
+            return file.read(size)
+    except IsADirectoryError:
+        return b""
+    except OSError as error:
+        kind = ForeignFilesError if error.errno == EINVAL else RasterioIOError
+        raise kind(error.strerror) from error
+
+
+def _check_vrt(path: Path) -> None:
+    """Check that a VRT names images below its folder, and nothing else."""
+    data = _read_start(path, MAX_VRT_BYTES + 1)
+    if len(data) > MAX_VRT_BYTES:
+        raise ForeignFilesError(f"the VRT is larger than {MAX_VRT_BYTES:,} bytes")
+    try:
+        root = parse_xml(data)
+    except ValueError as error:
+        raise ForeignFilesError(f"the VRT cannot be used: {error}") from error
+    sources: set[tuple[str, str]] = set()
+    for element in root.iter():
+        tag = element.tag.lower()  # GDAL ignores case, and takes attributes for elements
+        attributes = {name.lower(): value for name, value in element.attrib.items()}
+        kind = attributes.get("subclass", _PLAIN_BAND)
+        if tag in _OTHER_SOURCES or kind != _PLAIN_BAND or "sourcefilename" in attributes:
+            raise ForeignFilesError(f"the VRT contains {element.get('subClass', element.tag)}, not only images")
+        if tag == "sourcefilename":
+            sources.add((element.text or "", attributes.get("relativetovrt", "0")))
+    folder = path.parent.resolve()
+    for text, is_relative in sorted(sources):
+        source = (path.parent / text if is_relative == "1" else Path(text)).resolve()
+        if not (source.is_relative_to(folder) and source.is_file()) or source.suffix.lower() == ".vrt":
+            raise ForeignFilesError(f"the VRT names {text}, which is not an image below its folder")
+        open_raster(str(source)).close()
+
+
+@cache
+def _available_drivers() -> frozenset[str]:
+    with rasterio.Env() as environment:
+        return frozenset(environment.drivers())
+
+
+def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
+    """Return what the tags of a TIFF file say.
+
+    Args:
+        path: path of any image file.
+        read: reads tags of the dataset, opened by rasterio, such as `read_band_names`.
+
+    Returns:
+        The result of `read`; None if the file is no TIFF, or GDAL cannot open it.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with open_raster(str(path)) as file:
+                return read(file)
+        except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
+            return None
+
+
+def read_band_names(file: Any) -> tuple[str, ...] | None:
+    """Return the names of the bands of an open raster.
+
+    The name of a band comes from its description ("VV", "Sigma0_VV_db", "B4"), else from its tags (name, long_name,
+    polarization and others). A raster of one band may also have it in the tags of the file, or in the name of a
+    Sentinel-1 measurement.
+
+    Returns:
+        Names from `BANDS`; None if a name is unknown or repeated.
+    """
+    names = []
+    for number, description in zip(file.indexes, file.descriptions, strict=True):
+        texts = [description or "", *_name_tags(file.tags(number))]
+        if file.count == 1:
+            match = _MEASUREMENT.match(Path(file.name).name)
+            texts += [*_name_tags(file.tags()), match[1] if match else ""]
+        names.append(next((name for name in map(parse_band_name, texts) if name), None))
+    known = tuple(name for name in names if name is not None)
+    return known if len(set(known)) == file.count else None
+
+
+def _name_tags(tags: Mapping[str, str]) -> Iterable[str]:
+    return (value for key, value in tags.items() if key.lower() in _NAME_TAGS)
+
+
+def parse_band_name(text: str) -> str | None:
+    """Return the band that a text such as "Sigma0_VV_db" or "B4" names; None if it names none, or two polarizations."""
+    text = re.sub(r"^B(\d)$", r"B0\1", text.strip().upper())
+    for name in BANDS:
+        if text == name.upper():
+            return name
+    polarizations = set(_POLARIZATION.findall(text))
+    return polarizations.pop() if len(polarizations) == 1 else None
+
+
+def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] | None, path: object) -> None:
+    """Raise an error if declared names contradict those in the file.
+
+    "gray" contradicts no name, and a name that rsft does not know contradicts none either.
+
+    Args:
+        declared: names that the user declared with --bands; None if none were declared.
+        actual: names in the file; None if it has none.
+        path: path of the file.
+
+    Raises:
+        DataError: a band has another name in the file.
+    """
+    if declared is None or actual is None or len(declared) != len(actual):  # a wrong number is another error
+        return
+    pairs = [pair for pair in zip(declared, actual, strict=True) if "gray" not in pair and pair[0] in BANDS]
+    if any(name != file_name for name, file_name in pairs):
+        message = f"the file names its bands {', '.join(actual)}, but {', '.join(declared)} was declared"
+        raise DataError(message, path, "leave out --bands; if the names in the file are wrong, correct them there")
+
+
+def unit_from_tags(units: Sequence[str | None], path: object) -> str | None:
+    """Return the unit that the tags of the bands declare.
+
+    Args:
+        units: GDAL's unit type of each band, such as "dB".
+        path: path of the file, for the error.
+
+    Returns:
+        The unit; None if no tag names a unit that rsft knows.
+
+    Raises:
+        DataError: bands have different units.
+    """
+    tags = {(unit or "").strip().lower() for unit in units}
+    names = sorted({_UNIT_TAGS[tag] for tag in tags if tag in _UNIT_TAGS})
+    if len(names) > 1:
+        raise DataError(f"the bands have several units: {', '.join(names)}", path, "give a file with one unit")
+    return names[0] if names else None
+
+
+class Scaling(NamedTuple):
+    """GDAL's scale and offset of a band: value = stored * scale + offset."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+IDENTITY_SCALING = Scaling()
+"""A band without scale and offset."""
+
+
+def read_dtype(dtype: str, scalings: Iterable[Scaling]) -> str:
+    """Return the data type of a scene's values: uint8 or uint16 as in its file if no band is scaled, else float32."""
+    return dtype if dtype in DIGITAL_UNITS and set(scalings) <= {IDENTITY_SCALING} else "float32"
+
+
+def mask_nodata(band: Pixels, nodata: float | None, path: object) -> None:
+    """Set the nodata pixels of a band to NaN (floats) or 0 (integers), in place.
+
+    Args:
+        band: one band (H, W).
+        nodata: declared nodata value; None if the file does not declare one.
+        path: path of the file, for the error.
+
+    Raises:
+        DataError: a pixel is NaN but NaN is not declared as nodata.
+    """
+    if not np.issubdtype(band.dtype, np.inexact):
+        if nodata:
+            band[band == nodata] = 0
+        return
+    nan_count = 0 if nodata is not None and np.isnan(nodata) else int(np.isnan(band).sum())
+    if nan_count:
+        raise DataError(f"{nan_count} of {band.size} values are NaN", path, "declare NaN as nodata, or fill them in")
+    if nodata is not None:
+        band[band == nodata] = np.nan
+
+
+def to_float32(band: Plane, nodata: float | None, scaling: Scaling, path: object) -> Plane:
+    """Convert the stored values of a band to float32.
+
+    Args:
+        band: stored values (H, W); complex values become their modulus.
+        nodata: declared nodata value; None if the file does not declare one.
+        scaling: scale and offset of the band.
+        path: path of the file, for the error.
+
+    Returns:
+        Values (H, W), float32; NaN without data.
+
+    Raises:
+        DataError: a value is NaN but NaN is not declared as nodata, or does not fit into float32.
+    """
+    if np.issubdtype(band.dtype, np.inexact):
+        mask_nodata(band, nodata, path)
+        values = as_float32(np.abs(band) if np.iscomplexobj(band) else band, path)
+    else:
+        values = band.astype(np.float32)
+        if nodata is not None:
+            values[band == nodata] = np.nan
+    if scaling != IDENTITY_SCALING:
+        values *= np.float32(scaling.scale)
+        values += np.float32(scaling.offset)
+    return values
+
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 MAX_PIXELS = 2**30
@@ -27,7 +350,6 @@ MAX_PIXELS = 2**30
 MAX_TIFF_BYTES = 2**32
 """Largest size of a decoded TIFF in bytes: 4 GiB."""
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _HINT = "copy or download the file again, or leave it out"
 _EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or palette indices, not gray values
@@ -40,9 +362,6 @@ def read_chip(path: Path) -> Pixels:
     """Read an image file.
 
     The nodata value that a GeoTIFF declares becomes NaN in floats and 0 in integers.
-
-    Args:
-        path: path of the file.
 
     Returns:
         Pixels (H, W, B), float32 instead of float64; three bands are in R, G, B order.

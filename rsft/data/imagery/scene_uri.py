@@ -48,9 +48,6 @@ class LastImageCache:
     def __call__(self, path: Path) -> Pixels:
         """Return the image at `path`.
 
-        Args:
-            path: path of the image file.
-
         Returns:
             Pixels (H, W, B); callers must not change them.
 
@@ -104,12 +101,6 @@ class SceneUri:
     @classmethod
     def parse(cls, value: str | Path | SceneUri) -> SceneUri:
         """Return the scene that a text or a path names.
-
-        Args:
-            value: a text as on the command line, or a path.
-
-        Returns:
-            The name of the scene.
 
         Raises:
             RequestError: the text begins like an address, but is none, or contains a zero byte.

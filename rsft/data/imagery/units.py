@@ -85,9 +85,6 @@ def parse_unit(text: str) -> str:
     Args:
         text: a unit as the user, a recipe or a manifest writes it, such as "dB".
 
-    Returns:
-        The unit as in UNITS.
-
     Raises:
         DataError: the text is not a unit; the message lists all units.
 
@@ -164,13 +161,6 @@ def check_dtype(dtype: Any, unit: str) -> None:
 def as_float32(pixels: Pixels, path: object = "") -> Pixels:
     """Convert float64 and float16 to float32, which all computations use; return other types unchanged.
 
-    Args:
-        pixels: values of any shape and type.
-        path: path of their file, for the error.
-
-    Returns:
-        Values of the same shape.
-
     Raises:
         DataError: a finite value does not fit into float32.
     """
@@ -188,20 +178,14 @@ def as_float32(pixels: Pixels, path: object = "") -> Pixels:
 def check_unit(pixels: Pixels, unit: str) -> None:
     """Raise an error if `pixels` cannot be in `unit`, judged by their data type and values.
 
-    Args:
-        pixels: values of any shape.
-        unit: declared unit.
-
     Raises:
         DataError: the unit is unknown, or does not fit the data type or the values.
     """
     unit = parse_unit(unit)
     check_dtype(pixels.dtype, unit)
-    if pixels.dtype.kind == "f":
-        _check_range(pixels[np.isfinite(pixels)], unit)
-
-
-def _check_range(values: Pixels, unit: str) -> None:
+    if pixels.dtype.kind != "f":
+        return
+    values = pixels[np.isfinite(pixels)]
     if not values.size:
         raise DataError("no pixel has a value", hint="leave the file out")
     low, high = float(values.min()), float(values.max())

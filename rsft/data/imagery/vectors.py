@@ -45,9 +45,6 @@ def open_vector(path: Path) -> Path | bytes:
     Only formats whose files contain their features are accepted, and their content decides which one it is: GeoPackage
     and SpatiaLite, GeoJSON and TopoJSON, FlatGeobuf, Shapefile, and KML without links.
 
-    Args:
-        path: path of a vector layer.
-
     Returns:
         The absolute path, or the content of a JSON file without what OGR would misunderstand.
 

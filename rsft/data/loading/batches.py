@@ -23,8 +23,9 @@ from rsft.data.chips.store import MANIFEST
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
-from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard, epoch_order, shard_batches
+from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard, shard_batches
 from rsft.errors import DataError, RsftError
+from rsft.recipe.registries import SAMPLERS
 from rsft.types import Bytes, Indices, Pixels, Progress
 from rsft.utils.atomic_files import atomic_file, sha256
 from rsft.utils.process_pool import imap_unordered
@@ -391,9 +392,6 @@ class EpochBatches:
         Args:
             epoch: number of the epoch from 0.
             first: number of the first batch from 0; a resumed run begins within an epoch.
-
-        Returns:
-            A loader of this process's part of each batch.
         """
         indices = self.chip_order(epoch)[first * self.batch_size :]
         if self.augmentation.is_active:
@@ -427,7 +425,8 @@ class EpochBatches:
 
     def _order(self, epoch: int) -> Indices:
         members = np.arange(len(self.train)) if self.members is None else self.members(epoch)
-        return epoch_order(self.train.labels, members, self.sampler, self.seed, epoch)
+        rng = np.random.default_rng((self.seed, epoch))
+        return SAMPLERS[self.sampler]().draw(self.train.labels, members, len(members), rng)
 
 
 def _stack(items: list[tuple[Bytes, int] | RsftError]) -> tuple[Tensor, Tensor] | RsftError:

@@ -12,16 +12,7 @@ from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.images import plot_sample
-from rsft.data.imagery.bands import compute_planes
-from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import (
-    StretchOption,
-    measure_planes,
-    needs_measuring,
-    stretch_from_statistics,
-    stretches_from_option,
-)
-from rsft.data.imagery.units import convert_unit
+from rsft.data.imagery.contract import Contract, StretchOption, fit_stretches
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
 
@@ -65,9 +56,6 @@ class ChipStoreDataset(NonGeoDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return one sample.
 
-        Args:
-            index: position of the sample.
-
         Returns:
             image: (B, size, size) float32 in 0-255; label: index into `classes`.
         """
@@ -82,9 +70,6 @@ class ChipStoreDataset(NonGeoDataset):
             sample: a sample from `__getitem__`; it may have a prediction.
             show_titles: whether to show the class, and the predicted class.
             suptitle: title of the figure.
-
-        Returns:
-            The figure.
         """
         return plot_sample(sample, self.classes, show_titles, suptitle)
 
@@ -193,18 +178,8 @@ def fit_store_contract(
         RequestError: the limits of `stretch` do not match the bands.
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
-    bands, units = store.bands, {}
-    for target in dict.fromkeys(unit or own for own in store.units):
-        if needs_measuring(stretch, target):
-            statistics = measure_planes(
-                compute_planes(convert_unit(pixels, own, target), bands, bands)
-                for own in store.units
-                if (unit or own) == target
-                for pixels in store.iter_pixels("train", own)
-            )
-            units[target] = tuple(stretch_from_statistics(stretch, plane) for plane in statistics)
-        else:
-            units[target] = stretches_from_option(stretch, len(bands))
-    return Contract(
-        units=units, bands=bands, planes=bands, crop=crop, size=size, mean=(0.0,) * len(bands), std=(1.0,) * len(bands)
-    )
+    bands, units = store.bands, {name: (name, unit or name) for name in store.units}
+    stretches, _ = fit_stretches(stretch, bands, bands, units, lambda name: store.iter_pixels("train", name))
+    ones = (1.0,) * len(bands)
+    zeros = (0.0,) * len(bands)
+    return Contract(units=stretches, bands=bands, planes=bands, crop=crop, size=size, mean=zeros, std=ones)

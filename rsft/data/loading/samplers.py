@@ -14,24 +14,6 @@ from rsft.recipe.registries import SAMPLERS
 from rsft.types import Indices
 
 
-def epoch_order(labels: Indices, members: Indices, sampler: str, seed: int, epoch: int) -> Indices:
-    """Return the chips of an epoch in order; their number is that of `members`.
-
-    The order only depends on the arguments.
-
-    Args:
-        labels: class of every training chip (N,).
-        members: indices of the chips that the epoch may use (M,).
-        sampler: name of a sampler.
-        seed: seed of the run.
-        epoch: number of the epoch from 0.
-
-    Returns:
-        Indices into the training chips (M,).
-    """
-    return SAMPLERS[sampler]().draw(labels, members, len(members), np.random.default_rng((seed, epoch)))
-
-
 @SAMPLERS.register
 @dataclass(frozen=True)
 class NaturalSampler:
@@ -116,9 +98,6 @@ def shard_batches(indices: Indices, batch_size: int, shard: ProcessShard = SINGL
         indices: order of the chips, over all processes.
         batch_size: chips per batch, over all processes.
         shard: rank and number of processes.
-
-    Returns:
-        Indices of this process, batch by batch.
     """
     rank, world_size = shard
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
@@ -129,10 +108,6 @@ def shard_loss_weight(size: int, shard: ProcessShard) -> float:
     """Return the weight of a process's mean loss.
 
     With it, the mean of the weighted losses over all processes is the mean loss over all chips of the batch.
-
-    Args:
-        size: chips in the batch, over all processes.
-        shard: rank and number of processes.
     """
     rank, world_size = shard
     return len(range(rank, size, world_size)) * world_size / max(size, 1)

@@ -40,7 +40,8 @@ def prepare_cifar100(
         RequestError: `source` contains no CIFAR-100, `root` is not empty, or an argument is out of range.
         DataError: the source is damaged, or no image can be used.
     """
-    from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import ChipRecord, StoreDescription
     from rsft.data.datasets import common
     from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
     from rsft.utils.archives import open_source_tree

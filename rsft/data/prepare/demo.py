@@ -18,8 +18,7 @@ from rsft.errors import RequestError
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
-    from rsft.data.chips.store import ChipStore
-    from rsft.data.chips.summary import Counts
+    from rsft.data.chips.store import ChipStore, Counts
     from rsft.data.datasets._fusar_files import FUSARChips
     from rsft.data.datasets._srsdd_files import SRSDDShips
     from rsft.types import Progress
@@ -86,7 +85,8 @@ def _build_store(
     root: Path, jobs: int, seed: int, overwrite: bool, progress: Progress | None, counts: Counts, scenes: int
 ) -> ChipStore:
     """Simulate both archives, read them and build a chip store."""
-    from rsft.data.chips.builder import StoreDescription, build_store, find_finished_store, work_folders
+    from rsft.data.chips.builder import build_store, find_finished_store, work_folders
+    from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets._fusar_files import FUSARChips
     from rsft.data.datasets._srsdd_files import FUSAR_CLASSES, SRSDDShips
     from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree

@@ -59,7 +59,8 @@ def prepare_dota(
     """
     from torchgeo.datasets.errors import DatasetNotFoundError
 
-    from rsft.data.chips.builder import StoreDescription, build_store, find_finished_store
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.common import check_val_share, split_groups
     from rsft.data.datasets.dota import DOTAObjects, make_crop_record, read_rgb_cached
     from rsft.utils.archives import open_source_tree

@@ -11,8 +11,7 @@ from rsft.data.prepare.registry import data_set, format_prepare_command
 from rsft.errors import DataError, RequestError
 
 if TYPE_CHECKING:
-    from rsft.data.chips.builder import StoreDescription
-    from rsft.data.chips.record import ChipRecord
+    from rsft.data.chips.record import ChipRecord, StoreDescription
     from rsft.data.chips.store import ChipStore
     from rsft.data.datasets.fusrs_protocols import ProtocolRecords
     from rsft.data.datasets.fusrs_sources import FUSRSSources
@@ -117,7 +116,7 @@ def prepare_fusrs(
 def _describe_store(
     result: ProtocolRecords, sources: FUSRSSources, protocol: str, classes: int, command: str, allow_partial: bool
 ) -> StoreDescription:
-    from rsft.data.chips.builder import StoreDescription
+    from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets import fusrs_sources as archives
     from rsft.data.datasets._srsdd_files import CLASSES, HEAD_CLASSES, TAIL_CLASSES
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def find_typos(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield a warning for each rare class whose name may be a typing error of a common one, with their counts."""
-    from rsft.data.chips.summary import find_label_typos
+    from rsft.data.chips.store import find_label_typos
 
     counts = {str(name): int(count) for name, count in store.table["class"].value_counts().items()}
     for rare, common in find_label_typos(counts):
@@ -67,7 +67,8 @@ def prepare_folder(
         RequestError: `source` has no labeled image, `root` is not empty, or an argument is out of range.
         DataError: no image can be used.
     """
-    from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store, find_finished_store
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import ChipRecord, StoreDescription
     from rsft.data.datasets import common
     from rsft.data.datasets._label_files import LabeledFiles, LabelTable
 

@@ -61,7 +61,8 @@ def prepare_opensarship(
     """
     from torchgeo.datasets.errors import DatasetNotFoundError
 
-    from rsft.data.chips.builder import StoreDescription, build_store, find_finished_store
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.common import split_groups
     from rsft.data.datasets.opensarship import OpenSARShip
     from rsft.data.imagery.bands import check_bands
@@ -155,8 +156,7 @@ def _make_record(
 def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
     """Read the pixels of a chip; raise DataError if they cannot be used."""
     from rsft.data.datasets.opensarship import read_opensarship_pixels
-    from rsft.data.imagery.rasters import mask_nodata
-    from rsft.data.imagery.reader import check_values
+    from rsft.data.imagery.reader import check_values, mask_nodata
 
     path = chip.paths[0]
     try:

@@ -84,7 +84,8 @@ def build_list_store(
         overwrite: replace an existing chip store at `root`.
         progress: called after each chip.
     """
-    from rsft.data.chips.builder import StoreDescription, build_store, find_finished_store
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets._label_files import ListFiles
 
     if finished := find_finished_store(root, command, overwrite):

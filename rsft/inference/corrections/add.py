@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 
-from rsft.data.chips.additions import AdditionResult, AdditionSource, LabeledChip, add_chips, pixel_digest
+from rsft.data.chips.additions import AdditionResult, LabeledChip, add_chips, pixel_digest
 from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore
 from rsft.data.datasets._label_files import describe_row_fault
@@ -116,7 +116,8 @@ def add_corrections(
         "bundle_sha256": corrected.bundle_sha256 or None,
         "not_a_target": options.not_a_target,
     }
-    result = add_chips(root, chips, AdditionSource(table.resolve(), record, options.new_classes, rejected), progress)
+    new, source = options.new_classes, table.resolve()
+    result = add_chips(root, chips, table=source, record=record, new_classes=new, rejected=rejected, progress=progress)
     if len(result.rejected) == len(labeled):
         _, line, reason = result.rejected[0]
         message = f"none of the {len(labeled):,} labels can be used; line {line}: {reason}"

@@ -9,12 +9,10 @@ import shapely
 
 from rsft.data.chips.builder import encode_chip, resolve_unit
 from rsft.data.chips.store import ChipStore
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.imagery.products.options import ProductOptions
-from rsft.data.imagery.rasters import check_declared_bands, read_band_names, read_tiff_tags, unit_from_tags
-from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.reader import check_declared_bands, read_band_names, read_chip, read_tiff_tags, unit_from_tags
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import DataError, RsftError
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable
 from rsft.inference.inputs.chip_files import read_declarations

@@ -14,8 +14,14 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rsft.data.chips.store import check_manifest_paths
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.rasters import check_declared_bands, open_raster, read_band_names
-from rsft.data.imagery.reader import IMAGE_SUFFIXES, open_image, read_chip
+from rsft.data.imagery.reader import (
+    IMAGE_SUFFIXES,
+    check_declared_bands,
+    open_image,
+    open_raster,
+    read_band_names,
+    read_chip,
+)
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration

@@ -23,8 +23,7 @@ from rasterio.transform import from_gcps
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.rasters import check_declared_bands
-from rsft.data.imagery.reader import check_values
+from rsft.data.imagery.reader import check_declared_bands, check_values
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
 from rsft.errors import DataError
 from rsft.inference.inputs.chip_files import NoDataError, SourceChip, collapse_gray_rgb, path_to_text

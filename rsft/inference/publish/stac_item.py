@@ -18,8 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 from rsft.data.imagery.bands import BANDS
-from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS

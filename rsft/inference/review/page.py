@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from rasterio.enums import Resampling
 
-from rsft.data.imagery.rasters import open_raster
+from rsft.data.imagery.reader import open_raster
 from rsft.inference.predict.result_table import attribute_columns
 from rsft.inference.scenes.raster import RasterScene, ignore_georeference_warnings
 from rsft.inference.writers.map_styles import class_colors

@@ -23,7 +23,7 @@ from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
-from rsft.data.imagery.rasters import open_raster
+from rsft.data.imagery.reader import open_raster
 from rsft.types import Floats
 
 LONLAT = "EPSG:4326"

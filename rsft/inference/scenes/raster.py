@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from rsft.data.imagery import rasters
+from rsft.data.imagery import reader
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.products.product import Calibration, Product, find_product, read_product
 from rsft.data.imagery.scene_uri import SceneUri
@@ -98,7 +98,7 @@ class RasterScene:
     spacing: tuple[float, float] | None
     files: tuple[str, ...]
     stored_dtype: str
-    scalings: tuple[rasters.Scaling, ...]
+    scalings: tuple[reader.Scaling, ...]
     nodata: tuple[float | None, ...]
     product: Product
     unit: str | None
@@ -119,7 +119,7 @@ class RasterScene:
 
         A unit to which the product has no calibration is taken for that of the stored values.
         """
-        dtype = "float32" if unit in self.product.calibrations else rasters.read_dtype(self.stored_dtype, self.scalings)
+        dtype = "float32" if unit in self.product.calibrations else reader.read_dtype(self.stored_dtype, self.scalings)
         return replace(self, unit=unit, dtype=dtype)
 
     def as_stored(self) -> Self:
@@ -195,9 +195,9 @@ class SceneReader:
         for number, index in enumerate(self.indices):
             nodata = scene.nodata[index]
             if not scene.is_converted:
-                rasters.mask_nodata(bands[number], nodata, scene.path)
+                reader.mask_nodata(bands[number], nodata, scene.path)
                 continue
-            bands[number] = rasters.to_float32(bands[number], nodata, scene.scalings[index], scene.path)
+            bands[number] = reader.to_float32(bands[number], nodata, scene.scalings[index], scene.path)
             if scene.calibrations is not None:
                 bands[number], count = scene.calibrations[index](bands[number], window.row_off, window.col_off)
                 clipped += count
@@ -207,7 +207,7 @@ class SceneReader:
         """Return the handles of the current thread."""
         if not hasattr(self._thread, "files"):
             with ignore_georeference_warnings():
-                self._thread.files = [rasters.open_raster(name) for name in self.scene.files]
+                self._thread.files = [reader.open_raster(name) for name in self.scene.files]
             self._handles += self._thread.files
         files: list[Any] = self._thread.files
         return files
@@ -250,7 +250,7 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         files = (_raster_in_archive(uri) if is_archive else uri.gdal_name,)
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:
-            handles = [stack.enter_context(rasters.open_raster(file)) for file in files]
+            handles = [stack.enter_context(reader.open_raster(file)) for file in files]
             _check_rasters(handles, uri, item)
             scene = _describe(uri, handles, files, item, read_product(uri, handles, product, options))
             return scene.in_unit("sigma0" if options.factor else scene.unit)
@@ -263,8 +263,8 @@ def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: StacScene | None
         names = ", ".join(handles[0].subdatasets[:5]) + (", ..." if len(handles[0].subdatasets) > 5 else "")
         hint = f"give one of them: {names}" if names else "give one of the rasters in it"
         raise DataError("the raster has no bands, only other rasters", uri, hint)
-    if (count := sum(file.count for file in handles)) > rasters.MAX_BANDS:
-        message = f"the raster has {count:,} bands; the limit is {rasters.MAX_BANDS:,}"
+    if (count := sum(file.count for file in handles)) > reader.MAX_BANDS:
+        message = f"the raster has {count:,} bands; the limit is {reader.MAX_BANDS:,}"
         raise DataError(message, uri, "write the bands that the model reads to a file of their own")
     if any(ColorInterp.palette in file.colorinterp for file in handles):
         raise DataError("the pixels are indices into a color palette", uri, "convert the file to gray or RGB")
@@ -279,7 +279,7 @@ def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: StacScene | None
 def _describe(
     uri: SceneUri, handles: Sequence[Any], files: tuple[str, ...], item: StacScene | None, product: Product
 ) -> RasterScene:
-    first, names = handles[0], [rasters.read_band_names(file) for file in handles]
+    first, names = handles[0], [reader.read_band_names(file) for file in handles]
     bands = None if None in names else tuple(name for file_names in names for name in file_names or ())
     georeference = read_georeference(first)
     description = describe_bands(
@@ -287,7 +287,7 @@ def _describe(
         BandDescription(
             bands=product.bands or bands,
             scalings=tuple(
-                rasters.Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True)
+                reader.Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True)
             ),
             nodata=tuple(value for file in handles for value in file.nodatavals),
             spacing=georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None,
@@ -300,7 +300,7 @@ def _describe(
         height=first.height,
         width=first.width,
         count=sum(file.count for file in handles),
-        dtype=rasters.read_dtype(first.dtypes[0], description.scalings),
+        dtype=reader.read_dtype(first.dtypes[0], description.scalings),
         block_shape=first.block_shapes[0],
         georeference=georeference,
         files=files,
@@ -354,7 +354,7 @@ def _opening_error(uri: SceneUri, error: Exception) -> RsftError:
     if uri.is_remote and uri.url is None:
         hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"
         return NetworkError(f"GDAL cannot open the scene: {error}", uri, hint)
-    if isinstance(error, rasters.ForeignFilesError):
+    if isinstance(error, reader.ForeignFilesError):
         hint = "convert it on a machine where it may be read: gdal_translate IN OUT.tif"
         return DataError(str(error), uri, hint)
     hint = "give a GeoTIFF, COG, NITF or ENVI; convert other formats: gdal_translate IN OUT.tif"

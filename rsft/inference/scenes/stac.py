@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urljoin
 
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.rasters import IDENTITY_SCALING, Scaling, parse_band_name, unit_from_tags
+from rsft.data.imagery.reader import IDENTITY_SCALING, Scaling, parse_band_name, unit_from_tags
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
 from rsft.utils.remote_files import probe_url, quote_url, read_url

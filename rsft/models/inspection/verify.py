@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from rsft.backbones.input_layer import first_layer_path
-from rsft.backbones.loading import Backbone
-from rsft.backbones.registry import find_card
+from rsft.backbones.loading import Backbone, find_card
 from rsft.errors import RsftError
 from rsft.models.bundle.bundle import Bundle, find_bundle, read_verified_bundle
 from rsft.models.bundle.manifest import find_altered_files, read_index

@@ -8,8 +8,7 @@ import timm
 import torch
 
 from rsft.backbones import mae
-from rsft.backbones.loading import load_encoder_weights
-from rsft.backbones.registry import find_card
+from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from tests.helpers import satmae_data as data
 from tests.helpers.messages import mentions

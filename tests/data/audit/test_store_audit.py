@@ -11,7 +11,8 @@ import pytest
 
 from rsft.data.audit.findings import AuditResult
 from rsft.data.audit.store_audit import audit_folder, audit_store, find_near_duplicates
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import ChipStore
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from rsft.data.audit.findings import AUDIT_FILE, write_audits
 from rsft.data.audit.store_audit import audit_store
-from rsft.data.chips.additions import AdditionSource, LabeledChip, add_chips, locked_store, pixel_digest, scene_key
+from rsft.data.chips.additions import LabeledChip, add_chips, locked_store, pixel_digest, scene_key
 from rsft.data.chips.store import ChipStore
 from rsft.data.croissant import CROISSANT_FILE, write_croissant
 from rsft.data.imagery.reader import read_chip
@@ -46,8 +46,8 @@ def test_caches_audits_and_descriptions(store, class_folders, tmp_path):
     (old,) = (store.root / ".cache").glob("*.npy")
     first = store.split("train").iloc[0]
     relabeled = labeled(store.root / first["path"], "steep")
-    source = AdditionSource(tmp_path / "labels.csv", {"date": "2026-11-26", "table": "labels.csv"})
-    result = add_chips(store.root, [relabeled], source)
+    record = {"date": "2026-11-26", "table": "labels.csv"}
+    result = add_chips(store.root, [relabeled], table=tmp_path / "labels.csv", record=record)
     assert result.relabeled == {("flat", "steep"): 1}
     assert "`rsft audit` again" in result.notes[-2] and "`rsft data croissant` again" in result.notes[-1]
     assert not (store.root / AUDIT_FILE).exists() and not (store.root / CROISSANT_FILE).exists()
@@ -68,8 +68,10 @@ def test_other_columns_of_the_manifest_stay(store, class_folders, tmp_path):
     pq.write_table(pa.Table.from_pandas(manifest, preserve_index=False), store.root / "manifest.parquet")
     new = tmp_path / "new.png"
     cv2.imwrite(str(new), 255 - cv2.imread(str(class_folders / "train/flat/0.png"), -1))
-    source = AdditionSource(tmp_path / "labels.csv", {"date": "2026-11-26", "table": "labels.csv"})
-    add_chips(store.root, [labeled(new, "flat", scene="b.tif", split="val")], source)
+    record = {"date": "2026-11-26", "table": "labels.csv"}
+    add_chips(
+        store.root, [labeled(new, "flat", scene="b.tif", split="val")], table=tmp_path / "labels.csv", record=record
+    )
     table = ChipStore.open(store.root).table
     (row,) = table.index[table["name"] == "new"]
     assert table.loc[row, ["split", "group_key"]].tolist() == ["val", "b"]

@@ -18,7 +18,8 @@ import pytest
 import rasterio
 
 from rsft.data.chips import builder, sidecars
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import SCHEMA, ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
-from rsft.data.chips.store import ChipStore
-from rsft.data.chips.summary import (
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
+from rsft.data.chips.store import (
+    ChipStore,
     count_chips,
     find_label_typos,
     list_first_names,

@@ -19,7 +19,8 @@ import requests
 
 from rsft.data.audit.findings import AUDIT_FILE, AuditResult, count_finding, write_audits
 from rsft.data.audit.store_audit import audit_store
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import PROVENANCE, SCHEMA, ChipStore
 from rsft.data.croissant import _FORMATS, COLUMN_DESCRIPTIONS, Publication, describe_store, write_croissant
 from rsft.data.imagery.reader import IMAGE_SUFFIXES

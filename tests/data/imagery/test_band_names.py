@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsft.data.imagery.rasters import check_declared_bands, read_band_names
+from rsft.data.imagery.reader import check_declared_bands, read_band_names
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.data.imagery.contract import Contract, center_crop
-from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
+from rsft.data.imagery.contract import CHIP_MAX, IDENTITY_STRETCH, Contract, Stretch, center_crop
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.imagery.rasters import IDENTITY_SCALING, Scaling, read_dtype, to_float32, unit_from_tags
+from rsft.data.imagery.reader import IDENTITY_SCALING, Scaling, read_dtype, to_float32, unit_from_tags
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 

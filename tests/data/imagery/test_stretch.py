@@ -1,18 +1,22 @@
 import numpy as np
 import pytest
 
-from rsft.data.imagery.stretch import (
+from rsft.data.imagery.contract import (
     CHIP_MAX,
     IDENTITY_STRETCH,
-    Statistics,
     Stretch,
+    fit_stretches,
     measure_planes,
-    needs_measuring,
-    stretch_from_statistics,
     stretches_from_option,
 )
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
+
+
+def fitted(option, unit, values):
+    """Return the stretch of one plane, fitted to one chip with some values in `unit`."""
+    chip = np.float32([values])[..., None]
+    return fit_stretches(option, ("VV",), ("VV",), {unit: (unit, unit)}, lambda _: [chip])[0]
 
 
 def apply(stretch, *values):
@@ -86,8 +90,8 @@ def test_planes_without_values():
     [(0.1, 7, (0, 7)), (-30, 3, (-30, 3)), (-30, -10, (-30, -10)), (5, 5, (0, 5)), (-5, -5, (-5, -4))],
 )
 def test_black_is_zero_if_no_value_is_negative(low, high, limits):
-    stretch = stretch_from_statistics("auto", Statistics(low=low, high=high, mean=0, std=1, masked=0))
-    assert (stretch.low, stretch.high, stretch.curve) == (*limits, "linear")
+    ((stretch,),) = fitted("auto", "db", [low, high]).values()
+    assert (stretch.low, stretch.high) == pytest.approx(limits, rel=1e-3) and stretch.curve == "linear"
 
 
 def test_stretches_from_option():
@@ -101,9 +105,11 @@ def test_stretches_from_option():
 
 
 @pytest.mark.parametrize(
-    ("option", "unit", "needed"),
-    [("auto", "uint8", False), ("auto", "db", True), ("percentile", "uint8", True), ("log1p", "sigma0", True),
-     ("chip-max", "sigma0", False), (((0, 1),), "db", False)],
+    ("option", "unit", "high", "curve"),
+    [("auto", "uint8", 255, "linear"), ("auto", "sigma0", 7, "linear"), ("percentile", "uint8", 7, "linear"),
+     ("log1p", "sigma0", 7, "log1p"), ("chip-max", "sigma0", None, "linear"), (((0, 1),), "db", 1, "linear")],
 )  # fmt: skip
-def test_needs_measuring(option, unit, needed):
-    assert needs_measuring(option, unit) is needed
+def test_only_some_options_are_measured(option, unit, high, curve):
+    ((stretch,),) = fitted(option, unit, [3, 7]).values()
+    assert stretch.low == 0 and stretch.curve == curve
+    assert stretch.high == (high if high is None else pytest.approx(high, rel=1e-3))

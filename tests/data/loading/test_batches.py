@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.data.loading import batches
 from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.errors import DataError, RsftError

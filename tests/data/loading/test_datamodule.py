@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch import Trainer
 from torchgeo.datamodules import BaseDataModule
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.datamodule import ChipStoreDataModule, fit_store_contract
 from rsft.errors import DataError, RequestError

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.imagery.stretch import Stretch
+from rsft.data.imagery.contract import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.inference.options import ChipOptions, Declaration, PredictionRequest, SceneQuery
 from rsft.inference.predict import job

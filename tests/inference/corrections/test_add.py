@@ -13,8 +13,8 @@ import pytest
 from rsft.data.chips import additions
 from rsft.data.chips.additions import locked_store
 from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
@@ -99,7 +99,7 @@ def test_chips_that_were_not_saved_are_cut_again(desk, name):
     add_corrections(desk.store, correct(desk.predict("saved.gpkg")))
     saved = desk.table()
     summary = add_corrections(desk.store, correct(desk.predict(name, chips=False)))
-    assert summary.result.unchanged == 3 and not summary.result.is_change  # the same pixels
+    assert summary.result.unchanged == 3 and not summary.result.relabeled  # the same pixels
     assert desk.table().equals(saved)
 
 
@@ -170,7 +170,7 @@ def test_the_same_command_again_changes_nothing(desk):
     add_corrections(desk.store, table)
     content = {path: path.read_bytes() for path in sorted(desk.store.rglob("*")) if path.is_file()}
     summary = add_corrections(desk.store, table)
-    assert summary.result.unchanged == 3 and not summary.result.is_change
+    assert summary.result.unchanged == 3 and not summary.result.relabeled
     assert {path: path.read_bytes() for path in sorted(desk.store.rglob("*")) if path.is_file()} == content
 
 
@@ -297,7 +297,7 @@ def test_resampled_chips_and_boxes(desk):
         saved = add_corrections(desk.store, correct(desk.predict("saved.gpkg", **fields)))
         assert saved.result.added.total() == 3
         again = add_corrections(desk.store, correct(desk.predict("cut.gpkg", chips=False, **fields)))
-        assert again.result.unchanged == 3 and not again.result.is_change
+        assert again.result.unchanged == 3 and not again.result.relabeled
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import shapely
 
-from rsft.data.imagery.stretch import CHIP_MAX
+from rsft.data.imagery.contract import CHIP_MAX
 from rsft.errors import DataError, RequestError
 from rsft.inference.detection.detector import detect_bright_objects
 from rsft.inference.options import CfarOptions, ChipOptions, Declaration

@@ -8,9 +8,9 @@ import sqlite3
 import numpy as np
 import pytest
 
+from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.reader import read_chip
-from rsft.data.imagery.stretch import Stretch
 from rsft.inference.inputs.scene_chips import product_notes, product_record
 from rsft.inference.options import PredictionRequest, SceneQuery
 from rsft.inference.predict import job

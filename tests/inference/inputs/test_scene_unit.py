@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
-from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.inputs.scene_chips import check_scene_bands
 from rsft.inference.options import UNDECLARED

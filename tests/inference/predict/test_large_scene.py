@@ -26,7 +26,7 @@ JOB = """
 import json, re, sys
 from pathlib import Path
 from types import SimpleNamespace
-from rsft.data.imagery.stretch import Stretch
+from rsft.data.imagery.contract import Stretch
 from rsft.inference.options import CfarOptions
 from rsft.inference.options import Declaration
 from rsft.inference.predict import job

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.bundle.manifest import source_license
 from rsft.models.factory import build_classifier, load_encoder

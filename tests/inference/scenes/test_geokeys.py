@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.imagery.rasters import read_band_names, read_tiff_tags
-from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.reader import read_band_names, read_chip, read_tiff_tags
 from rsft.inference.predict.scene_plan import _scene_notes
 from rsft.inference.scenes.georeference import read_footprint
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene

@@ -15,7 +15,7 @@ import shapely
 from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer, rowcol
 
-from rsft.data.imagery.stretch import CHIP_MAX, Stretch
+from rsft.data.imagery.contract import CHIP_MAX, Stretch
 from rsft.errors import DataError
 from rsft.inference.options import CfarOptions, ChipOptions, Declaration, PredictionRequest, SceneQuery
 from rsft.inference.predict import job

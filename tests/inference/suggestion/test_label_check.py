@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsft.data.chips.builder import ChipRecord, StoreDescription, build_store
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.errors import RequestError
 from rsft.inference.predict.pipeline import ChipClassifier, Predictor
 from rsft.inference.suggestion.label_check import suggest_label_checks

@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import save as save_arrays
 
 import rsft
-from rsft.data.imagery.stretch import IDENTITY_STRETCH
+from rsft.data.imagery.contract import IDENTITY_STRETCH
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.bundle.manifest import index_digest

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
-from rsft.data.imagery.stretch import CHIP_MAX, Stretch
+from rsft.data.imagery.contract import CHIP_MAX, Stretch
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_unmerged_classifier
 from rsft.models.inspection.describe import describe_bundle, describe_contract, mean_scales

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.imagery.products.options import ProductOptions
-from rsft.data.imagery.rasters import unit_from_tags
+from rsft.data.imagery.reader import unit_from_tags
 from rsft.errors import DataError, RequestError
 from rsft.types import Floats, Indices, Plane
 from rsft.utils.registry import Registry
@@ -113,9 +113,6 @@ class SensorProduct:
     @classmethod
     def read_tags(cls, handles: Sequence[Any]) -> Product | None:
         """Return what the tags of rasters say that `find` does not recognize; None if they are no such product.
-
-        Args:
-            handles: the datasets of a scene, opened by rasterio.
 
         Raises:
             ValueError: the tags are damaged.
@@ -243,7 +240,7 @@ class LineTable:
                 raise ValueError("the table has lines without values, or values that are not finite")
 
     def window(self, top: int, bottom: int, left: int, right: int, dtype: Any = np.float64) -> NDArray[Any]:
-        """Interpolate the table at all pixels of a window.
+        """Interpolate the table at all pixels of a window: values (bottom - top, right - left).
 
         Args:
             top: first row.
@@ -251,9 +248,6 @@ class LineTable:
             left: first column.
             right: column after the last one.
             dtype: data type of the values, float64 or float32.
-
-        Returns:
-            Values (bottom - top, right - left).
         """
         cols = np.arange(left, right, dtype=np.float64)
         lower, weights = self._rows(np.arange(top, bottom, dtype=np.float64))

@@ -219,16 +219,13 @@ class ThermalNoise:
     blocks: tuple[NoiseBlock, ...]
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Floats:
-        """Compute the noise at all pixels of a window.
+        """Compute the noise at all pixels of a window: (bottom - top, right - left).
 
         Args:
             top: first row.
             bottom: row after the last one.
             left: first column.
             right: column after the last one.
-
-        Returns:
-            Noise (bottom - top, right - left).
         """
         noise = self.table.window(top, bottom, left, right)
         for block in self.blocks:
