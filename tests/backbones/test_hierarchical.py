@@ -52,7 +52,7 @@ def test_features_are_those_of_timm(tmp_path: Path, name: str, size: int) -> Non
         expected = model.forward_head(model.forward_features(image), pre_logits=True)
         features = backbone.vit.forward_head(backbone.vit.forward_features(image), pre_logits=True)
     assert features.shape == (2, backbone.width) and set(backbone.left_out) <= {
-        *("fc.bias", "fc.weight", "head.fc.bias", "head.fc.weight"),
+        *("fc.bias", "fc.weight", "head.fc.bias", "head.fc.weight")
     }
     torch.testing.assert_close(features, expected)
 
@@ -111,13 +111,9 @@ def test_first_blocks_alone_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "layer"),
-    [
-        ("resnet18", "conv1"),
-        ("resnet26d", "conv1.0"),
-        ("convnext_atto", "stem.0"),
-        ("swinv2_cr_tiny_224", "patch_embed.proj"),
-    ],
-)
+    [("resnet18", "conv1"), ("resnet26d", "conv1.0"), ("convnext_atto", "stem.0"),
+     ("swinv2_cr_tiny_224", "patch_embed.proj")],
+)  # fmt: skip
 def test_the_first_layer_is_found(name: str, layer: str) -> None:
     with torch.device("meta"):
         assert first_layer_path(timm.create_model(name)) == layer

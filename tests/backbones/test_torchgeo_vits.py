@@ -192,7 +192,7 @@ def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path: Path
     torch.save(model.state_dict(), tmp_path / "x.pth")
     backbone = load_encoder_weights(our_card, our_card.size, tmp_path / "x.pth")
     assert {left_out.rpartition(".")[2] for left_out in backbone.left_out if not left_out.startswith("head.")} <= {
-        *("relative_position_index", "relative_coords_table"),
+        *("relative_position_index", "relative_coords_table")
     }
     assert {"head.weight", "head.bias"} <= set(backbone.left_out)
     image = torch.randn(1, bands, our_card.size, our_card.size)

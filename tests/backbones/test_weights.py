@@ -76,10 +76,7 @@ def test_without_a_published_checksum_the_digest_is_recorded(server: Server, fol
     )
     assert (folder / "x.pth.sha256").read_text() == f"{SHA}  x.pth\n"
     again = verify_weights(card(server.url))
-    assert (again.state, again.evidence) == (
-        "unchanged",
-        "no checksum is published; the digest is the recorded one",
-    )
+    assert (again.state, again.evidence) == ("unchanged", "no checksum is published; the digest is the recorded one")
     (folder / "x.pth").write_bytes(BODY[:-1] + b"?")
     with pytest.raises(WeightsError, match=mentions("changed", "verified")):
         verify_weights(card(server.url))

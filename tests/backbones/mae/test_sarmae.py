@@ -19,11 +19,7 @@ SMALL = replace(BASE, build=partial(mae.build_mae_vit, BASE.name, data.SMALL, Fa
 
 def checkpoint():
     """Return a state of SAROpticalPatchAlignment in models/mae_contrastive.py; its encoder is the MAE of SatMAE."""
-    optical = {
-        "cls_token": (1, 1, 8),
-        **data.layer("patch_embed", 8, 3, 16, 16),
-        **data.layer("norm", 8),
-    }
+    optical = {"cls_token": (1, 1, 8), **data.layer("patch_embed", 8, 3, 16, 16), **data.layer("norm", 8)}
     projection = {**data.layer("0", 64, 64), **data.layer("2", 8, 64), **data.layer("3", 8)}
     return {
         **{f"sar_encoder.{name}": tensor for name, tensor in data.pretrained().items()},

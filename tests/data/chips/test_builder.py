@@ -122,16 +122,10 @@ def rename_and_die(source: Path, target: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("patched", "name", "action"),
-    [
-        (builder, "write_sidecars", die),
-        (builder, "_remove_strays", die),
-        (sidecars, "_write_rejected", die),
-        (sidecars, "render_contact_sheet", die),
-        (os, "sync", die),
-        (Path, "replace", rename_and_die),
-        (builder.shutil, "rmtree", die),
-    ],
-)
+    [(builder, "write_sidecars", die), (builder, "_remove_strays", die), (sidecars, "_write_rejected", die),
+     (sidecars, "render_contact_sheet", die), (os, "sync", die), (Path, "replace", rename_and_die),
+     (builder.shutil, "rmtree", die)],
+)  # fmt: skip
 def test_killed_in_the_last_steps(
     raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], patched: object, name: str, action: Callable[..., object]
 ) -> None:
@@ -309,13 +303,9 @@ def test_records_are_read_lazily(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "dtype", "bands", "suffix"),
-    [
-        ("sigma0", "float32", 2, "tif"),
-        ("db", "float32", 1, "tif"),
-        (None, "uint16", 4, "tif"),
-        (None, "uint8", 3, "png"),
-    ],
-)
+    [("sigma0", "float32", 2, "tif"), ("db", "float32", 1, "tif"), (None, "uint16", 4, "tif"),
+     (None, "uint8", 3, "png")],
+)  # fmt: skip
 @pytest.mark.filterwarnings("error")
 def test_pixels_of_every_unit_come_back(tmp_path: Path, unit: str | None, dtype: str, bands: int, suffix: str) -> None:
     pixels = cut(5, dtype, bands) * np.dtype(dtype).type(0.03 if dtype == "float32" else 1) - 4 * (unit == "db")

@@ -179,12 +179,9 @@ def test_folder_that_is_not_a_store_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "content", "reason"),
-    [
-        ("manifest.parquet", b"PAR1", "cannot be read"),
-        ("dataset.json", b"{", "damaged"),
-        ("dataset.json", b"{}", "damaged"),
-    ],
-)
+    [("manifest.parquet", b"PAR1", "cannot be read"), ("dataset.json", b"{", "damaged"),
+     ("dataset.json", b"{}", "damaged")],
+)  # fmt: skip
 def test_damaged_store_is_an_error(store: ChipStore, file: str, content: bytes, reason: str) -> None:
     (store.root / file).write_bytes(content)
     with pytest.raises(DataError, match=reason):
@@ -217,21 +214,11 @@ def test_paths_of_a_manifest_stay_in_the_store(store: ChipStore, path: str | Non
 
 @pytest.mark.parametrize(
     ("column", "value", "found"),
-    [
-        ("class", None, "an empty cell"),
-        ("class", 7, "7"),
-        ("unit", None, "an empty cell"),
-        ("bands", None, "an empty cell"),
-        ("spacing_m", "wide", "'wide'"),
-        ("split", "tain", "'tain'"),
-        ("polarisation", 7, "7"),
-        ("mmsi", 900000001, "900000001"),
-        ("sha256", 7, "7"),
-        ("sha256", "5d8e", "'5d8e'"),
-        ("incidence_deg", "steep", "'steep'"),
-        ("incidence_deg", 400, "400"),
-    ],
-)
+    [("class", None, "an empty cell"), ("class", 7, "7"), ("unit", None, "an empty cell"),
+     ("bands", None, "an empty cell"), ("spacing_m", "wide", "'wide'"), ("split", "tain", "'tain'"),
+     ("polarisation", 7, "7"), ("mmsi", 900000001, "900000001"), ("sha256", 7, "7"), ("sha256", "5d8e", "'5d8e'"),
+     ("incidence_deg", "steep", "'steep'"), ("incidence_deg", 400, "400")],
+)  # fmt: skip
 def test_a_wrong_cell_of_the_manifest_is_named(store: ChipStore, column: str, value: object, found: str) -> None:
     table = pd.read_parquet(store.root / "manifest.parquet").astype(object)
     path = store.root / "manifest.parquet"
@@ -254,17 +241,7 @@ def test_an_empty_text_is_an_empty_cell(store: ChipStore, column: str) -> None:
     assert len(ChipStore.open(store.root).table) == len(table)
 
 
-@pytest.mark.parametrize(
-    "box",
-    [
-        [1.0] * 7,
-        [1.0] * 7 + [float("inf")],
-        [1.0] * 7 + [None],
-        ["1"] * 8,
-        [[1.0]] * 8,
-        [],
-    ],
-)
+@pytest.mark.parametrize("box", [[1.0] * 7, [1.0] * 7 + [float("inf")], [1.0] * 7 + [None], ["1"] * 8, [[1.0]] * 8, []])
 def test_a_wrong_box_of_the_manifest_is_named(store: ChipStore, box: list[object]) -> None:
     table = pd.read_parquet(store.root / "manifest.parquet")
     table["box"] = pd.Series([None, None, box, box], dtype=object)
@@ -340,14 +317,9 @@ def test_a_description_of_another_kind_is_an_error(store: ChipStore, content: st
 
 @pytest.mark.parametrize(
     ("content", "count"),
-    [
-        (b"", 0),
-        (b"\xff\xfe", 0),
-        (b"file,line,reason\na.png,0,\xff\n", 1),
-        (b"file,line,reason\na,1,b,c,d\ne\n\n", 2),
-        (b"file,line,reason\n" + b"x" * 200_000 + b",1,y\n", 1),
-    ],
-)
+    [(b"", 0), (b"\xff\xfe", 0), (b"file,line,reason\na.png,0,\xff\n", 1), (b"file,line,reason\na,1,b,c,d\ne\n\n", 2),
+     (b"file,line,reason\n" + b"x" * 200_000 + b",1,y\n", 1)],
+)  # fmt: skip
 def test_rejected_inputs_are_counted_whatever_they_are(store: ChipStore, content: bytes, count: int) -> None:
     (store.root / "rejected.csv").write_bytes(content)
     assert ChipStore.open(store.root).rejected == count

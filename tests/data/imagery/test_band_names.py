@@ -29,18 +29,9 @@ def names_in(path, descriptions=(), band_tags=None, tags=None, count=1):
 
 @pytest.mark.parametrize(
     ("description", "band"),
-    [
-        ("VV", "VV"),
-        ("Sigma0_VH_db", "VH"),
-        ("Gamma0 HV (RTC)", "HV"),
-        ("Intensity_VV_VH", None),
-        ("VVV", None),
-        ("ratio", None),
-        ("B4", "B04"),
-        ("b8a", "B8A"),
-        ("", None),
-    ],
-)
+    [("VV", "VV"), ("Sigma0_VH_db", "VH"), ("Gamma0 HV (RTC)", "HV"), ("Intensity_VV_VH", None), ("VVV", None),
+     ("ratio", None), ("B4", "B04"), ("b8a", "B8A"), ("", None)],
+)  # fmt: skip
 def test_descriptions(tmp_path, description, band):
     assert names_in(tmp_path / "a.tif", [description]) == ((band,) if band else None)
 
@@ -62,16 +53,9 @@ def test_names_of_measurements(tmp_path):
 
 @pytest.mark.parametrize(
     ("declared", "actual"),
-    [
-        (None, ("HV",)),
-        (("VV",), None),
-        (("VV", "VH"), ("VV", "VH")),
-        (("gray",), ("HV",)),
-        (("VV",), ("gray",)),
-        (("incidence", "VV"), ("HH", "VV")),
-        (("VV",), ("VV", "VH")),
-    ],
-)
+    [(None, ("HV",)), (("VV",), None), (("VV", "VH"), ("VV", "VH")), (("gray",), ("HV",)), (("VV",), ("gray",)),
+     (("incidence", "VV"), ("HH", "VV")), (("VV",), ("VV", "VH"))],
+)  # fmt: skip
 def test_names_that_do_not_contradict(declared, actual):
     check_declared_bands(declared, actual, Path("a.tif"))
 

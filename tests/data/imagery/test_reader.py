@@ -38,16 +38,9 @@ def save(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "pixels"),
-    [
-        ("a.png", GRAY),
-        ("b.png", GRAY.astype(np.uint16) * 257),
-        ("c.png", RGB),
-        ("a.tiff", GRAY),
-        ("b.tiff", GRAY.astype(np.uint16) * 257),
-        ("c.tiff", RGB),
-        ("a.bmp", RGB),
-    ],
-)
+    [("a.png", GRAY), ("b.png", GRAY.astype(np.uint16) * 257), ("c.png", RGB), ("a.tiff", GRAY),
+     ("b.tiff", GRAY.astype(np.uint16) * 257), ("c.tiff", RGB), ("a.bmp", RGB)],
+)  # fmt: skip
 def test_pixels_are_not_changed(tmp_path: Path, name: str, pixels: NDArray[np.generic]) -> None:
     back = read_chip(save(tmp_path / name, pixels))
     assert back.dtype == pixels.dtype

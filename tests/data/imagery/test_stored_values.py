@@ -45,29 +45,19 @@ def test_values_beyond_float32():
 
 @pytest.mark.parametrize(
     ("dtype", "scaling", "expected"),
-    [
-        ("uint8", IDENTITY_SCALING, "uint8"),
-        ("uint16", Scaling(1.0, 0.0), "uint16"),
-        ("uint16", Scaling(0.1, 0.0), "float32"),
-        ("int16", IDENTITY_SCALING, "float32"),
-        ("complex_int16", IDENTITY_SCALING, "float32"),
-    ],
-)
+    [("uint8", IDENTITY_SCALING, "uint8"), ("uint16", Scaling(1.0, 0.0), "uint16"),
+     ("uint16", Scaling(0.1, 0.0), "float32"), ("int16", IDENTITY_SCALING, "float32"),
+     ("complex_int16", IDENTITY_SCALING, "float32")],
+)  # fmt: skip
 def test_data_types(dtype, scaling, expected):
     assert read_dtype(dtype, [scaling]) == expected
 
 
 @pytest.mark.parametrize(
     ("tags", "unit"),
-    [
-        (("dB", "dB"), "db"),
-        (("dB", "degrees"), "db"),
-        (("Sigma_Nought",), "sigma0"),
-        (("gamma0",), "gamma0"),
-        ((None, ""), None),
-        (("m",), None),
-    ],
-)
+    [(("dB", "dB"), "db"), (("dB", "degrees"), "db"), (("Sigma_Nought",), "sigma0"), (("gamma0",), "gamma0"),
+     ((None, ""), None), (("m",), None)],
+)  # fmt: skip
 def test_units(tags, unit):
     assert unit_from_tags(tags, FILE) == unit
 

@@ -10,24 +10,12 @@ CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
 
 @pytest.mark.parametrize(
     ("unit", "target", "value", "result"),
-    [
-        ("amplitude", "intensity", 3, 9),
-        ("intensity", "amplitude", 9, 3),
-        ("sigma0", "db", 0.01, -20),
-        ("db", "sigma0", -20, 0.01),
-        ("sigma0", "intensity", 0.5, 0.5),
-        ("sigma0", "amplitude", 0.25, 0.5),
-        ("db", "amplitude", -20, 0.1),
-        ("db", "intensity", 20, 100),
-        ("gamma0", "gamma0_db", 0.01, -20),
-        ("gamma0_db", "gamma0", -20, 0.01),
-        ("gamma0", "intensity", 0.5, 0.5),
-        ("gamma0", "amplitude", 0.25, 0.5),
-        ("gamma0_db", "amplitude", -20, 0.1),
-        ("gamma0_db", "intensity", 20, 100),
-        ("beta0", "amplitude", 0.25, 0.5),
-    ],
-)
+    [("amplitude", "intensity", 3, 9), ("intensity", "amplitude", 9, 3), ("sigma0", "db", 0.01, -20),
+     ("db", "sigma0", -20, 0.01), ("sigma0", "intensity", 0.5, 0.5), ("sigma0", "amplitude", 0.25, 0.5),
+     ("db", "amplitude", -20, 0.1), ("db", "intensity", 20, 100), ("gamma0", "gamma0_db", 0.01, -20),
+     ("gamma0_db", "gamma0", -20, 0.01), ("gamma0", "intensity", 0.5, 0.5), ("gamma0", "amplitude", 0.25, 0.5),
+     ("gamma0_db", "amplitude", -20, 0.1), ("gamma0_db", "intensity", 20, 100), ("beta0", "amplitude", 0.25, 0.5)],
+)  # fmt: skip
 def test_conversions(unit, target, value, result):
     assert convert_unit(np.float32([value]), unit, target) == pytest.approx(result, rel=1e-6)
 
@@ -61,19 +49,11 @@ def test_every_unit_can_be_converted_to_itself():
 
 @pytest.mark.parametrize(
     ("pixels", "unit"),
-    [
-        (CLUTTER, "sigma0"),
-        (10 * np.log10(CLUTTER), "db"),
-        (CLUTTER, "amplitude"),
-        (np.array([[[7]]], np.uint8), "amplitude"),
-        (np.array([[[7]]], np.uint16), "intensity"),
-        (np.float32([[[-20], [-np.inf], [np.nan]]]), "db"),
-        (CLUTTER.astype(np.float64), "gamma0"),
-        (10 * np.log10(CLUTTER).astype(np.float64), "gamma0_db"),
-        (np.float16([[[0.5]]]), "sigma0"),
-        (CLUTTER, "Sigma0"),
-    ],
-)
+    [(CLUTTER, "sigma0"), (10 * np.log10(CLUTTER), "db"), (CLUTTER, "amplitude"),
+     (np.array([[[7]]], np.uint8), "amplitude"), (np.array([[[7]]], np.uint16), "intensity"),
+     (np.float32([[[-20], [-np.inf], [np.nan]]]), "db"), (CLUTTER.astype(np.float64), "gamma0"),
+     (10 * np.log10(CLUTTER).astype(np.float64), "gamma0_db"), (np.float16([[[0.5]]]), "sigma0"), (CLUTTER, "Sigma0")],
+)  # fmt: skip
 def test_plausible_values_pass(pixels, unit):
     check_unit(pixels, unit)
 

@@ -44,14 +44,10 @@ def test_a_window_is_part_of_the_whole():
 
 @pytest.mark.parametrize(
     ("lines", "pixels", "values", "message"),
-    [
-        ([], [], [], "no lines"),
-        ([3, 3], [[0, 1]] * 2, [[1.0, 1.0]] * 2, "do not increase"),
-        ([0], [[1, 0]], [[1.0, 1.0]], "do not increase"),
-        ([0], [[0, 1]], [[1.0]], "without values"),
-        ([0], [[0, 1]], [[1.0, np.nan]], "not finite"),
-    ],
-)
+    [([], [], [], "no lines"), ([3, 3], [[0, 1]] * 2, [[1.0, 1.0]] * 2, "do not increase"),
+     ([0], [[1, 0]], [[1.0, 1.0]], "do not increase"), ([0], [[0, 1]], [[1.0]], "without values"),
+     ([0], [[0, 1]], [[1.0, np.nan]], "not finite")],
+)  # fmt: skip
 def test_damaged_tables(lines, pixels, values, message):
     with pytest.raises(ValueError, match=message):
         make(lines, pixels, values)
