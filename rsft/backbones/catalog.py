@@ -8,7 +8,7 @@ names. With other versions, the cards are made again, and only the networks that
 """
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -100,9 +100,3 @@ def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
 def listing_versions() -> dict[str, str]:
     """Return the versions of timm and TorchGeo, on which the cards depend."""
     return {package: version(package) for package in ("timm", "torchgeo")}
-
-
-def listing_text(encoders: list[ListedEncoder]) -> str:
-    """Return the content of encoders.json, with one encoder per line."""
-    lines = ",\n".join(f"  {json.dumps(asdict(encoder))}" for encoder in encoders)
-    return f'{{"versions": {json.dumps(listing_versions())}, "encoders": [\n{lines}\n]}}\n'

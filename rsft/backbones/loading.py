@@ -90,9 +90,8 @@ def find_unlisted_card(word: str) -> Card:
     hints = [f"the nearest are {', '.join(nearest)}"] if nearest else []
     if in_timm := timm.list_models(f"*{glob.escape(word)}*", pretrained=True):
         hints.append(f"timm has {_first_few(in_timm)}: `rsft backbones check NAME` tells whether one can be fine-tuned")
-    raise RequestError(
-        f"no encoder matches {word!r}", "", "; ".join([*hints, "`rsft backbones ls` lists all encoders"])
-    )
+    hints.append("`rsft backbones ls` lists all encoders")
+    raise RequestError(f"no encoder matches {word!r}", "", "; ".join(hints))
 
 
 def _with_first_blocks(card: Card, blocks: int) -> Card:
@@ -396,10 +395,9 @@ def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -
 
 
 def _check_shapes(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
-    shapes = {name: (_dtype_and_shape(state[name]), _dtype_and_shape(x)) for name, x in vit.state_dict().items()}
-    faults = [
-        f"{name} is {actual}, not {expected}" for name, (actual, expected) in shapes.items() if actual != expected
-    ]
+    expected = {name: _dtype_and_shape(tensor) for name, tensor in vit.state_dict().items()}
+    actual = {name: _dtype_and_shape(state[name]) for name in expected}
+    faults = [f"{x} is {actual[x]}, not {expected[x]}" for x in expected if actual[x] != expected[x]]
     if faults:
         message = f"{len(faults)} of the {len(state)} tensors do not fit {card.name}: {_first_few(faults)}"
         raise WeightsError(message, path, _hint_other_file(card))

@@ -203,23 +203,15 @@ _TRUE_COLOR = {"B04": "TCI_R", "B03": "TCI_G", "B02": "TCI_B"}
 Source: https://github.com/allenai/satlas/blob/main/Normalization.md. TorchGeo calls them B04, B03 and B02."""
 
 _SCALE_MAE_FILE = (1_213_304_038, "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9")
-_CHECKSUMS = {
-    "vits16_landsat_oli_sr_simclr-4e8f6102.pth": (
-        88_283_541,
-        "4e8f61023fdb7f3aff2eb91efe4aab4f50bdf05f59b3a07afddf40d1195d6940",
-    ),
-    "vit_small_patch16_224_sentinel2_all_dino-36bcc127.pth": (
-        90_644_269,
-        "36bcc1273227252faf98e1d9f32c35166d3612d30dc0c15812c29bed6da9a7d5",
-    ),
-    "vit_small_patch16_224_sentinel2_all_moco-67c9032d.pth": (
-        90_668_909,
-        "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c",
-    ),
-    "vit_large_patch16_224_fmow_rgb_scalemae-98ed9821.pth": _SCALE_MAE_FILE,  # the digits are not those of its hash
-    "vit_large_patch16_224_fmow_rgb_scalemae-386989c9.pth": _SCALE_MAE_FILE,  # its name in TorchGeo 0.10
+_CHECKSUMS: dict[str | None, tuple[int, str]] = {
+    "4e8f6102": (88_283_541, "4e8f61023fdb7f3aff2eb91efe4aab4f50bdf05f59b3a07afddf40d1195d6940"),  # Landsat OLI, SimCLR
+    "36bcc127": (90_644_269, "36bcc1273227252faf98e1d9f32c35166d3612d30dc0c15812c29bed6da9a7d5"),  # Sentinel-2, DINO
+    "67c9032d": (90_668_909, "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c"),  # Sentinel-2, MoCo
+    "98ed9821": _SCALE_MAE_FILE,  # the digits in the name of the file are not those of its hash
+    "386989c9": _SCALE_MAE_FILE,  # in its name in TorchGeo 0.10
 }
-"""Size in bytes and SHA-256, from the hub's commits. Of other files only the digits in their name are known, if any."""
+"""Size in bytes and SHA-256, from the hub's commits, by the digits in the name of a file. Of other files only these
+digits are known, if any."""
 
 _SENSORS = {
     "LANDSAT_TM": "Landsat 4, 5",
@@ -286,8 +278,9 @@ def _make_card(
 ) -> Card:
     url = weights.url.replace("https://hf.co/", _HUB)
     hub_name, file = "/".join(url.removeprefix(_HUB).split("/")[:2]), url.rpartition("/")[2]
-    digits = re.search(r"-([0-9a-f]{8})\.pth$", file)
-    bytes_, digest = _CHECKSUMS.get(file, (None, digits and digits[1]))
+    match = re.search(r"-([0-9a-f]{8})\.pth$", file)
+    digits = match and match[1]
+    bytes_, digest = _CHECKSUMS.get(digits, (None, digits))
     is_hierarchical = is_hierarchical_model(architecture)
     patch = STRIDE if is_hierarchical else int(architecture.split("_patch")[1].split("_")[0])
     member = weights.name.partition(".")[2]

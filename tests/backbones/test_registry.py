@@ -72,16 +72,6 @@ def test_search_without_a_match(word, message):
         search_listing(word)
 
 
-def test_names_of_every_source():
-    assert {
-        SHIPPED,
-        "satmae_vit_large_patch16_224.fmow_rgb",
-        "satmae_vit_base_patch8_96.fmow_sentinel",
-        "vit_base_patch16_224.augreg_in21k",
-        "ViTSmall16_Weights.SENTINEL1_GRD_MAE",
-    } <= set(names())
-
-
 def test_names_that_are_not_listed():
     assert "vit_base_patch8_224.augreg_in21k" not in names()
     assert find_card("vit_base_patch8_224.augreg_in21k").patch == 8
@@ -135,14 +125,6 @@ def test_only_the_first_blocks(tmp_path):
         load_backbone("timm:test_vit", 160, tmp_path / "complete.safetensors", blocks=7)
 
 
-def test_weights_from_another_file(tmp_path):
-    shipped = load_backbone(SHIPPED, 64)
-    state = shipped.vit.state_dict() | {"norm.bias": torch.ones(192)}
-    safetensors.torch.save_file(state, tmp_path / "changed.safetensors")
-    changed = load_backbone(SHIPPED, 64, tmp_path / "changed.safetensors")
-    assert changed.vit.norm.bias.equal(torch.ones(192)) and changed.sha256 != shipped.sha256
-
-
 @pytest.mark.slow
 def test_license_belongs_to_the_published_file(tmp_path):
     assert load_backbone(SHIPPED, 64).license == "MIT"
@@ -161,3 +143,33 @@ def test_missing_weights_name_the_download(tmp_path, monkeypatch):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"fmow_pretrain\.pth"):
         load_backbone("satmae_vit_large_patch16_224.fmow_rgb", 224)
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "size"),
+    [(SHIPPED, 8, 0), (SHIPPED, 8, -8), (SHIPPED, 8, 60), ("satmae_vit_large_patch16_224.fmow_rgb", 16, 100),
+     ("satmae_vit_base_patch8_96.fmow_sentinel", 8, 100), ("test_vit.r160_in1k", 16, 100)],
+)  # fmt: skip
+def test_size_must_be_a_multiple_of_the_patch(name, patch, size):
+    with pytest.raises(RequestError, match=mentions(f"multiples of {patch}", f"not {size}")):
+        find_card(name).build(size)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "parameters", "positions"),
+    [
+        ("sarmae_vit_base_patch16_224.sar1m", 150, 85_798_656, (1, 197, 768)),
+        ("sarmae_vit_large_patch16_224.sar1m", 294, 303_301_632, (1, 197, 1024)),
+        ("satmae_vit_large_patch16_224.fmow_rgb", 294, 303_301_632, (1, 197, 1024)),
+        ("satmae_vit_large_patch16_224.fmow_rgb_ft", 294, 303_301_632, (1, 197, 1024)),
+        ("satmae_vit_large_patch8_96.fmow_sentinel", 300, 303_083_264, (1, 145, 768)),
+        ("satmae_vit_base_patch8_96.fmow_sentinel_ft", 156, 85_625_856, (1, 145, 512)),
+    ],
+)
+def test_real_architectures(name, tensors, parameters, positions):
+    card = find_card(name)
+    with torch.device("meta"):
+        vit = card.build(card.size)
+    assert len(vit.state_dict()) == tensors and sum(value.numel() for value in vit.parameters()) == parameters
+    assert vit.pos_embed.shape == positions
+    assert {module.eps for module in vit.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-6}

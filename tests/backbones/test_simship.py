@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from rsft.backbones import load_backbone, loading, simship
-from rsft.errors import RequestError, WeightsError
+from rsft.errors import WeightsError
 from rsft.utils.atomic_files import sha256
 from tests.helpers.messages import mentions
 
@@ -22,10 +22,6 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = Path(shutil.copy(simship.WEIGHTS, tmp_path))
     monkeypatch.setitem(loading._RSFT_CARDS, simship.NAME, replace(simship.CARDS[0], weights=weights))
     return weights
-
-
-def test_small_enough_to_ship() -> None:
-    assert simship.WEIGHTS.stat().st_size < 4_000_000
 
 
 @pytest.mark.parametrize("size", [64, 96])
@@ -52,12 +48,6 @@ def test_model_card_matches_the_weights_and_the_card() -> None:
     assert (tuple(model_card["mean"]), tuple(model_card["std"])) == (card.mean, card.std)
     assert model_card["held_out_accuracy"]["grey"] > 0.5
     assert model_card["licence"].startswith(card.license)
-
-
-@pytest.mark.parametrize("size", [0, -8, 60, 97])
-def test_size_must_be_a_multiple_of_the_patch(size: int) -> None:
-    with pytest.raises(RequestError, match="multiples of 8"):
-        load_backbone(simship.NAME, size)
 
 
 def test_altered_weights(copied: Path) -> None:

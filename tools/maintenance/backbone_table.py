@@ -5,13 +5,15 @@ The rows of timm and TorchGeo depend on the installed versions, which the first 
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 
 from rsft.backbones.card import ListedEncoder
-from rsft.backbones.catalog import list_card, listing_text
+from rsft.backbones.catalog import list_card, listing_versions
 from rsft.backbones.loading import find_card, names
 from rsft.errors import RequestError
 from rsft.utils.licenses import RESTRICTIONS
@@ -81,8 +83,9 @@ def _merge_rows(members: list[ListedEncoder]) -> tuple[str, ...]:
 
 
 def listing() -> str:
-    """Return the content of rsft/backbones/encoders.json."""
-    return listing_text(_encoders())
+    """Return the content of rsft/backbones/encoders.json, with one encoder per line."""
+    lines = ",\n".join(f"  {json.dumps(asdict(encoder))}" for encoder in _encoders())
+    return f'{{"versions": {json.dumps(listing_versions())}, "encoders": [\n{lines}\n]}}\n'
 
 
 def restriction_rows() -> list[tuple[str, ...]]:

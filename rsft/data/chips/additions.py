@@ -72,9 +72,8 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
     """
     table = manifest.sort_values("path", kind="stable").reset_index(drop=True)
     types = {field.name: field.type for field in layout.SCHEMA} | PROVENANCE  # columns that rsft does not know stay
-    columns = {
-        name: pa.array(table[name], types.get(name)) for name in dict.fromkeys([*layout.SCHEMA.names, *table.columns])
-    }
+    names = dict.fromkeys([*layout.SCHEMA.names, *table.columns])
+    columns = {name: pa.array(table[name], types.get(name)) for name in names}
     with BytesIO() as out:
         pq.write_table(pa.table(columns), out)
         data = out.getvalue()
@@ -404,9 +403,8 @@ def _refresh_sidecars(root: Path, labels: set[str]) -> None:
     group_of = {name: group for group, names in store.groups.items() for name in names}
     counts = count_chips(store)
     flags = Counter(flag for flags in store.table["flags"].dropna() for flag in flags.split(",") if flag)
-    description = StoreDescription(
-        store.name, store.classes, dataset.get("command", ""), skipped=store.skipped, license=store.license
-    )
+    command = dataset.get("command", "")
+    description = StoreDescription(store.name, store.classes, command, skipped=store.skipped, license=store.license)
     additions = []  # such as "2026-11-26: 12 chips from corrected.csv, 1 relabeled"
     for record in dataset.get(ADDITIONS, []):
         added, relabeled = (sum(item["chips"] for item in record[key]) for key in ("added", "relabeled"))

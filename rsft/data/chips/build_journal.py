@@ -98,9 +98,8 @@ class BuildJournal:
                 values = [outcome[name] for name in ("path", "sha256", "split", "class", "bands")]
                 names = "path = ?, sha256 = ?, split = ?, class = ?, bands = ?, row = ?"
                 command = f"UPDATE entry SET {names} WHERE place = ?"
-                self.database.execute(
-                    command, (*values, json.dumps(outcome, default=lambda value: value.tolist()), stem)
-                )
+                row = json.dumps(outcome, default=lambda value: value.tolist())  # a number or array of NumPy
+                self.database.execute(command, (*values, row, stem))
             else:
                 command = "UPDATE entry SET file = ?, line = ?, reason = ? WHERE place = ?"
                 file, line, reason = outcome

@@ -56,9 +56,8 @@ class ChipRecord:
         `read_pixels` itself is not hashed: the source path and the line identify what it reads.
         """
         files = [(str(path), file_state(path)) for path in (self.source_path, *self.image_paths)]
-        return _digest(
-            [files, self.line, self.read_pixels is None, self.bands, self.selected_bands, dict(self.extra_columns)]
-        )
+        bands = self.bands, self.selected_bands
+        return _digest([files, self.line, self.read_pixels is None, *bands, dict(self.extra_columns)])
 
 
 @dataclass(frozen=True)
@@ -216,12 +215,9 @@ def stratified_split(labels: Sequence[Hashable], share: float, seed: int) -> tup
         Ascending indices of the first part and of the second part.
     """
     rng = np.random.default_rng(seed)
-    chosen = [
-        rng.permutation(members)[: min(max(round(share * len(members)), 1), len(members) - 1)]
-        for members in _indices_by_label(labels).values()
-    ]
     in_second = np.zeros(len(labels), bool)
-    in_second[np.concatenate(chosen)] = True
+    for members in _indices_by_label(labels).values():
+        in_second[rng.permutation(members)[: min(max(round(share * len(members)), 1), len(members) - 1)]] = True
     return np.flatnonzero(~in_second), np.flatnonzero(in_second)
 
 

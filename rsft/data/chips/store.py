@@ -125,27 +125,15 @@ PENDING = "pending"
 CLASS_FIGURE, CONTACT_SHEETS = "classes.png", "contact"
 """Figure of the class distribution; folder with one contact sheet per class."""
 
-SCHEMA = pa.schema(
-    [
-        ("name", pa.string()),
-        ("path", pa.string()),  # relative to the root
-        ("split", pa.string()),
-        ("class", pa.string()),
-        ("group", pa.string()),
-        ("group_key", pa.string()),  # scene or vessel; two splits must not share one
-        ("source", pa.string()),
-        ("sensor", pa.string()),
-        ("unit", pa.string()),  # uint8, uint16; for float32: amplitude, intensity, sigma0, db, gamma0, gamma0_db, beta0
-        ("bands", pa.string()),  # joined by commas
-        ("spacing_m", pa.float64()),  # pixel spacing, mean of both directions
-        ("polarisation", pa.string()),
-        ("incidence_deg", pa.float64()),
-        ("mmsi", pa.string()),
-        ("box", pa.list_(pa.float64())),  # x1 y1 ... x4 y4 in pixels of the chip
-        ("sha256", pa.string()),
-        ("flags", pa.string()),  # joined by commas
-    ]
+_TYPES = {"spacing_m": pa.float64(), "incidence_deg": pa.float64(), "box": pa.list_(pa.float64())}
+_NAMES = (
+    *("name", "path", "split", "class", "group", "group_key", "source", "sensor", "unit", "bands", "spacing_m"),
+    *("polarisation", "incidence_deg", "mmsi", "box", "sha256", "flags"),
 )
+SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _NAMES])
+"""Columns of the manifest. `path` is relative to the root; `group_key` is a scene or vessel, which two splits must not
+share; `spacing_m` is the pixel spacing, the mean of both directions; `box` is x1 y1 ... x4 y4 in pixels of the chip;
+`bands` and `flags` are joined by commas."""
 
 _PREPARE = "build it with `rsft prepare`"
 _NO_PENDING = f'remove the key "{PENDING}" from the file, then repeat the change that was interrupted'
@@ -409,8 +397,7 @@ def missing_classes(counts: Counts) -> dict[str, list[str]]:
 
 def list_first_names(names: Sequence[str], limit: int = 10) -> str:
     """Return names for a message: the first `limit` ones, and the number of the others."""
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
 
 
 def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import torch
 
 from rsft.backbones import mae
 from rsft.backbones.loading import find_card, load_encoder_weights
-from rsft.errors import RequestError, WeightsError
+from rsft.errors import WeightsError
 from tests.helpers import satmae_data as data
 from tests.helpers.messages import mentions
 
@@ -74,18 +74,6 @@ def test_other_tensors_are_refused(tmp_path):
         load_encoder_weights(SMALL, 224, data.write(tmp_path / "incomplete", state))
 
 
-@pytest.mark.parametrize(
-    ("card", "tensors", "parameters", "width"), [(BASE, 150, 85_798_656, 768), (LARGE, 294, 303_301_632, 1024)]
-)
-def test_real_architecture(card, tensors, parameters, width):
-    with torch.device("meta"):
-        vit = card.build(card.size)
-    shapes = {name: tuple(value.shape) for name, value in vit.state_dict().items()}
-    assert len(shapes) == tensors and sum(value.numel() for value in vit.parameters()) == parameters
-    assert shapes["pos_embed"] == (1, 197, width)
-    assert {module.eps for module in vit.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-6}
-
-
 def test_cards():
     card = find_card("sarmae_vit_large_patch16_224.sar1m")
     assert card is LARGE and card.sensor == "SAR, several sensors"
@@ -93,5 +81,3 @@ def test_cards():
     assert card.license.startswith("no license published")
     assert card.restrictions == ("non-commercial", "unknown")
     assert card.weights.url == "https://huggingface.co/Wenquandan777/SARMAE/resolve/main/SARMAE_vitl_checkpoint-last"
-    with pytest.raises(RequestError, match=mentions("multiples of 16", "not 100")):
-        card.build(100)

@@ -6,7 +6,6 @@ import errno
 import multiprocessing
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -247,24 +246,6 @@ def test_full_disk_by_a_simulated_error(
             build_store(tmp_path / "out", source(raw), DESCRIPTION)
     assert "resumes where it stopped" in caught.value.hint and not (tmp_path / "out").exists()
     assert contents(build_store(tmp_path / "out", source(raw), DESCRIPTION).root) == undisturbed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("size", ["48k", "120k", "200k"])
-def test_full_disk_on_a_small_file_system(raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], size: str) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk is not permitted")
-    try:
-        with pytest.raises(RsftError, match="the disk is full") as caught:
-            build_store(disk / "out", source(raw), DESCRIPTION, jobs=2)
-        assert not (disk / "out").exists() and "resumes" in caught.value.hint
-        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
-        assert contents(build_store(disk / "out", source(raw), DESCRIPTION, jobs=2).root) == undisturbed
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_folder_that_is_not_writable(raw: Path, tmp_path: Path) -> None:

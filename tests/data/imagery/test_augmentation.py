@@ -103,12 +103,6 @@ def test_none_returns_the_image():
     assert np.array_equal(Augmentation("none")(IMAGE, 1), IMAGE)
 
 
-def test_sar_augments_all_bands_alike():
-    gray = np.repeat(IMAGE[..., :1], 3, axis=2)
-    image = Augmentation("sar")(gray, 3)
-    assert np.array_equal(image[..., 0], image[..., 2])
-
-
 @pytest.mark.parametrize("looks", [2, 8])
 def test_speckle_has_unit_mean_intensity_and_variance_of_one_in_looks(looks):
     flat = np.full((400, 400, 3), 60, np.uint8)
