@@ -91,15 +91,7 @@ CHIP_MAX = Stretch(high=None)
 
 
 class Statistics(_Frozen):
-    """Statistics of one plane of the training chips.
-
-    Attributes:
-        low: lower one of PERCENTILES.
-        high: upper one of PERCENTILES.
-        mean: mean value.
-        std: standard deviation.
-        masked: fraction of pixels without a value.
-    """
+    """Statistics of one plane of the training chips: PERCENTILES, moments, and fraction of pixels without a value."""
 
     low: float
     high: float
@@ -228,11 +220,8 @@ def resize_image(image: Pixels, size: tuple[int, int], *, by_area: bool) -> Pixe
 
     Args:
         image: (h, w, B).
-        size: H and W.
+        size: H and W of the result.
         by_area: whether to average areas, for images that shrink.
-
-    Returns:
-        Image (H, W, B) of the same data type.
     """
     method = cv2.INTER_AREA if by_area else cv2.INTER_LINEAR
     is_divided = any(side % new_side for side, new_side in zip(image.shape[:2], size, strict=True))
@@ -305,14 +294,11 @@ class Contract(_Frozen):
         return [names.index(band) for band in used]
 
     def select_bands(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
-        """Select the bands that the planes are computed from.
+        """Return a chip (H, W, B) with `used_bands` alone, in order.
 
         Args:
             pixels: the chip (H, W, B).
             bands: names of its bands; None if they are unknown, see `band_indices`.
-
-        Returns:
-            Pixels (H, W, B) with `used_bands`, in order.
 
         Raises:
             DataError: the number of names does not match, or a band is missing.
@@ -370,12 +356,7 @@ class Contract(_Frozen):
         return unit, target_unit
 
     def check_spacing(self, spacing: Sequence[float]) -> None:
-        """Raise an error if the pixel spacing differs from that of the training chips.
-
-        Every spacing is accepted if that of the training chips is unknown.
-
-        Args:
-            spacing: meters per pixel along rows and columns.
+        """Raise an error if the spacing, in meters per pixel along rows and columns, is not that of the training chips.
 
         Raises:
             DataError: the relative difference is larger than SPACING_TOLERANCE.
@@ -386,30 +367,14 @@ class Contract(_Frozen):
             message = f"pixels of {actual} m, but the model was trained on {expected:.4g} m"
             raise DataError(message, hint=f"resample them: --resample-to {expected:g}")
 
-    def to_image(self, pixels: Pixels, unit: str | None = None) -> Bytes:
+    def to_image(self, pixels: Pixels, unit: str | None = None, *, resize: bool = True) -> Bytes:
         """Return the image (size, size, P) of a chip: checked, stretched to bytes, cropped and resized; see `check`.
 
-        Raises:
-            DataError: see `check`.
-        """
-        image, indices = self._distinct_planes(pixels, unit)
-        if image.shape[:2] != (self.size, self.size):
-            image = resize_image(image, (self.size, self.size), by_area=min(image.shape[:2]) > self.size)
-        return _select_planes(image, indices)
-
-    def to_full_size_image(self, pixels: Pixels, unit: str | None = None) -> Bytes:
-        """Do the same as `to_image` without resizing, for an augmentation that crops before it resizes.
-
-        Returns:
-            Image (h, w, P); the center crop if the contract has one, else (H, W, P).
+        Without `resize`, it is (h, w, P), for an augmentation that crops before it resizes.
 
         Raises:
             DataError: see `check`.
         """
-        return _select_planes(*self._distinct_planes(pixels, unit))
-
-    def _distinct_planes(self, pixels: Pixels, unit: str | None) -> tuple[Bytes, list[int]]:
-        """Return every plane once, stretched and cropped (h, w, Q), and the index of each plane of the input in it."""
         pixels = self.select_bands(pixels, None)
         unit, target_unit = self.check(pixels, unit)
         channels = list(zip(self.planes, self.units[target_unit], strict=True))
@@ -419,7 +384,10 @@ class Contract(_Frozen):
         names = [plane for plane, _ in distinct]
         planes = compute_planes(convert_unit(pixels, unit, target_unit), self.used_bands, names)
         stretched = [stretch.to_bytes(plane) for plane, (_, stretch) in zip(planes, distinct, strict=True)]
-        return center_crop(np.stack(stretched, axis=2), self.crop), [distinct.index(channel) for channel in channels]
+        image = center_crop(np.stack(stretched, axis=2), self.crop)
+        if resize and image.shape[:2] != (self.size, self.size):
+            image = resize_image(image, (self.size, self.size), by_area=min(image.shape[:2]) > self.size)
+        return image if channels == distinct else image[:, :, [distinct.index(channel) for channel in channels]]
 
     def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
         """Scale n images (size, size, P) to 0-1, and normalize them: network inputs (n, P, size, size)."""
@@ -437,11 +405,7 @@ class Contract(_Frozen):
         return values
 
     def to_input(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.float32]:
-        """Convert a chip to the network's input, without augmentation.
-
-        Returns:
-            Network input (P, size, size).
-        """
+        """Convert a chip to the network's input (P, size, size), without augmentation."""
         inputs: NDArray[np.float32] = self.normalize([self.to_image(pixels, unit)])[0]
         return inputs
 
@@ -453,20 +417,8 @@ def _used_bands(planes: tuple[str, ...], bands: tuple[str, ...]) -> tuple[str, .
 
 
 def center_crop(pixels: Pixels, side: int | None) -> Pixels:
-    """Crop the center of a chip.
-
-    Args:
-        pixels: the chip (H, W, B).
-        side: side of the crop in pixels; None returns the whole chip.
-
-    Returns:
-        A view of at most `side` x `side` pixels.
-    """
+    """Return a view of the `side` x `side` pixels in the center of a chip (H, W, B); None returns the whole chip."""
     if side is None:
         return pixels
     top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
-
-
-def _select_planes(image: Bytes, indices: list[int]) -> Bytes:
-    return image if indices == list(range(image.shape[2])) else image[:, :, indices]

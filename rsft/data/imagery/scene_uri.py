@@ -17,14 +17,7 @@ FileState = tuple[int, int] | None
 
 
 def file_state(path: Path) -> FileState:
-    """Return size and modification time of a file, which usually change with its content.
-
-    Args:
-        path: path of the file; its content is not read.
-
-    Returns:
-        Bytes and ns; None if the file does not exist.
-    """
+    """Return size and modification time of a file, which usually change with its content; None without a file."""
     try:
         status = path.stat()
     except OSError:  # the error is reported when the file is read
@@ -142,11 +135,8 @@ class SceneUri:
         """Whether the scene is read over a network."""
         if self.is_path:
             return False
-        return bool(
-            _HTTP.search(self.text)
-            or _NETWORK_PREFIX.search(self.text)
-            or self.text.partition("://")[0].lower() in _BUCKETS
-        )
+        is_bucket = self.text.partition("://")[0].lower() in _BUCKETS
+        return bool(is_bucket or _HTTP.search(self.text) or _NETWORK_PREFIX.search(self.text))
 
     @property
     def url(self) -> str | None:
@@ -205,11 +195,9 @@ class SceneUri:
         return SceneUri(str(Path(self.text).absolute())) if self.is_path else self
 
     def state(self) -> tuple[object, ...] | None:
-        """Return values that change with the content of the scene.
+        """Return values that change with the content of the scene; None for servers other than web servers.
 
-        Returns:
-            Size and modification time of a local file; size and version (ETag or date) of a file on a web server; None
-            for other servers.
+        They are size and modification time of a local file, or size and version (ETag or date) of one on a web server.
 
         Raises:
             NetworkError: a web server does not send the file.

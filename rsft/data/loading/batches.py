@@ -202,7 +202,7 @@ class ChipImages:
             DataError: the chip cannot be read, or has changed; the message names it.
         """
         chip = self.table.iloc[index]
-        convert = partial(self.contract.to_full_size_image, unit=chip["unit"])
+        convert = partial(self.contract.to_image, unit=chip["unit"], resize=False)
         return _read_image(self.root / chip["path"], chip["sha256"], convert)
 
 

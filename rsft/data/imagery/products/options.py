@@ -1,11 +1,14 @@
 """Options how the values of a product are read. The command line imports this module for its help."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import Annotated
 
 from rsft.errors import RequestError
 from rsft.utils.command_options import Option
+
+_option = partial(Option, panel="Pixels of the input")
 
 
 @dataclass(frozen=True)
@@ -14,35 +17,26 @@ class ProductOptions:
 
     modulus: Annotated[
         bool,
-        Option(
-            "Take the modulus |z| of complex scenes (SLC). It is amplitude, unless the product has a calibration.",
-            panel="Pixels of the input",
-        ),
+        _option("Take the modulus |z| of complex scenes (SLC). It is amplitude, unless the product has a calibration."),
     ] = False
     factor: Annotated[
         float | None,
-        Option(
+        _option(
             "Calibration factor F of a scene in digital numbers DN: sigma0 = F * DN^2. Its provider states F "
             "(10^(dB / 10), if in dB). Sentinel-1, Capella and ICEYE products contain their calibration.",
-            "--calibrate",
-            "Pixels of the input",
-            "F",
+            name="--calibrate",
+            metavar="F",
         ),
     ] = None
     keep_noise: Annotated[
         bool,
-        Option(
-            "Do not subtract the thermal noise that a Sentinel-1 product lists: for models of chips that contain it.",
-            panel="Pixels of the input",
+        _option(
+            "Do not subtract the thermal noise that a Sentinel-1 product lists: for models of chips that contain it."
         ),
     ] = False
     asset: Annotated[
         str | None,
-        Option(
-            "Assets of a STAC item, such as vv or vv,vh (default: those with the role data).",
-            panel="Pixels of the input",
-            metavar="NAME",
-        ),
+        _option("Assets of a STAC item, such as vv or vv,vh (default: those with the role data).", metavar="NAME"),
     ] = None
 
     def __post_init__(self) -> None:

@@ -151,10 +151,7 @@ def read_product(
         path: path of the scene, for errors.
         handles: the datasets of the scene, opened by rasterio.
         sensor_product: the product to which they belong, from `find_product`; None for any other raster.
-        options: the user's options.
-
-    Returns:
-        The product. With `options.factor`, its only calibration is that factor.
+        options: the user's options. A factor becomes the only calibration.
 
     Raises:
         DataError: the values are complex and their modulus is not requested, or the description is damaged.
@@ -242,12 +239,7 @@ class LineTable:
     def window(self, top: int, bottom: int, left: int, right: int, dtype: Any = np.float64) -> NDArray[Any]:
         """Interpolate the table at all pixels of a window: values (bottom - top, right - left).
 
-        Args:
-            top: first row.
-            bottom: row after the last one.
-            left: first column.
-            right: column after the last one.
-            dtype: data type of the values, float64 or float32.
+        `bottom` and `right` are behind the last row and column; `dtype` is float64 or float32.
         """
         cols = np.arange(left, right, dtype=np.float64)
         lower, weights = self._rows(np.arange(top, bottom, dtype=np.float64))
@@ -260,15 +252,7 @@ class LineTable:
         return window
 
     def __call__(self, rows: Floats, cols: Floats) -> Floats:
-        """Interpolate the table at some pixels.
-
-        Args:
-            rows: (N,) rows.
-            cols: (N,) columns.
-
-        Returns:
-            (N,) values.
-        """
+        """Interpolate the table at some pixels: rows (N,) and columns (N,) -> values (N,)."""
         lower, weights = self._rows(rows)
         values = np.empty(len(rows))
         for index in np.unique(lower):

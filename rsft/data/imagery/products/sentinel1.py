@@ -131,29 +131,23 @@ class Sentinel1(SensorProduct):
         )
 
     def find_xml(self, folder: str, measurement: str, prefix: str = "") -> str | None:
-        """Return the name of the XML file that describes a measurement.
+        """Return the name of the XML file that describes a measurement; None if the product has no such file.
 
         Args:
             folder: folder of the file, such as "annotation/calibration".
             measurement: name of the measurement.
             prefix: beginning of the file name, such as "noise-".
-
-        Returns:
-            The name; None if the product has no such file.
         """
         stem = prefix + _stem(measurement)
         files = (name for name in self.names if name.rpartition("/")[0] == folder and name.endswith(".xml"))
         return next((name for name in files if _stem(name) == stem), None)
 
     def read_xml(self, name: str, parse: Callable[[Element], _Parsed]) -> _Parsed:
-        """Parse an XML file.
+        """Parse an XML file of the product.
 
         Args:
             name: name of the file below the folder of the product.
             parse: reads the root element; raises ValueError if it is not what ESA specifies.
-
-        Returns:
-            The result of `parse`.
 
         Raises:
             DataError: the file is too large, not XML, declares a document type, or is not what ESA specifies.
@@ -187,15 +181,9 @@ _FLOOR = 1.0  # smallest power after the noise is subtracted, in squared digital
 
 
 class NoiseBlock(NamedTuple):
-    """Variation of the thermal noise along the lines of one swath.
+    """Variation of the thermal noise along the lines of one swath: factors (N,) at line numbers (N,).
 
-    Attributes:
-        top: first line.
-        bottom: line after the last one.
-        left: first pixel.
-        right: pixel after the last one.
-        lines: (N,) line numbers.
-        factors: (N,) factors of the noise.
+    The swath has the lines `top` to `bottom` and the pixels `left` to `right`, without the last ones.
     """
 
     top: int
@@ -219,14 +207,7 @@ class ThermalNoise:
     blocks: tuple[NoiseBlock, ...]
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Floats:
-        """Compute the noise at all pixels of a window: (bottom - top, right - left).
-
-        Args:
-            top: first row.
-            bottom: row after the last one.
-            left: first column.
-            right: column after the last one.
-        """
+        """Compute the noise at all pixels of a window: (bottom - top, right - left)."""
         noise = self.table.window(top, bottom, left, right)
         for block in self.blocks:
             first, last = max(top, block.top), min(bottom, block.bottom)
