@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import Normalize
 from rsft.backbones import torchgeo_vits
 from rsft.backbones.card import Card, Remote
 from rsft.backbones.input_layer import fit_inputs
-from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.loading import Backbone, load_encoder_weights
 from rsft.backbones.torchgeo_vits import published_weights
 from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError, WeightsError
@@ -39,6 +39,12 @@ def card(name: str) -> Card:
     result = torchgeo_vits.torchgeo_card(name)
     assert result is not None
     return result
+
+
+def load(folder: Path, our_card: Card, content: Any, size: int = 224) -> Backbone:
+    """Load a file with some content as the weights of a card."""
+    torch.save(content, folder / "x.pth")
+    return load_encoder_weights(our_card, size, folder / "x.pth")
 
 
 def test_every_vision_transformer_resnet_and_swin_of_torchgeo_has_a_card() -> None:
@@ -163,9 +169,7 @@ def test_torchgeo_file_loads_completely_with_equal_features(tmp_path: Path, name
     torch.manual_seed(0)
     model = published.vit_small_patch14_dinov2(in_chans=2, img_size=224) if small14 else None
     model = model or published.vit_small_patch16_224(in_chans=2)
-    path = tmp_path / "x.pth"
-    torch.save(model.state_dict(), path)
-    backbone = load_encoder_weights(card(name), 224, path)
+    backbone = load(tmp_path, card(name), model.state_dict())
     assert backbone.left_out == (() if small14 else ("head.bias", "head.weight"))
     image = torch.randn(1, 2, 224, 224)
     with torch.inference_mode():
@@ -189,8 +193,7 @@ def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path: Path
     model.features[0][0] = nn.Conv2d(bands, model.features[0][0].out_channels, 4, 4)  # as TorchGeo replaces it
     for parameter in model.parameters():
         parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
-    torch.save(model.state_dict(), tmp_path / "x.pth")
-    backbone = load_encoder_weights(our_card, our_card.size, tmp_path / "x.pth")
+    backbone = load(tmp_path, our_card, model.state_dict(), our_card.size)
     assert {left_out.rpartition(".")[2] for left_out in backbone.left_out if not left_out.startswith("head.")} <= {
         *("relative_position_index", "relative_coords_table")
     }
@@ -203,14 +206,12 @@ def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path: Path
 
 @pytest.mark.slow
 def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path: Path) -> None:
-    state = published.swin_t().state_dict()
+    our_card, state = card("Swin_T_Weights.CITYSCAPES_SEMSEG"), published.swin_t().state_dict()
     weight = state.pop("features.1.1.mlp.0.weight")
-    torch.save(state, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=r"missing: layers\.0\.blocks\.1\.mlp\.fc1\.weight"):
-        load_encoder_weights(card("Swin_T_Weights.CITYSCAPES_SEMSEG"), 224, tmp_path / "x.pth")
-    torch.save(state | {"features.1.1.mlp.0.weight": weight, "decoder.weight": weight}, tmp_path / "x.pth")
+        load(tmp_path, our_card, state)
     with pytest.raises(WeightsError, match=r"not expected: decoder\.weight"):
-        load_encoder_weights(card("Swin_T_Weights.CITYSCAPES_SEMSEG"), 224, tmp_path / "x.pth")
+        load(tmp_path, our_card, state | {"features.1.1.mlp.0.weight": weight, "decoder.weight": weight})
 
 
 @pytest.mark.slow
@@ -218,8 +219,7 @@ def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path: Path) -> Non
 def test_resnet_of_torchgeo_loads_completely_with_equal_features(tmp_path: Path, size: int) -> None:
     torch.manual_seed(0)
     model = published.resnet50(in_chans=2)
-    torch.save(model.state_dict(), tmp_path / "x.pth")
-    backbone = load_encoder_weights(card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), size, tmp_path / "x.pth")
+    backbone = load(tmp_path, card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), model.state_dict(), size)
     assert backbone.left_out == ("fc.bias", "fc.weight") and backbone.width == 2048
     image = torch.randn(1, 2, size, size)
     with torch.inference_mode():
@@ -228,20 +228,15 @@ def test_resnet_of_torchgeo_loads_completely_with_equal_features(tmp_path: Path,
 
 @pytest.mark.slow
 def test_channels_of_a_resnet_are_adapted(tmp_path: Path) -> None:
-    torch.save(published.resnet50(in_chans=2).state_dict(), tmp_path / "x.pth")
-    backbone = load_encoder_weights(card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), 64, tmp_path / "x.pth")
+    our_card, state = card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), published.resnet50(in_chans=2).state_dict()
+    backbone = load(tmp_path, our_card, state, 64)
     filters = backbone.vit.conv1.weight.clone()
     fitted = fit_inputs(backbone, ("HH",), None, "expand")
     assert fitted.bands == ("HH",) and fitted.mean == (-12.59,)
     torch.testing.assert_close(fitted.vit.conv1.weight, filters.sum(1, keepdim=True))
     assert fitted.vit.conv1.padding == (3, 3) and fitted.vit(torch.randn(1, 1, 64, 64)).shape == (1, 2048)
     with pytest.raises(RequestError, match="takes 2 inputs"):
-        fit_inputs(
-            load_encoder_weights(card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), 64, tmp_path / "x.pth"),
-            ("HH",),
-            None,
-            "replicate",
-        )
+        fit_inputs(load(tmp_path, our_card, state, 64), ("HH",), None, "replicate")
 
 
 @pytest.mark.slow
@@ -249,17 +244,16 @@ def test_training_checkpoint_loads_without_its_decoder(tmp_path: Path) -> None:
     encoder = card(S1).build(224).state_dict()
     decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 197, 8)}
     decoder |= nn.ModuleDict({"decoder_blocks": nn.Linear(8, 8), "decoder_pred": nn.Linear(8, 8)}).state_dict()
-    torch.save({"model": encoder | decoder, "args": Namespace(lr=1.0), "epoch": 99}, tmp_path / "x.pth")
-    assert load_encoder_weights(card(S1), 224, tmp_path / "x.pth").left_out == tuple(sorted(decoder))
+    content = {"model": encoder | decoder, "args": Namespace(lr=1.0), "epoch": 99}
+    assert load(tmp_path, card(S1), content).left_out == tuple(sorted(decoder))
 
 
 @pytest.mark.slow
 def test_unexpected_tensors_are_refused(tmp_path: Path) -> None:
     name = "ViTSmall16_Weights.SENTINEL2_ALL_DINO"
     state = card(name).build(224).state_dict() | {"mask_token": torch.zeros(1, 1, 8)}
-    torch.save(state, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=mentions("150 of the 150", "not expected: mask_token")):
-        load_encoder_weights(card(name), 224, tmp_path / "x.pth")
+        load(tmp_path, card(name), state)
 
 
 def test_scale_mae_positions_are_those_of_one_meter_pixels() -> None:

@@ -152,32 +152,20 @@ def test_unit_that_cannot_be_converted_is_an_error(store: ChipStore) -> None:
         read(store, CONTRACT.model_copy(update={"units": {"sigma0": (Stretch(high=1),) * 3}}))
 
 
+def natural_batches(chips: ChipImages, workers: int = 0, name: str = "natural") -> EpochBatches:
+    settings = {"batch_size": 5, "eval_batch_size": 5, "augmentation": Augmentation(name, size=8)}
+    return EpochBatches(chips, chips, **settings, seed=3, workers=workers)
+
+
 @pytest.mark.parametrize("name", ["natural", "sar", "optical"])
 def test_batches_do_not_depend_on_the_number_of_workers(store: ChipStore, name: str) -> None:
     chips = read(store)
-
-    def batches(workers: int) -> list[torch.Tensor]:
-        data = EpochBatches(
-            chips,
-            chips,
-            batch_size=4,
-            eval_batch_size=4,
-            augmentation=Augmentation(name, size=8),
-            seed=3,
-            workers=workers,
-        )
-        return [tensor for batch in data.training_loader(0) for tensor in batch]
-
-    one, two = batches(0), batches(2)
-    assert len(one) == len(two) == 6
-    assert all(torch.equal(*pair) for pair in zip(one, two, strict=True))
-
-
-def natural_batches(chips: ChipImages, workers: int = 0) -> EpochBatches:
-    augmentation = Augmentation("natural", size=8)
-    return EpochBatches(
-        chips, chips, batch_size=5, eval_batch_size=5, augmentation=augmentation, seed=3, workers=workers
+    one, two = (
+        [tensor for batch in natural_batches(chips, workers, name).training_loader(0) for tensor in batch]
+        for workers in (0, 2)
     )
+    assert len(one) == len(two) == 4
+    assert all(torch.equal(*pair) for pair in zip(one, two, strict=True))
 
 
 def test_natural_crops_the_chip_before_it_is_resized(store: ChipStore) -> None:

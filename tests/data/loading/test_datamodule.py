@@ -48,16 +48,9 @@ def test_a_task_of_torchgeo_trains_one_step(root: Path, tmp_path: Path) -> None:
     assert isinstance(data, BaseDataModule) and (data.in_channels, data.num_classes) == (1, 3)
     task = ClassificationTask("resnet18", in_channels=data.in_channels, num_classes=data.num_classes)
     before = task.model.conv1.weight.detach().clone()
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        limit_train_batches=1,
-        limit_val_batches=1,
-        num_sanity_val_steps=0,
-        default_root_dir=tmp_path,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    limits = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1, "num_sanity_val_steps": 0}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(accelerator="cpu", default_root_dir=tmp_path, **limits, **quiet)
     trainer.fit(task, datamodule=data)
     assert not torch.equal(task.model.conv1.weight, before)
     assert {"train_loss", "val_loss", "val_AverageAccuracy"} <= trainer.callback_metrics.keys()
