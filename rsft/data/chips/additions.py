@@ -398,7 +398,7 @@ def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) ->
 
 
 def _refresh_sidecars(root: Path, labels: set[str]) -> None:
-    """Write layout.README.md, the class figure, and the contact sheets of some classes again."""
+    """Write README.md, the class figure, and the contact sheets of some classes again."""
     store, dataset = ChipStore.open(root), read_dataset(root)
     group_of = {name: group for group, names in store.groups.items() for name in names}
     counts = count_chips(store)

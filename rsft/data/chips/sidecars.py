@@ -5,7 +5,7 @@ import io
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from heapq import merge
 from itertools import chain, islice
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from rsft.data.chips import store as layout
-from rsft.data.chips.build_journal import BuildJournal, ManifestRow
+from rsft.data.chips.build_journal import BuildJournal
 from rsft.data.chips.record import StoreDescription, group_by_count
 from rsft.data.chips.store import SPLITS, Counts, missing_classes
 from rsft.data.imagery.reader import read_chip
@@ -129,7 +129,7 @@ _BATCH = 1000  # rows in memory
 
 
 def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: StoreDescription, jobs: int) -> None:
-    """Write the manifest, dataset.json, rejected.csv, the figures and layout.README.md.
+    """Write the manifest, dataset.json, rejected.csv, the figures and README.md.
 
     Args:
         store: folder of the store.
@@ -153,7 +153,11 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
     _check_sources(journal, bands, description)
     groups = description.groups or group_by_count(counts["train"])
     group_of = {name: group for group, names in groups.items() for name in names}
-    flags = _write_manifest(store / layout.MANIFEST, journal.rows(bands), group_of)
+    flags, rows = Counter[str](), journal.rows(bands)
+    with pq.ParquetWriter(store / layout.MANIFEST, layout.SCHEMA) as writer:
+        while batch := [row | {"group": group_of[row["class"]]} for row in islice(rows, _BATCH)]:
+            writer.write_table(pa.Table.from_pylist(batch, layout.SCHEMA))
+            flags.update(flag for row in batch for flag in row["flags"].split(",") if flag)
     rejected = _write_rejected(store / layout.REJECTED, merge(sorted(description.rejected), journal.rejections(bands)))
     metadata = {"name": description.name, "classes": list(description.classes), "groups": groups}
     metadata |= {"bands": bands.split(","), "skipped": description.skipped, "command": description.command}
@@ -183,16 +187,6 @@ def _check_sources(journal: BuildJournal, bands: str, description: StoreDescript
         raise DataError(f"{source} gives no chip", description.name, hint)
 
 
-def _write_manifest(file: Path, rows: Iterator[ManifestRow], group_of: Mapping[str, str]) -> Counter[str]:
-    """Write the rows batch by batch; return the number of rows with each flag."""
-    flags: Counter[str] = Counter()
-    with pq.ParquetWriter(file, layout.SCHEMA) as writer:
-        while batch := [row | {"group": group_of[row["class"]]} for row in islice(rows, _BATCH)]:
-            writer.write_table(pa.Table.from_pylist(batch, layout.SCHEMA))
-            flags.update(flag for row in batch for flag in row["flags"].split(",") if flag)
-    return flags
-
-
 def _write_rejected(path: Path, rejections: Iterable[Rejection]) -> int:
     """Write the rejected inputs and return their number."""
     count = 0
@@ -218,7 +212,7 @@ def render_readme(
     rejected: int,
     additions: Sequence[str] = (),
 ) -> str:
-    """Return the text of layout.README.md.
+    """Return the text of README.md.
 
     Args:
         description: name, classes, command and license of the store.

@@ -137,20 +137,6 @@ class Histogram:
         return Statistics(low=float(low), high=float(high), mean=mean, std=std, masked=masked)
 
 
-def measure_planes(chips: Iterable[Sequence[Plane]]) -> tuple[Statistics, ...]:
-    """Return the statistics of each plane of chips, measured in one pass over their planes (H, W).
-
-    Raises:
-        DataError: a chip cannot be read, or a plane has no value.
-    """
-    histograms: list[Histogram] = []
-    for planes in chips:
-        histograms = histograms or [Histogram() for _ in planes]
-        for histogram, plane in zip(histograms, planes, strict=True):
-            histogram.add(plane)
-    return tuple(histogram.statistics() for histogram in histograms)
-
-
 def stretches_from_option(option: StretchOption, planes: int) -> tuple[Stretch, ...]:
     """Return one stretch per plane, if none needs to be measured.
 
@@ -198,12 +184,14 @@ def fit_stretches(
         if option not in ("percentile", "log1p") and (option != "auto" or target == "uint8"):
             stretches[target] = stretches_from_option(option, len(planes))
             continue
-        statistics[target] = measure_planes(
-            compute_planes(convert_unit(pixels, meaning, target), bands, planes)
-            for unit, (meaning, new_unit) in units.items()
-            if new_unit == target
-            for pixels in chips(unit)
-        )
+        histograms: list[Histogram] = []
+        for unit in (unit for unit, (_, new_unit) in units.items() if new_unit == target):
+            for pixels in chips(unit):
+                arrays = compute_planes(convert_unit(pixels, units[unit][0], target), bands, planes)
+                histograms = histograms or [Histogram() for _ in planes]
+                for histogram, plane in zip(histograms, arrays, strict=True):
+                    histogram.add(plane)
+        statistics[target] = tuple(histogram.statistics() for histogram in histograms)
         curve: Literal["linear", "log1p"] = "log1p" if option == "log1p" else "linear"
         limits = [(min(0.0, plane.low), plane.high) for plane in statistics[target]]
         stretches[target] = tuple(

@@ -6,17 +6,18 @@ from rsft.data.imagery.contract import (
     IDENTITY_STRETCH,
     Stretch,
     fit_stretches,
-    measure_planes,
     stretches_from_option,
 )
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
 
 
-def fitted(option, unit, values):
-    """Return the stretch of one plane, fitted to one chip with some values in `unit`."""
-    chip = np.float32([values])[..., None]
-    return fit_stretches(option, ("VV",), ("VV",), {unit: (unit, unit)}, lambda _: [chip])[0]
+def fitted(option, unit, chips):
+    """Return the stretch and the statistics of chips of one plane in a unit."""
+    stretches, statistics = fit_stretches(
+        option, ("VV",), ("VV",), {unit: (unit, unit)}, lambda _: [np.float32(chip)[..., None] for chip in chips]
+    )
+    return stretches[unit][0], statistics.get(unit, (None,))[0]
 
 
 def apply(stretch, *values):
@@ -59,7 +60,7 @@ def test_measured_in_one_pass():
     rng = np.random.default_rng(0)
     chips = [rng.gamma(4, 0.01, (50, 50)).astype(np.float32) for _ in range(40)]
     values = np.stack(chips)
-    (statistics,) = measure_planes([chip] for chip in chips)
+    _, statistics = fitted("auto", "sigma0", chips)
     assert statistics.low == pytest.approx(np.percentile(values, 0.5), rel=2e-3)
     assert statistics.high == pytest.approx(np.percentile(values, 99.5), rel=2e-3)
     assert statistics.mean == pytest.approx(values.mean(), rel=1e-3)
@@ -69,20 +70,21 @@ def test_measured_in_one_pass():
 
 def test_zeros_and_values_that_are_not_finite_mean_no_data():
     plane = np.float32([[0, np.nan, -np.inf, -20, -10, -30, -20, 0]])
-    (statistics,) = measure_planes([[plane]])
+    _, statistics = fitted("auto", "db", [plane])
     assert statistics.masked == 0.5
     assert statistics.mean == pytest.approx(-20, rel=1e-3)
     assert (statistics.low, statistics.high) == pytest.approx((-30, -10), rel=1e-3)
 
 
 def test_planes_are_measured_separately():
-    statistics = measure_planes([[np.full((2, 2), 3, np.uint16), np.full((2, 2), -5, np.float32)]])
+    chips, names = [np.float32([[[3, -5]]])], ("VV", "VH")
+    statistics = fit_stretches("percentile", names, names, {"db": ("db", "db")}, lambda _: chips)[1]["db"]
     assert [plane.mean for plane in statistics] == pytest.approx([3, -5], rel=1e-3)
 
 
 def test_planes_without_values():
     with pytest.raises(DataError, match="no pixel"):
-        measure_planes([[np.zeros((4, 4), np.float32)]])
+        fitted("auto", "db", [np.zeros((4, 4))])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_planes_without_values():
     [(0.1, 7, (0, 7)), (-30, 3, (-30, 3)), (-30, -10, (-30, -10)), (5, 5, (0, 5)), (-5, -5, (-5, -4))],
 )
 def test_black_is_zero_if_no_value_is_negative(low, high, limits):
-    ((stretch,),) = fitted("auto", "db", [low, high]).values()
+    stretch, _ = fitted("auto", "db", [[[low, high]]])
     assert (stretch.low, stretch.high) == pytest.approx(limits, rel=1e-3) and stretch.curve == "linear"
 
 
@@ -110,6 +112,6 @@ def test_stretches_from_option():
      ("log1p", "sigma0", 7, "log1p"), ("chip-max", "sigma0", None, "linear"), (((0, 1),), "db", 1, "linear")],
 )  # fmt: skip
 def test_only_some_options_are_measured(option, unit, high, curve):
-    ((stretch,),) = fitted(option, unit, [3, 7]).values()
+    stretch, _ = fitted(option, unit, [[[3, 7]]])
     assert stretch.low == 0 and stretch.curve == curve
     assert stretch.high == (high if high is None else pytest.approx(high, rel=1e-3))

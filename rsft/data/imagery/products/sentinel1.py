@@ -279,16 +279,14 @@ def _parse_noise(root: Element) -> ThermalNoise:
     element = "noiseRangeLut"
     if not vectors:
         vectors, element = root.findall("noiseVectorList/noiseVector"), "noiseLut"
-    blocks = root.findall("noiseAzimuthVectorList/noiseAzimuthVector")
-    return ThermalNoise(_table(vectors, element), tuple(map(_noise_block, blocks)))
-
-
-def _noise_block(vector: Element) -> NoiseBlock:
-    lines, factors = _numbers(vector, "line"), _numbers(vector, "noiseAzimuthLut")
-    LineTable(np.zeros(1), [lines], [factors])  # checks the numbers
-    names = ("firstAzimuthLine", "lastAzimuthLine", "firstRangeSample", "lastRangeSample")
-    top, bottom, left, right = (int(_numbers(vector, name)[0]) for name in names)
-    return NoiseBlock(top, bottom + 1, left, right + 1, lines, factors)
+    blocks = []
+    for vector in root.findall("noiseAzimuthVectorList/noiseAzimuthVector"):
+        lines, factors = _numbers(vector, "line"), _numbers(vector, "noiseAzimuthLut")
+        LineTable(np.zeros(1), [lines], [factors])  # checks the numbers
+        names = ("firstAzimuthLine", "lastAzimuthLine", "firstRangeSample", "lastRangeSample")
+        top, bottom, left, right = (int(_numbers(vector, name)[0]) for name in names)
+        blocks.append(NoiseBlock(top, bottom + 1, left, right + 1, lines, factors))
+    return ThermalNoise(_table(vectors, element), tuple(blocks))
 
 
 def _table(vectors: Sequence[Element], element: str) -> LineTable:
