@@ -51,9 +51,8 @@ def test_features_are_those_of_timm(tmp_path: Path, name: str, size: int) -> Non
     with torch.inference_mode():
         expected = model.forward_head(model.forward_features(image), pre_logits=True)
         features = backbone.vit.forward_head(backbone.vit.forward_features(image), pre_logits=True)
-    assert features.shape == (2, backbone.width) and set(backbone.left_out) <= {
-        *("fc.bias", "fc.weight", "head.fc.bias", "head.fc.weight")
-    }
+    assert features.shape == (2, backbone.width)
+    assert set(backbone.left_out) <= {"fc.bias", "fc.weight", "head.fc.bias", "head.fc.weight"}
     torch.testing.assert_close(features, expected)
 
 
@@ -64,10 +63,8 @@ def test_windows_shrink_with_the_map_and_keep_the_scale_of_swin_v2(tmp_path: Pat
     small, native = (load_encoder_weights(card, size, path) for size in (64, 256))
     windows = [stage.blocks[0].attn.window_size[0] for stage in small.vit.layers]
     assert windows == [8, 8, 4, 2] and small.sha256 == native.sha256
-    coordinates = [
-        encoder.vit.layers[3].blocks[0].attn.relative_coords_table[0, :, 0, 0].tolist() for encoder in (small, native)
-    ]
-    assert coordinates[0] == pytest.approx(coordinates[1][6:9])  # offsets of -1, 0 and 1 pixels
+    tables = [encoder.vit.layers[3].blocks[0].attn.relative_coords_table[0, :, 0, 0] for encoder in (small, native)]
+    assert tables[0].tolist() == pytest.approx(tables[1][6:9].tolist())  # offsets of -1, 0 and 1 pixels
     image = torch.randn(1, 3, 256, 256)
     with torch.inference_mode():
         torch.testing.assert_close(native.vit.forward_features(image), model.forward_features(image))

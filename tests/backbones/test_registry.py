@@ -27,33 +27,27 @@ def test_cards_are_complete():
 
 
 def test_licenses_of_every_source():
-    restrictions = {name: find_card(name).restrictions for name in names()}
-    assert restrictions[SHIPPED] == ()
-    assert restrictions["satmae_vit_large_patch16_224.fmow_rgb"] == ("non-commercial", "unknown")
-    assert restrictions["sarmae_vit_base_patch16_224.sar1m"] == ("non-commercial", "unknown")
-    assert restrictions["vit_base_patch16_224.augreg_in21k"] == ()
-    assert restrictions["vit_base_patch16_224.mae"] == ("non-commercial",)
-    assert restrictions["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] == ()
-    assert restrictions["ViTSmall16_Weights.SENTINEL2_ALL_CLOSP"] == ("listed-uses",)
-    assert restrictions["vit_large_patch16_dinov3.sat493m"] == (
-        "no-military",
-        "no-weapons",
-        "no-nuclear",
-        "no-espionage",
-    )
-    assert restrictions["ScaleMAELarge16_Weights.FMOW_RGB"] == ("non-commercial",)
+    expected = {
+        SHIPPED: (),
+        "satmae_vit_large_patch16_224.fmow_rgb": ("non-commercial", "unknown"),
+        "sarmae_vit_base_patch16_224.sar1m": ("non-commercial", "unknown"),
+        "vit_base_patch16_224.augreg_in21k": (),
+        "vit_base_patch16_224.mae": ("non-commercial",),
+        "ViTSmall16_Weights.SENTINEL1_GRD_MAE": (),
+        "ViTSmall16_Weights.SENTINEL2_ALL_CLOSP": ("listed-uses",),
+        "vit_large_patch16_dinov3.sat493m": ("no-military", "no-weapons", "no-nuclear", "no-espionage"),
+        "ScaleMAELarge16_Weights.FMOW_RGB": ("non-commercial",),
+    }
+    assert {name: find_card(name).restrictions for name in expected} == expected
 
 
 def test_search():
-    assert [card.name for card in search_listing("SAR-1M")] == [
-        "sarmae_vit_base_patch16_224.sar1m",
-        "sarmae_vit_large_patch16_224.sar1m",
-    ]
+    sarmae = [f"sarmae_vit_{kind}_patch16_224.sar1m" for kind in ("base", "large")]
+    assert [card.name for card in search_listing("SAR-1M")] == sarmae
     assert {card.license for card in search_listing("listed-uses")} == {"CreativeML-OpenRAIL-M"}
     assert [card.name for card in search_listing("")] == names()
-    assert [card.name for card in search_listing("vit_base_patch8_224.augreg_in21k")] == [
-        "vit_base_patch8_224.augreg_in21k"  # of timm, not listed
-    ]
+    unlisted = "vit_base_patch8_224.augreg_in21k"  # of timm
+    assert [card.name for card in search_listing(unlisted)] == [unlisted]
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,9 @@ FAMILIES = ("ViTSmall16", "ViTBase16", "ViTLarge16", "ViTHuge14", "ViTSmall14_DI
 HIERARCHICAL = ("ResNet18", "ResNet50", "ResNet152", "Swin_T", "Swin_S", "Swin_B", "Swin_V2_T", "Swin_V2_B")
 ENUMS = [getattr(published, f"{family}_Weights") for family in (*FAMILIES, *HIERARCHICAL, "ScaleMAELarge16")]
 CLOSP = ("ViTSmall16", "ViTLarge16", "ResNet50")
-UNITLESS = {f"{family}_Weights.SENTINEL1_GRD_CLOSP" for family in CLOSP} | {
-    "ResNet50_Weights.SENTINEL1_GRD_GEOCLOSP",
-    "ResNet18_Weights.SENTINEL2_RGB_SECO",
-    "ResNet50_Weights.SENTINEL2_RGB_SECO",
-}
+SECO = {f"ResNet{depth}_Weights.SENTINEL2_RGB_SECO" for depth in (18, 50)}
+UNITLESS = {f"{family}_Weights.SENTINEL1_GRD_CLOSP" for family in CLOSP} | SECO
+UNITLESS.add("ResNet50_Weights.SENTINEL1_GRD_GEOCLOSP")
 S1 = "ViTSmall16_Weights.SENTINEL1_GRD_MAE"
 
 
@@ -194,9 +192,8 @@ def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path: Path
     for parameter in model.parameters():
         parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
     backbone = load(tmp_path, our_card, model.state_dict(), our_card.size)
-    assert {left_out.rpartition(".")[2] for left_out in backbone.left_out if not left_out.startswith("head.")} <= {
-        *("relative_position_index", "relative_coords_table")
-    }
+    computed = {name.rpartition(".")[2] for name in backbone.left_out if not name.startswith("head.")}
+    assert computed <= {"relative_position_index", "relative_coords_table"}
     assert {"head.weight", "head.bias"} <= set(backbone.left_out)
     image = torch.randn(1, bands, our_card.size, our_card.size)
     with torch.inference_mode():
@@ -268,10 +265,8 @@ def test_scale_mae_positions_are_those_of_one_meter_pixels() -> None:
 @pytest.mark.slow
 def test_scale_mae_becomes_a_plain_vision_transformer() -> None:
     our_card = card("ScaleMAELarge16_Weights.FMOW_RGB")
+    shape = {"patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16, "qkv_bias": True, "num_classes": 0}
     with torch.device("meta"):
-        ours, theirs = (
-            our_card.build(224),
-            published.ScaleMAE(patch_size=16, embed_dim=1024, depth=24, num_heads=16, qkv_bias=True, num_classes=0),
-        )
+        ours, theirs = our_card.build(224), published.ScaleMAE(**shape)
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
     assert ours.norm.eps == 1e-6

@@ -70,10 +70,8 @@ def test_published_weights_are_fetched_once_and_verified(server: Server, folder:
 
 def test_without_a_published_checksum_the_digest_is_recorded(server: Server, folder: Path) -> None:
     status = fetch_weights(card(server.url))
-    assert (status.state, status.evidence) == (
-        "first seen",
-        "no checksum is published; the digest is recorded in x.pth.sha256",
-    )
+    evidence = "no checksum is published; the digest is recorded in x.pth.sha256"
+    assert (status.state, status.evidence) == ("first seen", evidence)
     assert (folder / "x.pth.sha256").read_text() == f"{SHA}  x.pth\n"
     again = verify_weights(card(server.url))
     assert (again.state, again.evidence) == ("unchanged", "no checksum is published; the digest is the recorded one")

@@ -13,19 +13,9 @@ from rsft.errors import WeightsError
 from tests.helpers import satmae_data as data
 
 CHANNELS = 16  # of the 64 of a token
+GROUPS = {"patch": 8, "groups": mae.BAND_GROUPS, "channel_width": CHANNELS}
 PRETRAINED, FINE_TUNED = (
-    replace(
-        card,
-        build=partial(
-            mae.build_mae_vit,
-            card.name,
-            data.SMALL,
-            mean_pooled,
-            patch=8,
-            groups=mae.BAND_GROUPS,
-            channel_width=CHANNELS,
-        ),
-    )
+    replace(card, build=partial(mae.build_mae_vit, card.name, data.SMALL, mean_pooled, **GROUPS))
     for card, mean_pooled in zip(mae.CARDS_SATMAE_GROUPS[:2], (False, True), strict=True)
 )
 CHIPS = torch.rand(2, 10, 96, 96, generator=torch.Generator().manual_seed(1))
@@ -118,9 +108,8 @@ def test_missing_group(pretrained, tmp_path):
 
 def test_inputs_are_scaled_as_in_training():
     card = PRETRAINED
-    assert (
-        card.bands == ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12") and card.unit == "uint16"
-    )
+    assert card.unit == "uint16"
+    assert card.bands == ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
     number, mean, std = 1500.0, 1263.73947144, 948.9819932  # of B05
     published = (number - (mean - 2 * std)) / ((mean + 2 * std) - (mean - 2 * std))
     assert (number - card.mean[3]) / card.std[3] == pytest.approx(published)

@@ -49,9 +49,8 @@ def source(folder: Path) -> Iterator[ChipRecord]:
             read_pixels = fail if index % 7 == 0 else partial(cut, index)
             columns = {"spacing_m": np.float32(1.1), "box": np.arange(8.0)}
             labels = folder / f"{index // 10}.txt"
-            yield ChipRecord(
-                f"L{index // 10}_{index}", "test", label, labels, read_pixels, index, extra_columns=columns
-            )
+            name = f"L{index // 10}_{index}"
+            yield ChipRecord(name, "test", label, labels, read_pixels, index, extra_columns=columns)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -276,9 +275,10 @@ def test_records_are_read_lazily(raw: Path, tmp_path: Path) -> None:
             read[0] += 1
             yield ChipRecord(str(index), "train", "a", tmp_path / f"{index}.txt", partial(cut, index))
 
-    build_store(
-        tmp_path / "out", endless(), DESCRIPTION, jobs=2, progress=lambda done, *_: ahead.append(read[0] - done)
-    )
+    def progress(done: int, *_: object) -> None:
+        ahead.append(read[0] - done)
+
+    build_store(tmp_path / "out", endless(), DESCRIPTION, jobs=2, progress=progress)
     assert max(ahead) < 150
 
 
@@ -299,10 +299,8 @@ def test_pixels_of_every_unit_come_back(tmp_path: Path, unit: str | None, dtype:
     assert back.dtype == dtype
     np.testing.assert_array_equal(back, pixels)
     if suffix == "tif":
-        with (
-            pytest.warns(rasterio.errors.NotGeoreferencedWarning),
-            rasterio.open(store.root / "chips/train/a/x.tif") as file,
-        ):
+        path, warning = store.root / "chips/train/a/x.tif", rasterio.errors.NotGeoreferencedWarning
+        with pytest.warns(warning), rasterio.open(path) as file:
             assert file.compression.name == "deflate" and file.count == bands
     assert [chip.dtype for chip in store.iter_pixels("train", unit or dtype)] == [dtype]
 

@@ -21,9 +21,8 @@ from rsft.inference.inputs.chip_files import read_declarations
 from rsft.types import Pixels
 from tests.helpers.messages import mentions
 
-DESCRIPTION = StoreDescription(
-    "tiny", ("b", "a"), "rsft prepare tiny", skipped={"not an image": 2}, rejected=[("labels.txt", 3, "odd")]
-)
+LEFT_OUT = {"skipped": {"not an image": 2}, "rejected": [("labels.txt", 3, "odd")]}
+DESCRIPTION = StoreDescription("tiny", ("b", "a"), "rsft prepare tiny", **LEFT_OUT)
 
 
 def chip(seed: int, dtype: str = "uint8", bands: int = 1) -> Pixels:
@@ -118,15 +117,13 @@ def test_rejected_inputs_are_listed_with_a_reason(tmp_path: Path) -> None:
 def test_texts_of_a_store_are_neither_html_nor_formulas(tmp_path: Path) -> None:
     names = ("<img src=x onerror=alert(1)>", "a|b", "=1+1")
     rows = [replace(record, label=name) for record, name in zip(records(tmp_path) * 3, names, strict=False)]
-    description = StoreDescription(
-        "<script>x</script>", names, "rsft prepare `x` <b>", rejected=[("=cmd|'x'", 1, "@no")]
-    )
+    rejected = [("=cmd|'x'", 1, "@no")]
+    description = StoreDescription("<script>x</script>", names, "rsft prepare `x` <b>", rejected=rejected)
     store = build_store(tmp_path / "store", rows, description)
     readme = (store.root / "README.md").read_text()
     assert "<img" not in readme and "<script>" not in readme and "| &lt;img src=x onerror=alert(1)&gt; |" in readme
     assert r"| a\|b |" in readme and "| =1+1 |" in readme and "made by `` rsft prepare `x` <b> ``." in readme
-    rejected = pd.read_csv(store.root / "rejected.csv")
-    assert rejected.iloc[0].tolist() == ["'=cmd|'x'", 1, "'@no"]
+    assert pd.read_csv(store.root / "rejected.csv").iloc[0].tolist() == ["'=cmd|'x'", 1, "'@no"]
 
 
 def test_failed_build_leaves_no_folder(tmp_path: Path) -> None:

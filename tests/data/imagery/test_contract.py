@@ -84,9 +84,8 @@ def test_chip_maximum_is_that_of_the_whole_chip():
 
 def test_planes():
     pixels = np.float32([-10, -15]) + np.zeros((4, 4, 2), np.float32)
-    two = contract(
-        units={"db": (DB, DB, Stretch(low=0, high=10))}, bands=("VV", "VH"), planes=("VV", "VH", "VV - VH"), size=4
-    )
+    units = {"db": (DB, DB, Stretch(low=0, high=10))}
+    two = contract(units=units, bands=("VV", "VH"), planes=("VV", "VH", "VV - VH"), size=4)
     assert two.to_image(pixels, "db")[0, 0].tolist() == [153, 102, 128]
 
 

@@ -25,9 +25,8 @@ from rsft.errors import DataError, RsftError
 from tests.helpers.messages import mentions
 
 UNITS = {"uint8": (IDENTITY_STRETCH,) * 3, "uint16": (IDENTITY_STRETCH,) * 3}
-CONTRACT = Contract(
-    units=UNITS, bands=("gray",), planes=("gray",) * 3, crop=12, size=8, mean=(0.5,) * 3, std=(0.5,) * 3
-)
+HALF = (0.5,) * 3
+CONTRACT = Contract(units=UNITS, bands=("gray",), planes=("gray",) * 3, crop=12, size=8, mean=HALF, std=HALF)
 
 
 def make(root: Path, count: int = 10) -> ChipStore:
