@@ -1,17 +1,22 @@
-"""Cards from timm's registry, and checkpoints in the form of its hub."""
+"""Cards of timm, checkpoints in the form of its hub, and families beside the plain ViT: equal features at any size."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from rsft.backbones import timm_vits
 from rsft.backbones.card import Card, Remote
 from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.timm_vits import build_timm_vit, timm_card
 from rsft.errors import RequestError, WeightsError
 from tests.helpers.messages import mentions
 
@@ -119,3 +124,143 @@ def test_built_weights_are_random_or_on_the_meta_device() -> None:
     assert card.build(160).patch_embed.proj.weight.std() > 0
     with torch.device("meta"):
         assert card.build(160).pos_embed.is_meta
+
+
+SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+FAMILIES = {
+    "vit_large_patch16_dinov3.sat493m": "eva",
+    "vit_small_patch16_dinov3_qkvb.lvd1689m": "eva",
+    "eva02_small_patch14_224.mim_in22k": "eva",
+    "eva02_base_patch14_448.mim_in22k_ft_in1k": "eva",  # SwiGLU with a norm; q, k and v apart
+    "eva02_base_patch16_clip_224.merged2b": "eva",
+    "eva_giant_patch14_224.clip_ft_in1k": "eva",
+    "vit_small_patch16_rope_mixed_ape_224.naver_in1k": "eva",
+    "vit_medium_patch16_rope_reg1_gap_256.sbb_in1k": "eva",
+    "cait_s24_224.fb_dist_in1k": "cait",
+    "beit_base_patch16_224.in22k_ft_in22k": "beit",
+    "vit_relpos_small_patch16_224.sw_in1k": "vision_transformer_relpos",
+}
+"""Name -> module of timm with the function that adapts a checkpoint to another size."""
+
+EACH = pytest.mark.parametrize("name", FAMILIES)
+
+
+def small_card(name: str) -> Card:
+    card = timm_card(name)
+    assert card is not None
+    return replace(card, build=partial(build_timm_vit, name, card.patch, **SMALL))
+
+
+def random_model(name: str, size: int, classes: int = 3) -> nn.Module:
+    """Return a small model of timm, as if trained: no parameter is constant."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, img_size=size, num_classes=classes, **SMALL).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, 0.1, 0.2)
+    return model
+
+
+@pytest.mark.slow
+@EACH
+@pytest.mark.parametrize("factor", [4, 6], ids=["stored size", "another size"])
+def test_features_equal_those_of_timm(tmp_path: Path, name: str, factor: int) -> None:
+    card = small_card(name)
+    stored = random_model(name, 4 * card.patch).state_dict()
+    save_file(stored, tmp_path / "x.safetensors")
+    size = factor * card.patch
+    backbone = load_encoder_weights(card, size, tmp_path / "x.safetensors")
+    assert backbone.left_out == ("head.bias", "head.weight")
+
+    expected = random_model(name, size, classes=0)
+    convert = import_module(f"timm.models.{FAMILIES[name]}").checkpoint_filter_fn
+    state = {key: value for key, value in stored.items() if not key.startswith("head.")}
+    if FAMILIES[name] != "cait":  # timm does not resample the position embedding of CaiT
+        expected.load_state_dict(convert(dict(state), expected))
+    elif factor == 4:
+        expected.load_state_dict(state)
+    image = torch.randn(2, 3, size, size)
+    features = backbone.vit.forward_features(image)
+    if FAMILIES[name] != "cait" or factor == 4:
+        torch.testing.assert_close(features, expected.forward_features(image))
+    assert features.shape == (2, backbone.vit.num_prefix_tokens + factor**2, 32)
+    assert isinstance(backbone.vit.fc_norm, nn.Module)
+
+
+@EACH
+def test_a_missing_or_unknown_tensor_is_refused(tmp_path: Path, name: str) -> None:
+    card = small_card(name)
+    state = random_model(name, 4 * card.patch).state_dict()
+    incomplete = {key: value for key, value in state.items() if key != "blocks.1.attn.proj.weight"}
+    save_file(incomplete, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"missing: blocks\.1\.attn\.proj\.weight"):
+        load_encoder_weights(card, 4 * card.patch, tmp_path / "x.safetensors")
+    save_file(state | {"blocks.1.gamma_3": torch.zeros(32)}, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"not expected: blocks\.1\.gamma_3"):
+        load_encoder_weights(card, 4 * card.patch, tmp_path / "x.safetensors")
+
+
+def meta_layout(state: dict[str, Tensor], bias: Tensor) -> dict[str, Tensor]:
+    """Return a DINOv3 state of timm under the names of Meta's repository."""
+    renames = {"reg_token": "storage_tokens", ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}
+    renamed = {}
+    for key, value in state.items():
+        for new, old in renames.items():
+            key = key.replace(new, old)
+        renamed[key] = value
+    renamed = {key: value for key, value in renamed.items() if not key.endswith(("q_bias", "v_bias"))}
+    for block in range(2):
+        renamed[f"blocks.{block}.attn.qkv.bias"] = bias.clone()
+        renamed[f"blocks.{block}.attn.qkv.bias_mask"] = torch.ones(96)
+    return renamed | {"mask_token": torch.zeros(1, 32), "rope_embed.periods": torch.ones(4)}
+
+
+def test_a_file_of_meta_loads_as_dinov3(tmp_path: Path) -> None:
+    name = "vit_large_patch16_dinov3.sat493m"
+    card, model = small_card(name), random_model(name, 64, classes=0)
+    torch.save(meta_layout(model.state_dict(), torch.zeros(96)), tmp_path / "x.pth")
+    backbone = load_encoder_weights(card, 64, tmp_path / "x.pth")
+    image = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(backbone.vit.forward_features(image), model.forward_features(image))
+    assert "rope_embed.periods" in backbone.left_out and "blocks.0.attn.qkv.bias" in backbone.left_out
+
+
+def test_a_bias_of_queries_and_values_needs_the_network_that_has_it(tmp_path: Path) -> None:
+    bias = torch.cat([torch.ones(32), torch.zeros(32), 2 * torch.ones(32)])
+    model = random_model("vit_small_patch16_dinov3_qkvb.lvd1689m", 64, classes=0)
+    torch.save(meta_layout(model.state_dict(), bias), tmp_path / "x.pth")
+    loaded = load_encoder_weights(small_card("vit_small_patch16_dinov3_qkvb.lvd1689m"), 64, tmp_path / "x.pth")
+    attention = loaded.vit.blocks[1].attn
+    assert attention.q_bias.equal(bias[:32]) and attention.v_bias.equal(bias[64:])
+    assert "blocks.0.attn.qkv.bias" not in loaded.left_out
+    with pytest.raises(WeightsError, match=r"not expected: blocks\.0\.attn\.qkv\.bias"):
+        load_encoder_weights(small_card("vit_small_patch16_dinov3.lvd1689m"), 64, tmp_path / "x.pth")
+    torch.save(meta_layout(model.state_dict(), torch.ones(96)), tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"not expected: blocks\.0\.attn\.qkv\.bias"):  # timm has no bias of keys
+        load_encoder_weights(small_card("vit_small_patch16_dinov3_qkvb.lvd1689m"), 64, tmp_path / "x.pth")
+
+
+def test_masked_pre_training_of_eva02_loads(tmp_path: Path) -> None:
+    """The file has a norm before the pooling, a mask token and a language head."""
+    name = "eva02_small_patch14_224.mim_in22k"
+    card, model = small_card(name), random_model(name, 56, classes=0)
+    state = {key.replace("fc_norm.", "norm."): value for key, value in model.state_dict().items()}
+    state |= {
+        "mask_token": torch.zeros(1, 1, 32),
+        "lm_head.weight": torch.zeros(8, 32),
+        "rope.freqs_cos": torch.ones(2),
+    }
+    save_file(state, tmp_path / "x.safetensors")
+    backbone = load_encoder_weights(card, 56, tmp_path / "x.safetensors")
+    assert backbone.left_out == ("lm_head.weight", "mask_token", "rope.freqs_cos")
+    assert backbone.vit.fc_norm.weight.equal(model.get_parameter("fc_norm.weight"))
+
+
+@pytest.mark.slow
+def test_cards_state_what_timm_states() -> None:
+    card = timm_card("vit_large_patch16_dinov3.sat493m")
+    assert card is not None
+    assert (card.size, card.patch, card.bands, card.unit) == (256, 16, ("R", "G", "B"), "uint8")
+    assert (card.mean, card.std) == ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
+    assert card.license.startswith("dinov3-license")
+    hybrid = timm_card("vit_small_r26_s32_224.augreg_in21k")
+    assert hybrid is not None and (hybrid.size, hybrid.patch) == (224, 32)  # the side of a patch behind its stem
