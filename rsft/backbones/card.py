@@ -55,14 +55,12 @@ class EncoderInfo:
     """What a card and an entry of the list say of an encoder.
 
     Attributes:
-        name: the name in a recipe.
         about: one line with architecture and training data.
         size: side of the native input, in pixels.
         patch: side of a patch, in pixels; in a network without patches, of the region of one feature vector.
         bands: names of the input planes, in order.
         unit: unit of `mean` and `std`: "uint8" for bytes scaled to 0-1, else a unit of `rsft.data.imagery`.
-        mean: mean of each input plane in pre-training.
-        std: standard deviation of each input plane in pre-training.
+        mean: mean of each input plane in pre-training; `std` likewise.
         license: SPDX identifier of the weights' license, or free text; `restrictions` are derived from it.
         sensor: source of the images in pre-training.
     """
@@ -140,15 +138,10 @@ PublishedEncoder: TypeAlias = Card | ListedEncoder
 
 
 def check_input_size(name: str, patch: int, size: int) -> None:
-    """Raise an error if an encoder cannot take inputs of a size.
-
-    Args:
-        name: name of the encoder, for the message.
-        patch: side of a patch, in pixels.
-        size: side of the input, in pixels.
+    """Raise an error if `size`, the side of the input, is not a positive multiple of `patch`, both in pixels.
 
     Raises:
-        RequestError: `size` is not a positive multiple of `patch`.
+        RequestError: the encoder `name` cannot take inputs of this size.
     """
     if size < patch or size % patch:
         message = f"{name} takes input sides that are multiples of {patch}, not {size}"

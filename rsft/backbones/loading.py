@@ -475,7 +475,7 @@ def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> Encode
 
 
 def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
-    """Write only the encoder's tensors of a checkpoint to a safetensors file.
+    """Write only the encoder's tensors of a checkpoint to a safetensors file; return the encoder.
 
     The dtypes of the tensors stay. The metadata of the new file contains the encoder's name and the SHA-256 of
     `source`.
@@ -484,9 +484,6 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
         card: the card of the encoder in `source`.
         source: the checkpoint.
         target: the new file, with suffix .safetensors.
-
-    Returns:
-        The encoder, loaded from the new file's tensors.
 
     Raises:
         RequestError: `target` has another suffix.

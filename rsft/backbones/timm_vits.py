@@ -234,16 +234,13 @@ def timm_card(name: str) -> Card | None:
 
 
 def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> VisionTransformer:
-    """Build a timm model without a head. On the meta device, its weights are not initialized.
+    """Build a timm ViT without a head: images (B, bands, size, size) -> tokens (B, N, D). On meta, it has no weights.
 
     Args:
         architecture: timm's name, with or without tag.
         patch: side of a patch, in pixels.
         size: side of the input, in pixels.
         **options: further arguments of `timm.create_model`.
-
-    Returns:
-        A network that maps (B, bands, size, size) to tokens (B, N, D), with the attributes of a VisionTransformer.
 
     Raises:
         RequestError: `size` is not a multiple of `patch`.

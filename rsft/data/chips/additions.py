@@ -127,7 +127,7 @@ def find_same_pixels(
         root: folder of the store.
         manifest: its manifest.
         digests: shape (H, W, B) of the other chips, by the hash of their pixels.
-        progress: called after each chip of the store.
+        progress: called after each chip.
 
     Returns:
         Positions of rows in the manifest, by the hash of the pixels.

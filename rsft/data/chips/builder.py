@@ -56,7 +56,7 @@ def check_root_is_free(root: Path, overwrite: bool) -> None:
 
 
 def find_finished_store(root: Path, command: str, overwrite: bool, counts: Counts | None = None) -> ChipStore | None:
-    """Return the store at `root` if the same command has built it, so that a repeated command succeeds.
+    """Return the store at `root` if the same command has built it, so that a repeated command succeeds; else None.
 
     Work folders that a build left when it was killed in its last step are removed.
 
@@ -65,9 +65,6 @@ def find_finished_store(root: Path, command: str, overwrite: bool, counts: Count
         command: the command that builds it; `--root` is not compared.
         overwrite: whether to build it again.
         counts: number of chips by split and class, if the command does not imply it.
-
-    Returns:
-        The finished store; None if the store must be built.
 
     Raises:
         RequestError: `root` contains something else, or a store that another command has built.

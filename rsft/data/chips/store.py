@@ -443,12 +443,7 @@ def _is_one_edit(first: str, second: str) -> bool:
 
 
 def summarize_pixels(root: Path, table: pd.DataFrame, progress: Progress | None = None) -> pd.DataFrame:
-    """Summarize the pixels of all chips in one pass.
-
-    Args:
-        root: folder of the store.
-        table: manifest rows of the chips.
-        progress: called after each chip.
+    """Summarize the pixels of chips, the rows `table` of a manifest, in one pass.
 
     Returns:
         One row per unit and data type, such as "db float32" (index "kind"). Columns: number of chips, shortest and

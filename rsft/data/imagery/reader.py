@@ -388,17 +388,10 @@ def read_chip(path: Path) -> Pixels:
 
 
 def open_image(path: Path, data: bytes | None = None) -> Image.Image:
-    """Open an image with Pillow; only its header is read.
+    """Open an image with Pillow; only its header is read, from `data` if the content is in memory already.
 
     Pillow's own limit is a global variable. It is raised while a header is read, by one thread at a time, and then
     restored. Other code that uses Pillow at that moment has the raised limit too.
-
-    Args:
-        path: path of the file.
-        data: content of the file, if it is in memory already.
-
-    Returns:
-        The image, which is not decoded yet.
 
     Raises:
         DataError: the file is not an image, or has more than MAX_PIXELS.

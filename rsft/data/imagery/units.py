@@ -80,10 +80,7 @@ _STEPS: dict[tuple[str, str], _Steps] = {
 
 
 def parse_unit(text: str) -> str:
-    """Return the unit that a text names, in upper or lower case.
-
-    Args:
-        text: a unit as the user, a recipe or a manifest writes it, such as "dB".
+    """Return the unit in `UNITS` that a text names, in upper or lower case, such as "dB".
 
     Raises:
         DataError: the text is not a unit; the message lists all units.

@@ -175,11 +175,7 @@ class ChipImages:
         return list(self.table["name"])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterate over all chips in order in batches of `size`, without augmentation.
-
-        Yields:
-            Network inputs (b, P, S, S) float32 and labels (b,).
-        """
+        """Yield all chips in order, without augmentation: inputs (b, P, S, S) float32 and labels (b,)."""
         yield from UnaugmentedLoader(self, np.arange(len(self)), size)
 
     def batch(self, indices: Indices, images: Sequence[Bytes] | None = None) -> tuple[Tensor, Tensor]:
@@ -312,14 +308,7 @@ class BatchSource(Protocol):
         """Number of chips."""
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return one batch of chips without augmentation.
-
-        Args:
-            indices: indices of the chips (b,).
-
-        Returns:
-            Network inputs (b, ...) and labels (b,).
-        """
+        """Return the chips at `indices` (b,) without augmentation: inputs (b, ...) and labels (b,)."""
 
 
 class UnaugmentedLoader:
@@ -399,14 +388,11 @@ class EpochBatches:
         return UnaugmentedLoader(self.train, indices, self.batch_size, self.shard)
 
     def load(self, indices: Indices, epoch: int) -> Batch:
-        """Return this process's part of a batch of training chips, augmented as in an epoch.
+        """Return this process's part of a batch of training chips, augmented as in an epoch: inputs and labels.
 
         Args:
             indices: the training chips (b,), over all processes.
             epoch: number of the epoch from 0.
-
-        Returns:
-            Network inputs (b, ...) and labels (b,).
         """
         chips = shard_batches(indices, len(indices), self.shard)[0]
         if isinstance(self.train, ChipImages) and self.augmentation.is_active:
