@@ -149,7 +149,11 @@ def check_input_size(name: str, patch: int, size: int) -> None:
 
 
 def drop_tensors(state: State, *names: str) -> dict[str, Tensor]:
-    """Return `state` without some tensors, or without those of some modules; nothing is copied."""
+    """Return `state` without some tensors, or without those of some modules; nothing is copied.
+
+    Returns:
+        Name -> tensor for the remaining tensors, without copies.
+    """
     modules = tuple(f"{name}." for name in names)
     return {key: value for key, value in state.items() if key not in names and not key.startswith(modules)}
 
@@ -198,6 +202,9 @@ def fetch_weights(card: PublishedEncoder, progress: Progress | None = None) -> W
         card: the encoder.
         progress: called with downloaded bytes, total bytes and file name.
 
+    Returns:
+        The status of the file.
+
     Raises:
         WeightsError: the file can only be fetched by hand, or is not the published one.
         DataError: the server cannot be reached or sends another file; the message states what to fetch by hand.
@@ -215,6 +222,9 @@ def fetch_weights(card: PublishedEncoder, progress: Progress | None = None) -> W
 
 def verify_weights(card: PublishedEncoder) -> WeightsStatus:
     """Compare an encoder's weights with the published size and checksum, and with the digest recorded at first sight.
+
+    Returns:
+        The status of the file.
 
     Raises:
         WeightsError: the file is missing, has another size, or was changed.

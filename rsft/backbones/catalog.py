@@ -26,6 +26,9 @@ def search_listing(word: str) -> list[ListedEncoder]:
         word: text in the name, description, sensor, unit, bands, license or restrictions, in any case. If no listed
             encoder contains it, the name of another encoder.
 
+    Returns:
+        At least one encoder.
+
     Raises:
         RequestError: no encoder contains the word, or it is the name of an encoder that cannot be fine-tuned.
     """
@@ -43,6 +46,9 @@ def search_listing(word: str) -> list[ListedEncoder]:
 
 def find_encoder(name: str) -> PublishedEncoder:
     """Return an encoder by its name in a recipe; only one that is not listed needs its card.
+
+    Returns:
+        The listed encoder, or a card.
 
     Raises:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
@@ -83,6 +89,9 @@ def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
     Args:
         card: the card.
         parameters: number of parameters; None counts them in the network, which takes up to a second.
+
+    Returns:
+        The card without its functions.
     """
     if parameters is None:
         import torch

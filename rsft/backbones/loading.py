@@ -44,6 +44,9 @@ def names() -> list[str]:
     """Return the names of the encoders of rsft, timm and TorchGeo, in this order, that `rsft backbones ls` lists.
 
     `find_card` also accepts timm's other ViTs.
+
+    Returns:
+        The names of rsft's, timm's and TorchGeo's encoders, in this order.
     """
     from rsft.backbones import timm_vits, torchgeo_vits
 
@@ -56,6 +59,9 @@ def find_card(name: str, blocks: int | None = None) -> Card:
     Args:
         name: the name in a recipe. `timm:MODEL` means any ViT of timm with weights from a local file.
         blocks: number of transformer blocks to keep, from the first; None keeps all.
+
+    Returns:
+        The card.
 
     Raises:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
@@ -136,6 +142,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: the file. The network may be stored under one of the keys in `WRAPPERS`.
+
+    Returns:
+        Tensors by name.
 
     Raises:
         WeightsError: the file is missing, is damaged, has another format, or contains more than tensors.
@@ -262,6 +271,9 @@ def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int
         weights: a file of the same architecture. A bare file name is also looked up in the weights folder. None takes
             the default file of the card, from this package or from the weights folder.
         blocks: number of transformer blocks to keep, from the first; None keeps all.
+
+    Returns:
+        The encoder for inputs (B, bands, size, size).
 
     Raises:
         RequestError: the encoder is unknown or has fewer blocks, or the size is not a multiple of its patch side.
@@ -484,6 +496,9 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
         card: the card of the encoder in `source`.
         source: the checkpoint.
         target: the new file, with suffix .safetensors.
+
+    Returns:
+        The encoder, loaded from the new file's tensors.
 
     Raises:
         RequestError: `target` has another suffix.

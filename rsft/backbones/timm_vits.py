@@ -242,6 +242,9 @@ def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> 
         size: side of the input, in pixels.
         **options: further arguments of `timm.create_model`.
 
+    Returns:
+        A network that maps (B, bands, size, size) to tokens (B, N, D), with the attributes of a VisionTransformer.
+
     Raises:
         RequestError: `size` is not a multiple of `patch`.
     """

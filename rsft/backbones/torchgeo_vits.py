@@ -66,7 +66,11 @@ _INDEX = TypeAdapter(list[PublishedWeights])
 
 @cache
 def published_weights() -> dict[str, PublishedWeights]:
-    """Return all weights that the installed TorchGeo publishes, by name in the order of its `list_models`."""
+    """Return all weights that the installed TorchGeo publishes, by name in the order of its `list_models`.
+
+    Returns:
+        Name -> weights, in the order of `torchgeo.models.list_models`.
+    """
     path = user_cache_path("rsft") / "torchgeo" / f"weights-{_FORMAT}-{version('torchgeo')}.json"
     try:
         index = _INDEX.validate_json(path.read_bytes())
@@ -79,7 +83,11 @@ def published_weights() -> dict[str, PublishedWeights]:
 
 
 def read_enums() -> Iterator[PublishedWeights]:
-    """Import TorchGeo, and yield the members of its enums of weights."""
+    """Import TorchGeo, and yield the members of its enums of weights.
+
+    Yields:
+        The weights, in the order of `torchgeo.models.list_models`.
+    """
     from torchgeo.models import get_model_weights, list_models
     from torchvision.transforms.v2 import Normalize
 

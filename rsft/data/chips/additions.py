@@ -233,6 +233,9 @@ def add_chips(
         rejected: rows of the table that could not be read.
         progress: called while chips of the store are compared.
 
+    Returns:
+        What became of every chip.
+
     Raises:
         RequestError: another process changes the store.
         DataError: the store is damaged.

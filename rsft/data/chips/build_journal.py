@@ -123,7 +123,11 @@ class BuildJournal:
         return str(first[0]) if first else ""
 
     def counts(self, bands: str) -> Mapping[tuple[str, str], int]:
-        """Count the chips with `bands` (joined by commas), by split and class."""
+        """Count the chips with `bands` (joined by commas), by split and class.
+
+        Returns:
+            Number of chips by (split, class).
+        """
         command = "SELECT split, class, count(*) FROM entry WHERE bands = ? GROUP BY split, class"
         return {(split, name): count for split, name, count in self.database.execute(command, (bands,))}
 
@@ -144,12 +148,20 @@ class BuildJournal:
         return [path for (path,) in self.database.execute(command, (name, bands))]
 
     def rows(self, bands: str) -> Iterator[ManifestRow]:
-        """Yield the manifest rows of chips with `bands` (joined by commas), in ascending order of paths."""
+        """Yield the manifest rows of chips with `bands` (joined by commas), in ascending order of paths.
+
+        Yields:
+            One row per chip, in ascending order of paths.
+        """
         for (row,) in self.database.execute("SELECT row FROM entry WHERE bands = ? ORDER BY path", (bands,)):
             yield json.loads(row)
 
     def rejections(self, bands: str) -> Iterator[Rejection]:
-        """Yield the rejected records, and chips with other bands than `bands`: file, line and reason, ascending."""
+        """Yield the rejected records, and chips with other bands than `bands`: file, line and reason, ascending.
+
+        Yields:
+            File, line and reason, in ascending order.
+        """
         reason = "coalesce(reason, bands || ', but most chips have ' || ?)"
         command = f"SELECT file, line, {reason} FROM entry WHERE bands IS NULL OR bands <> ? ORDER BY 1, 2, 3"
         yield from self.database.execute(command, (bands, bands))

@@ -66,6 +66,9 @@ def find_finished_store(root: Path, command: str, overwrite: bool, counts: Count
         overwrite: whether to build it again.
         counts: number of chips by split and class, if the command does not imply it.
 
+    Returns:
+        The finished store; None if the store must be built.
+
     Raises:
         RequestError: `root` contains something else, or a store that another command has built.
     """
@@ -111,6 +114,9 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
     The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other
     fingerprints are removed. The folder is removed after a DataError, and stays after any other error, so that the
     build can be resumed.
+
+    Yields:
+        The folder, with an existing subfolder `store/`.
 
     Raises:
         RequestError: `root` is not free, or another process builds there.
@@ -190,6 +196,9 @@ def resolve_unit(pixels: Pixels, declared: str | None) -> str:
 
 def resolve_band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[str, ...]:
     """Return the band names of a chip (H, W, B): the declared `names`, or gray (1 band) or R, G, B (3 bands).
+
+    Returns:
+        One name per band.
 
     Raises:
         DataError: the number of names does not match, or names are missing.
@@ -282,6 +291,9 @@ def build_store(
         progress: called after each group of chips.
         jobs: number of worker processes; 1 works in this process.
         finish: writes further files into the complete store before it gets its name `root`.
+
+    Returns:
+        The new store.
 
     Raises:
         RequestError: `root` is not free, or another process builds there.

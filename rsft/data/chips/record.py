@@ -177,6 +177,9 @@ def long_tail_counts(available: Mapping[str, int], ratio: float) -> dict[str, in
 
     Classes are ranked by descending `available`; ties keep their order. A class gets at least one chip and at most as
     many as are available.
+
+    Returns:
+        Number of chips by class.
     """
     ranked = sorted(available, key=lambda name: -available[name])
     largest, last = max(available.values()), max(1, len(ranked) - 1)

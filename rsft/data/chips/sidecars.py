@@ -80,7 +80,11 @@ def render_class_figure(title: str, counts: Mapping[str, Mapping[str, int]], gro
 
 
 def select_sheet_chips(count: int) -> list[int]:
-    """Return the ascending indices of the chips of a contact sheet: all, or evenly spaced ones that fit on it."""
+    """Return the ascending indices of the chips of a contact sheet: all, or evenly spaced ones that fit on it.
+
+    Returns:
+        Ascending indices: all chips, or evenly spaced ones if there are more than fit on one sheet.
+    """
     page = min(count, SHEET_COLUMNS * SHEET_ROWS)
     return [number * count // page for number in range(page)]
 

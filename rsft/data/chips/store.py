@@ -209,6 +209,9 @@ class ChipStore:
     def open(cls, root: Path) -> ChipStore:
         """Open the chip store at `root`; its manifest is read on first use.
 
+        Returns:
+            The store; its manifest is read on first use.
+
         Raises:
             RequestError: the folder is not a chip store.
             DataError: the store is damaged.
@@ -252,6 +255,9 @@ class ChipStore:
     def split(self, name: str) -> pd.DataFrame:
         """Return the manifest rows of one split; an empty table if the data set does not have it.
 
+        Returns:
+            One row per chip; empty if the data set does not have this split.
+
         Raises:
             RequestError: the name is not a split.
         """
@@ -260,12 +266,19 @@ class ChipStore:
         return self.table[self.table["split"] == name].reset_index(drop=True)
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
-        """Count the chips of each class in a split: (C,), in the order of `classes`."""
+        """Count the chips of each class in a split: (C,), in the order of `classes`.
+
+        Returns:
+            Number of chips (C,), in the order of `classes`.
+        """
         counts = self.split(split)["class"].value_counts()
         return np.array([counts.get(name, 0) for name in self.classes], np.int64)
 
     def iter_pixels(self, split: str, unit: str) -> Iterator[Pixels]:
         """Yield the pixels (H, W, B) of the chips of a split that have a unit, with the values on disk.
+
+        Yields:
+            Pixels of one chip (H, W, B), with the values on disk.
 
         Raises:
             DataError: a chip cannot be read.
@@ -295,6 +308,9 @@ def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
 def read_manifest(root: Path) -> pd.DataFrame:
     """Read the manifest of a store, one row per chip, and check the types of its columns.
 
+    Returns:
+        One row per chip.
+
     Raises:
         DataError: the manifest is damaged. The message names the row and the column.
     """
@@ -310,6 +326,9 @@ def read_manifest(root: Path) -> pd.DataFrame:
 def read_dataset(root: Path) -> dict[str, Any]:
     """Read dataset.json of a store. If a change was interrupted, return the content that belongs to the manifest.
 
+    Returns:
+        The content of dataset.json.
+
     Raises:
         DataError: the file is damaged.
     """
@@ -321,6 +340,9 @@ def read_dataset(root: Path) -> dict[str, Any]:
 
 def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | None]:
     """Read dataset.json: the description without the key "pending", and the change under this key.
+
+    Returns:
+        The description without the key "pending", and the change under this key.
 
     Raises:
         DataError: the file is damaged. The message names the key.
@@ -378,7 +400,11 @@ Counts = Mapping[str, Mapping[str, int]]
 
 
 def count_chips(store: ChipStore) -> Counts:
-    """Count the chips of every split and class; 0 if a class has no chip."""
+    """Count the chips of every split and class; 0 if a class has no chip.
+
+    Returns:
+        Number of chips by split and class; 0 if a class has no chip.
+    """
     return {split: dict(zip(store.classes, store.class_counts(split).tolist(), strict=True)) for split in SPLITS}
 
 

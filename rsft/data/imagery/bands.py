@@ -44,6 +44,9 @@ def required_bands(expression: str) -> set[str]:
     Args:
         expression: a plane, such as "VV - VH".
 
+    Returns:
+        Names of the bands.
+
     Raises:
         RequestError: the expression is not valid.
 

@@ -55,6 +55,9 @@ class Stretch(_Frozen):
     def to_bytes(self, plane: Plane) -> Bytes:
         """Stretch one plane (H, W) to bytes (H, W); pixels without a value are 0.
 
+        Returns:
+            Bytes (H, W); pixels without a value are 0.
+
         Raises:
             DataError: the limit is the chip's own maximum, and no value lies above `low`.
         """
@@ -68,7 +71,11 @@ class Stretch(_Frozen):
         return np.asarray(self._to_levels(values, high), np.uint8)
 
     def to_levels(self, plane: Any) -> Any:
-        """Return the bytes of `to_bytes` as whole numbers in float32. The limits must not depend on the chip."""
+        """Return the bytes of `to_bytes` as whole numbers in float32. The limits must not depend on the chip.
+
+        Returns:
+            Whole numbers from 0 to 255 of the same shape, float32.
+        """
         assert self.high is not None
         return self._to_levels(fill_missing(to_float(plane), float("-inf")), self.high)
 
@@ -140,6 +147,9 @@ class Histogram:
 def stretches_from_option(option: StretchOption, planes: int) -> tuple[Stretch, ...]:
     """Return one stretch per plane, if none needs to be measured.
 
+    Returns:
+        One stretch per plane.
+
     Raises:
         RequestError: the number of limits does not match the number of planes.
     """
@@ -163,9 +173,9 @@ def fit_stretches(
     units: Mapping[str, tuple[str, str]],
     chips: Callable[[str], Iterable[Pixels]],
 ) -> tuple[Stretches, dict[str, tuple[Statistics, ...]]]:
-    """Return the stretches, and the statistics of the planes whose limits must be measured on the training chips.
+    """Fit the stretch of every plane and unit; measure the training chips if its limits depend on them.
 
-    A stretch lies between the measured percentiles; black is 0 if the lower one is above 0.
+    A measured stretch lies between the measured percentiles; black is 0 if the lower one is above 0.
 
     Args:
         option: stretch in the recipe; "log1p" selects the logarithmic curve.
@@ -173,6 +183,9 @@ def fit_stretches(
         bands: names of the bands of the chips.
         units: meaning of each unit of the chips, and the unit to convert it to.
         chips: reads the training chips of a unit, (H, W, B) each.
+
+    Returns:
+        Stretches, and the statistics of the planes that were measured, by unit.
 
     Raises:
         RequestError: the number of limits does not match the number of planes.
@@ -210,6 +223,9 @@ def resize_image(image: Pixels, size: tuple[int, int], *, by_area: bool) -> Pixe
         image: (h, w, B).
         size: H and W of the result.
         by_area: whether to average areas, for images that shrink.
+
+    Returns:
+        Image (H, W, B) of the same data type.
     """
     method = cv2.INTER_AREA if by_area else cv2.INTER_LINEAR
     is_divided = any(side % new_side for side, new_side in zip(image.shape[:2], size, strict=True))
@@ -288,6 +304,9 @@ class Contract(_Frozen):
             pixels: the chip (H, W, B).
             bands: names of its bands; None if they are unknown, see `band_indices`.
 
+        Returns:
+            Pixels (H, W, B) with `used_bands`, in order.
+
         Raises:
             DataError: the number of names does not match, or a band is missing.
         """
@@ -360,6 +379,9 @@ class Contract(_Frozen):
 
         Without `resize`, it is (h, w, P), for an augmentation that crops before it resizes.
 
+        Returns:
+            Image (size, size, P).
+
         Raises:
             DataError: see `check`.
         """
@@ -378,7 +400,11 @@ class Contract(_Frozen):
         return image if channels == distinct else image[:, :, [distinct.index(channel) for channel in channels]]
 
     def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
-        """Scale n images (size, size, P) to 0-1, and normalize them: network inputs (n, P, size, size)."""
+        """Scale n images (size, size, P) to 0-1, and normalize them: network inputs (n, P, size, size).
+
+        Returns:
+            Network inputs (n, P, size, size).
+        """
         table = self.byte_values()
         scaled = np.empty((len(images), len(self.planes), self.size, self.size), np.float32)
         for image, planes in zip(images, scaled, strict=True):
@@ -387,13 +413,21 @@ class Contract(_Frozen):
         return scaled
 
     def byte_values(self) -> NDArray[np.float32]:
-        """Return the values of the network's input that the bytes of each plane become, (P, 256)."""
+        """Return what the bytes of each plane become.
+
+        Returns:
+            Values of the network's input (P, 256).
+        """
         mean, std = np.asarray(self.mean, np.float32)[:, None], np.asarray(self.std, np.float32)[:, None]
         values: NDArray[np.float32] = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
         return values
 
     def to_input(self, pixels: Pixels, unit: str | None = None) -> NDArray[np.float32]:
-        """Convert a chip to the network's input (P, size, size), without augmentation."""
+        """Convert a chip to the network's input (P, size, size), without augmentation.
+
+        Returns:
+            Network input (P, size, size).
+        """
         inputs: NDArray[np.float32] = self.normalize([self.to_image(pixels, unit)])[0]
         return inputs
 
@@ -405,7 +439,11 @@ def _used_bands(planes: tuple[str, ...], bands: tuple[str, ...]) -> tuple[str, .
 
 
 def center_crop(pixels: Pixels, side: int | None) -> Pixels:
-    """Return a view of the `side` x `side` pixels in the center of a chip (H, W, B); None returns the whole chip."""
+    """Return a view of the `side` x `side` pixels in the center of a chip (H, W, B); None returns the whole chip.
+
+    Returns:
+        A view of at most `side` x `side` pixels.
+    """
     if side is None:
         return pixels
     top, left = (max(0, (length - side) // 2) for length in pixels.shape[:2])

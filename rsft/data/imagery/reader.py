@@ -91,6 +91,9 @@ def open_raster(name: str) -> Any:
     Args:
         name: a path, or another name under which GDAL opens it.
 
+    Returns:
+        rasterio's dataset.
+
     Raises:
         ForeignFilesError: the file refers to other files or servers, or is a pipe, a socket or a device.
         rasterio.errors.RasterioError: GDAL cannot open it.
@@ -392,6 +395,9 @@ def open_image(path: Path, data: bytes | None = None) -> Image.Image:
 
     Pillow's own limit is a global variable. It is raised while a header is read, by one thread at a time, and then
     restored. Other code that uses Pillow at that moment has the raised limit too.
+
+    Returns:
+        The image, which is not decoded yet.
 
     Raises:
         DataError: the file is not an image, or has more than MAX_PIXELS.

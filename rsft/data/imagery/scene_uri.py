@@ -17,7 +17,11 @@ FileState = tuple[int, int] | None
 
 
 def file_state(path: Path) -> FileState:
-    """Return size and modification time of a file, which usually change with its content; None without a file."""
+    """Return size and modification time of a file, which usually change with its content; None without a file.
+
+    Returns:
+        Bytes and ns; None if the file does not exist.
+    """
     try:
         status = path.stat()
     except OSError:  # the error is reported when the file is read
@@ -94,6 +98,9 @@ class SceneUri:
     @classmethod
     def parse(cls, value: str | Path | SceneUri) -> SceneUri:
         """Return the scene that a text or a path names.
+
+        Returns:
+            The name of the scene.
 
         Raises:
             RequestError: the text begins like an address, but is none, or contains a zero byte.
@@ -198,6 +205,10 @@ class SceneUri:
         """Return values that change with the content of the scene; None for servers other than web servers.
 
         They are size and modification time of a local file, or size and version (ETag or date) of one on a web server.
+
+        Returns:
+            Size and modification time of a local file; size and version (ETag or date) of a file on a web server; None
+            for other servers.
 
         Raises:
             NetworkError: a web server does not send the file.

@@ -158,6 +158,9 @@ def check_dtype(dtype: Any, unit: str) -> None:
 def as_float32(pixels: Pixels, path: object = "") -> Pixels:
     """Convert float64 and float16 to float32, which all computations use; return other types unchanged.
 
+    Returns:
+        Values of the same shape.
+
     Raises:
         DataError: a finite value does not fit into float32.
     """

@@ -175,7 +175,11 @@ class ChipImages:
         return list(self.table["name"])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all chips in order, without augmentation: inputs (b, P, S, S) float32 and labels (b,)."""
+        """Yield all chips in order, without augmentation: inputs (b, P, S, S) float32 and labels (b,).
+
+        Yields:
+            Network inputs (b, P, S, S) float32 and labels (b,).
+        """
         yield from UnaugmentedLoader(self, np.arange(len(self)), size)
 
     def batch(self, indices: Indices, images: Sequence[Bytes] | None = None) -> tuple[Tensor, Tensor]:
@@ -192,7 +196,10 @@ class ChipImages:
         return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(self.labels[indices])
 
     def full_size_image(self, index: int) -> Bytes:
-        """Read a chip from its file, cropped but not resized: an image (h, w, P).
+        """Read a chip from its file, cropped but not resized.
+
+        Returns:
+            Image (h, w, P).
 
         Raises:
             DataError: the chip cannot be read, or has changed; the message names it.
@@ -308,7 +315,11 @@ class BatchSource(Protocol):
         """Number of chips."""
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return the chips at `indices` (b,) without augmentation: inputs (b, ...) and labels (b,)."""
+        """Return the chips at `indices` (b,) without augmentation: inputs (b, ...) and labels (b,).
+
+        Returns:
+            Network inputs (b, P, S, S) float32 and labels (b,).
+        """
 
 
 class UnaugmentedLoader:
@@ -372,7 +383,11 @@ class EpochBatches:
         return -(-len(self.chip_order(epoch)) // self.batch_size)
 
     def batch_indices(self, epoch: int, number: int) -> Indices:
-        """Return the training chips (b,) of a batch of an epoch, over all processes; both numbers count from 0."""
+        """Select the training chips of a batch of an epoch, over all processes; both numbers count from 0.
+
+        Returns:
+            Indices (b,).
+        """
         return self.chip_order(epoch)[number * self.batch_size :][: self.batch_size]
 
     def training_loader(self, epoch: int, first: int = 0) -> ChipLoader | UnaugmentedLoader:
@@ -381,6 +396,9 @@ class EpochBatches:
         Args:
             epoch: number of the epoch from 0.
             first: number of the first batch from 0; a resumed run begins within an epoch.
+
+        Returns:
+            A loader of this process's part of each batch.
         """
         indices = self.chip_order(epoch)[first * self.batch_size :]
         if self.augmentation.is_active:
@@ -393,6 +411,9 @@ class EpochBatches:
         Args:
             indices: the training chips (b,), over all processes.
             epoch: number of the epoch from 0.
+
+        Returns:
+            Network inputs (b, ...) and labels (b,).
         """
         chips = shard_batches(indices, len(indices), self.shard)[0]
         if isinstance(self.train, ChipImages) and self.augmentation.is_active:

@@ -70,6 +70,9 @@ class ChipStoreDataset(NonGeoDataset):
             sample: a sample from `__getitem__`; it may have a prediction.
             show_titles: whether to show the class, and the predicted class.
             suptitle: title of the figure.
+
+        Returns:
+            The figure.
         """
         return plot_sample(sample, self.classes, show_titles, suptitle)
 

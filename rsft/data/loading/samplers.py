@@ -98,6 +98,9 @@ def shard_batches(indices: Indices, batch_size: int, shard: ProcessShard = SINGL
         indices: order of the chips, over all processes.
         batch_size: chips per batch, over all processes.
         shard: rank and number of processes.
+
+    Returns:
+        Indices of this process, batch by batch.
     """
     rank, world_size = shard
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]

@@ -153,6 +153,9 @@ def read_product(
         sensor_product: the product to which they belong, from `find_product`; None for any other raster.
         options: the user's options. A factor becomes the only calibration.
 
+    Returns:
+        The product. With `options.factor`, its only calibration is that factor.
+
     Raises:
         DataError: the values are complex and their modulus is not requested, or the description is damaged.
         RequestError: an option contradicts the file.
@@ -240,6 +243,9 @@ class LineTable:
         """Interpolate the table at all pixels of a window: values (bottom - top, right - left).
 
         `bottom` and `right` are behind the last row and column; `dtype` is float64 or float32.
+
+        Returns:
+            Noise (bottom - top, right - left).
         """
         cols = np.arange(left, right, dtype=np.float64)
         lower, weights = self._rows(np.arange(top, bottom, dtype=np.float64))

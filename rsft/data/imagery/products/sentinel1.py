@@ -137,6 +137,9 @@ class Sentinel1(SensorProduct):
             folder: folder of the file, such as "annotation/calibration".
             measurement: name of the measurement.
             prefix: beginning of the file name, such as "noise-".
+
+        Returns:
+            The name; None if the product has no such file.
         """
         stem = prefix + _stem(measurement)
         files = (name for name in self.names if name.rpartition("/")[0] == folder and name.endswith(".xml"))
@@ -148,6 +151,9 @@ class Sentinel1(SensorProduct):
         Args:
             name: name of the file below the folder of the product.
             parse: reads the root element; raises ValueError if it is not what ESA specifies.
+
+        Returns:
+            The result of `parse`.
 
         Raises:
             DataError: the file is too large, not XML, declares a document type, or is not what ESA specifies.
@@ -207,7 +213,11 @@ class ThermalNoise:
     blocks: tuple[NoiseBlock, ...]
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Floats:
-        """Compute the noise at all pixels of a window: (bottom - top, right - left)."""
+        """Compute the noise at all pixels of a window: (bottom - top, right - left).
+
+        Returns:
+            Noise (bottom - top, right - left).
+        """
         noise = self.table.window(top, bottom, left, right)
         for block in self.blocks:
             first, last = max(top, block.top), min(bottom, block.bottom)
