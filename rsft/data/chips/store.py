@@ -289,11 +289,7 @@ class ChipStore:
 
 
 def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
-    """Check that the chips of a manifest lie in their store.
-
-    Args:
-        paths: the column `path`.
-        manifest: path of the manifest, for the error.
+    """Check that `paths`, the chips of a manifest, lie in their store.
 
     Raises:
         DataError: a path is not a text, is absolute, or leaves the store.

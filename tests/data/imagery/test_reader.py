@@ -153,10 +153,14 @@ def test_libraries_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[st
     ],
 )
 def test_declared_nodata(tmp_path, values, nodata, result):
-    path = tmp_path / "chip.tif"
-    with rasterio.open(path, "w", "GTiff", 2, 2, 1, dtype=values.dtype, nodata=nodata) as file:
-        file.write(values, 1)
-    np.testing.assert_array_equal(read_chip(path)[..., 0], result)
+    write_tiff(tmp_path / "a.tif", values[..., None], nodata=nodata)
+    np.testing.assert_array_equal(read_chip(tmp_path / "a.tif")[..., 0], result)
+
+
+def test_only_nodata(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "a.tif", np.full((2, 2, 1), -1, np.float32), nodata=-1)
+    with pytest.raises(DataError, match="no pixel"):
+        read_chip(tmp_path / "a.tif")
 
 
 def test_doubles_become_float32(tmp_path: Path) -> None:
