@@ -1,7 +1,6 @@
 """Commands of `rsft` as a user types them."""
 
 import json
-import subprocess
 import sys
 
 import cv2
@@ -11,27 +10,6 @@ import pyogrio
 import pytest
 
 from rsft.cli import main
-
-
-@pytest.mark.slow
-def test_help_imports_no_torch():
-    code = (
-        "import sys; sys.argv = ['rsft', '--help']\nfrom rsft.cli import main\ntry: main()\nexcept SystemExit: pass\n"
-    )
-    imported = "[name for name in ('torch', 'pandas', 'rasterio', 'cv2', 'pydantic') if name in sys.modules]"
-    process = subprocess.run(
-        [sys.executable, "-c", f"{code}print({imported})"], capture_output=True, text=True, check=True
-    )
-    assert "finetune" in process.stdout
-    assert process.stdout.splitlines()[-1] == "[]"
-
-
-@pytest.mark.slow
-def test_validation_imports_no_torch(recipe_file):
-    code = f"import sys; sys.argv = ['rsft', 'recipes', 'validate', {str(recipe_file)!r}]\nfrom rsft.cli import main\n"
-    code += "try: main()\nexcept SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert process.stdout.splitlines()[-1] in ("0 False", "None False")
 
 
 def test_all_faults_of_a_recipe_are_listed(rsft):
@@ -106,8 +84,8 @@ def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp
     assert csv[["p_flat", "p_slanted", "p_steep"]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.fixture
-def faulty_chips(tmp_path):
+@pytest.mark.slow
+def test_rejected_chips_are_listed_with_reasons(rsft, run, tmp_path):
     folder = tmp_path / "faulty"
     folder.mkdir()
     gray = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)
@@ -117,12 +95,7 @@ def faulty_chips(tmp_path):
     cv2.imwrite(str(folder / "color.png"), np.dstack([gray, gray.T, gray]))
     (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:300])
     (folder / "words.png").write_text("no image")
-    return folder
-
-
-@pytest.mark.slow
-def test_rejected_chips_are_listed_with_reasons(rsft, run, faulty_chips):
-    code, printed = rsft("predict", run, faulty_chips, "-o", "out.csv")
+    code, printed = rsft("predict", run, folder, "-o", "out.csv")
     assert code == 0
     assert "1 chip classified" in printed and "5 rejected" in printed
     rejected = pd.read_csv("out.rejected.csv")
@@ -130,14 +103,9 @@ def test_rejected_chips_are_listed_with_reasons(rsft, run, faulty_chips):
     assert set(reasons) == {"black.png", "deep.png", "color.png", "cut.png", "words.png"}
     assert "every pixel is 0" in reasons["black.png"] and "uint16" in reasons["deep.png"]
     assert "3 bands" in reasons["color.png"] and "truncated" in reasons["cut.png"]
-    assert rsft("predict", run, faulty_chips, "-o", "out.csv", "--overwrite", "--strict")[0] == 1
-
-
-@pytest.mark.slow
-def test_existing_output_needs_overwrite(rsft, run, faulty_chips):
-    assert rsft("predict", run, faulty_chips, "-o", "out.csv")[0] == 0
-    code, printed = rsft("predict", run, faulty_chips, "-o", "out.csv")
+    code, printed = rsft("predict", run, folder, "-o", "out.csv")
     assert code == 2 and "--overwrite" in printed
+    assert rsft("predict", run, folder, "-o", "out.csv", "--overwrite", "--strict")[0] == 1
 
 
 def test_unwritable_runs_folder(rsft, recipe_file, tmp_path):

@@ -1,7 +1,5 @@
 """The loop of correction: predict, correct labels, add them to the store, train on, predict again."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil
@@ -43,11 +41,9 @@ def classify(rsft, bundle, out):
 
 def save_labels(path, table):
     """Write the true classes as the review page does."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-        writer.writerow(["path", "class", "verdict", "predicted", "scene", "at"])
-        rows = zip(table["path"], CLASSES, table["class"], table["scene"], table["at"], strict=True)
-        writer.writerows((path, label, "class", *others) for path, label, *others in rows)
+    columns = {"path": table["path"], "class": CLASSES, "verdict": "class", "predicted": table["class"]}
+    table = pd.DataFrame(columns | {"scene": table["scene"], "at": table["at"]})
+    table.to_csv(path, index=False, quoting=csv.QUOTE_ALL)
 
 
 @pytest.mark.slow
@@ -61,9 +57,8 @@ def test_the_loop(rsft, run, root, sea, tmp_path):
     assert event["scenes"] == {"scene": {"split": "train", "known": False}}
     added = ChipStore.open(tmp_path / "store").table.dropna(subset=["added_from"])
     assert added["class"].value_counts().to_dict() == {"cross": 4, "slanted": 3, "steep": 3, "flat": 2}
-    code, printed = rsft(
-        "finetune", "--from", run, "data.root=store", "train.epochs=12", "train.lr=0.02", "--no-report"
-    )
+    keys = ("data.root=store", "train.epochs=12", "train.lr=0.02")
+    code, printed = rsft("finetune", "--from", run, *keys, "--no-report")
     assert code == 0, printed
     replay = json.loads(next(tmp_path.glob("runs/*/*/replay.json")).read_text())
     (cross,) = (row for row in replay["parts"][1]["classes"] if row["name"] == "cross")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +30,24 @@ COMMAND = re.compile(  # in a code block, a code span or the header of a recipe
 )
 
 
-def name_of(path: Path) -> str:
+def name_of(path):
     """Return the path below the repository, as the name of a test case."""
     return path.relative_to(ROOT).as_posix()
 
 
-def anchor_of(heading: str) -> str:
+def anchor_of(heading):
     """Return the anchor that GitHub gives to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
-def commands_on(path: Path) -> Iterator[list[str]]:
+def commands_on(path):
     """Iterate over the words of every rsft command in code blocks, code spans and headers of recipes."""
     for line in COMMAND.findall(path.read_text("utf-8").replace("\\\n", " ")):
         yield shlex.split(line, comments=True)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=name_of)
-def test_links(page: Path) -> None:
+def test_links(page):
     text = re.sub(r"^```.*?^```|^    .*?$|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" not in link:
@@ -59,14 +58,14 @@ def test_links(page: Path) -> None:
             assert not anchor or anchor in map(anchor_of, headings), link
 
 
-def test_every_page_is_linked() -> None:
+def test_every_page_is_linked():
     links = re.compile(r"\]\(([^)\s#]+)")
     linked = {(page.parent / name).resolve() for page in PAGES for name in links.findall(page.read_text("utf-8"))}
     assert set(DOCS) <= linked
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_commands_and_options_exist(path: Path) -> None:
+def test_commands_and_options_exist(path):
     for _, *words in commands_on(path):
         command: Any = COMMANDS
         while words and words[0] in getattr(command, "commands", {}):
@@ -79,7 +78,7 @@ def test_commands_and_options_exist(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_recipe_keys_exist(path: Path) -> None:
+def test_recipe_keys_exist(path):
     text = path.read_text("utf-8").partition("## Old names")[0]
     sections = "|".join(SECTIONS)
     keys = re.findall(rf"(?:`|[ `](?=[\w.]+[=:]))((?:{sections})\.(?!txt|csv|safetensors)\w+)[=:`]", text)
@@ -88,19 +87,18 @@ def test_recipe_keys_exist(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_files_and_tools_exist(path: Path) -> None:
+def test_files_and_tools_exist(path):
     text = path.read_text("utf-8")
-    for module in re.findall(r"python -m ([\w.]+)", text):
-        assert importlib.util.find_spec(module), module
+    assert all(importlib.util.find_spec(module) for module in re.findall(r"python -m ([\w.]+)", text))
     for name in re.findall(r"`((?:rsft|tests|tools|recipes)/[\w./]*)`|python ([\w/]+\.py)", text):
         assert (ROOT / "".join(name)).exists(), name
 
 
-def test_every_manifest_column_is_documented() -> None:
+def test_every_manifest_column_is_documented():
     cells = re.findall(r"^\| (`[^|]*`) \|", DATA, re.MULTILINE)
     assert set(SCHEMA.names) <= set(re.findall(r"`(\w+)`", " ".join(cells)))
 
 
-def test_every_prepare_command_has_an_example() -> None:
+def test_every_prepare_command_has_an_example():
     for name in DATASETS:
         assert f"$ rsft prepare {name} " in DATA

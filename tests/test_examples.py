@@ -1,13 +1,9 @@
 """The examples in docstrings run, in a folder with a chip store, a run and new chips."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import inspect
 import shutil
-from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -25,7 +21,7 @@ MODULES = [
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def workspace(tmp_path, monkeypatch):
     """Make the folders that the examples name the contents of the working directory."""
     shutil.copytree(ARTIFACTS / "store", tmp_path / "data/ships")
     shutil.copytree(ARTIFACTS / "store/chips/val", tmp_path / "new_chips")
@@ -37,13 +33,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples(name: str, workspace: None) -> None:
+def test_examples(name, workspace):
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.attempted > 0 and result.failed == 0
 
 
 @pytest.mark.parametrize("module", [rsft, rsft.peft], ids=lambda module: module.__name__)
-def test_public_names_are_explained(module: ModuleType) -> None:
+def test_public_names_are_explained(module):
     for name in module.__all__:
         public = getattr(module, name)
         text = inspect.getdoc(public) or ""
@@ -58,5 +54,5 @@ def test_public_names_are_explained(module: ModuleType) -> None:
         assert not returns or "Returns:" in text or "Yields:" in text, name
 
 
-def test_no_example_is_skipped() -> None:
+def test_no_example_is_skipped():
     assert not [file for file in files_of(ROOT / "rsft") if "doctest: +SKIP" in file.read_text("utf-8")]

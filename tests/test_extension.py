@@ -1,53 +1,33 @@
 """A component of another installed package is found by its name and used like one of rsft's."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.helpers import toy_components as toy
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, write_geotiff
 
 Install = Callable[[str, str, str], Path]
 
-ENGINE = """
-import json
-from pathlib import Path
-from rsft.inference.engines.base import EXACT
-from rsft.inference.engines.graph import GraphEngine
-from rsft.inference.engines.graph import GraphModel, as_inference_fn
-
-class ToyEngine(GraphEngine):
-    name, title, file_name, precisions = "toy", "Toy Runtime", "toy.pt2", {"fp32": EXACT}
-
-    def write_graph(self, program, folder, metadata):
-        import torch
-        torch.export.save(program, folder / self.file_name)
-
-    def open_graph(self, path, precision):
-        import torch
-        Path("opened.json").write_text(json.dumps([path.name, precision]))
-        return GraphModel(as_inference_fn(torch.export.load(path).module()))
-"""
-
 
 @pytest.fixture
-def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Install a package with one module: (module, source, entry_points.txt) -> its folder."""
+def install(tmp_path_factory, monkeypatch):
+    """Install a package with one module, for copies of `registries`; return its folder."""
 
-    def install(module: str, source: str, entry_points: str) -> Path:
+    def install(module, source, entry_points, *registries):
+        for registry in registries:
+            registry.names()  # so that rsft's own are in the copy
+            monkeypatch.setattr(registry, "_components", dict(registry._components))
         site = tmp_path_factory.mktemp("site")
         (site / f"{module}.py").write_text(source)
         metadata = site / f"{module}-1.0.dist-info"
@@ -60,7 +40,7 @@ def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     return install
 
 
-def run_in_new_process(site: Path, *arguments: str) -> str:
+def run_in_new_process(site, *arguments):
     """Run the command line in a process that finds the package in `site`; return what it prints."""
     environment = os.environ | {"PYTHONPATH": str(site), "COLUMNS": "200"}
     command = [sys.executable, "-m", "rsft", *arguments]
@@ -68,18 +48,16 @@ def run_in_new_process(site: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install: Install) -> None:
+def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install):
     from rsft.inference.engines.base import ENGINES, FORMATS
 
     entry_points = "[rsft.engines]\ntoy = toy_engine:ToyEngine\n[rsft.export_formats]\ntoy = toy_engine:ToyEngine\n"
-    site = install("toy_engine", ENGINE, entry_points)
+    source = toy.ENGINE.replace("@FORMATS.register\n@ENGINES.register\n", "")
+    site = install("toy_engine", source, entry_points, ENGINES, FORMATS)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for registry in (ENGINES, FORMATS):
-        monkeypatch.setattr(registry, "_components", dict(registry._components))
     chips = root / "chips/val"
     code, printed = rsft("predict", run, chips, "-o", "toy.csv", "--engine", "toy")
     assert code == 0 and "engine: toy fp32" in printed
-    assert Path("opened.json").read_text() == '["toy.pt2", "fp32"]'
     assert rsft("predict", run, chips, "-o", "torch.csv", "--engine", "torch")[0] == 0
     expected = pd.read_csv("torch.csv")
     columns = [name for name in expected if name.startswith("p_")]
@@ -93,7 +71,7 @@ def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install: I
     assert "timm, peft, toy." in run_in_new_process(site, "export", "--help")
 
 
-def test_a_package_that_cannot_be_imported_is_named(rsft, tmp_path, install: Install) -> None:
+def test_a_package_that_cannot_be_imported_is_named(rsft, recipe_file, install):
     from rsft.errors import RequestError
     from rsft.inference.engines.base import ENGINES, all_engines, find_engine
 
@@ -102,6 +80,9 @@ def test_a_package_that_cannot_be_imported_is_named(rsft, tmp_path, install: Ins
         find_engine("broken")
     with pytest.warns(UserWarning, match="the engine broken cannot be imported"):
         assert [engine.name for engine in all_engines()] == [name for name in ENGINES if name != "broken"]
+    install("broken_loss", "import no_such_thing\n", "[rsft.losses]\nbroken = broken_loss:Loss\n")
+    code, printed = rsft("recipes", "validate", recipe_file, "loss.name=broken")
+    assert code == 2 and "this loss cannot be imported" in printed and "'no_such_thing'" in printed
 
 
 TOYS = """
@@ -114,8 +95,7 @@ class ToyMethod:
     title: ClassVar[str] = "Toy tuning"
     is_identity_at_init: ClassVar[bool] = True
     kind: str = field(
-        default="bias",
-        metadata={"description": "kind of parameter", "pattern": "^(bias|weight)$", "words": "bias | weight"},
+        default="bias", metadata={"description": "kind", "pattern": "^(bias|weight)$", "words": "bias | weight"}
     )
 
     def build_modules(self, vit):
@@ -160,33 +140,22 @@ class ToyRecord:
         self.file.close()
 """
 
-TOY_POINTS = """
-[rsft.peft_methods]
-toy-method = toys:ToyMethod
-[rsft.losses]
-toy-loss = toys:ToyLoss
-[rsft.samplers]
-toy-sampler = toys:ToySampler
-[rsft.trackers]
-toy-tracker = toys:ToyTracker
-"""
+TOY_KINDS = {"peft_methods": "Method", "losses": "Loss", "samplers": "Sampler", "trackers": "Tracker"}
+TOY_POINTS = "".join(f"[rsft.{group}]\ntoy-{kind.lower()} = toys:Toy{kind}\n" for group, kind in TOY_KINDS.items())
 
 
 @pytest.fixture
-def toys(install: Install, monkeypatch: pytest.MonkeyPatch) -> Path:
+def toys(install, monkeypatch):
     """A package with a PEFT method, a loss, a sampler and a tracker."""
     from rsft.peft.methods.registry import METHODS
     from rsft.recipe.registries import LOSSES, SAMPLERS, TRACKERS
 
-    for registry in (METHODS, LOSSES, SAMPLERS, TRACKERS):
-        registry.names()  # so that rsft's own are in the copy
-        monkeypatch.setattr(registry, "_components", dict(registry._components))
     monkeypatch.delitem(sys.modules, "toys", raising=False)
-    return install("toys", TOYS, TOY_POINTS)
+    return install("toys", TOYS, TOY_POINTS, METHODS, LOSSES, SAMPLERS, TRACKERS)
 
 
 @pytest.mark.slow
-def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(rsft, root, recipe_file, toys: Path) -> None:
+def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(rsft, root, recipe_file, toys):
     names = ["peft.method=toy-method", "peft.kind=weight", "loss.name=toy-loss", "train.sampler=toy-sampler"]
     names += ["track.to=[toy-tracker]", "track.project=toys", "track.every=1"]
     code, printed = rsft("finetune", recipe_file, "meta=null", *names, "loss.smoothing=0.2", "train.epochs=1")
@@ -194,12 +163,8 @@ def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(rsft, root, reci
     (run,) = Path("runs/bars").glob("0*")
     assert "toy-method" in (run / "recipe.yaml").read_text() and "smoothing: 0.2" in (run / "recipe.yaml").read_text()
     page = next(run.glob("**/*.html")).read_text()
-    for words in (
-        "Toy tuning of kind weight",
-        "Smoothed cross entropy (smoothing 0.2)",
-        "in the order of the manifest",
-    ):
-        assert words in page, words
+    expected = ("Toy tuning of kind weight", "Smoothed cross entropy (smoothing 0.2)", "in the order of the manifest")
+    assert all(words in page for words in expected)
     assert json.loads((run / "run.json").read_text())["tracking"] == {"toy-tracker": "toys"}
     lines = (run / "toy.txt").read_text().splitlines()
     assert "train/loss" in lines[0] and "epoch/val_macro" in lines[-2] and lines[-1] == "finished"
@@ -210,7 +175,7 @@ def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(rsft, root, reci
     assert code == 0 and "peft.kind" in printed and "loss.smoothing" in printed
 
 
-def test_faults_of_a_component_of_another_package(rsft, recipe_file, toys: Path) -> None:
+def test_faults_of_a_component_of_another_package(rsft, recipe_file, toys):
     code, printed = rsft("recipes", "validate", recipe_file, "loss.name=toy-loss", "loss.smoothing=1", "loss.tau=1")
     printed = " ".join(printed.split())
     assert code == 2
@@ -260,7 +225,7 @@ def prepare_toy_ships(
 
 
 @pytest.mark.slow
-def test_a_data_set_is_a_command(tmp_path: Path, install: Install) -> None:
+def test_a_data_set_is_a_command(tmp_path, install):
     site = install("toy_ships", DATA_SET, "[rsft.datasets]\ntoy-ships = toy_ships:prepare_toy_ships\nbad = absent:x\n")
     for name in ("ferry_1", "tug_1", "tug_2", "tug_3"):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.arange(64, dtype=np.uint8).reshape(8, 8) + len(name))
@@ -273,58 +238,6 @@ def test_a_data_set_is_a_command(tmp_path: Path, install: Install) -> None:
     printed = run_in_new_process(site, "prepare", "toy-ships", str(tmp_path), *options)
     assert "4 chips in" in printed and "no chip in val: ferry" in printed
     assert "--bands HH --val 0.25" in (tmp_path / "store/README.md").read_text("utf-8")
-
-
-def test_the_recipe_reference_lists_foreign_components(toys: Path) -> None:
-    from tools.maintenance.reference_docs import recipe_page
-
-    page = recipe_page()
-    assert "| `toy-method` | Toy tuning |" in page and "| `toy-sampler` | in the order of the manifest |" in page
-    row = "| `loss.smoothing` | a number >= 0 and < 1 | `0.1` | share of uniform labels | `toy-loss` |"
-    assert row in page
-
-
-def test_a_recipe_with_a_package_that_cannot_be_imported(rsft, recipe_file, install: Install) -> None:
-    install("broken_loss", "import no_such_thing\n", "[rsft.losses]\nbroken = broken_loss:Loss\n")
-    code, printed = rsft("recipes", "validate", recipe_file, "loss.name=broken")
-    message = "this loss cannot be imported: ModuleNotFoundError: No module named 'no_such_thing'"
-    assert code == 2 and message in " ".join(printed.split())
-    assert rsft("recipes", "validate", recipe_file, "loss.name=focal", "loss.tua=1")[0] == 2
-
-
-def test_a_component_in_the_running_process(recipe_file, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new loss is one class: nothing else in rsft lists it."""
-    from rsft.recipe.load import load_recipe
-    from rsft.recipe.registries import LOSSES
-    from tools.maintenance.reference_docs import recipe_page
-
-    LOSSES.names()
-    monkeypatch.setattr(LOSSES, "_components", dict(LOSSES._components))
-
-    @LOSSES.register
-    @dataclass(frozen=True)
-    class HingeLoss:
-        name: ClassVar[str] = "hinge"
-        title: ClassVar[str] = "hinge loss"
-        width: float = field(default=1.0, metadata={"description": "width of the margin", "exclusive_minimum": 0})
-
-        def make(self, class_counts):
-            from torch.nn import functional as F
-
-            return lambda logits, labels: F.multi_margin_loss(logits, labels, margin=self.width)
-
-    recipe = load_recipe(recipe_file, ["loss.name=hinge", "loss.width=2"])
-    assert recipe.loss.build() == HingeLoss(width=2.0) and recipe.loss.title == "hinge loss"
-    assert "| `loss.width` | a number > 0 | `1.0` | width of the margin | `hinge` |" in recipe_page()
-
-
-@pytest.mark.parametrize("name", ["focal", "ldam", "lade"])
-def test_new_loss_needs_two_files(name: str) -> None:
-    """Only the declaration and a row of its test name a loss; recipes and documentation follow."""
-    root = Path(__file__).parents[1]
-    files = [path for folder in ("rsft", "tools") for path in (root / folder).rglob("*.py")]
-    named = [path.name for path in files if f'"{name}"' in path.read_text(encoding="utf-8")]
-    assert named == ["losses.py"]
 
 
 PRODUCT = """
@@ -375,16 +288,14 @@ class ToyProduct(SensorProduct):
 """
 
 
-def test_a_product_of_a_sensor(tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_of_a_sensor(tmp_path, install, monkeypatch):
     """A folder, or a raster with a header beside it, is read with the calibration and geometry of its product."""
     from rsft.data.imagery.products.options import ProductOptions
     from rsft.data.imagery.products.product import PRODUCTS
     from rsft.errors import RequestError
     from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 
-    PRODUCTS.names()
-    monkeypatch.setattr(PRODUCTS, "_components", dict(PRODUCTS._components))
-    install("toy_sat", PRODUCT, "[rsft.products]\ntoy-sat = toy_sat:ToyProduct\n")
+    install("toy_sat", PRODUCT, "[rsft.products]\ntoy-sat = toy_sat:ToyProduct\n", PRODUCTS)
     header = "toy = 1\ngain = 2\ntime = 2030-05-06T07:08:09Z\npass = ascending\n"
     pixels = np.arange(1, 601, dtype=np.uint16).reshape(20, 30)
     (tmp_path / "scene").mkdir()
@@ -429,19 +340,14 @@ class Points(AnnotationFormat):
 """
 
 
-def test_an_annotation_format(tmp_path, monkeypatch, install: Install) -> None:
+def test_an_annotation_format(tmp_path, monkeypatch, install):
     """A format of another package is asked first, and one that cannot be imported is left out with a warning."""
-    import numpy as np
-
     from rsft.data.annotations.base import ANNOTATIONS
     from rsft.inference.scenes.position_files import read_positions
     from rsft.inference.scenes.raster import open_scene
-    from tests.helpers.scenes import write_geotiff
 
     entry_points = "[rsft.annotations]\npoints = points_format:Points\nbroken = no_such_module:Format\n"
-    install("points_format", POINTS, entry_points)
-    ANNOTATIONS.names()
-    monkeypatch.setattr(ANNOTATIONS, "_components", dict(ANNOTATIONS._components))
+    install("points_format", POINTS, entry_points, ANNOTATIONS)
     scene = open_scene(write_geotiff(tmp_path / "s.tif", np.zeros((30, 40), np.uint8)))
     (tmp_path / "ships.csv").write_text("#points\n12.5,7,tanker\n3,4,tug\n")
     with pytest.warns(UserWarning, match="broken cannot be imported"):

@@ -3,8 +3,6 @@
 An audit hook sees the addresses that Python code uses. strace, if it is installed, also sees those of libraries in C++.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -35,46 +33,30 @@ if __name__ == "__main__":
         except SystemExit as stop:
             assert not stop.code, words
 """
-STRACE = [
-    "strace",
-    "-f",
-    "--seccomp-bpf",
-    "-qq",
-    "-e",
-    "trace=connect,sendto,sendmsg,sendmmsg",
-    "-e",
-    "signal=none",
-    "-o",
-]
+STRACE = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none"]
 LOCAL = re.compile(r'inet_addr\("127\.|"::1"|"::ffff:127\.|inet_addr\("0\.0\.0\.0"\)')
 
 
-def outside_lines(log: Path) -> list[str]:
+def outside_lines(log):
     """Return the lines of a log of strace that name an address outside of this machine."""
     return [line for line in log.read_text("utf-8").splitlines() if "AF_INET" in line and not LOCAL.search(line)]
 
 
-def run_guarded(tmp_path: Path, command: list[str]) -> list[str]:
+def run_guarded(tmp_path, command):
     """Run a command and return what it sent to other machines."""
     audit, trace = tmp_path / "audit.log", tmp_path / "strace.log"
     audit.touch(), trace.touch()
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
-    environment |= {
-        "HOME": str(tmp_path / "home"),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(GUARD), str(ROOT)]),
-        "RSFT_NETWORK_LOG": str(audit),
-        "XDG_CACHE_HOME": str(tmp_path / "home/.cache"),
-    }
-    tracer = [*STRACE, str(trace)] if shutil.which("strace") else []
-    done = subprocess.run(
-        [*tracer, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=850, check=False
-    )
+    environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home/.cache")}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(GUARD), str(ROOT)]), "RSFT_NETWORK_LOG": str(audit)}
+    tracer = [*STRACE, "-o", str(trace)] if shutil.which("strace") else []
+    options = {"cwd": tmp_path, "env": environment | {"OMP_NUM_THREADS": "1"}, "timeout": 850}
+    done = subprocess.run([*tracer, *command], capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return audit.read_text("utf-8").splitlines() + outside_lines(trace)
 
 
-def test_the_guard_sees_addresses_of_processes(tmp_path: Path) -> None:
+def test_the_guard_sees_addresses_of_processes(tmp_path):
     code = """
 import socket, subprocess, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as local:
@@ -96,10 +78,9 @@ else:
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_main_jobs_stay_on_the_machine(class_folders: Path, tmp_path: Path) -> None:
-    (tmp_path / "bars.yaml").write_text(
-        BARS_RECIPE.replace("ROOT", "store").replace("epochs: 3", "epochs: 1") + "backbone: {blocks: 2}\n"
-    )
+def test_main_jobs_stay_on_the_machine(class_folders, tmp_path):
+    recipe = BARS_RECIPE.replace("ROOT", "store").replace("epochs: 3", "epochs: 1")
+    (tmp_path / "bars.yaml").write_text(f"{recipe}backbone: {{blocks: 2}}\n")
     chips = "store/chips/val/flat"
     jobs = [["doctor"], ["prepare", "folder", str(class_folders), "--root", "store"], ["finetune", "bars.yaml"]]
     formats = [("onnx", "onnxruntime"), ("openvino", "nncf")]

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from _pytest.mark import ParameterSet
 
 from rsft.backbones import loading
 from rsft.cli import main
-from rsft.recipe.library import LibraryEntry, library_folder, list_entries
+from rsft.recipe.library import library_folder, list_entries
 from rsft.recipe.load import load_recipe
 from tests.helpers import recipe_sources, tiny_backbones
 
 SMALL_RUN = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.ensemble_size=1")
 
 
-def recipe_cases() -> Iterator[ParameterSet]:
+def recipe_cases():
     """Iterate over the recipes; `exhaustive` are those whose method, data set and backbone an earlier one has, too."""
     covered: set[tuple[object, object]] = set()
     for entry in list_entries("recipe", "paper"):
@@ -33,7 +31,7 @@ def recipe_cases() -> Iterator[ParameterSet]:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory):
     """A folder with the files that the headers name (archives in capitals, `recipes/`) and a folder of weights."""
     workspace = tmp_path_factory.mktemp("workspace")
     recipe_sources.write_all(workspace)
@@ -45,9 +43,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_command(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., str]:
+def run_command(workspace, monkeypatch, capsys):
     """Run a command line in that folder and return what it prints."""
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("RSFT_WEIGHTS", str(workspace / "weights"))
@@ -55,7 +51,7 @@ def run_command(
         monkeypatch.setitem(loading._RSFT_CARDS, card.name, card)
     recipe_sources.make_small(monkeypatch)
 
-    def run(command: str, *arguments: object) -> str:
+    def run(command, *arguments):
         monkeypatch.setattr(sys, "argv", [*shlex.split(command), *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
@@ -68,7 +64,7 @@ def run_command(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", list(recipe_cases()))
-def test_shipped_recipe_runs(entry: LibraryEntry, run_command: Callable[..., str], tmp_path: Path) -> None:
+def test_shipped_recipe_runs(entry, run_command, tmp_path):
     recipe = load_recipe(entry.path)
     for command in entry.command.splitlines():
         if command.startswith("rsft prepare") and not Path(recipe.data.root).exists():

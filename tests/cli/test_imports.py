@@ -68,7 +68,9 @@ def test_help_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
     assert "typer" in packages and not packages & {*HEAVY, "numpy"}
 
 
-@pytest.mark.parametrize("command", ["backbones ls", "weights ls", "weights verify", "recipes ls", "runs ls"])
+@pytest.mark.parametrize(
+    "command", ["backbones ls", "weights ls", "weights verify", "recipes ls", "runs ls", "recipes validate quickstart"]
+)
 def test_lists_import_nothing_heavy(tmp_path: Path, command: str) -> None:
     assert not imported_packages(tmp_path, *command.split()) & HEAVY
 

@@ -1,11 +1,8 @@
 """The example of MetaPEFT runs, needs PyTorch and rsft.peft alone, and trains the scales."""
 
-from __future__ import annotations
-
-import ast
 import importlib.util
+import re
 import sys
-from types import ModuleType
 
 import pytest
 import torch
@@ -17,7 +14,7 @@ EXAMPLE = ROOT / "examples/metapeft_minimal.py"
 
 
 @pytest.fixture(scope="module")
-def example() -> ModuleType:
+def example():
     spec = importlib.util.spec_from_file_location("metapeft_minimal", EXAMPLE)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -25,16 +22,13 @@ def example() -> ModuleType:
     return module
 
 
-def test_it_imports_torch_and_rsft_peft_alone() -> None:
-    nodes = list(ast.walk(ast.parse(EXAMPLE.read_text("utf-8"))))
-    modules = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
-    modules |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
-    foreign = {name for name in modules if name.split(".")[0] not in sys.stdlib_module_names}
-    assert {name for name in foreign if name.split(".")[0] != "torch"} == {"rsft.peft"}
+def test_it_imports_torch_and_rsft_peft_alone():
+    modules = set(re.findall(r"^(?:from|import) ([\w.]+)", EXAMPLE.read_text("utf-8"), re.MULTILINE))
+    assert {x for x in modules if x.split(".")[0] not in {"torch", *sys.stdlib_module_names}} == {"rsft.peft"}
 
 
 @pytest.mark.slow
-def test_it_prints_the_accuracy_of_three_methods(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_the_accuracy_of_three_methods(example, capsys):
     results = example.main(["--pretraining-steps", "3", "--steps", "2"])
     assert [line[:22].strip() for line in capsys.readouterr().out.splitlines()] == ["accuracy in %", *results]
     assert list(results) == ["frozen network", "LoRA", "LoRA, learned scales"]
@@ -42,7 +36,7 @@ def test_it_prints_the_accuracy_of_three_methods(example: ModuleType, capsys: py
 
 
 @pytest.mark.slow
-def test_the_outer_loop_trains_every_scale_and_the_classifier_contains_them(example: ModuleType) -> None:
+def test_the_outer_loop_trains_every_scale_and_the_classifier_contains_them(example):
     torch.manual_seed(0)
     adapted = attach(example.ViT(), LoRA(rank=2, positions="qkvo12", blocks="all"), learn_scales=True)
     labels = torch.arange(len(example.TRAIN_COUNTS))

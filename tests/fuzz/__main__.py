@@ -50,7 +50,8 @@ def _try(target: Target, options: argparse.Namespace) -> tuple[Counter[str], Cou
     kinds, names = Counter[str](), Counter[str]()
     seconds: list[float] = []
     files = sorted((CORPUS / target.name).rglob("*"))
-    entries = [_corpus_entry(target, path) for path in files if path.is_file()]
+    # corpus/<class>/<changed file, / as +>/<name>
+    entries = [(path.parent.name.replace("+", "/"), path.read_bytes()) for path in files if path.is_file()]
     count = len(entries) + max(1, round(options.count * target.share))
 
     def make(index: int, originals: dict[str, bytes]) -> tuple[str, bytes]:
@@ -65,35 +66,14 @@ def _try(target: Target, options: argparse.Namespace) -> tuple[Counter[str], Cou
             if outcome.kind in sandbox.PASSED:
                 continue
             names[outcome.name] += 1
-            originals = originals or _read_originals(target)
+            originals = originals or sandbox.write_originals(target, Path(folder, "originals"))
             if names[outcome.name] <= SAVED_PER_FAULT:
                 _save(target, outcome, *make(outcome.index, originals), options)
     return kinds, names, seconds
 
 
-def _read_originals(target: Target) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory(prefix="rsft-fuzz-") as folder:
-        target.build(Path(folder))
-        return {name: (Path(folder) / name).read_bytes() for name in target.mutators}
-
-
-def _corpus_entry(target: Target, path: Path) -> tuple[str, bytes]:
-    """Return the changed file and the content of a file corpus/<class>/<changed file, / as +>/<name>."""
-    return path.parent.name.replace("+", "/"), path.read_bytes()
-
-
 def _save(target: Target, outcome: sandbox.Outcome, file: str, content: bytes, options: argparse.Namespace) -> None:
-    """Save an input with a fault, as short as possible, and its traceback."""
-    if outcome.kind in ("traceback", "leftover"):
-        with tempfile.TemporaryDirectory(prefix="rsft-fuzz-") as folder:
-            number = iter(range(10**6))
-
-            def workplace() -> Path:
-                path = Path(folder, str(next(number)))
-                path.mkdir()
-                return path
-
-            content = sandbox.shrink(target, file, content, outcome.name, workplace)
+    """Save an input with a fault, and its traceback."""
     folder_of_file = options.out / target.name / file.replace("/", "+")
     folder_of_file.mkdir(parents=True, exist_ok=True)
     (folder_of_file / outcome.name).write_bytes(content)

@@ -14,6 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 Mutator = Callable[[Random, bytes], bytes]
 
 PORT = b"58739"
@@ -22,6 +26,7 @@ PORT = b"58739"
 _LISTS = json.loads((Path(__file__).parent / "values.json").read_text(encoding="utf-8"))
 _NUMBERS: list[str] = [*_LISTS["numbers"], "9" * 4999]
 _TEXTS: list[str] = [*_LISTS["texts"], "x" * 300, "[" * 2000, "{a: " * 1500, "(" * 999]
+_NAMES: list[str] = [*_LISTS["names"], "x" * 300, "a/" * 300 + "x"]
 _VALUES: list[Any] = [*_LISTS["values"], "x" * 300]
 _WORD = re.compile(r"[^\s,;|\"'=:<>\[\]{}()]+")
 
@@ -38,8 +43,30 @@ def mutate_bytes(rng: Random, data: bytes) -> bytes:
     """Change bytes at random places."""
     content = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
-        rng.choice(_BYTE_CHANGES)(rng, content)
+        _change_bytes(rng, content)
     return bytes(content)
+
+
+def _change_bytes(rng: Random, content: bytearray) -> None:
+    size, change = len(content), rng.randrange(11)
+    start, length = rng.randint(0, size), rng.choice((1, 4, 64, 512, 1000))
+    if change < 3 and size:
+        content[rng.randrange(size)] ^= 1 << rng.randrange(8)
+    elif change < 5 and size:
+        content[rng.randrange(min(size, 200))] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+    elif change < 7 and size > 8:
+        width = rng.choice((2, 4, 8))
+        value = rng.choice((0, 1, -1, 2**15 - 1, 2**31 - 1, 2**63 - 1, -(2**31), 60_000)) & (2 ** (8 * width) - 1)
+        start = rng.randrange(size - width)
+        content[start : start + width] = value.to_bytes(width, rng.choice(("little", "big")))
+    elif change == 7:
+        del content[start:]
+    elif change == 8:
+        del content[start : start + length]
+    elif change == 9:
+        content[start:start] = content[start : start + length] * rng.choice((1, 1, 20))
+    else:
+        content[start : start + length] = bytes(min(length, size - start))
 
 
 def mutate_json(rng: Random, data: bytes) -> bytes:
@@ -66,9 +93,8 @@ def change_value(rng: Random, content: Any) -> Any:
     elif change == 4:
         del container[key]
     elif change == 5:
-        container[key] = rng.choice(
-            ([container[key]], [container[key], deepcopy(container[key])], {"a": container[key]}, str(container[key]))
-        )
+        old = container[key]
+        container[key] = rng.choice(([old], [old, deepcopy(old)], {"a": old}, str(old)))
     elif isinstance(container, dict):
         container[rng.choice(("", "x", "name", "type", "[/w]", "é", "x" * 300))] = container.pop(key)
     else:
@@ -99,25 +125,6 @@ def mutate_zip(members: Mutator) -> Mutator:
     return mutate
 
 
-_NAMES = [
-    "",
-    "/x",
-    "../x",
-    "a/../../x",
-    "C:/x",
-    "a\\b",
-    "x" * 300,
-    "a/" * 300 + "x",
-    ".",
-    "..",
-    "é",
-    "é",
-    "CON",
-    "a\0b",
-    "A",
-]
-
-
 def mutate_safetensors(rng: Random, data: bytes) -> bytes:
     """Change the header of a safetensors file, or bytes."""
     if rng.random() < 0.3:
@@ -130,10 +137,6 @@ def mutate_safetensors(rng: Random, data: bytes) -> bytes:
 
 def mutate_parquet(rng: Random, data: bytes) -> bytes:
     """Change types, values, columns or metadata of a Parquet table, or bytes."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if rng.random() < 0.3:
         return mutate_bytes(rng, data)
     table = pq.read_table(io.BytesIO(data))
@@ -145,9 +148,8 @@ def mutate_parquet(rng: Random, data: bytes) -> bytes:
     elif change == 1:
         table = table.rename_columns(["x" if number == column else name for number, name in enumerate(names)])
     elif change == 2:
-        table = table.replace_schema_metadata(
-            {rng.choice((b"rsft", b"pandas")): rng.choice((b"\xff", b"[", b"[]", b"{}", b"1", b"[" * 5000))}
-        )
+        text = rng.choice((b"\xff", b"[", b"[]", b"{}", b"1", b"[" * 5000))
+        table = table.replace_schema_metadata({rng.choice((b"rsft", b"pandas")): text})
     elif change == 3:
         table = table.slice(0, rng.choice((0, 1)))
     elif change == 4:
@@ -198,9 +200,8 @@ def _change_tables(rng: Random, database: sqlite3.Connection) -> None:
         if not columns:
             continue  # the table has another name now
         column, change = rng.choice(columns), rng.randrange(8)
-        value = rng.choice(
-            [*_TEXTS[:40], None, -1, 0, 10**12, 1e308, float("inf"), b"", b"\xff\0", b"GP", rng.randbytes(30)]
-        )
+        blobs = [b"", b"\xff\0", b"GP", rng.randbytes(30)]
+        value = rng.choice([*_TEXTS[:40], None, -1, 0, 10**12, 1e308, float("inf"), *blobs])
         if change < 5:
             database.execute(f'UPDATE OR IGNORE "{table}" SET "{column}" = ?', (value,))
         elif change == 5:
@@ -225,19 +226,15 @@ def _places(content: Any) -> Any:
 
 
 def _replace_word(rng: Random, text: str) -> str:
-    words = list(_WORD.finditer(text))
+    words, numbers = list(_WORD.finditer(text)), list(re.finditer(r"-?\d+(\.\d+)?", text))
     if not words:
         return rng.choice(_TEXTS)
+    if numbers and rng.random() < 0.5:
+        words, lists = numbers, (_NUMBERS,)
+    else:
+        lists = (_NUMBERS, _TEXTS)
     word = rng.choice(words)
-    return text[: word.start()] + rng.choice(rng.choice((_NUMBERS, _TEXTS))) + text[word.end() :]
-
-
-def _replace_number(rng: Random, text: str) -> str:
-    words = list(re.finditer(r"-?\d+(\.\d+)?", text))
-    if not words:
-        return _replace_word(rng, text)
-    word = rng.choice(words)
-    return text[: word.start()] + rng.choice(_NUMBERS) + text[word.end() :]
+    return text[: word.start()] + rng.choice(rng.choice(lists)) + text[word.end() :]
 
 
 def _insert(rng: Random, text: str) -> str:
@@ -272,16 +269,7 @@ def _change_separator(rng: Random, text: str) -> str:
     return text.replace(rng.choice(', ;\t"<:\n'), rng.choice([*",;\t|\n", "", "\r\n", '"']))
 
 
-_TEXT_CHANGES = [
-    _replace_word,
-    _replace_word,
-    _replace_number,
-    _replace_number,
-    _insert,
-    _change_lines,
-    _cut,
-    _change_separator,
-]
+_TEXT_CHANGES = [*[_replace_word] * 4, _insert, _change_lines, _cut, _change_separator]
 
 
 def _encode(rng: Random, text: str) -> bytes:
@@ -295,56 +283,3 @@ def _encode(rng: Random, text: str) -> bytes:
         place = rng.randint(0, len(data))
         return data[:place] + rng.choice((b"\xff", b"\0", b"\xc3", b"\xed\xa0\x80", b"\x1a")) + data[place:]
     return b"" if chosen < 0.083 else data
-
-
-def _flip(rng: Random, content: bytearray) -> None:
-    if content:
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-
-
-def _flip_start(rng: Random, content: bytearray) -> None:
-    if content:
-        content[rng.randrange(min(len(content), 200))] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
-
-
-def _set_integer(rng: Random, content: bytearray) -> None:
-    size = rng.choice((2, 4, 8))
-    if len(content) > size:
-        place = rng.randrange(len(content) - size)
-        value = rng.choice((0, 1, -1, 2**15 - 1, 2**31 - 1, 2**63 - 1, -(2**31), 60_000)) & (2 ** (8 * size) - 1)
-        content[place : place + size] = value.to_bytes(size, rng.choice(("little", "big")))
-
-
-def _truncate(rng: Random, content: bytearray) -> None:
-    del content[rng.randint(0, len(content)) :]
-
-
-def _remove(rng: Random, content: bytearray) -> None:
-    place = rng.randint(0, len(content))
-    del content[place : place + rng.choice((1, 4, 64, 1000))]
-
-
-def _repeat(rng: Random, content: bytearray) -> None:
-    place, size = rng.randint(0, len(content)), rng.choice((1, 4, 64, 1000))
-    content[place:place] = content[place : place + size] * rng.choice((1, 1, 20))
-
-
-def _zero(rng: Random, content: bytearray) -> None:
-    place, size = rng.randint(0, len(content)), rng.choice((4, 64, 512))
-    size = min(size, len(content) - place)
-    content[place : place + size] = bytes(size)
-
-
-_BYTE_CHANGES = [
-    _flip,
-    _flip,
-    _flip,
-    _flip_start,
-    _flip_start,
-    _set_integer,
-    _set_integer,
-    _truncate,
-    _remove,
-    _repeat,
-    _zero,
-]

@@ -17,7 +17,4 @@ def load_targets(name: str) -> list[Target]:
     """
     modules = [import_module(f"tests.fuzz.classes.{group}") for group in ([name] if name in GROUPS else GROUPS)]
     modules = [module for module in modules if name in ("", *GROUPS, *(target.name for target in module.TARGETS))]
-    for module in modules:
-        for library in module.PRELOAD:
-            import_module(library)
     return [target for module in modules for target in module.TARGETS if name in ("", *GROUPS, target.name)]

@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -100,8 +100,7 @@ def _run_process(
         while True:
             ready = wait([receiver, listener], WALL_SECONDS)
             if not ready:
-                _require_valid(target, current, "it hangs")
-                yield Outcome(current, "hang", "hang_without_end")
+                yield _outcome_of(target, Outcome(current, "hang", "hang_without_end"))
                 return
             if listener in ready:
                 listener.accept()[0].close()
@@ -114,15 +113,15 @@ def _run_process(
                 process.join()
                 if current >= indices.stop:
                     return
-                _require_valid(target, current, f"exit code {process.exitcode}")
-                yield Outcome(current, "crash", f"crash_{_signal_name(process.exitcode)}")
+                code = process.exitcode or 0
+                name = signal.Signals(-code).name if code < 0 else str(code)
+                yield _outcome_of(target, Outcome(current, "crash", f"crash_{name}"))
                 return
             if isinstance(message, int):
                 current = message
                 continue
-            if message.index < 0:
-                raise RuntimeError(f"the valid input of {target.name} has a fault: {message.name}\n{message.detail}")
-            yield Outcome(message.index, "network", "request_to_a_server") if requested else message
+            outcome = _outcome_of(target, message)
+            yield Outcome(outcome.index, "network", "request_to_a_server") if requested else outcome
             if message.kind in ("memory", "hang"):
                 return  # the next process begins without the memory of this one
             requested = False
@@ -132,13 +131,10 @@ def _run_process(
         receiver.close()
 
 
-def _require_valid(target: Target, current: int, fault: str) -> None:
-    if current < 0:
-        raise RuntimeError(f"the valid input of {target.name} has a fault: {fault}")
-
-
-def _signal_name(code: int | None) -> str:
-    return signal.Signals(-code).name if code is not None and code < 0 else str(code)
+def _outcome_of(target: Target, outcome: Outcome) -> Outcome:
+    if outcome.index < 0:
+        raise RuntimeError(f"the valid input of {target.name} has a fault: {outcome.name}\n{outcome.detail}")
+    return outcome
 
 
 def _work(
@@ -153,7 +149,7 @@ def _work(
     _isolate(workplace)
     folder = workplace / "input"
     try:
-        originals = _write_originals(target, folder)
+        originals = write_originals(target, folder)
     except Exception as error:
         sender.send(Outcome(-1, "traceback", type(error).__name__, _format(error)))
         return
@@ -188,7 +184,7 @@ def _work(
     sender.send(indices.stop)
 
 
-def _write_originals(target: Target, folder: Path) -> dict[str, bytes]:
+def write_originals(target: Target, folder: Path) -> dict[str, bytes]:
     """Write the valid input anew, because a process that a fault ended leaves anything, and return its files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -305,32 +301,3 @@ def _status(key: str) -> int:
     """Return a value of /proc/self/status in bytes."""
     text = Path("/proc/self/status").read_text()
     return int(re.findall(rf"^{key}:\s+(\d+) kB", text, re.MULTILINE)[0]) << 10
-
-
-def shrink(
-    target: Target, file: str, content: bytes, name: str, workplace: Callable[[], Path], tries: int = 150
-) -> bytes:
-    """Return a shorter content that has the same fault.
-
-    Args:
-        target: the class of input.
-        file: the changed file.
-        content: its content.
-        name: name of the fault.
-        workplace: returns an empty folder.
-        tries: largest number of inputs that are read.
-    """
-
-    def first_with_fault(candidates: Sequence[bytes]) -> bytes | None:
-        for outcome in run(target, len(candidates), lambda index, _: (file, candidates[index]), workplace()):
-            if outcome.name == name and outcome.kind not in PASSED:
-                return candidates[outcome.index]
-        return None
-
-    size = len(content) // 2
-    while size and tries > 0:
-        candidates = [content[:start] + content[start + size :] for start in range(0, len(content), size)][:40]
-        tries -= len(candidates)
-        shorter = first_with_fault(candidates)
-        content, size = (shorter, min(size, len(shorter) // 2)) if shorter is not None else (content, size // 2)
-    return content

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from rsft.errors import RsftError
 from tests.fuzz.mutate import Mutator
 
 
@@ -41,3 +42,15 @@ class Target:
         rng = Random(f"{self.name}/{seed}/{index}")
         file = rng.choice(list(self.mutators))
         return file, self.mutators[file](rng, originals[file])
+
+
+def read_with_each(*readers: Callable[[], object]) -> None:
+    """Call every reader, also after one of them has refused the input; raise the last refusal."""
+    refusal = None
+    for read in readers:
+        try:
+            read()
+        except RsftError as error:
+            refusal = error
+    if refusal:
+        raise refusal

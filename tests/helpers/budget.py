@@ -17,10 +17,7 @@ from tests.helpers.style import ROOT, Function, files_of
 
 BUDGET = ROOT / "tests" / "budget.json"
 PACKAGE = ROOT / "rsft"
-_NO_CODE = {
-    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
-    *(tokenize.ENDMARKER, tokenize.ENCODING),
-}
+_NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 Count = int | float
 Budget = dict[str, Count | dict[str, Count]]
@@ -30,11 +27,9 @@ def code_lines(text: str) -> int:
     """Return the number of code lines of a module."""
     docstrings: set[int] = set()
     for node in ast.walk(ast.parse(text)):
-        body = getattr(node, "body", None)
-        for statement in body if isinstance(body, list) else []:
-            value = getattr(statement, "value", None) if isinstance(statement, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                docstrings.update(range(statement.lineno, statement.end_lineno + 1))
+        value = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            docstrings.update(range(node.lineno, node.end_lineno + 1))
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in _NO_CODE:
@@ -138,9 +133,8 @@ def exceeded(budget: Budget, measured: Budget) -> list[str]:
         allowed = budget.get(key, 0)
         if isinstance(value, dict):
             assert isinstance(allowed, dict)
-            rows += [
-                f"{key}: {name}: {n} > {allowed.get(name, 0)}" for name, n in value.items() if n > allowed.get(name, 0)
-            ]
+            limits = {name: allowed.get(name, 0) for name in value}
+            rows += [f"{key}: {name}: {n} > {limits[name]}" for name, n in value.items() if n > limits[name]]
         elif isinstance(allowed, dict) or value > allowed:
             rows.append(f"{key}: {value} > {allowed}")
     return rows

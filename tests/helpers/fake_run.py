@@ -44,19 +44,15 @@ def write_fake_run(
     methods = {"MetaLoRA" if modulated else "LoRA": 0.85} | (BASELINES if baselines else {})
     metrics, labels, probabilities = _metrics(rng, classes, methods)
     (evaluation / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    chips = _chips(classes, labels)
+    names = [f"chip{number:05d}" for number in range(len(labels))]
+    paths = [f"chips/test/{label}/{name}.png" for label, name in zip(labels, names, strict=True)]
+    chips = pd.DataFrame({"name": names, "path": paths, "class": np.array(classes)[labels]})
     _predictions(rng, chips, classes, probabilities).to_parquet(evaluation / "predictions.parquet")
     _embedding(rng, chips, labels).to_parquet(evaluation / "embedding.parquet")
     sites = [(block, position) for block in range(blocks) for position in POSITIONS]
     shares = pd.DataFrame(sites, columns=["block", "position"]).assign(share=rng.gamma(2, 0.05, len(sites)))
     shares.to_csv(evaluation / "contributions.csv", index=False)
     return folder
-
-
-def _chips(classes: list[str], labels: NDArray[np.int64]) -> pd.DataFrame:
-    names = [f"chip{number:05d}" for number in range(len(labels))]
-    paths = [f"chips/test/{label}/{name}.png" for label, name in zip(labels, names, strict=True)]
-    return pd.DataFrame({"name": names, "path": paths, "class": np.array(classes)[labels]})
 
 
 def _predictions(
@@ -82,25 +78,17 @@ def _embedding(
 
 
 def _metadata(recipe: Recipe) -> dict[str, object]:
+    times = {"started": "2026-03-02T09:14:05+00:00", "finished": "2026-03-02T09:17:21+00:00", "seconds": 196.4}
+    sizes = {"trained_parameters": 74_304, "modulator_parameters": 48 if recipe.meta else 0}
+    sizes |= {"total_parameters": 2_861_000, "train_chips": 649, "val_chips": 300}
+    hashes = {"bundle_sha256": "5f" * 32, "backbone_sha256": "c0" * 32}
     return {
-        "status": "done",
-        "started": "2026-03-02T09:14:05+00:00",
-        "seed": recipe.seed,
+        **{"status": "done", "seed": recipe.seed, "machine": "Linux-6.1-x86_64", "device": "cpu"},
+        **{**times, **sizes, **hashes},
         "versions": {"rsft": "0.1.0", "python": "3.11.2", "torch": "2.13.0+cpu", "timm": "1.0.20"},
-        "machine": "Linux-6.1-x86_64",
         "hardware": {"cpu": "a processor", "cores": 2, "threads": 2, "memory_gb": 8.0, "gpus": []},
         "data": {"root": "/data/fusrs_lt", "manifest_sha256": "ab" * 32},
         "git": {"commit": "1234567" * 5, "dirty": True},
-        "device": "cpu",
-        "trained_parameters": 74_304,
-        "modulator_parameters": 48 if recipe.meta else 0,
-        "total_parameters": 2_861_000,
-        "train_chips": 649,
-        "val_chips": 300,
-        "bundle_sha256": "5f" * 32,
-        "backbone_sha256": "c0" * 32,
-        "finished": "2026-03-02T09:17:21+00:00",
-        "seconds": 196.4,
     }
 
 
@@ -108,40 +96,25 @@ def _epochs(rng: np.random.Generator, epochs: int, modulated: bool) -> pd.DataFr
     epoch = np.arange(epochs)
     learned = 1 - np.exp(-(epoch + 1) / 4)
     noise = rng.normal(0, 0.015, (5, epochs))
-    return pd.DataFrame(
-        {
-            "epoch": epoch,
-            "step": 6 * (epoch + 1),
-            "lr": 0.01,
-            "train_loss": 2.2 - 1.9 * learned + noise[0],
-            "meta_loss": 2.3 - 1.7 * learned + noise[1] if modulated else np.nan,
-            "val_loss": 2.25 - 1.5 * learned,
-            "val_micro": 0.3 + 0.55 * learned,
-            "val_macro": 0.25 + 0.45 * learned,
-            "val_head": 0.5 + 0.42 * learned + noise[2],
-            "val_medium": 0.2 + 0.5 * learned + noise[3],
-            "val_tail": 0.4 * learned + noise[4],
-            "seconds": 14.8,
-            "images_per_s": 41.0 + rng.normal(0, 1, epochs),
-            "data_s": 1.6,
-            "inner_s": 9.1,
-            "outer_s": 4.1 if modulated else 0.0,
-            "memory_mb": 912.0,
-            "gpu_mb": np.nan,
-        }
-    )
+    losses = {"train_loss": 2.2 - 1.9 * learned + noise[0], "val_loss": 2.25 - 1.5 * learned}
+    losses["meta_loss"] = 2.3 - 1.7 * learned + noise[1] if modulated else np.nan
+    accuracies = {"val_micro": 0.3 + 0.55 * learned, "val_macro": 0.25 + 0.45 * learned}
+    accuracies |= {"val_head": 0.5 + 0.42 * learned + noise[2], "val_medium": 0.2 + 0.5 * learned + noise[3]}
+    costs = {"seconds": 14.8, "images_per_s": 41.0 + rng.normal(0, 1, epochs), "data_s": 1.6, "inner_s": 9.1}
+    costs |= {"outer_s": 4.1 if modulated else 0.0, "memory_mb": 912.0, "gpu_mb": np.nan}
+    columns = {"epoch": epoch, "step": 6 * (epoch + 1), "lr": 0.01, "val_tail": 0.4 * learned + noise[4]}
+    return pd.DataFrame(columns | losses | accuracies | costs)
 
 
 def _scales(rng: np.random.Generator, epochs: int, blocks: int) -> pd.DataFrame:
     target = 1 + 0.5 * rng.normal(size=(blocks, 6)).clip(-1.6, 1.9)
-    return pd.DataFrame(
-        [
-            {"epoch": epoch, "block": block, "position": name, "value": 1 + (target[block, p] - 1) * epoch / epochs}
-            for epoch in range(epochs)
-            for block in range(blocks)
-            for p, name in enumerate(POSITIONS)
-        ]
-    )
+    rows = [
+        (epoch, block, name, 1 + (target[block, p] - 1) * epoch / epochs)
+        for epoch in range(epochs)
+        for block in range(blocks)
+        for p, name in enumerate(POSITIONS)
+    ]
+    return pd.DataFrame(rows, columns=["epoch", "block", "position", "value"])
 
 
 def _metrics(
@@ -150,12 +123,8 @@ def _metrics(
     """Return metrics.json, and the labels (N,) and probabilities (N, C) of the run."""
     n = len(classes)
     counts = np.rint(400 * 100 ** (-np.arange(n) / max(1, n - 1))).astype(int)
-    groups = {
-        "head": np.flatnonzero(counts > 100),
-        "medium": np.flatnonzero((counts >= 20) & (counts <= 100)),
-        "tail": np.flatnonzero(counts < 20),
-    }
-    groups = {name: indices.tolist() for name, indices in groups.items()}
+    members = {"head": counts > 100, "medium": (counts >= 20) & (counts <= 100), "tail": counts < 20}
+    groups = {name: np.flatnonzero(chosen).tolist() for name, chosen in members.items()}
     labels = np.repeat(np.arange(n), max(12, 1200 // n))
     probabilities = {}
     for name, share in methods.items():
@@ -169,12 +138,8 @@ def _metrics(
     run_probabilities = next(iter(probabilities.values()))
     summaries = {name: summarize_accuracy(p, labels, n, groups) for name, p in probabilities.items()}
     metrics = {
-        "data": "data/fusrs_lt",
-        "split": "test",
-        "count": len(labels),
-        "classes": classes,
+        **{"data": "data/fusrs_lt", "split": "test", "count": len(labels), "classes": classes, "groups": groups},
         "train_counts": counts.tolist(),
-        "groups": groups,
         "methods": {name: summary.to_dict(classes) for name, summary in summaries.items()},
         "confusion": confusion_matrix(labels, run_probabilities.argmax(1), n).tolist(),
         "confidence": _confidence(run_probabilities, labels, groups),
@@ -199,11 +164,5 @@ def _confidence(
         coverage.append(
             {"target": target, "groups": by_group, "by_class": by_class, "classes_without_coverage": scarce}
         )
-    return {
-        "temperature": 1.31,
-        "ece_uncalibrated": 0.09,
-        "fitted_on_these_chips": False,
-        "coverage": coverage,
-        "ood_false_positive_rate": 0.05,
-        "ood_share": {"all": 0.061, "head": 0.05, "medium": None, "tail": 0.11},
-    }
+    ood = {"ood_false_positive_rate": 0.05, "ood_share": {"all": 0.061, "head": 0.05, "medium": None, "tail": 0.11}}
+    return {"temperature": 1.31, "ece_uncalibrated": 0.09, "fitted_on_these_chips": False, "coverage": coverage, **ood}

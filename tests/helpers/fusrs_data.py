@@ -11,13 +11,8 @@ from rsft.data.datasets.fusrs import FUSRSListRow
 from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
 
-ANNOTATED = {
-    "cargo": "Cell-Container",
-    "other": "LawEnforce",
-    "fishing": "Fishing",
-    "tanker": "ore-oil",
-    "dredger": "Dredger",
-}
+ANNOTATED = {"cargo": "Cell-Container", "other": "LawEnforce", "fishing": "Fishing", "tanker": "ore-oil"}
+ANNOTATED["dredger"] = "Dredger"
 """SRSDD class of each FUSRS class."""
 
 
@@ -28,8 +23,6 @@ def write_for_lists(root: Path, rows: Iterable[FUSRSListRow], classes: int) -> t
     for row in rows:
         if row.image is not None:
             ships[row.image][int(row.name.split("_")[1])] = ANNOTATED[CLASSES[classes][row.label]]
-    images = {
-        image: [names.get(number, "Fishing") for number in range(1, max(names) + 1)] for image, names in ships.items()
-    }
+    images = {image: [x.get(number, "Fishing") for number in range(1, max(x) + 1)] for image, x in ships.items()}
     names = [row.name for row in rows if row.category is not None]
     return write_fusar(root / "FUSAR", names), write_srsdd(root / "SRSDD", images)

@@ -81,13 +81,11 @@ def small_card(architecture: str) -> Card:
     """Return the card of a small network of the kind of a timm architecture, under the name of the whole one."""
     card = timm_card(f"{PREFIX}{architecture}")
     assert card is not None
-    options = _SMALL[architecture] | (
-        {"pretrained_window_sizes": (8, 8, 8)} if architecture.startswith("swinv2") else {}
-    )
+    windows = {"pretrained_window_sizes": (8, 8, 8)} if architecture.startswith("swinv2") else {}
 
     def build(size: int) -> nn.Module:
         sides = {"img_size": size} if architecture.startswith("swin") else {}
-        return timm.create_model(architecture, num_classes=0, **options, **sides)
+        return timm.create_model(architecture, num_classes=0, **_SMALL[architecture], **windows, **sides)
 
     return replace(card, build=build)
 

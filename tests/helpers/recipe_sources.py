@@ -35,21 +35,14 @@ def write_all(folder: Path) -> None:
     _write_class_folders(folder / "RSSCN7_FOLDER", planes=3)
     _write_fusrs(folder)
     for split, images in {"train": 3, "val": 1}.items():
-        rows = "".join(
-            row(10 * (n % 5), 15 * (n // 5), 10 * (n % 5) + 10, 15 * (n // 5) + 12, name)
-            for n, name in enumerate(CLASSES[:15])
-        )
+        places = [(10 * (n % 5), 15 * (n // 5), name) for n, name in enumerate(CLASSES[:15])]
+        rows = "".join(row(x, y, x + 10, y + 12, name) for x, y, name in places)
         for number in range(images):
             write_pair(folder / "DOTA" / split, rows, f"P{split}{number}", seed=number)
     for year in range(2013, 2019):
         ships = {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80, "Law Enforcement_x5_y6": 55}
         write_scene(folder / "OPENSARSHIP", GRD.replace("2015", str(year)), ships, seed=year)
-    counts = {
-        f"{split}/{name}": count if split == "train" else 2
-        for split in ("train", "test")
-        for name, count in NATURAL.items()
-    }
-    write_folders(folder / "CIFAR100", counts)
+    _write_natural(folder / "CIFAR100", ("train", "test"))
     _write_lists(folder / "PLACES365", "Places_LT", ("train", "val", "test"))
     _write_lists(folder / "INAT2018", "iNaturalist18", ("train", "val"))
 
@@ -84,11 +77,13 @@ def _write_fusrs(folder: Path) -> None:
         (folder / f"LISTS/v25_{split}.txt").write_text("\n".join(rows))
 
 
+def _write_natural(folder: Path, splits: tuple[str, ...]) -> None:
+    counts = {split: {name: count if split == "train" else 2 for name, count in NATURAL.items()} for split in splits}
+    write_folders(folder, {f"{split}/{name}": count for split in splits for name, count in counts[split].items()})
+
+
 def _write_lists(folder: Path, title: str, splits: tuple[str, ...]) -> None:
-    write_folders(
-        folder,
-        {f"{split}/{name}": count if split == "train" else 2 for split in splits for name, count in NATURAL.items()},
-    )
+    _write_natural(folder, splits)
     for split in splits:
         rows = [
             f"{path.relative_to(folder)} {label}"

@@ -30,20 +30,8 @@ def random(shapes):
 
 
 def blocks(prefix, width, depth):
-    block = {
-        "norm1.weight": (width,),
-        "norm1.bias": (width,),
-        "attn.qkv.weight": (3 * width, width),
-        "attn.qkv.bias": (3 * width,),
-        "attn.proj.weight": (width, width),
-        "attn.proj.bias": (width,),
-        "norm2.weight": (width,),
-        "norm2.bias": (width,),
-        "mlp.fc1.weight": (4 * width, width),
-        "mlp.fc1.bias": (4 * width,),
-        "mlp.fc2.weight": (width, 4 * width),
-        "mlp.fc2.bias": (width,),
-    }
+    block = layer("norm1", width) | layer("attn.qkv", 3 * width, width) | layer("attn.proj", width, width)
+    block |= layer("norm2", width) | layer("mlp.fc1", 4 * width, width) | layer("mlp.fc2", width, 4 * width)
     return {f"{prefix}.{index}.{name}": shape for index in range(depth) for name, shape in block.items()}
 
 
@@ -52,23 +40,15 @@ def layer(name, *weight):
 
 
 def decoder(side):
-    shapes = {
-        "mask_token": (1, 1, DECODER),
-        **layer("decoder_embed", DECODER, WIDTH),
-        **blocks("decoder_blocks", DECODER, 1),
-        **layer("decoder_norm", DECODER),
-    }
+    shapes = {"mask_token": (1, 1, DECODER)} | layer("decoder_embed", DECODER, WIDTH)
+    shapes |= blocks("decoder_blocks", DECODER, 1) | layer("decoder_norm", DECODER)
     return {**random(shapes), "decoder_pos_embed": positions(DECODER, side)}
 
 
 def pretrained(side=14, patch=16, depth=DEPTH):
     """Return a state of MaskedAutoencoderViT in models_mae.py."""
-    encoder = {
-        "cls_token": (1, 1, WIDTH),
-        **layer("patch_embed.proj", WIDTH, 3, patch, patch),
-        **blocks("blocks", WIDTH, depth),
-        **layer("norm", WIDTH),
-    }
+    encoder = {"cls_token": (1, 1, WIDTH)} | layer("patch_embed.proj", WIDTH, 3, patch, patch)
+    encoder |= blocks("blocks", WIDTH, depth) | layer("norm", WIDTH)
     pixels = random(layer("decoder_pred", 3 * patch**2, DECODER))
     return {**random(encoder), "pos_embed": positions(WIDTH, side), **decoder(side), **pixels}
 
@@ -83,9 +63,7 @@ def fine_tuned(state):
 def write(path, model, optimizer=True):
     """Write a checkpoint like save_model of util/misc.py."""
     moments = {index: {"step": 1, "exp_avg": torch.ones_like(value)} for index, value in enumerate(model.values())}
-    args = argparse.Namespace(
-        batch_size=8, blr=1e-4, model="mae_vit_large_patch16", grouped_bands=[[0, 1]], resume=None
-    )
+    args = argparse.Namespace(batch_size=8, model="mae_vit_large_patch16", grouped_bands=[[0, 1]], resume=None)
     state = {"state": moments if optimizer else {}, "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.95)}]}
     scaler = {"scale": 65536.0, "growth_factor": 2.0}
     torch.save({"model": model, "optimizer": state, "epoch": 799, "scaler": scaler, "args": args}, path)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import rasterio
 import rasterio.shutil
+from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
@@ -22,20 +23,9 @@ CLASSES = ("dark", "bright")
 
 
 def toy_contract(**fields) -> Contract:
-    """Return a contract for uint8 chips of one band HH, which are resized to inputs of 8 x 8 pixels.
-
-    Args:
-        fields: fields of the contract that differ.
-    """
-    defaults = {
-        "units": {"uint8": (IDENTITY_STRETCH,) * 3},
-        "bands": ("HH",),
-        "planes": ("HH",) * 3,
-        "crop": None,
-        "size": 8,
-        "mean": (0.5,) * 3,
-        "std": (0.25,) * 3,
-    }
+    """Return a contract for uint8 chips of one band HH, which are resized to inputs of 8 x 8 pixels."""
+    defaults = {"units": {"uint8": (IDENTITY_STRETCH,) * 3}, "bands": ("HH",), "planes": ("HH",) * 3, "crop": None}
+    defaults |= {"size": 8, "mean": (0.5,) * 3, "std": (0.25,) * 3}
     return Contract(**(defaults | fields))
 
 
@@ -71,16 +61,11 @@ def toy_engine(infer, bundle) -> LoadedEngine:
 
 
 def toy_bundle(**fields) -> SimpleNamespace:
-    """Return an object with those fields of a bundle that a prediction job uses.
-
-    Args:
-        fields: fields that differ.
-    """
+    """Return an object with those fields of a bundle that a prediction job uses."""
     data = SimpleNamespace(root="data/ships")
     recipe = SimpleNamespace(name="ships", backbone=SimpleNamespace(name="toy"), data=data)
     defaults = {"classes": CLASSES, "train_counts": (30, 3), "contract": toy_contract(), "sha256": "0" * 64}
-    defaults |= {"calibrator": None}
-    return SimpleNamespace(**(defaults | {"recipe": recipe} | fields))
+    return SimpleNamespace(**(defaults | {"recipe": recipe, "calibrator": None} | fields))
 
 
 def write_geotiff(path: Path, pixels: np.ndarray, **profile) -> Path:
@@ -136,12 +121,6 @@ def ground_control_points(
         crs: coordinate system of the transform.
         steps: number of points along each side.
     """
-    from pyproj import Transformer
-
     to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    points = []
-    for row in np.linspace(0, height, steps):
-        for col in np.linspace(0, width, steps):
-            x, y = to_lonlat.transform(*(transform @ (col, row)))
-            points.append(GroundControlPoint(row=row, col=col, x=x, y=y))
-    return points
+    pixels = [(row, col) for row in np.linspace(0, height, steps) for col in np.linspace(0, width, steps)]
+    return [GroundControlPoint(row, col, *to_lonlat.transform(*(transform @ (col, row)))) for row, col in pixels]

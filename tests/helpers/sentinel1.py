@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,26 +16,18 @@ NAME = "S1A_IW_GRDH_1SDV_20210119T031653_20210119T031718_036201_043ED0_8255"
 TABLES = {"sigma0": "sigmaNought", "gamma0": "gamma", "beta0": "betaNought"}
 
 
-def write_product(
-    folder: Path,
-    pixels: dict[str, np.ndarray],
-    *,
-    cog: bool = False,
-    noise: str | None = "new",
-    calibration: bool = True,
-) -> Path:
+def write_product(folder: Path, pixels: dict[str, np.ndarray], *, cog: bool = False, **tables: object) -> Path:
     """Write a product and return its .SAFE folder.
 
     Args:
         folder: folder in which the .SAFE folder is made.
         pixels: digital numbers (H, W) by polarization, such as {"vv": ..., "vh": ...}.
         cog: whether files are named as in cloud-optimized products.
-        noise: "new" for range and azimuth vectors, "old" for range vectors alone, None for no noise files.
-        calibration: whether there are calibration files.
+        tables: `noise` and `calibration` of `write_metadata`.
     """
     safe = folder / f"{NAME}{'_COG' if cog else ''}.SAFE"
     for number, (name, band) in enumerate(pixels.items(), 1):
-        path = write_metadata(safe, name, number, band.shape, cog=cog, noise=noise, calibration=calibration)
+        path = write_metadata(safe, name, number, band.shape, cog=cog, **tables)
         gcps = ground_control_points(UTM, *band.shape, "EPSG:32633")
         write_geotiff(path, band, crs="EPSG:4326", gcps=gcps)
     return safe
@@ -58,8 +51,8 @@ def write_metadata(
         number: number of the measurement, from 1.
         shape: height and width of the measurement.
         cog: see `write_product`.
-        noise: see `write_product`.
-        calibration: see `write_product`.
+        noise: "new" for range and azimuth vectors, "old" for range vectors alone, None for no noise files.
+        calibration: whether there are calibration files.
     """
     stem = f"s1a-iw-grd-{polarization}-20210119t031653-20210119t031718-036201-043ed0-00{number}{'-cog' if cog else ''}"
     for name in ("measurement", "annotation/calibration"):
@@ -84,7 +77,7 @@ def zip_product(safe: Path) -> Path:
 
 
 def calibrate_pixel(safe: Path, polarization: str, dn: float, row: int, col: int, unit: str, noise: bool) -> float:
-    """Calibrate one pixel: (DN^2 - noise) / A^2, at least 1 / A^2, with plain loops over the vectors.
+    """Calibrate one pixel: (DN^2 - noise) / A^2, at least 1 / A^2, one vector after the other.
 
     Args:
         safe: the .SAFE folder.
@@ -114,13 +107,9 @@ def calibrate_pixel(safe: Path, polarization: str, dn: float, row: int, col: int
     return max(dn**2 - power, 1) / scale**2
 
 
-_trees: dict[Path, ElementTree.Element] = {}
-
-
+@cache
 def _parse(path: Path) -> ElementTree.Element:
-    if path not in _trees:
-        _trees[path] = ElementTree.parse(path).getroot()
-    return _trees[path]
+    return ElementTree.parse(path).getroot()
 
 
 def _numbers(parent: ElementTree.Element, name: str) -> list[float]:
@@ -128,13 +117,7 @@ def _numbers(parent: ElementTree.Element, name: str) -> list[float]:
 
 
 def _linear(points: list[float], values: list[float], x: float) -> float:
-    if x <= points[0]:
-        return values[0]
-    for index in range(len(points) - 1):
-        if points[index] <= x <= points[index + 1]:
-            weight = (x - points[index]) / (points[index + 1] - points[index])
-            return values[index] * (1 - weight) + values[index + 1] * weight
-    return values[-1]
+    return float(np.interp(x, points, values))
 
 
 def _bilinear(vectors: list[ElementTree.Element], element: str, row: int, col: int) -> float:
@@ -163,10 +146,8 @@ def _annotation(height: int, width: int) -> str:
 
 def _vector(tag: str, line: int, pixels: np.ndarray, **tables: Sequence[float]) -> str:
     lists = {"pixel": pixels, **tables}
-    text = "".join(
-        f'<{name} count="{len(values)}">{" ".join(f"{value:.9g}" for value in values)}</{name}>'
-        for name, values in lists.items()
-    )
+    texts = {name: " ".join(f"{value:.9g}" for value in values) for name, values in lists.items()}
+    text = "".join(f'<{name} count="{len(lists[name])}">{values}</{name}>' for name, values in texts.items())
     return f"<{tag}><line>{line}</line>{text}</{tag}>"
 
 

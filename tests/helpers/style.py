@@ -1,9 +1,8 @@
-"""Measure names and docstrings of the package: python -m tests.helpers.style [PATH ...] lists what breaks the rules."""
+"""Measure names and docstrings of the package."""
 
 from __future__ import annotations
 
 import ast
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,6 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 class PublicFunction(NamedTuple):
     """A function or method that other modules may call."""
 
-    file: Path
     node: Function
     arguments: tuple[str, ...]
 
@@ -34,17 +32,13 @@ class PublicFunction(NamedTuple):
 
     @property
     def needs_args(self) -> bool:
-        """True if the function takes arguments and is no command, whose docstring is its help text."""
-        return bool(self.arguments) and not _is_command(self.node)
+        """True if the function takes three arguments and is no command, whose docstring is its help text."""
+        return len(self.arguments) >= 3 and not _is_command(self.node)
 
     @property
     def needs_returns(self) -> bool:
         """True if the first line alone cannot explain what comes back."""
         return self.node.returns is not None and ast.unparse(self.node.returns) not in PLAIN_RETURNS
-
-    def __str__(self) -> str:
-        """Return "file:line: name"."""
-        return f"{self.file.relative_to(ROOT)}:{self.node.lineno}: {self.node.name}"
 
 
 def files_of(*paths: Path) -> list[Path]:
@@ -60,7 +54,9 @@ def public_functions(files: list[Path]) -> Iterator[PublicFunction]:
         for owner in (tree, *classes):
             for node in owner.body:
                 if isinstance(node, Function) and _is_public(node.name) and not _is_accessor(node):
-                    yield PublicFunction(file, node, _argument_names(node))
+                    arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                    names = tuple(x.arg for x in arguments if x.arg not in ("self", "cls"))
+                    yield PublicFunction(node, names)
 
 
 def empty_names(files: list[Path]) -> list[str]:
@@ -88,11 +84,6 @@ def repeated_names(files: list[Path]) -> dict[str, list[str]]:
     return {name: where for name, where in sorted(modules.items()) if len(where) > 1}
 
 
-def _argument_names(node: Function) -> tuple[str, ...]:
-    arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
-    return tuple(x.arg for x in arguments if x.arg not in ("self", "cls"))
-
-
 def _is_public(name: str) -> bool:
     return not name.startswith("_")
 
@@ -107,23 +98,3 @@ def _is_accessor(node: Function) -> bool:
 
 def _is_command(node: Function) -> bool:
     return any(x.split("(")[0].endswith((".command", ".callback")) for x in _decorators(node))
-
-
-def main() -> None:
-    """Print every break of the rules below the given paths, then the counts."""
-    files = files_of(*(Path(path).resolve() for path in sys.argv[1:] or [ROOT / "rsft"]))
-    functions = list(public_functions(files))
-    needs_args = [function for function in functions if function.needs_args]
-    needs_returns = [function for function in functions if function.needs_returns]
-    without_args = [function for function in needs_args if "Args:" not in function.doc]
-    without_returns = [f for f in needs_returns if "Returns:" not in f.doc and "Yields:" not in f.doc]
-    words = empty_names(files)
-    print("NAMES THAT SAY NOTHING", *words, sep="\n  ")
-    print("WITHOUT Args:", *without_args, sep="\n  ")
-    print("WITHOUT Returns:", *without_returns, sep="\n  ")
-    print(f"{len(words)} empty names; Args: {len(needs_args) - len(without_args)} of {len(needs_args)}; ", end="")
-    print(f"Returns: {len(needs_returns) - len(without_returns)} of {len(needs_returns)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -30,10 +30,7 @@ DINOV3 = timm_vits.timm_card("vit_large_patch16_dinov3.sat493m")
 assert IN21K is not None and LOCAL is not None and DINOV3 is not None
 LOCAL_FILE = Remote("vit_small_patch14_focus_d8.safetensors", None, None, None, "")
 CARDS = (
-    replace(
-        SATMAE,
-        build=partial(mae.build_mae_vit, SATMAE.name, {**SMALL, "depth": SATMAE_DEPTH}, False),
-    ),
+    replace(SATMAE, build=partial(mae.build_mae_vit, SATMAE.name, {**SMALL, "depth": SATMAE_DEPTH}, False)),
     replace(IN21K, build=partial(timm_vits.build_timm_vit, IN21K.name, IN21K.patch, **SMALL)),
     replace(LOCAL, build=local_vit, weights=LOCAL_FILE),
     replace(DINOV3, build=partial(timm_vits.build_timm_vit, DINOV3.name, DINOV3.patch, **SMALL)),

@@ -8,20 +8,12 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage
 from rsft.peft import Adapter, LoRA, VPTDeep, attach
 from rsft.recipe.schema import HeadSection
+from tests.helpers.scenes import toy_contract
 
-CONTRACT = Contract(
-    units={"uint8": (IDENTITY_STRETCH,) * 3},
-    bands=("HH",),
-    planes=("HH",) * 3,
-    crop=None,
-    size=16,
-    mean=(0.5,) * 3,
-    std=(0.25,) * 3,
-)
+CONTRACT = toy_contract(size=16)
 IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 HEADS = {
     "linear": lambda: nn.Linear(24, 3),

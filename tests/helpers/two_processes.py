@@ -15,16 +15,9 @@ from pathlib import Path
 
 def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str, *trials: str) -> None:
     """Train as a process that torchrun started."""
-    os.environ |= {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": world_size,
-        "LOCAL_WORLD_SIZE": world_size,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "TORCHELASTIC_RUN_ID": "none",
-    }
+    os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"}
+    os.environ |= {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
 
     from torch.distributed.tensor import DTensor
 
@@ -54,12 +47,8 @@ def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str
         recorder = LossRecorder()
         loaded = load_recipe(Path(recipe), [*overrides.split(), f"train.devices={world_size}"])
         run = finetune(loaded, Path(runs), recorder)
-        results[overrides] = {
-            "losses": recorder.losses,
-            "folder": str(run.folder),
-            "is_writer": run.is_writer,
-            "shards": shard_counts[-1],
-        }
+        results[overrides] = {"losses": recorder.losses, "folder": str(run.folder)}
+        results[overrides] |= {"is_writer": run.is_writer, "shards": shard_counts[-1]}
     Path(f"{out}.{rank}").write_text(json.dumps(results))
 
 

@@ -83,24 +83,22 @@ def classify_selection(values):
     return [feature["mmsi"] for feature in QgsVectorLayer(result["OUTPUT"]).getFeatures()]
 
 
-def cancel_at_once(values):
-    """Run the algorithm with a feedback that is canceled already; return the error."""
-    feedback = QgsProcessingFeedback()
-    feedback.cancel()
+def run_until_canceled(name, values, feedback=None):
+    """Run an algorithm with a feedback, or one that is canceled already; return the error."""
+    if feedback is None:
+        feedback = QgsProcessingFeedback()
+        feedback.cancel()
     try:
-        processing.run("rsft:classifypoints", {**values, "OUTPUT": str(FOLDER / "none.gpkg")}, feedback=feedback)
+        processing.run(f"rsft:{name}", values, feedback=feedback)
     except QgsProcessingException as error:
         return str(error)
 
 
 def cancel_labels(layer):
-    """Add the labels of a layer with a feedback that is canceled already; return the error and the chips added."""
-    feedback, manifest = QgsProcessingFeedback(), (STORE / "manifest.parquet").read_bytes()
-    feedback.cancel()
-    try:
-        processing.run("rsft:addlabels", {"LAYER": layer, "STORE": str(STORE)}, feedback=feedback)
-    except QgsProcessingException as error:
-        return {"canceled_labels": str(error), "same_store": (STORE / "manifest.parquet").read_bytes() == manifest}
+    """Cancel at once when the labels of a layer are added; return the error and the chips added."""
+    manifest = (STORE / "manifest.parquet").read_bytes()
+    error = run_until_canceled("addlabels", {"LAYER": layer, "STORE": str(STORE)})
+    return {"canceled_labels": error, "same_store": (STORE / "manifest.parquet").read_bytes() == manifest}
 
 
 def cancel_training(layer):
@@ -114,14 +112,8 @@ def cancel_training(layer):
 
     feedback.progressChanged.connect(stop_in_training)
     options = {"BUNDLE": BUNDLE, "RUNS": str(FOLDER / "canceled"), "EXTRA": "train.epochs=500 --no-report"}
-    try:
-        processing.run(
-            "rsft:finetune",
-            {"LAYER": layer, "STORE": str(STORE), **options, "OUTPUT": str(FOLDER / "canceled.html")},
-            feedback=feedback,
-        )
-    except QgsProcessingException as error:
-        return {"canceled_training": str(error), "percent": percents[-1]}
+    options |= {"LAYER": layer, "STORE": str(STORE), "OUTPUT": str(FOLDER / "canceled.html")}
+    return {"canceled_training": run_until_canceled("finetune", options, feedback), "percent": percents[-1]}
 
 
 def correct(layer):
@@ -152,15 +144,12 @@ def main():
     at = f"{FOLDER / 'ships.gpkg'}|layername=ships"
     for _ in range(2):  # the second result has the same name
         layer = classify_into_project({**values, "AT": at})
-    categories = [category.value() for category in layer.renderer().categories()]
     result = {
-        "name": layer.name(),
-        "renderer": layer.renderer().type(),
-        "categories": categories,
-        "features": layer.featureCount(),
+        **{"name": layer.name(), "renderer": layer.renderer().type(), "features": layer.featureCount()},
+        "categories": [category.value() for category in layer.renderer().categories()],
         "model_features": run_model({**values, "AT": at}),
         "temporary": classify_selection(values),
-        "canceled": cancel_at_once({**values, "AT": at}),
+        "canceled": run_until_canceled("classifypoints", {**values, "AT": at, "OUTPUT": str(FOLDER / "none.gpkg")}),
         **correct(layer),
         **cancel_labels(layer),
         **cancel_training(layer),

@@ -1,7 +1,5 @@
 """The description of a bundle."""
 
-from __future__ import annotations
-
 import pytest
 from rsft_qgis.bundle_page import bundle_page, bundle_texts, chip_side
 

@@ -1,7 +1,5 @@
 """Command lines that the plug-in builds: rsft accepts them."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys
@@ -9,26 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from rsft_qgis.command_lines import (
-    AS_DECLARED,
-    LAND_METHODS,
-    PARAMETER_NAMES,
-    TABLE_SUFFIXES,
-    UNITS,
-    LabelOptions,
-    PixelOptions,
-    add_command,
-    bundle_command,
-    detection_options,
-    display_command,
-    finetune_command,
-    name_parameters,
-    position_options,
-    predict_command,
-    raster_location,
-    table_path,
-    tile_options,
-)
+from rsft_qgis import command_lines as lines
 
 from rsft.cli import build_app
 from rsft.data.imagery.units import DIGITAL_UNITS
@@ -38,20 +17,24 @@ from rsft.inference.options import parse_land
 from tests.helpers.style import files_of
 from tools.maintenance.qgis_plugin import PLUGIN_DIR
 
+COMMANDS = typer.main.get_command(build_app()).commands
 FLAGS = ("--modulus", "--calibrate", "1e-05", "--keep-noise")
-PIXELS = PixelOptions("sigma0", "VV,VH", 10.0, 20.0, True, 1e-5, True)
+PIXELS = lines.PixelOptions("sigma0", "VV,VH", 10.0, 20.0, True, 1e-5, True)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (position_options("a b.gpkg", "ships", 32, None), ["--at", "a b.gpkg", "--layer", "ships", "--side", "32"]),
-        (position_options("a.geojson", "", None, 0), ["--at", "a.geojson", "--margin", "0"]),
-        (tile_options(32, None), ["--grid", "32"]),
-        (tile_options(32, 16), ["--grid", "32", "--stride", "16"]),
-        (detection_options(64, 1e-6, "auto"), ["--detect", "--side", "64", "--pfa", "1e-06", "--land", "auto"]),
-        (detection_options(None, 0.001, "l.gpkg"), ["--detect", "--pfa", "0.001", "--land", "l.gpkg"]),
-        (PixelOptions(AS_DECLARED).options(), []),
+        (
+            lines.position_options("a b.gpkg", "ships", 32, None),
+            ["--at", "a b.gpkg", "--layer", "ships", "--side", "32"],
+        ),
+        (lines.position_options("a.geojson", "", None, 0), ["--at", "a.geojson", "--margin", "0"]),
+        (lines.tile_options(32, None), ["--grid", "32"]),
+        (lines.tile_options(32, 16), ["--grid", "32", "--stride", "16"]),
+        (lines.detection_options(64, 1e-6, "auto"), ["--detect", "--side", "64", "--pfa", "1e-06", "--land", "auto"]),
+        (lines.detection_options(None, 0.001, "l.gpkg"), ["--detect", "--pfa", "0.001", "--land", "l.gpkg"]),
+        (lines.PixelOptions(lines.AS_DECLARED).options(), []),
         (
             PIXELS.options(),
             [*("--unit", "sigma0", "--bands", "VV,VH", "--spacing", "10.0", "--resample-to", "20.0"), *FLAGS],
@@ -59,106 +42,99 @@ PIXELS = PixelOptions("sigma0", "VV,VH", 10.0, 20.0, True, 1e-5, True)
         ({"--html": None}, []),
     ],
 )
-def test_options(options: dict[str, object], words: list[str]) -> None:
-    command = predict_command("rsft", "b", "s.tif", "o.gpkg", options, "--device cuda --engine 'my export'")
+def test_options(options, words):
+    command = lines.predict_command("rsft", "b", "s.tif", "o.gpkg", options, "--device cuda --engine 'my export'")
     start = ["rsft", "predict", "b", "s.tif", "--out", "o.gpkg", "--overwrite", "--json"]
     assert command == [*start, *words, "--device", "cuda", "--engine", "my export"]
 
 
-def test_the_command_line_parses_them() -> None:
-    every = {**position_options("a", "b", 1, 2), **tile_options(3, 4), **detection_options(5, 0.1, "none")}
-    words = predict_command("rsft", "b", "s.tif", "o.gpkg", {**every, **PIXELS.options(), "--html": "p.html"})
-    command = typer.main.get_command(build_app()).commands["predict"]  # type: ignore[attr-defined]
+def test_the_command_line_parses_them():
+    every = {
+        **lines.position_options("a", "b", 1, 2),
+        **lines.tile_options(3, 4),
+        **lines.detection_options(5, 0.1, "none"),
+    }
+    words = lines.predict_command("rsft", "b", "s.tif", "o.gpkg", {**every, **PIXELS.options(), "--html": "p.html"})
+    command = COMMANDS["predict"]
     values = command.make_context("predict", words[2:]).params
     assert values["bundle"] == Path("b") and values["inputs"] == ["s.tif"] and values["as_json"] is True
     assert (values["pfa"], values["calibrate"], values["margin"], values["stride"]) == (0.1, 1e-5, 2, 4)
     assert values["html"] == Path("p.html") and values["overwrite"] is True and values["keep_noise"] is True
-    show = bundle_command("rsft", "b")
+    show = lines.bundle_command("rsft", "b")
     shown = typer.main.get_command(build_app()).commands["bundle"].commands["show"]  # type: ignore[attr-defined]
     assert shown.make_context("show", show[3:]).params == {"bundle": Path("b"), "as_json": True}
 
 
-def test_labels_join_a_store() -> None:
-    assert add_command("rsft", "s", "t.gpkg", LabelOptions()) == [
-        *("rsft", "data", "add", "s", "t.gpkg", "--json", "--field", "corrected")
-    ]
-    labels = LabelOptions("truth", "clutter", "a b, c,", "db", "VV,VH")
-    words = add_command("rsft", "s", "t.gpkg", labels)
-    data = typer.main.get_command(build_app()).commands["data"]  # type: ignore[attr-defined]
-    values = data.commands["add"].make_context("add", words[3:]).params
+def test_labels_join_a_store():
+    plain = lines.add_command("rsft", "s", "t.gpkg", lines.LabelOptions())
+    assert plain == ["rsft", "data", "add", "s", "t.gpkg", "--json", "--field", "corrected"]
+    labels = lines.LabelOptions("truth", "clutter", "a b, c,", "db", "VV,VH")
+    words = lines.add_command("rsft", "s", "t.gpkg", labels)
+    values = COMMANDS["data"].commands["add"].make_context("add", words[3:]).params
     assert values == {
         **{"root": Path("s"), "corrected": Path("t.gpkg"), "label_field": "truth", "not_a_target": "clutter"},
         **{"new_classes": ["a b", "c"], "unit": "db", "bands": "VV,VH", "as_json": True},
     }
 
 
-def test_a_run_starts_at_a_bundle() -> None:
-    words = finetune_command("rsft", "b", "my store", "r", "train.epochs=2 --no-report")
-    values = typer.main.get_command(build_app()).commands["finetune"].make_context("f", words[2:]).params  # type: ignore[attr-defined]
+def test_a_run_starts_at_a_bundle():
+    words = lines.finetune_command("rsft", "b", "my store", "r", "train.epochs=2 --no-report")
+    values = COMMANDS["finetune"].make_context("f", words[2:]).params
     assert [values["recipe"], *values["overrides"]] == ["data.root=my store", "train.epochs=2"]
     assert (values["start"], values["runs"], values["as_json"], values["log_every"]) == (Path("b"), Path("r"), True, 1)
     assert values["no_report"] is True and values["resume"] is False
 
 
-def test_files_of_corrected_layers() -> None:
-    assert table_path('/data/a.gpkg|layername=predictions|subset="ood"') == "/data/a.gpkg"
-    assert table_path("/data/A.GeoJSON") == "/data/A.GeoJSON"
-    assert set(TABLE_SUFFIXES) <= set(_READERS)
+def test_files_of_corrected_layers():
+    assert lines.table_path('/data/a.gpkg|layername=predictions|subset="ood"') == "/data/a.gpkg"
+    assert lines.table_path("/data/A.GeoJSON") == "/data/A.GeoJSON"
+    assert set(lines.TABLE_SUFFIXES) <= set(_READERS)
     for source in ("Point?crs=EPSG:4326", "/data/a.shp", "dbname='x' table=\"y\"", ""):
         with pytest.raises(ValueError, match="not in a file"):
-            table_path(source)
+            lines.table_path(source)
 
 
-def test_choices_are_those_of_rsft() -> None:
-    assert set(UNITS) == set(ALL_UNITS) - set(DIGITAL_UNITS)
-    assert [parse_land(method) for method in LAND_METHODS]
+def test_choices_are_those_of_rsft():
+    assert set(lines.UNITS) == set(ALL_UNITS) - set(DIGITAL_UNITS)
+    assert [parse_land(method) for method in lines.LAND_METHODS]
 
 
-def test_further_options_with_an_open_quote() -> None:
+def test_further_options_with_an_open_quote():
     with pytest.raises(ValueError, match="quotation"):
-        predict_command("rsft", "b", "s", "o", {}, "--engine 'x")
+        lines.predict_command("rsft", "b", "s", "o", {}, "--engine 'x")
 
 
-def test_errors_name_parameters() -> None:
-    assert name_parameters("give --grid 64") == 'give "Tile size" 64'
-    assert name_parameters("choose one of --at, --grid and --detect") == (
-        'choose one of "Positions", "Tile size" and "Detect and classify"'
-    )
-    assert name_parameters("--new-class 'a--b'") == "\"New classes\" 'a--b'"
+def test_errors_name_parameters():
+    assert lines.name_parameters("give --grid 64") == 'give "Tile size" 64'
+    changed = lines.name_parameters("choose one of --at, --grid and --detect")
+    assert changed == 'choose one of "Positions", "Tile size" and "Detect and classify"'
+    assert lines.name_parameters("--new-class 'a--b'") == "\"New classes\" 'a--b'"
     for text in ("use --device cpu", "/data/--grid/x", "a --grids b", "x--at"):
-        assert name_parameters(text) == text
-    assert name_parameters("give --overwrite to replace it, or another name") == "choose another name"
+        assert lines.name_parameters(text) == text
+    assert lines.name_parameters("give --overwrite to replace it, or another name") == "choose another name"
 
 
-def test_the_names_are_those_of_the_dialogs() -> None:
+def test_the_names_are_those_of_the_dialogs():
     sources = "".join(file.read_text("utf-8") for file in files_of(PLUGIN_DIR))
-    for name in PARAMETER_NAMES.values():
+    for name in lines.PARAMETER_NAMES.values():
         assert re.search(rf'"{re.escape(name)}[^"]*"', sources.replace(f': "{name}",\n', "")), name
-    commands = typer.main.get_command(build_app()).commands  # type: ignore[attr-defined]
-    known = [commands["predict"], commands["finetune"], commands["data"].commands["add"]]
+    known = [COMMANDS["predict"], COMMANDS["finetune"], COMMANDS["data"].commands["add"]]
     options = {option for command in known for parameter in command.params for option in parameter.opts}
-    assert set(PARAMETER_NAMES) <= options
+    assert set(lines.PARAMETER_NAMES) <= options
 
 
-def test_texts() -> None:
-    assert display_command(["rsft", "predict", "a b"]) == "rsft predict 'a b'"
-    assert raster_location("/data/a.tif|option:NUM_THREADS=2") == "/data/a.tif"
-    assert raster_location('NETCDF:"a.nc":VV') == 'NETCDF:"a.nc":VV'
+def test_texts():
+    assert lines.display_command(["rsft", "predict", "a b"]) == "rsft predict 'a b'"
+    assert lines.raster_location("/data/a.tif|option:NUM_THREADS=2") == "/data/a.tif"
+    assert lines.raster_location('NETCDF:"a.nc":VV') == 'NETCDF:"a.nc":VV'
 
 
 @pytest.mark.parametrize("file", files_of(PLUGIN_DIR), ids=lambda file: file.name)
-def test_a_module_needs_neither_rsft_nor_torch_nor_new_python(file: Path) -> None:
+def test_a_module_needs_neither_rsft_nor_torch_nor_new_python(file):
     tree = ast.parse(file.read_text("utf-8"), feature_version=(3, 9))  # the Python of QGIS 3.34 for Windows
     imported = [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
     imported += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
     packages = {module.split(".")[0] for module in imported}
     assert packages <= {*sys.stdlib_module_names, "qgis", "processing"}
-    if file.name in (
-        "command_lines.py",
-        "json_lines.py",
-        "process.py",
-        "executable.py",
-        "bundle_page.py",
-        "correction_texts.py",
-    ):
-        assert "qgis" not in packages
+    without_qgis = ("command_lines", "json_lines", "process", "executable", "bundle_page", "correction_texts")
+    assert file.stem not in without_qgis or "qgis" not in packages

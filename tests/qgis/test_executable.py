@@ -1,36 +1,30 @@
 """The search for the command rsft."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from rsft_qgis.executable import ExecutableNotFoundError, find_executable, rsft_environment
 
 from tests.helpers.messages import mentions
 
 
-def write_executable(path: Path, mode: int = 0o755) -> str:
+def write_executable(path, mode=0o755):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n")
     path.chmod(mode)
     return str(path)
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        *(".local/bin/rsft", ".venv/bin/rsft", "rsft/.venv/bin/rsft", "miniforge3/envs/rsft/bin/rsft"),
-        *(".local/share/pipx/venvs/rsft/bin/rsft", "venv/Scripts/rsft.exe", ".local/share/uv/tools/rsft/bin/rsft"),
-    ],
-)
-def test_usual_places(place: str, tmp_path: Path) -> None:
+PLACES = [".local/bin/rsft", ".venv/bin/rsft", "rsft/.venv/bin/rsft", "miniforge3/envs/rsft/bin/rsft"]
+PLACES += [".local/share/pipx/venvs/rsft/bin/rsft", "venv/Scripts/rsft.exe", ".local/share/uv/tools/rsft/bin/rsft"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_usual_places(place, tmp_path):
     (tmp_path / "rsft/rsft").mkdir(parents=True)  # a checkout of the repository is no executable
     executable = write_executable(tmp_path / place)
     assert find_executable(home=tmp_path, path="") == executable
 
 
-def test_path_comes_first_and_the_setting_before(tmp_path: Path) -> None:
+def test_path_comes_first_and_the_setting_before(tmp_path):
     write_executable(tmp_path / ".venv/bin/rsft")
     on_path = write_executable(tmp_path / "bin/rsft")
     named = write_executable(tmp_path / "env/bin/rsft")
@@ -39,7 +33,7 @@ def test_path_comes_first_and_the_setting_before(tmp_path: Path) -> None:
         assert find_executable(setting, tmp_path, str(tmp_path / "bin")) == named
 
 
-def test_the_python_of_an_environment_names_the_environment(tmp_path: Path) -> None:
+def test_the_python_of_an_environment_names_the_environment(tmp_path):
     python = write_executable(tmp_path / "env/bin/python")
     with pytest.raises(ExecutableNotFoundError, match=mentions("executable", "environment")):
         find_executable(python, tmp_path, "")
@@ -47,7 +41,7 @@ def test_the_python_of_an_environment_names_the_environment(tmp_path: Path) -> N
     assert find_executable(python, tmp_path, "") == executable
 
 
-def test_nothing_is_found(tmp_path: Path) -> None:
+def test_nothing_is_found(tmp_path):
     with pytest.raises(ExecutableNotFoundError, match=r"not found on PATH.*Settings > Options"):
         find_executable(home=tmp_path, path="")
     write_executable(tmp_path / "env/bin/rsft", mode=0o644)
@@ -56,6 +50,6 @@ def test_nothing_is_found(tmp_path: Path) -> None:
             find_executable(str(setting), tmp_path, "")
 
 
-def test_variables_of_qgis_do_not_reach_rsft() -> None:
+def test_variables_of_qgis_do_not_reach_rsft():
     variables = {"PYTHONHOME": "q", "GDAL_DATA": "q", "PROJ_LIB": "q", "AWS_PROFILE": "me", "PATH": "p"}
     assert rsft_environment(variables) == {"AWS_PROFILE": "me", "PATH": "p", "PYTHONIOENCODING": "utf-8"}

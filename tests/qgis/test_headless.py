@@ -1,7 +1,5 @@
 """The plug-in in QGIS without a window. `make test-qgis` runs these tests; they need qgis_process and PyQGIS."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -26,10 +24,7 @@ pytestmark = pytest.mark.skipif("RSFT_TEST_QGIS" not in os.environ, reason="make
 
 ROOT = Path(__file__).parents[2]
 SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
-ALGORITHMS = {
-    *("rsft:bundleinfo", "rsft:classifypoints", "rsft:classifytiles", "rsft:detectclassify"),
-    *("rsft:addlabels", "rsft:finetune"),
-}
+NAMES = ("bundleinfo", "classifypoints", "classifytiles", "detectclassify", "addlabels", "finetune")
 CLASSES = ["flat", "slanted", "steep"]
 
 
@@ -42,14 +37,9 @@ def desk(run, tmp_path_factory):
     command = folder / "bin/rsft"
     command.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m rsft "$@"\n')
     command.chmod(0o755)
-    variables = {
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-        "QGIS_PLUGINPATH": str(folder / "plugins"),
-        "QGIS_CUSTOM_CONFIG_PATH": str(folder / "profile"),
-        "XDG_RUNTIME_DIR": str(folder),
-        "QT_QPA_PLATFORM": "offscreen",
-        "OMP_NUM_THREADS": "1",
-    }
+    variables = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "QGIS_PLUGINPATH": str(folder / "plugins")}
+    variables |= {"QGIS_CUSTOM_CONFIG_PATH": str(folder / "profile"), "XDG_RUNTIME_DIR": str(folder)}
+    variables |= {"QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1"}
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
     write_inputs(folder)
     desk = SimpleNamespace(folder=folder, bundle=run / "bundle", environment=environment)
@@ -75,9 +65,8 @@ def write_inputs(folder):
 
 def call(desk, *arguments, fails=False):
     """Run qgis_process and return what it printed."""
-    done = subprocess.run(
-        ["qgis_process", *map(str, arguments)], env=desk.environment, capture_output=True, text=True, timeout=300
-    )
+    command = ["qgis_process", *map(str, arguments)]
+    done = subprocess.run(command, env=desk.environment, capture_output=True, text=True, timeout=300)
     assert fails == bool(done.returncode), done.stdout + done.stderr
     return done.stdout + (done.stderr if fails else "")
 
@@ -99,7 +88,7 @@ def read(result):
 def test_the_zip_provides_six_algorithms(desk):
     printed = call(desk, "list", "--json")
     provider = json.loads(printed[printed.index("{") :])["providers"]["rsft"]
-    assert provider["is_active"] and set(provider["algorithms"]) == ALGORITHMS
+    assert provider["is_active"] and set(provider["algorithms"]) == {f"rsft:{name}" for name in NAMES}
     text = call(desk, "help", "rsft:classifypoints")
     assert "Folder of a model that rsft trained" in text and "Instead of the scene above" in text
 
@@ -144,9 +133,8 @@ def test_corrected_layer_to_labels_and_a_new_bundle(desk, root):
     with closing(sqlite3.connect(table)) as database, database:
         for (trigger,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             database.execute(f'DROP TRIGGER "{trigger}"')  # it needs functions of GDAL
-        database.executemany(
-            "UPDATE predictions SET corrected = ? WHERE fid = ?", [("steep", 1), ("not a target", 2), ("unsure", 3)]
-        )
+        labels = [("steep", 1), ("not a target", 2), ("unsure", 3)]
+        database.executemany("UPDATE predictions SET corrected = ? WHERE fid = ?", labels)
     shutil.copytree(root, store)
     labels = {"LAYER": f"{table}|layername=predictions", "STORE": store}
     result = run_algorithm(desk, "addlabels", **labels)
@@ -157,11 +145,8 @@ def test_corrected_layer_to_labels_and_a_new_bundle(desk, root):
     result = run_algorithm(desk, "finetune", **labels, **more, **options)
     assert result["ADDED"] == 1 and Path(result["NEW_BUNDLE"]).parents[2] == runs
     assert (Path(result["NEW_BUNDLE"]) / "bundle.json").exists()
-    assert (
-        "<b>Recall</b>" in page.read_text()
-        and "Replay check: validation chips" in page.read_text()
-        and "<td>steep</td>" in page.read_text()
-    )
+    for words in ("<b>Recall</b>", "Replay check: validation chips", "<td>steep</td>"):
+        assert words in page.read_text()
     described = run_algorithm(desk, "bundleinfo", BUNDLE=result["NEW_BUNDLE"], OUTPUT=desk.folder / "new_bundle.html")
     assert described["CLASSES"] == "flat, slanted, steep, clutter"
 
@@ -169,34 +154,29 @@ def test_corrected_layer_to_labels_and_a_new_bundle(desk, root):
 def test_bundle_information(desk):
     page = desk.folder / "bundle.html"
     result = run_algorithm(desk, "bundleinfo", BUNDLE=desk.bundle, OUTPUT=page)
-    assert (
-        result["CLASSES"] == "flat, slanted, steep" and result["NAME"] == "bars" and result["UNIT"].startswith("uint8")
-    )
+    assert result["CLASSES"] == ", ".join(CLASSES) and result["NAME"] == "bars"
+    assert result["UNIT"].startswith("uint8")
     assert "<td>slanted</td>" in page.read_text()
 
 
 def test_errors_reach_the_user(desk):
     values = {"BUNDLE": desk.bundle, "SCENE": desk.folder / "scene.tif", "TILE": 32, "OUTPUT": desk.folder / "no.gpkg"}
-    words = [f"{key}={value}" for key, value in values.items()]
-    printed = call(desk, "run", "rsft:classifytiles", "--", *words, "UNIT=db", fails=True)
-    assert "hint: " in printed and "but db is float32" in printed and '"Calibration factor"' in printed
-    assert "error: uint16" not in printed  # the text that rsft prints on the terminal
-    untiled = [word for word in words if not word.startswith("TILE=")]
-    printed = call(desk, "run", "rsft:classifytiles", "--", *untiled, fails=True)
-    assert "enter the size of your training chips in Tile size" in printed
-    printed = call(desk, "run", "rsft:classifytiles", "--", *words, f"PRODUCT={desk.folder}", fails=True)
-    assert "not both" in printed
-    away = geopandas.read_file(desk.folder / "boxes.geojson").translate(5e4)
-    away.to_file(desk.folder / "away.geojson")
-    places = [
-        f"AT={desk.folder / 'away.geojson'}",
-        "SIDE=32",
-        *(word for word in words if not word.startswith("TILE=")),
+    away = desk.folder / "away.geojson"
+    geopandas.read_file(desk.folder / "boxes.geojson").translate(5e4).to_file(away)
+    untiled = {key: value for key, value in values.items() if key != "TILE"}
+    places = ["none of the 3 positions lies in scene.tif", "check the coordinate system"]
+    cases = [
+        ("classifytiles", values | {"UNIT": "db"}, ["hint: ", "but db is float32", '"Calibration factor"']),
+        ("classifytiles", untiled, ["enter the size of your training chips in Tile size"]),
+        ("classifytiles", values | {"PRODUCT": desk.folder}, ["not both"]),
+        ("classifypoints", untiled | {"AT": away, "SIDE": 32}, places),
+        ("bundleinfo", {"BUNDLE": desk.folder, "OUTPUT": "no.html"}, ["bundle", "hint:"]),
     ]
-    printed = call(desk, "run", "rsft:classifypoints", "--", *places, fails=True)
-    assert "none of the 3 positions lies in scene.tif" in printed and "check the coordinate system" in printed
-    printed = call(desk, "run", "rsft:bundleinfo", "--", f"BUNDLE={desk.folder}", "OUTPUT=no.html", fails=True)
-    assert "bundle" in printed and "hint:" in printed
+    for name, options, texts in cases:
+        words = [f"{key}={value}" for key, value in options.items()]
+        printed = call(desk, "run", f"rsft:{name}", "--", *words, fails=True)
+        assert all(text in printed for text in texts), printed
+        assert "error: uint16" not in printed  # the text that rsft prints on the terminal
 
 
 def test_layers_models_canceling_and_the_setting(desk, root):
@@ -206,19 +186,13 @@ def test_layers_models_canceling_and_the_setting(desk, root):
         pytest.skip(f"{python} has no PyQGIS (Debian: apt install python3-qgis)")
     store = Path(shutil.copytree(root, desk.folder / "session_store"))
     bundle = {file.name: file.read_bytes() for file in desk.bundle.iterdir()}
-    done = subprocess.run(
-        [python, str(script), str(desk.bundle), str(desk.folder), str(store)],
-        env=desk.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [python, *map(str, (script, desk.bundle, desk.folder, store))]
+    done = subprocess.run(command, env=desk.environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     session = json.loads(done.stdout.splitlines()[-1])
     assert session["renderer"] == "categorizedSymbol" and session["name"] == "Predictions"
     assert session["categories"][:4] == [*CLASSES, "unlike the training chips"] and session["features"] == 3
-    assert session["model_features"] == 3
-    assert session["temporary"] == ["111", "333"]
+    assert session["model_features"] == 3 and session["temporary"] == ["111", "333"]
     assert "canceled" in session["canceled"] and not (desk.folder / "none.gpkg").exists()
     assert "Save the edits" in session["unsaved"] and "not in a file" in session["memory_layer"]
     assert session["corrected"] == "steep"

@@ -1,7 +1,5 @@
 """Lines that rsft prints, as the plug-in reads them."""
 
-from __future__ import annotations
-
 import json
 
 import pandas as pd

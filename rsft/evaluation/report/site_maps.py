@@ -103,8 +103,8 @@ def block_names(blocks: Iterable[int], stage_depths: Sequence[int] | None) -> di
         {1: 'block 0.1', 5: 'block 1.2'}
     """
     depths = stage_depths if stage_depths and len(stage_depths) > 1 else []
-    in_stages = [f"block {stage}.{block}" for stage, depth in enumerate(depths) for block in range(depth)]
-    return {block: in_stages[block] if block < len(in_stages) else f"block {block}" for block in blocks}
+    names = [f"block {stage}.{block}" for stage, depth in enumerate(depths) for block in range(depth)]
+    return {block: dict(enumerate(names)).get(block, f"block {block}") for block in blocks}
 
 
 def contribution_heatmap(contributions: pd.DataFrame, stage_depths: Sequence[int] | None = None) -> Markup | None:

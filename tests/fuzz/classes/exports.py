@@ -9,7 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnxruntime  # noqa: F401  # the processes share it
+import openvino
+from onnx import TensorProto, checker, helper, save
+from openvino import opset13 as ops
 
+from rsft.inference.selection.exported import load_exported_engine
 from tests.fuzz.mutate import mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target
 from tests.helpers.scenes import CLASSES, toy_bundle
@@ -18,8 +23,6 @@ WEIGHTS = np.linspace(-1, 1, 192, dtype=np.float32)
 
 
 def _build_onnx(folder: Path) -> None:
-    from onnx import TensorProto, checker, helper, save
-
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 8, 8])
     sizes = {"logits": len(CLASSES), "features": 3}
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in sizes.items()]
@@ -38,9 +41,6 @@ def _build_onnx(folder: Path) -> None:
 
 def _build_openvino(folder: Path) -> None:
     """Write a small transformer: patches, attention, a mean and a classifier."""
-    import openvino
-    from openvino import opset13 as ops
-
     images = ops.parameter([-1, 3, 8, 8], np.float32, name="images")
     patches = ops.convolution(images, WEIGHTS.reshape(4, 3, 4, 4), [4, 4], [0, 0], [0, 0], [1, 1])
     tokens = ops.transpose(ops.reshape(patches, np.array([0, 4, -1]), True), np.array([0, 2, 1]))
@@ -63,8 +63,6 @@ def _write_metadata(folder: Path, kind: str, names: Sequence[str]) -> None:
 
 def _read(names: Sequence[str], folder: Path) -> None:
     """Open and run an export; its index states the hashes of its files, whatever they contain."""
-    from rsft.inference.selection.exported import load_exported_engine
-
     path = folder / "export.json"
     content = path.read_bytes()
     try:
@@ -84,10 +82,6 @@ class _Evaluate:
 
 def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-PRELOAD = ("onnx", "onnxruntime", "openvino", "rsft.inference.selection.exported")
-"""Modules that the processes share: they are imported once."""
 
 
 TARGETS = [

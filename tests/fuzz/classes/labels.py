@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyogrio
+import xlwt
 from PIL import Image
 
+from rsft.data.datasets._label_files import PLACES_LT, LabeledFiles, LabelTable, ListFiles
+from rsft.data.datasets.common import crop_srsdd_ship, translate_dataset_errors
+from rsft.data.datasets.dota import DOTAObjects, crop_object, read_rgb
+from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.fusrs import read_fusrs_list
+from rsft.data.datasets.opensarship import OpenSARShip
+from rsft.data.datasets.srsdd import SRSDD
+from rsft.data.prepare.image_folder import _class_names
+from rsft.errors import DataError
+from rsft.inference.corrections.corrected_table import read_corrected_table
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import CATEGORIES, META, write_fusar
 from tests.data.datasets.opensarship.data import GRD, write_scene
 from tests.data.datasets.srsdd.data import HEADER, write_srsdd
 from tests.fuzz.mutate import mutate_bytes, mutate_text, mutate_zip
-from tests.fuzz.target import Target
+from tests.fuzz.target import Target, read_with_each
 
+CORRECTED = """\
+path,class,verdict,predicted,scene,at,split
+a/1.png,cargo,class,tanker,s.tif,7,train
+a/2.png,,not a target,tanker,s.tif,8,
+b/3.png,3,,cargo,,,val
+"""
 NAMES = ["Ship_C01S01N0001", "Ship_C04S01N0002"]
+ROWS = [(name, 900000001, 100, 20, "DH", 30.5, 1.7, 1.1, f"{CATEGORIES[0]}\\Sub01") for name in NAMES]
 
 
 def _build_dota(folder: Path) -> None:
@@ -24,9 +44,6 @@ def _build_dota(folder: Path) -> None:
 
 
 def _read_dota(folder: Path) -> None:
-    from rsft.data.datasets.common import translate_dataset_errors
-    from rsft.data.datasets.dota import DOTAObjects, crop_object, read_rgb
-
     with translate_dataset_errors("DOTA", folder, ""):
         source = DOTAObjects(folder, "all")
     for item in source.objects[:3]:
@@ -34,10 +51,6 @@ def _read_dota(folder: Path) -> None:
 
 
 def _read_srsdd(folder: Path) -> None:
-    from rsft.data.datasets.common import crop_srsdd_ship, translate_dataset_errors
-    from rsft.data.datasets.srsdd import SRSDD
-    from rsft.errors import DataError
-
     with translate_dataset_errors("SRSDD", folder, ""):
         ships = SRSDD(folder, split="all").ships
     for ship in ships[:4]:
@@ -47,66 +60,27 @@ def _read_srsdd(folder: Path) -> None:
             continue  # rejected, with its row
 
 
-def _build_fusar_sheet(folder: Path) -> None:
+def _build_fusar_xlsx(folder: Path) -> None:
     write_fusar(folder, NAMES, meta=False)
-    rows = [(name, "900000001", "100", "20", "DH", "30.5", "1.7", "1.1", f"{CATEGORIES[0]}\\Sub01") for name in NAMES]
-    _write_xlsx(folder / "meta.xlsx", [META, *rows])
-
-
-def _write_xlsx(path: Path, rows: list[tuple[str, ...]]) -> None:
-    """Write the smallest workbook: one sheet of inline texts."""
-    import zipfile
-
-    cells = "".join(
-        "<row>" + "".join(f'<c t="inlineStr"><is><t>{text}</t></is></c>' for text in row) + "</row>" for row in rows
-    )
-    spreadsheet = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    relations = "http://schemas.openxmlformats.org/package/2006/relationships"
-    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    content = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-    files = {
-        "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-        f'<Override PartName="/xl/workbook.xml" ContentType="{content}.sheet.main+xml"/>'
-        f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{content}.worksheet+xml"/></Types>',
-        "_rels/.rels": f'<Relationships xmlns="{relations}"><Relationship Id="r1" Type="{office}/officeDocument" '
-        'Target="xl/workbook.xml"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{spreadsheet}" xmlns:r="{office}"><sheets>'
-        '<sheet name="a" sheetId="1" r:id="r1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{relations}"><Relationship Id="r1" '
-        f'Type="{office}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{spreadsheet}"><sheetData>{cells}</sheetData></worksheet>',
-    }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
+    pyogrio.write_dataframe(pd.DataFrame(ROWS, columns=list(META)), folder / "meta.xlsx", driver="XLSX")
 
 
 def _build_fusar_xls(folder: Path) -> None:
-    import xlwt
-
     write_fusar(folder, NAMES, meta=False)
     book = xlwt.Workbook()
     sheet = book.add_sheet("meta")
-    values = (900000001, 100, 20, "DH", 30.5, 1.7, 1.1, f"{CATEGORIES[0]}\\Sub01")
-    for number, cells in enumerate((META, *((name, *values) for name in NAMES))):
+    for number, cells in enumerate((META, *ROWS)):
         for column, value in enumerate(cells):
             sheet.write(number, column, value)
     book.save(str(folder / "meta.xls"))
 
 
 def _read_fusar(folder: Path) -> None:
-    from rsft.data.datasets.common import translate_dataset_errors
-    from rsft.data.datasets.fusar_ship import FUSARShip
-
     with translate_dataset_errors("FUSAR-Ship", folder, ""):
         FUSARShip(folder)
 
 
 def _read_opensarship(folder: Path) -> None:
-    from rsft.data.datasets.common import translate_dataset_errors
-    from rsft.data.datasets.opensarship import OpenSARShip
-
     with translate_dataset_errors("OpenSARShip", folder, ""):
         OpenSARShip(folder)
 
@@ -128,11 +102,6 @@ def _build_lists(folder: Path) -> None:
 
 
 def _read_lists(folder: Path) -> None:
-    from rsft.data.datasets._label_files import PLACES_LT, LabeledFiles, ListFiles
-    from rsft.data.datasets.common import translate_dataset_errors
-    from rsft.data.datasets.fusrs import read_fusrs_list
-    from rsft.data.prepare.image_folder import _class_names
-
     with translate_dataset_errors("FUSRS", folder, ""):
         read_fusrs_list(folder / "fusrs.txt", "train", 4)
     ListFiles(PLACES_LT, folder)
@@ -142,45 +111,12 @@ def _read_lists(folder: Path) -> None:
 
 def _build_corrections(folder: Path) -> None:
     _build_images(folder)
-    rows = [
-        ("path", "class", "verdict", "predicted", "scene", "at", "split"),
-        ("a/1.png", "cargo", "class", "tanker", "s.tif", "7", "train"),
-        ("a/2.png", "", "not a target", "tanker", "s.tif", "8", ""),
-        ("b/3.png", "3", "", "cargo", "", "", "val"),
-    ]
-    with (folder / "corrected.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
+    (folder / "corrected.csv").write_text(CORRECTED)
 
 
 def _read_corrections(folder: Path) -> None:
-    from rsft.data.datasets._label_files import LabelTable
-    from rsft.errors import RsftError
-    from rsft.inference.corrections.corrected_table import read_corrected_table
-
-    try:
-        LabelTable(folder / "corrected.csv", not_a_target="clutter")
-    except RsftError:
-        read_corrected_table(folder / "corrected.csv")
-        raise
-    read_corrected_table(folder / "corrected.csv")
-
-
-PRELOAD = (
-    "rsft.data.datasets.common",
-    "rsft.data.datasets._label_files",
-    "rsft.data.datasets._label_files",
-    "rsft.data.datasets.dota",
-    "rsft.data.datasets.fusar_ship",
-    "rsft.data.datasets.fusrs",
-    "rsft.data.datasets._label_files",
-    "rsft.data.datasets.opensarship",
-    "rsft.data.datasets.srsdd",
-    "rsft.data.datasets.common",
-    "rsft.data.prepare.image_folder",
-    "rsft.errors",
-    "rsft.inference.corrections.corrected_table",
-)
-"""Modules that the processes share: they are imported once."""
+    path = folder / "corrected.csv"
+    read_with_each(partial(LabelTable, path, not_a_target="clutter"), partial(read_corrected_table, path))
 
 
 TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller share
@@ -192,7 +128,7 @@ TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller sh
         _read_srsdd,
     ),
     Target("fusar_csv", lambda folder: write_fusar(folder, NAMES), {"meta.csv": mutate_text}, _read_fusar),
-    Target("fusar_xlsx", _build_fusar_sheet, {"meta.xlsx": mutate_zip(mutate_text)}, _read_fusar, share=0.1),
+    Target("fusar_xlsx", _build_fusar_xlsx, {"meta.xlsx": mutate_zip(mutate_text)}, _read_fusar, share=0.1),
     Target("fusar_xls", _build_fusar_xls, {"meta.xls": mutate_bytes}, _read_fusar, share=0.1),
     Target(
         "opensarship_xml",

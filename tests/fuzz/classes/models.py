@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 import tarfile
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +12,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.fuzz.classes.stores import RELEASE
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from rsft.backbones.loading import read_checkpoint, read_metadata
+from rsft.models.bundle.bundle import Bundle
+from rsft.training.checkpointing import TrainingPosition, load_newest_checkpoint, save_checkpoint
+from rsft.utils.archives import extract_archive
+from tests.fuzz.classes.stores import copy_of
 from tests.fuzz.mutate import (
     Mutator,
     change_value,
@@ -29,15 +36,10 @@ from tests.helpers.archive_files import make_rar, make_tar, make_zip
 FILES = {"train/a/1.png": b"x" * 300, "train/b/2.png": b"y" * 300, "labels.txt": b"1 a\n2 b\n"}
 
 
-def _build_bundle(folder: Path) -> None:
-    shutil.copytree(RELEASE / "run_average/bundle", folder / "bundle")
+_build_bundle = copy_of("run_average/bundle", "bundle")
 
 
 def _read_bundle(folder: Path) -> None:
-    import numpy as np
-
-    from rsft.models.bundle.bundle import Bundle
-
     bundle = Bundle.load(folder / "bundle")
     _ = bundle.members, bundle.group_indices  # computed when they are read
     pixels = np.random.default_rng(0).integers(0, 255, (48, 48, len(bundle.contract.bands)), np.uint8)
@@ -59,10 +61,7 @@ def reseal(change: Mutator) -> Mutator:
 
 
 def _change_json(rng: Random, data: bytes) -> bytes:
-    content = json.loads(data)
-    for _ in range(rng.choice((1, 1, 2))):
-        content = change_value(rng, content)
-    return json.dumps(content).encode()
+    return json.dumps(change_value(rng, json.loads(data))).encode()
 
 
 def _read_resealed_bundle(folder: Path) -> None:
@@ -70,9 +69,8 @@ def _read_resealed_bundle(folder: Path) -> None:
     path = folder / "bundle/bundle.json"
     original = path.read_bytes()
     content = json.loads(original)
-    content["files"] = {
-        name: hashlib.sha256((folder / "bundle" / name).read_bytes()).hexdigest() for name in content["files"]
-    }
+    for name in content["files"]:
+        content["files"][name] = hashlib.sha256((folder / "bundle" / name).read_bytes()).hexdigest()
     path.write_bytes(reseal(lambda rng, data: data)(Random(0), json.dumps(content).encode()))
     try:
         _read_bundle(folder)
@@ -81,9 +79,6 @@ def _read_resealed_bundle(folder: Path) -> None:
 
 
 def _build_weights(suffix: str, folder: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
     tensors = {"blocks.0.weight": torch.ones(4, 4), "head.bias": torch.zeros(3, dtype=torch.float16)}
     if suffix == ".safetensors":
         save_file(tensors, folder / "w.safetensors", {"format": "pt", "backbone": "x"})
@@ -92,8 +87,6 @@ def _build_weights(suffix: str, folder: Path) -> None:
 
 
 def _read_weights(suffix: str, folder: Path) -> None:
-    from rsft.backbones.loading import read_checkpoint, read_metadata
-
     tensors = read_checkpoint(folder / f"w{suffix}")
     for tensor in tensors.values():
         tensor.float().sum()
@@ -101,28 +94,12 @@ def _read_weights(suffix: str, folder: Path) -> None:
 
 
 def _build_checkpoint(folder: Path) -> None:
-    import torch
-
-    from rsft.training.checkpointing import TrainingPosition, save_checkpoint
-
     state = {"model": {"weight": torch.ones(4, 4)}, "optimizer": [{"lr": 0.1, "betas": (0.9, 0.99)}], "text": "x"}
     save_checkpoint(folder, TrainingPosition(2, 3), state)
 
 
 def _read_checkpoint(folder: Path) -> None:
-    from rsft.training.checkpointing import load_newest_checkpoint
-
     load_newest_checkpoint(folder)
-
-
-def _archive(folder: Path, make: Callable[..., Path], name: str, **options: Any) -> None:
-    make(folder / name, FILES, **options)
-
-
-def _extract(name: str, folder: Path) -> None:
-    from rsft.utils.archives import extract_archive
-
-    extract_archive(folder / name, folder / "out")
 
 
 def mutate_tar(rng: Random, data: bytes) -> bytes:
@@ -142,20 +119,8 @@ def mutate_tar(rng: Random, data: bytes) -> bytes:
 
 
 def _change_member(rng: Random, member: tarfile.TarInfo) -> None:
-    names = [
-        "../x",
-        "/x",
-        "a/../../x",
-        "x" * 300,
-        "a/" * 1200 + "x",
-        "LABELS.TXT",
-        "é",
-        "é",
-        ".",
-        "",
-        "labels.txt/x",
-        "C:/x",
-    ]
+    names = [*("../x", "/x", "a/../../x", "x" * 300, "a/" * 1200 + "x", "LABELS.TXT", "labels.txt/x", "C:/x")]
+    names += ["é", "e\u0301", ".", ""]
     change = rng.randrange(4)
     if change < 2:
         member.name = rng.choice(names)
@@ -168,32 +133,28 @@ def _change_member(rng: Random, member: tarfile.TarInfo) -> None:
         member.pax_headers = {rng.choice(("path", "size", "linkpath", "x")): rng.choice((*names, "-1", "9" * 30))}
 
 
-PRELOAD = ("rsft.backbones.loading", "rsft.models.bundle.bundle", "rsft.training.checkpointing", "rsft.utils.archives")
-"""Modules that the processes share: they are imported once."""
+BUNDLE = {"bundle.json": mutate_json, "recipe.yaml": mutate_text, "weights.safetensors": mutate_bytes}
+TENSORS = dict.fromkeys(("bundle/weights.safetensors", "bundle/confidence.safetensors"), mutate_safetensors)
+ARCHIVES: list[tuple[str, Callable[..., Path], Mutator]] = [
+    ("zip", make_zip, mutate_zip(mutate_bytes)),
+    ("tar", make_tar, mutate_tar),
+    ("tgz", partial(make_tar, mode="w:gz"), mutate_bytes),
+    ("rar", make_rar, mutate_bytes),
+]
+
+
+def _archive(name: str, make: Callable[..., Path], mutator: Mutator) -> Target:
+    def read(folder: Path) -> None:
+        extract_archive(folder / f"a.{name}", folder / "out")
+
+    build = lambda folder: make(folder / f"a.{name}", FILES)  # noqa: E731
+    return Target(f"archives_{name}", build, {f"a.{name}": mutator}, read, outputs=("out",))
 
 
 TARGETS = [
-    Target(
-        "bundles",
-        _build_bundle,
-        {
-            f"bundle/{n}": m
-            for n, m in {
-                "bundle.json": mutate_json,
-                "recipe.yaml": mutate_text,
-                "weights.safetensors": mutate_bytes,
-            }.items()
-        },
-        _read_bundle,
-    ),
+    Target("bundles", _build_bundle, {f"bundle/{name}": mutator for name, mutator in BUNDLE.items()}, _read_bundle),
     Target("bundles_resealed", _build_bundle, {"bundle/bundle.json": reseal(_change_json)}, _read_bundle),
-    Target(
-        "bundle_weights",
-        _build_bundle,
-        {"bundle/weights.safetensors": mutate_safetensors, "bundle/confidence.safetensors": mutate_safetensors},
-        _read_resealed_bundle,
-        share=0.5,
-    ),
+    Target("bundle_weights", _build_bundle, TENSORS, _read_resealed_bundle, share=0.5),
     *(
         Target(
             f"weights_{suffix[1:]}",
@@ -204,19 +165,5 @@ TARGETS = [
         for suffix, mutator in ((".pth", mutate_zip(mutate_bytes)), (".safetensors", mutate_safetensors))
     ),
     Target("checkpoints", _build_checkpoint, {"00002-0000003.ckpt": mutate_zip(mutate_bytes)}, _read_checkpoint),
-    *(
-        Target(
-            f"archives_{name}",
-            partial(_archive, make=make, name=f"a.{name}", **options),
-            {f"a.{name}": mutator},
-            partial(_extract, f"a.{name}"),
-            outputs=("out",),
-        )
-        for name, make, options, mutator in (
-            ("zip", make_zip, {}, mutate_zip(mutate_bytes)),
-            ("tar", make_tar, {}, mutate_tar),
-            ("tgz", make_tar, {"mode": "w:gz"}, mutate_bytes),
-            ("rar", make_rar, {}, mutate_bytes),
-        )
-    ),
+    *(_archive(*row) for row in ARCHIVES),
 ]

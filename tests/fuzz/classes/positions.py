@@ -7,26 +7,25 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import geopandas
 import numpy as np
 
+from rsft.inference.detection.land_mask import open_land_polygons
+from rsft.inference.scenes.position_files import read_positions
+from rsft.inference.scenes.raster import PixelWindow, open_scene
 from tests.fuzz.mutate import Mutator, mutate_bytes, mutate_json, mutate_sqlite, mutate_text
 from tests.fuzz.target import Target
 from tests.helpers.scenes import UTM, write_geotiff
 
 PLACES = ((15.0006, 45.1533), (15.0031, 45.1512))
 """Longitude and latitude of two points in the scene."""
+OUTLINE = [5, 5, 14, 5, 14, 14, 5, 14]
 COCO = {
     "images": [{"id": 1, "file_name": "scene.tif", "width": 80, "height": 60}],
     "categories": [{"id": 3, "name": "ship"}],
     "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 10, 20, 15], "score": 0.7},
-        {
-            "id": 2,
-            "image_id": 1,
-            "category_id": 3,
-            "bbox": [5, 5, 9, 9],
-            "segmentation": [[5, 5, 14, 5, 14, 14, 5, 14]],
-        },
+        {"image_id": 1, "category_id": 3} | {"id": 1, "bbox": [10, 10, 20, 15], "score": 0.7},
+        {"image_id": 1, "category_id": 3} | {"id": 2, "bbox": [5, 5, 9, 9], "segmentation": [OUTLINE]},
     ],
 }
 TEXTS = {
@@ -63,22 +62,14 @@ def _build(name: str, content: str | Callable[[Path], object], folder: Path) -> 
 
 
 def _write_layer(kind: str, path: Path) -> None:
-    import geopandas
-
     geopandas.read_file(_geojson(kind)).to_file(path, index=False)
 
 
 def _read(name: str, folder: Path) -> None:
-    from rsft.inference.scenes.position_files import read_positions
-    from rsft.inference.scenes.raster import open_scene
-
     read_positions(folder / name, open_scene(folder / "scene.tif"))
 
 
 def _read_land(name: str, folder: Path) -> None:
-    from rsft.inference.detection.land_mask import open_land_polygons
-    from rsft.inference.scenes.raster import PixelWindow, open_scene
-
     mask = open_land_polygons(folder / name, open_scene(folder / "scene.tif"))
     assert mask is not None
     mask(PixelWindow(0, 0, 60, 80))
@@ -89,10 +80,6 @@ def _target(
 ) -> Target:
     read = _read_land if name.startswith("land") else _read
     return Target(name, partial(_build, file, content), {file: mutator}, partial(read, file), share=share)
-
-
-PRELOAD = ("rsft.inference.detection.land_mask", "rsft.inference.scenes.position_files", "rsft.inference.scenes.raster")
-"""Modules that the processes share: they are imported once."""
 
 
 TARGETS = [

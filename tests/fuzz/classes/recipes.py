@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.sweep.schema import read_sweep
 from tests.fuzz.mutate import mutate_text
 from tests.fuzz.target import Target
 
@@ -35,8 +37,6 @@ x: train.lr
 
 
 def _read_recipe(folder: Path) -> None:
-    from rsft.recipe.load import dump_recipe, load_recipe
-
     dump_recipe(load_recipe(folder / "ships.yaml"))
 
 
@@ -47,20 +47,12 @@ def _build_overrides(folder: Path) -> None:
 
 
 def _read_overrides(folder: Path) -> None:
-    from rsft.recipe.load import dump_recipe, load_recipe
-
     lines = (folder / "overrides.txt").read_bytes().decode("utf-8", "surrogateescape").split("\n")
     dump_recipe(load_recipe(folder / "ships.yaml", [line.replace("\0", "") for line in lines]))
 
 
 def _read_sweep(folder: Path) -> None:
-    from rsft.sweep.schema import read_sweep
-
     read_sweep(folder / "sweep.yaml")
-
-
-PRELOAD = ("rsft.recipe.load", "rsft.sweep.schema")
-"""Modules that the processes share: they are imported once."""
 
 
 TARGETS = [

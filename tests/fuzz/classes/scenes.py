@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -11,10 +12,15 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from rsft.data.imagery.products.options import ProductOptions
+from rsft.errors import RsftError
+from rsft.inference.inputs.chip_files import ChipFiles
+from rsft.inference.options import ChipOptions, Declaration
+from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
 from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
-from tests.fuzz.target import Target
+from tests.fuzz.target import Target, read_with_each
 from tests.helpers.geokeys import ODD_GEOKEYS, with_geokeys
-from tests.helpers.scenes import UTM, write_geotiff, write_hdf5
+from tests.helpers.scenes import UTM, toy_contract, write_geotiff, write_hdf5
 from tests.helpers.sentinel1 import NAME, write_product
 
 CHIPS = ("a.png", "b.jpg", "c.bmp", "d.webp", "e.tif", "f.tif", "g.png")
@@ -62,18 +68,10 @@ def _build_chips(folder: Path) -> None:
 
 
 def _read_chips(folder: Path) -> None:
-    from rsft.errors import RsftError
-    from rsft.inference.inputs.chip_files import ChipFiles
-    from rsft.inference.options import ChipOptions, Declaration
-    from tests.helpers.scenes import toy_contract
-
     source = ChipFiles({folder / name: Declaration() for name in CHIPS}, toy_contract(), ChipOptions())
-    refused: list[RsftError] = []
     for number in range(len(source)):
-        try:
+        with suppress(RsftError):  # such a chip is listed as rejected
             source.read(number)
-        except RsftError as error:  # such a chip is listed as rejected
-            refused.append(error)
 
 
 def _build_scene(folder: Path) -> None:
@@ -84,9 +82,6 @@ def _build_scene(folder: Path) -> None:
 
 
 def _read_scene(name: str, folder: Path) -> None:
-    from rsft.data.imagery.products.options import ProductOptions
-    from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
-
     with gdal_environment():
         scene = open_scene(folder / name, ProductOptions(modulus=True) if name == "b.tif" else ProductOptions())
         reader = SceneReader(scene)
@@ -99,14 +94,7 @@ def _read_scene(name: str, folder: Path) -> None:
 
 
 def _read_scenes(folder: Path) -> None:
-    from rsft.errors import RsftError
-
-    try:
-        _read_scene("a.tif", folder)
-    except RsftError:
-        _read_scene("b.tif", folder)
-        raise
-    _read_scene("b.tif", folder)
+    read_with_each(*(partial(_read_scene, name, folder) for name in ("a.tif", "b.tif")))
 
 
 def _build_hdf5(folder: Path) -> None:
@@ -133,34 +121,14 @@ def _build_product(folder: Path) -> None:
     write_product(folder, {"vv": np.random.default_rng(0).integers(1, 999, (40, 60)).astype(np.uint16)})
 
 
-PRELOAD = (
-    "rsft.data.imagery.products.options",
-    "rsft.errors",
-    "rsft.inference.inputs.chip_files",
-    "rsft.inference.inputs.chip_files",
-    "rsft.inference.scenes.chip_window",
-    "rsft.inference.scenes.raster",
-)
-"""Modules that the processes share: they are imported once."""
-
-
+FOLDER = f"{NAME}.SAFE/annotation"
+XML = (f"{FOLDER}/{STEM}.xml", *(f"{FOLDER}/calibration/{name}-{STEM}.xml" for name in ("calibration", "noise")))
 TARGETS = [
     Target("chips", _build_chips, dict.fromkeys(CHIPS, mutate_raster), _read_chips),
     Target("scenes", _build_scene, dict.fromkeys(("a.tif", "b.tif"), mutate_raster), _read_scenes, share=0.5),
     Target("scenes_hdf5", _build_hdf5, {"a.h5": mutate_bytes}, partial(_read_scene, "a.h5"), share=0.5),
     Target("stac", _build_stac, {"item.json": mutate_item}, partial(_read_scene, "item.json"), share=0.5),
     Target(
-        "sentinel1",
-        _build_product,
-        dict.fromkeys(
-            (
-                f"{NAME}.SAFE/annotation/{STEM}.xml",
-                f"{NAME}.SAFE/annotation/calibration/calibration-{STEM}.xml",
-                f"{NAME}.SAFE/annotation/calibration/noise-{STEM}.xml",
-            ),
-            mutate_text,
-        ),
-        partial(_read_scene, f"{NAME}.SAFE"),
-        share=0.5,
+        "sentinel1", _build_product, dict.fromkeys(XML, mutate_text), partial(_read_scene, f"{NAME}.SAFE"), share=0.5
     ),
 ]

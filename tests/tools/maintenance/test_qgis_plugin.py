@@ -1,15 +1,12 @@
 """The zip of the plug-in for QGIS."""
 
-from __future__ import annotations
-
 import zipfile
-from pathlib import Path
 
 from rsft import __version__
 from tools.maintenance.qgis_plugin import LICENSE, PLUGIN_DIR, missing_for_the_repository, read_metadata, write_plugin
 
 
-def test_the_zip_is_reproducible(tmp_path: Path) -> None:
+def test_the_zip_is_reproducible(tmp_path):
     first, second = write_plugin(tmp_path / "new/a.zip"), write_plugin(tmp_path / "b.zip")
     assert first.read_bytes() == second.read_bytes()
     with zipfile.ZipFile(first) as archive:
@@ -21,7 +18,7 @@ def test_the_zip_is_reproducible(tmp_path: Path) -> None:
     assert not [name for name in names if "pycache" in name]
 
 
-def test_metadata(tmp_path: Path) -> None:
+def test_metadata(tmp_path):
     metadata = read_metadata()
     assert metadata["hasProcessingProvider"] == "yes" and metadata["version"] == __version__
     required = ("name", "qgisMinimumVersion", "description", "about", "author", "icon", "tags")

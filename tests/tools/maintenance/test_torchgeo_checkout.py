@@ -1,16 +1,14 @@
 """The data sets that TorchGeo lacks work in a checkout of TorchGeo, where rsft cannot be imported."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torchgeo
 
 from rsft.errors import RequestError
 from tools.maintenance.torchgeo_checkout import CLASSES, MODULES, copy_datasets
@@ -45,19 +43,13 @@ def test_the_classes_are_exported_by_the_checkout():
 """
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A folder with the layout of TorchGeo's repository: the installed package, and tests."""
-    spec = find_spec("torchgeo")
-    assert spec is not None and spec.submodule_search_locations
-    shutil.copytree(spec.submodule_search_locations[0], tmp_path / "torchgeo", ignore=shutil.ignore_patterns("*.pyc"))
-    (tmp_path / "tests/datasets").mkdir(parents=True)
-    return tmp_path
-
-
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_tests_pass_in_a_checkout_without_rsft(checkout: Path) -> None:
+def test_tests_pass_in_a_checkout_without_rsft(tmp_path):
+    checkout = tmp_path  # the layout of TorchGeo's repository: the installed package, and tests
+    package = Path(torchgeo.__file__).parent
+    shutil.copytree(package, checkout / "torchgeo", ignore=shutil.ignore_patterns("*.pyc"))
+    (checkout / "tests/datasets").mkdir(parents=True)
     written = copy_datasets(checkout)
     assert len(written) == len(MODULES) + 2 * len(CLASSES) + 1
     (checkout / "conftest.py").write_text(CONFTEST)
@@ -77,22 +69,16 @@ def test_tests_pass_in_a_checkout_without_rsft(checkout: Path) -> None:
     assert passed and int(passed[1]) > 80, result.stdout[-500:]
 
 
-def test_a_second_copy_exports_each_class_once(tmp_path: Path) -> None:
+def test_a_second_copy_exports_each_class_once_and_files_that_need_rsft_are_refused(tmp_path):
+    with pytest.raises(RequestError, match="no checkout of TorchGeo"):
+        copy_datasets(tmp_path)
     index = tmp_path / "torchgeo/datasets/__init__.py"
     index.parent.mkdir(parents=True)
     index.write_text("__all__ = ()\n")
+    with pytest.raises(RequestError, match="the file needs rsft"):
+        copy_datasets(tmp_path, ["dota"])
+    assert [path.name for path in tmp_path.rglob("*.py")] == ["__init__.py"]
     copy_datasets(tmp_path)
     text = index.read_text()
     copy_datasets(tmp_path)
     assert index.read_text() == text and text.count("import SRSDD") == 1
-
-
-def test_files_that_need_rsft_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no checkout of TorchGeo"):
-        copy_datasets(tmp_path)
-    (tmp_path / "torchgeo/datasets").mkdir(parents=True)
-    (tmp_path / "torchgeo/datasets/__init__.py").touch()
-    with pytest.raises(RequestError, match="the file needs rsft") as caught:
-        copy_datasets(tmp_path, ["dota"])
-    assert re.search(r"dota\.py:\d+", caught.value.location)
-    assert [path.name for path in tmp_path.rglob("*.py")] == ["__init__.py"]

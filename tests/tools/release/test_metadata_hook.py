@@ -1,7 +1,5 @@
 """The readme of the package has no link that depends on the folder of the repository."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -18,7 +16,7 @@ PAGE = """[a](docs/a.md#b), ![a map](docs/map.png), [out](https://example.org/x)
 CODE = "| `[code](b.md)` |\n```\n[code](c.md)\n```\n"
 
 
-def test_links_point_to_the_repository() -> None:
+def test_links_point_to_the_repository_or_become_texts():
     text = package_readme(PAGE, "https://example.org/o/r", "v1")
     first, *others = text.splitlines(keepends=True)
     assert first == (
@@ -26,16 +24,13 @@ def test_links_point_to_the_repository() -> None:
         "[out](https://example.org/x), [here](#part)\n"
     )
     assert "".join(others) == "| ![two](https://example.org/o/r/raw/v1/a.png) " + CODE
-
-
-def test_links_become_texts_without_a_repository() -> None:
     first, *others = package_readme(PAGE, "", "v1").splitlines(keepends=True)
     assert first == "a, *a map*, [out](https://example.org/x), [here](#part)\n"
     assert "".join(others) == "| *two* " + CODE
 
 
 @pytest.mark.parametrize("repository", ["", "https://example.org/o/r/"])
-def test_the_metadata_of_this_package(monkeypatch: pytest.MonkeyPatch, repository: str) -> None:
+def test_the_metadata_of_this_package(monkeypatch, repository):
     monkeypatch.setenv(REPOSITORY_VARIABLE, repository)
     metadata = {"name": "rsft", "version": "1.2"}
     PackageMetadata(str(ROOT), {}).update(metadata)
@@ -43,7 +38,3 @@ def test_the_metadata_of_this_package(monkeypatch: pytest.MonkeyPatch, repositor
     assert links and all(link.startswith("https://") for link in links)
     assert any("/raw/v1.2/docs/" in link for link in links) == bool(repository)
     assert metadata["urls"] == package_urls("https://example.org/o/r" if repository else "")
-
-
-def test_no_repository_no_urls() -> None:
-    assert package_urls("") == {} and package_urls("https://x")["Source"] == "https://x"
