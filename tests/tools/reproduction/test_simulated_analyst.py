@@ -26,15 +26,6 @@ def write_predictions(path, names):
     pd.DataFrame(rows | {"p_cargo": 1 - tug, "p_tug": tug, "ood_distance": 0.5}).to_parquet(path)
 
 
-def test_the_start_has_every_class():
-    labels = np.array(["a"] * 90 + ["b", "c"])
-    for seed in range(5):
-        chips = tool.draw_start(labels, 10, seed)
-        assert len(set(chips)) == 10 and {90, 91} < set(chips)
-    assert tool.draw_start(labels, 10, 1).tolist() == tool.draw_start(labels, 10, 1).tolist()
-    assert tool.draw_start(labels, 10, 1).tolist() != tool.draw_start(labels, 10, 2).tolist()
-
-
 def test_labeled_chips_become_training_and_validation_chips(store, tmp_path):
     labeled, unlabeled = tool.label_store(store, ["00", "05", "06", "07", "08", "09"], 0, tmp_path / "work/store")
     assert labeled.table["split"].value_counts().to_dict() == {"test": 10, "train": 5, "val": 1}
