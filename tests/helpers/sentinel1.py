@@ -103,7 +103,7 @@ def calibrate_pixel(safe: Path, polarization: str, dn: float, row: int, col: int
             first, last = (int(vector.findtext(name)) for name in ("firstAzimuthLine", "lastAzimuthLine"))
             left, right = (int(vector.findtext(name)) for name in ("firstRangeSample", "lastRangeSample"))
             if first <= row <= last and left <= col <= right:
-                power *= _linear(_numbers(vector, "line"), _numbers(vector, "noiseAzimuthLut"), row)
+                power *= np.interp(row, _numbers(vector, "line"), _numbers(vector, "noiseAzimuthLut"))
     return max(dn**2 - power, 1) / scale**2
 
 
@@ -116,16 +116,9 @@ def _numbers(parent: ElementTree.Element, name: str) -> list[float]:
     return [float(word) for word in parent.findtext(name).split()]
 
 
-def _linear(points: list[float], values: list[float], x: float) -> float:
-    return float(np.interp(x, points, values))
-
-
 def _bilinear(vectors: list[ElementTree.Element], element: str, row: int, col: int) -> float:
-    lines = [float(vector.findtext("line")) for vector in vectors]
-    nearest = [index for index in range(len(lines)) if lines[index] <= row][-1:] or [0]
-    above, below = nearest[0], min(nearest[0] + 1, len(lines) - 1)
-    values = [_linear(_numbers(vectors[i], "pixel"), _numbers(vectors[i], element), col) for i in (above, below)]
-    return _linear([lines[above], lines[below]], values, row) if above != below else values[0]
+    values = [np.interp(col, _numbers(vector, "pixel"), _numbers(vector, element)) for vector in vectors]
+    return float(np.interp(row, [float(vector.findtext("line")) for vector in vectors], values))
 
 
 def _annotation(height: int, width: int) -> str:
@@ -163,28 +156,19 @@ def _calibration(height: int, width: int, number: int) -> str:
 
 def _noise(height: int, width: int, number: int, old: bool) -> str:
     pixels = np.unique(np.linspace(0, width - 1, 9).astype(int))
-    outer, inner, table = (
-        ("noiseVectorList", "noiseVector", "noiseLut")
-        if old
-        else ("noiseRangeVectorList", "noiseRangeVector", "noiseRangeLut")
-    )
-    vectors = "".join(
-        _vector(inner, line, pixels, **{table: 900 / number * (1.5 + np.cos(pixels / 9) / 2) + 90 * line / height})
-        for line in np.unique(np.linspace(0, height - 1, 3).astype(int))
-    )
-    text = f"<{outer}>{vectors}</{outer}>"
-    if not old:
-        middle = width // 3
-        blocks = ((0, middle - 1, 1.1), (middle, width - 1, 0.9))
-        lines = np.unique(np.linspace(0, height - 1, 11).astype(int))
-        text += "<noiseAzimuthVectorList>"
-        for left, right, level in blocks:
-            factors = " ".join(f"{level + 0.05 * np.sin(line):.6e}" for line in lines)
-            text += (
-                f"<noiseAzimuthVector><swath>IW1</swath><firstAzimuthLine>0</firstAzimuthLine>"
-                f"<firstRangeSample>{left}</firstRangeSample><lastAzimuthLine>{height - 1}</lastAzimuthLine>"
-                f"<lastRangeSample>{right}</lastRangeSample><line>{' '.join(map(str, lines))}</line>"
-                f"<noiseAzimuthLut>{factors}</noiseAzimuthLut></noiseAzimuthVector>"
-            )
-        text += "</noiseAzimuthVectorList>"
-    return f"<noise>{text}</noise>"
+    kind, text = "noise" if old else "noiseRange", ""
+    for line in np.unique(np.linspace(0, height - 1, 3).astype(int)):
+        table = {f"{kind}Lut": 900 / number * (1.5 + np.cos(pixels / 9) / 2) + 90 * line / height}
+        text += _vector(f"{kind}Vector", line, pixels, **table)
+    text = f"<{kind}VectorList>{text}</{kind}VectorList>"
+    middle, lines = width // 3, np.unique(np.linspace(0, height - 1, 11).astype(int))
+    azimuth = ""
+    for left, right, level in ((0, middle - 1, 1.1), (middle, width - 1, 0.9)):
+        factors = " ".join(f"{level + 0.05 * np.sin(line):.6e}" for line in lines)
+        azimuth += (
+            f"<noiseAzimuthVector><swath>IW1</swath><firstAzimuthLine>0</firstAzimuthLine>"
+            f"<firstRangeSample>{left}</firstRangeSample><lastAzimuthLine>{height - 1}</lastAzimuthLine>"
+            f"<lastRangeSample>{right}</lastRangeSample><line>{' '.join(map(str, lines))}</line>"
+            f"<noiseAzimuthLut>{factors}</noiseAzimuthLut></noiseAzimuthVector>"
+        )
+    return f"<noise>{text}{'' if old else f'<noiseAzimuthVectorList>{azimuth}</noiseAzimuthVectorList>'}</noise>"
