@@ -343,7 +343,7 @@ class Points(AnnotationFormat):
 def test_an_annotation_format(tmp_path, monkeypatch, install):
     """A format of another package is asked first, and one that cannot be imported is left out with a warning."""
     from rsft.data.annotations.base import ANNOTATIONS
-    from rsft.inference.scenes.position_files import read_positions
+    from rsft.inference.scenes.locations import read_positions
     from rsft.inference.scenes.raster import open_scene
 
     entry_points = "[rsft.annotations]\npoints = points_format:Points\nbroken = no_such_module:Format\n"

@@ -181,7 +181,7 @@ def report_run(
         from rsft.models.bundle.bundle import Bundle
 
         drawn = draw_scene_maps(scene_map, Bundle.load(folder).sha256)
-        save_scene_maps(folder, [(SceneMap(x.scene, x.chips, x.ood, x.truth), x.picture) for x in drawn])
+        save_scene_maps(folder, [(SceneMap(*x[:4]), x[4]) for x in drawn])
     with progress() as report:
         path = write_report(folder, data, pictures=not no_pictures, progress=report)
     show_paths({"report": path})

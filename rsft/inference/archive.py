@@ -21,8 +21,8 @@ import ray.data
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.engines.base import REFERENCE
-from rsft.inference.inputs.chip_files import find_scenes, path_to_text
 from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.chip_files import find_scenes, path_to_text
 from rsft.inference.predict.job import job_key, journal_path, predict, reject_scene_outputs
 from rsft.inference.predict.result_table import table_columns
 from rsft.inference.selection.fastest import load_engine
@@ -52,17 +52,13 @@ class SceneResult:
     """Result of one scene. The fields are the columns of scenes.csv, except `address`.
 
     Attributes:
-        scene: path of the scene.
         status: done, failed, skipped (finished by an earlier call) or pending.
         chips: number of classified chips.
         rejected: number of rejected chips.
         ood: number of classified chips that are unlike the training chips.
         class_sets: "withheld" if the scene has no class sets, because most of its chips are unlike the training chips.
-        seconds: duration of the job.
         resumed: whether the job continued an interrupted one.
-        output: path of the GeoPackage.
         job: hash of everything that determines the output; it is also in the metadata of the GeoPackage.
-        reason: why the scene failed.
         address: name under which the scene is opened: `scene`, with the signature of a signed address.
     """
 
@@ -89,12 +85,7 @@ process was killed."""
 
 @dataclass(frozen=True)
 class ArchiveResult:
-    """Result of all scenes.
-
-    Attributes:
-        scenes: one result per scene, in the order of the inputs.
-        summary_path: path of scenes.csv.
-    """
+    """Results of all scenes, in the order of the inputs, and the path of scenes.csv."""
 
     scenes: list[SceneResult]
     summary_path: Path
@@ -125,17 +116,13 @@ def predict_archive(
         executor: distributes the scenes to processes.
         progress: called after each scene.
 
-    Returns:
-        The results of all scenes.
-
     Raises:
         RequestError: no bundle, two scenes with the same name, or options that archives do not support.
         WeightsError: the bundle cannot be used on this machine.
     """
     if not request.query.reads_scenes:
-        raise RequestError(
-            "an archive consists of scenes", hint="say where to cut chips: give --at, --grid or --detect"
-        )
+        hint = "say where to cut chips: give --at, --grid or --detect"
+        raise RequestError("an archive consists of scenes", hint=hint)
     reject_scene_outputs(request, "review page, map and truth are for one job, not for an archive")
     bundle, request = Bundle.load(bundle_dir), _with_absolute_paths(request)
     check_output_path(output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True)
@@ -149,38 +136,33 @@ def predict_archive(
             for result in executor(remaining, bundle_dir, request):
                 results[result.scene] = result
                 if progress:
-                    reached = sum(other.status != "pending" for other in results.values())
-                    progress(reached, len(results), "scenes")
+                    progress(sum(x.status != "pending" for x in results.values()), len(results), "scenes")
             for planned in remaining:
                 if results[planned.scene].status == "pending":
                     results[planned.scene] = replace(planned, status="failed", reason=_KILLED)
     finally:
         archive.scenes.extend(results.values())
-        columns = [field.name for field in fields(SceneResult) if field.name != "address"]
-        table = escape_table(pd.DataFrame([asdict(result) for result in archive.scenes], columns=columns))
+        names = [field.name for field in fields(SceneResult)]
+        table = pd.DataFrame([asdict(result) for result in archive.scenes], columns=names).drop(columns="address")
         with atomic_file(archive.summary_path) as temporary:
-            table.to_csv(temporary, index=False)
+            escape_table(table).to_csv(temporary, index=False)
     return archive
 
 
 def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRequest) -> SceneResult:
-    """Classify one scene in any process. An error becomes part of the result.
+    """Classify one scene in any process, and return a result that is done or failed, with the error.
 
     Args:
         planned: scene, output and job, with the status pending.
         bundle_dir: folder of the bundle.
         request: options of the job.
-
-    Returns:
-        The result, with the status done or failed.
     """
     start, out = time.monotonic(), Path(planned.output)
     if (finished := _read_output(planned, "done")) is not None:  # an earlier process was killed right after its work
         return finished
-    resumed = journal_path(out).exists()
+    resumed, scene, reason = journal_path(out).exists(), planned.address or planned.scene, ""
     for attempt in range(ATTEMPTS):
         try:
-            scene = planned.address or planned.scene
             predict(bundle_dir, [scene], out, request, may_be_outside=True)  # positions may lie in other scenes
             reason = ""
             break
@@ -190,11 +172,10 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
         except Exception as error:  # from a library or the system; other scenes are not affected
             reason = f"{type(error).__name__}: {error}"
             time.sleep(_PAUSE * 2**attempt if attempt + 1 < ATTEMPTS else 0)
-    seconds = round(time.monotonic() - start, 1)
     result = None if reason else _read_output(planned, "done")
     reason = " ".join(reason.split()) or "the scene or another input changed during the job"
     result = result or replace(planned, status="failed", reason=reason)
-    return replace(result, seconds=seconds, resumed=resumed)
+    return replace(result, seconds=round(time.monotonic() - start, 1), resumed=resumed)
 
 
 def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
@@ -204,14 +185,9 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
     if metadata.get("job") != planned.job:
         return None
     journal_path(out).unlink(missing_ok=True)  # left behind if the process was killed just before it removed this file
-    return replace(
-        planned,
-        status=status,
-        chips=int(metadata["chips"]),
-        rejected=int(metadata["rejected"]),
-        ood=int(metadata["ood"]),
-        class_sets="withheld" if int(metadata["withheld"]) else "",
-    )
+    chips, rejected, ood, withheld = (int(metadata[key]) for key in ("chips", "rejected", "ood", "withheld"))
+    class_sets = "withheld" if withheld else ""
+    return replace(planned, status=status, chips=chips, rejected=rejected, ood=ood, class_sets=class_sets)
 
 
 def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
@@ -227,12 +203,9 @@ def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
 def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:
     """Return the status of every scene before the call: pending, skipped, or failed because of another output."""
     counts = Counter(scene.stem for scene in scenes)
-    repeated = sorted(name for name, count in counts.items() if count > 1)
-    if repeated:
-        raise RequestError(
-            f"{len(repeated)} names belong to several scenes, such as {repeated[0]}",
-            hint="outputs are named after scenes: rename the scenes, or write them into several folders",
-        )
+    if repeated := sorted(name for name, count in counts.items() if count > 1):
+        hint = "outputs are named after scenes: rename the scenes, or write them into several folders"
+        raise RequestError(f"{len(repeated)} names belong to several scenes, such as {repeated[0]}", hint=hint)
     results = {}
     for scene in scenes:
         out = folder / f"{scene.stem}.gpkg"
@@ -257,9 +230,6 @@ def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneEx
     Args:
         address: address of the cluster; None for this machine.
         jobs: number of scenes at the same time (default: the number of cores, or of GPUs if the request uses them).
-
-    Returns:
-        The executor, which starts Ray when it is called and stops it at the end.
     """
 
     def execute(scenes: Sequence[SceneResult], bundle_dir: Path, request: PredictionRequest) -> Iterator[SceneResult]:

@@ -6,6 +6,7 @@ The command line imports this module for its help, so it imports nothing heavy.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -14,8 +15,11 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 from rsft.utils.command_options import Option
 
-_SCENES, _DETECTION, _PIXELS = "Where to cut chips in a scene", "Detection", "Pixels of the input"
-_OUTPUTS, _SPEED = "Outputs", "Speed"
+_scene = partial(Option, panel="Where to cut chips in a scene")
+_detection = partial(Option, panel="Detection")
+_pixel = partial(Option, panel="Pixels of the input")
+_out = partial(Option, panel="Outputs")
+_speed = partial(Option, panel="Speed")
 
 LandKeyword = Literal["auto", "brightness", "none"]
 """A keyword of `--land`."""
@@ -27,11 +31,7 @@ LAND_KEYWORDS: tuple[LandKeyword, ...] = get_args(LandKeyword)
 
 
 def parse_land(text: str) -> LandSource:
-    """Return the value of `--land`: a keyword, or the path of a file.
-
-    Args:
-        text: the text on the command line. `./none` is a file.
-    """
+    """Return the value of `--land`: a keyword, or the path of a file; `./none` is a file."""
     return next((keyword for keyword in LAND_KEYWORDS if keyword == text), Path(text))
 
 
@@ -43,15 +43,12 @@ class CfarOptions:
     else "brightness", which treats large bright regions as land. "none" searches everywhere.
     """
 
-    pfa: Annotated[
-        float, Option("Probability of a false alarm per pixel of water, for --detect.", panel=_DETECTION)
-    ] = 1e-6
+    pfa: Annotated[float, _detection("Probability of a false alarm per pixel of water, for --detect.")] = 1e-6
     land: Annotated[
         LandSource,
-        Option(
+        _detection(
             "Land, where --detect does not search: a file of polygons, brightness (large bright regions), none, or "
             "auto (shorelines of OpenStreetMap if rsft\\[land] is installed, else brightness).",
-            panel=_DETECTION,
             metavar="FILE",
         ),
     ] = "auto"
@@ -68,27 +65,20 @@ class SceneQuery:
 
     at: Annotated[
         Path | None,
-        Option(
-            "Positions of objects: .gpkg, .geojson, .csv; DOTA or YOLO .txt, or a folder of them; COCO .json.",
-            panel=_SCENES,
-        ),
+        _scene("Positions of objects: .gpkg, .geojson, .csv; DOTA or YOLO .txt, or a folder of them; COCO .json."),
     ] = None
     crs: Annotated[
         str | None,
-        Option(
-            "Coordinate system of --at, if the file does not declare it: EPSG:32633, or pixel.", "--at-crs", _SCENES
-        ),
+        _scene("Coordinate system of --at, if the file does not declare it: EPSG:32633, or pixel.", "--at-crs"),
     ] = None
-    grid: Annotated[int | None, Option("Tile the scene; size of a tile in chip pixels.", panel=_SCENES, min=1)] = None
+    grid: Annotated[int | None, _scene("Tile the scene; size of a tile in chip pixels.", min=1)] = None
     stride: Annotated[
-        int | None,
-        Option("Step between tiles in chip pixels (default: the tile size, no overlap).", panel=_SCENES, min=1),
+        int | None, _scene("Step between tiles in chip pixels (default: the tile size, no overlap).", min=1)
     ] = None
     detect: Annotated[
-        CfarOptions | None,
-        Option("Detect bright objects on dark water with CA-CFAR; not all are ships.", panel=_DETECTION),
+        CfarOptions | None, _detection("Detect bright objects on dark water with CA-CFAR; not all are ships.")
     ] = None
-    layer: Annotated[str | None, Option("Layer of --at, if the file has several.", panel=_SCENES)] = None
+    layer: Annotated[str | None, _scene("Layer of --at, if the file has several.")] = None
 
     def __post_init__(self) -> None:
         options = [name for name in ("at", "grid", "detect") if getattr(self, name) is not None]
@@ -119,17 +109,11 @@ class Declaration:
 
     unit: Annotated[
         str | None,
-        Option(
-            "Unit, if the files do not declare it: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0.",
-            panel=_PIXELS,
-        ),
+        _pixel("Unit, if the files do not declare it: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0."),
     ] = None
     bands: Annotated[
         tuple[str, ...] | None,
-        Option(
-            "Bands in the order of the file, such as VH,VV (default: as the file or the bundle names them).",
-            panel=_PIXELS,
-        ),
+        _pixel("Bands in the order of the file, such as VH,VV (default: as the file or the bundle names them)."),
     ] = None
     spacing_m: float | None = None
 
@@ -149,16 +133,10 @@ class ChipOptions:
     With a margin, each chip is as large as its box and this margin.
     """
 
-    side: Annotated[int | None, Option("Chip size in pixels (default: the bundle's).", panel=_PIXELS, min=1)] = None
-    margin: Annotated[
-        int | None, Option("Cut chips along boxes, with this margin in pixels.", panel=_PIXELS, min=0)
-    ] = None
-    resample_to: Annotated[
-        float | None, Option("Resample chips to this pixel spacing in meters.", panel=_PIXELS, min=0.001)
-    ] = None
-    spacing: Annotated[
-        float | None, Option("Pixel spacing in meters, if a file has no georeference.", panel=_PIXELS, min=0.001)
-    ] = None
+    side: Annotated[int | None, _pixel("Chip size in pixels (default: the bundle's).", min=1)] = None
+    margin: Annotated[int | None, _pixel("Cut chips along boxes, with this margin in pixels.", min=0)] = None
+    resample_to: Annotated[float | None, _pixel("Resample chips to this pixel spacing in meters.", min=0.001)] = None
+    spacing: Annotated[float | None, _pixel("Pixel spacing in meters of files without georeference.", min=0.001)] = None
 
 
 @dataclass(frozen=True)
@@ -179,48 +157,39 @@ class PredictionRequest:
     chip_options: ChipOptions = field(default_factory=ChipOptions)
     product_options: ProductOptions = DEFAULT_OPTIONS
     chips_dir: Annotated[
-        Path | None, Option("Folder in which chips cut from scenes are saved as GeoTIFF.", "--chips", _OUTPUTS)
+        Path | None, _out("Folder in which chips cut from scenes are saved as GeoTIFF.", "--chips")
     ] = None
-    html_path: Annotated[
-        Path | None, Option("HTML page to write, for reviewing and correcting labels.", "--html", _OUTPUTS)
-    ] = None
+    html_path: Annotated[Path | None, _out("HTML page to write, for reviewing and correcting labels.", "--html")] = None
     picture_path: Annotated[
         Path | None,
-        Option(
-            "PNG to write: a map of the scene with the classified objects, legend, scale and north arrow.",
-            "--picture",
-            _OUTPUTS,
+        _out(
+            "PNG to write: a map of the scene with the classified objects, legend, scale and north arrow.", "--picture"
         ),
     ] = None
     truth_path: Annotated[
         Path | None,
-        Option(
+        _detection(
             "Positions and classes (column class) of the true objects, as for --at. Prints how many --detect found.",
             "--truth",
-            _DETECTION,
         ),
     ] = None
     overwrite: Annotated[bool, Option("Replace existing output.")] = False
     discard_corrections: Annotated[
-        bool, Option("With --overwrite: replace even a table that contains corrected classes.", panel=_OUTPUTS)
+        bool, _out("With --overwrite: replace even a table that contains corrected classes.")
     ] = False
-    batch_size: Annotated[int, Option("Number of chips in a batch.", panel=_SPEED, min=1)] = 32
-    readers: Annotated[int, Option("Number of threads that read chips.", panel=_SPEED, min=1)] = 1
+    batch_size: Annotated[int, _speed("Number of chips in a batch.", min=1)] = 32
+    readers: Annotated[int, _speed("Number of threads that read chips.", min=1)] = 1
     device: Annotated[str, Option("Device: auto, cpu or cuda.")] = "auto"
     engine: Annotated[
         str,
-        Option(
+        _speed(
             f"auto (the fastest that is exact), {', '.join(ENGINES)}, or an export of this bundle (`rsft export`).",
-            panel=_SPEED,
             metavar="ENGINE",
         ),
     ] = "auto"
     precision: Annotated[
         str | None,
-        Option(
-            "fp32, bf16 or int8 (default: fp32; with auto, any exact one). Not every engine supports all.",
-            panel=_SPEED,
-        ),
+        _speed("fp32, bf16 or int8 (default: fp32; with auto, any exact one). Not every engine supports all."),
     ] = None
 
 

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from rsft.data.imagery.contract import Contract, Stretch
 from rsft.errors import RsftError
-from rsft.inference.detection.detector import detect_bright_objects
+from rsft.inference.detection import detect_bright_objects
 from rsft.inference.options import CfarOptions, Declaration
-from rsft.inference.scenes.chip_window import ChipWindow
+from rsft.inference.scenes.locations import ChipWindow
 from rsft.inference.scenes.raster import RasterScene, gdal_environment, open_scene
 
 UNITS = ("amplitude", "sigma0")

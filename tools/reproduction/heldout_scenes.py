@@ -27,8 +27,7 @@ from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.datasets.common import split_groups
 from rsft.data.loading.batches import ChipImages
 from rsft.data.prepare.opensarship import prepare_opensarship
-from rsft.inference.predict.result_table import predictions_table
-from rsft.inference.predict.scene_checks import check_scenes
+from rsft.inference.predict.result_table import check_scenes, predictions_table
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.factory import load_classifier
 from rsft.models.outputs import ClassifierOutputs, collect_outputs

@@ -99,7 +99,7 @@ def emit_addition(summary: CorrectionSummary) -> None:
 
 def show_predictions(result: PredictionResult) -> None:
     """Print the counts by class, notes apart from those of `show_checks`, and the first rejected chips."""
-    from rsft.inference.predict.scene_checks import describe_checks
+    from rsft.inference.predict.result_table import describe_checks
 
     title = f"{format_chip_count(len(result.table))} classified"
     console.print(counts_table(title, {name: {"chips": count} for name, count in result.counts.items()}))
@@ -115,7 +115,7 @@ def show_predictions(result: PredictionResult) -> None:
 
 def show_checks(result: PredictionResult) -> None:
     """Print how many objects of the truth were found, and whether the chips are like those of the training."""
-    from rsft.inference.predict.scene_checks import describe_checks
+    from rsft.inference.predict.result_table import describe_checks
 
     for check in result.truth:
         console.print(str(check), soft_wrap=True)

@@ -15,14 +15,12 @@ from rsft.data.imagery.reader import check_declared_bands, read_band_names, read
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RsftError
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable
-from rsft.inference.inputs.chip_files import read_declarations
-from rsft.inference.inputs.scene_chips import SCENE_TAG, SceneChips
 from rsft.inference.options import UNDECLARED, Declaration
+from rsft.inference.predict.chip_files import read_declarations
 from rsft.inference.predict.result_table import scene_fingerprint
-from rsft.inference.predict.scene_plan import select_scene_unit
-from rsft.inference.scenes.chip_window import ChipWindow
+from rsft.inference.predict.scene_chips import SCENE_TAG, SceneChips, select_scene_unit
 from rsft.inference.scenes.georeference import read_georeference
-from rsft.inference.scenes.locations import Location
+from rsft.inference.scenes.locations import ChipWindow, Location
 from rsft.inference.scenes.raster import RasterScene, open_scene
 from rsft.models.contract_fitting import common_spacing
 from rsft.types import Pixels

@@ -6,7 +6,7 @@ Several bundles classify the same chips with one job and one table per bundle.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,26 +16,18 @@ import pandas as pd
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
-from rsft.inference.inputs.chip_files import ChipFiles, find_chips, find_scenes, path_to_text
-from rsft.inference.inputs.scene_chips import SceneChips
 from rsft.inference.options import DEFAULT_REQUEST, Declaration, PredictionRequest
-from rsft.inference.predict.pipeline import ChipClassifier, classify_batches, make_batches, read_sample
-from rsft.inference.predict.result_table import (
-    collect_results,
-    describe_empty_result,
-    table_columns,
-    table_metadata,
-    write_rejected_list,
-)
+from rsft.inference.predict import pipeline, result_table
+from rsft.inference.predict.chip_files import ChipFiles, find_chips, find_scenes, path_to_text
 from rsft.inference.predict.resume_journal import ResumeJournal, has_note
-from rsft.inference.predict.scene_checks import SceneCheck, TruthCheck, check_scenes, check_truth, describe_checks
-from rsft.inference.predict.scene_plan import PredictionPlan, plan_scenes
-from rsft.inference.review.page import TrainingSource, write_review_page
+from rsft.inference.predict.scene_chips import PredictionPlan, SceneChips, plan_scenes
+from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.raster import gdal_environment
 from rsft.inference.selection.exported import LoadedEngine
 from rsft.inference.selection.selection import select_engine
 from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
 from rsft.models.bundle.bundle import Bundle
+from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_bytes
 from rsft.version import __version__
@@ -61,8 +53,8 @@ class PredictionResult:
     counts: dict[str, int]
     output_path: Path
     notes: list[str]
-    checks: list[SceneCheck]
-    truth: list[TruthCheck] = field(default_factory=list)
+    checks: list[result_table.SceneCheck]
+    truth: list[result_table.TruthCheck] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -70,11 +62,6 @@ class PredictionJob:
     """One bundle, the chips to classify, and the output.
 
     Attributes:
-        bundle: the bundle.
-        request: options of the job.
-        plan: the chips.
-        journal: the results so far.
-        output_path: the file of the table.
         replaces_outputs: whether existing outputs may be replaced: on request, or because this job has written them
             before it was interrupted.
         skipped_files: number of files in input folders that are not images.
@@ -147,8 +134,8 @@ def open_job(
     Args:
         bundle: the bundle.
         inputs: see `predict`.
-        output_path: the file of the table.
-        request: options of the job.
+        output_path: see `predict`.
+        request: see `predict`.
         progress: called with numbers of windows of a scene while objects are detected, then with numbers of chips.
         bundle_dir: where the bundle is; the review page names it.
 
@@ -159,14 +146,8 @@ def open_job(
     path = journal_path(output_path)
     has_journal = path.is_file()
     _check_outputs(bundle, output_path, request, request.overwrite or has_journal)
-    scenes: list[SceneUri] = []
-    chips: dict[Path, Declaration] = {}
-    skipped_files = 0
-    if request.query.reads_scenes:
-        scenes = find_scenes(inputs)
-    else:
-        listing = find_chips(inputs)
-        chips, skipped_files = listing.declare(request.declaration), listing.skipped
+    scenes = find_scenes(inputs) if request.query.reads_scenes else []
+    chips, skipped_files = ({}, 0) if request.query.reads_scenes else find_chips(inputs, request.declaration)
     key = job_key(bundle, scenes, chips, request)
     replaces_outputs = request.overwrite or (has_journal and has_note(path, key, *_writing_note(output_path, request)))
     _check_outputs(bundle, output_path, request, replaces_outputs)
@@ -190,8 +171,8 @@ def open_job(
 
 def _check_outputs(bundle: Bundle, output_path: Path, request: PredictionRequest, overwrite: bool) -> None:
     """Check table, review page, map and truth; `overwrite` tells whether existing files may be replaced."""
-    discards = request.discard_corrections
-    check_output_path(output_path, table_columns(bundle.classes), overwrite=overwrite, discard_corrections=discards)
+    columns, discards = result_table.table_columns(bundle.classes), request.discard_corrections
+    check_output_path(output_path, columns, overwrite=overwrite, discard_corrections=discards)
     pages = (
         (request.html_path, (".html", ".htm"), "the review page is an HTML file"),
         (request.picture_path, (".png",), "the map is a PNG file"),
@@ -201,15 +182,12 @@ def _check_outputs(bundle: Bundle, output_path: Path, request: PredictionRequest
             raise RequestError(message, path, f"give it the suffix {suffixes[0]}")
         if path is not None and path.exists() and not overwrite:
             raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
-    options_of_scenes = {
-        "--picture": (request.picture_path is not None, "a map needs a scene, but the inputs are chips"),
-        "": (
-            request.product_options != DEFAULT_OPTIONS,
-            "--modulus, --calibrate, --keep-noise and --asset are options for scenes",
-        ),
-        "--chips": (request.chips_dir is not None, "chips are only saved if they are cut from scenes"),
-    }
-    for option, (is_given, message) in options_of_scenes.items():
+    scene_options = (
+        ("--picture", request.picture_path is not None, "a map needs a scene, but the inputs are chips"),
+        ("", request.product_options != DEFAULT_OPTIONS, "--modulus, --calibrate, --keep-noise, --asset need scenes"),
+        ("--chips", request.chips_dir is not None, "chips are only saved if they are cut from scenes"),
+    )
+    for option, is_given, message in scene_options:
         if is_given and not request.query.reads_scenes:
             raise RequestError(message, option, "give --at, --grid or --detect as well")
     if request.truth_path is not None and request.query.detect is None:
@@ -253,7 +231,7 @@ def job_key(
 
 
 def run_job(job: PredictionJob) -> LoadedEngine | None:
-    """Classify all chips of a job and record the results in its journal.
+    """Classify all chips of a job that are not in its journal yet, and record each batch when it is finished.
 
     Returns:
         The engine that was used; None if the job has no chips.
@@ -262,28 +240,28 @@ def run_job(job: PredictionJob) -> LoadedEngine | None:
         RequestError: the requested engine cannot be used.
         WeightsError: the bundle cannot be used, or its logits are not finite.
     """
-    request, bundle = job.request, job.bundle
-    batches = make_batches(job.plan.sources, request.batch_size)
+    request, bundle, journal = job.request, job.bundle, job.journal
+    batches = pipeline.make_batches(job.plan.sources, request.batch_size)
     if not batches:
         return None
-    engine = select_engine(
-        bundle,
-        request.engine,
-        request.precision,
-        request.device,
-        partial(read_sample, batches),
-        sum(len(batch.chips) for batch in batches),
-        job.journal.get_note("engine"),
-    )
-    job.journal.set_note("engine", engine.metadata["kind"])
-    classify_batches(
-        batches,
-        ChipClassifier(engine.infer, engine.contract, bundle.classes, bundle.calibrator, engine.concurrency),
-        job.journal,
-        readers=request.readers,
-        thumbnails=request.html_path is not None,
-        progress=job.progress,
-    )
+    total, sample = sum(len(batch.chips) for batch in batches), partial(pipeline.read_sample, batches)
+    previous, device = journal.get_note("engine"), request.device
+    engine = select_engine(bundle, request.engine, request.precision, device, sample, total, previous)
+    journal.set_note("engine", engine.metadata["kind"])
+    finished = journal.finished_batches()
+    remaining = [batch for batch in batches if batch.number not in finished]
+    done, threads = total - sum(len(batch.chips) for batch in remaining), engine.concurrency
+    prepare = partial(pipeline.prepare_batch, contract=engine.contract, thumbnails=request.html_path is not None)
+
+    def compute(prepared: pipeline.PreparedBatch) -> tuple[pipeline.PreparedBatch, ClassifierOutputs | None]:
+        return prepared, engine.infer(prepared.inputs) if prepared.numbers else None
+
+    with closing(pipeline.prefetch(prepare, remaining, request.readers)) as prepared_batches:
+        for prepared, outputs in pipeline.prefetch(compute, prepared_batches, threads, ahead=threads):
+            journal.record(prepared.batch.number, pipeline.batch_result(prepared, outputs, bundle))
+            done += len(prepared.batch.chips)
+            if job.progress:
+                job.progress(done, total, "classifying")
     return engine
 
 
@@ -300,16 +278,17 @@ def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outs
         DataError: all chips were rejected, or all positions lie outside of the scenes; the truth has no classes.
     """
     bundle, request, plan, output_path = job.bundle, job.request, job.plan, job.output_path
-    table, rejected, notes = collect_results(job.journal, plan, bundle)
-    table, checks = check_scenes(table, bundle.calibrator, bundle.classes)
-    rejected_list = write_rejected_list(output_path, rejected)
+    table, rejected, notes = result_table.collect_results(job.journal, plan, bundle)
+    table, checks = result_table.check_scenes(table, bundle.calibrator, bundle.classes)
+    rejected_list = result_table.write_rejected_list(output_path, rejected)
     if job.skipped_files:
         notes.append(f"files in folders that are not images by their suffix: {job.skipped_files:,}")
     if rejected:
         notes.append(f"rejected: {len(rejected):,}, listed in {rejected_list}")
     notes += [engine.summary] if engine else []
     if table.empty:
-        notes.insert(0, describe_empty_result(plan, request.query, rejected, rejected_list, may_be_outside))
+        empty = result_table.describe_empty_result(plan, request.query, rejected, rejected_list, may_be_outside)
+        notes.insert(0, empty)
     thumbnails = table.pop("thumb").tolist() if "thumb" in table else []
     if plan.crs is None and output_path.suffix.lower() == ".geojson":
         notes.append("the table has no geometry: GeoJSON needs degrees; .gpkg also takes pixel coordinates")
@@ -317,13 +296,12 @@ def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outs
         notes.append("QGIS opens .parquet if its GDAL can; that of Debian and Ubuntu cannot: use .gpkg for QGIS")
     truth = []
     if request.truth_path is not None:
-        sources = (source for source in plan.sources if isinstance(source, SceneChips))
-        for source in sources:
+        for source in plan.sources:
+            assert isinstance(source, SceneChips)  # --truth needs --detect
             side = (source.window.side or 0) * sum(source.window.scale) / 2
-            truth.append(check_truth(table, source.scene, request.truth_path, side))
-    warnings = describe_checks(checks)
-    notes += [*map(str, truth), *warnings]
-    metadata = table_metadata(bundle, plan, request, notes, engine.metadata if engine else {}) | {
+            truth.append(result_table.check_truth(table, source.scene, request.truth_path, side))
+    notes += [*map(str, truth), *result_table.describe_checks(checks)]
+    metadata = result_table.table_metadata(bundle, plan, request, notes, engine.metadata if engine else {}) | {
         "job": job.journal.key,
         "chips": len(table),
         "rejected": len(rejected),
@@ -334,41 +312,31 @@ def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outs
     }
     are_boxes = bool(plan.positions) and all(item.are_boxes for item in plan.positions)
     grid, stride = request.query.grid, request.query.stride
-    layer = PredictionLayer(
-        table,
-        plan.crs,
-        bundle.classes,
-        metadata,
-        "Polygon" if are_boxes else "Point",
-        None if grid is None else min((stride or grid) / grid, 1.0),
-    )
-    _write_outputs(job, layer, thumbnails, warnings, truth)
+    step = None if grid is None else min((stride or grid) / grid, 1.0)
+    layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, "Polygon" if are_boxes else "Point", step)
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}
     reasons = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in rejected]
-    return PredictionResult(table, reasons, counts, output_path, notes, checks, truth)
+    result = PredictionResult(table, reasons, counts, output_path, notes, checks, truth)
+    _write_outputs(job, layer, thumbnails, result)
+    return result
 
 
-def _write_outputs(
-    job: PredictionJob,
-    layer: PredictionLayer,
-    thumbnails: Sequence[bytes],
-    warnings: Sequence[str],
-    truth: Sequence[TruthCheck],
-) -> None:
+def _write_outputs(job: PredictionJob, layer: PredictionLayer, thumbs: list[bytes], result: PredictionResult) -> None:
     """Write table, review page and maps. With several scenes, the name of the scene follows that of the map's file."""
     request, scenes, output_path = job.request, job.plan.scenes, job.output_path
     job.journal.set_note(*_writing_note(output_path, request))
     discards = request.discard_corrections
     write_prediction_table(layer, output_path, overwrite=job.replaces_outputs, discard_corrections=discards)
     if request.html_path is not None:
-        source = TrainingSource(job.bundle_dir or Path("BUNDLE"), job.bundle.recipe.data.root)
-        write_review_page(request.html_path, layer, thumbnails, scenes, source, output_path, warnings)
+        bundle, store = job.bundle_dir or Path("BUNDLE"), job.bundle.recipe.data.root
+        warnings = result_table.describe_checks(result.checks)
+        write_review_page(request.html_path, layer, thumbs, scenes, bundle, store, output_path, warnings)
     if (path := request.picture_path) is not None:
         from rsft.inference.review.map_picture import draw_map_picture
 
         for number, scene in enumerate(scenes):
             file = path if len(scenes) == 1 else path.with_name(f"{path.stem}.{scene.name}{path.suffix}")
-            write_bytes(file, draw_map_picture(layer, scene, truth[number].caption() if truth else []))
+            write_bytes(file, draw_map_picture(layer, scene, result.truth[number].caption() if result.truth else []))
 
 
 def predict_bundles(
@@ -429,15 +397,7 @@ def output_paths(output_path: Path, bundles: Sequence[Bundle]) -> list[Path]:
 
 
 def reject_scene_outputs(request: PredictionRequest, message: str) -> None:
-    """Raise an error if a job has options for the scenes of one job and one bundle.
-
-    Args:
-        request: options of the job.
-        message: why they do not work.
-
-    Raises:
-        RequestError: the request has a review page, a map or a truth.
-    """
+    """Raise a RequestError with this message if a job has a review page, a map or a truth: these are for one job."""
     options = {"--html": request.html_path, "--picture": request.picture_path, "--truth": request.truth_path}
     for option, path in options.items():
         if path is not None:

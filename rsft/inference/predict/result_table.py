@@ -1,32 +1,39 @@
-"""The predictions table: its columns, its notes, and the metadata that describe how it was made."""
+"""The predictions table: its columns, notes and metadata, and checks of its scenes.
+
+The chips of every scene are compared with the training and validation chips, and detected objects with the truth.
+"""
 
 import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import shapely
 from numpy.typing import NDArray
 
 from rsft.data.annotations.columns import AT, concat_attributes, unique_names
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, WeightsError
-from rsft.inference.inputs.chip_files import path_to_text
-from rsft.inference.inputs.scene_chips import SceneChips, product_record
 from rsft.inference.options import PredictionRequest, SceneQuery
+from rsft.inference.predict.chip_files import path_to_text
 from rsft.inference.predict.resume_journal import ResumeJournal
-from rsft.inference.predict.scene_plan import PredictionPlan
+from rsft.inference.predict.scene_chips import PredictionPlan, SceneChips, product_record
+from rsft.inference.scenes.locations import read_positions
+from rsft.inference.scenes.raster import RasterScene
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
-from rsft.models.uncertainty.calibrator import Calibrator
+from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator
 from rsft.models.uncertainty.conformal import log_softmax
+from rsft.models.uncertainty.ood import chance_of_ood_chips, expected_share, largest_chance_share
+from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_cell
@@ -51,7 +58,7 @@ _LAST_COLUMNS: dict[str, Any] = {
     "incidence_deg": _NUMBER,
     "geometry": "object",
 }
-_NAMES_OF_FORMATS = ("fid", "ogc_fid", "geom", "wkt", "thumb")
+FORMAT_COLUMNS = ("fid", "ogc_fid", "geom", "wkt", "thumb")
 """Columns that an output format or the review page adds."""
 
 SET_SEPARATOR = " | "
@@ -60,15 +67,19 @@ SET_SEPARATOR = " | "
 _DECIMALS = 6
 _BLOCKS, _BLOCK_BYTES = 64, 16384  # parts of a file that are hashed
 
+_MAX_SCENES = 10  # scenes that a sentence names
+_MEASURES = {
+    "distance": "distance from the training chips",
+    "probability": "probability",
+    "classes": "shares of the classes",
+}
+_CLASS = "class"
+_TOLERANCE = 1 / 8  # largest distance of a detection from the outline of the object, as a share of the chip's side
+
 
 def table_columns(classes: Sequence[str]) -> dict[str, Any]:
     """Return the type of every column that a predictions table may have, in order, without attributes of positions."""
     return _FIRST_COLUMNS | dict.fromkeys(probability_columns(classes), _NUMBER) | _LAST_COLUMNS
-
-
-def attribute_columns(table: pd.DataFrame, classes: Sequence[str]) -> list[str]:
-    """List the columns of a predictions table that are attributes of positions."""
-    return [name for name in table.columns if name not in {*table_columns(classes), *_NAMES_OF_FORMATS}]
 
 
 def predictions_table(
@@ -93,14 +104,10 @@ def predictions_table(
     estimate = None if calibrator is None else calibrator.apply(*outputs)
     probabilities = np.exp(log_softmax(outputs.logits)) if estimate is None else estimate.probabilities
     order = np.argsort(-probabilities, axis=1, kind="stable")
-    rows = np.arange(len(probabilities))
-    names = np.array(classes, object)
-    first = order[:, 0]
-    table = pd.DataFrame({"class": names[first], "probability": probabilities[rows, first].round(_DECIMALS)})
-    if len(classes) > 1:
-        second = order[:, 1]
-        table["class_2"] = names[second]
-        table["probability_2"] = probabilities[rows, second].round(_DECIMALS)
+    table = pd.DataFrame(index=range(len(order)))
+    for rank, suffix in enumerate(("", "_2")[: len(classes)]):
+        table[f"class{suffix}"] = np.array(classes, object)[order[:, rank]]
+        table[f"probability{suffix}"] = np.take_along_axis(probabilities, order, 1)[:, rank].round(_DECIMALS)
     if estimate is not None:
         table["class_set"] = format_sets(probabilities, estimate.sets, classes)
         table["ood"] = ~(estimate.ood <= 1)  # a distance that is not a number does not make a chip like the others
@@ -126,57 +133,36 @@ def probability_columns(classes: Sequence[str]) -> list[str]:
     return [f"p_{name}" for name in classes]
 
 
-def make_result_table(
-    batches: Sequence[pd.DataFrame], classes: Sequence[str], attributes: pd.DataFrame | None
-) -> pd.DataFrame:
-    """Combine the rows of all batches, and add the attributes of positions before the geometry.
-
-    Columns without values are left out, except attributes. A table without rows has all columns.
-
-    Args:
-        batches: rows of the batches.
-        classes: names of the classes.
-        attributes: identity (`at`) and attributes of the positions, indexed by the name of the chip; None for chips
-            that do not come from positions.
-
-    Returns:
-        One row per chip. Attributes whose names are taken have the prefix `at_`.
-    """
-    types = table_columns(classes)
-    if batches:
-        table = pd.concat(batches, ignore_index=True)
-        columns = [name for name in types if name in table and (name == "geometry" or table[name].notna().any())]
-        table = table[[*columns, *(["thumb"] if "thumb" in table else [])]]
-    else:
-        table = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in types.items()})
-    if attributes is None:
-        return table.astype({AT: types[AT]}) if AT in table else table
-    rows = attributes.take(attributes.index.get_indexer(pd.Index(table["chip"]))).set_axis(table.index)
-    rows.columns = pd.Index([AT, *unique_names(rows.columns[1:], [*types, *_NAMES_OF_FORMATS])])
-    table[AT] = rows.pop(AT)
-    split = table.columns.get_loc("geometry")
-    return pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
-
-
 def collect_results(
     journal: ResumeJournal, plan: PredictionPlan, bundle: Bundle
 ) -> tuple[pd.DataFrame, list[Rejection], list[str]]:
     """Combine the results of all batches.
 
     Returns:
-        The predictions table with one row per chip, everything that was rejected, and notes for the reader.
+        The predictions table with one row per chip, everything that was rejected, and notes for the reader. Columns
+        without values are left out, but a table without rows has all. Identity and attributes of positions are before
+        the geometry; attributes whose names are taken have the prefix `at_`.
     """
-    tables, rejected, counts = [], list(plan.rejected), Counter[str]()
+    tables, counts, types = [], Counter[str](), table_columns(bundle.classes)
+    rejected = [x for item in plan.positions for x in item.rejected]
     for batch in journal.results():
         tables += [batch.rows] if len(batch.rows) else []
         rejected += batch.rejected
         counts.update(batch.counts)
+    table = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in types.items()})
+    if tables:
+        table = pd.concat(tables, ignore_index=True)
+        columns = [name for name in types if name in table and (name == "geometry" or table[name].notna().any())]
+        table = table[[*columns, *(["thumb"] if "thumb" in table else [])]]
     attributes = [
         item.attributes.set_axis([path_to_text(location.name) for location in item.locations])
         for item in plan.positions
         if item.attributes is not None
     ]
-    table = make_result_table(tables, bundle.classes, concat_attributes(attributes) if attributes else None)
+    if attributes:
+        table = _add_attributes(table, concat_attributes(attributes), [*types, *FORMAT_COLUMNS])
+    elif tables and AT in table:
+        table = table.astype({AT: types[AT]})
     notes = [*plan.notes]
     if missing := int(table["geometry"].isna().sum()):
         notes.append(f"chips without a usable georeference have no geometry: {missing:,} of {len(table):,}")
@@ -192,6 +178,15 @@ def collect_results(
     else:
         notes += [bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
     return table, rejected, notes
+
+
+def _add_attributes(table: pd.DataFrame, attributes: pd.DataFrame, taken: list[str]) -> pd.DataFrame:
+    """Add identity and attributes, which are indexed by the name of the chip, before the geometry."""
+    rows = attributes.take(attributes.index.get_indexer(pd.Index(table["chip"]))).set_axis(table.index)
+    rows.columns = pd.Index([AT, *unique_names(rows.columns[1:], taken)])
+    table[AT] = rows.pop(AT)
+    split = table.columns.get_loc("geometry")
+    return pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
 
 
 def describe_empty_result(
@@ -251,7 +246,6 @@ def table_metadata(
         notes: remarks for the reader.
         engine: description of the engine.
     """
-    sources = [source for source in plan.sources if isinstance(source, SceneChips)]
     return {
         "rsft_version": __version__,
         "bundle_sha256": bundle.sha256,
@@ -274,7 +268,8 @@ def table_metadata(
                 "scale": list(source.window.scale),
                 "tiles": source.is_tiled,
             }
-            for source in sources
+            for source in plan.sources
+            if isinstance(source, SceneChips)
         ],
         "engine": engine,
         "request": json.loads(json.dumps(asdict(request), default=path_to_text)),
@@ -304,3 +299,193 @@ def scene_fingerprint(uri: SceneUri) -> str | None:
                 file.seek(max(0, size - _BLOCK_BYTES) * number // (_BLOCKS - 1))
                 digest.update(file.read(_BLOCK_BYTES))
     return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class SceneCheck:
+    """Whether the chips of a scene are like those that the bundle was trained and calibrated on.
+
+    Attributes:
+        scene: path of the scene; "" if the inputs are chips, which are then compared together.
+        chips: number of classified chips.
+        ood: number of chips that are out of distribution, so unlike the training chips.
+        test: the comparison with the validation chips.
+        class_sets: widened for the chips of the scene, plain (from the validation chips alone), or withheld.
+        validation_chips: number of validation chips from which the limit for unlike chips was estimated.
+    """
+
+    scene: str
+    chips: int
+    ood: int
+    test: ShiftTest
+    class_sets: Literal["widened", "plain", "withheld"]
+    validation_chips: int
+
+    @property
+    def is_unusual(self) -> bool:
+        """Whether more chips are unlike the training chips than chance explains."""
+        chance = chance_of_ood_chips(self.ood, self.chips, self.validation_chips, OOD_FALSE_POSITIVE_RATE)
+        return chance < SHIFT_LEVEL
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content as JSON values.
+
+        Returns:
+            scene, chips, ood, class_sets, shifted (names of the differences that are significant and large),
+            differences (size and p of each), and reason (why the chips were not compared; "" if they were).
+        """
+        differences = {name: {"size": x.size, "p": x.p} for name, x in self.test.differences.items()}
+        values = {name: getattr(self, name) for name in ("scene", "chips", "ood", "class_sets")}
+        return values | {"shifted": list(self.test.shifted), "differences": differences, "reason": self.test.reason}
+
+
+def check_scenes(
+    table: pd.DataFrame, calibrator: Calibrator | None, classes: Sequence[str]
+) -> tuple[pd.DataFrame, list[SceneCheck]]:
+    """Compare the chips of every scene with the training and validation chips, and adjust their class sets.
+
+    The sets of a scene are widened for its chips (`Calibrator.widened_sets`). If most chips of a scene are unlike the
+    training chips, its sets are withheld: they are empty in the table.
+
+    Args:
+        table: predictions with `ood_distance` and the probability of every class; rows without `class` stay unchanged.
+        calibrator: the calibrator of the bundle; None if it was not calibrated.
+        classes: names of the classes.
+
+    Returns:
+        The table with adjusted sets, and one check per scene.
+    """
+    if calibrator is None or table.empty or "ood_distance" not in table:
+        return table, []
+    classified = table["class"].notna()
+    scenes = table["scene"].fillna("") if "scene" in table else pd.Series("", table.index)
+    class_sets, checks = table["class_set"].to_numpy(object, copy=True), []
+    for scene, rows in scenes[classified].groupby(scenes[classified]).groups.items():
+        chips, positions = table.loc[rows], table.index.get_indexer(rows)
+        probabilities = chips[probability_columns(classes)].to_numpy(float)
+        ood = chips["ood_distance"].to_numpy(float)
+        test, unlike = calibrator.test_shift(probabilities, ood), int((~(ood <= 1)).sum())
+        check = SceneCheck(str(scene), len(ood), unlike, test, "withheld", len(calibrator.labels))
+        if unlike > len(ood) / 2 and check.is_unusual:
+            class_sets[positions] = None
+        elif (widened := calibrator.widened_sets(probabilities, ood)) is not None:
+            check = replace(check, class_sets="widened")
+            class_sets[positions] = format_sets(probabilities, widened, classes)
+        else:
+            check = replace(check, class_sets="plain")
+        checks.append(check)
+    return table.assign(class_set=pd.Series(class_sets, table.index, object)), checks
+
+
+def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
+    """Describe how the chips differ from training and validation chips; the most important sentence is the last."""
+    if not checks:
+        return []
+    sentences = []
+    if untested := [check for check in checks if check.test.reason]:
+        reasons = "; ".join(dict.fromkeys(check.test.reason for check in untested))
+        chips = sum(check.chips for check in untested)
+        sentences.append(f"not compared with the validation chips: {chips:,} chips ({reasons})")
+    if shifted := [check for check in checks if check.test.shifted]:
+        measures = (text for name, text in _MEASURES.items() if any(name in check.test.shifted for check in shifted))
+        where = f" in {_list_scenes(map(_name, shifted))}" if len(checks) > 1 else ""
+        widened = all(check.class_sets == "widened" for check in shifted)
+        sentences.append(
+            f"the chips{where} are not like the validation chips ({', '.join(measures)}): probabilities are less "
+            f"reliable, and class sets may miss the coverage of {COVERAGE:.0%}"
+            f"{', although they are widened for these chips' if widened else ''}"
+        )
+    if withheld := [check for check in checks if check.class_sets == "withheld"]:
+        where = f" of {_list_scenes(map(_name, withheld))}" if len(checks) > 1 else ""
+        chips = sum(check.chips for check in withheld)
+        reason = "most of these chips are unlike the training chips"
+        sentences.append(f"class sets withheld for {chips:,} chips{where}: {reason}")
+    unlike, chips = sum(check.ood for check in checks), sum(check.chips for check in checks)
+    expected = expected_share(checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE)
+    most = largest_chance_share(chips, checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE, SHIFT_LEVEL)
+    shares = f"{expected:.0%} are expected, up to {most:.0%} by chance"
+    sentence = f"{unlike:,} of {chips:,} chips are unlike the training chips ({shares})"
+    if unusual := sorted((x for x in checks if x.is_unusual), key=lambda x: (-x.ood / x.chips, x.scene)):
+        if len(checks) > 1:
+            sentence += f": {_list_scenes(f'{x.ood:,} of {x.chips:,} in {_name(x)}' for x in unusual)}"
+        sentence += "; do not trust their classes"
+    return [*sentences, sentence]
+
+
+def _name(check: SceneCheck) -> str:
+    return check.scene.replace("\\", "/").rstrip("/").rpartition("/")[2] or "the chips"
+
+
+def _list_scenes(texts: Iterable[str]) -> str:
+    names = list(texts)
+    more = len(names) - _MAX_SCENES
+    return ", ".join(names[:_MAX_SCENES]) + (f" and {more:,} more scenes" if more > 0 else "")
+
+
+@dataclass(frozen=True)
+class TruthCheck:
+    """Objects of a scene beside the truth.
+
+    Attributes:
+        scene: name of the scene.
+        objects: number of objects in the truth.
+        found: number of them that were detected.
+        right: number of found objects with the right class.
+        other: number of classified objects that are not in the truth.
+    """
+
+    scene: str
+    objects: int
+    found: int
+    right: int
+    other: int
+
+    def __str__(self) -> str:
+        return f"{self.scene}: {', '.join(self.caption())}"
+
+    def caption(self) -> list[str]:
+        """Return the numbers as short lines."""
+        return [
+            f"{self.found:,} of {self.objects:,} true objects found",
+            f"{self.right:,} of them have the right class",
+            f"{self.other:,} other objects",
+        ]
+
+
+def check_truth(table: pd.DataFrame, scene: RasterScene, truth_path: Path, side: float) -> TruthCheck:
+    """Compare the classified objects of a scene with the truth.
+
+    Each object of the truth is assigned to at most one detection, so that as many as possible are assigned. Its center
+    lies in the outline of the object, or at most an eighth of a chip's side beside it.
+
+    Args:
+        table: predictions with `scene`, `row`, `col` and `class`.
+        scene: the scene.
+        truth_path: a file of positions, see `read_positions`, with the column `class`.
+        side: side of a chip in pixels of the scene.
+
+    Raises:
+        RequestError: see `read_positions`.
+        DataError: the file has no column `class`.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    truth = read_positions(truth_path, scene)
+    if truth.attributes is None or _CLASS not in truth.attributes:
+        hint = f"give a vector layer or a CSV with the column {_CLASS}"
+        raise DataError(f"the truth has no column {_CLASS}", truth_path, hint)
+    name = path_to_text(scene.path.name)
+    rows = table[table["class"].notna() & (table["scene"] == name)] if len(table) else table
+    shapes = [
+        shapely.Point(x.row, x.col) if x.box is None else shapely.MultiPoint(np.reshape(x.box, (4, 2))).convex_hull
+        for x in truth.locations
+    ]
+    points = shapely.points(rows[["row", "col"]].to_numpy(float) if len(rows) else np.empty((0, 2)))
+    distances = np.asarray(shapely.distance(np.array(shapes, object)[:, None], points[None]), float)
+    is_near = distances <= side * _TOLERANCE
+    objects, detections = linear_sum_assignment(np.where(is_near, distances / max(side, 1), 1e6))
+    pairs = [(i, j) for i, j in zip(objects, detections, strict=True) if is_near[i, j]]
+    class_of = truth.attributes[_CLASS].astype(str).to_dict()
+    classes = [class_of[location.source_row] for location in truth.locations]
+    right = sum(classes[i] == rows["class"].iloc[j] for i, j in pairs)
+    return TruthCheck(name, len(truth.locations), len(pairs), right, len(rows) - len(pairs))

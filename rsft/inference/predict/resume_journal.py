@@ -44,17 +44,7 @@ class BatchResult(NamedTuple):
 
 
 def has_note(path: Path, key: str, name: str, value: str) -> bool:
-    """Return whether the journal of an interrupted job has a note; the journal is not changed.
-
-    Args:
-        path: path of the journal.
-        key: identifies the job.
-        name: name of the note.
-        value: its text.
-
-    Returns:
-        Whether the journal is of this job and has the note; False if it is damaged or in use.
-    """
+    """Return whether a journal is of this job and has a note, without any change; False if it is damaged or in use."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=0)) as database:
         query = "SELECT 1 FROM job, note WHERE key = ? AND name = ? AND value = ?"
         return database.execute(query, (key, name, value)).fetchone() is not None
@@ -91,8 +81,8 @@ class ResumeJournal:
                 raise reason from error
             message = f"the journal of the job cannot be written: {reason.message}"
             raise RequestError(message, reason.location, reason.hint) from error
-        if self.finished_batches():
-            _log.warning("resuming an interrupted job after %d batches", len(self.finished_batches()))
+        if finished := self.finished_batches():
+            _log.warning("resuming an interrupted job after %d batches", len(finished))
 
     def _open_or_restart(self) -> None:
         """Open the journal; start a new one if it is damaged or belongs to a different job."""
@@ -114,11 +104,7 @@ class ResumeJournal:
             self._open()
 
     def _open(self) -> str:
-        """Open the database, verify its content, and delete damaged batches.
-
-        Returns:
-            The reason why the journal cannot be used; "" if it can.
-        """
+        """Open the database, delete damaged batches, and return why the journal cannot be used; "" if it can."""
         self.database = sqlite3.connect(self.path, timeout=0)
         self.database.text_factory = bytes  # text of a damaged journal may not be UTF-8
         self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -148,10 +134,7 @@ class ResumeJournal:
         if not all(is_intact(checksum, self.key, name, value) for name, value, checksum in notes):
             return "is damaged"
         batches = self.database.execute("SELECT number, checksum, rows, counts FROM batch")
-        damaged = [
-            (number,) for number, checksum, *parts in batches if not is_intact(checksum, self.key, number, *parts)
-        ]
-        if damaged:
+        if damaged := [(number,) for number, *row in batches if not is_intact(row[0], self.key, number, *row[1:])]:
             _log.warning("%s: %d batches are damaged; they are computed again", self.path, len(damaged))
             self.database.executemany("DELETE FROM batch WHERE number = ?", damaged)
         return ""
@@ -161,11 +144,7 @@ class ResumeJournal:
         return {number for (number,) in self.database.execute("SELECT number FROM batch")}
 
     def record(self, number: int, result: BatchResult) -> None:
-        """Write the result of a batch to disk.
-
-        Args:
-            number: number of the batch.
-            result: its result.
+        """Write the result of a batch to disk under its number.
 
         Raises:
             OSError: the disk is full or cannot be written.
@@ -183,10 +162,7 @@ class ResumeJournal:
             self.database.commit()
 
     def results(self) -> Iterator[BatchResult]:
-        """Iterate over all recorded results.
-
-        Yields:
-            The results, in the order of the batch numbers.
+        """Iterate over all recorded results, in the order of the batch numbers.
 
         Raises:
             DataError: a batch was damaged since the journal was opened.
@@ -206,10 +182,6 @@ class ResumeJournal:
     def set_note(self, name: str, value: str) -> None:
         """Store a text under a name, replacing an earlier one.
 
-        Args:
-            name: the name.
-            value: the text.
-
         Raises:
             OSError: the disk is full or cannot be written.
         """
@@ -219,14 +191,7 @@ class ResumeJournal:
             self.database.commit()
 
     def get_note(self, name: str) -> str | None:
-        """Return the text that `set_note` stored under a name.
-
-        Args:
-            name: the name.
-
-        Returns:
-            The text; None if nothing was stored.
-        """
+        """Return the text that `set_note` stored under a name; None if nothing was stored."""
         row = self.database.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0].decode()
 

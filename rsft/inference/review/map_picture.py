@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,13 +16,17 @@ from matplotlib.patheffects import withStroke
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
-from rsft.inference.inputs.chip_files import path_to_text
-from rsft.inference.predict.scene_checks import TruthCheck
+from rsft.inference.predict.chip_files import path_to_text
+from rsft.inference.predict.result_table import TruthCheck
 from rsft.inference.review.page import scene_pixels
+from rsft.inference.scenes.georeference import Georeference
 from rsft.inference.scenes.raster import RasterScene, gdal_environment, open_scene
-from rsft.inference.writers.map_styles import UNLIKE_LABEL, class_colors
-from rsft.inference.writers.tables import PredictionLayer
-from rsft.types import Floats
+from rsft.inference.writers.tables import UNLIKE_LABEL, PredictionLayer, class_colors
+
+MAX_SCENES = 6
+"""Largest number of scenes in a table: a report is a page to send by mail."""
+
+_HINT = "give the .gpkg, .geojson or .parquet that `rsft predict` wrote with --at, --grid or --detect"
 
 _SIDE = 1600  # largest side of the scene in pixels of the picture
 _DPI, _HEIGHT, _LEGEND_WIDTH = 130, 7.0, 2.3  # inches
@@ -51,68 +54,49 @@ def draw_map_picture(layer: PredictionLayer, scene: RasterScene, caption: Sequen
     """
     table = layer.table
     table = table[table["class"].notna() & (table["scene"] == path_to_text(scene.path.name))]
-    figure, axes = _make_figure(scene)
+    down, along = scene.spacing or (1.0, 1.0)
+    ratio = scene.width * along / (scene.height * down)  # the shape on the ground
+    width = float(np.clip(_HEIGHT * ratio, *_WIDTHS))
+    height = float(np.clip(width / ratio, _HEIGHT / 2, 2 * _HEIGHT))
+    right = width / (width + _LEGEND_WIDTH)
+    figure = Figure(figsize=(width + _LEGEND_WIDTH, height), dpi=_DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, right, 1))
+    axes.axis("off")
     axes.imshow(scene_pixels(scene, _SIDE), cmap="gray", extent=(0, scene.width, scene.height, 0), aspect="auto")
     axes.set(xlim=(0, scene.width), ylim=(scene.height, 0))
     colors = class_colors(layer.classes)
     _draw_objects(axes, table, scene, colors)
-    _draw_legend(figure, axes.get_position().x1, table, colors)
-    figure.text(axes.get_position().x1 + 0.02, 0.02, "\n".join([scene.path.name, *caption]), fontsize=8, va="bottom")
-    _draw_scale(axes, scene)
-    _draw_north(axes, scene)
-    png = BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
-    return png.getvalue()
-
-
-def _make_figure(scene: RasterScene) -> tuple[Figure, Axes]:
-    """Return a figure with the shape of the scene on the ground and room for the legend at its right."""
-    down, along = scene.spacing or (1.0, 1.0)
-    ratio = scene.width * along / (scene.height * down)
-    width = float(np.clip(_HEIGHT * ratio, *_WIDTHS))
-    height = float(np.clip(width / ratio, _HEIGHT / 2, 2 * _HEIGHT))
-    figure = Figure(figsize=(width + _LEGEND_WIDTH, height), dpi=_DPI, facecolor="white")
-    axes = figure.add_axes((0, 0, width / (width + _LEGEND_WIDTH), 1))
-    axes.axis("off")
-    return figure, axes
-
-
-def _draw_objects(axes: Axes, table: pd.DataFrame, scene: RasterScene, colors: dict[str, str]) -> None:
-    """Draw the outline of every object, and a dot if it is a point or small."""
-    limit = _SMALL * max(scene.width, scene.height)
-    for row in table.to_dict("records"):
-        is_unlike = row.get("ood") is True
-        color = _UNLIKE_COLOR if is_unlike else colors[row["class"]]
-        rings = _outlines(row["geometry"], scene)
-        axes.add_collection(
-            LineCollection(rings, colors=color, linewidths=1.6, linestyles="dashed" if is_unlike else "solid")
-        )
-        if max((np.ptp(ring, axis=0).max() for ring in rings), default=0.0) < limit:
-            axes.plot(
-                row["col"], row["row"], "o", color=color, markersize=5, markeredgecolor="black", markeredgewidth=0.5
-            )
-
-
-def _outlines(shape: shapely.Geometry | None, scene: RasterScene) -> list[Floats]:
-    """Return the outlines of a polygon in pixels, (N, 2) column and row each; none for a point."""
-    if shape is None or shape.geom_type not in ("Polygon", "MultiPolygon"):
-        return []
-    polygons = shapely.get_parts(shape)
-    rings = [np.asarray(polygon.exterior.coords)[:, :2] for polygon in polygons]
-    if scene.georeference is None:
-        return [ring * (1, -1) for ring in rings]
-    return [scene.georeference.lonlat_to_pixels(*ring.T)[:, ::-1] for ring in rings]
-
-
-def _draw_legend(figure: Figure, left: float, table: pd.DataFrame, colors: dict[str, str]) -> None:
-    """Draw the classes that occur, with their numbers of objects, at the upper right."""
     unlike = table.get("ood", pd.Series(False, table.index)).fillna(False).astype(bool)
     counts = table.loc[~unlike, "class"].value_counts()
     shown = {f"{name} ({counts[name]:,})": color for name, color in colors.items() if name in counts}
     if unlike.any():
         shown[f"{UNLIKE_LABEL} ({unlike.sum():,})".replace(" the ", " the\n")] = _UNLIKE_COLOR
     handles = [Line2D([], [], color=color, marker="s", linestyle="", label=name) for name, color in shown.items()]
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(left, 0.99), frameon=False, alignment="left")
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(right, 0.99), frameon=False, alignment="left")
+    figure.text(right + 0.02, 0.02, "\n".join([scene.path.name, *caption]), fontsize=8, va="bottom")
+    _draw_scale(axes, scene)
+    if scene.georeference is not None:
+        _draw_north(axes, scene, scene.georeference)
+    png = BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    return png.getvalue()
+
+
+def _draw_objects(axes: Axes, table: pd.DataFrame, scene: RasterScene, colors: dict[str, str]) -> None:
+    """Draw the outline of every object, and a dot if it is a point or small."""
+    limit = _SMALL * max(scene.width, scene.height)
+    for row in table.to_dict("records"):
+        is_unlike, shape = row.get("ood") is True, row["geometry"]
+        color, style = (_UNLIKE_COLOR, "dashed") if is_unlike else (colors[row["class"]], "solid")
+        polygons = shapely.get_parts(shape) if shape is not None and shape.geom_type.endswith("Polygon") else []
+        rings = [np.asarray(polygon.exterior.coords)[:, :2] for polygon in polygons]
+        if scene.georeference is None:
+            rings = [ring * (1, -1) for ring in rings]
+        else:
+            rings = [scene.georeference.lonlat_to_pixels(*ring.T)[:, ::-1] for ring in rings]
+        axes.add_collection(LineCollection(rings, colors=color, linewidths=1.6, linestyles=style))
+        if max((np.ptp(ring, axis=0).max() for ring in rings), default=0.0) < limit:
+            axes.scatter(row["col"], row["row"], 25, color, edgecolors="black", linewidths=0.5, zorder=2)
 
 
 def _draw_scale(axes: Axes, scene: RasterScene) -> None:
@@ -122,25 +106,16 @@ def _draw_scale(axes: Axes, scene: RasterScene) -> None:
     power = 10 ** np.floor(np.log10(longest))
     length = float(max(step * power for step in _STEPS if step * power <= longest))
     unit, divisor = ("km", 1000) if scene.spacing and length >= 1000 else ("m" if scene.spacing else "pixels", 1)
-    left, row = 0.03 * scene.width, 0.97 * scene.height
-    axes.plot([left, left + length / meters], [row, row], color="black", linewidth=6, solid_capstyle="butt")
-    axes.plot([left, left + length / meters], [row, row], color="white", linewidth=3, solid_capstyle="butt")
-    axes.text(
-        left,
-        row - 0.015 * scene.height,
-        f"{length / divisor:g} {unit}",
-        color="white",
-        fontsize=10,
-        path_effects=_OUTLINED,
-    )
+    left, row, label = 0.03 * scene.width, 0.97 * scene.height, f"{length / divisor:g} {unit}"
+    for color, linewidth in (("black", 6), ("white", 3)):
+        axes.plot([left, left + length / meters], [row] * 2, color=color, linewidth=linewidth, solid_capstyle="butt")
+    axes.text(left, row - 0.015 * scene.height, label, color="white", fontsize=10, path_effects=_OUTLINED)
 
 
-def _draw_north(axes: Axes, scene: RasterScene) -> None:
-    """Draw an arrow to the north at the lower right; none without a georeference."""
-    if scene.georeference is None:
-        return
-    middle = scene.georeference.pixels_to_lonlat([scene.height / 2], [scene.width / 2])[0]
-    rows, cols = scene.georeference.lonlat_to_pixels([middle[0]] * 2, [middle[1], middle[1] + 1e-3]).T
+def _draw_north(axes: Axes, scene: RasterScene, georeference: Georeference) -> None:
+    """Draw an arrow to the north at the lower right."""
+    lon, lat = georeference.pixels_to_lonlat([scene.height / 2], [scene.width / 2])[0]
+    rows, cols = georeference.lonlat_to_pixels([lon, lon], [lat, lat + 1e-3]).T
     down, along = scene.spacing or (1.0, 1.0)
     direction = np.array([(cols[1] - cols[0]) * along, (rows[1] - rows[0]) * down])
     meters = _ARROW_SHARE * max(scene.height * down, scene.width * along)
@@ -148,35 +123,11 @@ def _draw_north(axes: Axes, scene: RasterScene) -> None:
     center = np.array([0.93 * scene.width, 0.93 * scene.height])
     arrow = {"arrowstyle": "-|>", "color": "white", "path_effects": _OUTLINED}
     axes.annotate("", center + step / 2, center - step / 2, arrowprops=arrow)
-    tip = center + 0.75 * step
-    axes.text(tip[0], tip[1], "N", color="white", fontsize=11, ha="center", va="center", path_effects=_OUTLINED)
+    x, y = center + 0.75 * step
+    axes.text(x, y, "N", color="white", fontsize=11, ha="center", va="center", path_effects=_OUTLINED)
 
 
-MAX_SCENES = 6
-"""Largest number of scenes in a table: a report is a page to send by mail."""
-
-_HINT = "give the .gpkg, .geojson or .parquet that `rsft predict` wrote with --at, --grid or --detect"
-
-
-class DrawnScene(NamedTuple):
-    """A map and its numbers.
-
-    Attributes:
-        scene: name of the scene.
-        chips: number of classified chips in it.
-        ood: number of them that are unlike the training chips; None if the bundle is not calibrated.
-        truth: comparison with the truth, in short lines; empty without a truth.
-        picture: the map, a PNG.
-    """
-
-    scene: str
-    chips: int
-    ood: int | None
-    truth: list[str]
-    picture: bytes
-
-
-def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[DrawnScene]:
+def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[tuple[str, int, int | None, list[str], bytes]]:
     """Draw every scene of a predictions table with its classified chips.
 
     Args:
@@ -184,7 +135,8 @@ def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[DrawnScene]:
         bundle_sha256: SHA-256 of the bundle that must have classified the chips.
 
     Returns:
-        One map per scene.
+        Of each scene its name, the number of classified chips, how many of them are unlike the training chips (None if
+        the bundle is not calibrated), the comparison with the truth in short lines, and the map as a PNG.
 
     Raises:
         RequestError: the table is not one of scenes, was made by another bundle, or has more than `MAX_SCENES` scenes.
@@ -212,7 +164,7 @@ def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[DrawnScene]:
             chips = table[table["class"].notna() & (table["scene"] == name)]
             unlike = int(chips["ood"].fillna(False).astype(bool).sum()) if "ood" in chips else None
             caption = truth.get(name, [])
-            maps.append(DrawnScene(name, len(chips), unlike, caption, draw_map_picture(layer, scene, caption)))
+            maps.append((name, len(chips), unlike, caption, draw_map_picture(layer, scene, caption)))
     return maps
 
 

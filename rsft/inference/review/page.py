@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,15 +16,28 @@ import pandas as pd
 from rasterio.enums import Resampling
 
 from rsft.data.imagery.reader import open_raster
-from rsft.inference.predict.result_table import attribute_columns
-from rsft.inference.scenes.raster import RasterScene, ignore_georeference_warnings
-from rsft.inference.writers.map_styles import class_colors
-from rsft.inference.writers.tables import PredictionLayer
+from rsft.inference.predict.result_table import FORMAT_COLUMNS, table_columns
+from rsft.inference.scenes.georeference import ignore_georeference_warnings
+from rsft.inference.scenes.raster import RasterScene
+from rsft.inference.writers.tables import PredictionLayer, class_colors
 from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
 
+MAX_CHIPS = 2000
+"""Largest number of chips on a page, at about 4 kB each. The page shows the least certain ones."""
+
+_DETAILS = ("class_2", "probability_2", "class_set", "ood", "length_m", "length_from", "row", "col", "lon", "lat")
+_SCENE_SIDES = 1400, 3000  # smallest and largest picture of a scene, which may have more pixels
+_SCENE_PIXELS = 9_000_000  # of the pictures of all scenes, about 0.3 bytes each
+_POLICY = (
+    "default-src 'none'; script-src 'sha256-{hash}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'"
+)  # the browser runs the script of the page, and loads nothing
+_SCRIPTS = ("dom.js", "labels.js", "map.js", "page.js")  # joined in this order
 _PERCENTILES = (1, 99)
 _JPEG_OPTIONS = [cv2.IMWRITE_JPEG_QUALITY, 75]
+_TABLE = "corrected.csv"
+_DEFAULT_BANDS = (["gray"], ["R", "G", "B"])  # `rsft prepare folder` needs no --bands for these
 
 
 def scene_pixels(scene: RasterScene, side: int) -> Bytes:
@@ -51,23 +64,7 @@ def scene_pixels(scene: RasterScene, side: int) -> Bytes:
     return np.where(has_data, np.rint(255 * scaled), 0).astype(np.uint8)
 
 
-_TABLE = "corrected.csv"
-_DEFAULT_BANDS = (["gray"], ["R", "G", "B"])  # `rsft prepare folder` needs no --bands for these
-
-
-class TrainingSource(NamedTuple):
-    """What was trained on what, as the commands name it.
-
-    Attributes:
-        bundle: the bundle, or the folder of its run.
-        store: the chip store on which the bundle was trained.
-    """
-
-    bundle: Path
-    store: str
-
-
-def training_commands(metadata: Mapping[str, Any], source: TrainingSource, from_scenes: bool) -> dict[str, str]:
+def training_commands(metadata: Mapping[str, Any], bundle: Path, store: str, from_scenes: bool) -> dict[str, str]:
     """Return the commands for a saved table of labels.
 
     Chips that were cut from scenes have the bands of the bundle, and the unit in which the scenes were read. Their
@@ -75,7 +72,8 @@ def training_commands(metadata: Mapping[str, Any], source: TrainingSource, from_
 
     Args:
         metadata: metadata of the predictions table.
-        source: bundle and chip store.
+        bundle: the bundle, or the folder of its run.
+        store: the chip store on which the bundle was trained.
         from_scenes: whether the chips were cut from scenes.
 
     Returns:
@@ -89,8 +87,8 @@ def training_commands(metadata: Mapping[str, Any], source: TrainingSource, from_
     new_store = _options(unit, None if bands in _DEFAULT_BANDS else bands)
     added = [] if from_scenes else _options(declared["unit"], declared["bands"])
     commands = {
-        "add": ["data", "add", source.store, _TABLE, *added],
-        "finetune": ["finetune", "--from", str(source.bundle)],
+        "add": ["data", "add", store, _TABLE, *added],
+        "finetune": ["finetune", "--from", str(bundle)],
         "prepare": ["prepare", "folder", _TABLE, "--root", "data/corrected", *new_store],
     }
     return {name: shlex.join(["rsft", *words]) for name, words in commands.items()}
@@ -100,25 +98,13 @@ def _options(unit: str | None, bands: Sequence[str] | None) -> list[str]:
     return [*(("--unit", unit) if unit else ()), *(("--bands", ",".join(bands)) if bands else ())]
 
 
-MAX_CHIPS = 2000
-"""Largest number of chips on a page, at about 4 kB each. The page shows the least certain ones."""
-
-_DETAILS = ("class_2", "probability_2", "class_set", "ood", "length_m", "length_from", "row", "col", "lon", "lat")
-_SCENE_SIDES = 1400, 3000  # smallest and largest picture of a scene, which may have more pixels
-_SCENE_PIXELS = 9_000_000  # of the pictures of all scenes, about 0.3 bytes each
-_POLICY = (
-    "default-src 'none'; script-src 'sha256-{hash}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-    "form-action 'none'"
-)  # the browser runs the script of the page, and loads nothing
-_SCRIPTS = ("dom.js", "labels.js", "map.js", "page.js")  # joined in this order
-
-
 def write_review_page(
     path: Path,
     layer: PredictionLayer,
     thumbnails: Sequence[bytes],
     scenes: Sequence[RasterScene],
-    source: TrainingSource,
+    bundle: Path,
+    store: str,
     table_path: Path,
     warnings: Sequence[str] = (),
 ) -> None:
@@ -129,7 +115,8 @@ def write_review_page(
         layer: the table.
         thumbnails: one JPEG per row of the table.
         scenes: scenes from which the chips were cut; empty if the inputs were chips.
-        source: the bundle and its training data, for the commands that train on the labels.
+        bundle: the bundle, for the commands that train on the labels.
+        store: the chip store on which it was trained.
         table_path: the file of the table. Saved labels name it, so that `rsft data add` can cut the chips again.
         warnings: sentences at the top of the page, such as how many chips are unlike the training chips.
     """
@@ -137,22 +124,18 @@ def write_review_page(
     from markupsafe import Markup
 
     table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
-    attributes = ["at", *attribute_columns(table, layer.classes)] if "at" in table else []
+    others = {*table_columns(layer.classes), *FORMAT_COLUMNS}
+    attributes = ["at", *(name for name in table.columns if name not in others)] if "at" in table else []
     has_files = not scenes or layer.metadata["request"]["chips_dir"] is not None
     can_label = has_files or table_path.suffix.lower() != ".csv"  # a CSV table does not say how chips were cut
+    side = min(_SCENE_SIDES[1], max(_SCENE_SIDES[0], math.isqrt(_SCENE_PIXELS // max(len(scenes), 1))))
+    pictures = [bytes(cv2.imencode(".jpg", scene_pixels(scene, side), _JPEG_OPTIONS)[1]) for scene in scenes]
     data = {
         "chips": [_chip(row, layer.classes, attributes, has_files) for row in table.to_dict("records")],
         "classes": [{"name": name, "color": color} for name, color in class_colors(layer.classes).items()],
         "scenes": [
-            {
-                "name": scene.path.name,
-                "width": scene.width,
-                "height": scene.height,
-                "picture": _jpeg_uri(
-                    bytes(cv2.imencode(".jpg", scene_pixels(scene, scene_side(len(scenes))), _JPEG_OPTIONS)[1])
-                ),
-            }
-            for scene in scenes
+            {"name": scene.path.name, "width": scene.width, "height": scene.height, "picture": _jpeg_uri(picture)}
+            for scene, picture in zip(scenes, pictures, strict=True)
         ],
         "can_label": can_label,
         "table": str(table_path.absolute()) if scenes else None,
@@ -171,7 +154,7 @@ def write_review_page(
         warnings=warnings,
         can_label=can_label,
         has_files=has_files,
-        commands=training_commands(layer.metadata, source, from_scenes=bool(scenes)),
+        commands=training_commands(layer.metadata, bundle, store, from_scenes=bool(scenes)),
         style=Markup((folder / "page.css").read_text("utf-8")),
         policy=_POLICY.format(hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         script=Markup(script),
@@ -189,12 +172,6 @@ def _chip(row: Mapping[Any, Any], classes: Sequence[str], attributes: Sequence[s
     chip["path"] = str(Path(row["path"]).absolute()) if with_path else None
     chip["thumb"] = _jpeg_uri(row["thumb"])
     return chip
-
-
-def scene_side(count: int) -> int:
-    """Return the largest side of the picture of each of `count` scenes in pixels."""
-    smallest, largest = _SCENE_SIDES
-    return min(largest, max(smallest, math.isqrt(_SCENE_PIXELS // max(count, 1))))
 
 
 def _jpeg_uri(jpeg: bytes) -> str:

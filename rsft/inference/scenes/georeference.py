@@ -1,12 +1,12 @@
 """Transform pixels to coordinates and back, by geotransform, ground control points or RPCs.
 
 Pixel coordinates follow GDAL: (0, 0) is the upper left corner of the first pixel, (0.5, 0.5) its center.
-
-Locations in a scene in pixels. They come from a file, a grid of tiles or a detector.
 """
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,7 @@ class Georeference:
         return self.crs_to_lonlat.source_crs
 
     def pixels_to_lonlat(self, rows: ArrayLike, cols: ArrayLike) -> Floats:
-        """Transform pixels to longitude and latitude.
-
-        Args:
-            rows: (N,) rows.
-            cols: (N,) columns.
+        """Transform rows and columns (N,) to longitude and latitude.
 
         Returns:
             Longitude and latitude (N, 2) in degrees; not finite for a pixel without coordinates.
@@ -67,23 +63,8 @@ class Georeference:
         x, y = self.transformer.xy(np.atleast_1d(rows), np.atleast_1d(cols), offset="ul")
         return np.column_stack(self.crs_to_lonlat.transform(x, y))
 
-    def pixels_to_crs(self, corners: Floats) -> Floats:
-        """Transform pixels to `crs`.
-
-        Args:
-            corners: (N, 2) row and column.
-
-        Returns:
-            x and y (N, 2).
-        """
-        return np.column_stack(self.transformer.xy(*corners.T, offset="ul"))
-
     def lonlat_to_pixels(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
-        """Transform longitude and latitude to pixels.
-
-        Args:
-            lon: (N,) longitude in degrees.
-            lat: (N,) latitude in degrees.
+        """Transform longitude and latitude (N,) in degrees to pixels.
 
         Returns:
             Row and column (N, 2), which may lie outside of the image; not finite where the transformation is undefined.
@@ -96,15 +77,7 @@ class Georeference:
         return pixels
 
     def spacing_at(self, row: float, col: float) -> tuple[float, float]:
-        """Measure the pixel spacing on the ellipsoid around a pixel.
-
-        Args:
-            row: row of the pixel.
-            col: column of the pixel.
-
-        Returns:
-            Pixel spacing in meters along the column and along the row.
-        """
+        """Return the pixel spacing in meters around a pixel on the ellipsoid, along the column and along the row."""
         rows, cols = [row - _STEP, row + _STEP, row, row], [col, col, col - _STEP, col + _STEP]
         lon, lat = self.pixels_to_lonlat(rows, cols).T
         _, _, meters = _EARTH.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
@@ -119,10 +92,7 @@ class Georeference:
         Returns:
             N polygons; None if a corner has no coordinates, the polygon is not valid, or a pole lies inside.
         """
-        count, corner_count, _ = corners.shape
-        flat = corners.reshape(-1, 2)
-        rings = self.pixels_to_lonlat(flat[:, 0], flat[:, 1]).reshape(count, corner_count, 2)
-        return [_polygon(ring) for ring in rings]
+        return [_polygon(ring) for ring in self.pixels_to_lonlat(*corners.reshape(-1, 2).T).reshape(corners.shape)]
 
 
 def read_georeference(file: Any) -> Georeference | None:
@@ -151,34 +121,29 @@ def read_georeference(file: Any) -> Georeference | None:
 
 
 def read_footprint(path: Path) -> BaseGeometry | None:
-    """Read the outline of an image in longitude and latitude.
-
-    Args:
-        path: an image that GDAL can open.
+    """Read the outline of an image that GDAL can open in longitude and latitude.
 
     Returns:
         The outline, see `Georeference.outline_polygons`; None if the image has no georeference or cannot be opened.
     """
+    try:
+        with ignore_georeference_warnings(), open_raster(str(path)) as file:
+            georeference, height, width = read_georeference(file), file.height, file.width
+    except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
+        return None
+    return georeference and georeference.outline_polygons(rectangle_corners(0, 0, height, width)[None])[0]
+
+
+@contextmanager
+def ignore_georeference_warnings() -> Iterator[None]:
+    """Ignore rasterio's warnings about files without georeference; the notes of a job report them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with open_raster(str(path)) as file:
-                georeference, height, width = read_georeference(file), file.height, file.width
-        except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
-            return None
-    if georeference is None:
-        return None
-    return georeference.outline_polygons(rectangle_corners(0, 0, height, width)[None])[0]
+        yield
 
 
 def rectangle_corners(top: float, left: float, bottom: float, right: float) -> Floats:
     """Return the corners of a rectangle, counterclockwise on a map with north up, beginning at the upper left.
-
-    Args:
-        top: first row.
-        left: first column.
-        bottom: end of the rows.
-        right: end of the columns.
 
     Returns:
         Row and column (4, 2).
@@ -192,9 +157,11 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
     A fit in degrees is worse. For points of a Sentinel-1 EW scene at 86 degrees north that were not used in the fit,
     the largest error is 0.3 m (median 0.05 m). It is 27 m with a polynomial and 228 m with a spline in degrees.
     """
-    to_lonlat = _to_lonlat(crs)
-    lon, lat = to_lonlat.transform([point.x for point in points], [point.y for point in points])
-    middle_lon, middle_lat = _middle(np.radians(lon), np.radians(lat))
+    lon, lat = _to_lonlat(crs).transform([point.x for point in points], [point.y for point in points])
+    lon_rad, lat_rad = np.radians(lon), np.radians(lat)  # their mean vector: points may lie around the antimeridian
+    vectors = np.cos(lat_rad) * np.cos(lon_rad), np.cos(lat_rad) * np.sin(lon_rad), np.sin(lat_rad)
+    x, y, z = (float(values.mean()) for values in vectors)
+    middle_lon, middle_lat = math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y)))
     local = CRS.from_proj4(f"+proj=aeqd +lat_0={middle_lat!r} +lon_0={middle_lon!r} +ellps=WGS84")
     to_local = Transformer.from_crs(LONLAT, local, always_xy=True)
     local_points = [
@@ -203,13 +170,6 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
     ]
     description = f"{len(points)} ground control points, {_name(crs)}"
     return Georeference(description, GCPTransformer(local_points, tps=True), _to_lonlat(local))
-
-
-def _middle(lon: Floats, lat: Floats) -> tuple[float, float]:
-    """Return the center in degrees of positions in radians, which may lie on both sides of the antimeridian."""
-    vectors = np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)
-    x, y, z = (float(values.mean()) for values in vectors)
-    return math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y)))
 
 
 def _crs(crs: Any) -> CRS:

@@ -1,13 +1,36 @@
-"""Locations in a scene in pixels. They come from a file, a grid of tiles or a detector."""
+"""Locate chips in a scene by a file of positions or a grid of tiles, and compute the windows around the locations."""
 
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import shapely
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
 
-from rsft.inference.scenes.raster import RasterScene
-from rsft.types import Floats, Rejection
+from rsft.data.annotations.base import FAULT, FRACTION, IMAGE, PIXEL, SCORE, Annotations, read_annotations
+from rsft.data.imagery.contract import Contract, resize_image
+from rsft.data.imagery.reader import check_declared_bands
+from rsft.errors import DataError, RequestError
+from rsft.inference.options import ChipOptions, Declaration
+from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
+from rsft.inference.scenes.raster import PixelWindow, RasterScene
+from rsft.types import Floats, Pixels, Rejection
+
+MAX_CHIP_SIDE = 8192
+"""Largest side of a chip in pixels, and of its window in the scene. A larger image is a scene, which is never read as a
+whole."""
+MAX_CHIP_VALUES = 2**28
+"""Largest number of values of a window: pixels times bands, 1 GiB as float32."""
+
+_NUDGE = 1e-3  # pixels; larger than the rounding error of a conversion to degrees and back
+
+_ToPixels = Callable[[Floats], Floats]
+"""A function from x and y (K, 2) to row and column (K, 2)."""
 
 
 @dataclass(frozen=True)
@@ -54,45 +77,135 @@ class SceneLocations:
     are_boxes: bool = False
 
 
-def min_area_box(corners: Floats) -> tuple[float, ...]:
-    """Return the smallest rectangle around points, which may be rotated.
+def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer: str | None = None) -> SceneLocations:
+    """Read the positions that lie in a scene. A note counts the others: one file may cover several scenes.
 
     Args:
-        corners: (K, 2), row and column.
+        path: a file in one of the formats of `rsft.data.annotations`, or a folder of .txt files with the names of the
+            scenes.
+        scene: the scene. Of a file with several images, that with the name of the scene is read.
+        crs: coordinate system of the positions, if their file does not name one: EPSG:32633, or "pixel".
+        layer: name of the layer, if the file has several layers.
 
     Returns:
-        The corners r1 c1 ... r4 c4.
+        The locations in the scene with their attributes, and the rows that cannot be used.
+
+    Raises:
+        RequestError: the file does not exist, is empty or has an unknown format, or its coordinate system is missing or
+            unusable, or its coordinates are exchanged.
+        DataError: the file has images, but none with the name of the scene.
     """
+    if path.is_dir():
+        path = path / f"{scene.name}.txt"
+    if not path.is_file():
+        raise RequestError(f"no file of positions for {scene.path.name}", path, "check the path and the file name")
+    positions = read_annotations(path, layer)
+    if positions.images:
+        image = next((name for name in positions.images if Path(name).name == scene.path.name), None)
+        if image is None:
+            message = f"none of its {len(positions.images):,} images has the name {scene.path.name}"
+            raise DataError(message, path, "rename the scene or the image")
+        positions = positions._replace(table=positions.table[positions.table[IMAGE] == image])
+    crs = positions.crs or crs
+    if crs is None:
+        hint = "name it: --at-crs EPSG:4326, or --at-crs pixel"
+        raise RequestError("the positions have no coordinate system", path, hint)
+    result = _find_locations(path, positions, scene, crs)
+    inside = [location for location in result.locations if _is_inside(location, scene)]
+    total, result.outside = len(result.locations), len(result.locations) - len(inside)
+    if result.outside:
+        hint = "" if inside else "; check the coordinate system of their file"
+        result.notes.append(f"positions outside of {scene.path.name}: {result.outside:,} of {total:,}{hint}")
+    assert result.attributes is not None
+    result.locations, result.attributes = inside, result.attributes.loc[[x.source_row for x in inside]]
+    return result
+
+
+def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs: str) -> SceneLocations:
+    to_pixels, table = _pixel_transform(path, scene, crs), positions.table
+    attributes = pd.DataFrame(table.drop(columns=[table.geometry.name, SCORE, IMAGE, FAULT]))
+    result = SceneLocations(notes=list(positions.notes), attributes=attributes, are_boxes=positions.are_boxes)
+    faults = [fault or _find_fault(shape) for fault, shape in zip(table[FAULT], table.geometry, strict=True)]
+    for number, shape, score, fault in zip(table.index.tolist(), table.geometry, table[SCORE], faults, strict=True):
+        corners = np.empty((0, 2)) if fault else to_pixels(shapely.get_coordinates(shape))
+        if not fault and not np.isfinite(corners).all():
+            fault = "the position cannot be transformed to pixels of the scene"
+        if fault:
+            result.rejected.append((str(path), number, fault))
+            continue
+        box = _min_area_box(corners) if len(corners) > 1 else None
+        row, col = corners[0]
+        if box is not None and positions.are_boxes:
+            row, col = (corners.min(axis=0) + corners.max(axis=0)) / 2
+        elif box is not None:
+            row, col = np.reshape(box, (4, 2)).mean(axis=0)
+        name, score = f"{scene.name}_{number:06d}", None if np.isnan(score) else float(score)
+        result.locations.append(Location(float(row), float(col), box, name, number, score))
+    if not positions.are_boxes:
+        result.are_boxes = bool(result.locations) and all(location.box for location in result.locations)
+        if not any(_is_inside(location, scene) for location in result.locations):
+            usable = [shape for shape, fault in zip(table.geometry, faults, strict=True) if not fault]
+            result.notes += _find_exchange(path, usable, scene, crs, to_pixels)
+    return result
+
+
+def _is_inside(location: Location, scene: RasterScene) -> bool:
+    return 0 <= location.row < scene.height and 0 <= location.col < scene.width
+
+
+def _min_area_box(corners: Floats) -> tuple[float, ...]:
+    """Return the corners r1 c1 ... r4 c4 of the smallest rectangle around points (K, 2), which may be rotated."""
     box = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
     if box.geom_type != "Polygon":  # all points lie on a line
-        low, high = corners.min(0), corners.max(0)
-        box = shapely.box(*low, *high)
+        box = shapely.box(*corners.min(0), *corners.max(0))
     return tuple(np.asarray(box.exterior.coords)[:4].ravel().tolist())
 
 
-def filter_inside_scene(locations: SceneLocations, scene: RasterScene) -> SceneLocations:
-    """Remove locations with their center outside of the scene, and count them in a note.
+def _find_exchange(
+    path: Path, shapes: list[shapely.Geometry], scene: RasterScene, crs: str, to_pixels: _ToPixels
+) -> list[str]:
+    """Return a note if some positions lie in the scene once their two coordinates are exchanged.
 
-    They are not an error, because one file of positions may cover several scenes.
-
-    Returns:
-        The locations in the scene.
+    Raises:
+        RequestError: most positions do.
     """
-    inside = [location for location in locations.locations if is_inside(location, scene)]
-    total = len(locations.locations)
-    outside = total - len(inside)
-    notes = [f"positions outside of {scene.path.name}: {outside:,} of {total:,}"] if outside else []
-    if outside and not inside:
-        notes[0] += "; check the coordinate system of their file"
-    attributes = locations.attributes
-    if attributes is not None:
-        attributes = attributes.loc[[x.source_row for x in inside]]
-    return replace(locations, locations=inside, notes=locations.notes + notes, attributes=attributes, outside=outside)
+    if not shapes:
+        return []
+    pixels = to_pixels(shapely.get_coordinates([shape.centroid for shape in shapes])[:, ::-1])
+    with np.errstate(invalid="ignore"):
+        count = int(((pixels >= 0) & (pixels < (scene.height, scene.width))).all(axis=1).sum())
+    if not count:
+        return []
+    names = "row and col" if crs == PIXEL else "x and y"
+    if crs != PIXEL and CRS.from_user_input(crs).is_geographic:
+        names = "lon and lat"
+    where = f"{count:,} of {len(shapes):,} positions lie in {scene.path.name} if {names} are exchanged"
+    if 2 * count > len(shapes):
+        message = f"{names} are exchanged: no position lies in the scene, but {where}"
+        raise RequestError(message, path, f"exchange {names} in the file")
+    return [f"{where}, and none as they are"]
 
 
-def is_inside(location: Location, scene: RasterScene) -> bool:
-    """Return whether the center of a location lies in a scene."""
-    return 0 <= location.row < scene.height and 0 <= location.col < scene.width
+def _find_fault(shape: shapely.Geometry | None) -> str:
+    if shape is None or shape.is_empty:
+        return "no position"
+    is_usable = shape.geom_type in ("Point", "Polygon", "MultiPolygon")
+    return "" if is_usable else f"{shape.geom_type} geometry, but only points and polygons can be used"
+
+
+def _pixel_transform(path: Path, scene: RasterScene, crs: str) -> _ToPixels:
+    if crs in (PIXEL, FRACTION):
+        scale = (scene.height, scene.width) if crs == FRACTION else (1, 1)
+        return lambda xy: xy[:, ::-1] * scale
+    try:
+        to_lonlat = Transformer.from_crs(CRS.from_user_input(crs), LONLAT, always_xy=True)
+    except CRSError as error:
+        raise RequestError(f"unknown coordinate system {crs}", "--at-crs", "give a code such as EPSG:32633") from error
+    georeference = scene.georeference
+    if georeference is None:
+        message = f"the positions have a coordinate system, but {scene.path.name} has no georeference"
+        raise RequestError(message, path, "give positions in pixels: columns row and col, or --at-crs pixel")
+    return lambda xy: georeference.lonlat_to_pixels(*to_lonlat.transform(xy[:, 0], xy[:, 1]))
 
 
 def tile_locations(scene: RasterScene, size: tuple[float, float], stride: tuple[float, float]) -> SceneLocations:
@@ -111,14 +224,157 @@ def tile_locations(scene: RasterScene, size: tuple[float, float], stride: tuple[
         for last, step in zip((max(0.0, scene.height - size[0]), max(0.0, scene.width - size[1])), stride, strict=True)
     )
     height, width = size
-    locations = [
-        Location(
-            row=top + height / 2,
-            col=left + width / 2,
-            box=(top, left, top + height, left, top + height, left + width, top, left + width),
-            name=f"{scene.name}_r{round(top):05d}_c{round(left):05d}",
-        )
-        for top in tops
-        for left in lefts
-    ]
+    locations = []
+    for top, left in product(tops, lefts):
+        box = tuple(rectangle_corners(top, left, top + height, left + width).ravel().tolist())
+        name = f"{scene.name}_r{round(top):05d}_c{round(left):05d}"
+        locations.append(Location(top + height / 2, left + width / 2, box, name))
     return SceneLocations(locations, are_boxes=True)
+
+
+@dataclass(frozen=True)
+class ChipWindow:
+    """The window of a scene that a chip is cut from, so that a network sees objects at the scale of its training chips.
+
+    Attributes:
+        side: size of a chip in chip pixels; None if each chip is as large as its box and the margin.
+        margin: number of chip pixels around a box.
+        scale: scene pixels per chip pixel, along columns and along rows; 1 without resampling.
+    """
+
+    side: int | None
+    margin: int
+    scale: tuple[float, float]
+
+    def chip_size(self, location: Location) -> tuple[int, int]:
+        """Return height and width of a chip in chip pixels."""
+        if self.side is not None:
+            return self.side, self.side
+        assert location.box is not None
+        height, width = np.ptp(np.reshape(location.box, (4, 2)), axis=0) / self.scale
+        return max(1, round(height) + 2 * self.margin), max(1, round(width) + 2 * self.margin)
+
+    def window_at(self, location: Location) -> PixelWindow:
+        """Return the window of the scene for a chip. It may extend beyond the edge of the scene."""
+        sizes = zip(self.chip_size(location), self.scale, strict=True)
+        height, width = (max(1, round(size * scale)) for size, scale in sizes)
+        top = math.floor(location.row + _NUDGE) - height // 2
+        left = math.floor(location.col + _NUDGE) - width // 2
+        return PixelWindow(top, left, top + height, left + width)
+
+    def find_fault(self, location: Location, bands: int) -> str:
+        """Return the limit that a chip of a scene with this number of bands exceeds, or ""."""
+        chip, (top, left, bottom, right) = self.chip_size(location), self.window_at(location)
+        window = bottom - top, right - left
+        if max(*chip, *window) > MAX_CHIP_SIDE:
+            height, width = max(chip, window)
+            return f"the chip has {height:,} x {width:,} pixels; the limit is {MAX_CHIP_SIDE:,} pixels a side"
+        if bands * max(chip[0] * chip[1], window[0] * window[1]) > MAX_CHIP_VALUES:
+            return f"the chip has more than {MAX_CHIP_VALUES:,} values in {bands} bands"
+        return ""
+
+
+def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOptions, has_points: bool) -> ChipWindow:
+    """Decide how large the chips of a scene are. The default size is the contract's crop.
+
+    Args:
+        contract: size and pixel spacing of the training chips.
+        scene: the scene.
+        options: the user's options.
+        has_points: whether any location is a point without a box.
+
+    Raises:
+        RequestError: the size is unknown or smaller than the crop, or a point has a margin.
+        DataError: the pixel spacing differs from that of the training chips.
+    """
+    side = None if options.margin is not None else options.side or contract.crop
+    if options.margin is not None and has_points:
+        message = "--margin needs boxes, but some positions are points"
+        raise RequestError(message, "--margin", "give --side instead")
+    if side is None and options.margin is None:
+        message = "the model was trained on whole chips of no fixed size, so the size of a chip is not known"
+        raise RequestError(message, "--side", "give the chip size in pixels, or --margin 0 to cut chips along boxes")
+    if side is not None and contract.crop is not None and side < contract.crop:
+        message = f"chips of {side} pixels are too small: the model takes {contract.crop} pixels"
+        raise RequestError(message, "--side", f"give --side {contract.crop}, or more")
+    for flag, value in (("--side or --grid", side), ("--margin", options.margin)):
+        if value is not None and not 0 <= value <= MAX_CHIP_SIDE:
+            message = f"{value:,} pixels are too many: a chip has at most {MAX_CHIP_SIDE:,} x {MAX_CHIP_SIDE:,}"
+            raise RequestError(message, flag, f"give {MAX_CHIP_SIDE} or less")
+    try:
+        scale = resampling_factors(contract, resolve_spacing(scene.spacing, options), options)
+    except DataError as error:
+        raise DataError(error.message, scene.path, error.hint) from error
+    return ChipWindow(side, options.margin or 0, scale)
+
+
+def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
+    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options."""
+    return file_spacing or (None if options.spacing is None else (options.spacing, options.spacing))
+
+
+def resampling_factors(
+    contract: Contract, spacing: tuple[float, float] | None, options: ChipOptions
+) -> tuple[float, float]:
+    """Compute how many image pixels make one chip pixel, and check the pixel spacing of the chip.
+
+    Args:
+        contract: pixel spacing of the training chips.
+        spacing: pixel spacing of the image in meters, along columns and along rows; None if it is unknown.
+        options: the user's options.
+
+    Returns:
+        Image pixels per chip pixel, along columns and along rows.
+
+    Raises:
+        DataError: the spacing differs from that of the training chips, or is needed for resampling but unknown.
+    """
+    if options.resample_to is None:
+        if spacing is not None:
+            contract.check_spacing(spacing)
+        return 1.0, 1.0
+    contract.check_spacing([options.resample_to])
+    if spacing is None:
+        message = f"pixels of unknown spacing cannot be resampled to {options.resample_to:g} m"
+        raise DataError(message, hint="give their spacing in meters: --spacing 10")
+    down, along = (options.resample_to / meters for meters in spacing)
+    return down, along
+
+
+def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize a chip (h, w, B) to (H, W, B), by area averaging if no side grows, else by bilinear interpolation.
+
+    Raises:
+        DataError: the data type cannot be resampled.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
+    if pixels.dtype not in (np.uint8, np.uint16, np.int16, np.float32, np.float64):
+        raise DataError(f"{pixels.dtype} pixels cannot be resampled", hint="give uint8, uint16 or float32")
+    is_shrinking = pixels.shape[0] >= size[0] and pixels.shape[1] >= size[1]
+    return resize_image(pixels, size, by_area=is_shrinking)
+
+
+def check_scene_bands(scene: RasterScene, contract: Contract, declaration: Declaration) -> list[int]:
+    """Check that a scene has the bands and the unit that the model takes.
+
+    Args:
+        scene: the scene.
+        contract: bands and units of the model.
+        declaration: bands and unit of the scene, if the file does not name them.
+
+    Returns:
+        Indices of the bands to read, in the order of `Contract.used_bands`.
+
+    Raises:
+        DataError: bands or unit do not fulfill the contract, or names in the file contradict the declared ones.
+    """
+    check_declared_bands(declaration.bands, scene.bands, scene.path)
+    names = declaration.bands or scene.bands
+    try:
+        indices = contract.band_indices(scene.count, names)
+        may_be_gray = scene.count == 3 and names is None and len(contract.used_bands) == 1  # the pixels show this later
+        contract.check_header(scene.dtype, 1 if may_be_gray else len(indices), declaration.unit or scene.unit)
+    except DataError as error:
+        raise DataError(error.message, scene.path, error.hint) from error
+    return indices

@@ -1,32 +1,36 @@
-"""Find the rasters of a scene, and read windows of them. A scene is never read as a whole."""
+"""Find the rasters of a scene, also by a STAC item, and read windows of them. A scene is never read as a whole.
+
+STAC 1.0 and 1.1 are read with the extensions raster, eo and sar (https://stacspec.org). pystac does not merge the two
+versions of the description of a band, which is most of the work here.
+"""
 
 import os
 import threading
-import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import unquote, urljoin
 
 import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rsft.data.imagery import reader
+from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.products.product import Calibration, Product, find_product, read_product
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
-from rsft.inference.scenes.georeference import Georeference, read_georeference
-from rsft.inference.scenes.stac import BandDescription, StacScene, describe_bands, read_stac_scene
+from rsft.inference.scenes.georeference import Georeference, ignore_georeference_warnings, read_georeference
 from rsft.types import Pixels
-from rsft.utils.remote_files import probe_url
-from rsft.utils.untrusted.documents import check_regular
+from rsft.utils.remote_files import probe_url, quote_url, read_url
+from rsft.utils.untrusted.documents import check_regular, parse_json, read_regular
 
 GDAL_CACHE_MB = 256
 """Size of GDAL's cache of decoded blocks. GDAL's default is 5 % of the machine's memory."""
@@ -42,6 +46,13 @@ _HTTP_OPTIONS = {
     "GDAL_HTTP_RETRY_DELAY": 1,  # seconds, doubled before each further attempt
 }
 
+_MAX_BYTES = 1 << 24  # of a STAC item
+_JSON_SUFFIXES = (".json", ".geojson")
+_RASTER_TYPES = ("image/", *(f"application/{kind}" for kind in ("x-hdf", "netcdf", "x-netcdf", "octet-stream")))
+_COLORS = {"red": "R", "green": "G", "blue": "B"}  # eo:common_name
+_REMOTE_SCHEMES = ("http://", "https://", "s3://", "gs://", "az://")
+_BANDS = ("eo:bands", "raster:bands", "bands")  # lists of bands in an asset, in the order in which they are merged
+
 
 class PixelWindow(NamedTuple):
     """A rectangle of a scene in pixels: `bottom` and `right` are the row and the column after the last ones."""
@@ -52,31 +63,16 @@ class PixelWindow(NamedTuple):
     right: int
 
 
-class SceneWindow(NamedTuple):
-    """Pixels of a window.
-
-    Attributes:
-        pixels: (H, W, B). Pixels without data are 0 in integers and NaN in floats.
-        clipped: number of values below the thermal noise, which the calibration raised to its smallest value.
-    """
-
-    pixels: Pixels
-    clipped: int = 0
-
-
 @dataclass(frozen=True, eq=False)
 class RasterScene:
     """A raster that GDAL can open, or several rasters of one product with one band each.
 
     Attributes:
         path: where the raster or the product is.
-        height: number of rows.
-        width: number of columns.
         count: number of bands.
         dtype: data type of the values that `SceneReader` returns: "uint8", "uint16" or "float32".
         bands: names of the bands; None unless all bands have names that rsft knows.
         block_shape: height and width of the blocks in which the file is stored.
-        georeference: georeference of the scene; None if the file has none.
         spacing: pixel spacing at the center in meters, along columns and along rows; None without georeference.
         files: names of the datasets that GDAL opens: `path`, or the rasters of the product with one band each.
         stored_dtype: data type in the file, such as "uint16" or "complex64".
@@ -109,22 +105,10 @@ class RasterScene:
         """Calibration of each band to `unit`; None if `unit` is that of the stored values."""
         return None if self.unit is None else self.product.calibrations.get(self.unit)
 
-    @property
-    def is_converted(self) -> bool:
-        """Whether the values that `SceneReader` returns differ from the stored ones."""
-        return self.dtype != self.stored_dtype or self.calibrations is not None
-
     def in_unit(self, unit: str | None) -> Self:
-        """Return a copy whose values are read in a unit.
-
-        A unit to which the product has no calibration is taken for that of the stored values.
-        """
+        """Return a copy whose values are read in a unit; without a calibration to it, it is that of stored values."""
         dtype = "float32" if unit in self.product.calibrations else reader.read_dtype(self.stored_dtype, self.scalings)
         return replace(self, unit=unit, dtype=dtype)
-
-    def as_stored(self) -> Self:
-        """Return a copy whose values are read as they are stored, without scale and offset, as digital numbers."""
-        return replace(self, unit=None, dtype=self.stored_dtype)
 
     @property
     def name(self) -> str:
@@ -139,10 +123,6 @@ class RasterScene:
         for top in range(0, self.height, height):
             for left in range(0, self.width, width):
                 yield PixelWindow(top, left, min(top + height, self.height), min(left + width, self.width))
-
-    def block_index(self, row: float, col: float) -> tuple[int, int]:
-        """Return row and column of the block with a pixel. Chips in the order of blocks decode each block only once."""
-        return int(row // self.block_shape[0]), int(col // self.block_shape[1])
 
 
 class SceneReader:
@@ -161,10 +141,14 @@ class SceneReader:
 
     def __call__(self, window: PixelWindow) -> Pixels:
         """Return the pixels (H, W, B) of a window, see `read`."""
-        return self.read(window).pixels
+        return self.read(window)[0]
 
-    def read(self, window: PixelWindow) -> SceneWindow:
+    def read(self, window: PixelWindow) -> tuple[Pixels, int]:
         """Read a window, which may extend beyond the edge of the scene, in the unit of the scene.
+
+        Returns:
+            Pixels (H, W, B), which are 0 in integers and NaN in floats without data, and the number of values below the
+            thermal noise, which the calibration raised to its smallest value.
 
         Raises:
             DataError: the file is damaged, or contains NaN that it does not declare as no data.
@@ -179,10 +163,10 @@ class SceneReader:
         if top < bottom and left < right:
             inside, clipped = self._read(Window(left, top, right - left, bottom - top))
             pixels[top - window.top : bottom - window.top, left - window.left : right - window.left] = inside
-        return SceneWindow(pixels, clipped)
+        return pixels, clipped
 
-    def _read(self, window: Window) -> SceneWindow:
-        scene = self.scene
+    def _read(self, window: Window) -> tuple[Pixels, int]:
+        scene, clipped = self.scene, 0
         try:
             files = self._files()
             if len(files) == 1:
@@ -191,17 +175,16 @@ class SceneReader:
                 bands = [files[index].read(1, window=window) for index in self.indices]
         except (RasterioError, CPLE_BaseError) as error:
             raise _reading_error(scene, error) from error
-        clipped = 0
         for number, index in enumerate(self.indices):
             nodata = scene.nodata[index]
-            if not scene.is_converted:
+            if scene.dtype == scene.stored_dtype and scene.calibrations is None:
                 reader.mask_nodata(bands[number], nodata, scene.path)
                 continue
             bands[number] = reader.to_float32(bands[number], nodata, scene.scalings[index], scene.path)
             if scene.calibrations is not None:
                 bands[number], count = scene.calibrations[index](bands[number], window.row_off, window.col_off)
                 clipped += count
-        return SceneWindow(np.stack(bands, axis=2), clipped)
+        return np.stack(bands, axis=2), clipped
 
     def _files(self) -> list[Any]:
         """Return the handles of the current thread."""
@@ -227,17 +210,14 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
             the zip archive it comes in; any name that GDAL opens, such as a URL or a subdataset; or a STAC item.
         options: how its values are read.
 
-    Returns:
-        The scene.
-
     Raises:
         DataError: the scene does not exist, GDAL cannot read the raster, it has no bands, more than `MAX_BANDS` or a
-            color palette, its values are complex, or the rasters of the scene differ in size.
+            color palette, its values are complex, the rasters of the scene differ in size, or the JSON is not an item.
         RequestError: an option contradicts the raster, or the name stands for several scenes.
         NetworkError: a server does not send the scene.
     """
     uri = SceneUri.parse(name)
-    item, product = read_stac_scene(uri, options.asset), None
+    item, product = _read_item(uri, options.asset), None
     if item is not None:
         for file in item.files:
             _check_exists(file)
@@ -258,7 +238,26 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         raise _opening_error(uri, error) from error
 
 
-def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: StacScene | None) -> None:
+class _Band(NamedTuple):
+    """What a STAC item says about a band; None if it does not. Its unit is written as in the item."""
+
+    name: str | None
+    unit: str | None
+    scaling: reader.Scaling
+    nodata: float | None
+    spacing_m: float | None
+
+
+class _Item(NamedTuple):
+    """The assets of a STAC item that are opened as one scene, and their bands, if it describes them."""
+
+    assets: tuple[str, ...]
+    files: tuple[SceneUri, ...]
+    bands: tuple[_Band, ...]
+    unit: str | None
+
+
+def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: _Item | None) -> None:
     if not handles[0].count:
         names = ", ".join(handles[0].subdatasets[:5]) + (", ..." if len(handles[0].subdatasets) > 5 else "")
         hint = f"give one of them: {names}" if names else "give one of the rasters in it"
@@ -277,39 +276,52 @@ def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: StacScene | None
 
 
 def _describe(
-    uri: SceneUri, handles: Sequence[Any], files: tuple[str, ...], item: StacScene | None, product: Product
+    uri: SceneUri, handles: Sequence[Any], files: tuple[str, ...], item: _Item | None, product: Product
 ) -> RasterScene:
+    """Describe a scene by its files, and by its item where the files say nothing."""
     first, names = handles[0], [reader.read_band_names(file) for file in handles]
-    bands = None if None in names else tuple(name for file_names in names for name in file_names or ())
+    bands = product.bands or (None if None in names else tuple(x for band_names in names for x in band_names or ()))
+    scalings = [reader.Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True)]
+    nodata = [value for file in handles for value in file.nodatavals]
     georeference = read_georeference(first)
-    description = describe_bands(
-        item,
-        BandDescription(
-            bands=product.bands or bands,
-            scalings=tuple(
-                reader.Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True)
-            ),
-            nodata=tuple(value for file in handles for value in file.nodatavals),
-            spacing=georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None,
-        ),
-        uri,
-    )
+    spacing = georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None
+    if item is not None and item.bands:
+        if len(item.bands) != len(nodata):
+            message = f"the item describes {len(item.bands)} bands, but the asset has {len(nodata)}"
+            raise DataError(message, uri, "download the asset, and give its path")
+        scalings = [_merge_scaling(*pair, uri) for pair in zip(scalings, item.bands, strict=True)]
+        item_names = tuple(band.name for band in item.bands if band.name is not None)
+        bands = bands or (item_names if len(set(item_names)) == len(item.bands) else None)
+        nodata = [x.nodata if value is None else value for value, x in zip(nodata, item.bands, strict=True)]
+        spacing_m = item.bands[0].spacing_m
+        spacing = spacing or (None if spacing_m is None else (spacing_m, spacing_m))
     product = replace(product, unit=product.unit or (item.unit if item else None))
     return RasterScene(
         path=uri,
         height=first.height,
         width=first.width,
-        count=sum(file.count for file in handles),
-        dtype=reader.read_dtype(first.dtypes[0], description.scalings),
+        count=len(nodata),
+        dtype=reader.read_dtype(first.dtypes[0], scalings),
+        bands=bands,
         block_shape=first.block_shapes[0],
         georeference=georeference,
+        spacing=spacing,
         files=files,
         stored_dtype=first.dtypes[0],
+        scalings=tuple(scalings),
+        nodata=tuple(nodata),
         product=product,
         unit=product.unit,
         assets=item.assets if item else (),
-        **description._asdict(),
     )
+
+
+def _merge_scaling(stored: reader.Scaling, band: _Band, uri: SceneUri) -> reader.Scaling:
+    if reader.IDENTITY_SCALING not in (stored, band.scaling) and stored != band.scaling:
+        message = f"the item says scale {band.scaling.scale:g} and offset {band.scaling.offset:g}, but the file says"
+        message += f" {stored.scale:g} and {stored.offset:g}"
+        raise DataError(message, uri, "download the asset, and correct it")
+    return band.scaling if stored == reader.IDENTITY_SCALING else stored
 
 
 def _check_exists(uri: SceneUri) -> None:
@@ -365,8 +377,7 @@ def _opening_error(uri: SceneUri, error: Exception) -> RsftError:
 
 def _reading_error(scene: RasterScene, error: Exception) -> RsftError:
     """Return the error for a window that cannot be read: of the network, which stops the job, or of the file."""
-    for name in scene.files:
-        file = SceneUri(name)
+    for file in map(SceneUri, scene.files):
         if file.url is not None:
             try:
                 _check_exists(file)
@@ -383,9 +394,129 @@ def gdal_environment() -> rasterio.Env:
     return rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB, GDAL_DISABLE_READDIR_ON_OPEN="FALSE", **options)
 
 
-@contextmanager
-def ignore_georeference_warnings() -> Iterator[None]:
-    """Ignore rasterio's warnings about files without georeference; the notes of a job report them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
+def _read_item(uri: SceneUri, asset: str | None) -> _Item | None:
+    """Read a scene that is a STAC item: a JSON file, or an address that answers with JSON; None for other scenes.
+
+    Args:
+        uri: the scene.
+        asset: names of the assets to open, separated by commas; None takes the assets with the role "data".
+    """
+    data = _read_json(uri)
+    if data is None:
+        if asset is not None:
+            raise RequestError("--asset is for STAC items", uri, "leave out --asset, or give the item")
+        return None
+    assets, properties = _parse_item(data, uri)
+    names = _select_assets(assets, asset, uri)
+    bands = tuple(band for name in names for band in _read_bands(name, assets[name]))
+    polarizations = properties.get("sar:polarizations") or []
+    if len(bands) == len(polarizations) == 1 and bands[0].name is None:
+        bands = (bands[0]._replace(name=reader.parse_band_name(polarizations[0])),)
+    files = tuple(_resolve(uri, name, assets[name]) for name in names)
+    return _Item(tuple(names), files, bands, reader.unit_from_tags([band.unit for band in bands], uri))
+
+
+def _read_json(uri: SceneUri) -> bytes | str | None:
+    suffix = Path(uri.name).suffix.lower()
+    if uri.url is not None and uri.url == uri.gdal_name.removeprefix("/vsicurl/"):
+        remote = None if suffix in _JSON_SUFFIXES else probe_url(uri.url)
+        if suffix in _JSON_SUFFIXES or (remote is not None and remote.head.lstrip().startswith(b"{")):
+            return read_url(uri.url, _MAX_BYTES)
+    elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).exists():
+        try:
+            return read_regular(Path(uri.text))
+        except OSError as error:
+            raise DataError(f"the item cannot be read: {error.strerror}", uri, "give a STAC item") from error
+    return None
+
+
+def _parse_item(data: bytes | str, uri: SceneUri) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return the assets and the properties of an item, after a check of the types of all values that are read."""
+    try:
+        item = parse_json(data)
+    except ValueError as error:
+        raise DataError(f"the JSON cannot be read: {error}", uri, "give a STAC item") from error
+    kind = item.get("type") if isinstance(item, dict) else None
+    if kind != "Feature" or not isinstance(item.get("assets"), dict):
+        raise DataError(f"the JSON is {kind or 'something else'}, not a STAC item", uri, "give one item, not a catalog")
+    properties = item.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise DataError("the properties are not an object", uri, "give a STAC item")
+    assets = {name: content for name, content in item["assets"].items() if isinstance(content, dict)}
+    for name, content in (assets | {"properties": properties}).items():
+        for key in ("roles", "sar:polarizations", *_BANDS):
+            values, type_ = content.get(key) or [], dict if key in _BANDS else str
+            if not isinstance(values, list) or not all(isinstance(value, type_) for value in values):
+                expected = "objects" if key in _BANDS else "texts"
+                raise DataError(f"{key} of {name} is not a list of {expected}", uri, "correct the item")
+    return assets, properties
+
+
+def _select_assets(assets: Mapping[str, dict[str, Any]], asset: str | None, uri: SceneUri) -> list[str]:
+    """Return the names of the assets to open."""
+    listing = ", ".join(assets) or "none"
+    if asset is not None:
+        names = [name.strip() for name in asset.split(",")]
+        if missing := [name for name in names if name not in assets]:
+            raise RequestError(f"the item has no asset {missing[0]}", uri, f"its assets are {listing}")
+        return names
+    names = [name for name, content in assets.items() if "data" in (content.get("roles") or [])]
+    if not names:
+        raise DataError("no asset of the item has the role data", uri, f"choose one with --asset: {listing}")
+    bands = [[band.name for band in _read_bands(name, assets[name])] for name in names]
+    polarizations = {band_names[0] for band_names in bands if len(band_names) == 1 and band_names[0] in POLARIZATIONS}
+    if len(names) > 1 and len(polarizations) < len(names):  # else one file per polarization
+        message = f"the item has {len(names)} data assets: {', '.join(names)}"
+        raise RequestError(message, uri, "choose with --asset NAME, or NAME,NAME")
+    return names
+
+
+def _read_bands(name: str, content: Mapping[str, Any]) -> list[_Band]:
+    """Describe the bands of an asset; without any description, the asset has one band if its name is that of a band."""
+    lists, parse = [content.get(key) or [] for key in _BANDS], reader.parse_band_name
+    polarizations = content.get("sar:polarizations") or []
+    count = max(map(len, lists)) or len(polarizations) or int(parse(name) is not None)
+    bands = []
+    for index in range(count):
+        band = dict(content) | {"name": None}
+        for entries in lists:
+            band |= entries[index] if index < len(entries) else {}
+        color = _COLORS.get(str(band.get("eo:common_name") or band.get("common_name")))
+        band_name = parse(str(band["name"])) if band.get("name") else color
+        if band_name is None and len(polarizations) == count:
+            band_name = parse(polarizations[index])
+        if band_name is None and count == 1:
+            band_name = parse(name)
+        scale = _number(band, "raster:scale", "scale")
+        scaling = reader.Scaling(1.0 if scale is None else scale, _number(band, "raster:offset", "offset") or 0.0)
+        spacing = _number(band, "raster:spatial_resolution", "spatial_resolution")
+        unit = str(band["unit"]) if band.get("unit") else None
+        bands.append(_Band(band_name, unit, scaling, _number(band, "nodata", "raster:nodata"), spacing))
+    return bands
+
+
+def _number(band: Mapping[str, Any], *keys: str) -> float | None:
+    """Return the first value under the keys; STAC writes NaN as "nan"."""
+    for key in keys:
+        with suppress(KeyError, TypeError, ValueError):
+            return float(band[key])
+    return None
+
+
+def _resolve(uri: SceneUri, name: str, content: Mapping[str, Any]) -> SceneUri:
+    """Return where an asset is, which must be a raster; a relative href is relative to the item."""
+    href, media_type = content.get("href"), content.get("type")
+    if not isinstance(href, str) or not href:
+        raise DataError(f"the asset {name} has no href", uri, "choose another one with --asset")
+    if isinstance(media_type, str) and not media_type.lower().startswith(_RASTER_TYPES):
+        raise DataError(f"the asset {name} is {media_type}, not a raster", uri, "choose another one with --asset")
+    if uri.is_path:
+        if href.lower().startswith(_REMOTE_SCHEMES) or href.startswith("/vsi"):
+            return SceneUri(href)
+        target = SceneUri.parse(href).text
+        candidates = [Path(uri.text).parent / name for name in (target, unquote(target))]
+        return SceneUri(str(next((path for path in candidates if path.exists()), candidates[0])))
+    address = href if href.lower().startswith(_REMOTE_SCHEMES) else urljoin(str(uri.url), quote_url(href))
+    if not address.lower().startswith(_REMOTE_SCHEMES):
+        raise DataError(f"the item on a server names a file that is not on a server: {href}", uri, "download the scene")
+    return SceneUri(address)

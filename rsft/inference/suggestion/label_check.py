@@ -11,11 +11,11 @@ from rsft.data.chips.sidecars import render_thumbnail
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
-from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.options import ChipOptions, Declaration
+from rsft.inference.predict.chip_files import ChipFiles
 from rsft.inference.predict.pipeline import Predictor
 from rsft.inference.predict.result_table import probability_columns
-from rsft.inference.review.page import TrainingSource, write_review_page
+from rsft.inference.review.page import write_review_page
 from rsft.inference.suggestion.suggest import Suggestions, suggestion_table
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.version import __version__
@@ -96,7 +96,7 @@ def _classify(
     for row in chips.to_dict("records"):
         spacing_m = None if pd.isna(row["spacing_m"]) else float(row["spacing_m"])
         declared[store.root / row["path"]] = Declaration(row["unit"], tuple(row["bands"].split(",")), spacing_m)
-    predictions = predictor.predict_source(ChipFiles(declared, predictor.model.contract, ChipOptions()))
+    predictions = predictor.predict_source(ChipFiles(declared, predictor.engine.contract, ChipOptions()))
     usable = predictions["rejected"].isna().to_numpy(bool)
     if not usable.any():
         raise RequestError("the bundle can classify no chip", store.root, str(predictions["rejected"].iloc[0]))
@@ -140,5 +140,5 @@ def write_suggestion_page(path: Path, suggestions: Suggestions, bundle: Path | N
     pictures = [render_thumbnail(read_chip(Path(name))) for name in suggestions.table["path"]]
     thumbnails = [bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]) for picture in pictures]
     layer = PredictionLayer(table, None, suggestions.classes, suggestions.metadata)
-    source = TrainingSource(bundle or Path("BUNDLE"), store)
-    write_review_page(path, layer, thumbnails, (), source, path)  # the chips have files: no table is needed to cut them
+    bundle = bundle or Path("BUNDLE")
+    write_review_page(path, layer, thumbnails, (), bundle, store, path)  # chips with files: no table cuts them again

@@ -1,4 +1,4 @@
-{# A style for QGIS 3.26 or later: symbols, names of fields, labels and map tips. Rendered by map_styles.py. -#}
+{# A style for QGIS 3.26 or later: symbols, names of fields, labels and map tips. Rendered by tables.py. -#}
 {% macro option(name, value, type="QString") %}<Option name="{{ name }}" value="{{ value }}" type="{{ type }}"/>{% endmacro %}
 {% macro layer(kind, options) %}
 <layer class="{{ kind }}" enabled="1" pass="0" locked="0">
@@ -30,7 +30,7 @@
 {% macro disc(category) %}
 {% call layer("SimpleMarker", {
  "name": "diamond" if category.is_unlike else "circle", "color": rgba(category.color, 255),
- "size": "%g" | format(static(category, disc_mm)), "size_unit": "MM",
+ "size": "%g" | format(disc_mm[category.shown_step]), "size_unit": "MM",
  "outline_color": rgba(outline, 255), "outline_width": "0.3", "outline_style": "solid"}) %}
 {{ properties(steps(category, "size", disc_mm)) }}
 {% endcall %}
@@ -39,8 +39,8 @@
 <symbol name="{{ name }}" type="{{ kind }}" alpha="{{ "%g" | format(alpha) }}" clip_to_extent="1">{{ caller() }}</symbol>
 {% endmacro %}
 <!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
-<qgis version="3.34.0" styleCategories="Symbology|Labeling|Fields|Forms|MapTips|Rendering" labelsEnabled="{{ 0 if style.shape == "tile" else 1 }}">
-{% if style.has("corrected") %}
+<qgis version="3.34.0" styleCategories="Symbology|Labeling|Fields|Forms|MapTips|Rendering" labelsEnabled="{{ 0 if shape == "tile" else 1 }}">
+{% if has("corrected") %}
 <fieldConfiguration><field name="corrected"><editWidget type="ValueMap"><config><Option type="Map"><Option name="map" type="List">
  {% for label, value in choices.items() %}
  <Option type="Map">{{ option(label, value) }}</Option>
@@ -48,8 +48,8 @@
 </Option></Option></config></editWidget></field></fieldConfiguration>
 {% endif %}
 <aliases>
- {% for column in style.columns if aliases[column] %}
- <alias field="{{ column }}" name="{{ aliases[column] }}" index="{{ style.columns.index(column) }}"/>
+ {% for column in columns if aliases[column] %}
+ <alias field="{{ column }}" name="{{ aliases[column] }}" index="{{ columns.index(column) }}"/>
  {% endfor %}
 </aliases>
 <renderer-v2 type="categorizedSymbol" attr="{{ category_expression }}" symbollevels="0" forceraster="0" enableorderby="0">
@@ -61,10 +61,10 @@
  <symbols>
   {% for category in categories %}
   {% set index = loop.index0 %}
-  {% call symbol(index, "marker" if style.shape == "point" else "fill") %}
-  {% if style.shape == "point" %}
+  {% call symbol(index, "marker" if shape == "point" else "fill") %}
+  {% if shape == "point" %}
   {{ disc(category) }}
-  {% elif style.shape == "tile" %}
+  {% elif shape == "tile" %}
   {% call generator("Fill", tile) %}
    {% call symbol("@%d@0" | format(index), "fill", 1 if category.step is none else tile_percent[category.step] / 100) %}
    {{ properties(steps(category, "alpha", tile_percent)) }}
@@ -72,7 +72,7 @@
    {% endcall %}
   {% endcall %}
   {% else %}
-  {% call layer("SimpleFill", polygon(category, 50, static(category, outline_mm))) %}
+  {% call layer("SimpleFill", polygon(category, 50, outline_mm[category.shown_step])) %}
    {{ properties(dict({"enabled": is_box}, **steps(category, "outlineWidth", outline_mm))) }}
   {% endcall %}
   {% call generator("Marker", small_box) %}
@@ -83,20 +83,20 @@
   {% endfor %}
  </symbols>
 </renderer-v2>
-{% if style.shape != "tile" %}
+{% if shape != "tile" %}
 <labeling type="simple"><settings calloutType="simple">
  <text-style fieldName="{{ label }}" isExpression="1" fontSize="9" fontSizeUnit="Point" fontWeight="75" textColor="0,0,0,255" textOpacity="1">
   <text-buffer bufferDraw="1" bufferSize="0.7" bufferSizeUnits="MM" bufferColor="255,255,255,255" bufferNoFill="1" bufferOpacity="1"/>
  </text-style>
  {# around the point, or outside of the polygon #}
- <placement placement="{{ 6 if style.shape == "point" else 8 }}" dist="1.5" distUnits="MM"/>
- <rendering scaleVisibility="{{ 1 if style.shape == "point" and style.in_degrees else 0 }}" scaleMax="50000" scaleMin="0" drawLabels="1" obstacle="1"/>
- {% if style.shape != "point" %}{{ properties({"Show": is_box}, "dd_properties") }}{% endif %}
+ <placement placement="{{ 6 if shape == "point" else 8 }}" dist="1.5" distUnits="MM"/>
+ <rendering scaleVisibility="{{ 1 if shape == "point" and in_degrees else 0 }}" scaleMax="50000" scaleMin="0" drawLabels="1" obstacle="1"/>
+ {% if shape != "point" %}{{ properties({"Show": is_box}, "dd_properties") }}{% endif %}
 </settings></labeling>
 {% endif %}
 <mapTip enabled="1">{{ map_tip }}</mapTip>
 <previewExpression>"class"</previewExpression>
-{% if style.shape == "tile" %}
+{% if shape == "tile" %}
 {# the last tile that covers a pixel replaces earlier ones #}
 <featureBlendMode>13</featureBlendMode>
 <layerOpacity>0.6</layerOpacity>

@@ -1,14 +1,16 @@
 """Write a table of predictions as GeoPackage, GeoJSON, GeoParquet or CSV, without ever leaving an unfinished file.
 
-A GeoPackage has a layer, its QGIS style, and a table of metadata.
+A GeoPackage has a layer, its styles, and a table of metadata. Styles have one color per class: style.qml for QGIS,
+style.sld for other programs.
 """
 
 from __future__ import annotations
 
+import colorsys
 import json
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,21 +24,11 @@ import pyogrio
 import shapely
 from geopandas import GeoDataFrame
 
+from rsft.data.chips.record import NOT_A_TARGET, UNSURE
 from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import LONLAT
-from rsft.inference.writers.map_styles import (
-    CLASS_COLUMN,
-    CORRECTED_COLUMN,
-    MapStyle,
-    Shape,
-    class_colors,
-    qml_style,
-    sld_style,
-)
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_table
-
-GeometryType = Literal["Point", "Polygon"]
 
 LAYER_NAME = "predictions"
 METADATA_TABLE = "rsft_metadata"
@@ -54,7 +46,68 @@ INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geome
     styleSLD, useAsDefault, description, owner)
 SELECT '', '', table_name, column_name, 'classes', ?, ?, 1, 'One color per class', 'rsft' FROM gpkg_geometry_columns
 """
+_CSV_TYPES = {"b": "Integer(Boolean)", "i": "Integer64", "u": "Integer64", "f": "Real", "M": "DateTime"}
+"""GDAL's names of the types of columns, by the kind of their NumPy or pandas type."""
+
 _REGISTER = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
+
+
+CLASS_COLUMN, CORRECTED_COLUMN = "class", "corrected"
+"""The column that selects the color, and that of corrections by an analyst, which replaces it."""
+
+UNLIKE_LABEL = "unlike the training chips"
+"""Label of chips whose class should not be trusted. They are gray, and hatched if they are polygons."""
+
+_OUTLINE, _GRAY = "#202020", "#8c8c8c"
+_PROBABILITY_LIMITS = (0.9, 0.6, 0.0)
+_DISC_MM, _OUTLINE_MM, _TILE_PERCENT = (4.2, 3.2, 2.4), (1.0, 0.6, 0.35), (100, 70, 40)
+"""Diameters, widths and opacities for probabilities above each limit: few steps, which readers can tell apart. Small
+symbols vary in size, because transparent ones lose their hue on a dark scene. Areas vary in opacity."""
+
+_SMALLEST_BOX_MM = 3  # a box that is smaller on the screen is drawn as a disc
+_METERS_PER_DEGREE = 111_320
+_MAP_WIDTH_MM = 250
+_IS_CORRECTED = f"coalesce(\"{CORRECTED_COLUMN}\", '') NOT IN ('', '{UNSURE}')"
+_QGIS_NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"  # stands for NULL in a list of values
+
+_ALIASES = {
+    "chip": "Chip",
+    "scene": "Scene",
+    "path": "File of the pixels",
+    "class": "Class",
+    "corrected": "Corrected class",
+    "probability": "Probability (0 to 1)",
+    "class_2": "Second class",
+    "probability_2": "Probability of the second class (0 to 1)",
+    "class_set": "Class set",
+    "ood": "Unlike the training chips",
+    "ood_distance": "Distance from the training chips (limit = 1)",
+    "length_m": "Length (m)",
+    "length_m_low": "Shortest length (m)",
+    "length_m_high": "Greatest length (m)",
+    "length_from": "Source of the length",
+    "row": "Row (pixels)",
+    "col": "Column (pixels)",
+    "lon": "Longitude (°)",
+    "lat": "Latitude (°)",
+    "at": "Id of the position",
+    "score": "Score of the detector",
+    "incidence_deg": "Incidence angle (°)",
+}
+_TIPS = {
+    "probability": "'probability ' || format_number(\"probability\", 2)",
+    "class_2": "'or: ' || \"class_2\" || ' (' || format_number(\"probability_2\", 2) || ')'",
+    "class_set": "'class set: ' || \"class_set\"",
+    "ood": f"if(\"ood\", '{UNLIKE_LABEL}', NULL)",
+    "length_m": "'length: ' || format_number(\"length_m\", 0) || ' m'",
+    "corrected": "'corrected: ' || \"corrected\"",
+}
+"""QGIS expressions of the lines that are shown when the mouse rests on a chip."""
+
+_OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#cc79a7", "#f0e442")
+"""Colors that color-blind readers can distinguish (Okabe and Ito 2008), without black, which is used for outlines."""
+
+_GOLDEN_RATIO = 0.618034  # a step in hue by the golden ratio puts every new hue into the widest gap
 
 
 class PredictionLayer(NamedTuple):
@@ -73,7 +126,7 @@ class PredictionLayer(NamedTuple):
     crs: str | None
     classes: tuple[str, ...]
     metadata: dict[str, Any]
-    geometry_type: GeometryType = "Point"
+    geometry_type: Literal["Point", "Polygon"] = "Point"
     tile_step: float | None = None
 
     @property
@@ -82,12 +135,14 @@ class PredictionLayer(NamedTuple):
         return self.table.empty or bool(self.table["geometry"].notna().any())
 
     @property
-    def style(self) -> MapStyle:
-        """Colors, columns and kind of the layer."""
+    def shape(self) -> Literal["point", "box", "tile"]:
+        """Kind of the geometries: points, outlines of objects or chips, or tiles of a grid."""
         types = {shape.geom_type for shape in self.table["geometry"].dropna()} or {self.geometry_type}
-        shape: Shape = "point" if types == {"Point"} else "box" if self.tile_step is None else "tile"
-        columns = [name for name in self.table.columns if name != "geometry"]
-        return MapStyle(class_colors(self.classes), columns, shape, self.tile_step or 1.0, self.crs == LONLAT)
+        return "point" if types == {"Point"} else "box" if self.tile_step is None else "tile"
+
+    def has(self, column: str) -> bool:
+        """Return whether the table has a column."""
+        return column in self.table
 
     def with_corrections(self) -> PredictionLayer:
         """Return the layer with an empty column `corrected` after the class, unless the positions have such a column.
@@ -134,9 +189,8 @@ def check_output_path(
             raise RequestError("the file exists already", file, "give --overwrite to replace it, or another name")
     if not discard_corrections and (corrections := _count_corrections(path)):
         message = f"the file contains {corrections:,} labels in its field {CORRECTED_COLUMN}, which would be lost"
-        raise RequestError(
-            message, path, "give another name; or keep them with rsft data add, then give --discard-corrections"
-        )
+        hint = "give another name; or keep them with rsft data add, then give --discard-corrections"
+        raise RequestError(message, path, hint)
 
 
 def _count_corrections(path: Path) -> int:
@@ -153,11 +207,7 @@ def _count_corrections(path: Path) -> int:
 
 
 def sidecar_paths(path: Path) -> list[Path]:
-    """Return the files that rsft writes beside a table, in which QGIS finds its style or the types of its columns.
-
-    Args:
-        path: path of the table.
-    """
+    """Return the files that rsft writes beside a table, in which QGIS finds its style or the types of its columns."""
     suffix = _SIDECARS.get(path.suffix.lower())
     return [path.with_suffix(suffix)] if suffix else []
 
@@ -186,7 +236,7 @@ def write_prediction_table(
 
 def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
     layer = layer.with_corrections()
-    frame, style = layer.table.drop(columns="geometry"), layer.style
+    frame = layer.table.drop(columns="geometry")
     if layer.is_spatial:
         frame = GeoDataFrame(frame, geometry=list(layer.table["geometry"]), crs=layer.crs)
     options = {"geometry_type": layer.geometry_type} if frame.empty else {}
@@ -203,7 +253,7 @@ def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
             if layer.is_spatial:
                 database.execute(_STYLES)
                 database.execute(_REGISTER, ("layer_styles", "layer_styles"))
-                database.execute(_STYLE, (qml_style(style), sld_style(style, LAYER_NAME)))
+                database.execute(_STYLE, (qml_style(layer), sld_style(layer)))
             columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
             database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
             database.execute(_REGISTER, (METADATA_TABLE, METADATA_TABLE))
@@ -232,7 +282,7 @@ def _write_geojson(layer: PredictionLayer, path: Path) -> None:
     ]
     collection = {"type": "FeatureCollection", "name": LAYER_NAME, "metadata": layer.metadata, "features": features}
     text = json.dumps(collection, ensure_ascii=False, default=lambda date: date.isoformat())
-    with _table_and_sidecar(path, qml_style(layer.style) if has_geometry else None) as temporary:
+    with _table_and_sidecar(path, qml_style(layer) if has_geometry else None) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -256,33 +306,16 @@ def _write_csv(layer: PredictionLayer, path: Path) -> None:
     flat["wkt"] = [shape and shapely.to_wkt(shape, rounding_precision=7) for shape in layer.table["geometry"]]
     if len(flat) and flat["wkt"].isna().all():
         flat = flat.drop(columns="wkt")
-    with _table_and_sidecar(path, ",".join(f'"{_csv_type(flat[name])}"' for name in flat)) as temporary:
+    types = ["WKT" if name == "wkt" else _CSV_TYPES.get(flat[name].dtype.kind, "String") for name in flat]
+    with _table_and_sidecar(path, ",".join(f'"{type_}"' for type_ in types)) as temporary:
         escape_table(flat).to_csv(temporary, index=False)
-
-
-def _csv_type(column: pd.Series[Any]) -> str:
-    """Return the type of a column in the words of GDAL."""
-    if column.name == "wkt":
-        return "WKT"
-    if pd.api.types.is_bool_dtype(column):
-        return "Integer(Boolean)"
-    if pd.api.types.is_integer_dtype(column):
-        return "Integer64"
-    if pd.api.types.is_numeric_dtype(column):
-        return "Real"
-    return "DateTime" if pd.api.types.is_datetime64_any_dtype(column) else "String"
 
 
 @contextmanager
 def _table_and_sidecar(path: Path, text: str | None) -> Iterator[Path]:
     """Yield a temporary path of a table. Table and sidecar get their names together, if the block succeeds.
 
-    Args:
-        path: path of the table.
-        text: content of the sidecar; None removes one of an earlier table.
-
-    Yields:
-        The temporary path of the table.
+    The text is the content of the sidecar; None removes one of an earlier table.
     """
     (sidecar,) = sidecar_paths(path)
     if text is None:
@@ -303,3 +336,123 @@ _WRITERS: dict[str, Callable[[PredictionLayer, Path], None]] = {
     ".parquet": _write_parquet,
     ".csv": _write_csv,
 }
+
+
+class _Category(NamedTuple):
+    """One entry of the legend. With a step it explains the size or opacity, and no chip belongs to it."""
+
+    value: str
+    label: str
+    color: str
+    step: int | None = None
+
+    @property
+    def is_unlike(self) -> bool:
+        return self.value == UNLIKE_LABEL
+
+    @property
+    def shown_step(self) -> int:
+        """Step of a symbol whose chip is not known, as in the legend."""
+        return 2 if self.is_unlike else 1 if self.step is None else self.step
+
+
+def class_colors(classes: Sequence[str]) -> dict[str, str]:
+    """Return a color as #rrggbb for every class, by its index in the bundle."""
+    colors = list(_OKABE_ITO)
+    for step in range(len(classes) - len(_OKABE_ITO)):
+        rgb = colorsys.hsv_to_rgb(step * _GOLDEN_RATIO % 1, 0.65, (0.85, 0.6)[step % 2])
+        colors.append("#" + "".join(f"{round(255 * value):02x}" for value in rgb))
+    return dict(zip(classes, colors, strict=False))
+
+
+def qml_style(layer: PredictionLayer) -> str:
+    """Return a QGIS style.
+
+    Points are discs. Boxes are discs at small scales. Tiles are reduced to the step of the grid, so that they do not
+    overlap, and are transparent as a layer. Chips unlike the training chips are gray, and hatched if they are polygons.
+    Less probable classes have smaller discs, thinner outlines or fainter tiles. Labels show class and probability, at
+    scales with room for them; tiles have none, their color is enough.
+    """
+    category = label = f'"{CLASS_COLUMN}"'
+    categories = [_Category(name, name, color) for name, color in class_colors(layer.classes).items()]
+    if layer.has("ood"):
+        categories.append(_Category(UNLIKE_LABEL, UNLIKE_LABEL, _GRAY))
+    if layer.has("probability"):
+        label += " || coalesce(' ' || round(100 * \"probability\") || ' %', '')"
+        high, middle, _ = _PROBABILITY_LIMITS
+        labels = (f"probability {high:g} or more", f"{middle:g} to {high:g}", f"below {middle:g}")
+        categories += [_Category(f"({label})", label, _OUTLINE, step) for step, label in enumerate(labels)]
+    if layer.has("ood"):
+        category, label = f"if(\"ood\", '{UNLIKE_LABEL}', {category})", f'if("ood", NULL, {label})'
+    if layer.has(CORRECTED_COLUMN):
+        category, label = (f'if({_IS_CORRECTED}, "{CORRECTED_COLUMN}", {text})' for text in (category, label))
+    if layer.crs == LONLAT:
+        meters = f"{_METERS_PER_DEGREE} * sqrt(area($geometry) * cos(radians(y(centroid($geometry)))))"
+        box_mm = f"1000 * {meters} / @map_scale"
+    else:  # the scale of the map has no meaning in pixels, so its width is assumed
+        box_mm = f"{_MAP_WIDTH_MM} * sqrt(area($geometry)) / @map_extent_width"
+    is_box = f"{box_mm} >= {_SMALLEST_BOX_MM}"
+    tips = ", ".join([f"'<b>' || \"{CLASS_COLUMN}\" || '</b>'", *(_TIPS[name] for name in _TIPS if layer.has(name))])
+    columns, step = [name for name in layer.table.columns if name != "geometry"], f"{layer.tile_step or 1.0:.6g}"
+    return _render(
+        "style.qml",
+        layer,
+        categories=categories,
+        choices={"": _QGIS_NULL} | {name: name for name in (*layer.classes, NOT_A_TARGET, UNSURE)},
+        columns=columns,
+        aliases={name: _ALIASES.get(name) for name in columns}
+        | {f"p_{name}": f"Probability of {name}" for name in layer.classes},
+        category_expression=category,
+        label=label,
+        map_tip=f"[% array_to_string(array_remove_all(array({tips}), NULL), '<br>') %]",
+        tile=f"scale($geometry, {step}, {step})",
+        is_box=f"coalesce({is_box}, true)",
+        small_box=f"if({is_box}, NULL, centroid($geometry))",
+        in_degrees=layer.crs == LONLAT,
+        steps=lambda category, name, values: _steps(layer, category, name, values),
+        rgba=_rgba,
+        polygon=_polygon,
+        disc_mm=_DISC_MM,
+        outline_mm=_OUTLINE_MM,
+        tile_percent=_TILE_PERCENT,
+    )
+
+
+def sld_style(layer: PredictionLayer) -> str:
+    """Return an SLD style with one rule per class."""
+    colors = class_colors(layer.classes)
+    return _render("style.sld", layer, name=LAYER_NAME, colors=colors, unlike_label=UNLIKE_LABEL, gray=_GRAY)
+
+
+def _render(template: str, layer: PredictionLayer, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("rsft.inference.writers", "")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = environment.get_template(template).render(shape=layer.shape, has=layer.has, outline=_OUTLINE, **values)
+    return page.strip()
+
+
+def _steps(layer: PredictionLayer, category: _Category, name: str, values: tuple[float, ...]) -> dict[str, str]:
+    """Return a property that depends on the probability. Chips unlike the training chips are never emphasized."""
+    if category.step is not None or category.is_unlike or not layer.has("probability"):
+        return {}
+    steps = zip(_PROBABILITY_LIMITS, values, strict=True)
+    cases = [f'WHEN "probability" >= {limit:g} THEN {value:g}' for limit, value in steps]
+    if layer.has(CORRECTED_COLUMN):
+        cases.insert(0, f"WHEN {_IS_CORRECTED} THEN {values[0]:g}")
+    return {name: f"CASE {' '.join(cases)} END"}
+
+
+def _polygon(category: _Category, alpha: int, outline_mm: float) -> dict[str, str]:
+    return {
+        "style": "b_diagonal" if category.is_unlike else "solid",
+        "color": _rgba(category.color, 255 if category.is_unlike else alpha),
+        "outline_color": _rgba(category.color, 255),
+        "outline_width": f"{outline_mm:g}",
+        "outline_style": "solid",
+    }
+
+
+def _rgba(color: str, alpha: int) -> str:
+    return ",".join(str(int(color[start : start + 2], 16)) for start in (1, 3, 5)) + f",{alpha}"

@@ -27,7 +27,7 @@ from rsft.data.chips.store import (
 )
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.inference.inputs.chip_files import read_declarations
+from rsft.inference.predict.chip_files import read_declarations
 from rsft.types import Pixels
 from tests.helpers.messages import mentions
 

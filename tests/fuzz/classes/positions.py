@@ -10,8 +10,8 @@ from pathlib import Path
 import geopandas
 import numpy as np
 
-from rsft.inference.detection.land_mask import open_land_polygons
-from rsft.inference.scenes.position_files import read_positions
+from rsft.inference.detection import open_land_polygons
+from rsft.inference.scenes.locations import read_positions
 from rsft.inference.scenes.raster import PixelWindow, open_scene
 from tests.fuzz.mutate import Mutator, mutate_bytes, mutate_json, mutate_sqlite, mutate_text
 from tests.fuzz.target import Target

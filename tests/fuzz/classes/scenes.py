@@ -14,8 +14,8 @@ from PIL import Image
 
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.errors import RsftError
-from rsft.inference.inputs.chip_files import ChipFiles
 from rsft.inference.options import ChipOptions, Declaration
+from rsft.inference.predict.chip_files import ChipFiles
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
 from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target, read_with_each

@@ -27,12 +27,8 @@ import json, re, sys
 from pathlib import Path
 from types import SimpleNamespace
 from rsft.data.imagery.contract import Stretch
-from rsft.inference.options import CfarOptions
-from rsft.inference.options import Declaration
+from rsft.inference.options import CfarOptions, ChipOptions, Declaration, PredictionRequest, SceneQuery
 from rsft.inference.predict import job
-from rsft.inference.options import PredictionRequest
-from rsft.inference.options import SceneQuery
-from rsft.inference.options import ChipOptions
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 
 unit, method, folder, *scenes = sys.argv[1:]
@@ -100,13 +96,6 @@ def test_memory(tmp_path, method):
     scenes = [write_cog(tmp_path, side) for side in (4_096, 12_288)]
     counts, (small, large) = run_job(tmp_path, "amplitude", method, *scenes)
     assert counts == (8, 8) and large < small + MORE_KB
-
-
-@pytest.mark.exhaustive
-def test_memory_of_a_calibrated_product(tmp_path):
-    scenes = [write_product(tmp_path, *size) for size in ((2_000, 2_000), (8_000, 11_000))]
-    (few, many), (small, large) = run_job(tmp_path, "db", "detect", *scenes)
-    assert few >= 2 and many >= 8 and large < small + MORE_KB
 
 
 @pytest.mark.exhaustive

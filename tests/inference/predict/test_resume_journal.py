@@ -1,11 +1,15 @@
-"""A journal keeps the results of one job."""
+"""A journal keeps the results of one job; a damaged one gives the same rows, or says what is computed again."""
 
 from __future__ import annotations
 
 import errno
+import json
+import os
+import random
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,6 +18,90 @@ import shapely
 from rsft.errors import RequestError
 from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
 from tests.helpers.messages import mentions
+
+BATCHES = 4
+
+
+def make_batch(number: int) -> BatchResult:
+    rows = pd.DataFrame(
+        {
+            "chip": [f"{number}/{index}.png" for index in range(4)],
+            "p": [number + index / 8 for index in range(4)],
+            "geometry": [shapely.Point(number, index) for index in range(4)],
+        }
+    )
+    return BatchResult(rows, [(f"{number}.png", 0, "unreadable")], Counter(empty=number, gray=1))
+
+
+def write_journal(path: Path) -> bytes:
+    journal = ResumeJournal(path, "key")
+    for number in range(BATCHES):
+        journal.record(number, make_batch(number))
+    journal.set_note("engine", "torch")
+    journal.close(finished=False)
+    return path.read_bytes()
+
+
+def describe(results: list[BatchResult]) -> list[str]:
+    return [json.dumps([result.rows.astype(str).to_dict("list"), *result[1:]]) for result in results]
+
+
+def flip_bits(content: bytes, seed: int) -> bytes:
+    generator, damaged = random.Random(seed), bytearray(content)
+    for _ in range(generator.randint(1, 2)):
+        damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
+    return bytes(damaged)
+
+
+@pytest.mark.slow
+def test_flipped_bits_never_give_other_rows(tmp_path, caplog):
+    content, path = write_journal(tmp_path / "j"), tmp_path / "j"
+    expected = describe([make_batch(number) for number in range(BATCHES)])
+    for seed in range(200):
+        path.write_bytes(flip_bits(content, seed))
+        caplog.clear()
+        journal = ResumeJournal(path, "key")
+        finished, note = journal.finished_batches(), journal.get_note("engine")
+        assert describe(list(journal.results())) == [expected[number] for number in sorted(finished)], seed
+        is_whole = len(finished) == BATCHES and note == "torch"
+        assert is_whole or "damaged" in caplog.text or "different job" in caplog.text, seed
+        for number in set(range(BATCHES)) - finished:
+            journal.record(number, make_batch(number))
+        assert describe(list(journal.results())) == expected, seed
+        journal.close(finished=True)
+        assert not list(tmp_path.iterdir()), seed
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_truncated_journals(tmp_path, seed, caplog):
+    content = write_journal(tmp_path / "j")
+    (tmp_path / "j").write_bytes(content[: random.Random(seed).randrange(100, len(content))])
+    journal = ResumeJournal(tmp_path / "j", "key")
+    assert journal.finished_batches() == set() and "is damaged" in caplog.text
+    journal.close(finished=False)
+
+
+def test_a_damaged_batch_is_dropped_and_the_others_are_kept(tmp_path, caplog):
+    write_journal(tmp_path / "j")
+    with sqlite3.connect(tmp_path / "j") as database:
+        database.execute("UPDATE batch SET counts = replace(counts, 'unreadable', 'unreadabla') WHERE number = 1")
+        database.execute("UPDATE batch SET rows = 7 WHERE number = 2")  # another type
+        database.execute("UPDATE batch SET number = 9 WHERE number = 3")
+    database.close()
+    journal = ResumeJournal(tmp_path / "j", "key")
+    assert journal.finished_batches() == {0} and "3 batches are damaged; they are computed again" in caplog.text
+    assert describe(list(journal.results())) == describe([make_batch(0)])
+    journal.close(finished=True)
+
+
+def test_other_files_in_place_of_a_journal(tmp_path, caplog):
+    (tmp_path / "text").write_text("no database " * 100)
+    ResumeJournal(tmp_path / "text", "key").close(finished=False)
+    assert "is damaged (file is not a database); the job starts from the beginning" in caplog.text
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RequestError, match="a pipe or a device has its name"):
+        ResumeJournal(tmp_path / "pipe", "key")
+
 
 ROWS = pd.DataFrame({"chip": ["a", "b"], "at": [None, 2], "p": [0.1, None], "geometry": [shapely.Point(1, 2), None]})
 BATCH = BatchResult(ROWS, [("f", 3, "why")], Counter(empty=4, gray=5))

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from rsft.inference.review import page
-from rsft.inference.review.page import MAX_CHIPS, TrainingSource, scene_side, write_review_page
+from rsft.inference.review.page import MAX_CHIPS, write_review_page
 from rsft.inference.scenes.raster import open_scene
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.utils.tables import escape_cell
@@ -42,21 +42,15 @@ def make_layer(count=3, chips=None, scene=None):
         }
     )
     request = {"chips_dir": chips, "declaration": {"unit": "sigma0", "bands": ["VV", "VH"]}}
-    metadata = {
-        "recipe": "r",
-        "bundle_sha256": "0" * 64,
-        "rsft_version": "1",
-        "created": "today",
-        "notes": ["a <note>"],
-    }
-    metadata["bands"] = ["HH"]
+    metadata = {"recipe": "r", "bundle_sha256": "0" * 64, "rsft_version": "1", "created": "today", "bands": ["HH"]}
+    metadata["notes"] = ["a <note>"]
     return PredictionLayer(table, None, CLASSES, metadata | {"request": request})
 
 
 def write_page(tmp_path, layer, scenes=(), table="out.csv"):
-    source = TrainingSource(Path("runs/my ships"), "data/ships")
-    write_review_page(tmp_path / "review.html", layer, [THUMBNAIL] * len(layer.table), scenes, source, Path(table))
-    text = (tmp_path / "review.html").read_text("utf-8")
+    path, thumbnails, bundle = tmp_path / "review.html", [THUMBNAIL] * len(layer.table), Path("runs/my ships")
+    write_review_page(path, layer, thumbnails, scenes, bundle, "data/ships", Path(table))
+    text = path.read_text("utf-8")
     return text, json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', text)[1])
 
 
@@ -103,11 +97,6 @@ def test_script_is_valid_javascript(tmp_path):
     text, _ = write_page(tmp_path, make_layer())
     (tmp_path / "page.js").write_text(re.findall(r"<script>(.*?)</script>", text, re.DOTALL)[0])
     subprocess.run(["node", "--check", tmp_path / "page.js"], check=True)
-
-
-@pytest.mark.parametrize(("scenes", "side"), [(1, 3000), (2, 2121), (4, 1500), (5, 1400), (500, 1400)])
-def test_pictures_of_scenes_share_a_number_of_pixels(scenes, side):
-    assert scene_side(scenes) == side
 
 
 def _luminance(color):

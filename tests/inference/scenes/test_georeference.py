@@ -1,4 +1,4 @@
-"""Transform pixels to longitude and latitude and back, by geotransform, ground control points and RPCs."""
+"""Transform pixels to longitude and latitude and back, by geotransform, ground control points, RPCs and odd GeoKeys."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pyproj import CRS, Geod, Transformer
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
+from rsft.data.imagery.reader import read_band_names, read_chip, read_tiff_tags
+from rsft.inference.predict.scene_chips import describe_scene
 from rsft.inference.scenes.georeference import (
     Georeference,
     _from_points,
@@ -22,18 +24,16 @@ from rsft.inference.scenes.georeference import (
     read_georeference,
     rectangle_corners,
 )
+from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 from rsft.types import Floats
+from tests.helpers.geokeys import ODD_GEOKEYS, write_scene_with_geokeys
 from tests.helpers.scenes import ground_control_points, write_geotiff
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 
 
 def chip(folder: Path, crs: str | None, transform: Affine | None) -> Path:
-    path = folder / "chip.tif"
-    profile = {"driver": "GTiff", "width": 64, "height": 32, "count": 1, "dtype": "uint8"}
-    with rasterio.open(path, "w", crs=crs, transform=transform, **profile) as file:
-        file.write(np.zeros((1, 32, 64), np.uint8))
-    return path
+    return write_geotiff(folder / "chip.tif", np.zeros((32, 64), np.uint8), crs=crs, transform=transform)
 
 
 def test_utm_chip(tmp_path: Path) -> None:
@@ -52,9 +52,7 @@ def test_rotated_chip_keeps_its_corners(tmp_path: Path) -> None:
 
 def test_cut_at_the_antimeridian(tmp_path: Path) -> None:
     outline = read_footprint(chip(tmp_path, "EPSG:32660", Affine(10, 0, 833_900, 0, -10, 100_000)))
-    assert outline is not None
-    assert outline.geom_type == "MultiPolygon"
-    assert outline.area < 0.0001
+    assert outline is not None and outline.geom_type == "MultiPolygon" and outline.area < 0.0001
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -69,11 +67,7 @@ def test_cut_at_the_antimeridian(tmp_path: Path) -> None:
     ],
 )
 def test_no_usable_georeference(tmp_path: Path, crs: str | None, transform: Affine | None) -> None:
-    assert read_footprint(chip(tmp_path, crs, transform)) is None
-
-
-def test_missing_image(tmp_path: Path) -> None:
-    assert read_footprint(tmp_path / "absent.png") is None
+    assert read_footprint(chip(tmp_path, crs, transform)) is None is read_footprint(tmp_path / "absent.png")
 
 
 LOCAL = "+proj=stere +lat_0=86 +lon_0=179.9 +ellps=WGS84 +units=m"
@@ -182,3 +176,31 @@ def test_geotransform_against_gdal(shared: Callable[[str], Path]) -> None:
     assert open_georeference(path).pixels_to_lonlat(pairs[:, 1], pairs[:, 0]) == pytest.approx(
         by_gdal(path, pairs), abs=1e-9
     )
+
+
+WITH_COORDINATES = {"user_defined_projection", "unknown_units", "unknown_vertical_system"}
+
+
+@pytest.mark.parametrize("name", ODD_GEOKEYS)
+def test_odd_geokeys(name: str, tmp_path: Path) -> None:
+    path = write_scene_with_geokeys(tmp_path / "a.tif", ODD_GEOKEYS[name])
+    scene = open_scene(path)
+    reader = SceneReader(scene)
+    assert reader(PixelWindow(0, 0, 48, 64)).shape == (48, 64, 1)
+    reader.close()
+    (note, *_) = describe_scene(scene, None, None)
+    if name in WITH_COORDINATES:
+        assert scene.georeference is not None and note.startswith("georeference of a.tif: geotransform")
+        lon, lat = scene.georeference.pixels_to_lonlat(24, 32)[0]
+        assert abs(lon) <= 180 and abs(lat) <= 90
+    else:
+        assert scene.georeference is None and note == "a.tif has no georeference: coordinates are in pixels"
+    assert (read_footprint(path) is not None) is (name in WITH_COORDINATES)
+
+
+@pytest.mark.parametrize("name", ODD_GEOKEYS)
+def test_chips_with_odd_geokeys(name: str, tmp_path: Path) -> None:
+    path = write_scene_with_geokeys(tmp_path / "a.tif", ODD_GEOKEYS[name])
+    assert np.ptp(read_chip(path)) > 0
+    assert read_tiff_tags(path, read_band_names) is None
+    assert read_tiff_tags(path, lambda file: file.units) == (None,)

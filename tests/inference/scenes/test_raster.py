@@ -1,13 +1,24 @@
-"""Read windows of scenes: edges, blocks, no data, names of bands."""
+"""Read windows of scenes: files, archives, web servers, subdatasets and STAC items; and what goes wrong there."""
 
 from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
+from scipy.io import netcdf_file
 
-from rsft.errors import DataError
-from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
+from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.scene_uri import SceneUri
+from rsft.errors import DataError, NetworkError, RequestError
+from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
+from tests.helpers.file_server import FileServer, serving_folder
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
 
@@ -127,3 +138,336 @@ def test_sentinel_1_product(tmp_path):
 def test_product_of_several_swaths(tmp_path):
     with pytest.raises(DataError, match=mentions("several swaths", "s1a-iw-grd-")):
         open_scene(product(tmp_path / "S1A.SAFE", 20, 24))
+
+
+LARGE_RAMP = np.arange(300 * 200, dtype=np.uint16).reshape(300, 200) + 1
+TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_geotiff(tmp_path / "a b.tif", LARGE_RAMP, crs="EPSG:32633", transform=UTM, **TILES)
+    write_geotiff(tmp_path / "ü.tif", LARGE_RAMP)
+    return tmp_path
+
+
+@pytest.fixture
+def server(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
+    with serving_folder(folder) as server, gdal_environment():
+        yield server
+
+
+def read(name: str | Path) -> np.ndarray:
+    """Return four pixels of the first band of a scene."""
+    reader = SceneReader(open_scene(name))
+    try:
+        return reader(PixelWindow(10, 20, 12, 22))[:, :, 0]
+    finally:
+        reader.close()
+
+
+def archive(path: Path, *members: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("readme.txt", "text")
+        for member in members:
+            file.write(member, f"in/{member.name}")
+    return path
+
+
+def test_archive_with_one_raster(folder: Path) -> None:
+    path = archive(folder / "z.zip", folder / "a b.tif")
+    for name in (path, f"/vsizip/{path}/in/a b.tif"):
+        assert (read(name) == LARGE_RAMP[10:12, 20:22]).all()
+    assert (open_scene(path).name, open_scene(f"/vsizip/{path}/in/a b.tif").name) == ("z", "a_b")
+
+
+def test_archives_that_are_no_scene(folder: Path) -> None:
+    with pytest.raises(RequestError, match="contains 2 rasters") as caught:
+        open_scene(archive(folder / "two.zip", folder / "a b.tif", folder / "ü.tif"))
+    assert f"/vsizip/{{{folder}/two.zip}}/in/ü.tif" in caught.value.hint
+    with pytest.raises(DataError, match="contains no raster"):
+        open_scene(archive(folder / "none.zip"))
+    (folder / "cut.zip").write_bytes((folder / "two.zip").read_bytes()[:999])
+    with pytest.raises(DataError, match=mentions("archive", "cannot be read")):
+        open_scene(folder / "cut.zip")
+    with pytest.raises(DataError, match=mentions("GDAL", "scene")):
+        open_scene(f"/vsizip/{folder}/two.zip/in/missing.tif")
+    with pytest.raises(DataError, match="no such scene"):
+        open_scene(f"/vsizip/{folder}/missing.zip/in/a.tif")
+
+
+@pytest.mark.parametrize("name", ["raw.tif", "raw.vrt"])
+def test_text_that_names_a_file_is_no_scene(tmp_path: Path, name: str) -> None:
+    band = "<SourceFilename>/etc/passwd</SourceFilename><PixelOffset>1</PixelOffset><LineOffset>20</LineOffset>"
+    band = f'<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">{band}</VRTRasterBand>'
+    (tmp_path / name).write_text(f'<VRTDataset rasterXSize="40" rasterYSize="40">{band}</VRTDataset>')
+    with pytest.raises(DataError, match=r"list of other files|contains VRTRawRasterBand"):
+        open_scene(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_are_no_scene(tmp_path: Path) -> None:
+    for name in ("a.tif", "a.json"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match=mentions("pipe", "device")):
+            open_scene(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a%20b.tif", "a b.tif", "ü.tif", "%C3%BC.tif"])
+def test_scene_on_a_web_server_is_read_in_parts(server: FileServer, name: str) -> None:
+    scene = open_scene(server.url(name))
+    assert (read(server.url(name)) == LARGE_RAMP[10:12, 20:22]).all()
+    assert str(scene.path) == server.url(name) and scene.path.name in ("a b.tif", "ü.tif")
+    assert {request.split(" ", 1)[1] for request in server.requests} == {scene.path.name}  # no search for other files
+
+
+def test_signed_address(server: FileServer) -> None:
+    server.query = "se=2030&sig=a%2Bb"
+    scene = open_scene(server.url("a%20b.tif?se=2030&sig=a%2Bb"))
+    assert str(scene.path) == server.url("a%20b.tif") and scene.name == "a_b"
+    with pytest.raises(NetworkError, match=r"127.0.0.1 answered 403 Forbidden") as caught:
+        open_scene(server.url("a%20b.tif?se=2020&sig=old"))
+    assert "old" not in str(caught.value) and "signature has expired" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("missing.tif", NetworkError, "127.0.0.1 answered 404 Not Found.*check the address"),
+        ("busy.tif", NetworkError, "127.0.0.1 answered 503 Service Unavailable.*try later"),
+        ("page.tif", DataError, "the server sent a web page, not a raster"),
+        ("text.tif", DataError, "GDAL cannot read the scene"),
+        ("empty.tif", DataError, "the file is empty"),
+    ],
+)
+def test_faults_of_a_web_server(server: FileServer, folder: Path, name: str, error: type, message: str) -> None:
+    (folder / "page.tif").write_text("\n<!DOCTYPE HTML><html>Log in</html>")
+    (folder / "text.tif").write_text("no raster")
+    (folder / "empty.tif").touch()
+    server.statuses["busy.tif"] = 503
+    with pytest.raises(error, match=message):
+        open_scene(server.url(name))
+
+
+def test_servers_that_cannot_be_used(server: FileServer) -> None:
+    server.ranges = False
+    with pytest.raises(DataError, match=mentions("parts of a file", "download")):
+        open_scene(server.url("a%20b.tif"))
+    with pytest.raises(NetworkError, match=mentions("127.0.0.1", "Connection refused")):
+        open_scene("http://127.0.0.1:9/a.tif")
+    with pytest.raises(RequestError, match=mentions("not an address")):
+        open_scene("http://[bad/a.tif")
+
+
+@pytest.mark.slow
+def test_server_that_fails_while_the_scene_is_read(server: FileServer) -> None:
+    reader = SceneReader(open_scene(server.url("a%20b.tif")))
+    server.statuses["a b.tif"] = 404
+    with pytest.raises(NetworkError, match=mentions("127.0.0.1 answered 404", "resumes")):
+        reader(PixelWindow(0, 0, 300, 200))
+    reader.close()
+
+
+def test_truncated_file_on_a_web_server(server: FileServer, folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 999, (400, 400), np.uint16)
+    path = folder / "cut.tif"
+    rasterio.shutil.copy(write_geotiff(folder / "whole.tif", noise), path, driver="COG", compress="none", blocksize=128)
+    path.write_bytes(path.read_bytes()[:100_000])
+    reader = SceneReader(open_scene(server.url("cut.tif")))
+    with pytest.raises(DataError, match="truncated or damaged"):
+        reader(PixelWindow(300, 300, 310, 310))
+    reader.close()
+
+
+def test_state_changes_with_the_file_on_the_server(server: FileServer, folder: Path) -> None:
+    uri = SceneUri(server.url("ü.tif"))
+    before = uri.state()
+    assert before == uri.state() and before[0] == (folder / "ü.tif").stat().st_size and before[1].startswith('"')
+    write_geotiff(folder / "ü.tif", LARGE_RAMP + 1)
+    assert uri.state() != before
+
+
+def write_netcdf(path: Path) -> Path:
+    with netcdf_file(str(path), "w") as file:
+        for name, length in (("y", 30), ("x", 20)):
+            file.createDimension(name, length)
+        for name, value in (("VV", -10), ("VH", -20)):
+            variable = file.createVariable(name, "f4", ("y", "x"))
+            variable[:] = value + np.arange(600).reshape(30, 20) / 100
+            variable.units = "dB"
+    return path
+
+
+def test_variables_of_a_netcdf_file(tmp_path: Path) -> None:
+    path = write_netcdf(tmp_path / "s.nc")
+    for name in (f'NETCDF:"{path}":VH', f"NETCDF:{path}:VH"):
+        scene = open_scene(name)
+        assert (scene.name, scene.path.name, scene.unit, scene.bands) == ("s_VH", "s.nc:VH", "db", ("VH",))
+        bottom_row = SceneReader(scene)(
+            PixelWindow(29, 0, 30, 2)
+        ).ravel()  # the first one of a file without coordinates
+        assert bottom_row.tolist() == [-20, np.float32(-19.99)]
+    with pytest.raises(DataError, match=mentions("no bands", "other rasters")) as caught:
+        open_scene(path)
+    first, second = caught.value.hint.removeprefix("give one of them: ").split(", ")
+    assert (open_scene(first).bands, open_scene(second).bands) == (("VV",), ("VH",))
+    with pytest.raises(DataError, match=mentions("GDAL", "scene")):
+        open_scene(f"NETCDF:{path}:HH")
+    with pytest.raises(DataError, match="no such scene"):
+        open_scene(f"NETCDF:{tmp_path}/missing.nc:VV")
+
+
+STORED = np.arange(20 * 30, dtype=np.int16).reshape(20, 30) - 2500
+TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
+GAMMA0 = {"unit": "gamma0", "scale": 0.5, "offset": 2000, "nodata": -2500, "spatial_resolution": 10}
+
+
+def asset(href: str, **content: Any) -> dict[str, Any]:
+    return {"href": href, "type": TIFF, "roles": ["data"]} | content
+
+
+def write_item(path: Path, assets: dict[str, Any], **properties: Any) -> Path:
+    item = {"type": "Feature", "stac_version": "1.0.0", "id": path.stem, "properties": properties, "assets": assets}
+    path.write_text(json.dumps(item))
+    return path
+
+
+@pytest.fixture
+def tiffs(tmp_path: Path) -> Path:
+    for name in ("vv", "vh", "a b ü"):
+        write_geotiff(tmp_path / f"{name}.tif", STORED + (name == "vh"), crs="EPSG:32633", transform=UTM)
+    return tmp_path
+
+
+def corner(name: str | Path, **options: Any) -> list[float]:
+    """Return the first two pixels of a scene."""
+    reader = SceneReader(open_scene(name, ProductOptions(**options)))
+    pixels = reader(PixelWindow(0, 0, 1, 2)).ravel().tolist()
+    reader.close()
+    return pixels
+
+
+def test_item_declares_unit_scale_nodata_and_names(tiffs: Path) -> None:
+    path = write_item(tiffs / "S1A_x.json", {"vv": asset("./vv.tif", **{"raster:bands": [GAMMA0]})})
+    scene = open_scene(path)
+    assert (scene.name, scene.unit, scene.bands, scene.dtype) == ("S1A_x", "gamma0", ("VV",), "float32")
+    assert str(scene.path) == str(path) and scene.files == (str(tiffs / "vv.tif"),)
+    assert scene.spacing == pytest.approx((10, 10), rel=1e-3)
+    np.testing.assert_array_equal(corner(path), [np.nan, 2000 - 2499 / 2])
+
+
+def test_item_of_version_1_1(tiffs: Path) -> None:
+    band = {"name": "HH", "unit": "dB", "nodata": "nan", "raster:scale": 0.01, "raster:spatial_resolution": 20}
+    path = write_item(tiffs / "i.json", {"data": asset("vv.tif", bands=[band])})
+    scene = open_scene(path)
+    assert (scene.unit, scene.bands) == ("db", ("HH",)) and np.isnan(scene.nodata[0])
+    assert corner(path) == pytest.approx([-25, -24.99])
+    write_item(path, {"data": asset("vv.tif", nodata=-2499, **{"raster:scale": 2, "bands": [{"name": "HV"}]})})
+    np.testing.assert_array_equal(corner(path), [-5000, np.nan])
+
+
+def test_spacing_of_a_file_without_georeference(tiffs: Path) -> None:
+    write_geotiff(tiffs / "plain.tif", STORED)
+    path = write_item(tiffs / "i.json", {"vv": asset("plain.tif", **{"raster:bands": [{"spatial_resolution": 2.5}]})})
+    assert open_scene(path).spacing == (2.5, 2.5)
+
+
+def test_polarizations_become_bands(tiffs: Path) -> None:
+    assets = {
+        "vh": asset("vh.tif"),
+        "vv": asset("vv.tif"),
+        "look": asset("vv.png", type="image/png", roles=["overview"]),
+    }
+    path = write_item(tiffs / "i.json", assets)
+    scene = open_scene(path)
+    assert (scene.bands, scene.assets) == (("VH", "VV"), ("vh", "vv")) and corner(path) == [-2499, -2500, -2498, -2499]
+    assert open_scene(path, ProductOptions(asset="vv")).bands == ("VV",)
+    assert open_scene(path, ProductOptions(asset="vv, vh")).bands == ("VV", "VH")
+    path = write_item(tiffs / "j.json", {"data": asset("vv.tif")}, **{"sar:polarizations": ["HV"]})
+    assert open_scene(path).bands is None  # the item does not describe the band
+    path = write_item(tiffs / "k.json", {"data": asset("vv.tif", **{"sar:polarizations": ["HV"]})})
+    assert open_scene(path).bands == ("HV",)
+    path = write_item(tiffs / "l.json", {"data": asset("vv.tif", **{"eo:bands": [{"common_name": "red"}]})})
+    assert open_scene(path).bands == ("R",)
+
+
+@pytest.mark.parametrize("href", ["a b ü.tif", "./a%20b%20%C3%BC.tif"])
+def test_addresses_with_spaces(tiffs: Path, monkeypatch: pytest.MonkeyPatch, href: str) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    path = write_item(tiffs / "i j.json", {"vv": asset(href)})
+    assert corner(path) == [-2500, -2499]
+    (tiffs / "item").write_bytes(path.read_bytes())  # addresses of a STAC API have no suffix
+    with serving_folder(tiffs) as server, gdal_environment():
+        for name in ("i%20j.json", "i j.json", "item"):
+            assert corner(server.url(name)) == [-2500, -2499]
+        write_item(path, {"vv": asset(server.url("a b ü.tif"))})
+        assert corner(path) == [-2500, -2499]
+
+
+def test_item_on_a_server(tiffs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    write_item(tiffs / "i.json", {"vv": asset("missing.tif")})
+    write_item(tiffs / "j.json", {"vv": asset("file:///etc/passwd")})
+    with serving_folder(tiffs) as server, gdal_environment():
+        with pytest.raises(NetworkError, match=r"answered 404 Not Found.*missing.tif"):
+            open_scene(server.url("i.json"))
+        with pytest.raises(DataError, match=mentions("not on a server")):
+            open_scene(server.url("j.json"))
+        with pytest.raises(NetworkError, match=r"answered 404 Not Found.*k.json"):
+            open_scene(server.url("k.json"))
+
+
+@pytest.mark.parametrize(
+    ("assets", "chosen", "error", "message"),
+    [
+        ({}, None, DataError, "no asset of the item has the role data.*--asset: none"),
+        ({"x": asset("vv.tif", roles=None)}, None, DataError, "no asset of the item has the role data.*--asset: x"),
+        ({"vv": asset("vv.tif")}, "hh", RequestError, "the item has no asset hh.*its assets are vv"),
+        ({"a": asset("vv.tif"), "b": asset("vh.tif")}, None, RequestError, "2 data assets: a, b.*--asset NAME"),
+        ({"vv": asset("vv.xml", type="application/xml")}, None, DataError, "asset vv is application/xml, not a raster"),
+        ({"vv": {"roles": ["data"]}}, None, DataError, "the asset vv has no href"),
+        ({"vv": asset("none.tif")}, None, DataError, "no such scene.*none.tif"),
+        ({"vv": asset("vv.tif", bands=[{}, {}])}, None, DataError, "describes 2 bands, but the asset has 1"),
+        ({"vv": asset("vv.tif"), "hh": asset("big.tif")}, None, DataError, "the assets vv, hh differ in size"),
+        ({"vv": {"raster:bands": [3]}}, None, DataError, "raster:bands of vv is not a list of objects"),
+        ({"vv": {"bands": {"a": 1}}}, None, DataError, "bands of vv is not a list of objects"),
+        ({"vv": {"roles": 3}}, None, DataError, "roles of vv is not a list of texts"),
+        ({"vv": {"sar:polarizations": [None]}}, None, DataError, "sar:polarizations of vv is not a list of texts"),
+    ],
+)
+def test_items_that_are_no_scene(tiffs: Path, assets: dict, chosen: str | None, error: type, message: str) -> None:
+    write_geotiff(tiffs / "big.tif", np.zeros((40, 40), np.int16))
+    with pytest.raises(error, match=message):
+        open_scene(write_item(tiffs / "i.json", assets), ProductOptions(asset=chosen))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "the JSON cannot be read"),
+        ("[]", "the JSON is something else, not a STAC item"),
+        ('{"type": "FeatureCollection"}', "the JSON is FeatureCollection, not a STAC item.*one item"),
+        ('{"type": "Feature", "geometry": null}', "the JSON is Feature, not a STAC item"),
+    ],
+)
+def test_other_json(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "i.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        open_scene(tmp_path / "i.json")
+
+
+def test_file_and_item_contradict_each_other(tiffs: Path) -> None:
+    import rasterio
+
+    with rasterio.open(tiffs / "vv.tif", "r+") as file:
+        file.scales = (0.1,)
+    path = write_item(tiffs / "i.json", {"vv": asset("vv.tif", **{"raster:bands": [{"scale": 0.5}]})})
+    with pytest.raises(DataError, match=mentions("scale 0.5 and offset 0", "0.1 and 0")):
+        open_scene(path)
+
+
+def test_asset_without_an_item(tiffs: Path) -> None:
+    with pytest.raises(RequestError, match=mentions("--asset", "STAC")):
+        open_scene(tiffs / "vv.tif", ProductOptions(asset="vv"))

@@ -13,11 +13,10 @@ import pytest
 import rasterio
 import shapely
 from rasterio.control import GroundControlPoint
-from rasterio.transform import GCPTransformer, rowcol
+from rasterio.transform import rowcol
 
 from rsft.data.imagery.contract import CHIP_MAX, Stretch
-from rsft.errors import DataError
-from rsft.inference.options import CfarOptions, ChipOptions, Declaration, PredictionRequest, SceneQuery
+from rsft.inference.options import CfarOptions, Declaration, PredictionRequest, SceneQuery
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
@@ -69,52 +68,6 @@ def test_a_point_on_a_known_pixel_comes_back(model, shared, tmp_path, crs):
         assert cut.transform.almost_equals(whole.window_transform(window), 1e-12)
 
 
-def test_tiles_cover_the_scene(model, shared, tmp_path):
-    path = shared("sen1floods11_sample") / "Spain_7370579_S1Hand.tif"
-    model(**sar("db", ("VV", "VH"), Stretch(low=-25, high=0), crop=64))
-    predict(
-        tmp_path, [path], tmp_path / "out.gpkg", PredictionRequest(SceneQuery(grid=64, stride=32), Declaration("db"))
-    )
-    frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions")
-    with rasterio.open(path) as file:
-        assert len(frame) == 225 and frame.total_bounds == pytest.approx(tuple(file.bounds), abs=1e-9)
-
-
-def test_a_spacing_that_differs_is_an_error_and_can_be_resampled(model, shared, tmp_path):
-    path = shared("sen1floods11_sample") / "Spain_7370579_S1Hand.tif"
-    model(**sar("db", ("VV", "VH"), Stretch(low=-25, high=0), spacing_m=20.0))
-    with pytest.raises(DataError, match=r"pixels of 9\.9\d* x 7\.8\d* m, but the model was trained on 20 m") as caught:
-        predict(tmp_path, [path], tmp_path / "out.csv", PredictionRequest(SceneQuery(grid=32), Declaration("db")))
-    assert caught.value.hint == "resample them: --resample-to 20"
-    options = ChipOptions(resample_to=20)
-    table = predict(
-        tmp_path, [path], tmp_path / "out.gpkg", PredictionRequest(SceneQuery(grid=32), Declaration("db"), options)
-    ).table
-    frame_input = table.set_geometry("geometry", crs=4326) if hasattr(table, "set_geometry") else table
-    frame = geopandas.GeoDataFrame(frame_input, geometry="geometry", crs=4326).to_crs(32630)
-    assert np.sqrt(frame.area.to_numpy()) == pytest.approx(640, rel=0.01)
-
-
-def test_a_scene_of_ground_control_points_alone(model, shared, tmp_path):
-    (path,) = shared("s1_ew_gcp").glob("S1A*.tif")
-    model(**sar("amplitude", ("HV",), spacing_m=40.0))
-    with rasterio.open(path) as file:
-        gcps, _ = file.gcps
-    lon, lat = GCPTransformer(gcps).xy(*PIXELS.T, offset="ul")
-    rows = [f"{x},{y}" for x, y in zip(lon, lat, strict=True)]
-    (tmp_path / "ships.csv").write_text("\n".join(["lon,lat", *rows]))
-    table = predict(
-        tmp_path,
-        [path],
-        tmp_path / "out.gpkg",
-        PredictionRequest(SceneQuery(at=tmp_path / "ships.csv"), Declaration("amplitude")),
-    ).table.sort_values("at")
-    assert table[["row", "col"]].to_numpy() == pytest.approx(PIXELS, abs=1)  # rasterio's polynomial is 27 m off
-    frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions").sort_values("at")
-    assert frame.geometry.x.to_numpy() == pytest.approx(lon, abs=1e-6)
-    assert frame.geometry.y.to_numpy() == pytest.approx(lat, abs=1e-6)
-
-
 def test_a_raw_product_is_calibrated(model, shared, tmp_path):
     """The XML files and control points are those of a real product; the measurement is simulated."""
     (archive,) = shared("s1_safe_annotation").glob("*.zip")
@@ -151,29 +104,6 @@ def boxes(mask):
     green = (cv2.imread(str(mask))[:, :, 1] > 127).astype(np.uint8)
     _, _, statistics, _ = cv2.connectedComponentsWithStats(green, connectivity=8)
     return [row[:4].tolist() for row in statistics[1:] if row[4] >= 10]
-
-
-@pytest.mark.slow
-def test_yolo_boxes_of_scenes_without_georeference(model, shared, tmp_path):
-    root = shared("hrsid_scenes")
-    model(**sar("uint8", ("HH",), Stretch()))
-    (tmp_path / "labels").mkdir()
-    expected = {}
-    for mask in sorted((root / "masks").glob("*.png")):
-        expected[f"{mask.stem}.jpg"] = mask_boxes = np.array(boxes(mask), float)
-        rows = [f"0 {(x + w / 2) / 800} {(y + h / 2) / 800} {w / 800} {h / 800}" for x, y, w, h in mask_boxes]
-        (tmp_path / f"labels/{mask.stem}.txt").write_text("\n".join(rows))
-    scenes = sorted((root / "images").glob("*.jpg"))
-    result = predict(tmp_path, scenes, tmp_path / "out.gpkg", PredictionRequest(SceneQuery(at=tmp_path / "labels")))
-    assert len(result.table) == sum(map(len, expected.values())) == 31 and not result.rejected
-    for name, rows in result.table.groupby("scene"):
-        x, y, w, h = expected[name][rows["at"] - 1].T
-        assert rows[["row", "col"]].to_numpy() == pytest.approx(np.column_stack([y + h / 2, x + w / 2]), abs=0.01)
-        assert [shape.bounds for shape in rows["geometry"]] == [
-            pytest.approx(box, abs=0.01) for box in zip(x, -y - h, x + w, -y, strict=True)
-        ]
-    assert sum("has no georeference" in note for note in result.notes) == 18
-    assert sum("gray chips stored as RGB" in note for note in result.notes) == 1
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.evaluation.evaluate import evaluate
-from rsft.inference.inputs.chip_files import find_chips
 from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.chip_files import find_chips
 from rsft.inference.predict.job import predict
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.recipe.schema import EvaluateSection
@@ -28,7 +28,7 @@ def test_predictions_equal_those_of_the_evaluation(run: Path, root: Path, tmp_pa
     replace(bundle, recipe=recipe).save(tmp_path / "bundle")
     evaluate(tmp_path / "bundle", root, tmp_path, split="val", baselines=False, representation=False)
     evaluated = pd.read_parquet(tmp_path / "predictions.parquet").set_index("path")
-    paths = find_chips([root / "chips/val"]).chips
+    paths = list(find_chips([root / "chips/val"])[0])
     table = predict(tmp_path / "bundle", paths, tmp_path / "out.csv", PredictionRequest()).table
     evaluated = evaluated.loc[[path.relative_to(root).as_posix() for path in paths]]
     columns = [name for name in table if name.startswith("p_")]
@@ -49,7 +49,7 @@ def test_other_engines_give_the_same_predictions(run, root, tmp_path, monkeypatc
         averaged = combine_bundles(recipe, [bundle, perturbed_copy(bundle)])
         bundle = replace(averaged, calibrator=bundle.calibrator)
     replace(bundle, recipe=recipe).save(tmp_path / "bundle")
-    paths = find_chips([root / "chips/val"]).chips
+    paths = list(find_chips([root / "chips/val"])[0])
     reference = predict(tmp_path / "bundle", paths, tmp_path / "torch.csv", PredictionRequest(engine="torch")).table
     for name in ("exported", "cached"):
         request = PredictionRequest(engine=engine, precision=precision)

@@ -12,7 +12,9 @@ import pytest
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.errors import RequestError
-from rsft.inference.predict.pipeline import ChipClassifier, Predictor
+from rsft.inference.engines.base import REFERENCE
+from rsft.inference.predict.pipeline import Predictor
+from rsft.inference.selection.exported import LoadedEngine
 from rsft.inference.suggestion.label_check import suggest_label_checks
 from rsft.types import Pixels
 from tests.helpers.messages import mentions
@@ -43,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 def make_predictor(classes: tuple[str, ...] = CLASSES, band: str = "gray") -> Predictor:
     contract = toy_contract(bands=(band,), planes=(band,) * 3)
     bundle: Any = toy_bundle(classes=classes, contract=contract)
-    return Predictor(bundle, ChipClassifier(brightness_logits, contract, classes, None))
+    return Predictor(bundle, LoadedEngine(brightness_logits, contract, REFERENCE))
 
 
 def test_contradicted_labels(root: Path) -> None:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, fromstring
 
+import pandas as pd
 import pytest
 
-from rsft.inference.writers.map_styles import MapStyle, Shape, qml_style, sld_style
+from rsft.inference.writers.tables import PredictionLayer, qml_style, sld_style
 
-COLORS = {"ship": "#e69f00", "Öltanker": "#56b4e9"}
+CLASSES = ("ship", "Öltanker")
 COLUMNS = ["class", "corrected", "probability", "ood", "p_ship", "length_m", "mmsi", "p_mine"]
+LONLAT = "EPSG:4326"
 
 
-def parse(style: MapStyle) -> Element:
+def layer(columns: list[str], shape: str = "point", tile_step: float | None = None, crs: str | None = LONLAT):
+    table = pd.DataFrame(columns=[*columns, "geometry"])
+    return PredictionLayer(table, crs, CLASSES, {}, "Point" if shape == "point" else "Polygon", tile_step)
+
+
+def parse(style: PredictionLayer) -> Element:
     return fromstring(qml_style(style))
 
 
@@ -21,7 +28,7 @@ def labels(root: Element) -> list[str | None]:
 
 
 def test_a_table_with_classes_alone() -> None:
-    root = parse(MapStyle(COLORS, ["class"]))
+    root = parse(layer(["class"]))
     renderer = root.find("renderer-v2")
     assert renderer is not None and (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", '"class"')
     assert labels(root) == ["ship", "Öltanker"] and root.find("fieldConfiguration") is None
@@ -29,8 +36,8 @@ def test_a_table_with_classes_alone() -> None:
 
 
 @pytest.mark.parametrize(("shape", "kinds"), [("point", {"marker"}), ("box", {"fill", "marker"}), ("tile", {"fill"})])
-def test_symbols(shape: Shape, kinds: set[str]) -> None:
-    root = parse(MapStyle(COLORS, COLUMNS, shape, 0.5))
+def test_symbols(shape: str, kinds: set[str]) -> None:
+    root = parse(layer(COLUMNS, shape, 0.5 if shape == "tile" else None))
     assert labels(root)[2:] == ["unlike the training chips", "probability 0.9 or more", "0.6 to 0.9", "below 0.6"]
     assert {node.get("type") for node in root.iter("symbol")} == kinds
     assert len(root.findall("renderer-v2/symbols/symbol")) == 6
@@ -40,7 +47,7 @@ def test_symbols(shape: Shape, kinds: set[str]) -> None:
 
 
 def test_names_of_fields_and_choices() -> None:
-    root = parse(MapStyle(COLORS, COLUMNS))
+    root = parse(layer(COLUMNS))
     aliases = {node.get("field"): node.get("name") for node in root.iter("alias")}
     assert aliases["length_m"] == "Length (m)" and aliases["p_ship"] == "Probability of ship"
     assert not aliases.keys() & {"mmsi", "p_mine"}
@@ -49,18 +56,15 @@ def test_names_of_fields_and_choices() -> None:
 
 
 def test_boxes_in_pixels() -> None:
-    text = qml_style(MapStyle(COLORS, COLUMNS, "box", in_degrees=False))
-    assert (
-        "@map_extent_width" in text
-        and "@map_scale" not in text
-        and "@map_scale" in qml_style(MapStyle(COLORS, COLUMNS, "box"))
-    )
+    text = qml_style(layer(COLUMNS, "box", crs=None))
+    assert "@map_extent_width" in text and "@map_scale" not in text
+    assert "@map_scale" in qml_style(layer(COLUMNS, "box"))
 
 
 def test_sld() -> None:
-    rules = fromstring(sld_style(MapStyle(COLORS, COLUMNS, "box"), "predictions")).findall(".//{*}Rule")
+    rules = fromstring(sld_style(layer(COLUMNS, "box"))).findall(".//{*}Rule")
     literals = [[node.text for node in rule.iter("{http://www.opengis.net/ogc}Literal")] for rule in rules]
     assert literals == [["false", "ship"], ["false", "Öltanker"], ["true"]]
-    points = fromstring(sld_style(MapStyle(COLORS, ["class"]), "predictions"))
+    points = fromstring(sld_style(layer(["class"])))
     assert len(points.findall(".//{*}PointSymbolizer")) == 2 and not points.findall(".//{*}PolygonSymbolizer")
     assert points.tag == "{http://www.opengis.net/sld}StyledLayerDescriptor"

@@ -1,4 +1,4 @@
-"""Read positions in every format, to the pixel."""
+"""Read positions in every format, to the pixel; the size of a chip by contract, options and spacing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import pyarrow as pa
 import pytest
 import shapely
 from pyproj import Transformer
+from rasterio.transform import Affine
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.scenes.position_files import read_positions
+from rsft.inference.options import ChipOptions
+from rsft.inference.scenes.locations import Location, make_chip_window, read_positions, resize_chip, tile_locations
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.messages import mentions
-from tests.helpers.scenes import UTM, write_geotiff
+from tests.helpers.scenes import UTM, toy_contract, write_geotiff
 
 PIXELS = np.array([[30.25, 40.5], [90.0, 10.75]])  # row, col
 BOX = (20, 10, 60, 30)  # xmin ymin xmax ymax in pixels
@@ -45,29 +47,22 @@ def middles(positions):
     return np.array([[location.row, location.col] for location in positions.locations])
 
 
-@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32633", "EPSG:3857", "EPSG:3035"])
-@pytest.mark.parametrize("suffix", ["gpkg", "geojson"])
+@pytest.mark.parametrize(
+    ("suffix", "crs"), [("geojson", "EPSG:4326"), *(("gpkg", f"EPSG:{x}") for x in (4326, 32633, 3857, 3035))]
+)
 def test_layers(scene, tmp_path, crs, suffix):
     path = tmp_path / f"ships.{suffix}"
-    if suffix == "geojson" and crs != "EPSG:4326":
-        pytest.skip("GeoJSON is in degrees")
     geopandas.GeoDataFrame(geometry=shapely.points(*in_crs(crs)), crs=crs).to_file(path)
     positions = read_positions(path, scene)
     assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
     first = 1 if suffix == "gpkg" else 0  # GDAL counts features without ids from 0, except in a GeoPackage
-    assert [(location.source_row, location.name, location.box) for location in positions.locations] == [
-        (first, f"s_{first:06d}", None),
-        (first + 1, f"s_{first + 1:06d}", None),
-    ]
+    names = [(location.source_row, location.name, location.box) for location in positions.locations]
+    assert names == [(number, f"s_{number:06d}", None) for number in (first, first + 1)]
 
 
 @pytest.mark.parametrize(
     ("names", "crs", "option"),
-    [
-        ("lon,lat", "EPSG:4326", None),
-        ("Longitude,Latitude", "EPSG:4326", None),
-        ("x,y", "EPSG:3035", "EPSG:3035"),
-    ],
+    [("lon,lat", "EPSG:4326", None), ("Longitude,Latitude", "EPSG:4326", None), ("x,y", "EPSG:3035", "EPSG:3035")],
 )
 def test_csv(scene, tmp_path, names, crs, option):
     rows = [f"{x:.9f},{y:.9f},7" for x, y in zip(*in_crs(crs), strict=True)]
@@ -91,27 +86,15 @@ def test_rotated_boxes(scene, tmp_path):
     location = read_positions(tmp_path / "a.gpkg", scene).locations[0]
     assert (location.row, location.col) == pytest.approx((35, 45), abs=1e-3)
     sides = np.linalg.norm(np.diff(np.reshape(location.box, (4, 2)), axis=0), axis=1)
-    assert sorted(sides.tolist()) == pytest.approx([200**0.5, 200**0.5, 800**0.5], abs=1e-2) or sorted(
-        sides.tolist()
-    ) == pytest.approx([200**0.5, 800**0.5, 800**0.5], abs=1e-2)
+    assert (sides.min(), sides.max()) == pytest.approx((200**0.5, 800**0.5), abs=1e-2)
 
 
-def test_positions_outside_are_counted(scene, tmp_path):
-    geopandas.GeoDataFrame(geometry=shapely.points([15.0, 15.001], [10.0, 45.15]), crs=4326).to_file(
-        tmp_path / "a.gpkg"
-    )
-    positions = read_positions(tmp_path / "a.gpkg", scene)
-    assert len(positions.locations) == 1 and positions.notes == ["positions outside of s.tif: 1 of 2"]
-
-
-def test_lines_are_rejected(scene, tmp_path):
-    shapes = [shapely.LineString([(15, 45), (16, 46)]), shapely.Point(15.001, 45.15)]
+def test_positions_outside_are_counted_and_lines_rejected(scene, tmp_path):
+    shapes = [shapely.LineString([(15, 45), (16, 46)]), shapely.Point(15.001, 45.15), shapely.Point(15, 10)]
     geopandas.GeoDataFrame(geometry=shapes, crs=4326).to_file(tmp_path / "a.geojson")
     positions = read_positions(tmp_path / "a.geojson", scene)
-    assert len(positions.locations) == 1 and positions.rejected[0][1:] == (
-        0,
-        "LineString geometry, but only points and polygons can be used",
-    )
+    assert len(positions.locations) == 1 and positions.notes == ["positions outside of s.tif: 1 of 2"]
+    assert positions.rejected[0][1:] == (0, "LineString geometry, but only points and polygons can be used")
 
 
 DETECTIONS = {
@@ -321,10 +304,7 @@ def test_types_and_lines_of_a_csv(bare, tmp_path):
     ("text", "note"),
     [
         ("row;col;size\n30.25;40.5;1.5\n", "a.csv: columns separated by semicolons"),
-        (
-            "row;col;size\n30,25;40,5;1,5\n",
-            "a.csv: columns separated by semicolons, numbers with decimal commas",
-        ),
+        ("row;col;size\n30,25;40,5;1,5\n", "a.csv: columns separated by semicolons, numbers with decimal commas"),
         ("row\tcol\tsize\n30.25\t40.5\t1.5\n", "a.csv: columns separated by tabs"),
     ],
 )
@@ -364,12 +344,8 @@ def test_attributes_of_coco(bare, tmp_path):
     }
     (tmp_path / "a.json").write_text(json.dumps(coco))
     positions = read_positions(tmp_path / "a.json", bare)
-    assert positions.attributes.to_dict("list") == {
-        "at": [70],
-        "category_id": [2],
-        "iscrowd": [0],
-        "category": ["tanker"],
-    }
+    attributes = {"at": [70], "category_id": [2], "iscrowd": [0], "category": ["tanker"]}
+    assert positions.attributes.to_dict("list") == attributes
     assert positions.locations[0].name == "s_000070"
     coco["annotations"][1]["id"] = "a-1"
     (tmp_path / "a.json").write_text(json.dumps(coco))
@@ -395,9 +371,6 @@ def test_a_few_exchanged_coordinates_give_a_note(scene, tmp_path):
     ]
 
 
-ONE_POINT = '{"type": "Polygon", "coordinates": [[[15.0, 50.0]]]}'
-
-
 def test_scores_of_coco_that_are_no_numbers(bare, tmp_path):
     rows = [{"image_id": 1, "bbox": [10, 10, 5, 5], "score": score} for score in ("x", [1], None, 0.5, {"a": 1})]
     (tmp_path / "d.json").write_text(json.dumps(rows))
@@ -408,3 +381,109 @@ def test_scores_of_coco_that_are_no_numbers(bare, tmp_path):
         (2, "the score '[1]' is not a number"),
         (5, "the score \"{'a': 1}\" is not a number"),
     ]
+
+
+POINT = Location(50.0, 60.0, None, "p")
+BOXED = Location(20.0, 40.0, (10, 20, 30, 20, 30, 60, 10, 60), "b")
+
+
+def blank(folder, spacing=10.0, crs="EPSG:32633"):
+    transform = Affine(spacing, 0, 500_000, 0, -spacing, 5_000_000) if crs else None
+    return open_scene(write_geotiff(folder / "s.tif", np.zeros((100, 200), np.uint8), crs=crs, transform=transform))
+
+
+def test_side_is_the_crop(tmp_path):
+    window = make_chip_window(toy_contract(crop=16), blank(tmp_path), ChipOptions(), has_points=True)
+    assert window.chip_size(POINT) == (16, 16) and window.window_at(POINT) == (42, 52, 58, 68)
+
+
+def test_margin_around_a_box(tmp_path):
+    window = make_chip_window(toy_contract(), blank(tmp_path), ChipOptions(margin=3), has_points=False)
+    assert window.chip_size(BOXED) == (26, 46) and window.window_at(BOXED) == (7, 17, 33, 63)
+
+
+def test_resampled(tmp_path):
+    window = make_chip_window(
+        toy_contract(crop=16, spacing_m=20), blank(tmp_path), ChipOptions(resample_to=20), has_points=True
+    )
+    assert window.window_at(POINT) == (34, 44, 66, 76)
+    pixels = np.arange(32 * 32, dtype=np.float32).reshape(32, 32, 1)
+    chip = resize_chip(pixels, window.chip_size(POINT))
+    assert chip.shape == (16, 16, 1) and chip[0, 0, 0] == pytest.approx(pixels[:2, :2].mean())
+
+
+def test_spacing_option(tmp_path):
+    options = ChipOptions(resample_to=20, spacing=5)
+    window = make_chip_window(toy_contract(crop=16, spacing_m=20), blank(tmp_path, crs=None), options, has_points=True)
+    assert window.scale == (4, 4)
+
+
+def test_pixels_in_degrees_are_not_square(tmp_path):
+    transform = Affine(1e-4, 0, 15, 0, -1e-4, 60)
+    path = write_geotiff(tmp_path / "s.tif", np.zeros((100, 200), np.uint8), crs="EPSG:4326", transform=transform)
+    spacing = open_scene(path).spacing
+    assert spacing == pytest.approx((11.14, 5.58), abs=0.01)
+    window = make_chip_window(
+        toy_contract(crop=100), open_scene(path), ChipOptions(resample_to=spacing[0]), has_points=True
+    )
+    assert window.scale == pytest.approx((1, 2), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "parts"),
+    [
+        ({}, ChipOptions(), ["no fixed size", "--margin 0"]),
+        ({"crop": 32}, ChipOptions(side=16), ["16 pixels", "32", "--side 32"]),
+        ({}, ChipOptions(margin=2), ["points", "--side"]),
+        ({}, ChipOptions(side=60_000), ["60,000 pixels", "8,192 x 8,192"]),
+        ({"crop": 8, "spacing_m": 3.0}, ChipOptions(), ["pixels of 10 m", "3 m", "--resample-to 3"]),
+        ({"crop": 8, "spacing_m": 3.0}, ChipOptions(resample_to=5), ["pixels of 5 m", "3 m", "--resample-to 3"]),
+    ],
+)
+def test_sizes_that_are_refused(tmp_path, fields, options, parts):
+    with pytest.raises((RequestError, DataError), match=mentions(*parts)):
+        make_chip_window(toy_contract(**fields), blank(tmp_path), options, has_points=True)
+
+
+def test_pixels_of_unknown_spacing_are_not_resampled(tmp_path):
+    with pytest.raises(DataError, match=mentions("unknown spacing", "--spacing")):
+        make_chip_window(toy_contract(crop=8), blank(tmp_path, crs=None), ChipOptions(resample_to=5), has_points=True)
+
+
+@pytest.mark.parametrize(
+    ("side", "stride", "tops", "lefts"),
+    [(50, 50, [0, 50], [0, 50, 100, 150]), (64, 40, [0, 36], [0, 40, 80, 120, 136]), (300, 300, [0], [0])],
+)
+def test_tiles_end_at_the_edge(tmp_path, side, stride, tops, lefts):
+    locations = tile_locations(blank(tmp_path), (side, side), (stride, stride)).locations
+    corners = [(location.row - side / 2, location.col - side / 2) for location in locations]
+    assert corners == [(top, left) for top in tops for left in lefts]
+    assert len({location.name for location in locations}) == len(locations)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("bands", [1, 2, 5])
+def test_resize_keeps_type_and_bands(kind, bands):
+    resized = resize_chip(np.full((9, 6, bands), 7, kind), (3, 12))
+    assert resized.dtype == kind and resized.shape == (3, 12, bands) and (resized == 7).all()
+
+
+def test_complex_pixels_are_not_resized():
+    with pytest.raises(DataError, match="complex64"):
+        resize_chip(np.ones((4, 4, 1), np.complex64), (2, 2))
+
+
+def test_chips_have_a_largest_size(tmp_path):
+    bare = blank(tmp_path, crs=None)
+    with pytest.raises(RequestError, match=mentions("60,000 pixels", "8,192 x 8,192")):
+        make_chip_window(toy_contract(), bare, ChipOptions(margin=60_000), has_points=False)
+    window = make_chip_window(toy_contract(), bare, ChipOptions(margin=0), has_points=False)
+    huge = Location(250.0, 250.0, (-40_000, -40_000, 40_500, -40_000, 40_500, 40_500, -40_000, 40_500), "h")
+    assert window.find_fault(BOXED, 1) == ""
+    assert "80,500 x 80,500 pixels; the limit is 8,192" in window.find_fault(huge, 1)
+    wide = Location(50.0, 50.0, (0, 0, 8000, 0, 8000, 8000, 0, 8000), "w")
+    assert "more than 268,435,456 values in 13 bands" in window.find_fault(wide, 13)
+    finer = make_chip_window(
+        toy_contract(), bare, ChipOptions(margin=10, spacing=0.01, resample_to=10), has_points=False
+    )
+    assert "20,000 x 20,000 pixels" in finer.find_fault(BOXED, 1)

@@ -1,22 +1,22 @@
-"""Chips cut from a scene: pixels, geometry, and saved files."""
+"""Chips cut from a scene: pixels, geometry, saved files, and the length of the object."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
 
+from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
-from rsft.inference.inputs.chip_files import NoDataError
-from rsft.inference.inputs.scene_chips import SceneChips, check_scene_bands
 from rsft.inference.options import Declaration
-from rsft.inference.scenes.chip_window import ChipWindow
+from rsft.inference.predict.chip_files import NoDataError
+from rsft.inference.predict.scene_chips import SceneChips, annotated_length, box_length, bright_length, measured_length
 from rsft.inference.scenes.georeference import read_footprint, rectangle_corners
-from rsft.inference.scenes.locations import Location
+from rsft.inference.scenes.locations import ChipWindow, Location, check_scene_bands
 from rsft.inference.scenes.raster import open_scene
-from tests.helpers.messages import mentions
-from tests.helpers.scenes import UTM, ground_control_points, toy_contract, write_geotiff
+from tests.helpers.scenes import UTM, ground_control_points, simulate_sea, toy_contract, write_geotiff
 
 BANDS = ("VV", "VH")
 SAR = toy_contract(
@@ -53,6 +53,7 @@ def test_only_the_bands_of_the_model_in_its_order(tmp_path):
         (("HH", "HV"), Declaration("sigma0"), "bands HH, HV, but the model takes VV, VH", "--bands"),
         ((), Declaration("sigma0", ("VV",)), "2 bands, but 1 names", "--bands"),
         ((), Declaration(None), "float32 pixels without a declared unit, but the model takes sigma0", "--unit sigma0"),
+        (BANDS[::-1], Declaration("sigma0", BANDS), "the file names its bands VH, VV, but VV, VH was declared", ""),
         ((), Declaration("amplitude"), "amplitude pixels, but the model takes sigma0", "--unit"),
     ],
 )
@@ -81,12 +82,8 @@ def test_chips_in_the_order_of_blocks(tmp_path):
     pixels = np.random.default_rng(0).random((2, 256, 256), np.float32)
     scene = open_scene(write_geotiff(tmp_path / "s.tif", pixels, tiled=True, blockxsize=128, blockysize=128))
     locations = [point(200, 10), point(10, 200), point(20, 20), point(10, 10)]
-    assert [(location.row, location.col) for location in chips(scene, locations).locations] == [
-        (20, 20),
-        (10, 10),
-        (10, 200),
-        (200, 10),
-    ]
+    ordered = [(location.row, location.col) for location in chips(scene, locations).locations]
+    assert ordered == [(20, 20), (10, 10), (10, 200), (200, 10)]
 
 
 def test_geometry_of_points_and_boxes(tmp_path):
@@ -137,7 +134,69 @@ def test_a_scene_needs_only_the_bands_of_the_planes(tmp_path):
         assert check_scene_bands(scene, contract, Declaration("sigma0")) == indices
 
 
-def test_declared_names_that_contradict_the_file(tmp_path):
-    scene = open_scene(write_geotiff(tmp_path / "s.tif", PIXELS, names=("VH", "VV")))
-    with pytest.raises(DataError, match=mentions("bands VH, VV", "VV, VH was declared")):
-        check_scene_bands(scene, SAR, Declaration("sigma0", BANDS))
+def test_boxes():
+    assert box_length((0, 0, 10, 0, 10, 4, 0, 4), (10, 10)) == 100
+    assert box_length((0, 0, 3, 4, 6, 0, 3, -4), (2, 1)) == pytest.approx(52**0.5)
+    assert box_length((0, 0, 10, 0, 10, 4, 0, 4), (1, 5)) == 20
+
+
+def test_interval_of_a_box():
+    tilted = annotated_length((0, 0, 3, 4, 6, 0, 3, -4), (10, 10))
+    assert tilted == {"length_m": 50, "length_m_low": 40, "length_m_high": 60, "length_from": "box"}
+    upright = annotated_length((0, 0, 0, 40, 30, 40, 30, 0), (10, 10))  # the ship may lie along the diagonal
+    assert upright == {"length_m": 400, "length_m_low": 390, "length_m_high": 510, "length_from": "box"}
+    pixel = annotated_length((5, 5, 5, 6, 6, 6, 6, 5), (10, 20))
+    assert (pixel["length_m_low"], pixel["length_m_high"]) == (0, pytest.approx(20 + 500**0.5, abs=0.1))
+    point = annotated_length((5, 5) * 4, (10, 10))
+    assert point == {"length_m": 0, "length_m_low": 0, "length_m_high": 10, "length_from": "box"}
+
+
+def test_interval_of_bright_pixels():
+    columns = measured_length(220, (10, 10), "pixels")
+    assert columns == {"length_m": 200, "length_m_low": 140, "length_m_high": 320, "length_from": "pixels"}
+    speck = measured_length(10, (10, 10), "detection")  # shorter than the blur
+    assert speck == {"length_m": 10, "length_m_low": 0, "length_m_high": 92, "length_from": "detection"}
+
+
+def ship(rows, cols):
+    water = simulate_sea(64, 64, looks=10) ** 2
+    water[rows, cols] = 50
+    return water
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "meters"),
+    [
+        (slice(30, 34), slice(20, 44), 240),
+        (slice(20, 40), slice(31, 34), 400),
+        (slice(0, 40), slice(31, 34), None),
+        (slice(2, 4), slice(2, 4), None),
+        (slice(0, 0), slice(0, 0), None),
+    ],
+)
+def test_bright_pixels(rows, cols, meters):
+    assert bright_length(ship(rows, cols), (20, 10)) == meters
+
+
+def test_no_pixels():
+    assert bright_length(np.zeros((8, 8)), (1, 1)) is None
+
+
+@pytest.mark.realdata
+def test_against_lengths_from_ais(shared):
+    root = shared("opensarship")
+    rows = pd.read_csv(root / "chips.csv")
+    pairs = []
+    for row in rows[rows["scene"].str.contains("GRDH")].itertuples():
+        path = root / row.scene / "Patch_Cal" / row.file
+        if path.exists():
+            length = bright_length(read_chip(path).sum(axis=2, dtype=float), (10, 10))
+            pairs.append((row.length_overall_m, np.nan if length is None else length))
+    reported, measured = np.array(pairs)[~np.isnan(pairs).any(axis=1)].T
+    assert (len(pairs), len(reported)) == (122, 102)
+    assert np.median(np.abs(measured / reported - 1)) == pytest.approx(0.23, abs=0.005)
+    assert np.median(measured - reported) == pytest.approx(22, abs=1) and np.corrcoef(reported, measured)[0, 1] > 0.86
+    table = pd.DataFrame([measured_length(meters, (10, 10), "pixels") for meters in measured])
+    assert np.median(np.abs(table["length_m"] / reported - 1)) == pytest.approx(0.13, abs=0.005)
+    assert (table["length_m_low"].to_numpy() <= reported).mean() == pytest.approx(0.99, abs=0.005)
+    assert table["length_m_high"].ge(reported).mean() == pytest.approx(0.96, abs=0.005)

@@ -1,16 +1,16 @@
 """Chips in image files: find them in folders, chip stores, globs and lists, and read them one at a time."""
 
-import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from rsft.data.chips.store import check_manifest_paths
 from rsft.data.imagery.contract import Contract
@@ -25,11 +25,14 @@ from rsft.data.imagery.reader import (
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
-from rsft.inference.scenes.chip_window import MAX_CHIP_SIDE, resampling_factors, resize_chip, resolve_spacing
-from rsft.inference.scenes.georeference import Georeference, read_georeference, rectangle_corners
+from rsft.inference.scenes import georeference as geo
+from rsft.inference.scenes.locations import MAX_CHIP_SIDE, resampling_factors, resize_chip, resolve_spacing
 from rsft.types import Pixels
 from rsft.utils.tables import Column, check_columns
 from rsft.utils.untrusted.documents import read_regular
+
+_FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
+_MANIFEST = "manifest.parquet"  # in the folder of a chip store
 
 
 class NoDataError(DataError):
@@ -59,46 +62,32 @@ class SourceChip(NamedTuple):
     values: int = 0
 
 
-class ChipSource(Protocol):
+class ChipSource(ABC):
     """Numbered chips. Several threads may read at the same time."""
 
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of chips."""
 
+    @abstractmethod
     def read(self, number: int) -> SourceChip:
-        """Read a chip.
-
-        Args:
-            number: number of the chip, from 0.
-
-        Returns:
-            The chip.
+        """Read a chip by its number from 0.
 
         Raises:
             NoDataError: the chip is a tile without data.
             DataError: the chip cannot be read, or does not fulfill the contract.
         """
 
+    @abstractmethod
     def location_of(self, number: int) -> tuple[str, int]:
-        """Return the file and the line (0 for the whole file) that the list of rejected chips names for a chip.
+        """Return the file and the line (0 for the whole file) that the list of rejected chips names for a chip."""
 
-        Args:
-            number: number of the chip.
-
-        Returns:
-            File and line.
-        """
-
-    def close(self) -> None:
-        """Close all files."""
+    def close(self) -> None:  # noqa: B027
+        """Close all files that stay open."""
 
 
 def collapse_gray_rgb(pixels: Pixels, contract: Contract) -> tuple[Pixels, bool]:
     """Reduce a gray chip that was stored as RGB to one band, if the model takes one band.
-
-    Args:
-        pixels: (H, W, B).
-        contract: bands of the model.
 
     Returns:
         Pixels (H, W, 1) and True for such a chip, else the unchanged pixels and False.
@@ -112,10 +101,7 @@ def path_to_text(path: object) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-_FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
-
-
-class ChipFiles:
+class ChipFiles(ChipSource):
     """A source of chips in image files, in the order given.
 
     Args:
@@ -133,14 +119,6 @@ class ChipFiles:
         return len(self.paths)
 
     def read(self, number: int) -> SourceChip:
-        """Read a chip, see `ChipSource.read`.
-
-        Args:
-            number: number of the chip, from 0.
-
-        Returns:
-            The chip, resampled if `options.resample_to` is set.
-        """
         path = self.paths[number]
         declaration = self.declarations[path]
         (height, width), georeference, bands = self._read_header(path)
@@ -149,7 +127,7 @@ class ChipFiles:
             raise DataError(f"{height:,} x {width:,} pixels are a scene, not a chip; {hint}", path, hint)
         outline = spacing = None
         if georeference is not None:
-            outline = georeference.outline_polygons(rectangle_corners(0, 0, height, width)[None])[0]
+            outline = georeference.outline_polygons(geo.rectangle_corners(0, 0, height, width)[None])[0]
             spacing = georeference.spacing_at(height / 2, width / 2)
         check_declared_bands(declaration.bands, bands, path)
         pixels = self.contract.select_bands(read_chip(path), declaration.bands or bands)
@@ -161,7 +139,7 @@ class ChipFiles:
         size = [max(1, round(side / factor)) for side, factor in zip(pixels.shape[:2], factors, strict=True)]
         if spacing is not None:
             spacing = spacing[0] * factors[0], spacing[1] * factors[1]
-        columns = {"chip": path_to_text(path.name), "path": path_to_text(path), "geometry": outline}
+        columns = {"chip": self.name(number), "path": path_to_text(path), "geometry": outline}
         return SourceChip(resize_chip(pixels, (size[0], size[1])), declaration.unit, spacing, columns, is_gray)
 
     def name(self, number: int) -> str:
@@ -169,20 +147,9 @@ class ChipFiles:
         return path_to_text(self.paths[number].name)
 
     def location_of(self, number: int) -> tuple[str, int]:
-        """Return the path of a chip and 0, see `ChipSource.location_of`.
-
-        Args:
-            number: number of the chip.
-
-        Returns:
-            Path and line.
-        """
         return path_to_text(self.paths[number]), 0
 
-    def close(self) -> None:
-        """Do nothing: files are only open while they are read."""
-
-    def _read_header(self, path: Path) -> tuple[tuple[int, int], Georeference | None, tuple[str, ...] | None]:
+    def _read_header(self, path: Path) -> tuple[tuple[int, int], geo.Georeference | None, tuple[str, ...] | None]:
         """Return height and width, georeference and names of bands of a file; None for what it does not declare.
 
         GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens files that may have a
@@ -192,12 +159,11 @@ class ChipFiles:
             with suppress(DataError), open_image(path) as image:
                 if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
                     return (image.height, image.width), None, None
-        with warnings.catch_warnings(), suppress(RasterioError, UnicodeEncodeError):  # names that are not UTF-8
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with open_raster(str(path)) as file:
-                is_chip = max(file.height, file.width) <= MAX_CHIP_SIDE
-                georeference = read_georeference(file) if is_chip else None
-                return (file.height, file.width), georeference, read_band_names(file)
+        unreadable = suppress(RasterioError, UnicodeEncodeError)  # names that are not UTF-8
+        with unreadable, geo.ignore_georeference_warnings(), open_raster(str(path)) as file:
+            is_chip = max(file.height, file.width) <= MAX_CHIP_SIDE
+            georeference = geo.read_georeference(file) if is_chip else None
+            return (file.height, file.width), georeference, read_band_names(file)
         return (0, 0), None, None
 
     def _may_have_sidecar(self, path: Path) -> bool:
@@ -215,97 +181,66 @@ class ChipFiles:
         return path.name.partition(".")[0] in self.shared_stems[folder]
 
 
-_MANIFEST = "manifest.parquet"  # in the folder of a chip store
-
-
-class ChipListing(NamedTuple):
-    """The chips among the inputs of a job.
-
-    Attributes:
-        chips: paths of the chips, sorted and without duplicates.
-        skipped: number of files in folders that do not have the suffix of an image.
-        declarations: declarations by chip, for chips of chip stores.
-    """
-
-    chips: list[Path]
-    skipped: int
-    declarations: dict[Path, Declaration]
-
-    def declare(self, declaration: Declaration) -> dict[Path, Declaration]:
-        """Return the declaration of every chip: the user's, completed by that of its chip store.
-
-        Raises:
-            DataError: the user's names of bands contradict those of a chip store.
-        """
-        merged = {}
-        for path in self.chips:
-            stored = self.declarations.get(path, UNDECLARED)
-            check_declared_bands(declaration.bands, stored.bands, path)
-            merged[path] = declaration.merge(stored)
-        return merged
-
-
-def find_chips(inputs: Sequence[str | Path]) -> ChipListing:
+def find_chips(
+    inputs: Sequence[str | Path], declaration: Declaration = UNDECLARED
+) -> tuple[dict[Path, Declaration], int]:
     """Find chips in files, folders (searched recursively), chip stores, globs and lists.
 
     In folders, only files with the suffix of an image are chips. Files that an input names are always chips.
 
     Args:
         inputs: files, folders, chip stores, globs, or text files of paths as "@path".
+        declaration: what the user declares about all chips.
 
     Returns:
-        The chips.
+        The chips, sorted, each with the user's declaration, completed by that of its chip store; and the number of
+        files in folders that do not have the suffix of an image.
 
     Raises:
         RequestError: an input does not exist, or no chips are found.
+        DataError: the user's names of bands contradict those of a chip store.
     """
     chips: set[Path] = set()
     skipped: set[Path] = set()
-    declarations: dict[Path, Declaration] = {}
+    stored: dict[Path, Declaration] = {}
     for item in inputs:
         if not SceneUri.parse(item).is_path:
             hint = "to cut chips from a scene, give --at, --grid or --detect as well"
             raise RequestError("chips are files or folders", SceneUri.parse(item), hint)
         for path in _expand(Path(item)):
-            if path.is_dir():
-                if (path / _MANIFEST).is_file():  # other files, such as figures, are not chips
-                    declarations |= read_declarations(path)
-                    continue
+            if (path / _MANIFEST).is_file():  # other files, such as figures, are not chips
+                stored |= read_declarations(path)
+            elif path.is_dir():
                 files = {file for file in path.rglob("*") if file.is_file()}
                 images = {file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
                 chips |= images
                 skipped |= files - images
             else:
                 chips.add(path)
-    chips |= declarations.keys()
+    chips |= stored.keys()
     if not chips:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise RequestError(
-            "no chips", ", ".join(map(str, inputs)), f"a folder must contain image files, with a suffix of {suffixes}"
-        )
-    return ChipListing(sorted(chips), len(skipped - chips), declarations)
+        hint = f"a folder must contain image files, with a suffix of {' '.join(sorted(IMAGE_SUFFIXES))}"
+        raise RequestError("no chips", ", ".join(map(str, inputs)), hint)
+    for path in sorted(stored):
+        check_declared_bands(declaration.bands, stored[path].bands, path)
+    return {path: declaration.merge(stored.get(path, UNDECLARED)) for path in sorted(chips)}, len(skipped - chips)
 
 
 def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
-    """Find scenes in paths, globs and lists. A name that is not a path, or does not exist, is returned unchanged.
+    """Find scenes in paths, globs and lists ("@path"), in the order given.
 
-    Args:
-        inputs: names of scenes, globs, or text files of names as "@path".
-
-    Returns:
-        Scenes in the order given.
+    A name that is not a path, or does not exist, is returned unchanged.
 
     Raises:
         RequestError: a glob matches nothing, or a list cannot be read.
     """
     scenes: list[SceneUri] = []
     for uri in map(SceneUri.parse, inputs):
-        if not uri.is_path or Path(uri.text).exists():
-            scenes.append(uri)
-        elif uri.text.startswith("@"):
+        is_pattern = uri.is_path and not Path(uri.text).exists()
+        if is_pattern and uri.text.startswith("@"):
             for line in map(SceneUri.parse, _read_lines(Path(uri.text[1:]))):
                 scenes += map(SceneUri.parse, _expand(Path(line.text))) if line.is_path else [line]
-        elif any(sign in uri.text for sign in "*?["):
+        elif is_pattern and any(sign in uri.text for sign in "*?["):
             scenes += [SceneUri(str(match)) for match in _expand(Path(uri.text))]
         else:
             scenes.append(uri)
@@ -313,13 +248,7 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
 
 
 def read_declarations(store: Path) -> dict[Path, Declaration]:
-    """Read what the manifest of a chip store declares.
-
-    Args:
-        store: folder of the store.
-
-    Returns:
-        The declaration of every chip, by its path.
+    """Return what the manifest of a chip store declares about each chip, by its path.
 
     Raises:
         RequestError: the manifest cannot be read.
@@ -330,9 +259,8 @@ def read_declarations(store: Path) -> dict[Path, Declaration]:
         table = columns.to_pandas(ignore_metadata=True)
         check_columns(table, [Column("unit"), Column("bands"), Column("spacing_m", "number", optional=True)])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise RequestError(
-            f"the manifest cannot be read: {error}", store / _MANIFEST, "make it with `rsft prepare`"
-        ) from error
+        message = f"the manifest cannot be read: {error}"
+        raise RequestError(message, store / _MANIFEST, "make it with `rsft prepare`") from error
     check_manifest_paths(table["path"], store / _MANIFEST)
     spacings = [None if pd.isna(meters) or meters == "" else float(meters) for meters in table["spacing_m"]]
     rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)

@@ -12,24 +12,32 @@ over the cells of the block and of its eight neighbors. Ships are in few cells, 
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import shapely
 from numpy.typing import NDArray
-from scipy import stats
+from rasterio.features import rasterize
+from rasterio.transform import Affine
+from scipy import ndimage, stats
 
+from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
+from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import RequestError
-from rsft.inference.detection.land_mask import BrightLandMask, LandMask, Mask, open_land_polygons
-from rsft.inference.inputs.scene_chips import check_scene_bands
-from rsft.inference.options import CfarOptions, Declaration
-from rsft.inference.scenes.chip_window import ChipWindow
-from rsft.inference.scenes.locations import Location, SceneLocations
+from rsft.inference.options import LAND_KEYWORDS, CfarOptions, Declaration, LandSource
+from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
+from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, check_scene_bands
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import Floats, Pixels, Progress
 
@@ -45,6 +53,14 @@ _MIN_VALID_FRACTION = 0.25  # smallest share of the surroundings that must be va
 _MIN_OBJECT_PIXELS = 3
 _GAP_DIVISOR = 16  # pixels of an object may be apart by the chip's side divided by this
 _MIN_AREA_SHARE = 1 / 800  # smallest share of a chip's area that an object covers; chosen on 7 images of SSDD
+
+_MIN_CONTRAST_DB = 3.0  # between land and water; a smaller contrast may be wind
+_MARGIN_DEGREES = 0.1  # polygons of land are used up to this distance from the scene
+_PACKAGE = "roaring_landmask"
+_SHORE_METERS = 100.0  # the shorelines are simplified to about this accuracy
+
+_Mask = NDArray[np.bool_]
+_Plane32 = NDArray[np.float32]
 
 
 def detect_bright_objects(
@@ -81,26 +97,13 @@ def detect_bright_objects(
     assert chip_window.side is not None
     start = time.perf_counter()
     side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))
-    land: LandMask | None = open_land_polygons(options.land, scene)
-    read = _IntensityReader(scene, contract, declaration)
-
-    def read_water(window: PixelWindow) -> Pixels:
-        intensity = read(window)
-        return intensity if land is None else np.where(land(window)[:, :, None], 0, intensity)
-
+    detector = _Detector(scene, options, side, contract, declaration)
     try:
-        windows = _report_windows(scene, progress, "measuring the water")
-        cells = measure_cells((scene.height, scene.width), read.bands, windows, read_water)
-        if land is None and options.land != "none":
-            land = BrightLandMask(cells.mean[0], CELL, side)
-        if isinstance(land, BrightLandMask):  # polygons were left out before
-            cells = cells._replace(looks=np.where(land.mask, np.nan, cells.looks))
-        looks = np.stack([looks_by_block(plane) for plane in cells.looks])
-        detector = _Detector(read, land, CfarWindow(side // 2, side), looks, options.pfa)
+        looks = detector.measure_water(_report_windows(scene, progress, "measuring the water"))
         for window in _report_windows(scene, progress, "detecting"):
             detector.detect(window)
     finally:
-        read.reader.close()
+        detector.reader.close()
     ordered = sorted(detector.objects, key=lambda bright: (bright.row, bright.col))
     locations = [
         Location(x.row, x.col, tuple(x.corners.ravel().tolist()), f"{scene.name}_d{i:06d}", score=round(x.contrast, 2))
@@ -115,7 +118,7 @@ def detect_bright_objects(
         f"{np.median(looks):.1f} looks). Detected objects are not always ships.",
         "land was searched too (--land none)",
     ]
-    if land is not None:
+    if (land := detector.land) is not None:
         share = 100 * detector.land_pixels / (scene.height * scene.width)
         ignored = f"{detector.land_objects:,} bright objects on it were ignored"
         notes[2] = f"{share:.1f} % of the scene is land ({land.description}); {ignored}"
@@ -132,33 +135,12 @@ def _report_windows(scene: RasterScene, progress: Progress | None, label: str) -
             progress(number, len(windows), f"{label}, {scene.name}")
 
 
-class _IntensityReader:
-    """Reads windows of a scene as intensity (H, W, B); pixels without data are 0."""
-
-    def __init__(self, scene: RasterScene, contract: Contract, declaration: Declaration) -> None:
-        indices = check_scene_bands(scene, contract, declaration)
-        self.bands = len(contract.used_bands)
-        self.unit, _ = contract.check_header(scene.dtype, self.bands, declaration.unit or scene.unit)
-        self.reader = SceneReader(scene, indices[: self.bands])
-
-    def __call__(self, window: PixelWindow) -> Pixels:
-        pixels = self.reader(window)
-        unit = "amplitude" if self.unit in DIGITAL_UNITS else self.unit
-        intensity = convert_unit(pixels, unit, "intensity").astype(np.float32)
-        return np.where(np.isfinite(intensity) & (pixels != 0), intensity, 0)
-
-
 class _Detector:
     """Finds objects window by window.
 
-    Args:
-        read: reads the intensity.
+    Attributes:
         land: the mask of land; None searches everywhere.
         window: the surroundings of a pixel.
-        looks: number of looks of each block (B, r, c).
-        pfa: probability of a false alarm.
-
-    Attributes:
         thresholds: smallest ratio of a bright pixel to its surroundings in each block (B, r, c).
         objects: the objects, in pixels of the scene.
         oversized: number of objects larger than a chip, which are left out.
@@ -166,13 +148,41 @@ class _Detector:
         land_objects: number of bright objects with their center on land, which are left out.
     """
 
+    thresholds: Floats
+
     def __init__(
-        self, read: _IntensityReader, land: LandMask | None, window: CfarWindow, looks: Floats, pfa: float
+        self, scene: RasterScene, options: CfarOptions, side: int, contract: Contract, declaration: Declaration
     ) -> None:
-        self.read, self.land, self.window = read, land, window
-        self.thresholds = cfar_threshold(pfa, looks, window.cells)
+        self.scene, self.options, self.window = scene, options, CfarWindow(side // 2, side)
+        self.land: PolygonLandMask | BrightLandMask | None = open_land_polygons(options.land, scene)
+        indices, bands = check_scene_bands(scene, contract, declaration), len(contract.used_bands)
+        unit, _ = contract.check_header(scene.dtype, bands, declaration.unit or scene.unit)
+        self.unit = "amplitude" if unit in DIGITAL_UNITS else unit
+        self.reader = SceneReader(scene, indices[:bands])
         self.objects: list[BrightObject] = []
         self.oversized = self.land_pixels = self.land_objects = 0
+
+    def read(self, window: PixelWindow) -> Pixels:
+        """Read a window as intensity (H, W, B); pixels without data are 0."""
+        pixels = self.reader(window)
+        intensity = convert_unit(pixels, self.unit, "intensity").astype(np.float32)
+        return np.where(np.isfinite(intensity) & (pixels != 0), intensity, 0)
+
+    def measure_water(self, windows: Iterable[PixelWindow]) -> Floats:
+        """Measure the looks of each block (B, r, c), find bright land without polygons, and set the thresholds."""
+        land, size = self.land, (self.scene.height, self.scene.width)
+
+        def read_water(window: PixelWindow) -> Pixels:
+            intensity = self.read(window)
+            return intensity if land is None else np.where(land(window)[:, :, None], 0, intensity)
+
+        mean, cell_looks = measure_cells(size, len(self.reader.indices), windows, read_water)
+        if land is None and self.options.land != "none":  # polygons were left out before
+            self.land = BrightLandMask(mean[0], self.window.outer)
+            cell_looks = np.where(self.land.mask, np.nan, cell_looks)
+        looks = np.stack([looks_by_block(plane) for plane in cell_looks])
+        self.thresholds = cfar_threshold(self.options.pfa, looks, self.window.cells)
+        return looks
 
     def detect(self, window: PixelWindow) -> None:
         """Add the objects with their center in the window."""
@@ -180,17 +190,16 @@ class _Detector:
         top, left = window.top - margin, window.left - margin
         padded = PixelWindow(top, left, window.bottom + margin, window.right + margin)
         planes = np.moveaxis(self.read(padded), 2, 0)
-        thresholds = [expand_blocks(blocks, padded) for blocks in self.thresholds]
+        thresholds = [expand_blocks(blocks, padded, BLOCK).astype(np.float32) for blocks in self.thresholds]
         is_land = np.zeros(planes.shape[1:], bool) if self.land is None else self.land(padded)
 
-        def find(searched: Mask) -> list[BrightObject]:
+        def find(searched: _Mask) -> list[BrightObject]:
             """Return the objects with their center in the window that are bright in any band."""
             ratios = [cfar_contrast(plane, (plane > 0) & searched, self.window) for plane in planes]
             mask = np.any([ratio > threshold for ratio, threshold in zip(ratios, thresholds, strict=True)], axis=0)
-            bright = find_bright_objects(np.max(ratios, axis=0), mask, max(1, side // _GAP_DIVISOR))
             return [
                 x
-                for x in bright
+                for x in find_bright_objects(np.max(ratios, axis=0), mask, max(1, side // _GAP_DIVISOR))
                 if x.sides.prod() >= _MIN_AREA_SHARE * side**2
                 and window.top <= x.row + top < window.bottom
                 and window.left <= x.col + left < window.right
@@ -235,7 +244,7 @@ class BrightObject(NamedTuple):
 
     row: float
     col: float
-    corners: NDArray[np.float64]
+    corners: Floats
     contrast: float
 
     @property
@@ -244,22 +253,12 @@ class BrightObject(NamedTuple):
         return np.asarray(np.linalg.norm(np.diff(self.corners[:3], axis=0), axis=1))
 
 
-def cfar_threshold(pfa: float, looks: Floats | float, cells: int) -> Floats:
-    """Return the ratio to the mean of the surroundings that water exceeds with probability `pfa`.
-
-    Args:
-        pfa: probability of a false alarm.
-        looks: equivalent numbers of looks, of any shape.
-        cells: number of pixels in the surroundings.
-
-    Returns:
-        One ratio per number of looks.
-    """
-    looks = np.asarray(looks, np.float64)
+def cfar_threshold(pfa: float, looks: Floats, cells: int) -> Floats:
+    """Return the ratio to the mean of `cells` other pixels that water with these looks exceeds with probability pfa."""
     return np.asarray(stats.f.isf(pfa, 2 * looks, 2 * looks * cells), np.float64)
 
 
-def cfar_contrast(intensity: NDArray[np.float32], valid: Mask, window: CfarWindow) -> NDArray[np.float32]:
+def cfar_contrast(intensity: _Plane32, valid: _Mask, window: CfarWindow) -> _Plane32:
     """Compute the ratio of each pixel to the mean of its surroundings.
 
     Args:
@@ -279,7 +278,13 @@ def cfar_contrast(intensity: NDArray[np.float32], valid: Mask, window: CfarWindo
     return ratio
 
 
-def find_bright_objects(ratio: NDArray[np.float32], mask: Mask, gap: int) -> list[BrightObject]:
+def _box_sum(values: _Plane32, half_side: int) -> Floats:
+    side = 2 * half_side + 1
+    sums = cv2.boxFilter(values, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(sums, np.float64)
+
+
+def find_bright_objects(ratio: _Plane32, mask: _Mask, gap: int) -> list[BrightObject]:
     """Group bright pixels into objects.
 
     Args:
@@ -292,45 +297,24 @@ def find_bright_objects(ratio: NDArray[np.float32], mask: Mask, gap: int) -> lis
     """
     dilated = cv2.dilate(mask.astype(np.uint8), np.ones((gap + 1, gap + 1), np.uint8))
     _, label_image = cv2.connectedComponents(dilated, connectivity=8)
-    rows, cols = np.nonzero(mask)
-    labels = label_image[rows, cols]
+    all_rows, all_cols = np.nonzero(mask)
+    labels = label_image[all_rows, all_cols]
     order = np.argsort(labels, kind="stable")
-    boundaries = np.flatnonzero(np.diff(labels[order])) + 1
-    groups = [group for group in np.split(order, boundaries) if len(group) >= _MIN_OBJECT_PIXELS]
-    return [_bright_object(rows[group], cols[group], ratio) for group in groups]
-
-
-def _bright_object(rows: NDArray[Any], cols: NDArray[Any], ratio: NDArray[np.float32]) -> BrightObject:
-    weights = ratio[rows, cols].astype(np.float64)
-    row, col = np.average(rows, weights=weights) + 0.5, np.average(cols, weights=weights) + 0.5
-    pixel_corners = np.stack(
-        [np.concatenate([cols, cols + 1, cols, cols + 1]), np.concatenate([rows, rows, rows + 1, rows + 1])], 1
-    )
-    box = cv2.boxPoints(cv2.minAreaRect(pixel_corners.astype(np.float32)))[:, ::-1].astype(np.float64)
-    return BrightObject(float(row), float(col), box, 10 * float(np.log10(weights.max())))
-
-
-def _box_sum(values: NDArray[np.float32], half_side: int) -> NDArray[np.float64]:
-    side = 2 * half_side + 1
-    sums = cv2.boxFilter(values, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(sums, np.float64)
-
-
-class CellStatistics(NamedTuple):
-    """Statistics of the cells of a scene, by band.
-
-    Attributes:
-        mean: mean intensity (B, R, C); NaN without data.
-        looks: equivalent number of looks (B, R, C); NaN where less than half of the cell has data, or it is constant.
-    """
-
-    mean: Floats
-    looks: Floats
+    objects = []
+    for group in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        if len(group) >= _MIN_OBJECT_PIXELS:
+            rows, cols = all_rows[group], all_cols[group]
+            weights = ratio[rows, cols].astype(np.float64)
+            row, col = (float(np.average(x, weights=weights) + 0.5) for x in (rows, cols))
+            pixel_corners = np.concatenate([np.stack([cols + dx, rows + dy], 1) for dy in (0, 1) for dx in (0, 1)])
+            box = cv2.boxPoints(cv2.minAreaRect(pixel_corners.astype(np.float32)))[:, ::-1].astype(np.float64)
+            objects.append(BrightObject(row, col, box, 10 * float(np.log10(weights.max()))))
+    return objects
 
 
 def measure_cells(
     size: tuple[int, int], bands: int, windows: Iterable[PixelWindow], read: Callable[[PixelWindow], Pixels]
-) -> CellStatistics:
+) -> tuple[Floats, Floats]:
     """Measure all cells of a scene.
 
     Args:
@@ -340,7 +324,8 @@ def measure_cells(
         read: returns the intensity (H, W, B) of a window, 0 without data.
 
     Returns:
-        The statistics.
+        Mean intensity (B, R, C), NaN without data; and equivalent number of looks (B, R, C), NaN where less than half
+        of the cell has data, or it is constant.
     """
     shape = (bands, -(-size[0] // CELL), -(-size[1] // CELL))
     total, squares, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -356,7 +341,7 @@ def measure_cells(
         variance = squares / count - mean**2
         looks = mean**2 / variance
     usable = (count >= CELL**2 / 2) & (variance > 1e-9 * mean**2)  # a constant cell has no speckle
-    return CellStatistics(mean, np.where(usable, looks, np.nan))
+    return mean, np.where(usable, looks, np.nan)
 
 
 def looks_by_block(looks: Floats) -> Floats:
@@ -373,25 +358,149 @@ def looks_by_block(looks: Floats) -> Floats:
     rows, cols = (-(-length // side) for length in looks.shape)
     scene = float(np.nanmedian(looks)) if np.isfinite(looks).any() else 1.0
     blocks = np.full((rows, cols), scene)
-    for row in range(rows):
-        for col in range(cols):
-            cells = looks[max(0, row - 1) * side : (row + 2) * side, max(0, col - 1) * side : (col + 2) * side]
-            cells = cells[np.isfinite(cells)]
-            if len(cells) >= _MIN_CELLS:
-                blocks[row, col] = np.median(cells)
+    for row, col in np.ndindex(rows, cols):
+        cells = looks[max(0, row - 1) * side : (row + 2) * side, max(0, col - 1) * side : (col + 2) * side]
+        cells = cells[np.isfinite(cells)]
+        if len(cells) >= _MIN_CELLS:
+            blocks[row, col] = np.median(cells)
     return np.clip(blocks, *_LOOKS_RANGE)
 
 
-def expand_blocks(blocks: Floats, window: PixelWindow) -> NDArray[np.float32]:
-    """Return the value of the block of every pixel.
+def expand_blocks(blocks: NDArray[Any], window: PixelWindow, side: int) -> NDArray[Any]:
+    """Return the value of the block of every pixel (H, W).
 
     Args:
         blocks: values of the blocks (r, c).
         window: a window of the scene; beyond its edge, the nearest block counts.
+        side: side of a block in pixels.
+    """
+    rows = (np.arange(window.top, window.bottom) // side).clip(0, blocks.shape[0] - 1)
+    cols = (np.arange(window.left, window.right) // side).clip(0, blocks.shape[1] - 1)
+    return np.asarray(blocks[rows][:, cols])
+
+
+class PolygonLandMask:
+    """A land mask from polygons.
+
+    Args:
+        polygons: array of geometries in degrees.
+        scene: the scene, with a georeference; only polygons near it are kept.
+        description: where the polygons come from.
+        margin_m: land is enlarged by this distance, in meters.
+    """
+
+    def __init__(self, polygons: Any, scene: RasterScene, description: str, margin_m: float = 0.0) -> None:
+        self.description = description
+        georeference, spacing = scene.georeference, scene.spacing
+        assert georeference is not None and spacing is not None
+        outline = georeference.pixels_to_lonlat(*rectangle_corners(0, 0, scene.height, scene.width).T)
+        clipped = [x for rectangle in _surroundings(outline) for x in shapely.clip_by_rect(polygons, *rectangle)]
+        nearby = [shape for shape in clipped if shape is not None and not shape.is_empty and shape.area]
+        shapes = [
+            shapely.transform(shape, lambda xy: georeference.lonlat_to_pixels(*xy.T)[:, ::-1]) for shape in nearby
+        ]
+        pixels = margin_m / max(spacing)
+        self.shapes = [shapely.make_valid(shape).buffer(pixels) for shape in shapes] if pixels else shapes
+
+    def __call__(self, window: PixelWindow) -> _Mask:
+        """Return which pixels of a window of the scene are land (H, W)."""
+        size = (window.bottom - window.top, window.right - window.left)
+        if not self.shapes:
+            return np.zeros(size, bool)
+        origin = Affine.translation(window.left, window.top)
+        return np.asarray(rasterize(self.shapes, size, transform=origin, all_touched=True, dtype="uint8"), bool)
+
+
+def open_land_polygons(source: LandSource, scene: RasterScene) -> PolygonLandMask | None:
+    """Open the polygons of land for a scene.
+
+    Args:
+        source: a file, or "auto" for the shorelines of roaring-landmask.
+        scene: the scene.
 
     Returns:
-        Values (H, W).
+        The mask; None for "brightness" and "none", and for "auto" without the package or without a georeference.
+
+    Raises:
+        RequestError: the file cannot be read, or the scene or the file has no coordinate system.
     """
-    rows = (np.arange(window.top, window.bottom) // BLOCK).clip(0, blocks.shape[0] - 1)
-    cols = (np.arange(window.left, window.right) // BLOCK).clip(0, blocks.shape[1] - 1)
-    return np.asarray(blocks[rows][:, cols], np.float32)
+    if isinstance(source, Path):
+        return PolygonLandMask(_read_polygons(source, scene), scene, str(source))
+    if source != "auto" or scene.georeference is None or find_spec(_PACKAGE) is None:
+        return None
+    description = f"shorelines of OpenStreetMap (roaring-landmask {version(_PACKAGE)}) and {_SHORE_METERS:g} m of sea"
+    return PolygonLandMask([_read_shorelines()], scene, description, _SHORE_METERS)
+
+
+@lru_cache(maxsize=1)
+def _read_shorelines() -> Any:
+    """Return all land of the world. Reading it takes several seconds, so it is kept (100 MB) for the next scene."""
+    package = importlib.import_module(_PACKAGE)
+    return shapely.from_wkb(bytes(package.Shapes.wkb(package.LandmaskProvider.Osm)))
+
+
+def _read_polygons(path: Path, scene: RasterScene) -> Any:
+    """Return the polygons of a file in degrees."""
+    if scene.georeference is None:
+        message = "the scene has no georeference, so polygons of land cannot be used"
+        raise RequestError(message, path, "leave out --land")
+    hint = f"give .gpkg, .geojson or another layer, or {', '.join(LAND_KEYWORDS)}"
+    try:
+        land = read_annotations(path)
+    except RequestError as error:
+        raise RequestError(error.message, path, hint) from error
+    if land.crs in (None, PIXEL, FRACTION):
+        raise RequestError("the polygons have no coordinate system", path, "export them with one")
+    try:
+        return shapely.make_valid(land.table.geometry.set_crs(land.crs).to_crs(LONLAT).to_numpy())
+    except READ_ERRORS as error:
+        raise RequestError(f"the polygons cannot be read: {error}", path, hint) from error
+
+
+def _surroundings(outline: Floats) -> list[tuple[float, float, float, float]]:
+    """Return west, south, east and north around corners in degrees (N, 2); two rectangles across the date line."""
+    (west, south), (east, north) = outline.min(0) - _MARGIN_DEGREES, outline.max(0) + _MARGIN_DEGREES
+    if east - west < 180:
+        return [(west, south, east, north)]
+    lon = outline[:, 0]
+    east_of_line, west_of_line = lon[lon < 0].max() + _MARGIN_DEGREES, lon[lon > 0].min() - _MARGIN_DEGREES
+    return [(-180, south, east_of_line, north), (west_of_line, south, 180, north)]
+
+
+class BrightLandMask:
+    """A land mask from brightness. The large bright regions may also be ice or wind, so polygons of land are better.
+
+    Args:
+        means: mean intensity of the cells of the scene (R, C), NaN without data.
+        side: side of a chip in pixels. Land has at least the area of 4 x 4 chips.
+    """
+
+    description = "brightness, which may be ice or wind; polygons are better: --land FILE, or pip install 'rsft[land]'"
+
+    def __init__(self, means: Floats, side: int) -> None:
+        self.mask: _Mask = np.zeros(means.shape, bool)
+        has_data = means > 0
+        if has_data.sum() < 2:
+            return
+        level = 10 * np.log10(np.where(has_data, means, np.nan))
+        bright = has_data & (level > _otsu_threshold(level[has_data]))
+        if bright.any() and np.nanmean(level[bright]) - np.nanmean(level[has_data & ~bright]) > _MIN_CONTRAST_DB:
+            labels = np.asarray(ndimage.label(bright, np.ones((3, 3)))[0])
+            is_large = np.bincount(labels.ravel()) >= (4 * side / CELL) ** 2
+            is_large[0] = False
+            shore = max(1, round(side / 2 / CELL))
+            self.mask = ndimage.binary_dilation(ndimage.binary_fill_holes(is_large[labels]), iterations=shore)
+
+    def __call__(self, window: PixelWindow) -> _Mask:
+        """Return which pixels of a window of the scene are land (H, W)."""
+        return expand_blocks(self.mask, window, CELL)
+
+
+def _otsu_threshold(values: Floats) -> float:
+    """Return the threshold that separates two groups of values (Otsu 1979), in steps of 1/255 of their range."""
+    low, high = np.percentile(values, [0.5, 99.5])
+    if not high > low:
+        return float(high)
+    scaled = np.clip((values - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    level = cv2.threshold(scaled, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]
+    return float(low + level / 255 * (high - low))

@@ -1,1 +1,0 @@
-"""Detect bright objects in SAR scenes."""

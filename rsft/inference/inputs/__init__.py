@@ -1,1 +1,0 @@
-"""Read the chips to classify, from image files or from scenes."""
