@@ -136,7 +136,9 @@ class ChipOptions:
     side: Annotated[int | None, _pixel("Chip size in pixels (default: the bundle's).", min=1)] = None
     margin: Annotated[int | None, _pixel("Cut chips along boxes, with this margin in pixels.", min=0)] = None
     resample_to: Annotated[float | None, _pixel("Resample chips to this pixel spacing in meters.", min=0.001)] = None
-    spacing: Annotated[float | None, _pixel("Pixel spacing in meters of files without georeference.", min=0.001)] = None
+    spacing: Annotated[
+        float | None, _pixel("Pixel spacing in meters, if a file has no georeference.", min=0.001)
+    ] = None
 
 
 @dataclass(frozen=True)
