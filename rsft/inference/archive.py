@@ -116,6 +116,9 @@ def predict_archive(
         executor: distributes the scenes to processes.
         progress: called after each scene.
 
+    Returns:
+        The results of all scenes.
+
     Raises:
         RequestError: no bundle, two scenes with the same name, or options that archives do not support.
         WeightsError: the bundle cannot be used on this machine.
@@ -156,6 +159,9 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
         planned: scene, output and job, with the status pending.
         bundle_dir: folder of the bundle.
         request: options of the job.
+
+    Returns:
+        The result, with the status done or failed.
     """
     start, out = time.monotonic(), Path(planned.output)
     if (finished := _read_output(planned, "done")) is not None:  # an earlier process was killed right after its work
@@ -230,6 +236,9 @@ def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneEx
     Args:
         address: address of the cluster; None for this machine.
         jobs: number of scenes at the same time (default: the number of cores, or of GPUs if the request uses them).
+
+    Returns:
+        The executor, which starts Ray when it is called and stops it at the end.
     """
 
     def execute(scenes: Sequence[SceneResult], bundle_dir: Path, request: PredictionRequest) -> Iterator[SceneResult]:

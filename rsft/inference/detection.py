@@ -254,7 +254,11 @@ class BrightObject(NamedTuple):
 
 
 def cfar_threshold(pfa: float, looks: Floats, cells: int) -> Floats:
-    """Return the ratio to the mean of `cells` other pixels that water with these looks exceeds with probability pfa."""
+    """Return the ratio to the mean of `cells` other pixels that water with these looks exceeds with probability pfa.
+
+    Returns:
+        One ratio per number of looks, in their shape.
+    """
     return np.asarray(stats.f.isf(pfa, 2 * looks, 2 * looks * cells), np.float64)
 
 
@@ -373,6 +377,9 @@ def expand_blocks(blocks: NDArray[Any], window: PixelWindow, side: int) -> NDArr
         blocks: values of the blocks (r, c).
         window: a window of the scene; beyond its edge, the nearest block counts.
         side: side of a block in pixels.
+
+    Returns:
+        Values (H, W).
     """
     rows = (np.arange(window.top, window.bottom) // side).clip(0, blocks.shape[0] - 1)
     cols = (np.arange(window.left, window.right) // side).clip(0, blocks.shape[1] - 1)

@@ -17,7 +17,7 @@ from rsft.utils.command_options import Option
 
 _scene = partial(Option, panel="Where to cut chips in a scene")
 _detection = partial(Option, panel="Detection")
-_pixel = partial(Option, panel="Pixels of the input")
+_pix = partial(Option, panel="Pixels of the input")
 _out = partial(Option, panel="Outputs")
 _speed = partial(Option, panel="Speed")
 
@@ -109,11 +109,11 @@ class Declaration:
 
     unit: Annotated[
         str | None,
-        _pixel("Unit, if the files do not declare it: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0."),
+        _pix("Unit, if the files do not declare it: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0."),
     ] = None
     bands: Annotated[
         tuple[str, ...] | None,
-        _pixel("Bands in the order of the file, such as VH,VV (default: as the file or the bundle names them)."),
+        _pix("Bands in the order of the file, such as VH,VV (default: as the file or the bundle names them)."),
     ] = None
     spacing_m: float | None = None
 
@@ -133,12 +133,10 @@ class ChipOptions:
     With a margin, each chip is as large as its box and this margin.
     """
 
-    side: Annotated[int | None, _pixel("Chip size in pixels (default: the bundle's).", min=1)] = None
-    margin: Annotated[int | None, _pixel("Cut chips along boxes, with this margin in pixels.", min=0)] = None
-    resample_to: Annotated[float | None, _pixel("Resample chips to this pixel spacing in meters.", min=0.001)] = None
-    spacing: Annotated[
-        float | None, _pixel("Pixel spacing in meters, if a file has no georeference.", min=0.001)
-    ] = None
+    side: Annotated[int | None, _pix("Chip size in pixels (default: the bundle's).", min=1)] = None
+    margin: Annotated[int | None, _pix("Cut chips along boxes, with this margin in pixels.", min=0)] = None
+    resample_to: Annotated[float | None, _pix("Resample chips to this pixel spacing in meters.", min=0.001)] = None
+    spacing: Annotated[float | None, _pix("Pixel spacing in meters, if a file has no georeference.", min=0.001)] = None
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,9 @@ def open_job(
         progress: called with numbers of windows of a scene while objects are detected, then with numbers of chips.
         bundle_dir: where the bundle is; the review page names it.
 
+    Returns:
+        The job, as the value of a `with` block.
+
     Raises:
         RequestError: no chips exist, options contradict each other, or the output cannot be written.
         DataError: a scene cannot be read or does not fulfill the contract.
@@ -272,6 +275,9 @@ def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outs
         job: a job that has run.
         engine: the engine that was used; None if the job has no chips.
         may_be_outside: see `predict`.
+
+    Returns:
+        The table, and what was rejected.
 
     Raises:
         RequestError: the truth cannot be read.

@@ -76,6 +76,9 @@ def make_batches(sources: Sequence[chip_files.ChipSource], size: int) -> list[Ch
 
     Batches depend only on the sources and on `size`, so that a resumed job finds the same batches under the same
     numbers.
+
+    Returns:
+        All batches of the job.
     """
     ranges = [
         (source, range(start, min(start + size, len(source))))
@@ -95,6 +98,9 @@ def prefetch(
         items: the arguments of the calls.
         workers: number of threads.
         ahead: largest number of results that are computed or pending before they are needed (default: `workers` + 1).
+
+    Yields:
+        The results, in the order of the items.
     """
     ahead = workers + 1 if ahead is None else ahead
     pending: deque[Future[_Out]] = deque()
@@ -117,6 +123,9 @@ def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False
         batch: the chips to read.
         contract: turns chips into network inputs.
         thumbnails: whether to add a JPEG of every chip to the columns, as `thumb`.
+
+    Returns:
+        The batch with its network inputs, and with the table columns that do not come from the network.
     """
     numbers, images, columns, rejected, counts = [], [], [], [], Counter[str]()
     for number in batch.chips:
@@ -151,7 +160,11 @@ def read_sample(batches: Sequence[ChipBatch], contract: Contract) -> NDArray[np.
 
 
 def batch_result(prepared: PreparedBatch, outputs: ClassifierOutputs | None, bundle: Bundle) -> BatchResult:
-    """Combine the columns of a batch with the outputs of the network; None if no chip could be classified."""
+    """Combine the columns of a batch with the outputs of the network; None if no chip could be classified.
+
+    Returns:
+        The rows of the predictions table, and the rejected chips.
+    """
     rows = pd.DataFrame()
     if outputs is not None:
         predictions = predictions_table(outputs, bundle.classes, bundle.calibrator)
@@ -188,6 +201,9 @@ class Predictor:
             device: "auto", "cpu" or "cuda".
             engine: name of an engine, such as "torch", "onnx" or "openvino".
             precision: "fp32", "bf16" or "int8"; not every engine supports all of them.
+
+        Returns:
+            The predictor.
 
         Raises:
             RequestError: the folder has no bundle, or the engine is not available.
@@ -240,7 +256,11 @@ class Predictor:
         return self.predict_source(chip_files.ChipFiles(files, self.engine.contract, ChipOptions()), batch_size)
 
     def predict_source(self, source: chip_files.ChipFiles | _ChipArrays, batch_size: int = 32) -> pd.DataFrame:
-        """Return the table of `predict` for the chips of a source."""
+        """Return the table of `predict` for the chips of a source.
+
+        Returns:
+            One row per chip, in the order of the source.
+        """
         contract, bundle, tables = self.engine.contract, self.bundle, []
         for prepared in prefetch(lambda batch: prepare_batch(batch, contract), make_batches([source], batch_size), 1):
             if prepared.numbers:

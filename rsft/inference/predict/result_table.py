@@ -123,6 +123,9 @@ def format_sets(probabilities: NDArray[np.floating], sets: NDArray[np.bool_], cl
         probabilities: (N, C).
         sets: (N, C), the classes that a chip may have.
         classes: names of the C classes.
+
+    Returns:
+        N texts.
     """
     names, order = np.array(classes, object), np.argsort(-probabilities, axis=1, kind="stable")
     return [SET_SEPARATOR.join(names[ranking[members[ranking]]]) for ranking, members in zip(order, sets, strict=True)]
@@ -245,6 +248,9 @@ def table_metadata(
         request: the options of the job.
         notes: remarks for the reader.
         engine: description of the engine.
+
+    Returns:
+        The values by key.
     """
     return {
         "rsft_version": __version__,
@@ -378,7 +384,11 @@ def check_scenes(
 
 
 def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
-    """Describe how the chips differ from training and validation chips; the most important sentence is the last."""
+    """Describe how the chips differ from training and validation chips; the most important sentence is the last.
+
+    Returns:
+        Sentences; empty without checks.
+    """
     if not checks:
         return []
     sentences = []
@@ -463,6 +473,9 @@ def check_truth(table: pd.DataFrame, scene: RasterScene, truth_path: Path, side:
         scene: the scene.
         truth_path: a file of positions, see `read_positions`, with the column `class`.
         side: side of a chip in pixels of the scene.
+
+    Returns:
+        The numbers of objects.
 
     Raises:
         RequestError: see `read_positions`.

@@ -164,6 +164,9 @@ class ResumeJournal:
     def results(self) -> Iterator[BatchResult]:
         """Iterate over all recorded results, in the order of the batch numbers.
 
+        Yields:
+            Rows, rejected chips and counts of each batch.
+
         Raises:
             DataError: a batch was damaged since the journal was opened.
         """
@@ -191,7 +194,11 @@ class ResumeJournal:
             self.database.commit()
 
     def get_note(self, name: str) -> str | None:
-        """Return the text that `set_note` stored under a name; None if nothing was stored."""
+        """Return the text that `set_note` stored under a name; None if nothing was stored.
+
+        Returns:
+            The text; None if nothing was stored.
+        """
         row = self.database.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0].decode()
 

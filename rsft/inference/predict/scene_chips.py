@@ -93,6 +93,9 @@ def plan_scenes(
         journal: stores detected objects, so that a resumed job does not detect them again.
         progress: called with numbers of windows of a scene while objects are detected.
 
+    Returns:
+        The chips, with notes about the scenes.
+
     Raises:
         RequestError: an option contradicts the contract or the positions.
         DataError: a scene cannot be read or does not fulfill the contract.
@@ -485,6 +488,9 @@ def describe_scene(scene: RasterScene, spacing: tuple[float, float] | None, need
         scene: the scene, with the unit in which it is read.
         spacing: its pixel spacing in meters; None if it is unknown.
         needed_m: pixel spacing of the model in meters; None if it takes any.
+
+    Returns:
+        Sentences that begin with the name of the scene or contain it.
     """
     record, name, georeference = product_record(scene), scene.path.name, scene.georeference
     notes = [f"{name} has no georeference: coordinates are in pixels"]

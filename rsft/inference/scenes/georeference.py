@@ -77,7 +77,11 @@ class Georeference:
         return pixels
 
     def spacing_at(self, row: float, col: float) -> tuple[float, float]:
-        """Return the pixel spacing in meters around a pixel on the ellipsoid, along the column and along the row."""
+        """Return the pixel spacing in meters around a pixel on the ellipsoid, along the column and along the row.
+
+        Returns:
+            Spacing along the column and along the row.
+        """
         rows, cols = [row - _STEP, row + _STEP, row, row], [col, col, col - _STEP, col + _STEP]
         lon, lat = self.pixels_to_lonlat(rows, cols).T
         _, _, meters = _EARTH.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])

@@ -247,7 +247,11 @@ class ChipWindow:
     scale: tuple[float, float]
 
     def chip_size(self, location: Location) -> tuple[int, int]:
-        """Return height and width of a chip in chip pixels."""
+        """Return height and width of a chip in chip pixels.
+
+        Returns:
+            Height and width.
+        """
         if self.side is not None:
             return self.side, self.side
         assert location.box is not None
@@ -255,7 +259,11 @@ class ChipWindow:
         return max(1, round(height) + 2 * self.margin), max(1, round(width) + 2 * self.margin)
 
     def window_at(self, location: Location) -> PixelWindow:
-        """Return the window of the scene for a chip. It may extend beyond the edge of the scene."""
+        """Return the window of the scene for a chip. It may extend beyond the edge of the scene.
+
+        Returns:
+            The window, which may extend beyond the edge of the scene.
+        """
         sizes = zip(self.chip_size(location), self.scale, strict=True)
         height, width = (max(1, round(size * scale)) for size, scale in sizes)
         top = math.floor(location.row + _NUDGE) - height // 2
@@ -283,6 +291,9 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
         options: the user's options.
         has_points: whether any location is a point without a box.
 
+    Returns:
+        The window, with the scale of the pixels.
+
     Raises:
         RequestError: the size is unknown or smaller than the crop, or a point has a margin.
         DataError: the pixel spacing differs from that of the training chips.
@@ -309,7 +320,11 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
 
 
 def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
-    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options."""
+    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options.
+
+    Returns:
+        Spacing along columns and along rows; None if it is unknown.
+    """
     return file_spacing or (None if options.spacing is None else (options.spacing, options.spacing))
 
 
@@ -343,6 +358,9 @@ def resampling_factors(
 
 def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """Resize a chip (h, w, B) to (H, W, B), by area averaging if no side grows, else by bilinear interpolation.
+
+    Returns:
+        Pixels (H, W, B); the same array if the size does not change.
 
     Raises:
         DataError: the data type cannot be resampled.

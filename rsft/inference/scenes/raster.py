@@ -210,6 +210,9 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
             the zip archive it comes in; any name that GDAL opens, such as a URL or a subdataset; or a STAC item.
         options: how its values are read.
 
+    Returns:
+        The scene, in the unit of its values or calibrated to sigma0 by the factor of the options.
+
     Raises:
         DataError: the scene does not exist, GDAL cannot read the raster, it has no bands, more than `MAX_BANDS` or a
             color palette, its values are complex, the rasters of the scene differ in size, or the JSON is not an item.
