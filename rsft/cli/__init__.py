@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_error
-from rsft.cli.display.failures import show_failure
+from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_failure
 from rsft.utils.dependencies import disable_telemetry
 from rsft.version import __version__
 
@@ -90,4 +89,4 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        sys.exit(show_failure(error, arguments, show_error))
+        sys.exit(show_failure(error, arguments))

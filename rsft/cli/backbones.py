@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from rsft.cli.display.console import console, progress, show_error, show_paths, two_lines
-from rsft.cli.options import JsonOption, OverwriteOption, WordArgument
+from rsft.cli.display.console import console, make_table, progress, show_error, show_paths, two_lines
+from rsft.cli.options import JsonOption, OverwriteOption, WordArgument, check_new_file, documented
 
 if TYPE_CHECKING:
     from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
@@ -41,19 +41,15 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
 
 
 @app.command("check")
-def backbones_check(
-    name: Annotated[str, typer.Argument(help="Name of an encoder, from `rsft backbones ls` or timm.")],
-    size: Annotated[
-        int | None, typer.Option("--size", help="Side of the input in pixels (default: the native size).")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="Weights file (default: the file that `rsft weights ls` lists).")
-    ] = None,
-) -> None:
-    """Load all tensors of an encoder, and show its features on fixed noise images and its speed."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+@documented
+def backbones_check(name: str, size: int | None = None, weights: Path | None = None) -> None:
+    """Load all tensors of an encoder, and show its features on fixed noise images and its speed.
 
+    Args:
+        name: Name of an encoder, from `rsft backbones ls` or timm.
+        size: Side of the input in pixels (default: the native size).
+        weights: Weights file (default: the file that `rsft weights ls` lists).
+    """
     from rsft.backbones.card import weights_path
     from rsft.backbones.loading import BATCH_SIZE, check_encoder, find_card, load_backbone
     from rsft.utils.licenses import describe_license, license_restrictions
@@ -76,10 +72,8 @@ def backbones_check(
     }
     for key, value in lines.items():
         console.print(f"{key:<9} {value}", soft_wrap=True)
-    table = Table(f"features of {BATCH_SIZE} noise images", "mean", "std", "norm", box=SIMPLE_HEAD, pad_edge=False)
-    for name, (mean, std, norm) in result.features.items():
-        table.add_row(name, f"{mean:.5f}", f"{std:.5f}", f"{norm:.4f}")
-    console.print(table)
+    rows = [(name, f"{x[0]:.5f}", f"{x[1]:.5f}", f"{x[2]:.4f}") for name, x in result.features.items()]
+    console.print(make_table("", (f"features of {BATCH_SIZE} noise images", "mean", "std", "norm"), rows))
 
 
 def _row(encoder: ListedEncoder) -> dict[str, Any]:
@@ -172,18 +166,20 @@ def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer ta
 
 
 @weights_app.command("convert")
+@documented
 def weights_convert(
-    source: Annotated[Path, typer.Argument(help="Checkpoint: .safetensors, or a file of torch.save.")],
-    target: Annotated[Path, typer.Argument(help="New .safetensors file.")],
-    name: Annotated[str, typer.Option("--as", help="Name of the encoder that the checkpoint contains.")],
-    overwrite: OverwriteOption = False,
+    source: Path, target: Path, name: Annotated[str, typer.Option("--as")], overwrite: OverwriteOption = False
 ) -> None:
-    """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer."""
-    from rsft.backbones.loading import convert_weights, find_card
-    from rsft.errors import RequestError
+    """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer.
 
-    if target.exists() and not overwrite:
-        raise RequestError("the file exists already", target, "choose another name, or add --overwrite")
+    Args:
+        source: Checkpoint: .safetensors, or a file of torch.save.
+        target: New .safetensors file.
+        name: Name of the encoder that the checkpoint contains.
+    """
+    from rsft.backbones.loading import convert_weights, find_card
+
+    check_new_file(target, overwrite)
     backbone = convert_weights(find_card(name), source, target)
     left_out = f"; left out: {', '.join(backbone.left_out)}" if backbone.left_out else ""
     console.print(f"{target}: {len(backbone.vit.state_dict())} tensors of {backbone.name}{left_out}", soft_wrap=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsft.cli.display.console import console, progress, show_paths, show_store
+from rsft.cli.display.console import console, make_table, progress, show_paths, show_store
 from rsft.cli.options import (
     DeviceOption,
     JobsOption,
@@ -17,6 +16,8 @@ from rsft.cli.options import (
     NotATargetOption,
     OverwriteOption,
     band_names,
+    check_new_file,
+    documented,
     unit_name,
 )
 
@@ -34,11 +35,13 @@ RootArgument = Annotated[Path, typer.Argument(help="Chip store made by `rsft pre
 
 
 @app.command("show")
-def data_show(
-    root: RootArgument,
-    chip: Annotated[str | None, typer.Argument(help="Name or path of a chip in the manifest.")] = None,
-) -> None:
-    """Show the number of chips by class and split. With CHIP, show the manifest row of this chip."""
+@documented
+def data_show(root: RootArgument, chip: Annotated[str | None, typer.Argument()] = None) -> None:
+    """Show the number of chips by class and split. With CHIP, show the manifest row of this chip.
+
+    Args:
+        chip: Name or path of a chip in the manifest.
+    """
     from rsft.data.chips.store import ChipStore
     from rsft.errors import RequestError
 
@@ -48,9 +51,8 @@ def data_show(
         return
     rows = store.table[(store.table["name"] == chip) | (store.table["path"] == chip)]
     if rows.empty:
-        raise RequestError(
-            f"the chip store has no chip {chip}", root, "give the name or the path of a chip in the manifest"
-        )
+        hint = "give the name or the path of a chip in the manifest"
+        raise RequestError(f"the chip store has no chip {chip}", root, hint)
     for _, row in rows.iterrows():
         for name, value in row.dropna().items():
             shown = " ".join(f"{number:g}" for number in value) if name == "box" else str(value)
@@ -70,10 +72,9 @@ def data_stats(root: RootArgument) -> None:
     show_store(store)
     rows = []
     for kind, row in pixels.to_dict("index").items():
-        sides = f"{row['shortest']}-{row['longest']} px"
         values = (f"{row['lowest']:g}", f"{row['highest']:g}", f"{row['mean']:.4g}", f"{row['bytes'] / 1e6:,.1f}")
-        rows.append((str(kind), f"{row['chips']:,}", sides, *values))
-    _print_table("", ["pixels", "chips", "sides", "lowest", "highest", "mean", "MB"], rows)
+        rows.append((str(kind), f"{row['chips']:,}", f"{row['shortest']}-{row['longest']} px", *values))
+    console.print(make_table("", ("pixels", "chips", "sides", "lowest", "highest", "mean", "MB"), rows))
     console.print(f"bands        {', '.join(store.bands)}")
     for column in ("source", "sensor", "polarisation"):
         tally = store.table[column].value_counts()
@@ -88,22 +89,28 @@ def data_stats(root: RootArgument) -> None:
 
 
 @app.command("contact-sheet")
+@documented
 def data_contact_sheet(
     root: RootArgument,
-    out: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")],
-    name: Annotated[str | None, typer.Option("--class", help="Only chips of this class.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Only chips of this split: train, val or test.")] = None,
+    out: Annotated[Path, typer.Option("-o", "--output")],
+    name: Annotated[str | None, typer.Option("--class")] = None,
+    split: str | None = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a PNG with thumbnails of chips, evenly spaced in the order of the manifest."""
+    """Write a PNG with thumbnails of chips, evenly spaced in the order of the manifest.
+
+    Args:
+        out: PNG file to write.
+        name: Only chips of this class.
+        split: Only chips of this split: train, val or test.
+    """
     from rsft.data.chips.sidecars import render_contact_sheet, select_sheet_chips
     from rsft.data.chips.store import ChipStore
     from rsft.errors import RequestError
     from rsft.utils.atomic_files import write_bytes
 
     store = ChipStore.open(root)
-    if out.exists() and not overwrite:
-        raise RequestError("the file exists already", out, "choose another name, or add --overwrite")
+    check_new_file(out, overwrite)
     if name is not None and name not in store.classes:
         raise RequestError(f"the chip store has no class {name}", root, f"choose one of {', '.join(store.classes)}")
     table = store.table if split is None else store.split(split)
@@ -117,20 +124,23 @@ def data_contact_sheet(
 
 
 @app.command("croissant")
+@documented
 def data_croissant(
     root: RootArgument,
-    url: Annotated[str | None, typer.Option(help="Address of the page of the data set.")] = None,
-    creator: Annotated[str | None, typer.Option(help="Organization that made the data set.")] = None,
-    published: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Date of publication, as YYYY-MM-DD."),
-    ] = None,
+    url: str | None = None,
+    creator: str | None = None,
+    published: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write croissant.json into a chip store: its description for catalogs and data loaders.
 
     It has the fields of the manifest, the classes with their counts, the license, the sources and the findings of the
     audit, with terms of Croissant 1.1, GeoCroissant 1.0 and Croissant RAI 1.0.
+
+    Args:
+        url: Address of the page of the data set.
+        creator: Organization that made the data set.
+        published: Date of publication, as YYYY-MM-DD.
     """
     from rsft.data.croissant import Publication, write_croissant
 
@@ -142,35 +152,29 @@ def data_croissant(
 
 
 @app.command("add")
+@documented
 def data_add(
     root: RootArgument,
-    corrected: Annotated[
-        Path,
-        typer.Argument(
-            help="corrected.csv of the review page, or a table of `rsft predict` (.gpkg, .geojson, .parquet, .csv) "
-            "with a field of labels."
-        ),
-    ],
-    label_field: Annotated[
-        str | None, typer.Option("--field", help="Field of the labels in a table of predictions (default: corrected).")
-    ] = None,
+    corrected: Path,
+    label_field: Annotated[str | None, typer.Option("--field")] = None,
     not_a_target: NotATargetOption = None,
-    new_classes: Annotated[
-        list[str] | None,
-        typer.Option("--new-class", metavar="NAME", help="A class that the store does not have yet; repeatable."),
-    ] = None,
-    unit: Annotated[
-        str | None, typer.Option(help="Unit of the chip files, if neither they nor the table name it.")
-    ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Names of the bands of the chip files, such as VV,VH, if they have none.")
-    ] = None,
+    new_classes: Annotated[list[str] | None, typer.Option("--new-class", metavar="NAME")] = None,
+    unit: str | None = None,
+    bands: str | None = None,
     as_json: JsonOption = False,
 ) -> None:
     """Join corrected labels to a chip store, all of them or none; list rows that cannot be used.
 
     Chips that were not saved are cut from their scene again. No scene gets into two splits. The same command again
     changes nothing.
+
+    Args:
+        corrected: corrected.csv of the review page, or a table of `rsft predict` (.gpkg, .geojson, .parquet, .csv) with
+            a field of labels.
+        label_field: Field of the labels in a table of predictions (default: corrected).
+        new_classes: A class that the store does not have yet; repeatable.
+        unit: Unit of the chip files, if neither they nor the table name it.
+        bands: Names of the bands of the chip files, such as VV,VH, if they have none.
     """
     from rsft.cli.display.console import quiet_console
     from rsft.cli.display.results import emit_addition, json_progress, show_addition
@@ -185,19 +189,14 @@ def data_add(
 
 
 @app.command("suggest")
+@documented
 def data_suggest(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="PREDICTIONS|STORE", help="Table that `rsft predict` wrote, or a chip store."),
-    ],
-    count: Annotated[int, typer.Option("--count", min=1, help="Number of chips.")] = 50,
-    out: Annotated[Path | None, typer.Option("-o", "--output", help="CSV file to write, to be filled by you.")] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="Bundle. A chip store needs it; a table in CSV has no training counts without."),
-    ] = None,
-    page: Annotated[Path | None, typer.Option("--page", help="HTML page to write, to review only these chips.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Of a chip store, only this split.")] = None,
+    source: Annotated[Path, typer.Argument(metavar="PREDICTIONS|STORE")],
+    count: Annotated[int, typer.Option(min=1)] = 50,
+    out: Annotated[Path | None, typer.Option("-o", "--output")] = None,
+    bundle: Path | None = None,
+    page: Path | None = None,
+    split: str | None = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -207,8 +206,16 @@ def data_suggest(
     From a table of predictions: chips of uncertain class, of rare classes, unlike the training chips, and different
     from each other. Write the class of each chip into the column `class` of the CSV, or `not a target` or `unsure` into
     `verdict`.
+
+    Args:
+        source: Table that `rsft predict` wrote, or a chip store.
+        count: Number of chips.
+        out: CSV file to write, to be filled by you.
+        bundle: Bundle. A chip store needs it; a table in CSV has no training counts without.
+        page: HTML page to write, to review only these chips.
+        split: Of a chip store, only this split.
     """
-    from rsft.cli.display.results import emit_suggestions, show_suggestions
+    from rsft.cli.display.results import show_suggestions
     from rsft.errors import RequestError
     from rsft.inference.predict.pipeline import Predictor
     from rsft.inference.suggestion.label_check import suggest_label_checks, write_suggestion_page
@@ -232,26 +239,27 @@ def data_suggest(
         write_suggestion_page(page, suggestions, bundle, str(source) if is_store else "STORE")
     if out is not None:
         write_suggestions(suggestions, out)
-    (emit_suggestions if as_json else show_suggestions)(suggestions, {"table": out, "page": page})
+    show_suggestions(suggestions, {"table": out, "page": page}, as_json)
 
 
 audit_app = typer.Typer()
 
 
 @audit_app.command("audit")
+@documented
 def audit(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="A chip store, or class folders."),
-    ],
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 if any fault is found.")] = False,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", help="JSON file for the findings (default: audit.json in a chip store)."),
-    ] = None,
+    source: Annotated[Path, typer.Argument(metavar="DIR")],
+    strict: bool = False,
+    json: Path | None = None,
     jobs: JobsOption = 2,
 ) -> None:
-    """Find duplicates, near-duplicates, leaks between splits, contradictory labels and unusable chips."""
+    """Find duplicates, near-duplicates, leaks between splits, contradictory labels and unusable chips.
+
+    Args:
+        source: A chip store, or class folders.
+        strict: Exit with status 1 if any fault is found.
+        json: JSON file for the findings (default: audit.json in a chip store).
+    """
     from rsft.data.audit.findings import AUDIT_FILE, write_audits
     from rsft.data.audit.store_audit import audit_folder, audit_store
     from rsft.data.chips.store import DATASET, ChipStore
@@ -273,12 +281,12 @@ def audit(
 def show_audit(audit: AuditResult) -> None:
     """Print three tables: totals, findings, and the rows of each class by origin and split."""
     totals = [(name, value if isinstance(value, str) else f"{value:,}") for name, value in audit.totals.items()]
-    _print_table(audit.subject, ["", "count"], totals)
+    console.print(make_table(audit.subject, ("", "count"), totals))
     rows = []
     for finding in audit.findings:
         total = "" if finding.total is None else f" of {finding.total:,}"
         rows.append((finding.description, f"{finding.count:,}{total}", ", ".join(finding.examples[:2])))
-    _print_table("", ["finding", "count", "examples"], rows)
+    console.print(make_table("", ("finding", "count", "examples"), rows, texts=("finding", "examples")))
     counts_by_origin = [counts for origins in audit.classes.values() for counts in origins.values()]
     splits = list(dict.fromkeys(split for counts in counts_by_origin for split in counts))
     classes = [
@@ -286,18 +294,4 @@ def show_audit(audit: AuditResult) -> None:
         for label, origins in audit.classes.items()
         for index, (origin, counts) in enumerate(origins.items())
     ]
-    _print_table("", ["class", "origin", *splits], classes)
-
-
-def _print_table(title: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
-    for column in columns:
-        is_number = column in ("count", "train", "val", "test")
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    console.print(make_table("", ("class", "origin", *splits), classes, texts=("class", "origin")))

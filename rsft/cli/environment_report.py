@@ -3,10 +3,9 @@
 import os
 import platform
 import shutil
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rsft.utils.download import weights_dir
 
@@ -18,8 +17,7 @@ MIN_FREE_BYTES = 2e9
 """Free bytes of disk and memory below which a job is likely to fail."""
 
 
-@dataclass(frozen=True)
-class EnvironmentCheck:
+class EnvironmentCheck(NamedTuple):
     """One checked property; `hint` says what it means or what to do."""
 
     name: str
@@ -30,16 +28,26 @@ class EnvironmentCheck:
 
 def environment_report() -> list[EnvironmentCheck]:
     """Check this machine, one row per check. Takes a few seconds."""
-    rows = [EnvironmentCheck("Python", platform.python_version()), *map(_version, PACKAGES), _gdal()]
+    rows = [EnvironmentCheck("Python", platform.python_version()), *map(_version, PACKAGES)]
+    try:
+        import rasterio
+
+        rows.append(EnvironmentCheck("GDAL", rasterio.__gdal_version__))
+    except ImportError as error:
+        rows.append(EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error)))
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
-    rows.append(_free_space("memory", _available_memory()))
+    free = None
+    if (meminfo := Path("/proc/meminfo")).exists():  # available bytes, including reclaimable file cache
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = float(fields["MemAvailable"].split()[0]) * 1024
+    rows.append(_free_space("memory", free))
     for name, folder in (("disk, working directory", Path.cwd()), ("disk, weights", weights_dir())):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         rows.append(_free_space(name, shutil.disk_usage(existing).free))
     shipped = _list_files(Path(__file__).parents[1] / "backbones" / "pretrained")
-    hint = "" if shipped else "reinstall rsft"
-    rows.append(EnvironmentCheck("weights, shipped", shipped or "none", "ok" if shipped else "fail", hint))
+    status: Status = "ok" if shipped else "fail"
+    rows.append(EnvironmentCheck("weights, shipped", shipped or "none", status, "" if shipped else "reinstall rsft"))
     others = f"{weights_dir()}: {_list_files(weights_dir()) or 'none'}"
     return [*rows, EnvironmentCheck("weights, others", others, hint="set RSFT_WEIGHTS to use another folder")]
 
@@ -51,14 +59,6 @@ def _version(package: str) -> EnvironmentCheck:
         return EnvironmentCheck(package, "not installed", "fail", f"pip install {package}")
 
 
-def _gdal() -> EnvironmentCheck:
-    try:
-        import rasterio
-    except ImportError as error:
-        return EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error))
-    return EnvironmentCheck("GDAL", rasterio.__gdal_version__)
-
-
 def _processor() -> list[EnvironmentCheck]:
     """Check device, threads and load, and compare float32 with bfloat16 (a matrix product, a training step)."""
     import torch
@@ -67,10 +67,9 @@ def _processor() -> list[EnvironmentCheck]:
 
     used, load = torch.get_num_threads(), os.getloadavg()[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        rows = [EnvironmentCheck("device", f"cuda ({names})")]
-    else:
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    rows = [EnvironmentCheck("device", f"cuda ({names})")]
+    if not torch.cuda.is_available():
         rows = [EnvironmentCheck("device", f"cpu ({platform.machine()})", hint="torch sees no GPU")]
     hint = f"more threads than cores are slow: set OMP_NUM_THREADS={cores}" if used > cores else ""
     hint = "OMP_NUM_THREADS limits them" if used < cores else hint
@@ -93,15 +92,6 @@ def _free_space(name: str, free: float | None) -> EnvironmentCheck:
     is_low = free < MIN_FREE_BYTES
     hint = f"a job may need {MIN_FREE_BYTES / 1e9:g} GB" if is_low else ""
     return EnvironmentCheck(name, f"{free / 1e9:.1f} GB free", "warn" if is_low else "ok", hint)
-
-
-def _available_memory() -> float | None:
-    """Return the available bytes, including reclaimable file cache; None without /proc."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return None
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return float(fields["MemAvailable"].split()[0]) * 1024
 
 
 def _list_files(folder: Path) -> str:

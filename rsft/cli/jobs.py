@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsft.cli.display.console import (
-    comparison_table,
-    console,
-    emit_json_event,
-    escape_controls,
-    progress,
-    quiet_console,
-    show_evaluation,
-    show_paths,
-)
-from rsft.cli.options import BundleArgument, DeviceOption, OverridesArgument, RunsOption
+from rsft.cli.display import console as display
+from rsft.cli.display.console import console, progress, show_paths
+from rsft.cli.options import BundleArgument, DeviceOption, OverridesArgument, RunsOption, documented
 from rsft.errors import Interrupted, RequestError
 
 if TYPE_CHECKING:
@@ -28,41 +20,34 @@ app = typer.Typer()
 
 
 @app.command()
+@documented
 def finetune(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            help="Recipe file, name of a shipped recipe, or with --resume a run folder. With --from it may be left out."
-        ),
-    ] = "",
+    recipe: Annotated[str, typer.Argument()] = "",
     overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue a run: the given one, or the newest unfinished run of the recipe."),
-    ] = False,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="BUNDLE",
-            help="Start at the modules, scales and head of a bundle (bundle, run folder, or runs/<recipe>). Without "
-            "RECIPE: a short run with the recipe of the bundle, which trains the last blocks and the head.",
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only print the run folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one object per line.")] = False,
-    log_every: Annotated[int, typer.Option(min=1, help="Steps between two lines, in a log or with --json.")] = 50,
-    no_report: Annotated[
-        bool, typer.Option("--no-report", help="Only measure accuracy: no baselines, no t-SNE map, no report.")
-    ] = False,
+    resume: bool = False,
+    start: Annotated[Path | None, typer.Option("--from", metavar="BUNDLE")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+    log_every: Annotated[int, typer.Option(min=1)] = 50,
+    no_report: bool = False,
 ) -> None:
     """Fine-tune with a recipe, evaluate the result and simple baselines, and write a report.
 
     Writes RUNS/<recipe>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A stopped or killed
     run can be continued with --resume, and gives the same result.
+
+    Args:
+        recipe: Recipe file, name of a shipped recipe, or with --resume a run folder. With --from it may be left out.
+        resume: Continue a run: the given one, or the newest unfinished run of the recipe.
+        start: Start at the modules, scales and head of a bundle (bundle, run folder, or runs/<recipe>). Without RECIPE:
+            a short run with the recipe of the bundle, which trains the last blocks and the head.
+        quiet: Only print the run folder.
+        as_json: Print events as JSON, one object per line.
+        log_every: Steps between two lines, in a log or with --json.
+        no_report: Only measure accuracy: no baselines, no t-SNE map, no report.
     """
-    with quiet_console(quiet, as_json):
+    with display.quiet_console(quiet, as_json):
         resolved, train_options = _resolve_request(recipe, overrides or [], runs, resume, start)
 
         from rsft.cli.display.training import choose_display
@@ -72,8 +57,8 @@ def finetune(
 
         folder = train_options.pop("done", None)
         if folder is None:
-            with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=log_every) as display:
-                run = train(resolved, runs, display, evaluation_follows=True, **train_options)
+            with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=log_every) as listener:
+                run = train(resolved, runs, listener, evaluation_follows=True, **train_options)
             if not run.is_writer:  # only the first of several processes evaluates
                 return
             folder = run.folder
@@ -84,9 +69,9 @@ def finetune(
         finally:
             lock.release()
     if as_json:
-        emit_json_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
+        display.emit_json_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
     elif quiet:
-        typer.echo(escape_controls(str(folder)))
+        typer.echo(display.escape_controls(str(folder)))
 
 
 def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[str, Path]:
@@ -109,10 +94,10 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     paths = {"bundle": bundle, "metrics": out / "metrics.json"}
     check = replay(folder, recipe.train.device) if recipe.train.start_bundle is not None else None
     if with_report:
-        from rsft.evaluation.report.run_page import write_report
+        from rsft.evaluation.report.pages import write_report
 
         paths["report"] = write_report(folder)
-    show_evaluation(evaluation)
+    display.show_evaluation(evaluation)
     if check is not None:
         from rsft.cli.display.training import show_replay
 
@@ -149,21 +134,23 @@ def _resolve_request(
 
 
 @app.command()
+@documented
 def evaluate(
     bundle: BundleArgument,
-    data: Annotated[Path, typer.Argument(help="Chip store with the classes of the bundle.")],
-    split: Annotated[
-        str | None, typer.Option(help="Split: train, val or test (default: evaluate.split of the recipe).")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and predictions.parquet.")] = Path(
-        "evaluation"
-    ),
-    compare: Annotated[
-        Path | None, typer.Option(help="Run, runs/<recipe>, or output of `rsft evaluate`, for a paired comparison.")
-    ] = None,
+    data: Path,
+    split: str | None = None,
+    out: Annotated[Path, typer.Option("--out", "-o")] = Path("evaluation"),
+    compare: Path | None = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Evaluate a bundle on labeled chips, and baselines: a linear probe and k-nearest neighbors on frozen features."""
+    """Evaluate a bundle on labeled chips, and baselines: a linear probe and k-nearest neighbors on frozen features.
+
+    Args:
+        data: Chip store with the classes of the bundle.
+        split: Split: train, val or test (default: evaluate.split of the recipe).
+        out: Folder for metrics.json and predictions.parquet.
+        compare: Run, runs/<recipe>, or output of `rsft evaluate`, for a paired comparison.
+    """
     import json
 
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
@@ -172,12 +159,12 @@ def evaluate(
 
     with progress() as report:
         evaluation = evaluate_bundle(bundle, data, out, split=split, device=device, progress=report)
-    show_evaluation(evaluation)
+    display.show_evaluation(evaluation)
     show_paths({"metrics": out / "metrics.json", "predictions": out / "predictions.parquet"})
     if compare is not None:
         comparison = compare_runs(out, compare)
         write_text(out / "comparison.json", json.dumps(comparison.to_dict(), indent=1))
-        console.print(comparison_table(comparison))
+        console.print(display.comparison_table(comparison))
 
 
 @app.command()
@@ -203,24 +190,26 @@ sweep_app = typer.Typer()
 
 
 @sweep_app.command("sweep")
+@documented
 def sweep(
-    file: Annotated[
-        str | None, typer.Argument(help="Sweep file, or name of a shipped sweep (default: list the shipped sweeps).")
-    ] = None,
+    file: Annotated[str | None, typer.Argument()] = None,
     overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
-    report: Annotated[
-        bool, typer.Option("--report", help="Run nothing; write the table and the heat maps again.")
-    ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Run failed trials again.")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster, such as auto (default: this machine).")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Maximum number of parallel trials.")] = None,
+    report: bool = False,
+    retry: bool = False,
+    address: str | None = None,
+    jobs: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
     """Run a recipe with many settings on Ray Tune. The same command resumes a stopped sweep.
 
     Writes RUNS/sweeps/<name>/ with one folder per trial, results.parquet, results.md and heat maps.
+
+    Args:
+        file: Sweep file, or name of a shipped sweep (default: list the shipped sweeps).
+        report: Run nothing; write the table and the heat maps again.
+        retry: Run failed trials again.
+        address: Address of a Ray cluster, such as auto (default: this machine).
+        jobs: Maximum number of parallel trials.
     """
     if file is None:
         from rich.table import Table
@@ -235,13 +224,13 @@ def sweep(
         console.print("`rsft sweep NAME` runs one", style="dim")
         return
     from rsft.cli.display.training import SweepDisplay
-    from rsft.recipe.library import find_sweep
+    from rsft.recipe.library import find_recipe
     from rsft.sweep.job import SweepFolder, run_sweep
     from rsft.sweep.results import describe_keys, format_measure
     from rsft.sweep.schema import read_sweep
     from rsft.sweep.trials import list_trials
 
-    path, exit_code = find_sweep(file), 0
+    path, exit_code = find_recipe(file, "sweep"), 0
     settings, document = read_sweep(path, overrides or [])
     folder = SweepFolder(runs / "sweeps" / path.stem, settings, list_trials(settings, document))
     if not report:

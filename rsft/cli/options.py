@@ -1,13 +1,15 @@
 """Define arguments and options that several commands share, and make options from the fields of a dataclass."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, getdoc, signature
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from rsft.errors import DataError, RequestError
 from rsft.utils.command_options import Option
@@ -42,9 +44,6 @@ def band_names(text: str | None) -> tuple[str, ...] | None:
 def unit_name(text: str | None) -> str | None:
     """Return the unit that a text such as "dB" names; None for None.
 
-    Args:
-        text: the value of --unit.
-
     Raises:
         RequestError: the text is not a unit.
     """
@@ -56,16 +55,55 @@ def unit_name(text: str | None) -> str | None:
         raise RequestError(error.message, "--unit", "correct the name of the unit") from error
 
 
+def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the entries below `Args:` in the docstring of a function, by name."""
+    section = (getdoc(function) or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return (getdoc(function) or "").partition("\n\nArgs:\n")[0]
+
+
+def describe_parameter(parameter: Parameter, hint: Any, texts: Mapping[str, str]) -> Parameter:
+    """Return a parameter of a command with its help: an argument without a default, otherwise an option.
+
+    Args:
+        parameter: parameter of the function.
+        hint: its type, in `Annotated` with typer's settings where a flag, a short name or a limit need them.
+        texts: help by name of the parameter, if the settings have none.
+    """
+    base, *given = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+    is_argument = parameter.default is parameter.empty
+    info = given[0] if given else typer.Argument() if is_argument else typer.Option()
+    if info.help is None:
+        info.help = texts.get(parameter.name)
+    if isinstance(info, OptionInfo) and info.default is ... and not info.param_decls:  # that is the first flag
+        info.param_decls = (f"--{parameter.name.replace('_', '-')}",)
+    return parameter.replace(annotation=Annotated[base, info], kind=Parameter.KEYWORD_ONLY)
+
+
+def documented(command: Callable[..., None]) -> Callable[..., None]:
+    """Take the help of a command's arguments and options from its docstring. Use as a decorator below `command`."""
+    hints, texts = get_type_hints(command, include_extras=True), argument_texts(command)
+    parameters = [describe_parameter(x, hints[x.name], texts) for x in signature(command).parameters.values()]
+    command.__doc__ = _summary(command)
+    vars(command)["__signature__"] = Signature(parameters)
+    return command
+
+
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Raise a RequestError if a file that a command writes exists, unless it may be overwritten."""
+    if path.exists() and not overwrite:
+        raise RequestError("the file exists already", path, "choose another name, or add --overwrite")
+
+
 class _FieldOption(NamedTuple):
     """A field of a dataclass that is an option of a command.
 
-    Attributes:
-        field: name of the field.
-        flag: the option, such as --at-crs.
-        hint: type of the field.
-        default: default of the field.
-        option: its help; None for a dataclass that only adds the options of its fields.
-        nested: the dataclass of the field, if it is one; the flag says whether it is made.
+    `nested` is the dataclass of the field, if it is one; the flag then says whether it is made. `option` is None for a
+    dataclass that only adds the options of its fields.
     """
 
     field: str
@@ -87,29 +125,27 @@ def takes_options(**parsers: Callable[[str], Any]) -> Callable[[Callable[..., No
     A field that is a dataclass itself adds the options of its fields. If it has an `Option`, this is a flag, and the
     field is None without it.
 
-    Args:
-        parsers: functions that convert the text of an option, by the name of its field.
-
     Returns:
         The decorator.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints, requests = get_type_hints(command, include_extras=True), {}
+        hints, texts, requests = get_type_hints(command, include_extras=True), argument_texts(command), {}
         parameters: list[Parameter] = []
         for name, parameter in signature(command).parameters.items():
             if is_dataclass(hints[name]):
                 requests[name] = hints[name]
                 parameters += _parameters(hints[name], parsers)
             else:
-                parameters.append(parameter.replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY))
+                parameters.append(describe_parameter(parameter, hints[name], texts))
 
         @wraps(command)
         def run(**values: Any) -> None:
             made = {name: _make_request(request, values, parsers) for name, request in requests.items()}
             command(**made, **values)
 
-        run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        run.__doc__ = _summary(command)
+        vars(run)["__signature__"] = Signature(parameters)
         return run
 
     return decorate

@@ -19,68 +19,37 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_ARCHIVE, _OUTPUTS = "Many scenes", "Outputs"
-
-InputsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="INPUT...",
-        help="Chips: files, folders, globs, @list. With --at, --grid or --detect, scenes: rasters, .SAFE folders, "
-        ".zip files, https:// and s3:// addresses, /vsi names, subdatasets (NETCDF:file:variable), STAC items.",
-    ),
-]
-OutOption = Annotated[
-    Path, typer.Option("--out", "-o", help="Output table: .gpkg, .geojson, .parquet or .csv. With --ray: a folder.")
-]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with status 1 if anything was rejected.")]
-AlsoOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help="Classify with this bundle too (same backbone). Written to OUT.RECIPE.gpkg.",
-        metavar="BUNDLE",
-        rich_help_panel=_OUTPUTS,
-    ),
-]
-VerifyKeyOption = Annotated[
-    Path | None,
-    typer.Option(help="Public key: stop unless its owner signed the bundle (`rsft bundle sign`).", metavar="FILE"),
-]
-JsonLinesOption = Annotated[
-    bool, typer.Option("--json", help="Print progress and result as JSON, one object per line.")
-]
-RayOption = Annotated[
-    bool,
-    typer.Option(
-        "--ray", help="Classify scenes in parallel by Ray Data, with one .gpkg per scene.", rich_help_panel=_ARCHIVE
-    ),
-]
-AddressOption = Annotated[
-    str | None,
-    typer.Option(help="Address of a Ray cluster, such as auto (default: this machine).", rich_help_panel=_ARCHIVE),
-]
-JobsOption = Annotated[
-    int | None, typer.Option(help="Maximum number of parallel scenes.", min=1, rich_help_panel=_ARCHIVE)
-]
-
 
 @app.command()
 @takes_options(unit=unit_name, bands=band_names, land=parse_land)
 def predict(
     bundle: BundleArgument,
-    inputs: InputsArgument,
-    out: OutOption,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...")],
+    out: Annotated[Path, typer.Option("--out", "-o")],
     request: PredictionRequest,
-    also: AlsoOption = None,
-    strict: StrictOption = False,
-    verify_key: VerifyKeyOption = None,
-    ray: RayOption = False,
-    address: AddressOption = None,
-    jobs: JobsOption = None,
-    as_json: JsonLinesOption = False,
+    also: Annotated[list[Path] | None, typer.Option(metavar="BUNDLE", rich_help_panel="Outputs")] = None,
+    strict: bool = False,
+    verify_key: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
+    ray: Annotated[bool, typer.Option(rich_help_panel="Many scenes")] = False,
+    address: Annotated[str | None, typer.Option(rich_help_panel="Many scenes")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, rich_help_panel="Many scenes")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Classify chips or scenes; reject and list chips that cannot be read or do not fulfill the bundle's contract.
 
     Run the same command again to resume an interrupted job.
+
+    Args:
+        inputs: Chips: files, folders, globs, @list. With --at, --grid or --detect, scenes: rasters, .SAFE folders, .zip
+            files, https:// and s3:// addresses, /vsi names, subdatasets (NETCDF:file:variable), STAC items.
+        out: Output table: .gpkg, .geojson, .parquet or .csv. With --ray: a folder.
+        also: Classify with this bundle too (same backbone). Written to OUT.RECIPE.gpkg.
+        strict: Exit with status 1 if anything was rejected.
+        verify_key: Public key: stop unless its owner signed the bundle (`rsft bundle sign`).
+        ray: Classify scenes in parallel by Ray Data, with one .gpkg per scene.
+        address: Address of a Ray cluster, such as auto (default: this machine).
+        jobs: Maximum number of parallel scenes.
+        as_json: Print progress and result as JSON, one object per line.
     """
     bundles = [bundle, *(also or [])]
     if ray and also:
@@ -116,12 +85,9 @@ def _predict(bundles: list[Path], inputs: list[str], out: Path, request: Predict
             results = [predict_table(bundles[0], inputs, out, request, report)]
     outputs = {"chips": request.chips_dir, "page": request.html_path, "map": request.picture_path}
     paths = {name: path for name, path in outputs.items() if path is not None}
-    if as_json:
-        for result in results:
-            emit_predictions(result, paths)
-    else:
-        for result in results:
-            show_predictions(result)
+    for result in results:
+        emit_predictions(result, paths) if as_json else show_predictions(result)
+    if not as_json:
         show_paths(paths)
         for result in results:
             show_checks(result)
@@ -139,7 +105,7 @@ def _predict_archive(
     as_json: bool,
 ) -> bool:
     """Write one table per scene, and return whether a scene failed or anything was rejected."""
-    from rsft.cli.display.results import emit_archive, show_archive
+    from rsft.cli.display.results import show_archive
     from rsft.utils.dependencies import check_installed
 
     check_installed("ray", "ray")
@@ -148,7 +114,7 @@ def _predict_archive(
     with _report_progress(as_json) as report:
         warn_about_licenses([bundle])
         archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
-    (emit_archive if as_json else show_archive)(archive)
+    show_archive(archive, as_json)
     return any(scene.status == "failed" or scene.rejected for scene in archive.scenes)
 
 

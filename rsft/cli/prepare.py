@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 from rich.text import Text
 
+from rsft.cli import options
 from rsft.cli.display.console import PlainGroup, console, escape_controls, progress, show_store
-from rsft.cli.options import JobsOption, OverwriteOption, RootOption, SeedOption, band_names
+from rsft.cli.options import argument_texts, band_names, describe_parameter
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
 
-_SHARED = {"root": RootOption, "jobs": JobsOption, "seed": SeedOption, "overwrite": OverwriteOption}
+_SHARED: dict[str, Any] = {
+    **{"root": options.RootOption, "jobs": options.JobsOption},
+    **{"seed": options.SeedOption, "overwrite": options.OverwriteOption},
+}
 _CONSEQUENCES = {
     "train": "these classes cannot be learned",
     "val": "validation and calibration do not see these classes",
@@ -84,36 +87,14 @@ def make_command(function: Callable[..., ChipStore]) -> Callable[..., None]:
     hints = get_type_hints(annotations, vars(sys.modules[function.__module__]), include_extras=True)
     texts = argument_texts(function)
     tuples = [name for name, hint in hints.items() if hint == tuple[str, ...] | None]  # texts with commas
-    options = {
-        parameter.name: _SHARED.get(parameter.name)
-        or _option(parameter, str | None if parameter.name in tuples else hints[parameter.name], texts)
-        for parameter in parameters
-    }
+    hints |= dict.fromkeys(tuples, str | None) | _SHARED
 
     def command(**arguments: Any) -> None:
         run_prepare(function, arguments | {name: band_names(arguments[name]) for name in tuples})
 
-    described = [p.replace(annotation=options[p.name], kind=p.KEYWORD_ONLY) for p in parameters]
+    described = [describe_parameter(parameter, hints[parameter.name], texts) for parameter in parameters]
     vars(command)["__signature__"] = inspect.Signature(described)
     return command
-
-
-def _option(parameter: inspect.Parameter, hint: Any, texts: Mapping[str, str]) -> Any:
-    """Return the type of a parameter with its help: an argument without a default, otherwise an option."""
-    text = texts.get(parameter.name)
-    if parameter.default is parameter.empty:
-        return Annotated[hint, typer.Argument(help=text)]
-    base, *given = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-    option = given[0] if given else typer.Option()
-    option.param_decls, option.help = (f"--{parameter.name.replace('_', '-')}",), text
-    return Annotated[base, option]
-
-
-def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
-    """Return the entries below `Args:` in the docstring of a function, by name."""
-    section = (inspect.getdoc(function) or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
-    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def run_prepare(function: Any, arguments: Mapping[str, Any]) -> None:

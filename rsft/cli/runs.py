@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
 from rsft.cli.display.console import console, escape_controls, progress, show_paths
-from rsft.cli.options import OverridesArgument, RecipeArgument, WordArgument
+from rsft.cli.options import OverridesArgument, RecipeArgument, WordArgument, check_new_file, documented
 from rsft.errors import RequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 app = typer.Typer(name="runs", help="List, show, compare and remove runs.", no_args_is_help=True)
 
@@ -46,16 +43,13 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
         scores = (_percent(run.accuracy.get(key)) for key in listed)
         started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")  # no year, to fit into 80 columns
         styled = Text(escape_controls(status), STYLES.get(status, "red"))
-        epochs = "-"
-        if run.recipe is not None:
-            total = run.recipe.train.epochs
-            done = total if run.status in TRAINED else run.metadata.get("position", (0, 0))[0]
-            epochs = f"{done}/{total}"
+        total = run.recipe.train.epochs if run.recipe is not None else None
+        done = total if run.status in TRAINED else run.metadata.get("position", (0, 0))[0]
+        epochs = "-" if total is None else f"{done}/{total}"
         table.add_row(str(run.folder), styled, *scores, epochs, _time(run.seconds), started)
     console.print(table if runs else f"no runs in {folder}")
     for run in runs:
-        for fault in run.faults:
-            console.print(Text.assemble(("broken", "red"), escape_controls(f"  {run.folder}: {fault}")), soft_wrap=True)
+        _show_faults(f"  {run.folder}: {fault}" for fault in run.faults)
         if run.status == "trained":
             missing = " and ".join(f"no {name}" for name in run.missing_outputs) or "not complete"
             hint = f"rsft finetune --resume {run.folder}"
@@ -75,8 +69,7 @@ def runs_show(run: RunArgument) -> None:
     rows = {"status": info.status, "time": _time(info.seconds), **measured, **_flatten(metadata), "files": files}
     for name, value in rows.items():
         console.print(f"{name:<24} {value}", soft_wrap=True)
-    for fault in info.faults:
-        console.print(Text.assemble(("broken", "red"), escape_controls(f"  {fault}")), soft_wrap=True)
+    _show_faults(f"  {fault}" for fault in info.faults)
     if info.status in ("killed", "interrupted", "failed", "trained"):
         console.print(f"resume with: rsft finetune --resume {run}", soft_wrap=True)
 
@@ -102,23 +95,29 @@ def runs_compare(runs: RunsArgument) -> None:
 
 
 @app.command("rm")
-def runs_rm(
-    runs: ExactRunsArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-) -> None:
-    """Remove run folders with everything in them."""
+@documented
+def runs_rm(runs: ExactRunsArgument, yes: Annotated[bool, typer.Option("--yes", "-y")] = False) -> None:
+    """Remove run folders with everything in them.
+
+    Args:
+        yes: Do not ask for confirmation.
+    """
     from rsft.training.runs.reader import find_newest_run, read_run_info, remove_run
 
     for folder in runs:
         if (newest := find_newest_run(folder)) != folder:
-            raise RequestError(
-                "the folder contains runs and is not a run", folder, f"name the runs to remove: {newest}"
-            )
+            hint = f"name the runs to remove: {newest}"
+            raise RequestError("the folder contains runs and is not a run", folder, hint)
     infos = [read_run_info(folder) for folder in runs]
     for run in infos:
         if yes or typer.confirm(escape_controls(f"remove {run.folder} ({run.status})?")):
             remove_run(run)
             console.print(f"removed {run.folder}", soft_wrap=True)
+
+
+def _show_faults(faults: Iterable[str]) -> None:
+    for fault in faults:
+        console.print(Text.assemble(("broken", "red"), escape_controls(fault)), soft_wrap=True)
 
 
 def _percent(value: float | None) -> str:
@@ -153,30 +152,27 @@ report_app = typer.Typer(
 
 
 @report_app.command("run")
+@documented
 def report_run(
-    run: Annotated[Path, typer.Argument(help="Run folder, or RUNS/<recipe> for its newest run.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the chip store (default: its folder during the run).")
-    ] = None,
-    no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", help="Write the page without images of chips and scenes, for sharing.")
-    ] = False,
-    scene_map: Annotated[
-        Path | None,
-        typer.Option(
-            "--map",
-            metavar="PREDICTIONS",
-            help="Table of `rsft predict`: show its scene with the classes. RUN keeps the map for later reports.",
-        ),
-    ] = None,
+    run: Path,
+    data: Path | None = None,
+    no_pictures: bool = False,
+    scene_map: Annotated[Path | None, typer.Option("--map", metavar="PREDICTIONS")] = None,
 ) -> None:
-    """Write RUN/report.html again from the files of the run. `rsft report RUN` does the same."""
-    from rsft.evaluation.report.run_page import write_report
+    """Write RUN/report.html again from the files of the run. `rsft report RUN` does the same.
+
+    Args:
+        run: Run folder, or RUNS/<recipe> for its newest run.
+        data: Folder of the chip store (default: its folder during the run).
+        no_pictures: Write the page without images of chips and scenes, for sharing.
+        scene_map: Table of `rsft predict`: show its scene with the classes. RUN keeps the map for later reports.
+    """
+    from rsft.evaluation.report.pages import write_report
     from rsft.training.runs.reader import find_newest_run
 
     folder = find_newest_run(run)
     if scene_map is not None:
-        from rsft.evaluation.report.scene_maps import SceneMap, save_scene_maps
+        from rsft.evaluation.report.dataset import SceneMap, save_scene_maps
         from rsft.inference.review.map_picture import draw_scene_maps
         from rsft.models.bundle.bundle import Bundle
 
@@ -188,19 +184,23 @@ def report_run(
 
 
 @report_app.command("compare")
+@documented
 def report_compare(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Run folders, or RUNS/<recipe> for its newest run; the first is the reference.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML page to write.")] = Path("comparison.html"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
+    runs: list[Path],
+    out: Annotated[Path, typer.Option("--out", "-o")] = Path("comparison.html"),
+    overwrite: bool = False,
 ) -> None:
-    """Compare runs on one page: accuracy, paired differences, features, modulators, cost, and the recipes."""
-    from rsft.evaluation.report.comparison_page import write_comparison
+    """Compare runs on one page: accuracy, paired differences, features, modulators, cost, and the recipes.
+
+    Args:
+        runs: Run folders, or RUNS/<recipe> for its newest run; the first is the reference.
+        out: HTML page to write.
+        overwrite: Replace an existing page.
+    """
+    from rsft.evaluation.report.pages import write_comparison
     from rsft.training.runs.reader import find_newest_run
 
-    if out.exists() and not overwrite:
-        raise RequestError("the page exists already", out, "choose another name, or use --overwrite")
+    check_new_file(out, overwrite)
     show_paths({"comparison": write_comparison([find_newest_run(run) for run in runs], out)})
 
 
@@ -208,13 +208,13 @@ recipes_app = typer.Typer(name="recipes", help="List, show, copy and check recip
 
 
 @recipes_app.command("ls")
-def recipes_ls(
-    word: WordArgument = "",
-    paper: Annotated[
-        bool, typer.Option("--paper", help="List the recipes that reproduce the tables of the MetaPEFT paper.")
-    ] = False,
-) -> None:
-    """List the shipped recipes, grouped by transfer, such as natural images to SAR."""
+@documented
+def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
+    """List the shipped recipes, grouped by transfer, such as natural images to SAR.
+
+    Args:
+        paper: List the recipes that reproduce the tables of the MetaPEFT paper.
+    """
     from itertools import groupby
 
     from rich.padding import Padding
@@ -249,10 +249,13 @@ def recipes_show(recipe: RecipeArgument) -> None:
 
 
 @recipes_app.command("cp")
-def recipes_cp(
-    recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="New file, or a folder for it.")]
-) -> None:
-    """Copy a shipped recipe to a new file, for editing."""
+@documented
+def recipes_cp(recipe: RecipeArgument, target: Path) -> None:
+    """Copy a shipped recipe to a new file, for editing.
+
+    Args:
+        target: New file, or a folder for it.
+    """
     from rsft.recipe.library import find_recipe
     from rsft.utils.atomic_files import write_bytes
 

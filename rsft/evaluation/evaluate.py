@@ -9,7 +9,7 @@ how much the PEFT module at each site adds to the output of the frozen layer.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
@@ -32,19 +31,21 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
-from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibration
+from rsft.evaluation import schema
 from rsft.evaluation.files import EVALUATION_FILE, write_predictions, write_representation
-from rsft.evaluation.schema import BALANCED_KNN, LINEAR_PROBE, PIXEL_KNN, PLAIN_KNN, CalibrationReport, Evaluation
-from rsft.metrics.accuracy import AccuracySummary, confusion_matrix, summarize_accuracy
-from rsft.metrics.sets import class_mean_distances, distance_by_group
+from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation, SceneCoverage
+from rsft.metrics import sets
+from rsft.metrics.accuracy import confusion_matrix, expected_calibration_error, summarize_accuracy
 from rsft.models.averaging import load_or_collect_outputs, tta_warning, with_tta
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier, copy_to_device, extract_features
 from rsft.models.factory import choose_device, load_classifier, load_unmerged_classifier
 from rsft.models.outputs import ClassifierOutputs
+from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator, ConfidenceEstimate
 from rsft.models.uncertainty.conformal import log_softmax
+from rsft.models.uncertainty.shift import MIN_CHIPS
 from rsft.peft import POSITIONS, Site, observe_additions
-from rsft.types import Progress
+from rsft.types import GROUPS, Progress
 from rsft.utils.atomic_files import write_text
 
 NEIGHBORS = 5
@@ -147,29 +148,8 @@ MAX_MAP_CHIPS = 1500
 """Largest number of chips on a map. More chips overlap, and t-SNE takes long."""
 
 
-def tsne_table(features: Mapping[str, NDArray[np.float32]], chips: ChipImages) -> pd.DataFrame:
-    """Compute a t-SNE map of chips for each stage.
-
-    Args:
-        features: (N, D) by stage: "frozen" and "adapted".
-        chips: the N chips. The map has at most `MAX_MAP_CHIPS` of them, evenly spaced in their table.
-
-    Returns:
-        One row per chip of the map: name, path, class, and `<stage>_x`, `<stage>_y` for each stage.
-    """
-    indices = np.linspace(0, len(chips) - 1, min(MAX_MAP_CHIPS, len(chips))).astype(int)
-    table = chips.table[["name", "path", "class"]].iloc[indices].reset_index(drop=True)
-    for stage, values in features.items():
-        table[[f"{stage}_x", f"{stage}_y"]] = tsne(values[indices])
-    return table
-
-
 def tsne(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
-    """Compute a t-SNE map by cosine distance (van der Maaten and Hinton 2008).
-
-    Args:
-        features: (N, D).
-        seed: seed of the random initialization.
+    """Compute a t-SNE map of features (N, D) by cosine distance (van der Maaten and Hinton 2008).
 
     Returns:
         Positions (N, 2); zeros for fewer than four chips.
@@ -177,8 +157,7 @@ def tsne(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
     count = len(features)
     if count < 4:
         return np.zeros((count, 2), np.float32)
-    perplexity = min(30.0, (count - 1) / 3)
-    model = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=seed)
+    model = TSNE(perplexity=min(30.0, (count - 1) / 3), metric="cosine", init="random", random_state=seed)
     return np.asarray(model.fit_transform(features), np.float32)
 
 
@@ -209,6 +188,92 @@ def measure_contributions(classifier: Classifier, batches: Iterable[tuple[Tensor
             classifier.features(copy_to_device(inputs, device))
     ordered = sorted(ratios, key=lambda site: (site.block, POSITIONS.index(site.position)))
     return {site: float(torch.cat(ratios[site]).mean()) for site in ordered}
+
+
+COVERAGE_TARGETS = (0.8, 0.9, 0.95)
+"""Target coverages of the measured class sets."""
+
+
+def estimate_by_scene(
+    calibrator: Calibrator, outputs: ClassifierOutputs, scenes: NDArray[np.str_], coverage: float = COVERAGE
+) -> ConfidenceEstimate:
+    """Estimate the confidence of predictions as `rsft predict` does: with sets that are widened for every scene.
+
+    Args:
+        calibrator: calibrator of the bundle.
+        outputs: logits and features of the N chips.
+        scenes: (N,) group of each chip, such as its scene; "" for a chip without a group.
+        coverage: share of the chips of each class for which the set should contain the true class.
+
+    Returns:
+        Probabilities, sets and distances. The sets of a scene with few chips are not widened.
+    """
+    estimate = calibrator.apply(*outputs, coverage=coverage)
+    for scene in np.unique(scenes):
+        rows = scenes == scene
+        widened = calibrator.widened_sets(estimate.probabilities[rows], estimate.ood[rows], coverage)
+        if widened is not None:
+            estimate.sets[rows] = widened
+    return estimate
+
+
+def measure_calibration(
+    calibrator: Calibrator,
+    outputs: ClassifierOutputs,
+    labels: NDArray[np.integer],
+    groups: Mapping[str, Sequence[int]],
+    scenes: NDArray[np.str_],
+) -> CalibrationReport:
+    """Measure a bundle's calibration on labeled chips.
+
+    Args:
+        calibrator: calibrator of the bundle.
+        outputs: logits and features of the N chips.
+        labels: (N,) class indices.
+        groups: class indices of head, medium and tail.
+        scenes: (N,) group of each chip, such as its scene; "" for a chip without a group.
+
+    Returns:
+        The entry "confidence" of metrics.json.
+    """
+    estimates = {target: estimate_by_scene(calibrator, outputs, scenes, target) for target in COVERAGE_TARGETS}
+    estimate = estimates[COVERAGE]
+    is_ood = estimate.ood > 1
+    names, counts = np.unique(scenes[scenes != ""], return_counts=True)
+    members = {"all": np.ones(len(labels), bool)}
+    members |= {name: np.isin(labels, list(groups[name])) for name in GROUPS if name in groups}
+
+    def measure_scene(name: str) -> SceneCoverage:
+        rows = scenes == name
+        scene, truth = ConfidenceEstimate(*(x[rows] for x in estimate)), labels[rows]
+        return SceneCoverage(
+            group=name,
+            accuracy=float((scene.probabilities.argmax(axis=1) == truth).mean()),
+            confidence=float(scene.probabilities.max(axis=1).mean()),
+            coverage=sets.measure_coverage(scene.sets, truth),
+            ood_share=float((scene.ood > 1).mean()),
+            shifted=list(calibrator.test_shift(scene.probabilities, scene.ood).shifted),
+            widened=len(truth) >= MIN_CHIPS,
+        )
+
+    return CalibrationReport(
+        temperature=calibrator.temperature,
+        ece_uncalibrated=expected_calibration_error(np.exp(log_softmax(outputs.logits)), labels),
+        fitted_on_these_chips=calibrator.was_fitted_on(outputs.logits, labels),
+        coverage=[
+            CoverageLevel(
+                target=target,
+                groups=sets.coverage_by_group(level.sets, labels, groups),
+                by_class=sets.coverage_by_class(level.sets, labels),
+                classes_without_coverage=calibrator.classes_without_coverage(target),
+            )
+            for target, level in estimates.items()
+        ],
+        ood_false_positive_rate=OOD_FALSE_POSITIVE_RATE,
+        ood_share={name: float(is_ood[mask].mean()) if mask.any() else None for name, mask in members.items()},
+        scenes=[measure_scene(str(name)) for name in names[np.argsort(-counts, kind="stable")]],
+        validation_chips=len(calibrator.labels),
+    )
 
 
 CONTRIBUTION_CHIPS = 256
@@ -284,13 +349,19 @@ def evaluate(
         features = {"frozen": compute_frozen_features(vit, chips, bundle, progress), "adapted": outputs.features}
     if baselines and not store.split("train").empty:
         train = _load_chips(store, "train", bundle, progress)
-        methods |= _baselines(bundle, vit, train, chips, features["frozen"], progress)
+        train_features = compute_frozen_features(vit, train, bundle, progress)
+        methods |= _baselines(bundle, train, chips, train_features, features["frozen"])
 
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {})
     write_text(output_dir / EVALUATION_FILE, json.dumps(result.to_dict(), indent=1))
     write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
     if representation:
-        write_representation(output_dir, tsne_table(features, chips), contributions)
+        # at most `MAX_MAP_CHIPS`, evenly spaced in the table of chips
+        indices = np.linspace(0, len(chips) - 1, min(MAX_MAP_CHIPS, len(chips))).astype(int)
+        table = chips.table[["name", "path", "class"]].iloc[indices].reset_index(drop=True)
+        for stage, values in features.items():
+            table[[f"{stage}_x", f"{stage}_y"]] = tsne(values[indices])
+        write_representation(output_dir, table, contributions)
     return result
 
 
@@ -305,11 +376,7 @@ def _classify(
     model, contract = with_tta(load_classifier(bundle, device), bundle.contract, bundle.recipe.evaluate)
     chips = _load_chips(store, split, replace(bundle, contract=contract), progress)
     return load_or_collect_outputs(
-        bundle,
-        model,
-        chips.batches(bundle.recipe.evaluate.batch_size),
-        chips.cache_file,
-        contract,
+        *(bundle, model, chips.batches(bundle.recipe.evaluate.batch_size), chips.cache_file, contract),
         choose_device(device).type,
         progress and (lambda done: progress(done, len(chips), "classifying")),
     )
@@ -341,17 +408,17 @@ def _measure(
         count=len(chips),
         confidence=calibration,
         distances={
-            stage: distance_by_group(class_mean_distances(values, labels, len(classes)), groups)
+            stage: sets.distance_by_group(sets.class_mean_distances(values, labels, len(classes)), groups)
             for stage, values in features.items()
         },
-        notes=_notes(bundle, split, summaries, calibration),
+        notes=_notes(bundle, split, next(iter(summaries.values())).absent, calibration),
     )
 
 
 def _notes(
-    bundle: Bundle, split: str, methods: Mapping[str, AccuracySummary], calibration: CalibrationReport | None
+    bundle: Bundle, split: str, absent_classes: Iterable[int], calibration: CalibrationReport | None
 ) -> list[str]:
-    absent = [bundle.classes[index] for index in next(iter(methods.values())).absent]
+    absent = [bundle.classes[index] for index in absent_classes]
     notes = [f"no chips in {split}, so left out of all means over classes: {', '.join(absent)}"] if absent else []
     if len(bundle.members) > 1:
         notes.append(f"probabilities are means over {len(bundle.members)} runs; contributions are of the first run")
@@ -372,23 +439,17 @@ def _scenes(chips: ChipImages) -> NDArray[np.str_]:
 
 
 def _baselines(
-    bundle: Bundle,
-    vit: VisionTransformer,
-    train: ChipImages,
-    chips: ChipImages,
-    features: NDArray[np.float32],
-    progress: Progress | None,
+    bundle: Bundle, train: ChipImages, chips: ChipImages, train_x: NDArray[np.float32], test_x: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute the probabilities of all baselines; `features` are the frozen features of `chips`."""
-    train_features = compute_frozen_features(vit, train, bundle, progress)
+    """Compute the probabilities of all baselines from the frozen features of the training chips and of `chips`."""
     train_pixels, pixels = (flatten_small_images(images.images) for images in (train, chips))
     k, n_classes = bundle.recipe.evaluate.knn, len(bundle.classes)
-    knn = partial(knn_predict, train_features, train.labels, features, n_classes, k)
+    knn = partial(knn_predict, train_x, train.labels, test_x, n_classes, k)
     return {
-        LINEAR_PROBE: linear_probe_predict(train_features, train.labels, features, n_classes),
-        BALANCED_KNN: knn(balanced=True),
-        PLAIN_KNN: knn(),
-        PIXEL_KNN: knn_predict(train_pixels, train.labels, pixels, n_classes, k, "euclidean"),
+        schema.LINEAR_PROBE: linear_probe_predict(train_x, train.labels, test_x, n_classes),
+        schema.BALANCED_KNN: knn(balanced=True),
+        schema.PLAIN_KNN: knn(),
+        schema.PIXEL_KNN: knn_predict(train_pixels, train.labels, pixels, n_classes, k, "euclidean"),
     }
 
 
@@ -396,16 +457,13 @@ def _baselines(
 def compute_frozen_features(
     vit: VisionTransformer, chips: ChipImages, bundle: Bundle, progress: Progress | None = None
 ) -> NDArray[np.float32]:
-    """Compute pooled features of the frozen backbone.
+    """Compute pooled features (N, D) of the frozen backbone, float32.
 
     Args:
         vit: the backbone without PEFT modules.
         chips: the N chips.
         bundle: its recipe selects the pooling and the batch size.
         progress: called after every batch.
-
-    Returns:
-        Features (N, D), float32.
     """
     recipe, device = bundle.recipe, next(vit.parameters()).device
     batches: list[Tensor] = []

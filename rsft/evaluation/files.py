@@ -99,14 +99,11 @@ class Comparison:
 
 
 def compare_runs(first: Path, second: Path) -> Comparison:
-    """Compare two runs that were evaluated on the same chips.
+    """Compare two runs that were evaluated on the same chips: the first minus the second.
 
     Args:
         first: a run folder, runs/<recipe> for its newest run, or a folder that `rsft evaluate` wrote.
         second: such a folder of the reference.
-
-    Returns:
-        The differences, the first minus the second.
 
     Raises:
         RequestError: an evaluation is missing, or the classes or the chips differ.
@@ -117,26 +114,18 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     classes = metrics[0]["classes"]
     if metrics[1]["classes"] != classes:
         raise RequestError("the two evaluations have different classes", folders[1], "compare runs on the same classes")
-    if not tables[0]["class"].equals(tables[1]["class"]):
-        shared = len(tables[0].index.intersection(tables[1].index))
-        raise RequestError(
-            f"the evaluated chips differ: {len(tables[0]):,} and {len(tables[1]):,} chips, {shared:,} in both",
-            f"{folders[0]} and {folders[1]}",
-            "evaluate both runs on the same split of the same data",
-        )
-    class_indices = {name: index for index, name in enumerate(classes)}
-
-    def indices(column: pd.Series[str]) -> NDArray[np.int64]:
-        return column.map(class_indices).to_numpy(np.int64)
-
-    predicted, reference = (indices(table["predicted"]) for table in tables)
-    return Comparison(
-        first=str(folders[0]),
-        second=str(folders[1]),
-        methods=(next(iter(metrics[0]["methods"])), next(iter(metrics[1]["methods"]))),
-        count=len(tables[0]),
-        paired=compare_predictions(predicted, reference, indices(tables[0]["class"]), metrics[0]["groups"]),
-    )
+    chips, others = tables
+    if not chips["class"].equals(others["class"]):
+        shared = len(chips.index.intersection(others.index))
+        message = f"the evaluated chips differ: {len(chips):,} and {len(others):,} chips, {shared:,} in both"
+        hint = "evaluate both runs on the same split of the same data"
+        raise RequestError(message, f"{folders[0]} and {folders[1]}", hint)
+    index = {name: number for number, name in enumerate(classes)}
+    columns = (chips["predicted"], others["predicted"], chips["class"])
+    predicted, reference, labels = (column.map(index).to_numpy(np.int64) for column in columns)
+    paired = compare_predictions(predicted, reference, labels, metrics[0]["groups"])
+    method, other = (next(iter(values["methods"])) for values in metrics)
+    return Comparison(str(folders[0]), str(folders[1]), (method, other), len(chips), paired)
 
 
 def _evaluation_folder(folder: Path) -> Path:
@@ -144,9 +133,8 @@ def _evaluation_folder(folder: Path) -> Path:
     for candidate in (folder, run / "evaluation"):
         if (candidate / EVALUATION_FILE).is_file() and (candidate / PREDICTIONS_FILE).is_file():
             return candidate
-    raise RequestError(
-        f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing", run, "evaluate the run first: rsft evaluate"
-    )
+    message = f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing"
+    raise RequestError(message, run, "evaluate the run first: rsft evaluate")
 
 
 def _read_evaluation(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:

@@ -13,7 +13,7 @@ takes none) as the documentation and error messages put it. Reports print a fiel
 import dataclasses
 import functools
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -56,6 +56,15 @@ def _text(pattern: str, words: str) -> Any:
     return Field(pattern=pattern, json_schema_extra={"words": words})
 
 
+def _must(condition: Callable[[Any], bool], message: str) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if not condition(value):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
 Text = Annotated[str, _text(r"^[^\x00]+$", "text that is not empty")]
 FolderName = Annotated[
     str,
@@ -65,29 +74,17 @@ FolderName = Annotated[
 Expression = Annotated[str, BeforeValidator(as_text), _text(r"^[\w .+*/()-]+$", "expressions over bands")]
 
 
-def _check_rising(pair: list[float]) -> list[float]:
-    if pair[0] >= pair[1]:
-        raise ValueError("the first limit must be below the second")
-    return pair
-
-
 Pair = Annotated[
     list[float],
     Field(min_length=2, max_length=2, json_schema_extra={"words": "a pair of rising limits"}),
-    AfterValidator(_check_rising),
+    _must(lambda pair: pair[0] < pair[1], "the first limit must be below the second"),
 ]
-
-
-def _check_distinct(indices: list[int]) -> list[int]:
-    if len(set(indices)) < len(indices):
-        raise ValueError("name each block once")
-    return indices
 
 
 BlockIndices = Annotated[
     list[Annotated[int, Field(ge=0)]],
     Field(json_schema_extra={"words": "a list of distinct whole numbers >= 0"}),
-    AfterValidator(_check_distinct),
+    _must(lambda indices: len(set(indices)) == len(indices), "name each block once"),
 ]
 Pairs = Annotated[list[Pair], Field(min_length=1, json_schema_extra={"words": "a list of such pairs"})]
 
@@ -128,11 +125,7 @@ _SIGNS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveM
 
 
 def allowed_values(schema: dict[str, Any]) -> str:
-    """Return what a field accepts, in words such as "a whole number >= 1, or null".
-
-    Args:
-        schema: JSON schema of the field.
-    """
+    """Return what a field accepts, in words such as "a whole number >= 1, or null"."""
     if "anyOf" in schema:
         return ", or ".join(map(allowed_values, schema["anyOf"]))
     if "words" in schema:
@@ -190,8 +183,7 @@ class ComponentSection(Section):
     @property
     def component(self) -> Any:
         """The dataclass that the section names."""
-        component: Any = self.registry[getattr(self, self.selector)]
-        return component
+        return self.registry[getattr(self, self.selector)]
 
     @property
     def title(self) -> str:
@@ -267,11 +259,11 @@ def summarize(component: Any) -> str:
     """
     if hasattr(component, "summary"):
         return str(component.summary)
-    settings = []
-    for info in dataclasses.fields(component):
-        value = getattr(component, info.name)
-        name = f"{info.metadata['symbol']} =" if "symbol" in info.metadata else info.name
-        settings.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    values = {
+        f"{info.metadata['symbol']} =" if "symbol" in info.metadata else info.name: getattr(component, info.name)
+        for info in dataclasses.fields(component)
+    }
+    settings = [f"{name} {x:g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items()]
     return f"{component.title} ({', '.join(settings)})" if settings else str(component.title)
 
 

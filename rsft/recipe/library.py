@@ -12,12 +12,8 @@ from rsft.errors import RequestError
 class LibraryEntry:
     """A recipe or sweep that comes with rsft, as its header describes it.
 
-    Attributes:
-        name: the file's stem.
-        path: of the file.
-        title: first line of the header; "" without a header.
-        command: the commands that run it, one line each.
-        about: the other lines of the header as one line.
+    `title` is the first line of the header, "" without one; `command` are the commands that run it, one line each, and
+    `about` the other lines of the header as one line.
     """
 
     name: str
@@ -48,32 +44,35 @@ def library_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
-def find_recipe(name_or_path: str | Path) -> Path:
-    """Return the file of a recipe.
+def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
+    """Return the file of a recipe or sweep.
 
     Args:
         name_or_path: a path, or the name of a recipe that comes with rsft, with or without `.yaml`.
+        kind: "recipe" or "sweep".
 
     Raises:
-        RequestError: no file and no recipe of rsft has this name, or it is a sweep.
+        RequestError: no file and no recipe of rsft has this name, or it is of the other kind.
 
     Example:
         >>> find_recipe("quickstart").name
         'quickstart.yaml'
     """
-    return _find(name_or_path, "recipe", "`rsft recipes ls`")
-
-
-def find_sweep(name_or_path: str | Path) -> Path:
-    """Return the file of a sweep.
-
-    Args:
-        name_or_path: a path, or the name of a sweep that comes with rsft, with or without `.yaml`.
-
-    Raises:
-        RequestError: no file and no sweep of rsft has this name, or it is a recipe.
-    """
-    return _find(name_or_path, "sweep", "`rsft sweep`")
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    stem, names = path.name.removesuffix(".yaml"), {"recipe": ("recipe", "paper"), "sweep": ("sweep",)}
+    other = "sweep" if kind == "recipe" else "recipe"
+    files, others = ({file.stem: file for x in names[key] for file in _files(x)} for key in (kind, other))
+    if path.name == str(name_or_path) and stem in files:
+        return files[stem]
+    if stem in others:
+        use = "rsft sweep" if other == "sweep" else "rsft finetune"
+        raise RequestError(f"{stem} is a {other}, not a {kind}", path, f"to run it: {use} {stem}")
+    matches = difflib.get_close_matches(stem, files, 1)
+    question = f"did you mean {matches[0]}? " if matches else ""
+    list_command = "`rsft recipes ls`" if kind == "recipe" else "`rsft sweep`"
+    raise RequestError(f"no such {kind}", path, f"{question}{list_command} lists those that come with rsft")
 
 
 def list_entries(*kinds: str) -> list[LibraryEntry]:
@@ -87,25 +86,6 @@ def list_entries(*kinds: str) -> list[LibraryEntry]:
 
 def _files(kind: str) -> list[Path]:
     return sorted((library_folder() / {"recipe": "", "paper": "paper", "sweep": "sweeps"}[kind]).glob("*.yaml"))
-
-
-def _find(name_or_path: str | Path, kind: str, list_command: str) -> Path:
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    stem = path.name.removesuffix(".yaml")
-    recipes, sweeps = (
-        {file.stem: file for x in kinds for file in _files(x)} for kinds in (("recipe", "paper"), ["sweep"])
-    )
-    files, others, use = (recipes, sweeps, "rsft sweep") if kind == "recipe" else (sweeps, recipes, "rsft finetune")
-    if path.name == str(name_or_path) and stem in files:
-        return files[stem]
-    if stem in others:
-        other = "sweep" if kind == "recipe" else "recipe"
-        raise RequestError(f"{stem} is a {other}, not a {kind}", path, f"to run it: {use} {stem}")
-    matches = difflib.get_close_matches(stem, files, 1)
-    question = f"did you mean {matches[0]}? " if matches else ""
-    raise RequestError(f"no such {kind}", path, f"{question}{list_command} lists those that come with rsft")
 
 
 def _read_header(path: Path) -> LibraryEntry:

@@ -82,12 +82,7 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
 
 
 def first_errors(error: ValidationError, sections: Collection[str]) -> dict[str, Any]:
-    """Return the first error of each key by dotted key: a union reports every branch that failed.
-
-    Args:
-        error: of pydantic.
-        sections: names of the keys whose values are mappings of keys.
-    """
+    """Return the first error of each dotted key: a union reports every branch that failed."""
     first: dict[str, Any] = {}
     for item in error.errors(include_url=False):
         depth = 2 if item["loc"][0] in sections else 1
@@ -96,11 +91,7 @@ def first_errors(error: ValidationError, sections: Collection[str]) -> dict[str,
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Return a recipe as YAML with a comment on every key; it loads back equal.
-
-    Args:
-        recipe: the resolved recipe. Keys without an effect are left out.
-    """
+    """Return a recipe as YAML with a comment on every key, without keys that have no effect; it loads back equal."""
     infos = Recipe.model_fields
     lines = [_dump_key(key, value, infos[key].description) for key, value in recipe if key not in SECTIONS]
     for name, section in recipe.sections():
@@ -128,11 +119,7 @@ def recipe_keys() -> dict[str, FieldInfo]:
 
 
 def allowed_words(key: str) -> str:
-    """Return what a key or section accepts, in words: "a whole number >= 1, or null".
-
-    Args:
-        key: dotted name of a key that exists; of a component's key, the first component that takes it counts.
-    """
+    """Return what a key or section accepts, in words: "a whole number >= 1, or null"."""
     if key in SECTIONS:
         return f"a section with keys {', '.join(SECTIONS[key].all_key_infos())}"
     section, _, leaf = key.rpartition(".")
@@ -143,11 +130,7 @@ def allowed_words(key: str) -> str:
 
 
 def explain_unknown(key: str) -> str:
-    """Return the message for a key that does not exist.
-
-    Args:
-        key: dotted name.
-    """
+    """Return the message for a dotted key that does not exist."""
     if key in recipe_keys():  # a dotted key in a file
         section, _, leaf = key.partition(".")
         return f"no such key; write {leaf} in the section {section}"
@@ -156,14 +139,7 @@ def explain_unknown(key: str) -> str:
 
 
 def nearest_key(key: str) -> str:
-    """Return the existing key that was probably meant: in the same section, with the same last name, or similar.
-
-    Args:
-        key: dotted name.
-
-    Returns:
-        A dotted name, or "" if no key is similar.
-    """
+    """Return the dotted key that was meant, in the same section, with the same last name, or similar; or ""."""
     keys = recipe_keys()
     section, _, leaf = key.rpartition(".")
     if section in SECTIONS:

@@ -93,14 +93,7 @@ SAMPLERS: Registry[type[Sampler]] = Registry("sampler", "rsft.samplers", "rsft.d
 
 
 def sampling_exponent(sampler: str) -> float:
-    """Return the q of a sampler that draws a class of n chips with a probability proportional to n^q.
-
-    Args:
-        sampler: name of the sampler.
-
-    Returns:
-        Its `exponent`; 1 if it has none.
-    """
+    """Return the q of a sampler that draws a class of n chips with a probability proportional to n^q."""
     return float(getattr(SAMPLERS[sampler], "exponent", 1.0))
 
 

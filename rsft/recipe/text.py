@@ -73,9 +73,6 @@ class Document:
 def read_document(path: Path) -> Document:
     """Read a recipe or sweep file without checking its keys.
 
-    Args:
-        path: of the file.
-
     Returns:
         The document. Syntax errors are in its `faults`.
     """
@@ -124,12 +121,7 @@ def parse_value(text: str) -> Any:
 
 
 def parse_overrides(document: Document, overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Iterate over the keys and values of `section.key=value`; those that cannot be read become faults of a document.
-
-    Args:
-        document: the file whose values are overridden.
-        overrides: from the command line.
-    """
+    """Iterate over keys and values of `section.key=value`; those that cannot be read become faults of a document."""
     for text in overrides:
         key, equals, raw = map(str.strip, text.partition("="))
         if not equals:
@@ -143,9 +135,6 @@ def parse_overrides(document: Document, overrides: Sequence[str]) -> Iterator[tu
 
 def to_yaml(value: Any) -> str:
     """Return a value as one line of YAML, which `parse_value` reads back.
-
-    Args:
-        value: a scalar, or lists and mappings of scalars.
 
     Example:
         >>> to_yaml({"*": [1, None, "no"]})

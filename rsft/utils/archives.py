@@ -170,8 +170,7 @@ def _scan(src: Path) -> tuple[dict[Path, Path], dict[Path, Path]]:
     def refuse(error: OSError) -> NoReturn:
         raise RequestError(f"the folder cannot be read: {error.strerror}", error.filename, "change its permissions")
 
-    archives: dict[Path, Path] = {}
-    links: dict[Path, Path] = {}
+    archives, links = dict[Path, Path](), dict[Path, Path]()
     for directory, folders, files in os.walk(src, onerror=refuse) if src.is_dir() else ():
         folder, relative = Path(directory), Path(directory).relative_to(src)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -191,13 +190,13 @@ def _scan(src: Path) -> tuple[dict[Path, Path], dict[Path, Path]]:
 
 def _is_extracted(archive: Path, folder: Path) -> bool:
     """Return whether all files of an archive exist, with their sizes, beside it or in the `folder` of its name."""
-
-    def exists(path: Path, member: _Member) -> bool:
-        return path.is_dir() if member.is_folder else path.is_file() and path.stat().st_size == member.size
-
     for parent in (archive.parent, folder):
         with suppress(DataError, OSError), _translate_read_errors(archive):  # the extraction reports the fault
-            if all(exists(parent / member.path, member) for member in _read_members(archive)):
+            if all(
+                path.is_dir() if member.is_folder else path.is_file() and path.stat().st_size == member.size
+                for member in _read_members(archive)
+                for path in [parent / member.path]
+            ):
                 _log.warning("%s is not extracted: its files exist already", archive)
                 return True
     return False
@@ -357,8 +356,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
                 raise DataError("the archive is encrypted", archive, BY_HAND_HINT)
             is_other = S_IFMT(info.external_attr >> 16) not in (0, S_IFREG, S_IFDIR)
             bytes_read += info.compress_size
-            opener = partial(file.open, info)
-            yield _Member(info.filename, info.is_dir(), is_other, info.file_size, bytes_read, opener)
+            yield _Member(info.filename, info.is_dir(), is_other, info.file_size, bytes_read, partial(file.open, info))
 
 
 def _rar_members(archive: Path) -> Iterator[_Member]:
@@ -375,8 +373,7 @@ def _rar_members(archive: Path) -> Iterator[_Member]:
         for info in members:
             bytes_read += info.compress_size
             is_other = info.is_symlink() or info.file_redir is not None
-            opener = partial(file.open, info)
-            yield _Member(info.filename, info.is_dir(), is_other, info.file_size, bytes_read, opener)
+            yield _Member(info.filename, info.is_dir(), is_other, info.file_size, bytes_read, partial(file.open, info))
 
 
 @contextmanager

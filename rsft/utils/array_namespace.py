@@ -9,9 +9,6 @@ import numpy as np
 def array_namespace(array: Any) -> Any:
     """Return the package whose functions take an array.
 
-    Args:
-        array: an array of NumPy or a tensor of PyTorch.
-
     Returns:
         The module numpy or torch. Both have exp, log, log10, log1p, sqrt, where, isfinite, amax, stack, flip and rot90
         with the same first arguments. PyTorch also accepts `axis` and `keepdims`.
@@ -54,9 +51,6 @@ def clip_array(array: Any, low: float, high: float | None) -> Any:
 def round_array(array: Any) -> Any:
     """Round values to whole numbers, and halves to even ones. An array of NumPy is overwritten.
 
-    Args:
-        array: an array or a tensor of floating-point numbers.
-
     Returns:
         The rounded values.
     """
@@ -65,10 +59,6 @@ def round_array(array: Any) -> Any:
 
 def fill_missing(array: Any, value: float) -> Any:
     """Replace values that are not finite. An array of NumPy is overwritten.
-
-    Args:
-        array: an array or a tensor of floating-point numbers.
-        value: the value to take instead.
 
     Returns:
         The values.
@@ -83,10 +73,6 @@ def fill_missing(array: Any, value: float) -> Any:
 
 def log_sum_exp(values: Any, axis: int) -> Any:
     """Return log(sum(exp(values))) of finite values along an axis, which stays with length 1.
-
-    Args:
-        values: array of any shape.
-        axis: number of the axis.
 
     Returns:
         The logarithms.

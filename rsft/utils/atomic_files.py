@@ -32,9 +32,6 @@ _log = logging.getLogger(__name__)
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` if the block ends without an exception.
 
-    Args:
-        path: the target; its folder is made if it is missing.
-
     Yields:
         Path of an empty file with the same name, in a hidden folder beside `path`.
 
@@ -103,11 +100,7 @@ def sync_all() -> None:
 
 
 def remove_stale_folders(parent: Path) -> None:
-    """Remove the temporary folders that killed processes left in a folder; every write beside them does so too.
-
-    Args:
-        parent: the folder.
-    """
+    """Remove the temporary folders that killed processes left in a folder; every write beside them does so too."""
     for stale in parent.glob(f"{TEMPORARY_PREFIX}*"):
         lock = FileLock(stale / _LOCK)
         with suppress(*_NO_LOCK):  # its process is alive, or it belongs to another user
@@ -120,15 +113,6 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     """Yield a locked folder in `parent` with subfolders new/ and old/; remove it when the block ends."""
     parent.mkdir(parents=True, exist_ok=True)
     remove_stale_folders(parent)
-    folder, lock = _make_locked_folder(parent)
-    try:
-        yield folder
-    finally:
-        _remove(folder, lock)
-
-
-def _make_locked_folder(parent: Path) -> tuple[Path, FileLock]:
-    """Return a new folder and its lock, which is not held on a file system without locks."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
         lock = FileLock(folder / _LOCK)
@@ -137,7 +121,11 @@ def _make_locked_folder(parent: Path) -> tuple[Path, FileLock]:
         with suppress(FileNotFoundError):  # another process removed the folder before it was locked
             for name in ("new", "old"):
                 (folder / name).mkdir()
-            return folder, lock
+            break
+    try:
+        yield folder
+    finally:
+        _remove(folder, lock)
 
 
 def _remove(folder: Path, lock: FileLock) -> None:
@@ -169,10 +157,6 @@ def _sync(path: Path) -> None:
 def process_lock(lock_file: Path, conflict: Callable[[], RequestError]) -> Iterator[None]:
     """Hold a lock file while the block runs; the file is removed at the end.
 
-    Args:
-        lock_file: the lock file; its folder is made if it is missing.
-        conflict: makes the error for the case that another process holds the lock.
-
     Yields:
         None.
 
@@ -201,10 +185,6 @@ def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     """Yield `folder`/<fingerprint>, and remove `folder` at the end of the block.
 
     After an interruption the folder stays, and the next block with the same fingerprint continues with its content.
-
-    Args:
-        folder: a hidden folder that only one job uses, beside its output.
-        fingerprint: identifies the job; the folders of other jobs are removed.
 
     Yields:
         The existing folder.
@@ -261,51 +241,29 @@ def compute_checksum(*parts: bytes | str | int | None) -> int:
     """
     crc = 0
     for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
-        crc = (
-            zlib.crc32(_NO_VALUE, crc)
-            if part is None
-            else zlib.crc32(data, zlib.crc32(len(data).to_bytes(8, "little"), crc))
-        )
+        data = b"" if part is None else part if isinstance(part, bytes) else str(part).encode()
+        crc = zlib.crc32(data, zlib.crc32(_NO_VALUE if part is None else len(data).to_bytes(8, "little"), crc))
     return crc
 
 
 def is_intact(stored_checksum: object, *parts: object) -> bool:
-    """Return whether values of a database have types that `compute_checksum` takes, and their checksum.
-
-    Args:
-        stored_checksum: the checksum that was stored with the values.
-        *parts: the values.
-    """
+    """Return whether values of a database have types that `compute_checksum` takes, and their checksum."""
     values = [part for part in parts if part is None or isinstance(part, bytes | str | int)]
     return len(values) == len(parts) and stored_checksum == compute_checksum(*values)
 
 
 def is_in_use(error: sqlite3.Error) -> bool:
-    """Return whether another process uses a database.
-
-    Args:
-        error: an error of SQLite.
-    """
+    """Return whether another process uses a database."""
     return _code(error) in _IN_USE
 
 
 def is_damage(error: sqlite3.Error, path: Path) -> bool:
-    """Return whether a database is damaged, rather than in use, on a full disk or without permission.
-
-    Args:
-        error: an error of SQLite.
-        path: path of the database.
-    """
+    """Return whether a database is damaged, rather than in use, on a full disk or without permission."""
     return _code(error) not in (*_IN_USE, *_NO_ACCESS) and os.access(path, os.R_OK | os.W_OK)
 
 
 def remove_database(path: Path) -> None:
-    """Delete a database and the files that SQLite keeps beside it.
-
-    Args:
-        path: path of the database.
-    """
+    """Delete a database and the files that SQLite keeps beside it."""
     for suffix in ("", "-journal", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 

@@ -43,18 +43,13 @@ def disable_telemetry(*packages: str) -> None:
             sys.modules[package].disable_telemetry_events()
         if package == "huggingface_hub" and (constants := sys.modules.get("huggingface_hub.constants")):
             vars(constants).update(HF_HUB_DISABLE_TELEMETRY=True)
-        if package in _OPENVINO_PACKAGES:
-            _disable_openvino_telemetry()
+        if package in _OPENVINO_PACKAGES and sys.modules.get(_OPENVINO_TELEMETRY) is None:
+            # no variable switches it off: they use their stubs if its import raises ImportError
+            sys.modules[_OPENVINO_TELEMETRY] = None  # type: ignore[assignment]
+        elif package in _OPENVINO_PACKAGES:
+            from openvino_telemetry.utils.sender import TelemetrySender
 
-
-def _disable_openvino_telemetry() -> None:
-    """Make OpenVINO and NNCF use their stubs for a missing telemetry package: no variable switches it off."""
-    if sys.modules.get(_OPENVINO_TELEMETRY) is None:
-        sys.modules[_OPENVINO_TELEMETRY] = None  # type: ignore[assignment]  # its import raises ImportError
-        return
-    from openvino_telemetry.utils.sender import TelemetrySender
-
-    TelemetrySender.send = lambda *_: None
+            TelemetrySender.send = lambda *_: None
 
 
 def require(module: str, extra: str) -> Any:
@@ -80,10 +75,6 @@ def require(module: str, extra: str) -> Any:
 
 def check_installed(extra: str, *packages: str) -> None:
     """Raise an error if a package is not installed, without importing it.
-
-    Args:
-        extra: the extra of rsft that installs them.
-        packages: names of packages.
 
     Raises:
         RequestError: a package is not installed; the hint says how to install it.

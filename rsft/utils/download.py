@@ -110,15 +110,9 @@ def weights_dir() -> Path:
 
 
 def fetch_server_sha256(url: str) -> str | None:
-    """Ask the server for the SHA-256 of a file, which Hugging Face sends in a header.
+    """Ask the server for the SHA-256 of a file in hex, which Hugging Face sends in a header; None if it does not.
 
     huggingface_hub uses the same header: https://huggingface.co/docs/huggingface_hub, `get_hf_file_metadata`.
-
-    Args:
-        url: address of the file.
-
-    Returns:
-        The SHA-256 in hex; None if the server does not send it.
     """
     try:
         last = requests.head(url, allow_redirects=True, timeout=_TIMEOUT)
@@ -145,11 +139,7 @@ def _parse_checksum(checksum: str) -> tuple[str, str, str]:
 
 
 def root_cause(error: BaseException) -> str:
-    """Return the message of the innermost cause, such as "Connection refused", instead of the pool's description.
-
-    Args:
-        error: an error of requests.
-    """
+    """Return the message of the innermost cause, such as "Connection refused", instead of the pool's description."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -59,7 +59,11 @@ def license_restrictions(text: str) -> tuple[str, ...]:
         >>> license_restrictions("Apache-2.0")
         ()
     """
-    restrictions = {name for statement in text.split(";") for name in _statement_restrictions(statement.lower())}
+    restrictions: set[str] = set()
+    for statement in text.lower().split(";"):
+        named = {name for name in RESTRICTIONS if re.search(rf"\b{name}\b", statement)}
+        named |= {name for pattern, names in _PROHIBITIONS.items() if re.search(pattern, statement) for name in names}
+        restrictions |= named or (set() if re.search(_PERMISSIVE, statement) else {UNKNOWN})
     return tuple(name for name in RESTRICTIONS if name in restrictions)
 
 
@@ -72,11 +76,3 @@ def describe_license(text: str, restrictions: tuple[str, ...]) -> str:
     """
     shown = [name for name in restrictions if name not in text.lower()]
     return f"{text} ({', '.join(shown)})" if shown else text
-
-
-def _statement_restrictions(statement: str) -> set[str]:
-    named = {name for name in RESTRICTIONS if re.search(rf"\b{name}\b", statement)}
-    known = {name for pattern, names in _PROHIBITIONS.items() if re.search(pattern, statement) for name in names}
-    if named or known or re.search(_PERMISSIVE, statement):
-        return named | known
-    return {UNKNOWN}

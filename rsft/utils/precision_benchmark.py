@@ -22,47 +22,30 @@ def select_precision(device: torch.device) -> tuple[str, dict[str, float]]:
 
     bfloat16 is preferred to float16, which needs a scaled loss.
 
-    Args:
-        device: where the model is trained.
-
     Returns:
         "fp32", "bf16" or "fp16"; and the speedup of a training step over float32 by precision.
     """
     import torch
 
-    speedups = {"bf16": training_step_speedup(device, torch.bfloat16)}
-    if device.type == "cuda":  # CPUs emulate float16, and old GPUs emulate bfloat16
-        speedups["fp16"] = training_step_speedup(device, torch.float16)
-    return fastest_precision(speedups), {name: round(value, 2) for name, value in speedups.items()}
-
-
-def fastest_precision(speedups: dict[str, float]) -> str:
-    """Return the first precision that is faster than its predecessor by `MIN_SPEEDUP`; "fp32" if none is.
-
-    Args:
-        speedups: speedup over float32 by precision, the preferred one first.
-    """
+    dtypes = {"bf16": torch.bfloat16} | ({"fp16": torch.float16} if device.type == "cuda" else {})  # CPUs emulate fp16
+    speedups = {name: training_step_speedup(device, dtype) for name, dtype in dtypes.items()}
     best, best_speedup = "fp32", 1.0
     for name, speedup in speedups.items():
         if speedup > MIN_SPEEDUP * best_speedup:
             best, best_speedup = name, speedup
-    return best
+    return best, {name: round(value, 2) for name, value in speedups.items()}
 
 
 def training_step_speedup(device: torch.device, dtype: torch.dtype) -> float:
     """Return the speedup of a training step under autocast over float32.
 
     The step is a gradient through the frozen MLP of a vision transformer.
-
-    Args:
-        device: where to measure.
-        dtype: data type of autocast.
     """
     import torch
 
-    rows, width = _matrix_size(device)
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(rows, width, generator=generator).to(device).requires_grad_()
+    tokens, _ = _matrices(device)
+    tokens.requires_grad_()
+    width = tokens.shape[1]
     mlp = torch.nn.Sequential(torch.nn.Linear(width, 4 * width), torch.nn.GELU(), torch.nn.Linear(4 * width, width))
     mlp.to(device).requires_grad_(False)
 
@@ -75,18 +58,8 @@ def training_step_speedup(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def matmul_speedup(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the speedup of a matrix product over float32.
-
-    Args:
-        device: where to measure.
-        dtype: data type of both matrices.
-    """
-    import torch
-
-    rows, width = _matrix_size(device)
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(rows, width, generator=generator).to(device)
-    matrix = torch.randn(width, 4 * width, generator=generator).to(device)
+    """Return the speedup of a matrix product over float32."""
+    tokens, matrix = _matrices(device)
     cast_tokens, cast_matrix = tokens.to(dtype), matrix.to(dtype)
     return measure_speedup(lambda: tokens @ matrix, lambda: cast_tokens @ cast_matrix)
 
@@ -108,18 +81,23 @@ def measure_speedup(baseline: Work, candidate: Work, repeats: int = 9, limit: fl
     return float(first / second)
 
 
-def _matrix_size(device: torch.device) -> tuple[int, int]:
-    """Return rows and width: those of a ViT-S, or larger on a GPU, where launching kernels takes long."""
-    return (8192, 1024) if device.type == "cuda" else (1024, 384)
+def _matrices(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens (N, D) and a matrix (D, 4 D) of a ViT-S, or larger on a GPU, where launching kernels takes long."""
+    import torch
+
+    rows, width = (8192, 1024) if device.type == "cuda" else (1024, 384)
+    generator = torch.Generator().manual_seed(0)
+    sizes = ((rows, width), (width, 4 * width))
+    tokens, matrix = (torch.randn(size, generator=generator).to(device) for size in sizes)
+    return tokens, matrix
 
 
 def _measure_seconds(work: Work) -> float:
     import torch
 
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    synchronize: Work = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    synchronize()
     start = time.perf_counter()
     work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    synchronize()
     return time.perf_counter() - start

@@ -61,15 +61,14 @@ def imap_unordered(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: 
 def _start_worker() -> None:
     cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork, and the processes use all cores already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    """Exit when the parent has ended: a killed parent cannot stop its workers, which would wait forever."""
     parent = parent_process()
     assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
+
+    def end_with_parent() -> None:  # a killed parent cannot stop its workers, which would wait forever
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # options of <malloc.h>

@@ -121,12 +121,7 @@ class Registry(Generic[C]):
 
 @cache
 def _installed_entry_points(group: str, search_path: tuple[str, ...]) -> EntryPoints:
-    """Read the entry points of a group once: this takes some 10 ms, and a recipe looks up many names.
-
-    Args:
-        group: the group.
-        search_path: sys.path, so that packages of an added folder are found.
-    """
+    """Read the entry points of a group once: this takes some 10 ms, and a recipe looks up many names."""
     return entry_points(group=group)
 
 

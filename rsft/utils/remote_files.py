@@ -45,9 +45,6 @@ class RemoteFile(NamedTuple):
 def probe_url(url: str) -> RemoteFile | None:
     """Read the first bytes of a file on a web server. A server that does not answer is asked a second time.
 
-    Args:
-        url: address of the file, http or https.
-
     Returns:
         What the server says; None if it wants a login and the environment has one for GDAL (GDAL_HTTP_...).
 
@@ -67,10 +64,6 @@ def probe_url(url: str) -> RemoteFile | None:
 def read_url(url: str, limit: int) -> bytes:
     """Read a small file from a web server.
 
-    Args:
-        url: address of the file, http or https.
-        limit: largest size in bytes.
-
     Returns:
         The content.
 
@@ -89,9 +82,6 @@ def read_url(url: str, limit: int) -> bytes:
 def public_url(url: str) -> str:
     """Return an address without user name, password and signed query, for messages and tables.
 
-    Args:
-        url: the address.
-
     Example:
         >>> public_url("https://me:secret@example.com/a.tif?sig=secret")
         'https://example.com/a.tif'
@@ -103,11 +93,7 @@ def public_url(url: str) -> str:
 
 
 def quote_url(url: str) -> str:
-    """Return an address in which reserved characters are quoted once.
-
-    Args:
-        url: an address, quoted or not.
-    """
+    """Return an address in which reserved characters are quoted once."""
     from requests.utils import requote_uri
 
     return str(requote_uri(url))
@@ -141,11 +127,10 @@ def _get(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, Remot
             head += block
             if len(head) >= limit:
                 break
-        total = response.headers.get("Content-Range", "").rpartition("/")[2] or response.headers.get(
-            "Content-Length", ""
-        )
+        fields = response.headers
+        total = fields.get("Content-Range", "").rpartition("/")[2] or fields.get("Content-Length", "")
         size = int(total) if total.isdecimal() else None
-        version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        version = fields.get("ETag") or fields.get("Last-Modified") or ""
         remote = RemoteFile(size, version, head[:limit], response.status_code == 206)
         return response.status_code, response.reason or "", remote
 

@@ -22,9 +22,6 @@ _ESCAPED = re.compile(r"''*[=+\-@\t\r]")
 def escape_cell(value: Any) -> Any:
     """Return a text with an apostrophe before it if a spreadsheet would execute it; any other value as it is.
 
-    Args:
-        value: the value of a cell.
-
     Example:
         >>> [escape_cell(value) for value in ("=1+1", "-1.5", "ship", -2)]
         ["'=1+1", '-1.5', 'ship', -2]
@@ -35,29 +32,17 @@ def escape_cell(value: Any) -> Any:
 
 
 def unescape_cell(value: Any) -> Any:
-    """Return the text to which `escape_cell` added an apostrophe; any other value as it is.
-
-    Args:
-        value: the value of a cell.
-    """
+    """Return the text to which `escape_cell` added an apostrophe; any other value as it is."""
     return value[1:] if isinstance(value, str) and _ESCAPED.match(value) else value
 
 
 def escape_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose texts and column names are no formulas.
-
-    Args:
-        table: the table.
-    """
+    """Return a table whose texts and column names are no formulas."""
     return _map(table, escape_cell)
 
 
 def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table that was read from CSV with the texts and column names that `escape_table` received.
-
-    Args:
-        table: the table.
-    """
+    """Return a table that was read from CSV with the texts and column names that `escape_table` received."""
     return _map(table, unescape_cell)
 
 
@@ -72,11 +57,7 @@ def _map(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text is a number, also infinite or not a number.
-
-    Args:
-        text: the text of a cell.
-    """
+    """Return whether a text is a number, also infinite or not a number."""
     try:
         float(text)
     except ValueError:
@@ -111,10 +92,6 @@ class Column:
 
 def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
     """Check the cells of a table.
-
-    Args:
-        table: the table.
-        columns: what the columns must be; other columns are not checked.
 
     Raises:
         ValueError: a column is missing, or a cell is wrong. The text names the row (from 1) and the column.

@@ -53,9 +53,6 @@ def explain_os_error(error: OSError, path: object = "", again: str = _AGAIN) -> 
         path: the file or folder, if the error does not name one.
         again: what to do after the cause has been removed, as the end of a sentence.
 
-    Returns:
-        The error to raise or to show.
-
     Example:
         >>> print(explain_os_error(OSError(28, "No space left on device", "map.gpkg")))
         the disk is full | map.gpkg | free some space or choose another disk, then run the same command again
@@ -77,9 +74,6 @@ def writing(path: Path) -> Iterator[None]:
     SQLite, GDAL, Arrow, safetensors and torch report a full disk with exceptions of their own, whose texts do not name
     the cause. All other exceptions pass unchanged.
 
-    Args:
-        path: the file or folder that is written.
-
     Yields:
         Nothing.
 
@@ -98,10 +92,6 @@ def writing(path: Path) -> Iterator[None]:
 def as_os_error(error: Exception, path: Path) -> OSError | None:
     """Return an exception of a library as OSError.
 
-    Args:
-        error: the exception.
-        path: the file or folder that was written.
-
     Returns:
         The error with `path` as its `filename`; None if the exception does not report a failed write, or names a file.
     """
@@ -112,37 +102,25 @@ def as_os_error(error: Exception, path: Path) -> OSError | None:
             return None
         is_named = error.filename is not None and TEMPORARY_PREFIX not in str(error.filename)
         return None if is_named else OSError(error.errno, error.strerror or str(error), str(path))
+    text, kinds = str(error).lower(), [f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__]
     if isinstance(error, sqlite3.Error):
-        code = _sqlite_code(error, path)
-    elif any(f"{kind.__module__}.{kind.__name__}".startswith(_WRITERS) for kind in type(error).__mro__) or any(
-        word in str(error).lower()
-        for word in _TORCH_WORDS  # of torch's writer of archives
-    ):
-        code = _limit_code(path) or (errno.EIO if any(word in str(error).lower() for word in _WRITE_WORDS) else None)
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the other bits tell cases apart
+        code = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_NOMEM: errno.ENOMEM}.get(primary)
+        if primary == sqlite3.SQLITE_IOERR:
+            code = _limit_code(path) or errno.EIO
+        elif primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            code = errno.ENAMETOOLONG if len(os.fsencode(path.name)) > _LONGEST_JOURNAL else errno.EACCES
+            try:
+                path.open("ab").close()
+                if path.stat().st_size == 0:  # made here, or by SQLite, and without content
+                    path.unlink()
+            except OSError as cause:
+                code = cause.errno or errno.EACCES
+    elif any(kind.startswith(_WRITERS) for kind in kinds) or any(word in text for word in _TORCH_WORDS):
+        code = _limit_code(path) or (errno.EIO if any(word in text for word in _WRITE_WORDS) else None)
     else:
         code = errno.ENOSPC if isinstance(error, OSError | RuntimeError) and _is_full(path) else None
     return None if code is None else OSError(code, str(error), str(path))
-
-
-def _sqlite_code(error: sqlite3.Error, path: Path) -> int | None:
-    """Return the number of the error of the system behind an error of SQLite; None for an error in the content."""
-    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the other bits tell cases apart
-    if primary == sqlite3.SQLITE_IOERR:
-        return _limit_code(path) or errno.EIO
-    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-        return _opening_code(path)
-    return {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_NOMEM: errno.ENOMEM}.get(primary)
-
-
-def _opening_code(path: Path) -> int:
-    """Return the number of the error with which a file cannot be opened."""
-    try:
-        path.open("ab").close()
-        if path.stat().st_size == 0:  # made here, or by SQLite, and without content
-            path.unlink()
-    except OSError as error:
-        return error.errno or errno.EACCES
-    return errno.ENAMETOOLONG if len(os.fsencode(path.name)) > _LONGEST_JOURNAL else errno.EACCES
 
 
 def _limit_code(path: Path) -> int | None:

@@ -1,7 +1,5 @@
 """`rsft audit`: output, JSON file and exit code."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
@@ -10,7 +8,7 @@ from pathlib import Path
 Rsft = Callable[..., tuple[int, str]]
 
 
-def test_findings_are_written_and_strict_exits_with_1(rsft: Rsft, class_folders: Path, tmp_path: Path) -> None:
+def test_findings_are_written_and_strict_exits_with_1(rsft, class_folders, tmp_path):
     shutil.copytree(class_folders, tmp_path / "copy")
     first, other = (tmp_path / f"copy/{name}/0.png" for name in ("train/flat", "train/steep"))
     shutil.copyfile(first, other)
@@ -20,19 +18,19 @@ def test_findings_are_written_and_strict_exits_with_1(rsft: Rsft, class_folders:
     assert audit["clean"] is False
 
 
-def test_audit_of_a_chip_store_is_written_into_it(rsft: Rsft, root: Path, tmp_path: Path) -> None:
+def test_audit_of_a_chip_store_is_written_into_it(rsft, root, tmp_path):
     shutil.copytree(root, tmp_path / "copy")
     code, printed = rsft("audit", tmp_path / "copy", "--jobs", "1")
     assert code == 0 and "names in two splits" in printed
     assert (tmp_path / "copy/audit.json").is_file()
 
 
-def test_audit_of_class_folders_writes_nothing(rsft: Rsft, class_folders: Path) -> None:
+def test_audit_of_class_folders_writes_nothing(rsft, class_folders):
     before = sorted(class_folders.rglob("*"))
     code, printed = rsft("audit", class_folders, "--jobs", "1")
     assert code == 0 and "train rows" in printed and sorted(class_folders.rglob("*")) == before
 
 
-def test_missing_folder_is_refused(rsft: Rsft, tmp_path: Path) -> None:
+def test_missing_folder_is_refused(rsft, tmp_path):
     code, printed = rsft("audit", tmp_path / "nowhere")
     assert code == 2 and "the folder does not exist" in printed

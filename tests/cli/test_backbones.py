@@ -1,10 +1,7 @@
 """Commands of `rsft backbones` as a user types them."""
 
-from __future__ import annotations
-
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,42 +10,33 @@ import timm
 from safetensors.torch import save_file
 
 from rsft.backbones.loading import names
-from rsft.cli import backbones, main
+from rsft.cli import backbones
 
 Command = Callable[..., tuple[int, str]]
 TINY = "test_vit.r160_in1k"
 
 
-@pytest.fixture
-def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run a command with an empty folder of weights; return its exit code and everything that it printed."""
+@pytest.fixture(autouse=True)
+def weights_folder(rsft, monkeypatch, tmp_path):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("COLUMNS", "80")
 
-    def run(*arguments: str | Path) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return int(stop.value.code or 0), printed.out + printed.err
 
-    return run
-
-
-def test_names_are_not_cut_on_a_narrow_terminal(rsft: Command) -> None:
+def test_names_are_not_cut_on_a_narrow_terminal(rsft):
     code, printed = rsft("backbones", "ls")
     first = [line.split()[0] for line in printed.splitlines() if line.strip()]
     assert code == 0 and set(names()) <= set(first)
     assert max(map(len, printed.splitlines()[:-1])) <= 80
 
 
-def test_word_selects_encoders(rsft: Command) -> None:
+def test_word_selects_encoders(rsft):
     _, printed = rsft("backbones", "ls", "sentinel1")
     assert "VV VH in db, 224 / 16, CC-BY-4.0" in printed
     assert "ViTSmall16_Weights.SENTINEL1_GRD_MAE" in printed and "augreg" not in printed
 
 
-def test_word_without_a_match(rsft: Command) -> None:
+def test_word_without_a_match(rsft):
     for command in ("backbones", "weights"):
         code, printed = rsft(command, "ls", "sentinel3")
         assert code == 2 and "no encoder matches 'sentinel3'" in printed
@@ -57,21 +45,17 @@ def test_word_without_a_match(rsft: Command) -> None:
     assert code == 2 and "error:" in printed and "ResNet50_Weights.NOTHING" in printed
 
 
-def test_license_and_restrictions_are_listed(rsft: Command) -> None:
+def test_license_and_restrictions_are_listed(rsft):
     code, printed = rsft("backbones", "ls", "non-commercial")
     assert code == 0 and "R G B in uint8, 224 / 16, cc-by-nc-4.0 (non-commercial)" in " ".join(printed.split())
     assert "SENTINEL1" not in printed
     _, printed = rsft("backbones", "ls", "sarmae", "--json")
     assert [(row["license"], row["restrictions"], row["sensor"]) for row in json.loads(printed)] == [
-        (
-            "no license published; the README states CC-BY-NC-4.0",
-            ["non-commercial", "unknown"],
-            "SAR, several sensors",
-        )
+        ("no license published; the README states CC-BY-NC-4.0", ["non-commercial", "unknown"], "SAR, several sensors")
     ] * 2
 
 
-def test_list_as_json(rsft: Command, tmp_path: Path) -> None:
+def test_list_as_json(rsft, tmp_path):
     _, printed = rsft("backbones", "ls", "augreg", "--json")
     rows = {row["name"]: row for row in json.loads(printed)}
     row = rows["vit_base_patch16_224.augreg_in21k"]
@@ -83,7 +67,7 @@ def test_list_as_json(rsft: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_check_of_the_shipped_encoder(rsft: Command) -> None:
+def test_check_of_the_shipped_encoder(rsft):
     code, printed = rsft("backbones", "check", "vit_tiny_patch8_64.simship", "--size", "32")
     assert code == 0 and "90 of 90 loaded" in printed
     assert "uint8, 32 x 32" in printed and "17 tokens x 192" in printed
@@ -92,7 +76,7 @@ def test_check_of_the_shipped_encoder(rsft: Command) -> None:
 
 
 @pytest.mark.slow
-def test_check_of_a_file(rsft: Command, tmp_path: Path) -> None:
+def test_check_of_a_file(rsft, tmp_path):
     save_file(timm.create_model(TINY).state_dict(), tmp_path / "mine.safetensors")
     code, printed = rsft("backbones", "check", TINY, "--weights", tmp_path / "mine.safetensors")
     assert code == 0
@@ -108,12 +92,12 @@ def test_check_of_a_file(rsft: Command, tmp_path: Path) -> None:
         ([TINY, "--weights", "nowhere.pth"], 1, "nowhere.pth"),
     ],
 )
-def test_errors_have_a_hint(rsft: Command, arguments: list[str], code: int, message: str) -> None:
+def test_errors_have_a_hint(rsft, arguments, code, message):
     exit_code, printed = rsft("backbones", "check", *arguments)
     assert (exit_code, message in printed, "Traceback" in printed) == (code, True, False)
 
 
-def test_every_command_is_in_the_docs() -> None:
+def test_every_command_is_in_the_docs():
     page = (Path(__file__).parents[2] / "docs/backbones.md").read_text("utf-8")
     for group, app in (("backbones", backbones.app), ("weights", backbones.weights_app)):
         for command in app.registered_commands:

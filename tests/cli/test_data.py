@@ -1,9 +1,6 @@
 """Commands of `rsft data` as a user types them."""
 
-from __future__ import annotations
-
 import json
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,22 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.cli import main
-from rsft.cli.display.console import console
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.inference.suggestion.suggest import COLUMNS
-from rsft.types import Pixels
 
 Command = Callable[..., tuple[int, str]]
 
 
-def read_ramp(low: int, dtype: str, side: int) -> Pixels:
+def read_ramp(low, dtype, side):
     return (np.arange(side * side, dtype=dtype) + low).reshape(side, side, 1)
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path):
     labels = tmp_path / "1.txt"
     extra_columns = {"source": "SRSDD", "spacing_m": 1.5, "mmsi": "9", "box": [1.0, 2.5] * 4}
     records = [
@@ -42,34 +36,25 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setattr(console, "_width", 200)
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["rsft", "data", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return int(stop.value.code or 0), printed.out + printed.err
-
-    return run
+def data(rsft):
+    return partial(rsft, "data")
 
 
 @pytest.mark.slow
-def test_show(rsft: Command, root: Path) -> None:
-    code, printed = rsft("show", root)
+def test_show(data, root):
+    code, printed = data("show", root)
     assert code == 0 and "3 chips" in printed and "渔船" in printed
-    code, printed = rsft("show", root, "L1_1")
+    code, printed = data("show", root, "L1_1")
     words = dict(line.split(maxsplit=1) for line in printed.splitlines() if line.strip())
     assert code == 0 and words["class"] == "渔船" and words["spacing_m"] == "1.5"
     assert words["box"] == "1 2.5 1 2.5 1 2.5 1 2.5" and "incidence_deg" not in words
-    assert rsft("show", root, "chips/test/b/L1_3.tif")[0] == 0
-    code, printed = rsft("show", root, "L9")
+    assert data("show", root, "chips/test/b/L1_3.tif")[0] == 0
+    code, printed = data("show", root, "L9")
     assert code == 2 and "has no chip L9" in printed
 
 
-def test_stats(rsft: Command, root: Path) -> None:
-    code, printed = rsft("stats", root)
+def test_stats(data, root):
+    code, printed = data("stats", root)
     rows = {line.split("  ")[0].strip(): line.split() for line in printed.splitlines() if line.strip()}
     assert code == 0
     assert rows["uint8"][1:6] == ["1", "10-10", "px", "0", "99"]
@@ -78,13 +63,13 @@ def test_stats(rsft: Command, root: Path) -> None:
     assert "SRSDD 1, [b] 1" in printed and "tail         train 2, test 1 (b, 渔船)" in printed
 
 
-def test_contact_sheet(rsft: Command, root: Path, tmp_path: Path) -> None:
+def test_contact_sheet(data, root, tmp_path):
     out = tmp_path / "sheet.png"
-    code, printed = rsft("contact-sheet", root, "-o", out, "--class", "b")
+    code, printed = data("contact-sheet", root, "-o", out, "--class", "b")
     assert code == 0 and "2 of 2 chips" in printed
     assert cv2.imread(str(out)).shape == (104, 204, 3)
-    assert rsft("contact-sheet", root, "-o", out)[0] == 2
-    code, printed = rsft("contact-sheet", root, "-o", out, "--overwrite", "--split", "test")
+    assert data("contact-sheet", root, "-o", out)[0] == 2
+    code, printed = data("contact-sheet", root, "-o", out, "--overwrite", "--split", "test")
     assert code == 0 and cv2.imread(str(out)).shape == (104, 104, 3)
 
 
@@ -96,27 +81,25 @@ def test_contact_sheet(rsft: Command, root: Path, tmp_path: Path) -> None:
         (["--class", "渔船", "--split", "val"], "no chip has both"),
     ],
 )
-def test_contact_sheet_without_chips_is_refused(
-    rsft: Command, root: Path, tmp_path: Path, options: list[str], message: str
-) -> None:
-    code, printed = rsft("contact-sheet", root, "-o", tmp_path / "x.png", *options)
+def test_contact_sheet_without_chips_is_refused(rsft, root, tmp_path, options, message):
+    code, printed = data("contact-sheet", root, "-o", tmp_path / "x.png", *options)
     assert code == 2 and message in printed and not (tmp_path / "x.png").exists()
 
 
 @pytest.mark.slow
-def test_croissant(rsft: Command, root: Path) -> None:
-    code, printed = rsft("croissant", root, "--creator", "Example Lab", "--published", "2026-11-27")
+def test_croissant(data, root):
+    code, printed = data("croissant", root, "--creator", "Example Lab", "--published", "2026-11-27")
     assert (
         code == 0 and printed.split()[:1] == ["croissant"] and "unknown      url, which Croissant requires" in printed
     )
     written = json.loads((root / "croissant.json").read_text("utf-8"))
     assert written["datePublished"] == "2026-11-27" and written["creator"]["name"] == "Example Lab"
-    code, printed = rsft("croissant", root)
+    code, printed = data("croissant", root)
     assert code == 2 and "the file exists already" in printed
-    code, printed = rsft("croissant", root, "--published", "27.11.2026", "--overwrite")
+    code, printed = data("croissant", root, "--published", "27.11.2026", "--overwrite")
     assert code == 2 and json.loads((root / "croissant.json").read_text("utf-8")) == written
     options = ("--url", "https://example.com", "--creator", "x", "--published", "2026-11-27", "--overwrite")
-    code, printed = rsft("croissant", root, *options)
+    code, printed = data("croissant", root, *options)
     assert code == 0 and "unknown" not in printed
 
 
@@ -124,17 +107,17 @@ COMPAT = Path(__file__).parents[1] / "compat/0.2"
 
 
 @pytest.mark.slow
-def test_suggest_from_a_table_of_an_earlier_version(rsft: Command, tmp_path: Path) -> None:
+def test_suggest_from_a_table_of_an_earlier_version(data, tmp_path):
     table, out = COMPAT / "run_predictions.csv", tmp_path / "suggested.csv"
-    code, printed = rsft("suggest", table, "--count", "3", "-o", out)
+    code, printed = data("suggest", table, "--count", "3", "-o", out)
     assert code == 0 and "3 of 12 chips" in printed and "fill in class or verdict" in printed
     assert "possible classes" in printed and "give --bundle BUNDLE" in printed
     rows = pd.read_csv(out, keep_default_na=False)
     assert rows.columns.tolist() == list(COLUMNS)
     assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == set(rows["table"]) == {""}
-    code, printed = rsft("suggest", table, "-o", out)
+    code, printed = data("suggest", table, "-o", out)
     assert code == 2 and "the file exists already" in printed
-    code, printed = rsft("suggest", table, "--count", "99", "--json", "--bundle", COMPAT / "run")
+    code, printed = data("suggest", table, "--count", "99", "--json", "--bundle", COMPAT / "run")
     content = json.loads(printed)
     assert (
         code == 0
@@ -144,20 +127,20 @@ def test_suggest_from_a_table_of_an_earlier_version(rsft: Command, tmp_path: Pat
     assert "give --bundle BUNDLE" not in " ".join(content["notes"])
 
 
-def test_suggest_is_refused(rsft: Command, root: Path, tmp_path: Path) -> None:
-    code, printed = rsft("suggest", root)
+def test_suggest_is_refused(data, root, tmp_path):
+    code, printed = data("suggest", root)
     assert code == 2 and "a chip store needs a bundle" in printed and "--bundle BUNDLE" in printed
-    code, printed = rsft("suggest", COMPAT / "run_predictions.csv", "--split", "val")
+    code, printed = data("suggest", COMPAT / "run_predictions.csv", "--split", "val")
     assert code == 2 and "--split only works with a chip store" in printed
-    code, printed = rsft("suggest", tmp_path / "none.csv")
+    code, printed = data("suggest", tmp_path / "none.csv")
     assert code == 2 and "no such file" in printed
-    assert rsft("suggest", tmp_path / "none.csv", "--count", "0")[0] == 2
+    assert data("suggest", tmp_path / "none.csv", "--count", "0")[0] == 2
 
 
 @pytest.mark.slow
-def test_suggest_labels_to_check(rsft: Command, tmp_path: Path) -> None:
+def test_suggest_labels_to_check(data, tmp_path):
     page = tmp_path / "page.html"
     options = ["--bundle", COMPAT / "run", "--count", "2", "--split", "val", "--page", page]
-    code, printed = rsft("suggest", COMPAT / "store", *options)
+    code, printed = data("suggest", COMPAT / "store", *options)
     assert code == 0 and "labeled cargo 13 %, predicted fishing 48 %" in printed
     assert "labels that the bundle contradicts" in printed and "labeled cargo 13 %" in page.read_text("utf-8")

@@ -1,10 +1,7 @@
 """`rsft doctor` on this machine, and with missing packages, disk space and memory."""
 
-from __future__ import annotations
-
 import time
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +10,7 @@ from rsft.cli import environment_report
 
 
 @pytest.mark.slow
-def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_machine(tmp_path, monkeypatch):
     (tmp_path / "satmae").mkdir()
     (tmp_path / "satmae" / "large.pth").write_bytes(b"0" * 1_500_000)
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
@@ -28,8 +25,8 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "large.pth (1.5 MB)" in rows["weights, others"].value
 
 
-def test_missing_package_and_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(package: str) -> str:
+def test_missing_package_and_full_disk(monkeypatch):
+    def absent(package):
         raise metadata.PackageNotFoundError(package)
 
     monkeypatch.setattr(metadata, "version", absent)
@@ -41,5 +38,5 @@ def test_missing_package_and_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("free", "value"), [(None, "unknown"), (3.21e9, "3.2 GB free")])
-def test_free_space(free: float | None, value: str) -> None:
+def test_free_space(free, value):
     assert environment_report._free_space("memory", free).value == value

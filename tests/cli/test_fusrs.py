@@ -1,27 +1,15 @@
 """`rsft prepare fusrs`, as a user types it: what is refused, counted and shown."""
 
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
 import pytest
 
-from rsft.cli import main
 from tests.data.datasets.fusar_ship.data import make_names, write_chip, write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
 
-
-def prepare(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str) -> object:
-    command = ["rsft", "prepare", "fusrs", "--root", str(folder / "out"), "--jobs", "1", *options]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code
+COMMAND = ("prepare", "fusrs", "--root", "out", "--jobs", "1")
 
 
 @pytest.fixture
-def raw(tmp_path: Path) -> Path:
+def raw(tmp_path):
     """Three chips whose folder contradicts their name, one chip without a row, and SRSDD."""
     root = write_fusar(tmp_path / "FUSAR", make_names({"Cargo": 3}))
     (root / "Cargo").rename(root / "Tanker")
@@ -30,30 +18,23 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_contradictions_are_refused_with_a_way_on(
-    raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert prepare(monkeypatch, raw) == 1 and not (raw / "out").exists()
-    printed = capsys.readouterr().err
+def test_contradictions_are_refused_with_a_way_on(raw, rsft):
+    code, printed = rsft(*COMMAND)
+    assert code == 1 and not (raw / "out").exists()
     assert "3 of 4 file names contradict their folder" in printed and "Add --allow-partial" in printed
     assert "Ship_C01S01N0000.tiff is in the folder of Tanker" in printed
 
 
 @pytest.mark.slow
-def test_flags_and_rows_without_a_chip_are_shown(
-    raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert not prepare(monkeypatch, raw, "--allow-partial")
-    printed = capsys.readouterr().out
+def test_flags_and_rows_without_a_chip_are_shown(raw, rsft):
+    code, printed = rsft(*COMMAND, "--allow-partial")
+    assert code == 0
     assert "flagged: 3  category-index" in printed and "flagged: 4  no-meta" in printed
     assert "skipped: 3  FUSAR-Ship: row of the meta table without a chip" in printed
 
 
-def test_an_archive_without_a_chip_is_refused_with_its_folder(
-    raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_archive_without_a_chip_is_refused_with_its_folder(raw, rsft):
     write_fusar(raw / "more/FUSAR", make_names({"Tug": 2}))
-    assert prepare(monkeypatch, raw, "--fusar", str(raw / "more/FUSAR")) == 1
-    printed = capsys.readouterr().err
-    assert "FUSAR-Ship gives no chip" in printed and str(raw / "more/FUSAR") in printed
+    code, printed = rsft(*COMMAND, "--fusar", raw / "more/FUSAR")
+    assert code == 1 and "FUSAR-Ship gives no chip" in printed and str(raw / "more/FUSAR") in printed
     assert "it has 2 FUSAR-Ship Tug: not among the classes" in printed

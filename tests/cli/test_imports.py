@@ -1,12 +1,9 @@
 """Commands import only the heavy packages that they use. Each command runs in a process of its own."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -53,7 +50,7 @@ demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": train, "val": few, "test": few}, 
 """
 
 
-def imported_packages(folder: Path, *arguments: object, setup: str = "") -> set[str]:
+def imported_packages(folder, *arguments, setup=""):
     """Run a command in a new process, to its end or to the first step of a training; return what it imported."""
     command = [sys.executable, "-c", setup + PROGRAM, *map(str, arguments)]
     environment = os.environ | {"RSFT_WEIGHTS": str(folder)}
@@ -63,7 +60,7 @@ def imported_packages(folder: Path, *arguments: object, setup: str = "") -> set[
 
 
 @pytest.mark.parametrize("command", ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"])
-def test_help_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
+def test_help_imports_nothing_heavy(tmp_path, command):
     packages = imported_packages(tmp_path, *command.split(), "--help")
     assert "typer" in packages and not packages & {*HEAVY, "numpy"}
 
@@ -71,48 +68,46 @@ def test_help_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize(
     "command", ["backbones ls", "weights ls", "weights verify", "recipes ls", "runs ls", "recipes validate quickstart"]
 )
-def test_lists_import_nothing_heavy(tmp_path: Path, command: str) -> None:
+def test_lists_import_nothing_heavy(tmp_path, command):
     assert not imported_packages(tmp_path, *command.split()) & HEAVY
 
 
-def test_the_packages_of_rsft_import_nothing_heavy() -> None:
+def test_the_packages_of_rsft_import_nothing_heavy():
     names = ("data", "data.datasets", "data.prepare", "data.loading", "models", "training", "inference", "evaluation")
     code = f"import sys, {', '.join(f'rsft.{name}' for name in names)}\nprint('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-def test_prepare_folder_imports_no_networks(
-    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prepare_folder_imports_no_networks(class_folders, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # of a notebook
     packages = imported_packages(tmp_path, "prepare", "folder", class_folders, "--root", "store")
     assert "pandas" in packages and (tmp_path / "store/manifest.parquet").is_file()
     assert packages & HEAVY == {"cv2", "matplotlib", "pandas", "pyarrow", "rasterio"}  # matplotlib draws a figure
 
 
-def test_prepare_demo_imports_no_networks(tmp_path: Path) -> None:
+def test_prepare_demo_imports_no_networks(tmp_path):
     packages = imported_packages(tmp_path, "prepare", "demo", "--root", "store", "--jobs", "1", setup=FEW_CHIPS)
     assert not packages & {*TORCHGEO, *NETWORKS, "sklearn", "geopandas"}
 
 
-def test_training_imports_no_statistics_before_its_first_step(root: Path, tmp_path: Path) -> None:
+def test_training_imports_no_statistics_before_its_first_step(root, tmp_path):
     (tmp_path / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
     packages = imported_packages(tmp_path, "finetune", "bars.yaml", "--json", "--log-every", "1")
     assert "torch" in packages
     assert not packages & {*TORCHGEO, "lightning", "matplotlib", "sklearn", "torchmetrics", "geopandas"}
 
 
-def test_a_whole_training_does_not_import_torchgeo_and_lightning(root: Path, tmp_path: Path) -> None:
+def test_a_whole_training_does_not_import_torchgeo_and_lightning(root, tmp_path):
     (tmp_path / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
     packages = imported_packages(tmp_path, "finetune", "bars.yaml", "train.epochs=1")
     assert "torch" in packages and not packages & {*TORCHGEO, "lightning", "torchmetrics"}
 
 
-def test_the_description_of_a_bundle_builds_no_network(run: Path, tmp_path: Path) -> None:
+def test_the_description_of_a_bundle_builds_no_network(run, tmp_path):
     assert imported_packages(tmp_path, "bundle", "show", run) & HEAVY <= {"cv2", "torch"}
 
 
-def test_prediction_with_pytorch_imports_no_statistics(run: Path, root: Path, tmp_path: Path) -> None:
+def test_prediction_with_pytorch_imports_no_statistics(run, root, tmp_path):
     packages = imported_packages(tmp_path, "predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch")
     assert "torch" in packages and not packages & {*TORCHGEO, *STATISTICS, "lightning"}

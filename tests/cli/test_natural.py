@@ -1,20 +1,15 @@
 """`rsft prepare cifar100-lt`, `places-lt` and `inat2018`, as a user types them."""
 
-from __future__ import annotations
-
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from rsft.cli import main
 from rsft.data.datasets import _label_files
 from tests.helpers.cifar_data import write_folders
 
 
 @pytest.fixture(autouse=True)
-def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_classes(monkeypatch):
     for name in ("PLACES_LT", "INATURALIST_2018"):
         monkeypatch.setattr(_label_files, name, replace(getattr(_label_files, name), classes=2))
 
@@ -28,22 +23,12 @@ def few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
         ("inat2018", "iNaturalist18_train.txt", "2 rejected"),
     ],
 )
-def test_command_builds_a_chip_store(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    command: str,
-    train: str,
-    message: str,
-) -> None:
+def test_command_builds_a_chip_store(rsft, tmp_path, command, train, message):
     src = write_folders(tmp_path / "src", {"train/apple": 2, "train/bee": 2, "test/apple": 1})
     if train:
         rows = [f"train/{name}/{index}.png {label}" for label, name in enumerate(("apple", "bee")) for index in (0, 1)]
         (src / train).write_text("\n".join(rows))
     options = ["--ratio", "2", "--val", "0"] if command == "cifar100-lt" else []
-    monkeypatch.setattr(sys, "argv", ["rsft", "prepare", command, str(src), "--root", str(tmp_path / "out"), *options])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    printed = capsys.readouterr().out
-    assert not stop.value.code and "4 chips" in printed and message in printed
+    code, printed = rsft("prepare", command, src, "--root", "out", *options)
+    assert code == 0 and "4 chips" in printed and message in printed
     assert (tmp_path / "out/manifest.parquet").is_file()

@@ -1,14 +1,9 @@
 """`rsft predict` rejects wrong options before any work."""
 
-from __future__ import annotations
-
 import json
-import sys
 
 import pandas as pd
 import pytest
-
-from rsft.cli import main
 
 
 @pytest.mark.parametrize(
@@ -27,13 +22,10 @@ from rsft.cli import main
     ],
 )
 @pytest.mark.slow
-def test_refused(run, tmp_path, monkeypatch, capsys, options, words):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["rsft", "predict", str(run), "x.png", *options])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    printed = " ".join("".join(capsys.readouterr()).split())
-    assert stop.value.code == 2 and all(word in printed for word in words) and "Traceback" not in printed
+def test_refused(run, tmp_path, rsft, options, words):
+    code, printed = rsft("predict", run, "x.png", *options)
+    printed = " ".join(printed.split())
+    assert code == 2 and all(word in printed for word in words) and "Traceback" not in printed
     assert not list(tmp_path.iterdir())
 
 

@@ -1,9 +1,6 @@
 """Warnings of `rsft prepare folder` about the classes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +9,7 @@ import pytest
 Command = Callable[..., tuple[int, str]]
 
 
-def write_labels(folder: Path, counts: dict[str, int]) -> Path:
+def write_labels(folder, counts):
     rows, rng = ["path,class"], np.random.default_rng(0)
     for name, count in counts.items():
         for number in range(count):
@@ -23,13 +20,13 @@ def write_labels(folder: Path, counts: dict[str, int]) -> Path:
 
 
 @pytest.mark.slow
-def test_label_typo_is_counted(rsft: Command, tmp_path: Path) -> None:
+def test_label_typo_is_counted(rsft, tmp_path):
     labels = write_labels(tmp_path, {"Cargo": 20, "Crago": 1, "Tanker": 5})
     code, printed = rsft("prepare", "folder", labels, "--root", tmp_path / "out")
     assert code == 0 and "warning: Crago (1 of 26 chips) may be a typo of Cargo (20)\n" in printed
     assert "warning: no chip in val: Crago; validation and calibration do not see these classes\n" in printed
 
 
-def test_single_class_is_named(rsft: Command, tmp_path: Path) -> None:
+def test_single_class_is_named(rsft, tmp_path):
     code, printed = rsft("prepare", "folder", write_labels(tmp_path, {"Cargo": 5}), "--root", tmp_path / "out")
     assert code == 0 and "warning: all chips have the class Cargo; `rsft finetune` needs at least two" in printed

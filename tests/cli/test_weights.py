@@ -1,45 +1,30 @@
 """Commands of `rsft weights` as a user types them."""
 
-from __future__ import annotations
-
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import timm
 import torch
 
 from rsft.backbones import catalog, loading
-from rsft.backbones.card import Card, Remote
+from rsft.backbones.card import Remote
 from rsft.backbones.catalog import list_card
-from rsft.cli import main
 from tests.helpers.http_server import BODY, SHA, serving
 
 Command = Callable[..., tuple[int, str]]
 TINY = "test_vit.r160_in1k"
 
 
-@pytest.fixture
-def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run a command with an empty folder of weights; return its exit code and everything that it printed."""
+@pytest.fixture(autouse=True)
+def weights_folder(rsft, monkeypatch, tmp_path):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("COLUMNS", "80")
 
-    def run(*arguments: str | Path) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return int(stop.value.code or 0), printed.out + printed.err
 
-    return run
-
-
-def test_ls_shows_published_and_local_files(rsft: Command, tmp_path: Path) -> None:
+def test_ls_shows_published_and_local_files(rsft, tmp_path):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/B2_vits16_mae_ep99_enc.pth").write_bytes(b"0" * 1_500_000)
     code, printed = rsft("weights", "ls", "ViTSmall16")
@@ -53,7 +38,7 @@ def test_ls_shows_published_and_local_files(rsft: Command, tmp_path: Path) -> No
     assert {row["name"]: row["here"] for row in json.loads(printed)}["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] is True
 
 
-def test_get_verify_and_a_changed_file(rsft: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_get_verify_and_a_changed_file(rsft, tmp_path, monkeypatch):
     with serving() as server:
         card = local_card(server.url)
         monkeypatch.setattr(catalog, "listed_encoders", lambda: [list_card(card, 0)])
@@ -67,25 +52,25 @@ def test_get_verify_and_a_changed_file(rsft: Command, tmp_path: Path, monkeypatc
     assert code == 1 and "has changed since it was first verified" in printed and "move the file away" in printed
 
 
-def local_card(url: str) -> Card:
+def local_card(url):
     return replace(loading.find_card(TINY), name="x.y", weights=Remote("x.pth", url, None, None, "https://page"))
 
 
-def test_verify_continues_after_an_error(rsft: Command) -> None:
+def test_verify_continues_after_an_error(rsft):
     code, printed = rsft("weights", "verify", "vit_base_patch16_224.mae", "vit_tiny_patch8_64.simship")
     assert code == 1
     assert "the weights of vit_base_patch16_224.mae are missing" in printed
     assert "verified  vit_tiny_patch8_64.simship" in printed
 
 
-def test_get_checks_all_names_before_a_download(rsft: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_get_checks_all_names_before_a_download(rsft, monkeypatch):
     monkeypatch.setattr("rsft.backbones.card.fetch_weights", lambda *_: pytest.fail("a download started"))
     code, printed = rsft("weights", "get", "vit_tiny_patch8_64.simship", "vit_tiny_patch8_64.simshop")
     assert code == 2 and "did you mean" in printed
 
 
 @pytest.mark.slow
-def test_convert(rsft: Command, tmp_path: Path) -> None:
+def test_convert(rsft, tmp_path):
     source, target = tmp_path / "old.pth", tmp_path / "new.safetensors"
     torch.save(timm.create_model(TINY).state_dict(), source)
     code, printed = rsft("weights", "convert", source, target, "--as", TINY)

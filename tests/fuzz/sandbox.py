@@ -258,7 +258,7 @@ def _read(target: Target, index: int, folder: Path, workplace: Path, expected: s
 
 def is_told(error: BaseException) -> bool:
     """Return whether the command line shows an exception as a sentence. Running out of memory is a fault here."""
-    from rsft.cli.display.failures import explain
+    from rsft.cli.display.console import explain
 
     return not isinstance(error, MemoryError) and isinstance(error, Exception) and explain(error) is not None
 

@@ -15,6 +15,7 @@ from rsft.metrics.sets import coverage_by_class, coverage_by_group
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 
+SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2")
 BASELINES = {"logit-adjusted linear probe": 0.8, "plain k-NN": 0.65}
 """Baselines with their recall of the head."""

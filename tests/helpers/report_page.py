@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from rsft.evaluation.report.run_page import write_report
+from rsft.evaluation.report.pages import write_report
 
 VOID_ELEMENTS = {"meta", "input", "img"}
 

@@ -1,7 +1,5 @@
 """Shipped recipes are found by name and described by their headers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,7 @@ seed: 0
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     recipes = tmp_path / "shipped"
     recipes.mkdir()
     (recipes / "demo.yaml").write_text(HEADER)
@@ -34,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return recipes
 
 
-def test_headers(folder: Path) -> None:
+def test_headers(folder):
     bare, demo = library.list_entries("recipe")
     assert (bare.name, bare.title, bare.command, bare.about) == ("bare", "", "", "")
     assert demo == library.LibraryEntry(
@@ -46,44 +44,44 @@ def test_headers(folder: Path) -> None:
     )
 
 
-def test_the_title_has_the_group_before_its_colon() -> None:
+def test_the_title_has_the_group_before_its_colon():
     bare, demo = library.list_entries("recipe")
     assert (demo.group, demo.subtitle, bare.group, bare.subtitle) == ("Demo", "optical to SAR", "", "")
     assert demo.matches("TWO CORES") and demo.matches("prepare demo") and not demo.matches("places")
 
 
-def test_recipe_is_found_by_name_and_by_path(folder: Path, tmp_path: Path) -> None:
+def test_recipe_is_found_by_name_and_by_path(folder, tmp_path):
     assert library.find_recipe("demo") == library.find_recipe("demo.yaml") == folder / "demo.yaml"
     (tmp_path / "demo.yaml").touch()
     assert library.find_recipe("demo.yaml") == Path("demo.yaml")
 
 
 @pytest.mark.parametrize("name", ["dmeo", "recipes/demo.yaml"])
-def test_unknown_name_has_a_suggestion(name: str) -> None:
+def test_unknown_name_has_a_suggestion(name):
     with pytest.raises(RequestError, match="did you mean demo"):
         library.find_recipe(name)
 
 
-def test_name_without_similar_recipe_has_no_suggestion() -> None:
+def test_name_without_similar_recipe_has_no_suggestion():
     with pytest.raises(RequestError, match="rsft recipes ls"):
         library.find_recipe("xyz")
 
 
-def test_sweeps_are_not_listed_as_recipes(folder: Path) -> None:
+def test_sweeps_are_not_listed_as_recipes(folder):
     (folder / "sweeps").mkdir()
     (folder / "sweeps/ranks.yaml").write_text("# Ranks\n# rsft sweep ranks\nrecipe: demo\n")
     assert [entry.name for entry in library.list_entries("sweep")] == ["ranks"]
     assert [entry.name for entry in library.list_entries("recipe")] == ["bare", "demo"]
-    assert library.find_sweep("ranks") == folder / "sweeps/ranks.yaml"
+    assert library.find_recipe("ranks", "sweep") == folder / "sweeps/ranks.yaml"
     with pytest.raises(RequestError, match="did you mean ranks"):
-        library.find_sweep("rank")
+        library.find_recipe("rank", "sweep")
 
 
-def test_recipes_and_sweeps_that_are_confused(folder: Path) -> None:
+def test_recipes_and_sweeps_that_are_confused(folder):
     (folder / "sweeps").mkdir()
     (folder / "sweeps/ranks.yaml").write_text("# Ranks\nrecipe: demo\n")
     with pytest.raises(RequestError, match=mentions("demo", "not a sweep")) as caught:
-        library.find_sweep("demo")
+        library.find_recipe("demo", "sweep")
     assert caught.value.hint == "to run it: rsft finetune demo"
     with pytest.raises(RequestError, match=mentions("ranks", "not a recipe")) as caught:
         library.find_recipe("ranks.yaml")

@@ -1,12 +1,9 @@
 """Load recipes; report every fault with its location and the allowed values."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -32,23 +29,23 @@ train:
 
 
 @pytest.fixture
-def quick(tmp_path: Path) -> Path:
+def quick(tmp_path):
     return write(tmp_path, QUICK)
 
 
-def write(folder: Path, text: str | bytes) -> Path:
+def write(folder, text):
     path = folder / "quickstart.yaml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
 
-def faults(path: Path, *overrides: str) -> list[Fault]:
+def faults(path, *overrides):
     with pytest.raises(RecipeError) as caught:
         load_recipe(path, overrides)
     return caught.value.faults
 
 
-def test_defaults_and_name(quick: Path) -> None:
+def test_defaults_and_name(quick):
     recipe = load_recipe(quick)
     assert (recipe.name, recipe.seed, recipe.data.crop, recipe.peft.settings["positions"]) == (
         "quickstart",
@@ -60,14 +57,14 @@ def test_defaults_and_name(quick: Path) -> None:
     assert (recipe.head.logit_scale, recipe.loss.tau, recipe.train.momentum, recipe.evaluate.knn) == (25.0, 1.0, 0.9, 5)
 
 
-def test_override_faults_name_line_and_nearest_key(quick: Path) -> None:
+def test_override_faults_name_line_and_nearest_key(quick):
     assert faults(quick, "peft.rnk=8", "train.epochs=-1") == [
         Fault(str(quick), 6, "peft.rnk", "8 (command line)", "no such key; did you mean peft.rank?"),
         Fault(str(quick), 10, "train.epochs", "-1 (command line)", "a whole number >= 1"),
     ]
 
 
-def test_overrides_are_yaml_and_the_last_wins(quick: Path) -> None:
+def test_overrides_are_yaml_and_the_last_wins(quick):
     given = ["peft.blocks=[9, 10]", "peft.positions=12", "peft.scale=1/r", "data.crop=null", "train.lr=5e-2"]
     recipe = load_recipe(quick, [*given, "meta.lr=3", "meta=null", "seed=1", "seed=2", "train.precision=fp32"])
     assert recipe.peft == PeftSection(blocks=[9, 10], positions="12", scale="1/r")
@@ -102,14 +99,14 @@ def test_overrides_are_yaml_and_the_last_wins(quick: Path) -> None:
         ("name=a/b", 0, "name", "without slash"),
     ],
 )
-def test_one_faulty_override(quick: Path, override: str, line: int, key: str, words: str) -> None:
+def test_one_faulty_override(quick, override, line, key, words):
     (fault,) = faults(quick, override)
     assert (fault.line, fault.key) == (line, key)
     assert fault.file == (str(quick) if line else "command line")
     assert words in fault.allowed
 
 
-def test_all_faults_of_a_file_are_listed(tmp_path: Path) -> None:
+def test_all_faults_of_a_file_are_listed(tmp_path):
     text = "seed: -3\npeft.rank: 8\ndata:\n  size: no\n  crop: [1]\n  size: 5\n  sise: 5\nhead:\ntraim:\n  epochs: 3\n"
     reported = {(fault.line, fault.key): (fault.value, fault.allowed) for fault in faults(write(tmp_path, text))}
     assert reported == {
@@ -139,28 +136,28 @@ def test_all_faults_of_a_file_are_listed(tmp_path: Path) -> None:
         (b"seed: 1\nname: \xe9t\xe9\n", 2, "encoding", "byte 0xe9"),
     ],
 )
-def test_unreadable_file(tmp_path: Path, text: str | bytes, line: int, key: str, value: str) -> None:
+def test_unreadable_file(tmp_path, text, line, key, value):
     unknown, fault = faults(write(tmp_path, text), "colour=red")
     assert (fault.line, fault.key, unknown.key) == (line, key, "colour")
     assert value in fault.value
 
 
-def test_empty_file_lacks_required_keys(tmp_path: Path) -> None:
+def test_empty_file_lacks_required_keys(tmp_path):
     assert [fault.key for fault in faults(write(tmp_path, ""))] == ["data.root", "data.size", "train.epochs"]
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_missing_file(tmp_path):
     with pytest.raises(RequestError, match="no such recipe"):
         load_recipe(tmp_path / "absent.yaml")
 
 
-def test_byte_order_mark_and_dos_lines(tmp_path: Path) -> None:
+def test_byte_order_mark_and_dos_lines(tmp_path):
     path = write(tmp_path, b"\xef\xbb\xbf" + QUICK.replace("\n", "\r\n").encode())
     assert load_recipe(path).train.epochs == 10
 
 
 @pytest.mark.parametrize("override", ["meta=null", "peft.blocks=[0, 3]", "peft.scale=1/r", "train.lr=1e-7", "name=32"])
-def test_round_trip(quick: Path, tmp_path: Path, override: str) -> None:
+def test_round_trip(quick, tmp_path, override):
     recipe = load_recipe(quick, [override])
     dumped = tmp_path / "resolved.yaml"
     dumped.write_text(dump_recipe(recipe), encoding="utf-8")
@@ -168,7 +165,7 @@ def test_round_trip(quick: Path, tmp_path: Path, override: str) -> None:
 
 
 @given(root=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
-def test_every_path_is_read_back(root: str) -> None:
+def test_every_path_is_read_back(root):
     recipe = Recipe(name="x", data=DataSection(root=root, size=8), train=TrainSection(epochs=1))
     line = next(line for line in dump_recipe(recipe).splitlines() if line.startswith("  root: "))
     assert parse_value(line.removeprefix("  root: ")) == root
@@ -178,12 +175,12 @@ def test_every_path_is_read_back(root: str) -> None:
     ("text", "value"),
     [("1e-3", 0.001), (".5", 0.5), ("-7", -7), ("1:30", "1:30"), ("no", "no"), ("'8'", "8"), ("", None), ("~", None)],
 )
-def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
+def test_scalars_follow_yaml_1_2(text, value):
     assert parse_value(text) == value
     assert type(parse_value(to_yaml(value))) is type(value)
 
 
-def test_every_key_is_described_and_dumped(quick: Path) -> None:
+def test_every_key_is_described_and_dumped(quick):
     recipe = load_recipe(quick)
     text = dump_recipe(recipe)
     effective = {
@@ -203,18 +200,18 @@ def test_every_key_is_described_and_dumped(quick: Path) -> None:
 
 
 @pytest.mark.slow
-def test_loading_does_not_import_torch() -> None:
+def test_loading_does_not_import_torch():
     code = "import sys, rsft.recipe.load, rsft.recipe.library; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_units_are_read_in_any_case(tmp_path: Path) -> None:
+def test_units_are_read_in_any_case(tmp_path):
     text = QUICK.replace("  size: 64\n", "  size: 64\n  unit: dB\n  declare: Amplitude\n")
     data = load_recipe(write(tmp_path, text)).data
     assert (data.unit, data.declare) == ("db", "amplitude")
 
 
-def test_units_of_a_recipe_are_those_of_the_pixels() -> None:
+def test_units_of_a_recipe_are_those_of_the_pixels():
     from typing import get_args
 
     from rsft.data.imagery.units import UNITS
@@ -235,18 +232,18 @@ def test_units_of_a_recipe_are_those_of_the_pixels() -> None:
         ("#" + "x" * 2_000_000, "letters; the limit is 65,536"),
     ],
 )
-def test_documents_have_limits(tmp_path: Path, text: str, words: str) -> None:
+def test_documents_have_limits(tmp_path, text, words):
     (fault,) = faults(write(tmp_path, text))
     assert re.search(words, fault.allowed) and len(fault.value) < 200
 
 
 @pytest.mark.parametrize("value", ["[" * 2000, "{a: " * 1500, "9" * 5000])
-def test_overrides_have_limits(quick: Path, value: str) -> None:
+def test_overrides_have_limits(quick, value):
     assert "not valid YAML" in faults(quick, f"peft.rank={value}")[0].allowed
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-def test_recipes_are_files(tmp_path: Path) -> None:
+def test_recipes_are_files(tmp_path):
     os.mkfifo(tmp_path / "a.yaml")
     with pytest.raises((RequestError, OSError), match=r"a pipe, a socket or a device|no such recipe"):
         load_recipe(tmp_path / "a.yaml")

@@ -1,7 +1,5 @@
 """A shipped recipe is valid, has a complete header, and is comparable with the recipes of the same transfer."""
 
-from __future__ import annotations
-
 import math
 import re
 from itertools import groupby
@@ -11,14 +9,14 @@ import pytest
 
 from rsft.backbones.card import Remote
 from rsft.backbones.loading import find_card
-from rsft.recipe.library import LibraryEntry, find_recipe, list_entries
+from rsft.recipe.library import find_recipe, list_entries
 from rsft.recipe.load import load_recipe
 
 RECIPES = list_entries("recipe", "paper")
 THREE_SCENARIOS = [entry for entry in RECIPES if entry.name.startswith(("satmae_", "in21k_"))]
 
 
-def test_the_recipes_of_the_paper_exist() -> None:
+def test_the_recipes_of_the_paper_exist():
     methods = "lora metalora adaptformer metaadaptformer adapter metaadapter bitfit vpt_shallow vpt_deep linear_probe"
     expected = {f"{transfer}_{method}" for transfer in ("satmae_sar", "in21k_dota") for method in methods.split()}
     expected |= {f"in21k_dota_{method}" for method in ("lotr", "metalotr", "lift")}
@@ -33,7 +31,7 @@ def test_the_recipes_of_the_paper_exist() -> None:
 
 
 @pytest.mark.parametrize("entry", RECIPES, ids=lambda entry: entry.name)
-def test_header(entry: LibraryEntry) -> None:
+def test_header(entry):
     recipe, commands = load_recipe(entry.path), entry.command.splitlines()
     assert entry.group and 0 < len(entry.subtitle) <= 50
     folder = "recipes/paper" if entry.path.parent.name == "paper" else "recipes"
@@ -51,14 +49,14 @@ def test_header(entry: LibraryEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", THREE_SCENARIOS, ids=lambda entry: entry.name)
-def test_expected_number_names_its_table_and_groups(entry: LibraryEntry) -> None:
+def test_expected_number_names_its_table_and_groups(entry):
     promise = entry.about.partition("Expected: ")[2].partition("Cost")[0]
     groups = ("head", "tail") if entry.name.startswith("satmae") else ("head", "medium", "tail")
     numbers = ", ".join(rf"{group} \d\d\.\d" for group in groups)
     assert re.match(rf"{numbers} \(paper, Table (4|S6)|the paper has no number|in Table S7", promise)
 
 
-def test_recipes_of_a_transfer_differ_only_in_their_method() -> None:
+def test_recipes_of_a_transfer_differ_only_in_their_method():
     """Beside their method, only the learning rate of LoRA's modules on SAR and the epochs of MetaPEFT differ."""
     for group, entries in groupby(sorted(THREE_SCENARIOS, key=attrgetter("group")), key=attrgetter("group")):
         comparable = [
@@ -77,7 +75,7 @@ def test_recipes_of_a_transfer_differ_only_in_their_method() -> None:
 
 
 @pytest.mark.parametrize("entry", THREE_SCENARIOS, ids=lambda entry: entry.name)
-def test_learning_rates_are_those_of_the_authors(entry: LibraryEntry) -> None:
+def test_learning_rates_are_those_of_the_authors(entry):
     train = load_recipe(entry.path).train
     is_lora_on_sar = entry.name in ("satmae_sar_lora", "satmae_sar_metalora")
     assert (train.lr, train.head_lr) == ((0.02, 0.01) if is_lora_on_sar else (0.01, None))
@@ -93,7 +91,7 @@ META_SETTINGS = {
 """K and the share of the meta subset in the authors' configs/data, by the start of the recipe's name."""
 
 
-def test_meta_settings_are_those_of_the_authors() -> None:
+def test_meta_settings_are_those_of_the_authors():
     """The epochs make up for the steps that the hold-out takes away."""
     for entry in THREE_SCENARIOS:
         recipe, data = load_recipe(entry.path), "_".join(entry.name.split("_")[:2])
@@ -105,7 +103,7 @@ def test_meta_settings_are_those_of_the_authors() -> None:
             assert recipe.train.epochs == math.ceil(epochs / (1 - recipe.meta.ratio))
 
 
-def test_low_rank_modules_start_as_those_of_the_authors() -> None:
+def test_low_rank_modules_start_as_those_of_the_authors():
     recipes = {entry.name: load_recipe(entry.path) for entry in THREE_SCENARIOS}
     low_rank = {name: recipe.peft.settings for name, recipe in recipes.items() if "rank" in recipe.peft.settings}
     assert len(low_rank) == 15 and {settings["init"] for settings in low_rank.values()} == {"rank"}
@@ -114,7 +112,7 @@ def test_low_rank_modules_start_as_those_of_the_authors() -> None:
     assert set(alphas.values()) == {1, 4}
 
 
-def test_modules_on_sar_are_in_half_of_the_blocks() -> None:
+def test_modules_on_sar_are_in_half_of_the_blocks():
     for method in ("lora", "adapter", "adaptformer"):
         for name in (f"satmae_sar_{method}", f"satmae_sar_meta{method}"):
             (entry,) = (entry for entry in THREE_SCENARIOS if entry.name == name)
@@ -122,7 +120,7 @@ def test_modules_on_sar_are_in_half_of_the_blocks() -> None:
 
 
 @pytest.mark.slow
-def test_modulator_starts_at_the_scale_of_the_plain_recipe() -> None:
+def test_modulator_starts_at_the_scale_of_the_plain_recipe():
     for entry in THREE_SCENARIOS:
         recipe = load_recipe(entry.path)
         if recipe.meta is not None:
@@ -132,7 +130,7 @@ def test_modulator_starts_at_the_scale_of_the_plain_recipe() -> None:
             assert recipe.meta.init_scale == pytest.approx(scale)
 
 
-def test_comments_name_no_other_repository_than_the_papers_and_its_base() -> None:
+def test_comments_name_no_other_repository_than_the_papers_and_its_base():
     for entry in THREE_SCENARIOS:
         repositories = re.findall(r"github\.com/[\w/]+\w", entry.path.read_text("utf-8"))
         assert repositories == ["github.com/doem97/metalora", "github.com/shijxcs/LIFT"]

@@ -1,6 +1,5 @@
 import errno
 import fcntl
-import hashlib
 import multiprocessing
 import os
 import shutil
@@ -12,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from rsft.utils import atomic_files
-from rsft.utils.atomic_files import atomic_file, atomic_folder, sha256, write_text
+from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
 from tests.helpers.killing import kill_at_call, kill_this_process, run_until_killed
 
 
@@ -54,11 +53,6 @@ def test_temporary_file_has_the_suffix_and_the_result_has_the_default_mode(tmp_p
         assert temporary.suffix == ".gpkg"
     (tmp_path / "plain").touch()
     assert (tmp_path / "a.gpkg").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_sha256(tmp_path):
-    (tmp_path / "a").write_bytes(b"chips")
-    assert sha256(tmp_path / "a") == hashlib.sha256(b"chips").hexdigest()
 
 
 def write_and_die(path):
@@ -129,31 +123,11 @@ def test_old_folder_is_restored_after_a_kill_between_the_renames(tmp_path, caplo
     assert "restored; a process was stopped" in caplog.text
 
 
-def test_next_folder_replaces_a_restored_one(tmp_path):
-    make_folder(tmp_path / "d", "old")
-    for call in (1, 2):
-        run_until_killed(replace_and_die, tmp_path / "d", call)
-    make_folder(tmp_path / "d", "newer")
-    assert names(tmp_path) == ["d"] and names(tmp_path / "d") == ["newer"]
-
-
 def test_error_between_the_renames_keeps_the_old_folder(tmp_path):
     make_folder(tmp_path / "d", "old")
     with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "d") as temporary:
         temporary.rmdir()
     assert names(tmp_path) == ["d"] and names(tmp_path / "d") == ["old"]
-
-
-def remove_and_die(path):
-    kill_at_call(shutil, "rmtree")
-    make_folder(path, "new")
-
-
-def test_kill_before_the_old_folder_is_removed(tmp_path):
-    make_folder(tmp_path / "d", "old")
-    run_until_killed(remove_and_die, tmp_path / "d")
-    write_text(tmp_path / "beside.txt", "")
-    assert names(tmp_path) == ["beside.txt", "d"] and names(tmp_path / "d") == ["new"]
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

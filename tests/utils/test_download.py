@@ -1,11 +1,7 @@
 """Downloads from a local server that simulates faults."""
 
-from __future__ import annotations
-
 import hashlib
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -13,30 +9,30 @@ from filelock import FileLock
 from rsft.errors import DataError, RequestError
 from rsft.utils import download as module
 from rsft.utils.download import download, fetch_server_sha256, weights_dir
-from tests.helpers.http_server import BODY, SHA, Server, serving
+from tests.helpers.http_server import BODY, SHA, serving
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serving() as server:
         yield server
 
 
-def test_file_is_complete_and_the_only_one(server: Server, tmp_path: Path) -> None:
+def test_file_is_complete_and_the_only_one(server, tmp_path):
     seen: list[tuple[int, int, str]] = []
     path = download(server.url, tmp_path / "a/lists.txt", SHA, progress=lambda *step: seen.append(step))
     assert path.read_bytes() == BODY and list(path.parent.iterdir()) == [path]
     assert seen[-1] == (len(BODY), len(BODY), "lists.txt") and seen[0][0] < len(BODY)
 
 
-def test_existing_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+def test_existing_file_is_not_downloaded_again(server, tmp_path):
     (tmp_path / "x").write_bytes(BODY)
     download(server.url, tmp_path / "x", SHA)
     assert server.requested_ranges == []
 
 
-def test_existing_other_file_is_refused_and_kept(server: Server, tmp_path: Path) -> None:
+def test_existing_other_file_is_refused_and_kept(server, tmp_path):
     (tmp_path / "x").write_bytes(b"mine")
     with pytest.raises(DataError, match="not the published file"):
         download(server.url, tmp_path / "x", SHA)
@@ -44,7 +40,7 @@ def test_existing_other_file_is_refused_and_kept(server: Server, tmp_path: Path)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_interrupted_transfer_is_resumed(server: Server, tmp_path: Path, ranges: bool) -> None:
+def test_interrupted_transfer_is_resumed(server, tmp_path, ranges):
     server.ranges, server.breaks = ranges, [1_000_000, 2_000_000]
     assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
     assert (
@@ -52,50 +48,44 @@ def test_interrupted_transfer_is_resumed(server: Server, tmp_path: Path, ranges:
     )  # whole blocks are kept
 
 
-def test_later_call_resumes(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "x.part").write_bytes(BODY[:5])
-    assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
-    assert server.requested_ranges == ["bytes=5-"]
-
-
 @pytest.mark.slow
-def test_second_process_is_refused(server: Server, tmp_path: Path) -> None:
+def test_second_process_is_refused(server, tmp_path):
     """Both would append to the same file."""
     with FileLock(tmp_path / "x.lock"), pytest.raises(RequestError, match="another process is downloading"):
         download(server.url, tmp_path / "x", SHA)
     assert server.requested_ranges == []
 
 
-def test_existing_file_in_a_folder_without_write_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_file_in_a_folder_without_write_permission(tmp_path, monkeypatch):
     (tmp_path / "x").write_bytes(BODY)
     monkeypatch.setattr(module, "process_lock", lambda *_: pytest.fail("a lock was taken"))
     assert download("http://127.0.0.1/x", tmp_path / "x", SHA) == tmp_path / "x"
 
 
-def test_complete_part_file_is_used(server: Server, tmp_path: Path) -> None:
+def test_complete_part_file_is_used(server, tmp_path):
     (tmp_path / "x.part").write_bytes(BODY)
     assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
 
 
-def test_wrong_range_restarts_the_transfer(server: Server, tmp_path: Path) -> None:
+def test_wrong_range_restarts_the_transfer(server, tmp_path):
     (tmp_path / "x.part").write_bytes(BODY[:5])
     server.shift = 1
     assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
     assert server.requested_ranges == ["bytes=5-", None]
 
 
-def test_busy_server_is_retried(server: Server, tmp_path: Path) -> None:
+def test_busy_server_is_retried(server, tmp_path):
     server.statuses = [503, 429]
     assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
 
 
-def test_wrong_checksum_leaves_no_file(server: Server, tmp_path: Path) -> None:
+def test_wrong_checksum_leaves_no_file(server, tmp_path):
     with pytest.raises(DataError, match="not the published file"):
         download(server.url, tmp_path / "x", "0" * 64)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_file_fails_without_retry(server: Server, tmp_path: Path) -> None:
+def test_missing_file_fails_without_retry(server, tmp_path):
     server.statuses = [404]
     with pytest.raises(DataError, match="404") as caught:
         download(server.url, tmp_path / "x", SHA)
@@ -103,7 +93,7 @@ def test_missing_file_fails_without_retry(server: Server, tmp_path: Path) -> Non
     assert server.url in caught.value.hint and str(tmp_path / "x") in caught.value.hint and SHA in caught.value.hint
 
 
-def test_error_without_network_tells_what_to_download(tmp_path: Path) -> None:
+def test_error_without_network_tells_what_to_download(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x"
@@ -113,33 +103,24 @@ def test_error_without_network_tells_what_to_download(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("checksum", [None, SHA[:8], f"md5:{hashlib.md5(BODY).hexdigest()}"])
-def test_partial_checksum_is_accepted(server: Server, tmp_path: Path, checksum: str | None) -> None:
+def test_partial_checksum_is_accepted(server, tmp_path, checksum):
     assert download(server.url, tmp_path / "x", checksum).read_bytes() == BODY
 
 
-@pytest.mark.parametrize("checksum", ["0" * 8, f"md5:{'0' * 32}"])
-def test_partial_checksum_is_verified(server: Server, tmp_path: Path, checksum: str) -> None:
-    with pytest.raises(DataError, match="not the published file") as caught:
-        download(server.url, tmp_path / "x", checksum)
-    assert list(tmp_path.iterdir()) == []
-    assert ("its MD5 is 000" in caught.value.hint) == checksum.startswith("md5")
-    assert ("its SHA-256 begins with 00000000" in caught.value.hint) != checksum.startswith("md5")
-
-
 @pytest.mark.parametrize("tag", [SHA, None, "W/abc"])
-def test_digest_of_the_server_is_read(server: Server, tag: str | None) -> None:
+def test_digest_of_the_server_is_read(server, tag):
     server.tag = tag
     assert fetch_server_sha256(server.url) == (SHA if tag == SHA else None)
     assert fetch_server_sha256(server.url.replace("lists", "moved")) == (SHA if tag == SHA else None)
 
 
-def test_unreachable_server_gives_no_digest() -> None:
+def test_unreachable_server_gives_no_digest():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         assert fetch_server_sha256(f"http://127.0.0.1:{free.getsockname()[1]}/x") is None
 
 
-def test_the_folder_of_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_folder_of_weights(monkeypatch, tmp_path):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     assert weights_dir() == tmp_path
     monkeypatch.delenv("RSFT_WEIGHTS")

@@ -1,7 +1,5 @@
 """Freed memory stays in the process."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
@@ -30,17 +28,17 @@ else:
 """
 
 
-def count_page_faults(mode: str, thread: str) -> int:
+def count_page_faults(mode, thread):
     return int(subprocess.check_output([sys.executable, "-c", SCRIPT, mode, thread]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("thread", ["main", "thread"])
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt belongs to glibc")
-def test_memory_is_not_faulted_in_again(thread: str) -> None:
+def test_memory_is_not_faulted_in_again(thread):
     assert count_page_faults("retain", thread) < 0.3 * count_page_faults("return", thread)
 
 
-def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_systems_are_left_alone(monkeypatch):
     monkeypatch.setattr(process_pool.sys, "platform", "win32")
     assert not retain_freed_memory()

@@ -1,7 +1,5 @@
 """The lock of a folder: one process at a time, and no file left behind."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -12,12 +10,12 @@ from rsft.utils.atomic_files import process_lock
 from tests.helpers.messages import mentions
 
 
-def conflict() -> RequestError:
+def conflict():
     return RequestError("busy", "here", "wait")
 
 
 @pytest.mark.slow
-def test_the_file_exists_while_the_block_runs(tmp_path: Path) -> None:
+def test_the_file_exists_while_the_block_runs(tmp_path):
     path = tmp_path / "new/lock"
     with process_lock(path, conflict):
         assert path.is_file()
@@ -31,7 +29,7 @@ def test_the_file_exists_while_the_block_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_another_process_holds_the_lock(tmp_path: Path) -> None:
+def test_another_process_holds_the_lock(tmp_path):
     with (
         FileLock(tmp_path / "lock"),
         pytest.raises(RequestError, match="busy"),
@@ -42,10 +40,10 @@ def test_another_process_holds_the_lock(tmp_path: Path) -> None:
         pass
 
 
-def test_system_that_cannot_remove_the_file_of_a_held_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_that_cannot_remove_the_file_of_a_held_lock(tmp_path, monkeypatch):
     """On Windows, the release removes it."""
 
-    def denied(*_: object, **__: object) -> None:
+    def denied(*_, **__):
         raise PermissionError
 
     with monkeypatch.context() as patch, process_lock(tmp_path / "lock", conflict):
@@ -55,7 +53,7 @@ def test_system_that_cannot_remove_the_file_of_a_held_lock(tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(RsftError, match=mentions("in the place")) as caught,

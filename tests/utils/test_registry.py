@@ -1,16 +1,12 @@
 """Components are found by name, whoever provides them."""
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Iterator
-from importlib.metadata import EntryPoints, entry_points
-from pathlib import Path
+from importlib.metadata import entry_points
 from typing import ClassVar
 
 import pytest
 
-from rsft.utils.registry import Named, Registry, UnknownComponentError
+from rsft.utils.registry import UnknownComponentError
 from tests.helpers.messages import mentions
 
 PACKAGE = {
@@ -24,7 +20,7 @@ PACKAGE = {
 
 
 @pytest.fixture
-def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry[type[Named]]]:
+def toys(tmp_path, monkeypatch):
     for name, text in PACKAGE.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -36,25 +32,25 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry[t
         sys.modules.pop(module, None)
 
 
-def test_builtin_and_entry_point_components_are_found(toys: Registry[type[Named]]) -> None:
+def test_builtin_and_entry_point_components_are_found(toys):
     assert toys.names() == ("ball", "kite", "wrong")
     assert "kite" in toys and "elsewhere" not in sys.modules
     assert (toys["ball"].__name__, toys["kite"].__name__) == ("Ball", "Kite")
     assert list(toys) == ["ball", "kite", "wrong"]
 
 
-def test_unknown_name_lists_all_names(toys: Registry[type[Named]]) -> None:
+def test_unknown_name_lists_all_names(toys):
     with pytest.raises(UnknownComponentError) as fault:
         toys["drum"]
     assert str(fault.value) == "unknown toy 'drum'; known: ball, kite, wrong"
 
 
-def test_an_entry_point_must_load_a_class_of_its_name(toys: Registry[type[Named]]) -> None:
+def test_an_entry_point_must_load_a_class_of_its_name(toys):
     with pytest.raises(ImportError, match=mentions("loads a class", "'other'")):
         toys["wrong"]
 
 
-def test_duplicate_name_is_an_error(toys: Registry[type[Named]]) -> None:
+def test_duplicate_name_is_an_error(toys):
     class Ball:
         name: ClassVar[str] = "ball"
 
@@ -63,10 +59,10 @@ def test_duplicate_name_is_an_error(toys: Registry[type[Named]]) -> None:
         toys.register(Ball)
 
 
-def test_metadata_of_packages_is_read_once(toys: Registry[type[Named]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_of_packages_is_read_once(toys, monkeypatch):
     reads: list[str] = []
 
-    def read(group: str) -> EntryPoints:
+    def read(group):
         reads.append(group)
         return entry_points(group=group)
 

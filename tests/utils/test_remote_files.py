@@ -1,18 +1,14 @@
 """Questions to web servers about files, and their faults in words."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from rsft.errors import DataError, NetworkError
 from rsft.utils.remote_files import HEAD_BYTES, probe_url, public_url, read_url
-from tests.helpers.file_server import FileServer, serving_folder
+from tests.helpers.file_server import serving_folder
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def server(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     (tmp_path / "a").write_bytes(bytes(range(250)) * 40)
@@ -20,7 +16,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         yield server
 
 
-def test_first_bytes_of_a_file(server: FileServer) -> None:
+def test_first_bytes_of_a_file(server):
     remote = probe_url(server.url("a"))
     assert remote.size == 10_000 and remote.sends_ranges and remote.version.startswith('"')
     assert remote.head == (bytes(range(250)) * 40)[:HEAD_BYTES]
@@ -29,7 +25,7 @@ def test_first_bytes_of_a_file(server: FileServer) -> None:
     assert without == remote._replace(sends_ranges=False)
 
 
-def test_small_files(server: FileServer) -> None:
+def test_small_files(server):
     assert read_url(server.url("a"), 10_000) == bytes(range(250)) * 40
     with pytest.raises(DataError, match="larger than 9,999 bytes"):
         read_url(server.url("a"), 9_999)
@@ -37,14 +33,14 @@ def test_small_files(server: FileServer) -> None:
         read_url(server.url("b"), 9)
 
 
-def test_a_busy_server_is_asked_twice(server: FileServer) -> None:
+def test_a_busy_server_is_asked_twice(server):
     server.statuses["a"] = 503
     with pytest.raises(NetworkError, match="answered 503 Service Unavailable") as caught:
         probe_url(server.url("a"))
     assert server.requests == ["GET a", "GET a"] and "same command again" in caught.value.hint
 
 
-def test_a_login_in_the_environment_of_gdal(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_in_the_environment_of_gdal(server, monkeypatch):
     server.statuses["a"] = 401
     with pytest.raises(NetworkError, match=r"answered 401 Unauthorized.*GDAL_HTTP_USERPWD"):
         probe_url(server.url("a"))
@@ -59,7 +55,7 @@ def test_a_login_in_the_environment_of_gdal(server: FileServer, monkeypatch: pyt
         ("https:///a", "No host supplied"),
     ],
 )
-def test_no_server(monkeypatch: pytest.MonkeyPatch, url: str, message: str) -> None:
+def test_no_server(monkeypatch, url, message):
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(NetworkError, match=message) as caught:
@@ -76,5 +72,5 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch, url: str, message: str) -> N
         ("https://h.org/a.tif?st=1&sig=2", "https://h.org/a.tif"),
     ],
 )
-def test_addresses_without_secrets(url: str, public: str) -> None:
+def test_addresses_without_secrets(url, public):
     assert public_url(url) == public

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsft.evaluation.report.run_page import write_report
+from rsft.evaluation.report.pages import write_report
 from rsft.utils.atomic_files import write_bytes
 from tools.maintenance.chromium import PICTURES_DIR, View, chromium, open_page, reduce_colors
 

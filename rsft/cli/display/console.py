@@ -1,5 +1,7 @@
 """Print errors, warnings, progress and tables on the terminal, without control characters of names.
 
+Every exception is one sentence with a hint; a crash file is written for those that rsft does not expect.
+
 The name of a file, class or scene may contain escape sequences that move the cursor, set the title or hide text, and
 line breaks that imitate messages. They are shown instead of sent to the terminal.
 """
@@ -10,9 +12,17 @@ import json
 import logging
 import math
 import os
+import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shlex
+import sqlite3
+import tempfile
+import traceback
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +35,9 @@ from rich.text import Text
 from typer import Abort, Exit
 from typer.core import TyperGroup
 
-from rsft.cli.display.failures import explain
-from rsft.errors import RecipeError, RsftError
+from rsft.errors import RecipeError, RequestError, RsftError
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
+from rsft.utils.write_errors import explain_os_error
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
@@ -158,18 +168,119 @@ CLASSES_SHOWN = 50
 def show_error(error: RsftError) -> None:
     """Print the message of an error, its location and its hint, or every fault of a recipe."""
     faults = error.faults if isinstance(error, RecipeError) else ()
-    lines = {"error: ": error.message}
-    if not faults:
-        lines |= {"where: ": error.location, "hint:  ": error.hint}
-    for label, text in lines.items():
+    others = {} if faults else {"where: ": error.location, "hint:  ": error.hint}
+    error_console.print(Text.assemble(("error: ", "bold red"), escape_controls(error.message)), soft_wrap=not faults)
+    for label, text in others.items():
         if text:
-            style = "bold red" if label == "error: " else "bold"
-            error_console.print(Text.assemble((label, style), escape_controls(text)), soft_wrap=not faults)
+            error_console.print(Text.assemble((label, "bold"), escape_controls(text)), soft_wrap=True)
     for fault in faults:
         position = escape_controls(f"{fault.file}:{fault.line}" if fault.line else fault.file)
         key, value = escape_controls(fault.key), escape_controls(fault.value)
         error_console.print(Text.assemble("  ", (position, "cyan"), "  ", (key, "bold"), f"  found {value}"))
         error_console.print(f"      {fault.allowed}")
+
+
+CRASH_EXIT_CODE = 70
+"""Exit code after an exception that rsft does not expect: EX_SOFTWARE of sysexits.h."""
+
+_PACKAGES = ("rsft", "torch", "torchgeo", "timm", "lightning", "numpy", "pandas", "pyarrow", "rasterio", "pyogrio")
+_MEMORY_HINT = "close other programs, or use smaller batches (--batch-size, train.batch_size) and fewer --jobs"
+_LONGEST_TEXT = 300  # characters of the text of a library
+_OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc", "unable to allocate")
+_FILE_HINT = "check that the file is complete and of the expected format; --debug shows where it was read"
+
+
+def explain(error: BaseException) -> RsftError | None:
+    """Return an exception as a sentence with a way out; None if rsft does not expect this exception."""
+    if isinstance(error, RsftError):
+        return error
+    is_out_of_memory = any(word in str(error).lower() for word in _OUT_OF_MEMORY)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_out_of_memory):
+        return RsftError("the memory is full", _first_line(error), _MEMORY_HINT)
+    if isinstance(error, OSError) and error.errno is not None:
+        return explain_os_error(error)
+    if isinstance(error, RecursionError):
+        return RsftError("the content of a file is nested too deeply", hint=_FILE_HINT)
+    if isinstance(error, UnicodeEncodeError):
+        name = error.object[max(0, error.start - 40) : error.end + 40].encode(errors="replace").decode()
+        return RsftError("a name cannot be written as UTF-8", name, "rename the file, folder or class")
+    if isinstance(error, UnicodeError):
+        bad = error if isinstance(error, UnicodeDecodeError) else None
+        location = f"byte {bad.start:,}: {bad.object[bad.start : bad.end]!r}" if bad else ""
+        return RsftError("a text file is not UTF-8", location, "save it as UTF-8; --debug shows where it was read")
+    if isinstance(error, sqlite3.Error):
+        return RsftError(f"a database cannot be read or written: {_first_line(error)}", hint=_DATABASE_HINT)
+    names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__]
+    subjects = [subject for prefix, subject in _LIBRARIES.items() if any(name.startswith(prefix) for name in names)]
+    if subjects:
+        return RsftError(f"{subjects[0]}: {_first_line(error)}", hint=_FILE_HINT)
+    package = (error.name or "rsft").partition(".")[0] if isinstance(error, ModuleNotFoundError) else "rsft"
+    if find_spec(package) is None:  # `pip install --no-deps rsft` left it out
+        return RequestError(f"{package} is not installed", "", _INSTALL_HINT)
+    return None
+
+
+_INSTALL_HINT = "install it; `pip install rsft` installs all packages (docs/engines.md, Predict without PyTorch)"
+_DATABASE_HINT = "check the disk and that no other program has the file open, then run the same command again"
+_LIBRARIES = {
+    "rasterio.": "GDAL cannot read or write a raster",
+    "pyogrio.": "GDAL cannot read or write a layer",
+    "shapely.errors.": "a shape is not valid",
+    "pyproj.exceptions.": "a coordinate system is not valid",
+    "safetensors": "a weights file cannot be read or written",
+    "pyarrow.lib.Arrow": "a table cannot be read or written",
+    "zipfile.BadZipFile": "an archive is damaged",
+    "json.decoder.": "a JSON file is damaged",
+}
+"""Modules or names of exceptions by library -> the start of the sentence. The libraries need not be installed."""
+
+
+def show_failure(error: Exception, arguments: Sequence[str]) -> int:
+    """Show an exception that ended a command with these arguments, and return the exit code."""
+    explained = explain(error)
+    if explained is not None:
+        show_error(explained)
+        return explained.exit_code
+    crash_file = write_crash_file(error, arguments)
+    hint = "run the command again with --debug to see the traceback"
+    if crash_file is not None:
+        hint = "please report this with the crash file (it has the traceback, versions and your command line)"
+    message = f"rsft has a fault: {type(error).__name__}: {_first_line(error)}"
+    show_error(RsftError(message, crash_file or "", hint))
+    return CRASH_EXIT_CODE
+
+
+def write_crash_file(error: BaseException, arguments: Sequence[str]) -> Path | None:
+    """Write traceback, versions and command line to a new file that only this user can read. It has no environment.
+
+    Returns:
+        The path in the folder of temporary files; None if it cannot be written.
+    """
+    versions = []
+    for name in _PACKAGES:
+        found = next(iter(metadata.distributions(name=name)), None)
+        versions.append(f"{name} {found.version if found else '-'}")
+    lines = [
+        f"command: {shlex.join(['rsft', *arguments])}",
+        f"time: {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        f"system: {platform.platform()}, Python {platform.python_version()}",
+        f"versions: {', '.join(versions)}",
+        "",
+        *traceback.format_exception(error),
+    ]
+    try:
+        handle, name = tempfile.mkstemp(prefix="rsft-crash-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("\n".join(lines))
+    except OSError:
+        return None
+    return Path(name)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 
 def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
@@ -180,12 +291,7 @@ def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
 
 @contextmanager
 def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
-    """Suppress tables and progress within the block.
-
-    Args:
-        quiet: suppress the output.
-        as_json: suppress the output, and print errors as events.
-    """
+    """Suppress tables and progress within the block if asked to; with `as_json`, print errors as events."""
     console.quiet = quiet or as_json
     try:
         yield
@@ -198,26 +304,22 @@ def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
 
 
 def _error_fields(error: BaseException) -> dict[str, Any]:
-    kind = type(error).__name__
-    if isinstance(error, RecipeError):
-        return {"kind": kind, "message": error.message, "faults": [fault.as_json() for fault in error.faults]}
-    if isinstance(error, RsftError):
-        return {"kind": kind, "message": error.message, "location": error.location, "hint": error.hint}
     if isinstance(error, KeyboardInterrupt):
-        return {"kind": kind, "message": "stopped"}
+        return {"kind": "KeyboardInterrupt", "message": "stopped"}
     explained = explain(error)
-    return _error_fields(explained) if explained else {"kind": kind, "message": f"{kind}: {error}"}
+    if explained is None:
+        return {"kind": type(error).__name__, "message": f"{type(error).__name__}: {error}"}
+    fields = {"kind": type(explained).__name__, "message": explained.message}
+    if isinstance(explained, RecipeError):
+        return {**fields, "faults": [fault.as_json() for fault in explained.faults]}
+    return {**fields, "location": explained.location, "hint": explained.hint}
 
 
 @contextmanager
 def progress() -> Iterator[ReportProgress]:
     """Show one bar per task. The callable takes (done, total, task) and may name several tasks in turn."""
-    columns = (
-        TextColumn("{task.description:<22}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    description = TextColumn("{task.description:<22}", markup=False)
+    columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks = {}
 
@@ -229,28 +331,31 @@ def progress() -> Iterator[ReportProgress]:
         yield report
 
 
-def _new_table(title: str, first: str, numbers: Iterable[str], **options: Any) -> Table:
-    """Return a table with a title, a first column, and columns of numbers."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, **options)
-    table.add_column(first)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+def make_table(
+    title: str, columns: Iterable[str], rows: Iterable[Iterable[str | Text]] = (), texts: Collection[str] | None = None
+) -> Table:
+    """Return a table with a title.
+
+    Args:
+        title: "" for none.
+        columns: headings of the columns.
+        rows: the cells of each row.
+        texts: columns of texts (default: the first one); the others are numbers, which are aligned to the right.
+    """
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
+    for number, name in enumerate(columns):
+        is_text = name in texts if texts is not None else number == 0
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def counts_table(title: str, counts: Mapping[str, Mapping[str, int]], heading: str = "class") -> Table:
-    """Return a table of counts, with rows down and columns across.
-
-    Args:
-        title: title of the table.
-        counts: counts by row and column, such as class and split.
-        heading: heading of the first column.
-    """
+    """Return a table of counts by row and column, such as class and split; `heading` is that of the first column."""
     splits = list(dict.fromkeys(split for row in counts.values() for split in row))
-    table = _new_table(title, heading, splits, min_width=len(title))
-    for name, row in counts.items():
-        table.add_row(name, *(f"{row.get(split, 0):,}" for split in splits))
-    return table
+    rows = ((name, *(f"{row.get(split, 0):,}" for split in splits)) for name, row in counts.items())
+    return make_table(title, [heading, *splits], rows)
 
 
 def show_evaluation(evaluation: Evaluation) -> None:
@@ -260,12 +365,9 @@ def show_evaluation(evaluation: Evaluation) -> None:
         level = next(level for level in evaluation.confidence.coverage if level.target == 0.9)
         shares = {name: f"{100 * x.value:.0f} %" for name, x in level.groups.items() if x}
         groups = ", ".join(f"{name} {share}" for name, share in shares.items() if name != "all")
-        per_group = f" ({groups})" if groups else ""
+        share = f"{shares['all']} of the chips" + (f" ({groups})" if groups else "")
         size = next(x.size for name, x in level.groups.items() if name == "all" and x)
-        console.print(
-            f"90 % class sets contain the true class for {shares['all']} of the chips{per_group}; {size:.1f} classes "
-            "per set on average"
-        )
+        console.print(f"90 % class sets contain the true class for {share}; {size:.1f} classes per set on average")
     for note in evaluation.notes:
         console.print(note)
 
@@ -275,7 +377,7 @@ def metrics_table(evaluation: Evaluation) -> Table:
     title = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}; accuracy in %, 95 % interval"
     columns = {"head": "head", "medium": "medium", "tail": "tail", "macro": "macro", "micro": "overall"}
     shown = {key: name for key, name in columns.items() if any(getattr(s, key) for s in evaluation.methods.values())}
-    table = _new_table(title, "method", shown.values())
+    table = make_table(title, ["method", *shown.values()])
     for method, summary in evaluation.methods.items():
         cells = []
         for key in shown:
@@ -289,13 +391,13 @@ def metrics_table(evaluation: Evaluation) -> Table:
 def comparison_table(comparison: Comparison) -> Table:
     """Return the paired differences of two runs by measure, with McNemar's test where it applies."""
     title = f"{comparison.count:,} chips: this run minus {comparison.second}, in points, 95 % interval"
-    columns = ("difference", "interval", "this correct", "other correct", "p (McNemar)")
-    table = _new_table(title, "measure", columns)
+    table = make_table(title, ("measure", "difference", "interval", "this correct", "other correct", "p (McNemar)"))
     for name, difference in comparison.paired.differences.items():
         test = comparison.paired.mcnemar.get("all" if name == "micro" else name)
         counts = (f"{test.first:,}", f"{test.second:,}", f"{test.p:.2g}") if test else ("", "", "")
         spread = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
-        table.add_row({"micro": "overall"}.get(name, name), f"{100 * difference.value:+.1f}", spread, *counts)
+        label = "overall" if name == "micro" else name
+        table.add_row(label, f"{100 * difference.value:+.1f}", spread, *counts)
     return table
 
 
@@ -317,13 +419,6 @@ def show_store(store: ChipStore) -> None:
         console.print(f"{store.rejected:,} rejected: see {store.root / 'rejected.csv'}")
 
 
-def show_flags(store: ChipStore) -> None:
-    """Print the number of chips with each flag."""
-    for flag, count in store.table["flags"].str.split(",").explode().value_counts().items():
-        if flag:
-            console.print(f"flagged: {count:,}  {flag}")
-
-
 def format_chip_count(count: int) -> str:
     """Return a number of chips as a text, such as "1 chip" or "1,200 chips"."""
     return f"{count:,} chip{'s' * (count != 1)}"
@@ -331,12 +426,12 @@ def format_chip_count(count: int) -> str:
 
 def changes_table(changes: Mapping[str, AccuracyChange]) -> Table:
     """Return accuracy in % before and after quantization by group, and the difference in points."""
-    columns = ("chips", "changed", "torch fp32", "int8", "points")
-    table = _new_table("accuracy in %, validation chips", "group", columns)
-    for name, change in changes.items():
-        cells = (f"{100 * change.before:.2f}", f"{100 * change.after:.2f}", f"{round(-change.lost, 2) + 0.0:+.2f}")
-        table.add_row(name, f"{change.chips:,}", f"{change.differ:,}", *cells)
-    return table
+    columns = ("group", "chips", "changed", "torch fp32", "int8", "points")
+    rows = []
+    for name, x in changes.items():
+        cells = (f"{100 * x.before:.2f}", f"{100 * x.after:.2f}", f"{round(-x.lost, 2) + 0.0:+.2f}")
+        rows.append((name, f"{x.chips:,}", f"{x.differ:,}", *cells))
+    return make_table("accuracy in %, validation chips", columns, rows)
 
 
 def two_lines(first: str, second: str) -> Text:

@@ -9,18 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.console import (
-    console,
-    counts_table,
-    emit_json_event,
-    escape_controls,
-    format_chip_count,
-    show_paths,
-)
+from rsft.cli.display import console as display
+from rsft.cli.display.console import console, emit_json_event, escape_controls, show_paths
 
 if TYPE_CHECKING:
     from rsft.inference.archive import ArchiveResult
@@ -40,8 +32,8 @@ def show_addition(summary: CorrectionSummary) -> None:
         splits = [split for split in ("train", "val", "test") if any(x == split for x, _ in result.added)]
         names = sorted({name for _, name in result.added})
         counts = {name: {split: result.added[split, name] for split in splits} for name in names}
-        title = f"{format_chip_count(result.added.total())} added to {summary.root}"
-        console.print(counts_table(title, counts))
+        title = f"{display.format_chip_count(result.added.total())} added to {summary.root}"
+        console.print(display.counts_table(title, counts))
     elif not result.relabeled:
         console.print(f"{summary.root} has these labels already: nothing changed", soft_wrap=True)
     for (old, new), count in sorted(result.relabeled.items()):
@@ -63,12 +55,8 @@ def show_addition(summary: CorrectionSummary) -> None:
     for note in result.notes:
         console.print(f"note: {note}", soft_wrap=True)
     if result.rejected:
-        console.print(
-            Text.assemble(
-                (f"{len(result.rejected):,} labels rejected", "yellow"),
-                escape_controls(f", listed in {summary.rejected_list}"),
-            )
-        )
+        listed = escape_controls(f", listed in {summary.rejected_list}")
+        console.print(Text.assemble((f"{len(result.rejected):,} labels rejected", "yellow"), listed))
         for _, line, reason in result.rejected[:_REASONS_SHOWN]:
             console.print(f"  line {line}: {reason}", soft_wrap=True)
 
@@ -101,8 +89,8 @@ def show_predictions(result: PredictionResult) -> None:
     """Print the counts by class, notes apart from those of `show_checks`, and the first rejected chips."""
     from rsft.inference.predict.result_table import describe_checks
 
-    title = f"{format_chip_count(len(result.table))} classified"
-    console.print(counts_table(title, {name: {"chips": count} for name, count in result.counts.items()}))
+    title = f"{display.format_chip_count(len(result.table))} classified"
+    console.print(display.counts_table(title, {name: {"chips": count} for name, count in result.counts.items()}))
     described = describe_checks(result.checks) + [str(check) for check in result.truth]
     for note in (note for note in result.notes if note not in described):
         console.print(note)
@@ -125,30 +113,31 @@ def show_checks(result: PredictionResult) -> None:
         console.print(sentence, style=style, soft_wrap=True)
 
 
-def show_archive(archive: ArchiveResult) -> None:
-    """Print the number of scenes by status, and the reasons of the first failures."""
+def show_archive(archive: ArchiveResult, as_json: bool) -> None:
+    """Print the number of scenes by status, and the reasons of the first failures, or every scene as a JSON line."""
+    if as_json:
+        for scene in archive.scenes:
+            emit_json_event("scene", vars(scene))
+        emit_json_event("done", {"scenes": str(archive.summary_path), **archive.counts})
+        return
     counts = (f"{count:,} {status}" for status, count in archive.counts.items())
     chips = sum(outcome.chips for outcome in archive.scenes)
-    console.print(f"scenes: {', '.join(counts) or 'none'}; {format_chip_count(chips)} classified")
+    console.print(f"scenes: {', '.join(counts) or 'none'}; {display.format_chip_count(chips)} classified")
     failed = [outcome for outcome in archive.scenes if outcome.status == "failed"]
     for outcome in failed[:20]:
         console.print(f"  failed  {outcome.scene}: {outcome.reason}", soft_wrap=True)
     if skipped := archive.counts["skipped"]:
-        console.print(
-            f"{skipped:,} were skipped: the folder already contains their outputs for this bundle and this request"
-        )
+        reason = "the folder already contains their outputs for this bundle and this request"
+        console.print(f"{skipped:,} were skipped: {reason}")
     if rejected := sum(outcome.rejected for outcome in archive.scenes):
         console.print(Text.assemble((f"{rejected:,} chips rejected", "yellow"), ", listed in <scene>.rejected.csv"))
     show_paths({"scenes": archive.summary_path})
     unlike, withheld = sum(x.ood for x in archive.scenes), sum(x.class_sets == "withheld" for x in archive.scenes)
     if chips:
-        console.print(f"{unlike:,} of {format_chip_count(chips)} are unlike the training chips")
+        console.print(f"{unlike:,} of {display.format_chip_count(chips)} are unlike the training chips")
     if withheld:
-        console.print(
-            Text.assemble(
-                (f"class sets withheld in {withheld:,} scenes", "yellow"), ", whose chips are mostly unlike them"
-            )
-        )
+        sets = (f"class sets withheld in {withheld:,} scenes", "yellow")
+        console.print(Text.assemble(sets, ", whose chips are mostly unlike them"))
 
 
 def json_progress() -> Progress:
@@ -165,12 +154,7 @@ def json_progress() -> Progress:
 
 
 def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
-    """Print the result of a job as one JSON line.
-
-    Args:
-        result: the result.
-        paths: further files and folders that the job wrote, by name.
-    """
+    """Print the result of a job as one JSON line; `paths` are further files and folders that it wrote, by name."""
     fields: dict[str, Any] = {
         "predictions": str(result.output_path),
         "chips": len(result.table),
@@ -185,48 +169,33 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
     emit_json_event("done", {name: str(path) for name, path in paths.items()} | fields)
 
 
-def emit_archive(archive: ArchiveResult) -> None:
-    """Print the result of every scene and of an archive as JSON lines."""
-    for scene in archive.scenes:
-        emit_json_event("scene", vars(scene))
-    emit_json_event("done", {"scenes": str(archive.summary_path), **archive.counts})
-
-
-def show_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None]) -> None:
-    """Print a table of the chips with the reason for each one, then notes.
+def show_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None], as_json: bool) -> None:
+    """Print the chips with the reason for each one, and notes, as tables or as one JSON object.
 
     Args:
         suggestions: the chips.
         outputs: "table" and "page": the files that were written; None for those that were not.
+        as_json: print JSON.
     """
-    rows = suggestions.table.to_dict("records")
-    if rows:
-        table = Table("", "chip", "predicted", "reason", box=box.SIMPLE_HEAD, pad_edge=False)
-        names = [Path(path).name for path in suggestions.table["path"]]
-        if "chip" in suggestions.predictions:  # differs from the name of the file for chips in scenes
-            names = suggestions.predictions["chip"].astype(str).tolist()
-        for number, (row, name) in enumerate(zip(rows, names, strict=True), 1):
-            table.add_row(str(number), name, row["predicted"], row["reason"])
-        console.print(table)
-    console.print(f"{len(rows):,} of {format_chip_count(suggestions.candidates)}")
+    paths = {name: path for name, path in outputs.items() if path is not None}
+    rows = suggestions.table.drop(columns=["class", "verdict"]).to_dict("records")
+    if as_json:
+        content = {"chips": rows, "candidates": suggestions.candidates, "notes": suggestions.notes}
+        print(json.dumps(content | {name: paths.get(name) for name in outputs}, indent=1, default=str))
+        return
+    names = [Path(path).name for path in suggestions.table["path"]]
+    if "chip" in suggestions.predictions:  # differs from the name of the file for chips in scenes
+        names = suggestions.predictions["chip"].astype(str).tolist()
+    cells = [
+        (str(number), name, row["predicted"], row["reason"])
+        for number, (row, name) in enumerate(zip(rows, names, strict=True), 1)
+    ]
+    columns = ("", "chip", "predicted", "reason")
+    if cells:
+        console.print(display.make_table("", columns, cells, texts=columns))
+    console.print(f"{len(rows):,} of {display.format_chip_count(suggestions.candidates)}")
     for note in suggestions.notes:
         console.print(note, soft_wrap=True)
-    show_paths({name: path for name, path in outputs.items() if path is not None})
-    if outputs["table"] is not None:
+    show_paths(paths)
+    if "table" in paths:
         console.print("fill in class or verdict in the table, then run: rsft data add STORE TABLE", soft_wrap=True)
-
-
-def emit_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None]) -> None:
-    """Print the same as one JSON object.
-
-    Args:
-        suggestions: the chips.
-        outputs: "table" and "page": the files that were written; None for those that were not.
-    """
-    content: dict[str, object] = {
-        "chips": suggestions.table.drop(columns=["class", "verdict"]).to_dict("records"),
-        "candidates": suggestions.candidates,
-        "notes": suggestions.notes,
-    }
-    content |= {name: None if path is None else str(path) for name, path in outputs.items()}
-    print(json.dumps(content, indent=1))

@@ -5,16 +5,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.console import console, emit_json_event, format_chip_count
+from rsft.cli.display.console import console, emit_json_event, format_chip_count, make_table
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
@@ -55,24 +55,22 @@ class LogLines(Display):
     """Prints one line every `every` steps and one line per epoch."""
 
     def __init__(self, recipe: Recipe, console: Console, every: int = 50) -> None:
-        self.recipe, self.console, self.every = recipe, console, every
+        self.recipe, self.every = recipe, every
+        self.print = partial(console.print, soft_wrap=True)
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         for line in describe_training(self.recipe, metadata).split("\n"):
-            self._print(line)
+            self.print(line)
 
     def on_step(self, step: StepReport) -> None:
         if step.done % self.every == 0:
             position = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}  step {step.step}/{step.steps}"
-            self._print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
+            self.print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
         columns = {key: name for key, name in COLUMNS.items() if not math.isnan(row[key])}
         cells = "  ".join(f"{name} {format_cell(key, row[key])}" for key, name in columns.items())
-        self._print(f"{cells}  {row['images_per_s']:.0f} images/s")
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True)
+        self.print(f"{cells}  {row['images_per_s']:.0f} images/s")
 
 
 class JsonLines(Display):
@@ -82,26 +80,18 @@ class JsonLines(Display):
         self.every = every
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
-        """Print the event "started" with the content of run.json."""
         emit_json_event("started", {"run": str(run.folder), **metadata})
 
     def on_step(self, step: StepReport) -> None:
-        """Print the event "step" with all fields of the report."""
         if step.done % self.every == 0:
             emit_json_event("step", asdict(step))
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """Print the event "epoch" with the row of metrics.csv and the scales by site."""
         emit_json_event("epoch", {**row, "modulator": {str(site): value for site, value in scales.items()}})
 
 
 def describe_training(recipe: Recipe, metadata: Mapping[str, Any]) -> str:
-    """Return what is trained, and on which data, in one line; a second line names the start bundle, if there is one.
-
-    Args:
-        recipe: the recipe of the run.
-        metadata: the content of run.json.
-    """
+    """Return what is trained, and on which data, in one line; a second line names the start bundle, if there is one."""
     modulated = " with a modulator (MetaPEFT)" if recipe.meta is not None else ""
     trained = f"{metadata['trained_parameters']:,} of {metadata['total_parameters']:,} parameters trained"
     chips = f"{metadata['train_chips']:,} training chips  on {metadata['device']}"
@@ -132,12 +122,7 @@ def describe_speed(step: StepReport) -> str:
 
 
 def format_cell(key: str, value: float) -> str:
-    """Return a value of metrics.csv as shown: epochs from 1, accuracies in %.
-
-    Args:
-        key: column of metrics.csv.
-        value: value in that column.
-    """
+    """Return a value of a column of metrics.csv as shown: epochs from 1, accuracies in %."""
     if key == "epoch":
         return str(int(value) + 1)
     if math.isnan(value):
@@ -150,7 +135,9 @@ EXTREMES_SHOWN = 3
 
 
 def choose_display(recipe: Recipe, console: Console, *, quiet: bool, as_json: bool, every: int) -> Display:
-    """Return the display of a run.
+    """Return the live display on a terminal that can be redrawn, else log lines or JSON lines.
+
+    Only the first of several processes shows anything.
 
     Args:
         recipe: the recipe of the run.
@@ -158,10 +145,6 @@ def choose_display(recipe: Recipe, console: Console, *, quiet: bool, as_json: bo
         quiet: show nothing.
         as_json: print JSON lines.
         every: steps between lines.
-
-    Returns:
-        The live display on a terminal that can be redrawn, else log lines. Only the first of several processes shows
-        anything.
     """
     if quiet or not is_rank_zero():
         return Display()
@@ -179,12 +162,8 @@ class LiveDisplay(Display):
         self.rows: list[dict[str, float]] = []
         self.scales: dict[Site, float] = {}
         self.header = self.speed_line = ""
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=40),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=console,
-        )
+        texts = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+        self.bar = Progress(next(texts), BarColumn(bar_width=40), next(texts), console=console)
         self.task = self.bar.add_task("reading chips", total=None, note="")
         self.live = Live(get_renderable=self._render, console=console, refresh_per_second=4, auto_refresh=True)
 
@@ -204,14 +183,9 @@ class LiveDisplay(Display):
         self.bar.update(self.task, completed=0, total=None, note="")
 
     def on_step(self, step: StepReport) -> None:
-        self.speed_line = describe_speed(step)
-        self.bar.update(
-            self.task,
-            description=f"epoch {step.epoch + 1}/{self.recipe.train.epochs}",
-            completed=step.done,
-            total=step.total,
-            note=f"loss {step.loss:.3f}",
-        )
+        self.speed_line, epoch = describe_speed(step), f"epoch {step.epoch + 1}/{self.recipe.train.epochs}"
+        note = f"loss {step.loss:.3f}"
+        self.bar.update(self.task, description=epoch, completed=step.done, total=step.total, note=note)
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
         self.rows.append(row)
@@ -320,14 +294,7 @@ def show_replay(replay: "Replay") -> None:
 
 
 def replay_table(part: "PartReplay") -> Table:
-    """Return recall before and after, and gained and lost chips, by class.
-
-    Args:
-        part: a part of a replay check.
-
-    Returns:
-        A table with classes down, and the mean over classes below them.
-    """
+    """Return recall before and after, and gained and lost chips, by class, and the mean over classes below them."""
     rows = part.classes
     if len(rows) > MAX_ROWS:
         changed = sorted(rows, key=lambda row: -row.gained - row.lost)[:MAX_ROWS]
@@ -335,15 +302,11 @@ def replay_table(part: "PartReplay") -> Table:
     hidden = len(part.classes) - len(rows)
     title = f"replay check, {format_chip_count(part.chips)}: {part.name}; recall in %"
     title += f" ({hidden} classes with fewer changes are not shown)" if hidden else ""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title))
-    table.add_column("class")
-    for name in ("chips", "before", "after", "gained", "lost", "p (McNemar, Holm)"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = make_table(title, ("class", "chips", "before", "after", "gained", "lost", "p (McNemar, Holm)"))
     for row in rows:
         recall = "new" if row.before is None else _percent(row.before), _percent(row.after)
         counts = f"{row.gained:,}", f"{row.lost:,}", f"{row.p:.2g}"
-        style = "red" if row.lost_more_than_chance else ""
-        table.add_row(row.name, f"{row.chips:,}", *recall, *counts, style=style)
+        table.add_row(row.name, f"{row.chips:,}", *recall, *counts, style="red" if row.lost_more_than_chance else "")
     table.add_section()
     totals = (f"{part.chips:,}", _percent(part.macro_before), _percent(part.macro_after))
     table.add_row("macro", *totals, f"{part.gained:,}", f"{part.lost:,}", f"{part.p:.2g}", style="bold")

@@ -14,12 +14,11 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from rsft.evaluation.report.maps import STRONG_SHADE
 from rsft.evaluation.report.metric_tables import ACCURACIES, group_of_class, order_by_training
 from rsft.evaluation.report.render import format_duration, join_words, pluralize
-from rsft.evaluation.report.svg import STRONG_SHADE
 from rsft.evaluation.schema import CalibrationReport, Evaluation
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.bootstrap import Interval
@@ -111,6 +110,12 @@ def _shorten(label: str, length: int) -> str:
     return label if len(label) <= length else label[: length - 1] + "…"
 
 
+def _marker_style(index: int) -> dict[str, Any]:
+    """Return color, fill and shape of a marker; the first one is filled."""
+    color, fill = (COLORS["accent"],) * 2 if index == 0 else (COLORS["muted"], COLORS["page"])
+    return {"color": color, "mfc": fill, "fmt": _MARKERS[index % 6]}
+
+
 def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
     """Return the distances of the lower and of the upper ends of intervals from their values, for `errorbar`."""
     return [[x.value - x.low for x in intervals], [x.high - x.value for x in intervals]]
@@ -166,38 +171,26 @@ MAX_LABELED_CLASSES = 24
 
 
 def confusion_charts(evaluation: Evaluation) -> dict[str, Markup | None]:
-    """Draw the confusion matrix from head to tail by unit.
-
-    Returns:
-        "% of the true class" and "chips" -> the matrix in this unit.
-    """
-    order = order_by_training(evaluation)
-    groups = [group_of_class(evaluation, index) for index in order]
-    bounds = [row for row in range(1, len(order)) if groups[row] != groups[row - 1]]
-    matrix = np.array(evaluation.confusion)[np.ix_(order, order)]
-    names = [evaluation.classes[index] for index in order]
-    units: dict[str, Literal["shares", "chips"]] = {"% of the true class": "shares", "chips": "chips"}
-    return {label: _confusion_chart(matrix, names, bounds, unit) for label, unit in units.items()}
+    """Draw the confusion matrix from head to tail by unit: "% of the true class" and "chips"."""
+    return {unit: _confusion_chart(evaluation, unit) for unit in ("% of the true class", "chips")}
 
 
 @chart
-def _confusion_chart(
-    confusion: NDArray[np.int64], classes: Sequence[str], bounds: Sequence[int], unit: Literal["chips", "shares"]
-) -> Drawing:
-    """Draw a confusion matrix; rows are the true classes.
+def _confusion_chart(evaluation: Evaluation, unit: str) -> Drawing:
+    """Draw the confusion matrix; rows are the true classes, and lines separate the groups.
 
     Args:
-        confusion: (C, C) numbers of chips, in the order of the chart.
-        classes: names of the classes in the same order.
-        bounds: rows above which a line separates two groups.
-        unit: unit of the numbers and shades: chips (the largest number has the strongest shade), or shares of the true
+        evaluation: evaluation of the run.
+        unit: unit of the numbers and shades: chips (the largest number has the strongest shade), or % of the true
             class.
     """
-    n = len(classes)
+    order = order_by_training(evaluation)
+    n, groups = len(order), [group_of_class(evaluation, index) for index in order]
+    confusion = np.array(evaluation.confusion)[np.ix_(order, order)]
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    shades = shares if unit == "shares" else confusion / max(1, confusion.max())
+    shades = confusion / max(1, confusion.max()) if unit == "chips" else shares
     is_labeled = n <= MAX_LABELED_CLASSES
-    names = [_shorten(name, 18) for name in classes] if is_labeled else []
+    names = [_shorten(evaluation.classes[index], 18) for index in order] if is_labeled else []
     size = float(np.clip(480 / n, 30, 74)) if is_labeled else max(6.0, 720 / n)
     longest, side = 6.6 * max(map(len, names), default=0), size * n
     left = longest + (34 if is_labeled else 22)
@@ -219,13 +212,13 @@ def _confusion_chart(
         number = str(confusion[row, column]) if unit == "chips" else f"{100 * share:.0f}" if share >= 0.005 else "<1"
         color = COLORS["reversed" if shade > STRONG_SHADE else "number"]
         axes.text(float(column), float(row), number, color=color, ha="center", va="center_baseline")
-    for bound in bounds:
+    for bound in (row for row in range(1, n) if groups[row] != groups[row - 1]):
         for line in (axes.axhline, axes.axvline):
             line(bound - 0.5, color=COLORS["muted"], linewidth=1, dashes=(3, 3))
     heading: dict[str, Any] = {"color": COLORS["ink"], "weight": "bold", "ha": "center", "va": "center"}
     figure.text((left + side / 2) / width, 1 - 8 / height, "predicted", **heading)
     figure.text(8 / width, 1 - (top + side / 2) / height, "truth", rotation=90, **heading)
-    title = "Confusion matrix, " + ("chips" if unit == "chips" else "in % of the true class")
+    title = f"Confusion matrix, {'' if unit == 'chips' else 'in '}{unit}"
     return figure, title, f"{n} classes; {confusion.trace()} of {confusion.sum()} chips lie on the diagonal"
 
 
@@ -235,11 +228,7 @@ _PHASES = {"inner_s": "inner loop", "outer_s": "outer loop", "data_s": "data and
 
 @chart
 def phase_bar(epochs: pd.DataFrame) -> Drawing | None:
-    """Draw the share of training time of each phase; return None if the run did not measure its phases.
-
-    Args:
-        epochs: the table metrics.csv.
-    """
+    """Draw the share of training time of each phase in metrics.csv; return None if the phases were not measured."""
     measured = {label: float(epochs[column].sum()) for column, label in _PHASES.items() if column in epochs}
     seconds, total = {label: value for label, value in measured.items() if value > 0}, sum(measured.values())
     if len(measured) < len(_PHASES) or not seconds:
@@ -271,20 +260,12 @@ _VALIDATION = {
 
 
 def loss_curves(epochs: pd.DataFrame) -> Markup | None:
-    """Draw training, outer-loop and validation loss by epoch; return None if no loss is finite.
-
-    Args:
-        epochs: the table metrics.csv.
-    """
+    """Draw training, outer-loop and validation loss by epoch of metrics.csv; return None if no loss is finite."""
     return _line_chart("Loss by epoch", epochs, _LOSSES)
 
 
 def accuracy_curves(epochs: pd.DataFrame) -> Markup | None:
-    """Draw validation accuracy of head, medium, tail and all classes by epoch; return None if no accuracy is finite.
-
-    Args:
-        epochs: the table metrics.csv.
-    """
+    """Draw validation accuracy of head, medium, tail and all classes by epoch; return None if none is finite."""
     return _line_chart("Validation accuracy by epoch, in %", epochs, _VALIDATION, percent=True)
 
 
@@ -313,30 +294,19 @@ def _line_chart(
 
 
 def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup | None:
-    """Draw overall accuracy and accuracy by group of several methods or runs, with 95 % intervals.
-
-    Args:
-        methods: summary of each method or run, by its name.
-    """
-    rows = {
-        label.lower(): [getattr(summary, measure) for summary in methods.values()]
-        for measure, label in ACCURACIES.items()
-    }
+    """Draw overall accuracy and accuracy by group of several methods or runs, with 95 % intervals."""
+    rows = {label.lower(): [getattr(x, measure) for x in methods.values()] for measure, label in ACCURACIES.items()}
     return _interval_plot("Accuracy by group with 95 % intervals, in %", list(methods), rows)
 
 
 def coverage_plot(report: CalibrationReport) -> Markup | None:
-    """Draw the measured coverage by group with 95 % intervals; a stroke marks each target.
-
-    Args:
-        report: the measured calibration.
-    """
-    rows: dict[str, list[Interval | None]] = {}
-    for name in ("all", *GROUPS):
-        coverages = [level.groups.get(name) for level in report.coverage]
-        rows["all chips" if name == "all" else name] = [
-            Interval(x.value, x.low, x.high) if x else None for x in coverages
+    """Draw the measured coverage by group with 95 % intervals; a stroke marks each target."""
+    rows = {
+        "all chips" if name == "all" else name: [
+            Interval(x.value, x.low, x.high) if (x := level.groups.get(name)) else None for level in report.coverage
         ]
+        for name in ("all", *GROUPS)
+    }
     targets = [level.target for level in report.coverage]
     lowest = min([*targets, *(interval.low for row in rows.values() for interval in row if interval)])
     names, title = [f"target {100 * target:g} %" for target in targets], "Coverage by group with 95 % intervals, in %"
@@ -369,14 +339,9 @@ def _interval_plot(
     for index, name in enumerate(names):
         chosen = [number for number, item in enumerate(shown) if item[1] == index]
         intervals = [shown[number][2] for number in chosen]
-        color = COLORS["accent" if index == 0 else "muted"]
-        style: dict[str, Any] = {
-            "color": color,
-            "mfc": COLORS["accent" if index == 0 else "page"],
-            "elinewidth": 2.4 - 0.8 * (index > 0),
-        }
-        values = [interval.value for interval in intervals]
-        axes.errorbar(values, y[chosen], xerr=_errors(intervals), fmt=_MARKERS[index % 6], label=name, **style)
+        values, style = [interval.value for interval in intervals], _marker_style(index)
+        width = 2.4 - 0.8 * (index > 0)
+        axes.errorbar(values, y[chosen], xerr=_errors(intervals), elinewidth=width, label=name, **style)
         if targets:
             axes.plot([targets[index]] * len(chosen), y[chosen], "|", markersize=12, color=COLORS["ink"])
     middles = [np.mean([at for at, item in zip(y, shown, strict=True) if item[0] == label]) for label in labels]
@@ -399,15 +364,9 @@ class ParetoPoint:
 
 
 def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
-    """Return the runs that no other run beats.
+    """Return the runs that no other run beats, by rising cost.
 
     A run is beaten by another that is at least as accurate for at most the same cost, and better at one of the two.
-
-    Args:
-        points: all runs.
-
-    Returns:
-        The runs by rising cost.
     """
     front: list[ParetoPoint] = []
     for point in sorted(points, key=lambda point: (point.cost, -point.accuracy.value)):
@@ -433,17 +392,10 @@ def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> Drawi
     steps = [point.cost for point in front], [point.accuracy.value for point in front]
     axes.step(*steps, where="post", color=COLORS["accent"], linewidth=1.4, dashes=(4, 3))
     for point in points:
-        color = COLORS["accent" if point.index == 0 else "muted"]
-        style: dict[str, Any] = {"color": color, "mfc": COLORS["accent" if point.index == 0 else "page"]}
         value = point.accuracy.value
-        axes.errorbar(point.cost, value, _errors([point.accuracy]), fmt=_MARKERS[point.index % 6], **style)
-        offset: dict[str, Any] = {
-            "xytext": (7, 5),
-            "textcoords": "offset points",
-            "color": COLORS["ink"],
-            "weight": "bold",
-        }
-        axes.annotate(point.letter, (point.cost, value), **offset)
+        axes.errorbar(point.cost, value, _errors([point.accuracy]), **_marker_style(point.index))
+        offset: dict[str, Any] = {"xytext": (7, 5), "textcoords": "offset points", "color": COLORS["ink"]}
+        axes.annotate(point.letter, (point.cost, value), weight="bold", **offset)
     low, high = min(point.cost for point in points), max(point.cost for point in points)
     axes.set(title=f"{measure}, in %", xlabel=f"{cost} (log)", xscale="log", xlim=(low / 1.3, high * 1.3))
     if high < 1.05 * low:
@@ -463,29 +415,19 @@ RELIABILITY_BINS = 15
 def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Group predictions into bins of equal width, as for `ece` in metrics.json. A bin contains its upper end.
 
-    Args:
-        predictions: the table predictions.parquet.
-        classes: class names by index.
-
     Returns:
         One row per bin that contains chips, by its number from 1: mean confidence, number of chips, number of hits.
     """
     confidence = predictions[[f"p_{name}" for name in classes]].to_numpy(float).max(axis=1)
     bins = np.ceil(confidence * RELIABILITY_BINS).clip(1, RELIABILITY_BINS).astype(int)
-    table = pd.DataFrame(
-        {"confidence": confidence, "hit": predictions["predicted"].eq(predictions["class"]).to_numpy()}
-    )
+    hit = predictions["predicted"].eq(predictions["class"]).to_numpy()
+    table = pd.DataFrame({"confidence": confidence, "hit": hit})
     return table.groupby(bins).agg(confidence=("confidence", "mean"), chips=("hit", "size"), hits=("hit", "sum"))
 
 
 @chart
 def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Drawing:
-    """Draw accuracy over confidence with 95 % intervals (Wilson), and below it a histogram of the chips.
-
-    Args:
-        predictions: the table predictions.parquet.
-        classes: class names by index.
-    """
+    """Draw accuracy over confidence with 95 % intervals (Wilson), and below it a histogram of the chips."""
     bins = reliability_bins(predictions, classes)
     figure = _new_figure(440)
     diagram, histogram = figure.subplots(2, 1, height_ratios=(5, 1))

@@ -1,7 +1,9 @@
-"""Show the chip store of a run: numbers of chips, audit, pictures of chips, and the gallery of chips to check."""
+"""Show the chips of a run: numbers of chips, audit, pictures, the gallery of chips to check, and maps of scenes."""
 
 import base64
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +15,23 @@ from numpy.typing import NDArray
 from rsft.data.audit.findings import AUDIT_FILE, read_audits
 from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore
 from rsft.data.loading.batches import ChipImages
-from rsft.errors import RequestError
-from rsft.evaluation.report.run_files import RunFiles
+from rsft.errors import DataError, RequestError
+from rsft.evaluation.report.render import pluralize
+from rsft.evaluation.report.run_files import RunFiles, read_json
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import GROUPS, Progress
-from rsft.utils.atomic_files import sha256
+from rsft.utils.atomic_files import atomic_folder, sha256
 from rsft.utils.untrusted.documents import parse_json
 
 MAX_CLASSES = 24
 """Up to this number of classes, chips are counted by class; with more, by group."""
 
 RGB_PLANES = (("R", "G", "B"), ("red", "green", "blue"), ("B04", "B03", "B02"), ("B4", "B3", "B2"))
-"""Names of the planes that are shown as red, green and blue; the last two are those of Sentinel-2."""
+"""Planes that are shown as red, green and blue, else the first plane is; the last two are those of Sentinel-2."""
 
 
 def open_chip_store(run: RunFiles, root: Path | None) -> ChipStore:
-    """Open the chip store of a run.
-
-    Args:
-        run: files of the run.
-        root: folder of the chip store (default: its folder when the run was evaluated or trained).
+    """Open a chip store, by default that of a run: its folder when the run was evaluated or trained.
 
     Raises:
         RequestError: the folder is not a chip store.
@@ -45,10 +44,6 @@ def open_chip_store(run: RunFiles, root: Path | None) -> ChipStore:
 
 def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
     """Return the variables of the section on the data: chips by class or group and split, and the audit of the store.
-
-    Args:
-        run: files of the run, which contain the hash of the manifest that it was trained on.
-        store: the chip store.
 
     Raises:
         DataError: a file of the store is damaged.
@@ -74,14 +69,6 @@ def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
 class ChipPictures:
     """Evaluated chips as the network sees them: cropped, resized and stretched according to the run's contract.
 
-    Args:
-        run: files of the run.
-        store: the chip store.
-        progress: called while chips are read.
-
-    Attributes:
-        plane_names: names of the planes in the pictures.
-
     Raises:
         RsftError: the bundle or a chip cannot be read, or a class or the split is not in the store.
     """
@@ -93,16 +80,12 @@ class ChipPictures:
             raise RequestError("the chip store does not match the run", store.root, "give its chip store with --data")
         self.images = ChipImages(store.root, table, bundle.classes, bundle.contract, progress).images
         self.rows = {path: row for row, path in enumerate(table["path"])}
-        self.planes = _shown_planes(bundle.contract.planes)
-        self.plane_names = ", ".join(dict.fromkeys(bundle.contract.planes[plane] for plane in self.planes))
+        planes = list(bundle.contract.planes)
+        names = next((names for names in RGB_PLANES if set(names) <= set(planes)), (planes[0],) * 3)
+        self.planes, self.plane_names = [planes.index(name) for name in names], ", ".join(dict.fromkeys(names))
 
     def picture(self, path: str, side: int) -> str:
-        """Return one chip as a data URI; "" if the evaluated split has no such chip.
-
-        Args:
-            path: path of the chip.
-            side: largest side in pixels.
-        """
+        """Return one chip, at most `side` pixels wide, as a data URI; "" if the evaluated split has no such chip."""
         return data_uri(self._image(path, side)) if path in self.rows else ""
 
     def sheet(self, paths: Sequence[str], side: int, columns: int) -> str:
@@ -129,21 +112,8 @@ class ChipPictures:
         return image
 
 
-def _shown_planes(planes: Sequence[str]) -> list[int]:
-    """Return the indices of the planes for red, green and blue; the first plane for each if no names match."""
-    for names in RGB_PLANES:
-        if set(names) <= set(planes):
-            return [planes.index(name) for name in names]
-    return [0, 0, 0]
-
-
 def data_uri(image: NDArray[Any], quality: int = 72) -> str:
-    """Return an image (H, W, 3) as WebP in a data URI.
-
-    Args:
-        image: bytes; blue, green and red.
-        quality: quality of WebP, 0-100.
-    """
+    """Return an image (H, W, 3) of bytes (blue, green, red) as WebP of a quality 0-100 in a data URI."""
     data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
@@ -161,7 +131,7 @@ def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: Ch
     Args:
         predictions: the table predictions.parquet.
         classes: class names by index.
-        pictures: pictures of the chips; None for a gallery without pictures.
+        pictures: None for a gallery without pictures.
 
     Returns:
         "chips": rows of the table with "confidence", "truth_share" (probability of the true class), "kinds" and
@@ -185,3 +155,57 @@ def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: Ch
         chip["kinds"] = " ".join(words)
         chip["picture"] = pictures.picture(chip["path"], PICTURE_SIZE) if pictures else ""
     return {"chips": chips, "mistakes": len(wrong), "shown": len(mistakes)}
+
+
+MAPS_DIR, MAPS_FILE = "maps", "maps.json"
+"""Subfolder of a run folder, and the file in it that lists the maps; the pictures are 1.png, 2.png, ..."""
+
+
+@dataclass(frozen=True)
+class SceneMap:
+    """A map of a scene in which the bundle of a run classified chips.
+
+    Attributes:
+        scene: name of the scene.
+        chips: number of classified chips.
+        ood: number of them that are unlike the training chips; None if the bundle is not calibrated.
+        truth: comparison with the truth, in short lines; empty without a truth.
+    """
+
+    scene: str
+    chips: int
+    ood: int | None
+    truth: list[str]
+
+    @property
+    def caption(self) -> str:
+        """The numbers in sentences."""
+        unlike = "" if self.ood is None else f", {self.ood:,} of them unlike the training chips (gray)"
+        truth = f" Compared with the truth: {'; '.join(self.truth)}." if self.truth else ""
+        return f"{self.scene}: {pluralize(self.chips, 'classified object')}{unlike}.{truth}"
+
+
+def save_scene_maps(run: Path, maps: Sequence[tuple[SceneMap, bytes]]) -> None:
+    """Replace the maps (numbers of every scene, and its picture as PNG) in a run folder, all of them or none."""
+    with atomic_folder(run / MAPS_DIR) as folder:
+        for number, (_, picture) in enumerate(maps, 1):
+            (folder / f"{number}.png").write_bytes(picture)
+        (folder / MAPS_FILE).write_text(json.dumps([asdict(item) for item, _ in maps], indent=1), encoding="utf-8")
+
+
+def read_scene_maps(run: Path) -> list[tuple[str, str]]:
+    """Return caption and picture (a data URI) of every map in a run folder.
+
+    Raises:
+        DataError: a file is damaged or missing.
+    """
+    listing, maps = run / MAPS_DIR / MAPS_FILE, []
+    for number, item in enumerate(read_json(listing, list[SceneMap]) if listing.is_file() else [], 1):
+        path = listing.with_name(f"{number}.png")
+        data = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.empty(0, np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if picture is None:
+            message = "the picture of a map is damaged or missing"
+            raise DataError(message, path, "write it again: rsft report RUN --map TABLE")
+        maps.append((item.caption, data_uri(picture, quality=85)))  # WebP is several times smaller than the PNG
+    return maps

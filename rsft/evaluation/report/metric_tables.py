@@ -1,22 +1,14 @@
 """Make the numbers of a page: sentences, headline numbers, tables of methods, measures and mistakes, and costs."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rsft.evaluation.report.render import (
-    format_bytes,
-    format_duration,
-    format_percent,
-    join_words,
-    points_apart,
-    signed_points,
-)
+from rsft.evaluation.report.render import format_bytes, format_duration, format_percent, join_words, signed_points
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import LINEAR_PROBE, MEANINGS, Evaluation
-from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.bootstrap import Interval
 from rsft.models.uncertainty.ood import largest_chance_share
 from rsft.models.uncertainty.shift import SHIFT_LEVEL
@@ -53,62 +45,8 @@ def chance_share(evaluation: Evaluation) -> float | None:
     return largest_chance_share(evaluation.count, report.validation_chips, rate, SHIFT_LEVEL)
 
 
-def summary_sentences(evaluation: Evaluation) -> list[str]:
-    """Describe the accuracy of a run, compared with the best baseline of each group.
-
-    Returns:
-        Overall accuracy, the accuracy of every group with chips, and the weakest class.
-    """
-    summary, percent_sign = evaluation.summary, "\N{NO-BREAK SPACE}%"
-    index, worst = summary.worst
-    sentences = []
-    for measure in ("micro", *GROUPS):
-        value: Interval | None = getattr(summary, measure)
-        if value is None:
-            continue
-        percent, comparison = f"{format_percent(value.value)}{percent_sign}", ""
-        if best := best_baseline(evaluation, measure):
-            name, baseline = best
-            overlap = "; the intervals overlap" if intervals_overlap(value, baseline) else ""
-            comparison = f", {points_apart(value.value, baseline.value)} the best baseline ({name}{overlap})"
-        if measure == "micro":
-            chips = f"{evaluation.count:,} {evaluation.split} chips"
-            sentences.append(f"{evaluation.method} classifies {percent} of {chips} correctly{comparison}.")
-        else:
-            group = (
-                f"The mean recall of the {measure} classes is"
-                if len(sentences) == 1
-                else f"For the {measure} classes, it is"
-            )
-            sentences.append(f"{group} {percent}{comparison}.")
-    weakest = f"{evaluation.classes[index]} (recall {format_percent(worst)}{percent_sign})"
-    return [*sentences, f"The weakest class is {weakest}."]
-
-
-def gains_and_losses(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Return each baseline, and the differences of overall accuracy and of every group from it in points."""
-    run, result = evaluation.summary, []
-    for name, baseline in evaluation.baselines.items():
-        pairs = {measure: (getattr(run, measure), getattr(baseline, measure)) for measure in ("micro", *GROUPS)}
-        differences = [
-            f"{'overall' if measure == 'micro' else measure} {signed_points(x.value, y.value)}"
-            for measure, (x, y) in pairs.items()
-            if x and y
-        ]
-        result.append((name, ", ".join(differences)))
-    return result
-
-
 def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] | None:
-    """Return the baseline with the highest value of a measure.
-
-    Args:
-        evaluation: evaluation of the run.
-        measure: attribute of `AccuracySummary` that has an interval, such as "micro".
-
-    Returns:
-        Name and value; None if no baseline has this measure.
-    """
+    """Return name and value of the baseline with the highest value of a measure, such as "micro"; None without one."""
     values = {name: getattr(summary, measure) for name, summary in evaluation.baselines.items()}
     defined = {name: interval for name, interval in values.items() if interval is not None}
     return max(defined.items(), key=lambda item: item[1].value) if defined else None
@@ -117,22 +55,6 @@ def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] 
 def intervals_overlap(first: Interval, second: Interval) -> bool:
     """Return whether two intervals have a value in common."""
     return first.low <= second.high and second.low <= first.high
-
-
-def headline_tiles(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
-    """Return the most important numbers of the run.
-
-    Returns:
-        Label, value and interval in percent, and the difference from the best baseline; "" without baselines.
-    """
-    tiles = []
-    for measure, label in ACCURACIES.items():
-        interval: Interval | None = getattr(evaluation.summary, measure)
-        if interval is not None:
-            best = best_baseline(evaluation, measure)
-            beside = f"{points_apart(interval.value, best[1].value)} the best baseline, {best[0]}" if best else ""
-            tiles.append((label, format_percent(interval.value), format_interval(interval), beside))
-    return tiles
 
 
 class TableCell(NamedTuple):
@@ -148,27 +70,27 @@ TableRow = tuple[str, str, list[TableCell | None]]
 
 
 def accuracy_cells(intervals: Iterable[Interval | None], best: Iterable[float | None]) -> list[TableCell | None]:
-    """Return the cells of accuracies in percent.
-
-    Args:
-        intervals: the accuracies.
-        best: the value that is marked as the best one, for each accuracy.
-    """
+    """Return the cells of accuracies in percent; `best` is the value that is marked as the best one, for each."""
     return [
-        TableCell(format_percent(interval.value), format_interval(interval), interval.value == highest)
-        if interval
-        else None
-        for interval, highest in zip(intervals, best, strict=True)
+        TableCell(format_percent(x.value), format_interval(x), x.value == highest) if x else None
+        for x, highest in zip(intervals, best, strict=True)
     ]
 
 
-def format_interval(interval: Interval, decimals: int | None = None) -> str:
-    """Return both ends of an interval, such as "84.1–87.3".
+def accuracy_rows(evaluations: Sequence[Evaluation | None]) -> list[tuple[str, list[TableCell | None]]]:
+    """Return each measure with one cell per run; None if the measure is not defined or the run was not evaluated."""
+    labels = ACCURACIES | {"macro": "All classes (macro)", "macro_f1": "Macro F1", "top2": "Top 2"}
+    rows = []
+    for measure, label in labels.items():
+        values = [getattr(evaluation.summary, measure) if evaluation else None for evaluation in evaluations]
+        best = max((interval.value for interval in values if interval), default=None)
+        if best is not None:
+            rows.append((label, accuracy_cells(values, [best] * len(values))))
+    return rows
 
-    Args:
-        interval: interval of a measure.
-        decimals: number of decimals; None for percent with one decimal.
-    """
+
+def format_interval(interval: Interval, decimals: int | None = None) -> str:
+    """Return both ends of an interval, such as "84.1–87.3"; in percent with one decimal if `decimals` is None."""
     return "–".join(_format(end, decimals) for end in (interval.low, interval.high))
 
 
@@ -182,15 +104,7 @@ def method_columns(evaluation: Evaluation) -> dict[str, str]:
 
 
 def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
-    """Return the accuracy of the run and of each baseline, and what the trained modules add to the linear probe.
-
-    Args:
-        evaluation: evaluation of the run.
-        recipe: recipe of the run.
-
-    Returns:
-        One row per method, from the simplest baseline to the run, and one row with the difference.
-    """
+    """Return the accuracy of each method, the simplest baseline first, and what the run adds to the linear probe."""
     columns, methods, peft = method_columns(evaluation), evaluation.methods, recipe.peft
     with_scales = " with learned scales" if recipe.meta is not None else ""
     run_meaning = f"This run: {peft.title}{with_scales} and the classifier head."
@@ -227,7 +141,15 @@ def measure_rows(evaluation: Evaluation) -> list[TableRow]:
         ("Log loss", "in nats; lower is better", "log_loss", 2, min),
         ("Calibration error", "ECE; lower is better", "ece", None, min),
     ):
-        items = [_value_and_detail(evaluation, summary, measure, decimals) for summary in evaluation.methods.values()]
+        items: list[tuple[float, str] | None] = []  # value, and its interval or the name of the worst class
+        for summary in evaluation.methods.values():
+            value: Any = getattr(summary, measure)
+            if isinstance(value, Interval):
+                items.append((value.value, format_interval(value, decimals)))
+            elif measure == "worst":
+                items.append((value[1], evaluation.classes[value[0]]))
+            else:
+                items.append(None if value is None else (value, ""))
         values = [item[0] for item in items if item]
         best = best_of(values) if len(values) > 1 else None
         cells = [item and TableCell(_format(item[0], decimals), item[1], item[0] == best) for item in items]
@@ -235,25 +157,8 @@ def measure_rows(evaluation: Evaluation) -> list[TableRow]:
     return rows
 
 
-def _value_and_detail(
-    evaluation: Evaluation, summary: AccuracySummary, measure: str, decimals: int | None
-) -> tuple[float, str] | None:
-    """Return a value of a summary and the text below it: its interval, or the name of the worst class."""
-    if measure == "worst":
-        index, recall = summary.worst
-        return recall, evaluation.classes[index]
-    value: Interval | float | None = getattr(summary, measure)
-    if isinstance(value, Interval):
-        return value.value, format_interval(value, decimals)
-    return None if value is None else (value, "")
-
-
 def frequent_mistakes(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, int, str]]:
-    """Return the largest entries of the confusion matrix outside of its diagonal.
-
-    Args:
-        evaluation: evaluation of the run.
-        limit: largest number of entries.
+    """Return the largest entries of the confusion matrix outside of its diagonal, at most `limit`.
 
     Returns:
         True class, predicted class, number of chips, and their share of the true class in percent, by falling number.
@@ -296,16 +201,13 @@ def cost_table(run: RunFiles) -> dict[str, str]:
     return table | {name: value for name, value in others.items() if value}
 
 
-def peak_memory_mb(epochs: pd.DataFrame) -> float | None:
-    """Return the peak memory in MB, of the GPU if the run used one, else of the process.
+def peak_memory_mb(epochs: pd.DataFrame | None) -> float | None:
+    """Return the peak memory in MB, of the GPU if the run used one, else of the process; None if it was not measured.
 
     Args:
-        epochs: the table metrics.csv.
-
-    Returns:
-        Peak memory in MB; None if the run did not measure it.
+        epochs: the table metrics.csv, or None.
     """
     for column in ("gpu_mb", "memory_mb"):
-        if column in epochs and epochs[column].notna().any():
+        if epochs is not None and column in epochs and epochs[column].notna().any():
             return float(epochs[column].max())
     return None

@@ -12,13 +12,8 @@ from markupsafe import Markup, escape
 from rsft.utils.atomic_files import write_text
 
 _ENTRIES = {
-    "head": "head, medium, tail",
-    "medium": "head, medium, tail",
-    "Head": "head, medium, tail",
-    "Medium": "head, medium, tail",
-    "Tail": "head, medium, tail",
+    **dict.fromkeys(("head", "medium", "tail", "Head", "Medium", "Tail"), "head, medium, tail"),
     "All classes": "macro accuracy",
-    "tail": "head, medium, tail",
     "mean recall": "recall",
     "class-balanced k-NN": "k-NN",
     "plain k-NN": "k-NN",
@@ -65,15 +60,7 @@ class Terms:
         self.used: dict[str, str] = {}  # definitions of the terms so far, by the id of their element
 
     def term(self, text: str, entry: str = "") -> Markup:
-        """Return a term with its definition.
-
-        Args:
-            text: the term as it stands on the page.
-            entry: its entry of the glossary, if it has another name.
-
-        Returns:
-            HTML; the text alone if the glossary has no such entry.
-        """
+        """Return a term with its definition, as HTML; the text alone if the glossary has no such entry."""
         entry = (entry or _ENTRIES.get(text, text)).lower()
         definition = read_glossary().get(entry)
         if definition is None:
@@ -83,11 +70,7 @@ class Terms:
         return _BUTTON.format(id=name, text=text)
 
     def mark(self, sentences: str) -> Markup:
-        """Return sentences in which the first occurrence of each known word is a term.
-
-        Args:
-            sentences: plain text.
-        """
+        """Return plain text in which the first occurrence of each known word is a term."""
         seen: set[str] = set()
 
         def replace(match: re.Match[str]) -> str:
@@ -99,17 +82,8 @@ class Terms:
         return Markup(re.sub(rf"\b(?:{words})\b", replace, str(escape(sentences))))
 
 
-def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
-    """Fill a template, and write the page atomically.
-
-    Args:
-        path: path of the page.
-        template: name of a file in assets/.
-        content: the variables of the template.
-
-    Returns:
-        `path`.
-    """
+def fill_template(name: str, content: Mapping[str, Any]) -> str:
+    """Return a file of assets/ with its variables filled in."""
     environment = Environment(
         loader=PackageLoader("rsft.evaluation.report", "assets"),
         autoescape=True,
@@ -122,20 +96,29 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     environment.filters |= {
         "terms": terms.mark,
         "join_words": join_words,
+        "pluralize": pluralize,
+        "points_apart": points_apart,
+        "signed_points": signed_points,
         "thousands": "{:,}".format,
         "percent": lambda value: "–" if value is None else format_percent(value),
     }
-    write_text(path, environment.get_template(template).render(content))
+    return environment.get_template(name).render(content)
+
+
+def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
+    """Fill a template, and write the page atomically; return its path.
+
+    Args:
+        path: path of the page.
+        template: name of a file in assets/.
+        content: the variables of the template.
+    """
+    write_text(path, fill_template(template, content))
     return path
 
 
 def points_apart(value: float, reference: float) -> str:
-    """Return the difference of two accuracies as text, such as "1.2 points above".
-
-    Args:
-        value: accuracy in 0-1.
-        reference: the other accuracy in 0-1.
-    """
+    """Return the difference of two accuracies (0-1) as text, such as "1.2 points above"."""
     points = round(100 * (value - reference), 1)
     if points == 0:
         return "level with"
@@ -143,23 +126,13 @@ def points_apart(value: float, reference: float) -> str:
 
 
 def signed_points(value: float, reference: float) -> str:
-    """Return the difference of two accuracies in points with its sign, such as "+1.2".
-
-    Args:
-        value: accuracy in 0-1.
-        reference: the other accuracy in 0-1.
-    """
+    """Return the difference of two accuracies (0-1) in points with its sign, such as "+1.2"."""
     points = round(100 * (value - reference), 1)
     return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}") if points else "0.0"
 
 
 def pluralize(count: int, noun: str) -> str:
-    """Return a count with its noun, such as "1 chip" or "1,200 chips".
-
-    Args:
-        count: the number.
-        noun: the noun in the singular.
-    """
+    """Return a count with its noun, such as "1 chip" or "1,200 chips"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
@@ -181,11 +154,7 @@ def format_bytes(count: int) -> str:
     return f"{count / 1e3:,.0f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
 
 
-def join_words(names: Sequence[str], word: str = "and") -> str:
-    """Return names as an enumeration, such as "a, b and c".
-
-    Args:
-        names: any number of names.
-        word: word before the last name.
-    """
-    return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+def join_words(names: Sequence[object], word: str = "and") -> str:
+    """Return names as an enumeration, such as "a, b and c"; `word` stands before the last name."""
+    texts = list(map(str, names))
+    return f" {word} ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))

@@ -49,32 +49,18 @@ CHIP_COLUMNS = [
     Column("ood", "number", optional=True, required=False),
 ]
 
-
 Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class GitState(BaseModel):
-    """State of the repository that contains the recipe.
-
-    Attributes:
-        commit: hash of its newest commit.
-        dirty: whether files were changed since.
-    """
+    """State of the repository that contains the recipe: its newest commit, and whether files were changed since."""
 
     commit: str
     dirty: bool = False
 
 
 class Hardware(BaseModel):
-    """The machine of a run.
-
-    Attributes:
-        cpu: name of the processor.
-        cores: number of cores that the process may use.
-        threads: number of threads of PyTorch.
-        memory_gb: memory of the machine.
-        gpus: names of the GPUs.
-    """
+    """The machine of a run; `cores` are those that the process may use, `threads` those of PyTorch."""
 
     cpu: str | None = None
     cores: Count | None = None
@@ -88,11 +74,7 @@ class RunMetadata(BaseModel):
 
     Attributes:
         status: status of the run, such as "done" or "interrupted".
-        started: start time.
-        seconds: duration.
         data: "root" and "manifest_sha256" of the chip store.
-        hardware: the machine.
-        git: state of the repository that contains the recipe.
         start: of a run that started at a bundle, its path ("bundle") and its hash.
         stage_depths: number of blocks in each stage of the network.
     """
@@ -121,20 +103,8 @@ class RunMetadata(BaseModel):
 class RunFiles:
     """The files of a run. None means that the file is missing or that its table has no rows.
 
-    Attributes:
-        folder: folder of the run.
-        recipe: the resolved recipe.
-        recipe_text: text of recipe.yaml in the folder.
-        metadata: content of run.json.
-        epochs: table of metrics.csv.
-        scales: table of modulator.csv.
-        evaluation: content of evaluation/metrics.json.
-        predictions: table of evaluation/predictions.parquet.
-        embedding: table of evaluation/embedding.parquet.
-        contributions: table of evaluation/contributions.csv.
-        bundle_bytes: size of bundle/ on disk.
-        licenses: licenses of the backbone and the data, from bundle/bundle.json.
-        replay: content of replay.json.
+    `epochs` is the table metrics.csv, `scales` modulator.csv; `evaluation` is evaluation/metrics.json, and the three
+    tables after it lie beside it. `licenses` are those of backbone and data, from bundle/bundle.json.
     """
 
     folder: Path
@@ -168,13 +138,7 @@ class RunFiles:
 
 
 def read_run_files(folder: Path) -> RunFiles:
-    """Read the files of a run folder for a report.
-
-    Args:
-        folder: RUNS/<recipe>/<number>.
-
-    Returns:
-        The checked content of the files.
+    """Read and check the files of a run folder, RUNS/<recipe>/<number>, for a report.
 
     Raises:
         RequestError: `folder` is not a run folder.
@@ -183,11 +147,8 @@ def read_run_files(folder: Path) -> RunFiles:
     """
     recipe, metadata, bundle = folder / RECIPE_FILE, folder / METADATA_FILE, folder / "bundle"
     if not (recipe.is_file() and metadata.is_file()):
-        raise RequestError(
-            f"not a run folder: {RECIPE_FILE} or {METADATA_FILE} is missing",
-            folder,
-            "name a folder of the form runs/<recipe>/<number>",
-        )
+        message = f"not a run folder: {RECIPE_FILE} or {METADATA_FILE} is missing"
+        raise RequestError(message, folder, "name a folder of the form runs/<recipe>/<number>")
     evaluated = folder / "evaluation"
     metrics = evaluated / EVALUATION_FILE
     evaluation = read_json(metrics, Evaluation) if metrics.is_file() else None
@@ -210,11 +171,7 @@ def read_run_files(folder: Path) -> RunFiles:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read a JSON file of a known structure.
-
-    Args:
-        path: path of the file.
-        kind: a pydantic model or a type that pydantic knows.
+    """Read a JSON file of a known structure: a pydantic model or a type that pydantic knows.
 
     Raises:
         DataError: the file is damaged.

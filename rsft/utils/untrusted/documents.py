@@ -70,9 +70,6 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
-    Args:
-        path: path of the file; links are followed.
-
     Returns:
         The open file.
 
@@ -91,9 +88,6 @@ def open_regular(path: Path) -> BinaryIO:
 def read_regular(path: Path) -> bytes:
     """Read a regular file.
 
-    Args:
-        path: path of the file; links are followed.
-
     Returns:
         Its content.
 
@@ -106,9 +100,6 @@ def read_regular(path: Path) -> bytes:
 
 def check_regular(path: Path) -> None:
     """Check that a path can be given to a library that opens it. A folder is accepted.
-
-    Args:
-        path: path of the file; links are followed.
 
     Raises:
         OSError: the file does not exist, or is a pipe, a socket or a device.
@@ -133,9 +124,6 @@ def escape_markdown(text: str) -> str:
 
     An image would make the program that shows the page send a request to its address.
 
-    Args:
-        text: any text.
-
     Example:
         >>> print(escape_markdown("![x](https://example.org/x.png) <b>|"))
         !\[x\](https://example.org/x.png) &lt;b&gt;\|
@@ -145,9 +133,6 @@ def escape_markdown(text: str) -> str:
 
 def code_span(text: str) -> str:
     """Return a text as Markdown code, whatever backticks it contains.
-
-    Args:
-        text: any text.
 
     Example:
         >>> print(code_span("rsft prepare folder 'a`b'"))
@@ -188,9 +173,6 @@ class _StrictBuilder(ElementTree.TreeBuilder):
 
 def parse_xml(data: bytes) -> ElementTree.Element:
     """Parse XML without document type.
-
-    Args:
-        data: the document.
 
     Returns:
         The root element.

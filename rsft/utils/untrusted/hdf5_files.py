@@ -5,7 +5,6 @@ import re
 import struct
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
 
 from rsft.utils.untrusted.documents import open_regular
 
@@ -19,11 +18,8 @@ _COMPARED_BYTES = 2**16
 def find_named_files(path: Path) -> str:
     """Return the way in which an HDF5 or netCDF file names other files.
 
-    The whole file is searched once. Raw data in other files (external storage) and virtual datasets are found by the
-    addresses of the heaps that contain the names, external links by the form of their message.
-
-    Args:
-        path: path of the file.
+    The whole file is searched once for each of its states. Raw data in other files (external storage) and virtual
+    datasets are found by the addresses of the heaps with the names, external links by the form of their message.
 
     Returns:
         "" if it names none, or is no HDF5; else the reason for which it should not be opened.
@@ -32,43 +28,33 @@ def find_named_files(path: Path) -> str:
         OSError: the file cannot be read.
     """
     state = path.stat()
-    return _find_named_files(path, state.st_size, state.st_mtime_ns)
+    return _search(path, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)
-def _find_named_files(path: Path, size: int, mtime_ns: int) -> str:
-    """Search a file, once for each of its states."""
+def _search(path: Path, size: int, mtime_ns: int) -> str:
     with open_regular(path) as file:
         start = file.read(16)
         if not start.startswith(_HDF5):
-            return "HDF5 does not begin at its first byte" if _begins_later(file, size) else ""
+            for position in _STARTS:
+                file.seek(position)
+                if position < size and file.read(len(_HDF5)) == _HDF5:
+                    return "HDF5 does not begin at its first byte"
+            return ""
         if len(start) < 16:
             return "it is truncated"
         address_sizes = start[13:15] if start[8] < 2 else start[9:11]
         if address_sizes != b"\x08\x08":
             return "its addresses do not have 64 bits"
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _search(data)
-
-
-def _begins_later(file: BinaryIO, size: int) -> bool:
-    for position in _STARTS:
-        file.seek(position)
-        if position < size and file.read(len(_HDF5)) == _HDF5:
-            return True
-    return False
-
-
-def _search(data: mmap.mmap) -> str:
-    if _refers_to(data, rb"HEAP", rb"\x01\0\0\0...."):  # version and number of files
-        return "it takes values from another file (external storage)"
-    if _refers_to(data, rb"GCOL", rb"[\x04-\x0f]\x03"):  # version and class of the layout
-        return "it takes values from other files (virtual dataset)"
-    if _FILTERED_HEAP.search(data):
-        return "it has compressed links, which cannot be checked"
-    if any(_is_external_link(data, match.start()) for match in _LINK.finditer(data)):
-        return "it has a link to another file"
-    return ""
+            if _refers_to(data, rb"HEAP", rb"\x01\0\0\0...."):  # version and number of files
+                return "it takes values from another file (external storage)"
+            if _refers_to(data, rb"GCOL", rb"[\x04-\x0f]\x03"):  # version and class of the layout
+                return "it takes values from other files (virtual dataset)"
+            if _FILTERED_HEAP.search(data):
+                return "it has compressed links, which cannot be checked"
+            is_linked = any(_is_external_link(data, match.start()) for match in _LINK.finditer(data))
+            return "it has a link to another file" if is_linked else ""
 
 
 def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:

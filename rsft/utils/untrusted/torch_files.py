@@ -43,9 +43,6 @@ class DamagedTorchFileError(ValueError):
 def check_torch_file(path: Path) -> None:
     """Check that reading a checkpoint takes no more memory than its size.
 
-    Args:
-        path: a file that torch.save wrote.
-
     Raises:
         UnsafeTorchFileError: the file is older than torch 1.6, a member is compressed or larger than the file, the
             pickle is too large or too long, or it asks for memory that the file does not fill or for an encoding that

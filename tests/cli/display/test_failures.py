@@ -14,7 +14,7 @@ from pyproj.exceptions import CRSError
 from safetensors import SafetensorError
 
 from rsft.cli import build_app, main
-from rsft.cli.display.failures import CRASH_EXIT_CODE, explain
+from rsft.cli.display.console import CRASH_EXIT_CODE, explain
 from rsft.errors import DataError
 
 

@@ -1,8 +1,6 @@
 """Warnings about licenses on stderr."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -31,11 +29,6 @@ def test_warning_is_one_line_on_stderr(restricted, capsys):
     assert capsys.readouterr() == ("", WARNING)
 
 
-def test_two_bundles_with_the_same_licenses_give_one_line(restricted, capsys):
-    warn_about_licenses([restricted, restricted])
-    assert capsys.readouterr().err == WARNING
-
-
 def test_unknown_licenses_are_named_on_request(restricted, run, capsys):
     warn_about_licenses([restricted], unknown=True)
     assert capsys.readouterr().err == WARNING + NOTE
@@ -52,11 +45,3 @@ def test_predict_warns_about_restrictions_alone(restricted, run, root, rsft):
     assert code == 0 and printed.count("warning:") == 1 and WARNING in printed
     code, printed = rsft("predict", run, chips, "-o", "free.csv", "--engine", "torch")
     assert code == 0 and "warning:" not in printed
-
-
-@pytest.mark.slow
-def test_export_warns_about_restrictions_and_unknown_licenses(restricted, rsft):
-    code, printed = rsft("export", restricted, "--format", "peft", "-o", "out")
-    assert code == 0 and printed.endswith(WARNING + NOTE)
-    backbone, data = json.loads(Path("out/export.json").read_text())["licenses"]
-    assert (backbone["license"], data["restrictions"]) == ("DINOv3 License", ["unknown"])

@@ -113,9 +113,7 @@ def test_warnings():
 @pytest.mark.parametrize(
     ("variables", "is_terminal"), [({"FORCE_COLOR": "1"}, False), ({"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}, True)]
 )
-def test_a_notebook_that_forces_colors_gets_no_control_codes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_terminal: bool
-) -> None:
+def test_a_notebook_that_forces_colors_gets_no_control_codes(tmp_path, monkeypatch, variables, is_terminal):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with (tmp_path / "out.txt").open("w+", encoding="utf-8") as file:

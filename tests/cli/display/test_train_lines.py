@@ -16,12 +16,13 @@ from tests.helpers.event_lines import ROW, RUN_METADATA, STEP
 @pytest.fixture
 def log(recipe_file):
     def lines(*overrides):
-        display = LogLines(load_recipe(recipe_file, overrides), Console(file=io.StringIO(), width=60), every=5)
+        console = Console(file=io.StringIO(), width=60)
+        display = LogLines(load_recipe(recipe_file, overrides), console, every=5)
         display.on_start(None, RUN_METADATA)
         for done in range(1, 6):
             display.on_step(replace(STEP, step=done, done=done))
         display.on_epoch_end(ROW, {})
-        return display.console.file.getvalue().splitlines()
+        return console.file.getvalue().splitlines()
 
     return lines
 

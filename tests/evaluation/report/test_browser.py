@@ -7,17 +7,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsft.evaluation.report.comparison_page import write_comparison
-from rsft.evaluation.report.run_page import write_report
-from rsft.evaluation.report.tsne_map import SIDE
+from rsft.evaluation.report.maps import SIDE
+from rsft.evaluation.report.pages import write_comparison, write_report
 from tests.helpers.browsing import needs_chromium, page_opener
-from tests.helpers.fake_run import write_fake_run
+from tests.helpers.fake_run import SHIPS, write_fake_run
 from tools.maintenance.chromium import chromium
 from tools.maintenance.report_pictures import VIEWS, take_screenshot
 
 pytestmark = [needs_chromium, pytest.mark.slow]
-
-SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,19 @@
 import json
 import re
 import shutil
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.cli import main
 from rsft.errors import RequestError
 from rsft.evaluation.files import compare_runs
 from rsft.evaluation.report.charts import ParetoPoint, pareto_front
-from rsft.evaluation.report.comparison_page import write_comparison
-from rsft.evaluation.report.tsne_map import SIDE
+from rsft.evaluation.report.maps import SIDE
+from rsft.evaluation.report.pages import write_comparison
 from rsft.metrics.bootstrap import Interval
-from tests.helpers.fake_run import write_fake_run
+from tests.helpers.fake_run import SHIPS, write_fake_run
 from tests.helpers.report_page import Page
-
-SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 
 
 @pytest.fixture
@@ -164,21 +160,15 @@ def test_the_front_holds_the_runs_that_no_other_beats():
     assert "".join(run.letter for run in pareto_front([*points, point("f", 2, 0.7)])) == "acfe"
 
 
-def rsft(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code or 0
-
-
 @pytest.mark.slow
-def test_from_the_command_line(runs, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert rsft(monkeypatch, "report", "compare", *runs) == 0
-    assert rsft(monkeypatch, "report", "compare", *runs) == 2 and "--overwrite" in capsys.readouterr().err
-    assert rsft(monkeypatch, "report", "compare", *runs, "--overwrite") == 0
+def test_from_the_command_line(runs, tmp_path, rsft):
+    assert rsft("report", "compare", *runs)[0] == 0
+    code, printed = rsft("report", "compare", *runs)
+    assert code == 2 and "--overwrite" in printed
+    assert rsft("report", "compare", *runs, "--overwrite")[0] == 0
     assert "side by side" in (tmp_path / "comparison.html").read_text()
-    assert rsft(monkeypatch, "report", runs[0], "--no-pictures") == 0
+    assert rsft("report", runs[0], "--no-pictures")[0] == 0
     assert "left out on request" in (runs[0] / "report.html").read_text()
-    assert rsft(monkeypatch, "report", "--no-pictures", "run", runs[0]) == 2
-    assert rsft(monkeypatch, "report", "nowhere") == 2 and "not a run folder" in capsys.readouterr().err
+    assert rsft("report", "--no-pictures", "run", runs[0])[0] == 2
+    code, printed = rsft("report", "nowhere")
+    assert code == 2 and "not a run folder" in printed

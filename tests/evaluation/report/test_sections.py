@@ -7,22 +7,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rsft.errors import DataError
 from rsft.evaluation.report.charts import coverage_plot, phase_bar, reliability_bins
 from rsft.evaluation.report.dataset import MAX_MISTAKES, MAX_UNSURE, make_gallery
-from rsft.evaluation.report.recipe_text import HEAD_INITS, POOLS, recipe_sentences
-from rsft.evaluation.report.run_page import write_report
-from rsft.evaluation.report.svg import SHAPES, marker_path
-from rsft.evaluation.report.tsne_map import MAX_MARKED_CLASSES, SIDE, STAGES, ChipMap, linked_maps_data
+from rsft.evaluation.report.maps import MAX_MARKED_CLASSES, SIDE, STAGES, ChipMap, linked_maps_data
+from rsft.evaluation.report.metric_tables import method_rows
+from rsft.evaluation.report.pages import write_report
+from rsft.evaluation.report.recipe_text import HEAD_INITS, POOLS, describe_recipe
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation
 from rsft.metrics.accuracy import expected_calibration_error
 from rsft.peft.methods.registry import METHODS
 from rsft.recipe import schema
-from rsft.recipe.load import load_recipe
+from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.registries import LOSSES, SAMPLERS
-from tests.helpers.fake_run import write_fake_run
+from rsft.training.runs.replay_check import ADDED, VALIDATION, ClassReplay, PartReplay, Replay
+from tests.helpers.fake_run import SHIPS, write_fake_run
+from tests.helpers.messages import mentions
 from tests.helpers.report_page import page_of
 
-SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 COLORS = Path(write_report.__code__.co_filename).parent / "assets/style/colors.css"
 
 
@@ -83,7 +85,7 @@ def test_every_choice_of_a_recipe_has_a_description():
 def test_recipe_sentences(tmp_path, overrides, words):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("data: {root: chips, size: 64}\nmeta: {}\ntrain: {epochs: 2}\n")
-    assert words in " ".join(recipe_sentences(load_recipe(recipe, overrides)))
+    assert words in describe_recipe(load_recipe(recipe, overrides)).unescape()
 
 
 def test_the_bins_are_those_of_the_calibration_error(run):
@@ -172,12 +174,6 @@ def test_the_gallery_shows_class_sets_and_out_of_distribution_scores(run):
     assert "class set: cargo, tanker or dredger" in text and "unlike the training chips (1.5)" in text
 
 
-def test_a_run_without_calibration_has_no_sets_and_scores(run):
-    predictions(run).drop(columns=["class_set", "ood"]).to_parquet(run / "evaluation/predictions.parquet")
-    text = page_of(run).sections["gallery"]
-    assert "predicted as" in text and "class set" not in text and "unlike" not in text
-
-
 def test_the_map_has_every_chip_and_marks_mistakes(run):
     embedding = pd.read_parquet(run / "evaluation/embedding.parquet")
     evaluation = Evaluation.model_validate(json.loads((run / "evaluation/metrics.json").read_text()))
@@ -188,8 +184,8 @@ def test_the_map_has_every_chip_and_marks_mistakes(run):
     assert [SHIPS[label] for label in labels] == truth["class"].tolist()
     assert [[SHIPS[index] for index in indices] for indices in predicted] == [[name] for name in truth["predicted"]]
     assert np.array(points).shape == (len(truth), 4) and np.min(points) >= 0 and np.max(points) <= SIDE
-    wrong = re.findall(r'<path d="([^"]*)" class="c\d wrong"', "".join(chip_map.figure(stage, "") for stage in STAGES))
-    assert sum(path.count("M") for path in wrong) == 2 * (truth["class"] != truth["predicted"]).sum()
+    wrong = [path for path, _, style, _ in chip_map.chip_paths("adapted") if style == "wrong"]
+    assert sum(path.count("M") for path in wrong) == (truth["class"] != truth["predicted"]).sum()
 
 
 @pytest.mark.slow
@@ -213,10 +209,6 @@ def test_costs(run):
     assert "did not measure" in page_of(run).sections["cost"]
 
 
-def test_markers_have_different_shapes():
-    assert len({re.sub(r"M[-\d. ]+", "", marker_path(shape, 10, 10, 4)) for shape in range(SHAPES)}) == SHAPES
-
-
 def luminance(color):
     channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
@@ -238,3 +230,107 @@ def test_colors_have_enough_contrast(scheme):
         assert min(contrast(name, background) for name in ("ink", "muted", "accent", "head", "medium", "tail")) >= 4.5
         assert min(contrast(f"c{number}", background) for number in range(8)) >= 3
     assert contrast("ink", "warning") >= 4.5
+
+
+@pytest.fixture
+def gaining(tmp_path):
+    """Return a run that gains in the tail and loses in the head."""
+    folder = write_fake_run(tmp_path, SHIPS)
+    path = folder / "evaluation/metrics.json"
+    metrics = json.loads(path.read_text())
+    values = {
+        "MetaLoRA": {"micro": 0.545, "head": 0.71, "medium": None, "tail": 0.38},
+        "logit-adjusted linear probe": {"micro": 0.51, "head": 0.67, "medium": None, "tail": 0.35},
+        "plain k-NN": {"micro": 0.465, "head": 0.92, "medium": None, "tail": 0.01},
+    }
+    template = metrics["methods"]["MetaLoRA"]
+    metrics["methods"] = {
+        name: template | {key: x and {"value": x, "low": x - 0.05, "high": x + 0.05} for key, x in numbers.items()}
+        for name, numbers in values.items()
+    }
+    path.write_text(json.dumps(metrics))
+    return folder
+
+
+@pytest.fixture
+def evaluation(gaining):
+    return Evaluation.model_validate_json((gaining / "evaluation/metrics.json").read_text())
+
+
+def test_the_header_has_gains_losses_and_the_best_baseline_of_every_group(gaining):
+    header = " ".join(page_of(gaining).sections["header"].split())
+    assert (
+        "MetaLoRA classifies 54.5 % of 1,200 test chips correctly, 3.5 points above the best baseline (logit-adjusted "
+        "linear probe; the intervals overlap). The mean recall of the head classes is 71.0 %, 21.0 points below the "
+        "best baseline (plain k-NN). For the tail classes, it is 38.0 %, 3.0 points above the best baseline "
+        "(logit-adjusted linear probe; the intervals overlap). The weakest class is"
+    ) in header
+    assert "logit-adjusted linear probe: overall +3.5, head +4.0, tail +3.0" in header
+    assert "plain k-NN: overall +8.0, head \N{MINUS SIGN}21.0, tail +37.0" in header
+    assert "21.0 points below the best baseline, plain k-NN" in header
+
+
+@pytest.mark.parametrize(
+    ("overrides", "last", "meaning"),
+    [
+        ([], "LoRA and its scales add", "This run: LoRA with learned scales and the classifier head."),
+        (["meta=null"], "LoRA adds", "This run: LoRA and the classifier head."),
+        (
+            ["meta=null", "peft={method: linear-probe}"],
+            "MetaLoRA",
+            "This run: the classifier head, trained on frozen features.",
+        ),
+    ],
+)
+def test_one_row_says_what_the_trained_modules_add(gaining, evaluation, overrides, last, meaning):
+    rows = method_rows(evaluation, load_recipe(gaining / "recipe.yaml", overrides))
+    assert [row[0] for row in rows[:3]] == ["plain k-NN", "logit-adjusted linear probe", "MetaLoRA"]
+    assert rows[-1][0] == last and rows[2][1] == meaning and all(row[1] for row in rows)
+    assert [cell.best for cell in rows[0][2]] == [False, True, True, False]
+
+
+CARGO = ClassReplay("cargo<b>", 1400, 0.9, 0.5, 1, 17, 1e-4)
+NEW = ClassReplay("dredger", 4, None, 1.0, 4, 0, 0.25)
+CHECK = Replay(
+    "x", "y", (PartReplay(VALIDATION, (CARGO, NEW), 0.9, 0.5, 0.003), PartReplay(ADDED, (NEW,), None, None, 0.25))
+)
+
+
+@pytest.fixture
+def replayed(tmp_path):
+    """Write a run that started at a bundle."""
+    folder = write_fake_run(tmp_path, SHIPS[:3])
+    recipe = load_recipe(folder / "recipe.yaml")
+    train = recipe.train.model_copy(update={"start_bundle": "runs/ships/001/bundle"})
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe.model_copy(update={"train": train})))
+    metadata = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(metadata | {"start": {"bundle": "runs/<ships>/001"}}))
+    (folder / "replay.json").write_text(json.dumps(CHECK.to_dict()))
+    return folder
+
+
+def test_the_section_is_the_first_and_explains_its_terms(replayed):
+    page = page_of(replayed)
+    assert list(page.sections)[:2] == ["header", "replay"]
+    text = page.sections["replay"]
+    assert "runs/<ships>/001" in text and "Cargo<b> lost 17 and gained 1 of 1,400 validation chips" in text
+    assert "Added training chips: 4 of 4 right, 0 before." in text
+    assert "p: the probability that chance alone" in text and "Recall: the share" in text and "Replay check: " in text
+    assert "lost more than chance explains" in text
+    assert page.tables[0] == [
+        ["Class", "Chips", "Before %", "After %", "Gained", "Lost", "p"],
+        ["cargo<b>", "1,400", "90.0", "50.0", "1", "17", "0.0001"],
+        ["dredger", "4", "–", "100.0", "4", "0", "0.25"],
+        ["All (mean recall)", "1,404", "90.0", "50.0", "5", "17", "0.003"],
+    ]
+    assert page.tables[1][1] == ["dredger", "4", "–", "100.0", "4", "0", "0.25"]
+    assert {"#replay"} <= {attrs["href"] for attrs in page.all("a")}
+
+
+@pytest.mark.slow
+def test_a_missing_check_is_said_and_a_damaged_one_is_an_error(replayed):
+    (replayed / "replay.json").unlink()
+    assert "replay.json is missing" in page_of(replayed).sections["replay"]
+    (replayed / "replay.json").write_text('{"parts": 1}')
+    with pytest.raises(DataError, match=mentions("damaged")):
+        page_of(replayed)

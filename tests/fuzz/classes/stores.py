@@ -17,7 +17,7 @@ from rsft.cli.runs import runs_compare, runs_ls, runs_show
 from rsft.data.chips.additions import locked_store
 from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.croissant import write_croissant
-from rsft.evaluation.report.run_page import write_report
+from rsft.evaluation.report.pages import write_report
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.predict.chip_files import find_chips
 from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from rsft.evaluation.evaluate import evaluate
-from rsft.recipe.library import find_sweep
+from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.sweep.process import TrialStopped
 from rsft.sweep.results import RECIPE, TrialOutcome
@@ -45,7 +45,7 @@ def test_paper_numbers_match_columns_and_means(number):
 @pytest.mark.parametrize(("number", "sweep"), SWEEPS.items())
 def test_cells_equal_the_trials_of_the_shipped_sweep(number, sweep):
     trial_ids = {trial.id for cell in table_cells(TABLES[number]) for trial in cell_trials(cell, TableSettings())}
-    assert trial_ids == {trial.id for trial in list_trials(*read_sweep(find_sweep(sweep)))}
+    assert trial_ids == {trial.id for trial in list_trials(*read_sweep(find_recipe(sweep, "sweep")))}
 
 
 def test_method_on_another_base_recipe():

@@ -1,7 +1,5 @@
 """Extraction of valid, damaged and malicious archives; nothing of a refused archive stays on the disk."""
 
-from __future__ import annotations
-
 import errno
 import gzip
 import os
@@ -30,20 +28,25 @@ FORMATS = [make_tar, make_zip, make_rar]
 every_format = pytest.mark.parametrize("make", FORMATS)
 
 
-def content(folder: Path) -> dict[str, bytes]:
+def make_any(path, files, mode):
+    make = {"zip": make_zip, "rar": make_rar}.get(mode)
+    return make(path, files) if make else make_tar(path, files, mode)
+
+
+def content(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def special(name: str, kind: bytes, to: str = "/etc/passwd") -> tarfile.TarInfo:
+def special(name, kind, to="/etc/passwd"):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, to
     return info
 
 
-def refused(archive: Path, match: str, error: type[RsftError] = DataError, **options: int) -> None:
+def refused(archive, match, error=DataError, **options):
     """Assert that an archive is refused with a hint, and that nothing was written, inside or outside of the target."""
 
-    def files() -> list[Path]:
+    def files():
         return sorted([*archive.parent.rglob("*"), *archive.parent.parent.iterdir()])
 
     before = files()
@@ -54,12 +57,8 @@ def refused(archive: Path, match: str, error: type[RsftError] = DataError, **opt
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zip", "rar"])
-def test_format_is_detected_by_content(tmp_path: Path, mode: str) -> None:
-    archive = tmp_path / "set.dat"
-    if mode in ("zip", "rar"):
-        {"zip": make_zip, "rar": make_rar}[mode](archive, FILES)
-    else:
-        make_tar(archive, FILES, mode)
+def test_format_is_detected_by_content(tmp_path, mode):
+    archive = make_any(tmp_path / "set.dat", FILES, mode)
     steps: list[tuple[int, int, str]] = []
     out = extract_archive(archive, tmp_path / "new/out", progress=lambda *step: steps.append(step))
     assert content(out) == FILES and [path.name for path in out.parent.iterdir()] == ["out"]
@@ -67,12 +66,12 @@ def test_format_is_detected_by_content(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("make", [make_zip, make_rar])
-def test_folders_are_created(tmp_path: Path, make) -> None:
+def test_folders_are_created(tmp_path, make):
     out = extract_archive(make(tmp_path / "x", {"empty/": b"", "a/": b"", "a/b": b"1"}), tmp_path / "out")
     assert (out / "empty").is_dir() and content(out) == {"a/b": b"1"}
 
 
-def test_names_of_other_tools(tmp_path: Path) -> None:
+def test_names_of_other_tools(tmp_path):
     """`tar .` writes ./ before every name, and some tools for Windows write backslashes into a .zip."""
     root = tarfile.TarInfo(".")
     root.type = tarfile.DIRTYPE
@@ -82,7 +81,7 @@ def test_names_of_other_tools(tmp_path: Path) -> None:
     assert content(extract_archive(archive, tmp_path / "out2")) == {"a/b": b"1", "a/c": b"2"}
 
 
-def test_permissions_of_an_archive_are_not_applied(tmp_path: Path) -> None:
+def test_permissions_of_an_archive_are_not_applied(tmp_path):
     info = special("tool", tarfile.REGTYPE)
     info.mode, info.uid = 0o6777, 12345
     (tmp_path / "plain").touch()
@@ -91,7 +90,7 @@ def test_permissions_of_an_archive_are_not_applied(tmp_path: Path) -> None:
     assert (status.st_mode, status.st_uid) == (plain.st_mode, plain.st_uid)
 
 
-def test_target_and_archive_are_checked(tmp_path: Path) -> None:
+def test_target_and_archive_are_checked(tmp_path):
     archive, out = make_zip(tmp_path / "a.zip", FILES), tmp_path / "out"
     extract_archive(archive, out)
     (out / "b.bin").unlink()
@@ -105,7 +104,7 @@ def test_target_and_archive_are_checked(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "C:evil", "//host/evil"])
 @every_format
-def test_no_member_leaves_the_target(tmp_path: Path, name: str, make) -> None:
+def test_no_member_leaves_the_target(tmp_path, name, make):
     refused(make(tmp_path / "x", {"good": b"1", name: b"2"}), "would leave the target folder")
 
 
@@ -114,24 +113,24 @@ KINDS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, ta
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
+def test_links_and_devices_are_refused(tmp_path, kind):
     refused(make_tar(tmp_path / "x.tar", {"a": b"1"}, special=special("b", kind)), "'b' is a link or a device")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
-def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, mode: int) -> None:
+def test_links_and_devices_in_a_zip_are_refused(tmp_path, mode):
     refused(make_zip(tmp_path / "x.zip", {"a": b"1", "b": b"/etc/passwd"}, mode), "'b' is a link or a device")
 
 
 @pytest.mark.parametrize("link", [1, 2, 3, 4, 5])
-def test_links_in_a_rar_are_refused(tmp_path: Path, link: int) -> None:
+def test_links_in_a_rar_are_refused(tmp_path, link):
     refused(make_rar(tmp_path / "x.rar", {"good": b"1", "b": b""}, link=link), "'b' is a link or a device")
 
 
 @pytest.mark.slow
 @every_format
-def test_a_bomb_is_refused(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_refused(tmp_path, make, monkeypatch):
     archive = make(tmp_path / "x", FILES)
     refused(archive, "contains more than 0.00186 GiB", max_bytes=2_000_000)
     refused(archive, "contains more than 1 members", max_members=1)
@@ -142,20 +141,20 @@ def test_a_bomb_is_refused(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [make_zip, make_rar])
-def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path, make, monkeypatch):
     monkeypatch.setattr(archives, "_write_file", lambda *_: pytest.fail("a member was written"))
     refused(make(tmp_path / "x", FILES), "contains more than", max_bytes=2_000_000)
     refused(make(tmp_path / "y", {"a": b"", "../b": b""}), "would leave the target folder")
 
 
-def test_a_sparse_tar_counts_with_the_size_of_its_files(tmp_path: Path) -> None:
+def test_a_sparse_tar_counts_with_the_size_of_its_files(tmp_path):
     info = tarfile.TarInfo("huge")
     info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "huge"}
     info.pax_headers |= {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(2**50), "GNU.sparse.realsize": str(2**50)}
     refused(make_tar(tmp_path / "x.tar", {}, special=info), "contains more than 200 GiB")
 
 
-def patch_sizes(archive: Path, old: int, new: int) -> None:
+def patch_sizes(archive, old, new):
     """Replace the uncompressed size in both headers of a .zip."""
     data = archive.read_bytes()
     for start in (data.index(b"PK\3\4") + 22, data.index(b"PK\1\2") + 24):
@@ -166,7 +165,7 @@ def patch_sizes(archive: Path, old: int, new: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stated", [10, 5_000_000])
-def test_a_size_that_is_not_true_is_refused(tmp_path: Path, stated: int) -> None:
+def test_a_size_that_is_not_true_is_refused(tmp_path, stated):
     """No more bytes are written than the header states, and fewer are an error."""
     archive = make_zip(tmp_path / "x.zip", {"a": bytes(3_000_000)})
     patch_sizes(archive, 3_000_000, stated)
@@ -175,7 +174,7 @@ def test_a_size_that_is_not_true_is_refused(tmp_path: Path, stated: int) -> None
 
 
 @pytest.mark.slow
-def test_a_negative_size_is_refused(tmp_path: Path) -> None:
+def test_a_negative_size_is_refused(tmp_path):
     """With a negative size, tarfile reads the same header for ever (CVE-2025-8194)."""
     archive = make_tar(tmp_path / "x.tar", {"a": b""})
     data = bytearray(archive.read_bytes())
@@ -204,12 +203,12 @@ CLASHES = [
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(("first", "second"), CLASHES)
 @every_format
-def test_names_that_clash_are_refused(tmp_path: Path, first: str, second: str, make) -> None:
+def test_names_that_clash_are_refused(tmp_path, first, second, make):
     refused(make(tmp_path / "x", [(first, b"1"), (second, b"2")]), "occurs twice")
 
 
 @every_format
-def test_folders_may_occur_twice(tmp_path: Path, make) -> None:
+def test_folders_may_occur_twice(tmp_path, make):
     files = {"d/": b"", "d/a": b"1", "D/b": b"2"}
     if make is make_tar:
         del files["d/"]
@@ -222,7 +221,7 @@ NOT_ON_WINDOWS = ["ab:c", "d/nul", "CON.txt", "aux .c", "com1", "lpt³.dat", "a?
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOT_ON_WINDOWS)
-def test_names_that_windows_cannot_hold(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_windows_cannot_hold(tmp_path, name, monkeypatch):
     archive = make_tar(tmp_path / "x.tar", {"console.txt": b"1", name: b"1"})
     assert content(extract_archive(archive, tmp_path / "out")) == {"console.txt": b"1", name: b"1"}
     shutil.rmtree(tmp_path / "out")
@@ -231,12 +230,12 @@ def test_names_that_windows_cannot_hold(tmp_path: Path, name: str, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", ["", "."])
-def test_a_file_without_a_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_without_a_name_is_refused(tmp_path, name):
     refused(make_tar(tmp_path / "x.tar", {"a": b"1", name: b"2"}), "occurs twice")
 
 
 @pytest.mark.slow
-def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
+def test_encrypted_archives_are_refused(tmp_path):
     refused(make_rar(tmp_path / "x.rar", {"a": b"1", "b": b"2"}, is_encrypted=True), "is encrypted")
     archive = make_zip(tmp_path / "x.zip", {"a": b"1"})
     data = bytearray(archive.read_bytes())
@@ -249,19 +248,16 @@ def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "zip", "rar"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_a_truncated_archive_is_refused(tmp_path: Path, mode: str, share: float) -> None:
+def test_a_truncated_archive_is_refused(tmp_path, mode, share):
     whole, archive = tmp_path / "whole", tmp_path / "cut"
     files = {"a": os.urandom(70_000), "b": os.urandom(70_000)}
-    if mode in ("zip", "rar"):
-        {"zip": make_zip, "rar": make_rar}[mode](whole, files)
-    else:
-        make_tar(whole, files, mode)
+    make_any(whole, files, mode)
     archive.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
     refused(archive, "truncated|not a .zip")
 
 
 @pytest.mark.slow
-def test_an_archive_cut_between_two_members_is_refused(tmp_path: Path) -> None:
+def test_an_archive_cut_between_two_members_is_refused(tmp_path):
     archive = make_tar(tmp_path / "x.tar", {"a": bytes(512), "b": bytes(512)})
     archive.write_bytes(archive.read_bytes()[:1024])
     refused(archive, "truncated or damaged: it has no end mark")
@@ -271,8 +267,8 @@ def test_an_archive_cut_between_two_members_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("has_end", [True, False])
-def test_the_older_rar_format_needs_an_end_mark_too(tmp_path: Path, has_end: bool) -> None:
-    def block(kind: int, flags: int, body: bytes) -> bytes:
+def test_the_older_rar_format_needs_an_end_mark_too(tmp_path, has_end):
+    def block(kind, flags, body):
         header = struct.pack("<BHH", kind, flags, len(body) + 7) + body
         return struct.pack("<H", zlib.crc32(header) & 0xFFFF) + header
 
@@ -287,7 +283,7 @@ def test_the_older_rar_format_needs_an_end_mark_too(tmp_path: Path, has_end: boo
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_tar_with_a_damaged_header_is_refused(tmp_path: Path, mode: str) -> None:
+def test_a_tar_with_a_damaged_header_is_refused(tmp_path, mode):
     """tarfile takes it for the end of the archive."""
     make_tar(tmp_path / "plain", {"a": b"1" * 512, "b": b"2" * 512})
     data = bytearray((tmp_path / "plain").read_bytes())
@@ -298,7 +294,7 @@ def test_a_tar_with_a_damaged_header_is_refused(tmp_path: Path, mode: str) -> No
 
 
 @pytest.mark.slow
-def test_a_tar_with_endless_padding_is_refused(tmp_path: Path) -> None:
+def test_a_tar_with_endless_padding_is_refused(tmp_path):
     make_tar(tmp_path / "plain", {"a": b"1"})
     archive = tmp_path / "x"
     archive.write_bytes(gzip.compress((tmp_path / "plain").read_bytes() + bytes(50_000_000)))
@@ -306,29 +302,12 @@ def test_a_tar_with_endless_padding_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "zip", "rar"])
-def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str) -> None:
-    archive, files = tmp_path / "x", {"a": os.urandom(9000)}
-    if mode in ("zip", "rar"):
-        {"zip": make_zip, "rar": make_rar}[mode](archive, files)
-    else:
-        make_tar(archive, files, mode)
-    data = bytearray(archive.read_bytes())
-    data[4000] ^= 255
-    archive.write_bytes(data)
-    refused(archive, "damaged")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zip", "rar"])
-def test_random_damage_gives_a_clear_error(tmp_path: Path, mode: str) -> None:
+def test_random_damage_gives_a_clear_error(tmp_path, mode):
     """Damaged archives are refused or, if no checked byte changed, extracted; nothing else happens."""
     whole, archive = tmp_path / "whole", tmp_path / "x"
     files = {f"d/{number}": bytes([number]) * number * 50 for number in range(6)}
-    if mode in ("zip", "rar"):
-        {"zip": make_zip, "rar": make_rar}[mode](whole, files)
-    else:
-        make_tar(whole, files, mode)
+    make_any(whole, files, mode)
     random, original = np.random.default_rng(0), whole.read_bytes()
     for _ in range(300):
         data = bytearray(original)
@@ -345,7 +324,7 @@ def test_random_damage_gives_a_clear_error(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>"])
-def test_something_else_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_something_else_is_refused(tmp_path, data):
     (tmp_path / "x.zip").write_bytes(data)
     refused(tmp_path / "x.zip", "not a .zip, .tar or .rar")
 
@@ -357,7 +336,7 @@ UNRAR = """#!/bin/sh
 """
 
 
-def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+def stand_in(folder, monkeypatch, action):
     """Put a program that replaces unrar in the path."""
     (folder / "bin").mkdir()
     program = folder / "bin/unrar"
@@ -367,7 +346,7 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None
     rarfile.tool_setup(force=True)
 
 
-def test_a_compressed_rar_goes_through_unrar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compressed_rar_goes_through_unrar(tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, "head -c 3000000 /dev/zero")
     files = {"d/a b.txt": bytes(3_000_000), "船.bin": bytes(3_000_000)}
     archive = make_rar(tmp_path / "x.rar", files, is_compressed=True)
@@ -376,26 +355,26 @@ def test_a_compressed_rar_goes_through_unrar(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("action", ["printf h", "printf ho", "printf 'cannot open'; exit 2", "exit 3", "exit 0"])
-def test_a_rar_that_unrar_cannot_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+def test_a_rar_that_unrar_cannot_read_is_refused(tmp_path, monkeypatch, action):
     stand_in(tmp_path, monkeypatch, action)
     archive = make_rar(tmp_path / "x.rar", {"a": b"hi"}, is_compressed=True)
     refused(archive, "truncated or damaged.*or install unrar")
 
 
-def test_only_as_much_is_read_from_unrar_as_the_header_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_as_much_is_read_from_unrar_as_the_header_states(tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, "printf hi; cat /dev/zero")
     archive = make_rar(tmp_path / "x.rar", {"a": b"hi"}, is_compressed=True)
     assert content(extract_archive(archive, tmp_path / "out")) == {"a": b"hi"}
 
 
-def test_error_without_unrar_has_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_unrar_has_a_hint(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     archive = make_rar(tmp_path / "x.rar", {"a": b"hi"}, is_compressed=True)
     refused(archive, "needs the program unrar.*install one, or extract it by hand")
 
 
 @pytest.mark.slow
-def test_large_solid_rar_is_refused(tmp_path: Path) -> None:
+def test_large_solid_rar_is_refused(tmp_path):
     """To read a member, the archive must be decompressed from its start."""
     files = {str(number): b"1" for number in range(101)}
     refused(make_rar(tmp_path / "x.rar", files, is_solid=True), "solid .rar archive with 101 members")
@@ -407,7 +386,7 @@ def test_large_solid_rar_is_refused(tmp_path: Path) -> None:
 MANY = {f"d{number % 3}/{number}.bin": bytes([number]) * (number * 40_000 + 1) for number in range(8)}
 
 
-def extract_until(owner: object, name: str, call: int, after: bool, archive: Path, target: Path) -> None:
+def extract_until(owner, name, call, after, archive, target):
     kill_at_call(owner, name, call, after)
     extract_archive(archive, target)
 
@@ -425,9 +404,9 @@ MOMENTS = [
 
 @pytest.mark.parametrize("mode", ["w:gz", "zip"])
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: f"{moment[1]}-{moment[2]}")
-def test_killed_and_run_again(tmp_path: Path, mode: str, moment: tuple[object, str, int, bool]) -> None:
+def test_killed_and_run_again(tmp_path, mode, moment):
     archive, out = tmp_path / "x", tmp_path / "home/out"
-    make_zip(archive, MANY) if mode == "zip" else make_tar(archive, MANY, mode)
+    make_any(archive, MANY, mode)
     run_until_killed(extract_until, *moment, archive, out)
     if out.exists():
         assert content(out) == MANY
@@ -437,10 +416,8 @@ def test_killed_and_run_again(tmp_path: Path, mode: str, moment: tuple[object, s
 
 
 @pytest.mark.parametrize(("code", "text"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "permission denied")])
-def test_nothing_stays_after_a_fault_of_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, text: str
-) -> None:
-    def fail(*_: object) -> None:
+def test_nothing_stays_after_a_fault_of_the_disk(tmp_path, monkeypatch, code, text):
+    def fail(*_):
         raise OSError(code, os.strerror(code), *[str(tmp_path / "out/a")] * (code == errno.EACCES))
 
     archive = make_zip(tmp_path / "x.zip", FILES)
@@ -453,7 +430,7 @@ def test_nothing_stays_after_a_fault_of_the_disk(
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
 @pytest.mark.parametrize("position", [0, 1])
-def test_long_headers_are_not_read(tmp_path: Path, kind: bytes, position: int) -> None:
+def test_long_headers_are_not_read(tmp_path, kind, position):
     folder = tmp_path / "in"
     folder.mkdir()
     header = tarfile.TarInfo("a")
@@ -470,7 +447,7 @@ def test_long_headers_are_not_read(tmp_path: Path, kind: bytes, position: int) -
     assert peak < 2**25
 
 
-def test_sparse_files_with_a_map_of_any_size(tmp_path: Path) -> None:
+def test_sparse_files_with_a_map_of_any_size(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     with tarfile.open(folder / "a.tar", "w") as tar:
@@ -480,10 +457,9 @@ def test_sparse_files_with_a_map_of_any_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [("d/" * 1200 + "a", "nested in more than 64 folders"), ("x" * 300, "longer than 255 bytes")],
+    ("name", "message"), [("d/" * 1200 + "a", "nested in more than 64 folders"), ("x" * 300, "longer than 255 bytes")]
 )
-def test_deep_folders_and_long_names_are_refused(tmp_path: Path, make, name: str, message: str) -> None:
+def test_deep_folders_and_long_names_are_refused(tmp_path, make, name, message):
     folder = tmp_path / "in"
     folder.mkdir()
     refused(make(folder / "a.dat", {name: b"1"}), message)

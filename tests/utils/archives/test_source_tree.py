@@ -1,34 +1,29 @@
 """Folders with archives: all are extracted once, and the source folder is never written to."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from filelock import FileLock
 
 from rsft.data.prepare.dota import prepare_dota
-from rsft.data.prepare.opensarship import prepare_opensarship
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils import archives
 from rsft.utils.archives import open_source_tree
 from tests.data.datasets.dota.data import row, write_pair
-from tests.data.datasets.opensarship.data import GRD, SLC, write_scene
 from tests.helpers.archive_files import make_rar, make_tar, make_zip
 from tests.helpers.killing import kill_at_call, kill_this_process, run_until_killed
 
 
-def listing(folder: Path) -> dict[str, bytes]:
+def listing(folder):
     """Return file contents by path."""
     paths = (Path(folder_path, name) for folder_path, _, names in os.walk(folder, followlinks=True) for name in names)
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture
-def src(tmp_path: Path) -> Path:
+def src(tmp_path):
     """Two archives at two depths, files beside them, and a linked folder."""
     root = tmp_path / "来源 1"
     (root / "train/images").mkdir(parents=True)
@@ -50,7 +45,7 @@ WANTED = {
 }
 
 
-def test_a_folder_of_archives(src: Path, tmp_path: Path) -> None:
+def test_a_folder_of_archives(src, tmp_path):
     before = {path: path.lstat().st_mtime_ns for path in [src, *src.rglob("*")]}
     with open_source_tree(src, tmp_path / "data/out") as folder:
         assert listing(folder) == WANTED
@@ -59,7 +54,7 @@ def test_a_folder_of_archives(src: Path, tmp_path: Path) -> None:
     assert {path: path.lstat().st_mtime_ns for path in [src, *src.rglob("*")]} == before
 
 
-def test_without_archives_the_folder_is_yielded(tmp_path: Path) -> None:
+def test_without_archives_the_folder_is_yielded(tmp_path):
     (tmp_path / "src/zip").mkdir(parents=True)
     for name in ("a.png", ".zip", ".hidden.zip", "zip/weights.pt"):
         (tmp_path / "src" / name).touch()
@@ -68,7 +63,7 @@ def test_without_archives_the_folder_is_yielded(tmp_path: Path) -> None:
             assert folder == src and not (tmp_path / "data").exists()
 
 
-def test_existing_names_are_kept(tmp_path: Path) -> None:
+def test_existing_names_are_kept(tmp_path):
     src = tmp_path / "src"
     (src / "a").mkdir(parents=True)
     (src / "a/x").write_bytes(b"plain")
@@ -82,9 +77,7 @@ def test_existing_names_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("location", [".", "part"])
-def test_extracted_archive_is_not_extracted_again(
-    tmp_path: Path, location: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_extracted_archive_is_not_extracted_again(tmp_path, location, caplog):
     src, files = tmp_path / "src", {"d/a": b"one", "b": b"two"}
     src.mkdir()
     archive = make_tar(src / "part.tgz", files, "w:gz")
@@ -103,7 +96,7 @@ def test_extracted_archive_is_not_extracted_again(
         )
 
 
-def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "src").mkdir()
     make_rar(tmp_path / "src/FUSAR.rar", {"a/": b"", "a/b.tif": b"hi"}, is_compressed=True)
@@ -118,19 +111,19 @@ def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path: Path, monkeypatch: pyt
         assert folder == tmp_path / "src"
 
 
-def test_file_that_is_not_an_archive_is_reported(src: Path, tmp_path: Path) -> None:
+def test_file_that_is_not_an_archive_is_reported(src, tmp_path):
     (src / "part2.zip").write_bytes(b"<html>not found</html>")
     with pytest.raises(DataError, match=r"not a \.zip") as error, open_source_tree(src, tmp_path / "data/out"):
         pass
     assert error.value.location == str(src / "part2.zip") and list((tmp_path / "data").iterdir()) == []
 
 
-def open_and_die(src: Path, root: Path) -> None:
+def open_and_die(src, root):
     with open_source_tree(src, root):
         kill_this_process()
 
 
-def open_until(owner: object, name: str, call: int, src: Path, root: Path) -> None:
+def open_until(owner, name, call, src, root):
     kill_at_call(owner, name, call)
     open_and_die(src, root)
 
@@ -139,7 +132,7 @@ MOMENTS = [(Path, "symlink_to", 2), (archives, "extract_archive", 1), (archives,
 
 
 @pytest.mark.parametrize(("owner", "name", "call"), MOMENTS)
-def test_killed_and_run_again(src: Path, tmp_path: Path, owner: object, name: str, call: int) -> None:
+def test_killed_and_run_again(src, tmp_path, owner, name, call):
     """The next build removes the files of a killed one and begins again."""
     root = tmp_path / "data/out"
     run_until_killed(open_until, owner, name, call, src, root)
@@ -148,7 +141,7 @@ def test_killed_and_run_again(src: Path, tmp_path: Path, owner: object, name: st
     assert list(root.parent.iterdir()) == []
 
 
-def test_nothing_stays_after_a_fault_of_the_disk(src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_stays_after_a_fault_of_the_disk(src, tmp_path, monkeypatch):
     root = tmp_path / "data/out"
     with monkeypatch.context() as patch, pytest.raises(RsftError, match="supports links"):
         patch.setattr(Path, "symlink_to", lambda *_: os.link("absent", "absent too"))
@@ -158,7 +151,7 @@ def test_nothing_stays_after_a_fault_of_the_disk(src: Path, tmp_path: Path, monk
 
 
 @pytest.mark.slow
-def test_files_of_another_build_are_removed(src: Path, tmp_path: Path) -> None:
+def test_files_of_another_build_are_removed(src, tmp_path):
     root = tmp_path / "data/out"
     archive = make_zip(tmp_path / "a.zip", {"x": b"1"})
     (tmp_path / "plain").mkdir()
@@ -172,7 +165,7 @@ def test_files_of_another_build_are_removed(src: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_second_build_is_refused(src: Path, tmp_path: Path) -> None:
+def test_second_build_is_refused(src, tmp_path):
     with (
         FileLock(tmp_path / ".out.unpacked.lock"),
         pytest.raises(RequestError, match="another process"),
@@ -182,26 +175,7 @@ def test_second_build_is_refused(src: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["zip", "gztar"])
-def test_dota_in_parts(tmp_path: Path, form: str) -> None:
-    plain, src = tmp_path / "plain", tmp_path / "src"
-    for number, split in enumerate(("train", "train", "val")):
-        write_pair(plain / split, row(10, 10, 30, 20) + row(40, 5, 70, 50, "ship"), f"P{number}", seed=number)
-    for split in ("train", "val"):
-        (src / split / "labelTxt").mkdir(parents=True)
-        archive = shutil.make_archive(str(tmp_path / "part1"), form, plain / split, "images")
-        (src / split / "images").mkdir()
-        shutil.move(archive, src / split / "images")
-        shutil.copytree(plain / split / "labelTxt", src / split / "labelTxt", dirs_exist_ok=True)
-    store = prepare_dota(src, tmp_path / "out", jobs=1)
-    expected = prepare_dota(plain, tmp_path / "expected", jobs=1)
-    assert store.table["sha256"].tolist() == expected.table["sha256"].tolist() and len(store.table) == 6
-    assert store.rejected == 0 and not store.skipped
-    assert not (tmp_path / ".out.unpacked").exists()
-
-
-@pytest.mark.slow
-def test_dota_as_torchgeo_downloads_it(tmp_path: Path) -> None:
+def test_dota_as_torchgeo_downloads_it(tmp_path):
     src = tmp_path / "src"
     for version, category in (("1.0", "ship"), ("1.5", "plane")):
         write_pair(
@@ -214,19 +188,3 @@ def test_dota_as_torchgeo_downloads_it(tmp_path: Path) -> None:
     for version, category in (("1.0", "ship"), ("1.5", "plane")):
         store = prepare_dota(src, tmp_path / f"out{version}", version=version, jobs=1)  # type: ignore[arg-type]
         assert store.table["class"].tolist() == [category]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.parametrize("inside", [True, False])
-def test_opensarship_with_one_archive_per_scene(tmp_path: Path, inside: bool) -> None:
-    src = tmp_path / "src"
-    src.mkdir()
-    for number, scene in enumerate((GRD, SLC, GRD.replace("2015", "2016"))):
-        folder = write_scene(tmp_path / "plain", scene, {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80}, seed=number)
-        content = (folder.parent, folder.name) if inside else (folder, ".")
-        shutil.make_archive(str(src / scene), "zip", *content)
-    store = prepare_opensarship(src, tmp_path / "out", val=0.3, test=0.3)
-    expected = prepare_opensarship(tmp_path / "plain", tmp_path / "expected", val=0.3, test=0.3)
-    np.testing.assert_array_equal(store.table["sha256"], expected.table["sha256"])
-    assert len(store.table) == 6 and store.rejected == 0

@@ -1,12 +1,8 @@
 """Headers of .tar archives cannot take the time, the memory or the stack of tarfile."""
 
-from __future__ import annotations
-
 import gzip
 import tarfile
 import time
-from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 
@@ -17,19 +13,19 @@ from tests.helpers.messages import mentions
 PAX, GLOBAL, LONG_NAME = tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME
 
 
-def block(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"") -> bytes:
+def block(name, kind=tarfile.REGTYPE, content=b""):
     info = tarfile.TarInfo(name)
     info.type, info.size = kind, len(content)
     return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
 
 
-def record(key: str, value: str) -> bytes:
+def record(key, value):
     rest = f" {key}={value}\n".encode()
     length = next(n for n in range(len(rest), len(rest) + 9) if len(f"{n}") + len(rest) == n)
     return f"{length}".encode() + rest
 
 
-def archive(folder: Path, blocks: Iterable[bytes]) -> Path:
+def archive(folder, blocks):
     path = folder / "a.tgz"
     path.write_bytes(gzip.compress(b"".join(blocks) + bytes(1024)))
     return path
@@ -46,14 +42,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("blocks", HOSTILE.values(), ids=HOSTILE)
-def test_headers_are_limited(blocks: list[bytes], tmp_path: Path) -> None:
+def test_headers_are_limited(blocks, tmp_path):
     started = time.process_time()
     with pytest.raises(DataError, match=mentions("65,536 bytes", "8 headers")):
         extract_archive(archive(tmp_path, blocks), tmp_path / "out")
     assert time.process_time() - started < 5
 
 
-def test_usual_headers_are_read(tmp_path: Path) -> None:
+def test_usual_headers_are_read(tmp_path):
     blocks = [
         block("h", GLOBAL, record("comment", "x")),
         block("h", PAX, record("path", "é" * 90) + record("mtime", "1700000000.123456789")),

@@ -1,7 +1,5 @@
 """A session of Ray starts quietly, or raises a clear error."""
 
-from __future__ import annotations
-
 import os
 
 import pytest
@@ -11,11 +9,11 @@ from rsft.utils.ray_cluster import session
 from tests.helpers.messages import mentions
 
 
-def test_a_machine_that_is_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_is_too_busy(monkeypatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(os, "environ", dict(os.environ))
 
-    def time_out(*_: object, **__: object) -> None:
+    def time_out(*_, **__):
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "init", time_out)
@@ -24,7 +22,7 @@ def test_a_machine_that_is_too_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.hint == "wait until the machine is less busy"
 
 
-def test_no_cluster_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cluster_at_the_address(monkeypatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(os, "environ", dict(os.environ))
     calls = []
@@ -43,7 +41,7 @@ def test_no_cluster_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"  # listens where the cluster can reach it
 
 
-def test_a_session_without_address_stays_on_the_loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_without_address_stays_on_the_loopback_interface(monkeypatch):
     ray = pytest.importorskip("ray")
     from ray._private import services
 

@@ -1,7 +1,5 @@
 """Processes of a session end with the process that started it, however it ends."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -28,7 +26,7 @@ with processes_end_with_this_one():
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the environment of processes")
 
 
-def has_ended(pid: int) -> bool:
+def has_ended(pid):
     """Wait at most 20 s for the end of a process."""
     limit = time.monotonic() + 20
     while time.monotonic() < limit:
@@ -43,7 +41,7 @@ def has_ended(pid: int) -> bool:
 
 
 @linux
-def test_processes_that_are_left_at_the_end_of_the_block_are_killed() -> None:
+def test_processes_that_are_left_at_the_end_of_the_block_are_killed():
     outside = subprocess.Popen(SLEEP)
     with processes_end_with_this_one():
         inside = subprocess.Popen(SLEEP, start_new_session=True)
@@ -56,7 +54,7 @@ def test_processes_that_are_left_at_the_end_of_the_block_are_killed() -> None:
 
 @linux
 @pytest.mark.parametrize("whole_group", [False, True])
-def test_processes_end_after_the_process_is_killed(whole_group: bool) -> None:
+def test_processes_end_after_the_process_is_killed(whole_group):
     process = subprocess.Popen([sys.executable, "-c", SESSION], stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None
     pid = int(process.stdout.readline())
@@ -71,7 +69,7 @@ def test_processes_end_after_the_process_is_killed(whole_group: bool) -> None:
 
 @pytest.mark.slow
 @linux
-def test_a_process_that_replaces_its_environment_is_killed() -> None:
+def test_a_process_that_replaces_its_environment_is_killed():
     pytest.importorskip("ray")
     code = "import time; from ray._raylet import setproctitle; time.sleep(1); setproctitle('ray::' + 9999 * 'x')"
     replace = [sys.executable, "-c", f"{code}; print(flush=True); time.sleep(300)"]
@@ -84,16 +82,14 @@ def test_a_process_that_replaces_its_environment_is_killed() -> None:
 
 
 @linux
-def test_an_error_in_the_block_is_raised() -> None:
+def test_an_error_in_the_block_is_raised():
     with pytest.raises(KeyError, match="fault"), processes_end_with_this_one():
         inside = subprocess.Popen(SLEEP)
         raise KeyError("fault")
     assert inside.wait(20) == -signal.SIGKILL
 
 
-def test_no_watcher_starts_where_the_environment_of_processes_is_not_listed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_no_watcher_starts_where_the_environment_of_processes_is_not_listed(monkeypatch, tmp_path):
     monkeypatch.setattr(watcher, "_PROCESSES", tmp_path / "missing")
     monkeypatch.setattr(watcher.subprocess, "Popen", None)  # is not called
     with processes_end_with_this_one():

@@ -1,7 +1,5 @@
 """HDF5 that names other files is refused before GDAL opens it."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -30,12 +28,12 @@ FAULTS = {
 }
 
 
-def test_all_files_of_the_corpus_are_tested() -> None:
+def test_all_files_of_the_corpus_are_tested():
     assert {path.name for path in CORPUS.iterdir()} == FAULTS.keys()
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_file_that_names_others_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_file_that_names_others_is_refused(name, tmp_path):
     path = tmp_path / "a.h5"
     path.write_bytes((CORPUS / name).read_bytes())
     for text in (str(path), f'HDF5:"{path}"://VV', f"NETCDF:{path}:VV"):
@@ -43,7 +41,7 @@ def test_a_file_that_names_others_is_refused(name: str, tmp_path: Path) -> None:
             open_raster(text)
 
 
-def test_a_file_that_names_no_others_is_read(tmp_path: Path) -> None:
+def test_a_file_that_names_no_others_is_read(tmp_path):
     pixels = np.arange(48, dtype=np.uint8).reshape(6, 8)
     path = write_hdf5(tmp_path / "a.h5", pixels)
     assert find_named_files(path) == ""
@@ -52,12 +50,12 @@ def test_a_file_that_names_no_others_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"CDF\x01" + bytes(2000), b"text", bytes(5000)])
-def test_other_content_names_no_files(content: bytes, tmp_path: Path) -> None:
+def test_other_content_names_no_files(content, tmp_path):
     (tmp_path / "a.nc").write_bytes(content)
     assert find_named_files(tmp_path / "a.nc") == ""
 
 
-def test_a_file_is_searched_again_after_a_change(tmp_path: Path) -> None:
+def test_a_file_is_searched_again_after_a_change(tmp_path):
     path = write_hdf5(tmp_path / "a.h5", np.eye(8, dtype=np.uint8))
     assert find_named_files(path) == ""
     path.write_bytes((CORPUS / "external_link_latest").read_bytes())
@@ -65,7 +63,7 @@ def test_a_file_is_searched_again_after_a_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-def test_pipes_are_refused(tmp_path: Path) -> None:
+def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.nc")
     with pytest.raises(OSError, match="a pipe"):
         find_named_files(tmp_path / "a.nc")

@@ -1,7 +1,5 @@
 """Untrusted text in Markdown stays text."""
 
-from __future__ import annotations
-
 import pytest
 
 from rsft.utils.untrusted.documents import code_span, escape_markdown
@@ -19,10 +17,10 @@ from rsft.utils.untrusted.documents import code_span, escape_markdown
         ("a\\|b", r"a\\\|b"),
     ],
 )
-def test_text_stays_text(text: str, escaped: str) -> None:
+def test_text_stays_text(text, escaped):
     assert escape_markdown(text) == escaped
 
 
-def test_a_code_span_may_contain_backticks() -> None:
+def test_a_code_span_may_contain_backticks():
     assert code_span("a b") == "`a b`"
     assert code_span("a ``b") == "``` a ``b ```"

@@ -1,7 +1,5 @@
 """Only regular files are read."""
 
-from __future__ import annotations
-
 import os
 import socket
 from pathlib import Path
@@ -12,7 +10,7 @@ from rsft.utils.untrusted.documents import check_regular, open_regular, read_reg
 from tests.helpers.messages import mentions
 
 
-def test_files_and_links_are_read(tmp_path: Path) -> None:
+def test_files_and_links_are_read(tmp_path):
     (tmp_path / "a").write_bytes(b"text")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     assert read_regular(tmp_path / "b") == b"text"
@@ -25,7 +23,7 @@ def test_files_and_links_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-def test_pipes_sockets_and_devices_are_refused(tmp_path: Path) -> None:
+def test_pipes_sockets_and_devices_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))

@@ -1,13 +1,11 @@
 """XML from untrusted sources."""
 
-from __future__ import annotations
-
 import pytest
 
 from rsft.utils.untrusted.documents import MAX_XML_DEPTH, parse_xml
 
 
-def test_documents_are_parsed() -> None:
+def test_documents_are_parsed():
     assert parse_xml(b"<a><b>1</b></a>").findtext("b") == "1"
     assert parse_xml(b"<a>" * MAX_XML_DEPTH + b"</a>" * MAX_XML_DEPTH).tag == "a"
 
@@ -23,6 +21,6 @@ def test_documents_are_parsed() -> None:
         (b"<a>", "no element"),
     ],
 )
-def test_documents_that_are_refused(data: bytes, message: str) -> None:
+def test_documents_that_are_refused(data, message):
     with pytest.raises(ValueError, match=message):
         parse_xml(data)

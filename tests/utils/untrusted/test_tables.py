@@ -1,7 +1,5 @@
 """Checks of columns name the row and the column."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,13 +1,9 @@
 """Checkpoints are checked before torch reads them: memory, and what zipfile refuses."""
 
-from __future__ import annotations
-
 import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +15,12 @@ from tests.helpers.messages import mentions
 Change = Callable[[bytes], bytes]
 
 
-def save(path: Path, content: Any = None, **options: Any) -> Path:
+def save(path, content=None, **options):
     torch.save({"model": {"w": torch.ones(300)}} if content is None else content, path, **options)
     return path
 
 
-def rewrite(path: Path, change: Change, name: str = "", method: int = zipfile.ZIP_STORED) -> None:
+def rewrite(path, change, name="", method=zipfile.ZIP_STORED):
     """Change the pickle in a checkpoint, its name and its compression."""
     with zipfile.ZipFile(path) as archive:
         members = [(member.filename, archive.read(member)) for member in archive.infolist()]
@@ -34,7 +30,7 @@ def rewrite(path: Path, change: Change, name: str = "", method: int = zipfile.ZI
             archive.writestr(name or member if is_pickle else member, change(data) if is_pickle else data, method)
 
 
-def global_of(name: str) -> Change:
+def global_of(name):
     module, _, attribute = name.rpartition(".")
     return lambda data: b"\x80\x02c%s\n%s\nJ\xff\xff\xff\x7f\x85R." % (module.encode(), attribute.encode())
 
@@ -48,11 +44,11 @@ def global_of(name: str) -> Change:
     ],
     ids=["mapping", "parameters", "module"],
 )
-def test_files_of_torch_save_pass(content: Any, tmp_path: Path) -> None:
+def test_files_of_torch_save_pass(content, tmp_path):
     check_torch_file(save(tmp_path / "a.pth", content))
 
 
-def test_a_file_from_before_torch_1_6_is_refused(tmp_path: Path) -> None:
+def test_a_file_from_before_torch_1_6_is_refused(tmp_path):
     path = save(tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     with pytest.raises(UnsafeTorchFileError, match=mentions("zip format", "torch 1.6")):
         check_torch_file(path)
@@ -65,7 +61,7 @@ def test_a_file_from_before_torch_1_6_is_refused(tmp_path: Path) -> None:
         *("torch.storage.UntypedStorage", "torch.storage.TypedStorage", "torch._utils._rebuild_qtensor"),
     ],
 )
-def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_pickle_that_asks_for_memory_is_refused(name, tmp_path):
     path = save(tmp_path / "a.pth")
     rewrite(path, global_of(name))
     with pytest.raises(UnsafeTorchFileError, match=mentions(name.rpartition(".")[2], "any size")):
@@ -73,7 +69,7 @@ def test_a_pickle_that_asks_for_memory_is_refused(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("encoding", ["punycode", "PunyCode", "idna", " idna"])
-def test_a_slow_encoding_is_refused(encoding: str, tmp_path: Path) -> None:
+def test_a_slow_encoding_is_refused(encoding, tmp_path):
     text = b"X%s%s" % (struct.pack("<I", len(encoding)), encoding.encode())
     path = save(tmp_path / "a.pth")
     rewrite(path, lambda _: b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00a" + text + b"\x86R.")
@@ -81,21 +77,21 @@ def test_a_slow_encoding_is_refused(encoding: str, tmp_path: Path) -> None:
         check_torch_file(path)
 
 
-def test_a_parameter_may_have_the_name_of_an_encoding(tmp_path: Path) -> None:
+def test_a_parameter_may_have_the_name_of_an_encoding(tmp_path):
     check_torch_file(save(tmp_path / "a.pth", {"idna": torch.ones(2)}))
     check_torch_file(save(tmp_path / "b.pth", {"mean": np.float64(1)}))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opcodes", [b"(", b"N0", b"}0", b"N\x85"], ids=["marks", "none", "mappings", "tuples"])
-def test_a_pickle_of_many_instructions_is_refused(opcodes: bytes, tmp_path: Path) -> None:
+def test_a_pickle_of_many_instructions_is_refused(opcodes, tmp_path):
     path = save(tmp_path / "a.pth")
     rewrite(path, lambda data: b"\x80\x02" + opcodes * 2**20 + b"}.")
     with pytest.raises(UnsafeTorchFileError, match=mentions("pickle", "1,048,576 instructions")):
         check_torch_file(path)
 
 
-def test_torch_finds_the_pickle_in_any_case(tmp_path: Path) -> None:
+def test_torch_finds_the_pickle_in_any_case(tmp_path):
     path = save(tmp_path / "a.pth")
     rewrite(path, lambda data: data, "a/DATA.PKL")
     assert torch.load(path, weights_only=True)["model"]["w"].sum() == 300
@@ -104,14 +100,14 @@ def test_torch_finds_the_pickle_in_any_case(tmp_path: Path) -> None:
         check_torch_file(path)
 
 
-def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
+def test_a_compressed_member_is_refused(tmp_path):
     path = save(tmp_path / "a.pth")
     rewrite(path, lambda data: data, method=zipfile.ZIP_DEFLATED)
     with pytest.raises(UnsafeTorchFileError, match=r"'a/data\.pkl' is compressed"):
         check_torch_file(path)
 
 
-def with_sizes(data: bytes, name: bytes, packed: int, size: int) -> bytes:
+def with_sizes(data, name, packed, size):
     """State other sizes of a member in the list of members."""
     start = data.index(b"PK\x01\x02", data.rindex(name) - 46)
     return data[: start + 20] + struct.pack("<2L", packed, size) + data[start + 28 :]
@@ -120,14 +116,14 @@ def with_sizes(data: bytes, name: bytes, packed: int, size: int) -> bytes:
 @pytest.mark.parametrize(
     ("packed", "fault"), [(1200, "'a/data/0' is compressed"), (2**30, "state more bytes than it has")]
 )
-def test_a_member_that_states_more_bytes_than_the_file_is_refused(packed: int, fault: str, tmp_path: Path) -> None:
+def test_a_member_that_states_more_bytes_than_the_file_is_refused(packed, fault, tmp_path):
     path = save(tmp_path / "a.pth")
     path.write_bytes(with_sizes(path.read_bytes(), b"a/data/0", packed, 2**30))
     with pytest.raises(UnsafeTorchFileError, match=fault):
         check_torch_file(path)
 
 
-def encrypt(data: bytes) -> bytes:
+def encrypt(data):
     data = bytearray(data)
     for magic, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
         data[data.index(magic) + offset] |= 1
@@ -147,7 +143,7 @@ def encrypt(data: bytes) -> bytes:
         (lambda data: data[:4], "."),
     ],
 )
-def test_what_zipfile_refuses_is_refused(change: Change, fault: str, tmp_path: Path) -> None:
+def test_what_zipfile_refuses_is_refused(change, fault, tmp_path):
     path = save(tmp_path / "a.pth")
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(DamagedTorchFileError, match=fault):
@@ -155,13 +151,13 @@ def test_what_zipfile_refuses_is_refused(change: Change, fault: str, tmp_path: P
 
 
 @pytest.mark.parametrize("pickle", [b"", b"\xff", b"\x80\x02", b"\x80\x02X\xff\xff\xff\x7fa.", b"\x80\x02c\xff\n."])
-def test_a_pickle_that_cannot_be_parsed_is_refused(pickle: bytes, tmp_path: Path) -> None:
+def test_a_pickle_that_cannot_be_parsed_is_refused(pickle, tmp_path):
     path = save(tmp_path / "a.pth")
     rewrite(path, lambda data: pickle)
     with pytest.raises(DamagedTorchFileError):
         check_torch_file(path)
 
 
-def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
+def test_a_file_that_does_not_exist(tmp_path):
     with pytest.raises(DamagedTorchFileError, match="No such file"):
         check_torch_file(tmp_path / "a.pth")

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.reader import read_chip
-from rsft.evaluation.report.dataset import ChipPictures, _shown_planes, open_chip_store
+from rsft.errors import DataError
+from rsft.evaluation.report.dataset import ChipPictures, SceneMap, open_chip_store, read_scene_maps, save_scene_maps
+from rsft.evaluation.report.pages import write_report
 from rsft.evaluation.report.run_files import read_run_files
-from rsft.evaluation.report.run_page import write_report
-from tests.helpers.report_page import Page
+from tests.helpers.fake_run import write_fake_run
+from tests.helpers.messages import mentions
+from tests.helpers.report_page import Page, page_of
 
 
 @pytest.fixture
@@ -45,19 +48,6 @@ def test_a_picture_is_the_chip_as_the_network_sees_it(folder, root):
     sheet = pixels(pictures.sheet([path, "nowhere.png", path], 16, 2))
     assert sheet.shape == (32, 32, 3)
     assert sheet[:16, 16:].max() < 16 < sheet[:16, :16].max() and sheet[16:, :16].max() > 16
-
-
-@pytest.mark.parametrize(
-    ("planes", "shown"),
-    [
-        (["gray"], [0, 0, 0]),
-        (["R", "G", "B"], [0, 1, 2]),
-        (["VV", "VH"], [0, 0, 0]),
-        (["B02", "B03", "B04", "B08"], [2, 1, 0]),
-    ],
-)
-def test_which_planes_are_shown(planes, shown):
-    assert _shown_planes(planes) == shown
 
 
 @pytest.mark.slow
@@ -128,3 +118,48 @@ def test_every_picture_is_a_data_uri(folder):
     html = write_report(folder).read_text(encoding="utf-8")
     sources = re.findall(r'src="([^"]{5})', html)
     assert sources and set(sources) == {"data:"}
+
+
+SCENE = SceneMap("<a>.tif", 1200, 30, ["31 of 32 true objects found", "17 of them have the right class"])
+PICTURE = cv2.imencode(".png", np.full((20, 40, 3), (10, 120, 240), np.uint8))[1].tobytes()
+
+
+@pytest.fixture
+def fake(tmp_path):
+    return write_fake_run(tmp_path, ["cargo", "tanker"])
+
+
+@pytest.mark.slow
+def test_the_page_contains_picture_and_caption_and_keeps_them(fake):
+    assert read_scene_maps(fake) == [] and "scenes" not in page_of(fake).sections
+    save_scene_maps(fake, [(SCENE, PICTURE), (SceneMap("b.tif", 1, None, []), PICTURE)])
+    for _ in range(2):  # a later report shows them too
+        html = write_report(fake).read_text()
+        page = Page(html)
+        assert list(page.sections)[1] == "scenes" and "#scenes" in {attrs["href"] for attrs in page.all("a")}
+    text = page.sections["scenes"]
+    assert "<a>.tif: 1,200 classified objects, 30 of them unlike the training chips (gray)." in text
+    assert "the truth: 31 of 32 true objects found; 17 of them have the right class." in text
+    assert "b.tif: 1 classified object. Dots" in text and "<a>" not in html.replace('<a class="skip"', "")
+    picture = re.search(r'<img src="data:image/webp;base64,([^"]+)" alt="Map of', html)
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(picture[1]), np.uint8), cv2.IMREAD_COLOR)
+    assert pixels.shape == (20, 40, 3) and np.abs(pixels.astype(int) - (10, 120, 240)).max() < 12
+
+
+def test_maps_are_replaced(fake):
+    save_scene_maps(fake, [(SCENE, PICTURE), (SCENE, PICTURE)])
+    save_scene_maps(fake, [(SCENE, PICTURE)])
+    assert sorted(path.name for path in (fake / "maps").iterdir()) == ["1.png", "maps.json"]
+
+
+def test_damaged_maps(fake):
+    save_scene_maps(fake, [(SCENE, PICTURE)])
+    (fake / "maps/1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=mentions("picture", "1.png")):
+        read_scene_maps(fake)
+    (fake / "maps/1.png").unlink()
+    with pytest.raises(DataError, match=mentions("picture", "1.png")):
+        read_scene_maps(fake)
+    (fake / "maps/maps.json").write_text('[{"scene": 3}]')
+    with pytest.raises(DataError, match=mentions("maps.json")):
+        write_report(fake)
