@@ -81,7 +81,7 @@ def test_contact_sheet(data, root, tmp_path):
         (["--class", "渔船", "--split", "val"], "no chip has both"),
     ],
 )
-def test_contact_sheet_without_chips_is_refused(rsft, root, tmp_path, options, message):
+def test_contact_sheet_without_chips_is_refused(data, root, tmp_path, options, message):
     code, printed = data("contact-sheet", root, "-o", tmp_path / "x.png", *options)
     assert code == 2 and message in printed and not (tmp_path / "x.png").exists()
 
