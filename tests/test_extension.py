@@ -99,7 +99,7 @@ class ToyMethod:
     )
 
     def build_modules(self, vit):
-        from rsft.peft.modules.selective import SelectiveTuning
+        from rsft.peft.modules.unscaled import SelectiveTuning
         return [SelectiveTuning(vit, self.name, "last:1", lambda module, name: name == self.kind)]
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     """Evaluate the bundle of a finished run, show the result, and return what was written."""
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
     from rsft.training.replay import replay
-    from rsft.training.runs.replay_check import REPLAY_FILE
+    from rsft.training.runs.reader import REPLAY_FILE
 
     bundle, out = folder / "bundle", folder / "evaluation"
     with progress() as report:
@@ -111,9 +111,11 @@ def _resolve_request(
     recipe: str, overrides: list[str], runs: Path, resume: bool, start: Path | None
 ) -> tuple[Recipe, dict[str, Path]]:
     """Return the recipe of a run and keyword arguments for training; "done" is the folder of a trained run."""
+    from rsft.models.bundle.bundle import find_bundle
     from rsft.recipe.library import find_recipe
     from rsft.recipe.load import load_recipe
-    from rsft.training.replay import correction_recipe, start_override
+    from rsft.recipe.text import to_yaml
+    from rsft.training.replay import correction_recipe
     from rsft.training.runs.reader import TRAINED, resolve_resume
 
     if (resume or start is not None) and "=" in recipe and not Path(recipe).exists():
@@ -129,7 +131,7 @@ def _resolve_request(
         raise RequestError("Missing argument RECIPE", hint="list the shipped recipes with `rsft recipes ls`")
     source = find_recipe(recipe)
     if start is not None:
-        overrides = [start_override(start), *overrides]
+        overrides = [f"train.start_bundle={to_yaml(str(find_bundle(start)))}", *overrides]
     return load_recipe(source, overrides), {"source": source}
 
 

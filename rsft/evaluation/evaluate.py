@@ -27,6 +27,7 @@ from sklearn.preprocessing import normalize
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from rsft import metrics
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
@@ -34,16 +35,22 @@ from rsft.errors import RequestError
 from rsft.evaluation import schema
 from rsft.evaluation.files import EVALUATION_FILE, write_predictions, write_representation
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation, SceneCoverage
-from rsft.metrics import sets
-from rsft.metrics.accuracy import confusion_matrix, expected_calibration_error, summarize_accuracy
-from rsft.models.averaging import load_or_collect_outputs, tta_warning, with_tta
+from rsft.metrics import confusion_matrix, expected_calibration_error, summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Classifier, copy_to_device, extract_features
-from rsft.models.factory import choose_device, load_classifier, load_unmerged_classifier
+from rsft.models.classifier import (
+    Classifier,
+    choose_device,
+    copy_to_device,
+    extract_features,
+    load_classifier,
+    load_or_collect_outputs,
+    load_unmerged_classifier,
+    tta_warning,
+    with_tta,
+)
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator, ConfidenceEstimate
-from rsft.models.uncertainty.conformal import log_softmax
-from rsft.models.uncertainty.shift import MIN_CHIPS
+from rsft.models.uncertainty.statistics import MIN_CHIPS, log_softmax
 from rsft.peft import POSITIONS, Site, observe_additions
 from rsft.types import GROUPS, Progress
 from rsft.utils.atomic_files import write_text
@@ -250,7 +257,7 @@ def measure_calibration(
             group=name,
             accuracy=float((scene.probabilities.argmax(axis=1) == truth).mean()),
             confidence=float(scene.probabilities.max(axis=1).mean()),
-            coverage=sets.measure_coverage(scene.sets, truth),
+            coverage=metrics.measure_coverage(scene.sets, truth),
             ood_share=float((scene.ood > 1).mean()),
             shifted=list(calibrator.test_shift(scene.probabilities, scene.ood).shifted),
             widened=len(truth) >= MIN_CHIPS,
@@ -263,8 +270,8 @@ def measure_calibration(
         coverage=[
             CoverageLevel(
                 target=target,
-                groups=sets.coverage_by_group(level.sets, labels, groups),
-                by_class=sets.coverage_by_class(level.sets, labels),
+                groups=metrics.coverage_by_group(level.sets, labels, groups),
+                by_class=metrics.coverage_by_class(level.sets, labels),
                 classes_without_coverage=calibrator.classes_without_coverage(target),
             )
             for target, level in estimates.items()
@@ -408,7 +415,7 @@ def _measure(
         count=len(chips),
         confidence=calibration,
         distances={
-            stage: sets.distance_by_group(sets.class_mean_distances(values, labels, len(classes)), groups)
+            stage: metrics.distance_by_group(metrics.class_mean_distances(values, labels, len(classes)), groups)
             for stage, values in features.items()
         },
         notes=_notes(bundle, split, next(iter(summaries.values())).absent, calibration),

@@ -4,8 +4,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rsft.metrics.accuracy import AccuracySummary
-from rsft.metrics.sets import SetCoverage
+from rsft.metrics import AccuracySummary, SetCoverage
 
 LINEAR_PROBE = "logit-adjusted linear probe"
 BALANCED_KNN = "class-balanced k-NN"
@@ -108,7 +107,7 @@ class Evaluation(BaseModel):
         count: number of evaluated chips.
         confidence: reliability of the confidence; None for a bundle without calibration.
         distances: inter-class cosine distance by stage ("frozen", "adapted"), then by group. It does not tell whether
-            fine-tuning separates the classes better, so no page shows it (`rsft.metrics.sets`).
+            fine-tuning separates the classes better, so no page shows it (`rsft.metrics`).
         notes: remarks for the reader.
     """
 

@@ -1,15 +1,35 @@
-"""The classifier: frozen backbone, PEFT modules and head as one module."""
+"""The classifier (frozen backbone, PEFT modules and head as one module), its averages, and its stored outputs.
 
-from collections.abc import Mapping, Sequence
+Calibration, evaluation and the replay check of a run need the outputs of the same bundle on the same chips, so these
+are kept beside the cache of images of a chip store.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, cast
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsft.errors import WeightsError
-from rsft.peft import AdaptedModel
+from rsft.backbones import Backbone, fit_inputs, load_backbone
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.units import DIGITAL_UNITS
+from rsft.errors import RequestError, WeightsError
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.outputs import VIEWS, ClassifierOutputs, TakeViews, average_outputs, tta_contract
+from rsft.peft import AdaptedModel, attach
+from rsft.peft.modules.adapter_module import transformer_blocks
+from rsft.recipe.schema import EvaluateSection, HeadSection, Recipe
+from rsft.utils.atomic_files import atomic_file
+from rsft.version import __version__
 
 
 def extract_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
@@ -69,13 +89,8 @@ class HeadAverage(nn.Module):
         self.blocks = nn.ModuleDict({str(block): blocks[block] for block in sorted(blocks)})
 
     @property
-    def block_indices(self) -> tuple[int, ...]:
-        """The blocks whose features the heads read, rising."""
-        return tuple(map(int, self.blocks))
-
-    @property
     def heads(self) -> list[nn.Module]:
-        """The head on the final features, then those on blocks in the order of `block_indices`."""
+        """The head on the final features, then those on blocks in rising order."""
         return [self.final, *self.blocks.values()]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -121,7 +136,7 @@ class Classifier(nn.Module):
     def __init__(self, adapted: AdaptedModel, head: nn.Module, pool: str) -> None:
         super().__init__()
         self.adapted, self.head, self.pool = adapted, head, pool
-        adapted.output_blocks = head.block_indices if isinstance(head, HeadAverage) else ()
+        adapted.output_blocks = tuple(map(int, head.blocks)) if isinstance(head, HeadAverage) else ()
 
     def features(self, x: Tensor, stage: int | None = None) -> Tensor:
         """Return pooled features (B, D).
@@ -222,3 +237,321 @@ def move_network(network: _Network, device: torch.device | str) -> _Network:
             if isinstance(module, nn.Conv2d) and not module.weight.requires_grad:
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     return network
+
+
+M = TypeVar("M", bound=SupportsPredict)
+"""Type of a model."""
+
+
+def average_predictions(predictions: Iterable[Prediction]) -> Prediction:
+    """Return the mean of several predictions of the same B images.
+
+    Returns:
+        The logarithm of the mean probabilities (B, C) as logits, and the mean features (B, D).
+    """
+    logits, features = zip(*predictions, strict=True)
+    return Prediction(*average_outputs([member.float() for member in logits], features))
+
+
+class PredictionAverage(nn.Module, ABC):
+    """A model that predicts the mean of several predictions (`average_predictions`)."""
+
+    @abstractmethod
+    def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
+        """Return the predictions to average, of images (B, P, S, S)."""
+
+    def predict(self, x: Tensor) -> Prediction:
+        """Return mean logits (B, C) and features (B, D) of images (B, P, S, S)."""
+        return average_predictions(self.member_predictions(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mean logits (B, C) of images (B, P, S, S)."""
+        return self.predict(x).logits
+
+
+class Ensemble(PredictionAverage):
+    """Ensemble of independent runs on one frozen backbone. Each prediction loads the state of every run in turn.
+
+    Args:
+        classifier: the classifier of the runs' common recipe, with its PEFT modules attached.
+        states: the learned state of each run, from `Classifier.learned_state`.
+    """
+
+    def __init__(self, classifier: Classifier, states: Sequence[Mapping[str, Tensor]]) -> None:
+        super().__init__()
+        self.classifier = classifier
+        expected = classifier.learned_state()
+        self.states = [
+            {key: state.get(key, torch.zeros_like(value)) for key, value in expected.items()} for state in states
+        ]
+
+    def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
+        """Predict images with every run; all runs share one pass through the frozen prefix."""
+        tokens = self.classifier.adapted.run_frozen_prefix(x)
+        for state in self.states:
+            self.classifier.load_learned_state(state)
+            yield self.classifier.predict(tokens)
+
+
+class TestTimeAugmentation(PredictionAverage):
+    """A model averaged over several views of a chip, such as crops or mirror images.
+
+    Args:
+        model: a model of images with side `size`.
+        size: side of the views in pixels.
+        take_views: returns the views of images, one of `VIEWS`.
+    """
+
+    __test__ = False  # pytest: the name begins with Test
+
+    def __init__(self, model: SupportsPredict, size: int, take_views: TakeViews) -> None:
+        super().__init__()
+        self.model, self.size, self.take_views = model, size, take_views
+
+    def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
+        """Predict every view of images with a margin m, which is 0 without crops, (B, P, S + m, S + m)."""
+        return (self.model.predict(view.contiguous()) for view in self.take_views(x, self.size))
+
+
+def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M | TestTimeAugmentation, Contract]:
+    """Return a model with the test-time augmentation of `evaluate.tta`, and the contract of its input.
+
+    Args:
+        model: a model of images as `contract` describes them.
+        contract: the contract of the bundle.
+        evaluate: the section `evaluate` of the recipe.
+
+    Returns:
+        Model and contract; both unchanged if `evaluate.tta` is "none".
+    """
+    if evaluate.tta == "none":
+        return model, contract
+    return TestTimeAugmentation(model, contract.size, VIEWS[evaluate.tta]), tta_contract(contract, evaluate)
+
+
+def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
+    """Return a warning if `evaluate.tta` turns radar chips, else "".
+
+    Args:
+        recipe: the recipe of the run.
+        units: units of the chips, or of the contract.
+    """
+    is_radar = recipe.data.augment == "sar" or recipe.data.declare is not None or not set(units) <= set(DIGITAL_UNITS)
+    if recipe.evaluate.tta != "turns" or not is_radar:
+        return ""
+    return (
+        "evaluate.tta is turns, and the chips are radar images: where the radar looks in the same direction in all "
+        "chips, turns can lower the accuracy (measured on MSTAR, docs/results.md); use evaluate.tta=mirror"
+    )
+
+
+def collect_outputs(
+    classifier: SupportsPredict,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    on_progress: Callable[[int], object] | None = None,
+) -> ClassifierOutputs:
+    """Run batches through a classifier in evaluation mode and collect its outputs.
+
+    Args:
+        classifier: a classifier in any engine.
+        batches: inputs (B, P, S, S) and labels, which are ignored.
+        on_progress: called after each batch with the number of chips so far.
+
+    Returns:
+        Logits and features of all chips.
+    """
+    parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
+    device = torch.device("cpu") if parameter is None else parameter.device  # only PyTorch has parameters
+    outputs: list[tuple[Tensor, Tensor]] = []
+    count = 0
+    for inputs, _ in batches:
+        with torch.inference_mode():
+            logits, features = classifier.predict(copy_to_device(inputs, device))
+        outputs.append((logits.float().cpu(), features.float().cpu()))
+        count += len(inputs)
+        if on_progress is not None:
+            on_progress(count)
+    return ClassifierOutputs(*(torch.cat(tensors).numpy() for tensors in zip(*outputs, strict=True)))
+
+
+MAX_FILES = 8
+"""Number of files that stay beside the cache of images; the oldest ones are deleted."""
+
+_SUFFIX = ".outputs.npz"
+
+
+def load_or_collect_outputs(
+    bundle: Bundle,
+    classifier: SupportsPredict,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    images: Path,
+    contract: Contract,
+    device: str,
+    on_progress: Callable[[int], object] | None = None,
+) -> ClassifierOutputs:
+    """Return the outputs of a bundle on all chips of a cache file, from disk if they were computed before.
+
+    Args:
+        bundle: the bundle; its calibrator does not count.
+        classifier: its classifier, with the test-time views of its recipe.
+        batches: all chips in order: inputs (B, P, S, S) and labels, which are ignored.
+        images: the cache file of the chips (`ChipImages.images`), which is named after chips and contract.
+        contract: the contract of the chips.
+        device: the device of the classifier, "cpu" or "cuda".
+        on_progress: called after each batch with the number of chips so far.
+
+    Returns:
+        Logits and features of all chips.
+    """
+    path = images.with_name(f"{_digest(bundle, images, contract, device)}{_SUFFIX}")
+    with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path) as arrays:  # else computed again
+        return ClassifierOutputs(arrays["logits"], arrays["features"])
+    outputs = collect_outputs(classifier, batches, on_progress)
+    with suppress(OSError):  # a full disk: only a cache
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **outputs._asdict())
+        newest_first = sorted(path.parent.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
+        for old in newest_first[MAX_FILES:]:
+            old.unlink(missing_ok=True)
+    return outputs
+
+
+def _digest(bundle: Bundle, images: Path, contract: Contract, device: str) -> str:
+    sections = {"backbone", "peft", "meta", "head", "evaluate"}
+    chips = images.stem.partition("-")[2]  # without the hash of the manifest: other chips of the store do not count
+    content = [
+        __version__,
+        device,
+        chips,
+        contract.model_dump(mode="json"),
+        bundle.backbone_sha256,
+        bundle.recipe.model_dump(mode="json", include=sections),
+    ]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name in sorted(bundle.tensors):
+        digest.update(name.encode() + bundle.tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:24]
+
+
+def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
+    """Load the frozen backbone of a recipe and fit its input layer to the bands of the chips.
+
+    Raises:
+        RequestError: the backbone is unknown, or does not support the planes or the input size.
+        WeightsError: the weights of the backbone cannot be used.
+    """
+    section, data = recipe.backbone, recipe.data
+    weights = Path(section.weights) if section.weights else None
+    return fit_inputs(load_backbone(section.name, data.size, weights, section.blocks), bands, data.bands, data.remap)
+
+
+def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classifier:
+    """Build a new classifier on the backbone of a recipe: PEFT modules in their initial state and a random head.
+
+    Args:
+        encoder: the backbone, from `load_encoder`.
+        classes: number of classes.
+        recipe: the recipe; it has constant scales without a section `meta`.
+
+    Raises:
+        RequestError: the backbone lacks a site, a block or the class token.
+    """
+    meta, pool = recipe.meta, recipe.backbone.pool
+    if pool == "token" and getattr(encoder.vit, "cls_token", None) is None:
+        raise RequestError(f"{encoder.name} has no class token", "backbone.pool", "set backbone.pool=avg")
+    try:
+        init_scale = meta.init_scale if meta else 1.0
+        adapted = attach(encoder.vit, recipe.peft.build(), learn_scales=meta is not None, init_scale=init_scale)
+    except ValueError as error:
+        raise RequestError(str(error), f"section peft, backbone {encoder.name}") from error
+    try:
+        return Classifier(adapted, build_head(encoder.width, classes, recipe.head), pool)
+    except ValueError as error:
+        hint = f"name blocks from 0 to {len(transformer_blocks(encoder.vit)) - 2} of a plain vision transformer"
+        raise RequestError(str(error), f"head.earlier_blocks, backbone {encoder.name}", hint) from error
+
+
+def build_head(width: int, classes: int, section: HeadSection) -> nn.Module:
+    """Build a head with random weights: linear or cosine, or a `HeadAverage` of such heads."""
+
+    def build() -> nn.Module:
+        is_cosine = section.kind == "cosine"
+        return CosineHead(width, classes, section.logit_scale) if is_cosine else nn.Linear(width, classes)
+
+    final = build()
+    return HeadAverage(final, {x: build() for x in section.earlier_blocks}) if section.earlier_blocks else final
+
+
+def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemble:
+    """Load the classifier of a bundle in evaluation mode.
+
+    Args:
+        bundle: an open bundle.
+        device: "auto", "cpu" or "cuda".
+
+    Returns:
+        A merged classifier, or for several runs their ensemble.
+
+    Raises:
+        WeightsError: the backbone on this machine differs from that of the training.
+    """
+    target = choose_device(device)
+    if len(bundle.members) > 1:
+        classifier = move_network(_build_untrained(bundle), target).eval()
+        states = [{key: value.to(target) for key, value in state.items()} for state in bundle.members]
+        return Ensemble(classifier, states)
+    return move_network(load_merged_classifier(bundle), target).eval()
+
+
+def load_merged_classifier(bundle: Bundle, run: int = 0) -> Classifier:
+    """Load the classifier of one run of a bundle, merged, in evaluation mode, on the CPU.
+
+    Args:
+        bundle: an open bundle.
+        run: index of the run, for a bundle of several runs.
+
+    Raises:
+        WeightsError: the same cause as in `load_classifier`.
+    """
+    classifier = load_unmerged_classifier(bundle, "cpu", run)
+    classifier.adapted.merge()
+    return classifier
+
+
+def load_unmerged_classifier(bundle: Bundle, device: str = "auto", run: int = 0) -> Classifier:
+    """Load the classifier of one run of a bundle in evaluation mode, with its PEFT modules attached.
+
+    Args:
+        bundle: an open bundle.
+        device: "auto", "cpu" or "cuda".
+        run: index of the run, for a bundle of several runs.
+
+    Raises:
+        WeightsError: the same cause as in `load_classifier`.
+    """
+    classifier = _build_untrained(bundle)
+    classifier.load_learned_state(bundle.members[run])
+    return move_network(classifier, choose_device(device)).eval()
+
+
+def _build_untrained(bundle: Bundle) -> Classifier:
+    """Build the classifier of a bundle before training."""
+    encoder = load_encoder(bundle.recipe, bundle.contract.bands)
+    if encoder.sha256 != bundle.backbone_sha256:
+        raise WeightsError(
+            f"the weights of backbone {encoder.name} ({encoder.sha256[:12]}) differ from those of the training",
+            f"bundle with backbone {bundle.backbone_sha256[:12]}",
+            f"install rsft {bundle.rsft_version}, which wrote the bundle, or train again",
+        )
+    return build_classifier(encoder, len(bundle.classes), bundle.recipe)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch device of "cpu", "cuda" or "auto", which takes a GPU if the machine has one.
+
+    Raises:
+        RequestError: "cuda" on a machine without a GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RequestError("this machine has no CUDA device", "train.device", "use device=auto or device=cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,9 +1,7 @@
-"""Fit the contract to the training chips of a recipe.
-
-The contract defines what a chip must be, and how it becomes the network's input.
-"""
+"""Fit the contract (what a chip must be, and how it becomes the network's input) to the chips of a recipe."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,12 +45,9 @@ def fit_contract(
     meanings = {unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit for unit in units}
     network_unit = data.unit or (encoder.unit if encoder.unit != "uint8" else None)
     target_units = {unit: (meaning, network_unit or meaning) for unit, meaning in meanings.items()}
-    option: str | tuple[tuple[float, float], ...]
-    if isinstance(data.stretch, str):
-        option = data.stretch
-    else:
-        pairs = [data.stretch] if isinstance(data.stretch[0], float) else data.stretch
-        option = tuple((low, high) for low, high in pairs)
+    option: Any = data.stretch
+    if not isinstance(option, str):
+        option = tuple(map(tuple, [option] if isinstance(option[0], float) else option))
     stretches, statistics = fit_stretches(option, planes, bands, target_units, chips)
     mean, std = _byte_moments(encoder, stretches)
     return Contract(
@@ -77,7 +72,8 @@ def common_spacing(spacings: Sequence[float]) -> float | None:
     Args:
         spacings: meters per pixel of each chip; NaN if unknown.
     """
-    known = np.asarray([meters for meters in spacings if np.isfinite(meters)])
+    meters = np.asarray(spacings, float)
+    known = meters[np.isfinite(meters)]
     if 2 * len(known) <= len(spacings):
         return None
     median = float(np.median(known))

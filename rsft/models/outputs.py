@@ -1,14 +1,11 @@
-"""Outputs of a classifier for many chips, test-time views of chips, and averages of predictions.
+"""Test-time views of chips and averages of predictions, of arrays of NumPy and tensors of PyTorch.
 
-Views and averages take arrays of NumPy and tensors of PyTorch. Engines without PyTorch need them too, so this module
-does not import it.
+Engines without PyTorch need them too, so this module does not import it.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,51 +14,12 @@ from rsft.data.imagery.contract import Contract
 from rsft.recipe.schema import EvaluateSection
 from rsft.utils.array_namespace import array_namespace, log_sum_exp
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rsft.models.classifier import SupportsPredict
-
 
 class ClassifierOutputs(NamedTuple):
     """Logits (N, C) and the pooled features (N, D) from which they were computed, float32."""
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
-
-
-def collect_outputs(
-    classifier: SupportsPredict,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    on_progress: Callable[[int], object] | None = None,
-) -> ClassifierOutputs:
-    """Run batches through a classifier in evaluation mode and collect its outputs.
-
-    Args:
-        classifier: a classifier in any engine.
-        batches: inputs (B, P, S, S) and labels, which are ignored.
-        on_progress: called after each batch with the number of chips so far.
-
-    Returns:
-        Logits and features of all chips.
-    """
-    import torch
-    from torch import nn
-
-    from rsft.models.classifier import copy_to_device
-
-    parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
-    device = torch.device("cpu") if parameter is None else parameter.device  # only PyTorch has parameters
-    outputs: list[tuple[Tensor, Tensor]] = []
-    count = 0
-    for inputs, _ in batches:
-        with torch.inference_mode():
-            logits, features = classifier.predict(copy_to_device(inputs, device))
-        outputs.append((logits.float().cpu(), features.float().cpu()))
-        count += len(inputs)
-        if on_progress is not None:
-            on_progress(count)
-    return ClassifierOutputs(*(torch.cat(tensors).numpy() for tensors in zip(*outputs, strict=True)))
 
 
 TakeViews = Callable[[Any, int], list[Any]]
@@ -105,8 +63,6 @@ def tta_contract(contract: Contract, evaluate: EvaluateSection) -> Contract:
     Returns:
         The new contract; `contract` itself if `evaluate.tta` makes no crops.
     """
-    if not evaluate.crop_margin:
-        return contract
     return contract.model_copy(update={"size": contract.size + evaluate.crop_margin})
 
 

@@ -13,9 +13,21 @@ Names that need torch are imported when they are first used, so that the check o
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rsft.peft.methods.builtin import (
+    SSF,
+    Adapter,
+    AdaptFormer,
+    BitFit,
+    FullTuning,
+    LayerNormTuning,
+    LinearProbe,
+    LoRA,
+    LoRAWithAdaptFormer,
+    LoTR,
+    VPTDeep,
+    VPTShallow,
+)
 from rsft.peft.methods.registry import METHODS, CompositeMethod, Method, register
-from rsft.peft.methods.scaled import Adapter, AdaptFormer, LoRA, LoRAWithAdaptFormer, LoTR
-from rsft.peft.methods.unscaled import SSF, BitFit, FullTuning, LayerNormTuning, LinearProbe, VPTDeep, VPTShallow
 from rsft.peft.sites import POSITIONS, Site, select_blocks, select_positions
 
 if TYPE_CHECKING:

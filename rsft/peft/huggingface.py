@@ -20,13 +20,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.methods.scaled import LoRA
+from rsft.peft.methods.builtin import LoRA
 from rsft.peft.methods.settings import PositionSetting
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
 from rsft.peft.model.state_files import read_tensors, write_bytes_atomically, write_tensors
 from rsft.peft.modules.adapter_module import find_target_layers
-from rsft.peft.modules.low_rank import LowRankConv2d, LowRankLinear, LowRankModule
+from rsft.peft.modules.scaled import LowRankConv2d, LowRankLinear, LowRankModule
 from rsft.peft.sites import Site
 
 _CONFIG_FILE, _WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -115,7 +115,10 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     config = _read_config(Path(folder) / _CONFIG_FILE)
     tensors, metadata = read_tensors(Path(folder) / _WEIGHTS_FILE)
     site_ranks = json.loads(metadata.get(_SITES, "{}"))
-    layers = _sites_by_layer(vit)
+    names = {id(module): name for name, module in vit.named_modules()}
+    layers: dict[str, dict[Site, slice]] = {}  # name of a layer -> site -> rows of the layer's output
+    for site, target in find_target_layers(vit).items():
+        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
     state: dict[str, Tensor] = {}
     scales: dict[str, float] = {}
     for name, (a, b) in _factors_by_layer(tensors, folder).items():
@@ -167,15 +170,6 @@ def _separate_sites(a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Ma
         return blocks
     nonzero = {site: rows for site, rows in sites.items() if b[rows].any()}
     return {site: (a, b[rows]) for site, rows in (nonzero or sites).items()}
-
-
-def _sites_by_layer(vit: nn.Module) -> dict[str, dict[Site, slice]]:
-    """Return layer name -> site -> rows of the layer's output."""
-    names = {id(module): name for name, module in vit.named_modules()}
-    layers: dict[str, dict[Site, slice]] = {}
-    for site, target in find_target_layers(vit).items():
-        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
-    return layers
 
 
 def _factors_by_layer(tensors: Mapping[str, Tensor], folder: object) -> dict[str, Factors]:

@@ -28,10 +28,7 @@ def gamma_to_scale(gamma: Tensor) -> Tensor:
 
 
 def scale_to_gamma(scale: float) -> float:
-    """Return the gamma of a scale, the inverse of softplus.
-
-    Args:
-        scale: 0 or more; 0 gives -inf.
+    """Return the gamma of a scale, the inverse of softplus; a scale of 0 gives -inf.
 
     Raises:
         ValueError: the scale is negative or not finite.
@@ -170,11 +167,7 @@ class Modulator(nn.Module):
                 self._frozen_gamma.pop(index, None)
 
     def load_gamma(self, gamma: Tensor) -> None:
-        """Load the values of gamma, also at frozen sites.
-
-        Args:
-            gamma: (sites,).
-        """
+        """Load the values of gamma (sites,), also at frozen sites."""
         with torch.no_grad():
             self.gamma.copy_(gamma)
         self._frozen_gamma = {index: float(gamma[index]) for index in self._frozen_gamma}
@@ -183,9 +176,6 @@ class Modulator(nn.Module):
         """Add the gradient of an L2 penalty on gamma's distance from its initial value to gamma's gradient.
 
         Decay toward a gamma of 0 would mean decay toward a scale of 0.69. Sites that are frozen or off stay unchanged.
-
-        Args:
-            weight_decay: weight of the penalty.
         """
         if self.gamma.grad is not None:
             gamma = self.gamma.detach()

@@ -97,5 +97,5 @@ def sampling_exponent(sampler: str) -> float:
     return float(getattr(SAMPLERS[sampler], "exponent", 1.0))
 
 
-TRACKERS: Registry[type[Component]] = Registry("tracker", "rsft.trackers", "rsft.training.loggers.trackers")
-"""All trackers by name. `rsft.training.loggers.trackers.Tracker` says what a tracker must offer."""
+TRACKERS: Registry[type[Component]] = Registry("tracker", "rsft.trackers", "rsft.training.trackers")
+"""All trackers by name. `rsft.training.trackers.Tracker` says what a tracker must offer."""

@@ -227,7 +227,7 @@ def _train(folder: Path, threads: int, report: Callable[[Any], None]) -> None:
     from rsft.evaluation.evaluate import evaluate
     from rsft.recipe.load import load_recipe
     from rsft.training.finetune import finetune
-    from rsft.training.recorder import RunListener
+    from rsft.training.trackers import RunListener
 
     class _Listener(RunListener):
         def on_epoch_end(self, row: dict[str, float], scales: Any) -> None:

@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
-from rsft.metrics.accuracy import summarize_accuracy
-from rsft.models.averaging import load_or_collect_outputs, with_tta
+from rsft.metrics import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import choose_device, load_classifier
-from rsft.models.outputs import ClassifierOutputs, collect_outputs
+from rsft.models.classifier import choose_device, collect_outputs, load_classifier, load_or_collect_outputs, with_tta
+from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator, ValidationChips
-from rsft.models.uncertainty.conformal import log_softmax, min_calibration_chips
+from rsft.models.uncertainty.statistics import log_softmax, min_calibration_chips
 from rsft.types import GROUPS, Indices, Progress
 
 MAX_CHIPS_PER_CLASS = 100
@@ -79,9 +79,8 @@ def calibrate_bundle(
     )
     predicted, groups = val_outputs.logits.argmax(axis=1), bundle.group_indices
     summary = summarize_accuracy(predicted, val.labels, len(bundle.classes), groups, recipe.seed)
-    intervals = {name: getattr(summary, name) for name in _MEASURES}
-    metrics = {"split": "val", "chips": len(val.labels)}
-    metrics |= {name: interval.to_dict() for name, interval in intervals.items() if interval}
+    metrics: dict[str, Any] = {"split": "val", "chips": len(val.labels)}
+    metrics |= {name: x.to_dict() for name in _MEASURES if (x := getattr(summary, name))}
     return replace(bundle, calibrator=replace(calibrator, validation=validation), metrics=metrics)
 
 

@@ -11,11 +11,11 @@ from rsft.data.loading.batches import Batch, EpochBatches
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.recipe.schema import MetaSection, TrainSection
-from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError
+from rsft.training.meta.bilevel import MAX_CHIPS_IN_MESSAGE, BiLevelLoop, MetaSplitter, NonFiniteLossError, StepTimer
 from rsft.training.optim import optimizers
+from rsft.training.optim.losses import DeferredReweighting
 from rsft.training.optim.optimizers import LossFunctions, base_lr
 from rsft.training.processes import all_gather_object
-from rsft.training.recorder import StepTimer
 from rsft.types import Indices
 
 
@@ -26,12 +26,8 @@ class Learner:
 
     Args:
         classifier: the network, on its device.
-        loss: the loss of both loops and of the validation split.
-        batches: the batches of every epoch.
         splitter: draws the meta subsets; None for plain PEFT.
-        train: the section `train` of the recipe.
         meta: the section `meta` of the recipe; None for plain PEFT.
-        seed: the seed of the recipe.
 
     Attributes:
         loops: takes the inner steps on theta and the outer steps on gamma.
@@ -58,7 +54,7 @@ class Learner:
             classifier,
             loss.inner,
             optimizers.build_inner_optimizer(classifier, train),
-            None if meta is None else optimizers.build_outer_optimizer(classifier, meta),
+            None if meta is None else torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr),
             meta,
             outer_loss=loss.outer,
             max_grad_norm=train.max_grad_norm,
@@ -82,11 +78,16 @@ class Learner:
         """
         for group, lr in zip(self.loops.inner_optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = lr * self._lr_factor(epoch, index)
-        progress = self._finished_epochs(epoch, index) / self.train.epochs
+        progress = (epoch + index / self.batches.steps(epoch)) / self.train.epochs
         if self.loops.outer_optimizer is not None and self.meta is not None:
             for group in self.loops.outer_optimizer.param_groups:
-                group["lr"] = self.meta.lr * optimizers.outer_lr_factor(self.meta, progress)
-        self.loss.set_progress(progress)
+                # without a warm-up: before the first inner step the gradient of gamma is 0, and the first outer steps
+                # can keep a run from diverging
+                decay = 1.0 if self.meta.decay == "constant" else optimizers.half_cosine(progress)
+                group["lr"] = self.meta.lr * decay
+        for loss in self.loss:
+            if isinstance(loss, DeferredReweighting):
+                loss.progress = progress
         entropy = (self.seed, epoch, index, self.batches.shard[0])
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         outer_chips = self._outer_chips(epoch, index)
@@ -99,12 +100,7 @@ class Learner:
         return copy_to_device(inputs, self.device), copy_to_device(labels, self.device)
 
     def add_losses(self, inner: Tensor, outer: Tensor | None) -> None:
-        """Count a finished step.
-
-        Args:
-            inner: loss of the inner step, a scalar.
-            outer: loss of the outer step; None without one.
-        """
+        """Count a finished step, given its losses, scalars; `outer` is None without an outer step."""
         self.steps += 1
         self.losses[0].append(inner)
         if outer is not None:
@@ -149,11 +145,7 @@ class Learner:
         return on_cpu
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint.
-
-        Args:
-            state: the state, from `state_dict`.
-        """
+        """Restore the state of a checkpoint."""
         loops = self.loops
         self.classifier.load_learned_state(state["learned"])
         for optimizer, values in zip(loops.optimizers, state["optimizers"], strict=True):
@@ -172,14 +164,11 @@ class Learner:
         step, steps = epoch * batches + index, self.train.epochs * batches
         return optimizers.lr_factor(self.train, step // accumulated, steps // accumulated)
 
-    def _finished_epochs(self, epoch: int, index: int) -> float:
-        return epoch + index / self.batches.steps(epoch)
-
     def _outer_chips(self, epoch: int, index: int) -> Indices:
         """Return the chips of the outer step of all processes (M,); empty if no step is due."""
         if self.splitter is not None and self.meta is not None:
             period = self.meta.outer_every * self.train.accumulate_grad_batches
-            if self._finished_epochs(epoch, index) >= self.meta.warmup and index % period == period - 1:
+            if epoch + index / self.batches.steps(epoch) >= self.meta.warmup and index % period == period - 1:
                 return self.splitter.meta_batch(epoch, index)
         return np.array([], np.int64)
 
@@ -206,7 +195,10 @@ class Learner:
         is_bad = ~self.classifier(inputs).isfinite().all(1).cpu().numpy()
         bad_chips = np.concatenate(all_gather_object(local_chips[is_bad]))
         names = tuple(self.batches.train.names[chip] for chip in (bad_chips if len(bad_chips) else chips))
-        return error.with_location(f"epoch {epoch + 1}, batch {index + 1}", names)
+        listed, hidden = ", ".join(names[:MAX_CHIPS_IN_MESSAGE]), len(names) - MAX_CHIPS_IN_MESSAGE
+        more = f" and {hidden} more; run.json names them all" if hidden > 0 else ""
+        location = f"epoch {epoch + 1}, batch {index + 1}, chips {listed}{more}"
+        return NonFiniteLossError(error.message, error.loop, location, names)
 
 
 def _to_cpu(value: Any) -> Any:

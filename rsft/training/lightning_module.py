@@ -8,10 +8,10 @@ from torch import Tensor
 
 from rsft.data.loading.batches import Batch, ChipLoader, UnaugmentedLoader
 from rsft.recipe.schema import Recipe
+from rsft.training.finetune import initialize_weights, make_learner, set_up
 from rsft.training.fit import measure_outputs, train_on_batch
+from rsft.training.init import StartBundle
 from rsft.training.learner import Learner
-from rsft.training.single_run import initialize_weights, make_learner, set_up
-from rsft.training.start_bundle import StartBundle
 
 
 class FineTuningModule(LightningModule):

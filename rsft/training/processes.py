@@ -26,10 +26,6 @@ HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
     """Replace the precision "auto" of a recipe by the fastest one.
 
-    Args:
-        recipe: the recipe of the run.
-        device: the device on which the run trains.
-
     Returns:
         The recipe with its precision, and entries of run.json: "precision", and for "auto" the measured
         "precision_speeds".
@@ -59,10 +55,7 @@ class Processes:
     """The processes of a run, as one of them sees them.
 
     Attributes:
-        device: device of this process.
         dtype: dtype of matrix products under autocast; None computes them in float32.
-        rank: number of this process from 0.
-        world_size: number of processes.
     """
 
     device: torch.device
@@ -109,14 +102,10 @@ def launch_processes(train: TrainSection, device: torch.device) -> Processes:
 def require_consistent_processes(train: TrainSection) -> None:
     """Raise an error if the keys of a recipe on processes contradict each other or the started processes.
 
-    Args:
-        train: the section `train` of the recipe.
-
     Raises:
         RequestError: they contradict each other, or the number of processes that torchrun or SLURM started.
     """
-    world_size = train.devices * train.nodes
-    started = _count_started_processes()
+    world_size, started = train.devices * train.nodes, _count_started_processes()
     if started is not None and started != world_size:
         raise RequestError(
             f"{started} processes were started, but the recipe asks for {world_size}",
@@ -138,9 +127,6 @@ def shard_frozen_blocks(classifier: Classifier) -> None:
     """Shard the blocks of a classifier over the processes (FSDP 2); a block is gathered when it runs.
 
     Learned parameters are not sharded. Blocks run without the memory-efficient kernels.
-
-    Args:
-        classifier: the network, on its device.
     """
     from torch.distributed.fsdp import fully_shard
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import WeightsError
-from rsft.models.averaging import load_or_collect_outputs, with_tta
-from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.bundle.manifest import COPY_HINT, RECIPE_FILE, find_altered_files, read_index
-from rsft.models.factory import choose_device, load_classifier
+from rsft.metrics import exact_mcnemar, holm_adjust
+from rsft.models.bundle.bundle import COPY_HINT, RECIPE_FILE, Bundle, find_altered_files, find_bundle, read_index
+from rsft.models.classifier import choose_device, load_classifier, load_or_collect_outputs, with_tta
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
-from rsft.training.runs.replay_check import ADDED, REPLAY_FILE, VALIDATION, Replay, compare_by_class, read_replay
-from rsft.training.start_bundle import START_DIR, find_added_chips
+from rsft.training.init import START_DIR, find_added_chips
+from rsft.training.runs.reader import ADDED, REPLAY_FILE, VALIDATION, ClassReplay, PartReplay, Replay, read_replay
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_text
 
@@ -80,6 +79,53 @@ def _predict(
     return predicted
 
 
+def compare_by_class(
+    name: str,
+    labels: NDArray[np.str_],
+    before: NDArray[np.str_],
+    after: NDArray[np.str_],
+    classes: Sequence[str],
+    old_classes: Sequence[str],
+) -> PartReplay:
+    """Compare two sets of predictions class by class.
+
+    Args:
+        name: name of the part.
+        labels: class of each chip (N,).
+        before: class that the old bundle predicts (N,).
+        after: class that the new bundle predicts (N,).
+        classes: classes of the new bundle.
+        old_classes: classes of the old bundle.
+
+    Returns:
+        The classes that have chips, in the order of `classes`.
+    """
+    old_hits, new_hits = before == labels, after == labels
+    masks = {label: labels == label for label in classes if (labels == label).any()}
+    tests = {label: exact_mcnemar(new_hits[mask], old_hits[mask]) for label, mask in masks.items()}
+    adjusted = holm_adjust([test.p for test in tests.values()])
+    rows = tuple(
+        ClassReplay(
+            name=label,
+            chips=int(masks[label].sum()),
+            before=float(old_hits[masks[label]].mean()) if label in old_classes else None,
+            after=float(new_hits[masks[label]].mean()),
+            gained=test.first,
+            lost=test.second,
+            p=p,
+        )
+        for (label, test), p in zip(tests.items(), adjusted, strict=True)
+    )
+    shared = [row for row in rows if row.before is not None]
+    return PartReplay(
+        name=name,
+        classes=rows,
+        macro_before=float(np.mean([cast(float, row.before) for row in shared])) if shared else None,
+        macro_after=float(np.mean([row.after for row in shared])) if shared else None,
+        p=exact_mcnemar(new_hits, old_hits).p,
+    )
+
+
 CORRECTION_LR = 0.1
 """Factor of the learning rates of the bundle's recipe in a correction."""
 
@@ -123,18 +169,3 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
         values |= {key: rate * CORRECTION_LR for key, rate in rates.items() if rate is not None}
         values |= CORRECTION_KEYS
     return load_recipe(path, [*(f"{key}={to_yaml(value)}" for key, value in values.items()), *overrides])
-
-
-def start_override(bundle: Path) -> str:
-    """Return the override of a recipe that lets its run start at a bundle.
-
-    Args:
-        bundle: the same as in `correction_recipe`.
-
-    Returns:
-        `train.start_bundle=...`, with the folder of the bundle itself, so that a later run does not change it.
-
-    Raises:
-        RequestError: `bundle` contains no bundle.
-    """
-    return f"train.start_bundle={to_yaml(str(find_bundle(bundle)))}"

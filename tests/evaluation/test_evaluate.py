@@ -8,7 +8,7 @@ import pytest
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.evaluate import evaluate
 from rsft.evaluation.files import compare_runs
-from rsft.metrics.accuracy import summarize_accuracy
+from rsft.metrics import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 from tests.helpers.messages import mentions
 

@@ -2,7 +2,7 @@
 
 import math
 
-from rsft.training.recorder import StepReport
+from rsft.training.trackers import StepReport
 
 RUN_METADATA = {"trained_parameters": 1000, "total_parameters": 2000, "train_chips": 40, "device": "cpu"}
 ROW = {

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.metrics.accuracy import confusion_matrix, summarize_accuracy
-from rsft.metrics.sets import coverage_by_class, coverage_by_group
+from rsft.metrics import confusion_matrix, coverage_by_class, coverage_by_group, summarize_accuracy
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 

@@ -22,18 +22,17 @@ def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str
     from torch.distributed.tensor import DTensor
 
     from rsft.recipe.load import load_recipe
-    from rsft.training import single_run
-    from rsft.training.finetune import finetune
-    from rsft.training.recorder import RunListener
+    from rsft.training import finetune as finetune_module
+    from rsft.training.trackers import RunListener
 
     shard_counts: list[int] = []
-    fit = single_run.fit
+    fit = finetune_module.fit
 
     def count_shards_and_fit(processes, learner, *arguments) -> None:
         shard_counts.append(sum(isinstance(x, DTensor) for x in learner.classifier.parameters()))
         fit(processes, learner, *arguments)
 
-    single_run.fit = count_shards_and_fit
+    finetune_module.fit = count_shards_and_fit
 
     class LossRecorder(RunListener):
         def __init__(self) -> None:
@@ -46,7 +45,7 @@ def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str
     for overrides in trials:
         recorder = LossRecorder()
         loaded = load_recipe(Path(recipe), [*overrides.split(), f"train.devices={world_size}"])
-        run = finetune(loaded, Path(runs), recorder)
+        run = finetune_module.finetune(loaded, Path(runs), recorder)
         results[overrides] = {"losses": recorder.losses, "folder": str(run.folder)}
         results[overrides] |= {"is_writer": run.is_writer, "shards": shard_counts[-1]}
     Path(f"{out}.{rank}").write_text(json.dumps(results))

@@ -46,11 +46,6 @@ def test_width_equals_hugging_face(rank):
     assert torch.equal(start_of_a(rank=rank), expected)
 
 
-def test_the_starts_differ_by_the_root_of_width_over_rank():
-    ratio = start_of_a(rank=4, init="rank").std().item() / start_of_a(rank=4).std().item()
-    assert ratio == pytest.approx(math.sqrt(WIDTH / 4), rel=0.06)
-
-
 def test_lotr_shares_the_start():
     shared = build(LoTR(rank=4, positions="q", init="rank")).factors(Site(1, "q"))[0]
     assert shared.std().item() == pytest.approx(1 / math.sqrt(3 * 4), rel=0.06)

@@ -8,8 +8,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.evaluation.evaluate import evaluate
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import load_classifier
-from rsft.models.outputs import collect_outputs
+from rsft.models.classifier import collect_outputs, load_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.calibration import sample_evenly_per_class, select_calibration_chips
 from rsft.training.finetune import finetune

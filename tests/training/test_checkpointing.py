@@ -13,10 +13,10 @@ from rsft.data.loading.batches import ChipImages
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.models.classifier import Classifier
 from rsft.recipe.load import load_recipe
-from rsft.training import checkpointing
+from rsft.training import fit
 from rsft.training.finetune import finetune
-from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
+from rsft.training.trackers import RunListener
 from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,7 @@ def test_a_signal_during_validation(recipe, tmp_path, unbroken_results, monkeypa
 
 
 def test_a_disk_that_is_full_at_a_checkpoint(recipe, tmp_path, unbroken_results, monkeypatch):
-    save, calls = checkpointing.torch.save, []
+    save, calls = fit.torch.save, []
 
     def fail_at_the_third_call(*arguments):
         calls.append(1)
@@ -124,7 +124,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(recipe, tmp_path, unbroken_results,
         monkeypatch.context() as patch,
         pytest.raises(RsftError, match=mentions("disk is full", "previous checkpoint")),
     ):
-        patch.setattr(checkpointing.torch, "save", fail_at_the_third_call)
+        patch.setattr(fit.torch, "save", fail_at_the_third_call)
         finetune(recipe, tmp_path)
     folder = tmp_path / "bars/001"
     assert len(checkpoint_files(folder)) == 2

@@ -7,12 +7,11 @@ import torch
 
 from rsft.errors import Interrupted, RequestError, WeightsError
 from rsft.evaluation.evaluate import evaluate
-from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle, combine_bundles
-from rsft.models.factory import load_classifier, load_unmerged_classifier
+from rsft.models.classifier import Ensemble, load_classifier, load_unmerged_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training import finetune as finetune_module
-from rsft.training.finetune import finetune, member_seed
+from rsft.training.finetune import finetune
 from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -34,16 +33,11 @@ def load_members(run):
     return [Bundle.load(run.folder / "members" / f"run-{number}" / "001") for number in (1, 2)]
 
 
-def test_member_seeds_differ_and_the_first_is_the_recipes():
-    seeds = [member_seed(7, index) for index in range(5)]
-    assert seeds[0] == 7 and len(set(seeds)) == 5 and max(seeds) < 2**32
-
-
 @torch.no_grad()
 def test_the_bundle_averages_its_members(ensemble_run):
     bundle, members = Bundle.load(ensemble_run.folder), load_members(ensemble_run)
     assert bundle.recipe.train.ensemble_size == 2 and bundle.calibrator is not None
-    assert [member.recipe.seed for member in members] == [0, member_seed(0, 1)]
+    assert [member.recipe.seed for member in members] == [0, np.random.SeedSequence((0, 1)).generate_state(1)[0]]
     model = load_classifier(bundle, "cpu")
     assert isinstance(model, Ensemble)
     expected = torch.stack([load_classifier(member, "cpu")(IMAGES).softmax(1) for member in members]).mean(0)

@@ -10,10 +10,9 @@ import torch
 
 from rsft.errors import RequestError, RsftError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import build_classifier, load_encoder
+from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
-from rsft.training.finetune import finetune
-from rsft.training.single_run import open_data
+from rsft.training.finetune import finetune, open_data
 from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -51,14 +50,7 @@ def test_the_same_seed_gives_the_same_run(run, recipe_file, tmp_path):
 
 def test_the_bundle_holds_only_learned_tensors(run, recipe_file):
     recipe = load_recipe(recipe_file)
-    classifier = build_classifier(
-        load_encoder(recipe.backbone, recipe.data, ["gray"]),
-        3,
-        recipe.peft,
-        recipe.meta,
-        recipe.head,
-        recipe.backbone.pool,
-    )
+    classifier = build_classifier(load_encoder(recipe, ["gray"]), 3, recipe)
     tensors = Bundle.load(run).tensors
     assert set(tensors) == set(classifier.learned_state())
 

@@ -11,7 +11,7 @@ from rsft.backbones import loading
 from rsft.errors import RequestError
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import build_classifier, load_encoder, load_merged_classifier, load_unmerged_classifier
+from rsft.models.classifier import build_classifier, load_encoder, load_merged_classifier, load_unmerged_classifier
 from rsft.models.inspection.verify import build_meta_model
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
@@ -100,9 +100,9 @@ def test_exports(recipe, tmp_path, name):
 
 @NAME
 def test_frozen_features_are_those_of_timm(recipe, name):
-    recipe = load_recipe(recipe)
-    encoder = load_encoder(recipe.backbone, recipe.data, ["gray"])
-    classifier = build_classifier(encoder, 3, recipe.peft, None, recipe.head, recipe.backbone.pool)
+    recipe = load_recipe(recipe, ["meta=null"])
+    encoder = load_encoder(recipe, ["gray"])
+    classifier = build_classifier(encoder, 3, recipe)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     expected = encoder.vit.forward_head(encoder.vit.forward_features(images), pre_logits=True)
     assert classifier.features(images).shape == (2, encoder.width)

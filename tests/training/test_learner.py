@@ -32,11 +32,13 @@ def test_accumulated_batches_count_as_one_step(make_learner):
     assert [learner.prepare_step(0, index) is not None for index in range(4)] == [False, False, False, True]
 
 
-def test_learning_rates_follow_their_schedules(make_learner):
-    learner = make_learner("train.epochs=10", "meta.decay=cosine", "meta.lr=0.5")
+def test_learning_rates_and_losses_follow_their_schedules(make_learner):
+    overrides = "loss.name=ldam", "loss.drw_start=0.5", "meta.decay=cosine", "meta.lr=0.5"
+    learner = make_learner("train.epochs=10", *overrides)
     rates = []
     for epoch in (0, 5, 9):
         learner.prepare_step(epoch, 0)
+        assert [loss.progress for loss in learner.loss] == [epoch / 10] * 3
         rates.append([optimizer.param_groups[0]["lr"] for optimizer in learner.loops.optimizers])
     inner, outer = np.array(rates).T
     cosine = 0.5 * (1 + np.cos(np.pi * np.array([0, 0.5, 0.9])))

@@ -85,7 +85,7 @@ def test_matrix_products_have_the_precision(precision, dtype):
 @pytest.mark.slow
 def test_one_process_does_not_import_lightning():
     code = (
-        "import sys, torch; import rsft.training.single_run; from rsft.recipe.schema import TrainSection\n"
+        "import sys, torch; import rsft.training.finetune; from rsft.recipe.schema import TrainSection\n"
         "from rsft.training.processes import launch_processes, require_consistent_processes\n"
         "train = TrainSection(epochs=1, precision='fp32'); require_consistent_processes(train)\n"
         "launch_processes(train, torch.device('cpu')); sys.exit('lightning' in sys.modules)"

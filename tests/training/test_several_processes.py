@@ -13,8 +13,8 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from rsft.training.processes import is_rank_zero
-from rsft.training.recorder import RunListener
 from rsft.training.runs.reader import find_runs
+from rsft.training.trackers import RunListener
 
 COMMON = "train.batch_size=16 train.epochs=5 train.max_grad_norm=1.0"
 TRIALS = {

@@ -38,7 +38,7 @@ from rsft.inference.selection.exported import load_exported_engine
 from rsft.inference.selection.fastest import load_engine
 from rsft.inference.selection.selection import select_engine
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import build_classifier, load_encoder
+from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
 from rsft.utils.process_pool import retain_freed_memory
 from tools.benchmarks.memory import CLASSES, peak_memory, random_records
@@ -99,8 +99,8 @@ def random_bundle(backbone: str, size: int, data: Path) -> Bundle:
             "train": {"epochs": 1},
         }
     )
-    encoder = load_encoder(recipe.backbone, recipe.data, ("gray",))
-    classifier = build_classifier(encoder, len(CLASSES), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool)
+    encoder = load_encoder(recipe, ("gray",))
+    classifier = build_classifier(encoder, len(CLASSES), recipe)
     for parameter in classifier.theta:
         torch.nn.init.normal_(parameter, std=0.02)
     contract = Contract(

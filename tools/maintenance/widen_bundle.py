@@ -29,7 +29,7 @@ from torch import Tensor
 
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import build_classifier, load_encoder, load_merged_classifier
+from rsft.models.classifier import build_classifier, load_encoder, load_merged_classifier
 from rsft.utils.atomic_files import atomic_file
 
 NAME = "vit_base_patch16_224.augreg_in21k"
@@ -65,10 +65,8 @@ def main(
         }
     )
     os.environ["RSFT_WEIGHTS"] = str(out)
-    encoder = load_encoder(recipe.backbone, recipe.data, contract.bands)
-    state = build_classifier(
-        encoder, len(small.classes), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool
-    ).learned_state()
+    encoder = load_encoder(recipe, contract.bands)
+    state = build_classifier(encoder, len(small.classes), recipe).learned_state()
     head = {key: value for key, value in small.tensors.items() if key.startswith("head.")}
     divisor = 1 if small.recipe.head.kind == "cosine" else 2  # a cosine head ignores the length of the feature
     state |= head | {"head.weight": _twice(head["head.weight"]) / divisor}

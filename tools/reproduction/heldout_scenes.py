@@ -29,12 +29,12 @@ from rsft.data.loading.batches import ChipImages
 from rsft.data.prepare.opensarship import prepare_opensarship
 from rsft.inference.predict.result_table import check_scenes, predictions_table
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import load_classifier
-from rsft.models.outputs import ClassifierOutputs, collect_outputs
+from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
-from rsft.training.single_run import train_single_run
+from rsft.training.finetune import train_single_run
 from rsft.utils.atomic_files import write_text
 
 KINDS = ("by scene", "random")

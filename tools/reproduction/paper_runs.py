@@ -148,10 +148,9 @@ def class_distances(run: Path) -> dict[str, float | None]:
         return dict(json.loads((run / DISTANCES).read_text("utf-8")))
     from rsft.data.chips.store import ChipStore
     from rsft.data.loading.batches import ChipImages
-    from rsft.metrics.sets import class_mean_distances, distance_by_group
+    from rsft.metrics import class_mean_distances, distance_by_group
     from rsft.models.bundle.bundle import Bundle
-    from rsft.models.factory import load_classifier
-    from rsft.models.outputs import collect_outputs
+    from rsft.models.classifier import collect_outputs, load_classifier
 
     bundle = Bundle.load(run / "bundle")
     split = json.loads((run / "evaluation" / "metrics.json").read_text("utf-8"))["split"]

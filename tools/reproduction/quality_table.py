@@ -95,7 +95,7 @@ def run_job(recipe_path: Path, out: Path, job: Job, overrides: Sequence[str]) ->
     try:
         start = time.process_time()
         # calibration takes time and does not change accuracies
-        with patch("rsft.training.single_run.calibrate_bundle", side_effect=_skip_calibration):
+        with patch("rsft.training.finetune.calibrate_bundle", side_effect=_skip_calibration):
             run = finetune(recipe, folder)
         seconds = time.process_time() - start
         bundle = Bundle.load(run.bundle_dir)
@@ -125,9 +125,7 @@ def recall_by_half(bundle: Bundle) -> list[list[float | None]]:
 
     from rsft.data.chips.store import ChipStore
     from rsft.data.loading.batches import ChipImages
-    from rsft.models.averaging import with_tta
-    from rsft.models.factory import load_classifier
-    from rsft.models.outputs import collect_outputs
+    from rsft.models.classifier import collect_outputs, load_classifier, with_tta
 
     store = ChipStore.open(Path(bundle.recipe.data.root))
     model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)

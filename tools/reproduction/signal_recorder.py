@@ -16,10 +16,10 @@ from rsft.data.loading.batches import Batch, BatchSource
 from rsft.data.loading.samplers import ClassBalancedSampler
 from rsft.errors import RsftError
 from rsft.models.classifier import Classifier
-from rsft.peft.modules.low_rank import LowRankModule
+from rsft.peft.modules.scaled import LowRankModule
 from rsft.recipe.schema import Recipe
+from rsft.training.finetune import initialize_weights, make_learner, seed_generators, set_up
 from rsft.training.learner import Learner
-from rsft.training.single_run import initialize_weights, make_learner, seed_generators, set_up
 from rsft.types import Indices
 from tools.reproduction.signal_runs import (
     BATCH_KINDS,

@@ -32,8 +32,7 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import load_classifier
-from rsft.models.outputs import collect_outputs
+from rsft.models.classifier import collect_outputs, load_classifier
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune

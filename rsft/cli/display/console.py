@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from rsft.evaluation.files import Comparison
     from rsft.evaluation.schema import Evaluation
     from rsft.inference.export.parity import AccuracyChange
-    from rsft.metrics.bootstrap import Interval
+    from rsft.metrics import Interval
     from rsft.types import Progress as ReportProgress
 
 
@@ -456,8 +456,7 @@ def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
         RequestError: a folder contains no bundle.
         WeightsError: the index of a bundle is damaged or was edited.
     """
-    from rsft.models.bundle.bundle import read_licenses
-    from rsft.models.bundle.manifest import restriction_sentence, unknown_sentence
+    from rsft.models.bundle.bundle import read_licenses, restriction_sentence, unknown_sentence
 
     licenses = list(dict.fromkeys(entry for bundle in bundles for entry in read_licenses(bundle)))
     lines = {"warning": restriction_sentence(licenses), "note": unknown_sentence(licenses) if unknown else None}

@@ -20,11 +20,11 @@ from rsft.recipe.schema import Recipe
 from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
 from rsft.sweep.schema import Sweep
 from rsft.training.processes import is_rank_zero
-from rsft.training.recorder import RunListener, StepReport
 from rsft.training.runs.writer import Run
+from rsft.training.trackers import RunListener, StepReport
 
 if TYPE_CHECKING:
-    from rsft.training.runs.replay_check import PartReplay, Replay
+    from rsft.training.runs.reader import PartReplay, Replay
 
 
 COLUMNS = {

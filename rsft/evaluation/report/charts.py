@@ -20,8 +20,7 @@ from rsft.evaluation.report.maps import STRONG_SHADE
 from rsft.evaluation.report.metric_tables import ACCURACIES, group_of_class, order_by_training
 from rsft.evaluation.report.render import format_duration, join_words, pluralize
 from rsft.evaluation.schema import CalibrationReport, Evaluation
-from rsft.metrics.accuracy import AccuracySummary
-from rsft.metrics.bootstrap import Interval
+from rsft.metrics import AccuracySummary, Interval
 from rsft.types import GROUPS
 
 WIDTH = 460

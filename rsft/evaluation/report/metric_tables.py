@@ -9,9 +9,8 @@ import pandas as pd
 from rsft.evaluation.report.render import format_bytes, format_duration, format_percent, join_words, signed_points
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import LINEAR_PROBE, MEANINGS, Evaluation
-from rsft.metrics.bootstrap import Interval
-from rsft.models.uncertainty.ood import largest_chance_share
-from rsft.models.uncertainty.shift import SHIFT_LEVEL
+from rsft.metrics import Interval
+from rsft.models.uncertainty.statistics import SHIFT_LEVEL, largest_chance_share
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
 

@@ -15,8 +15,7 @@ from rsft.evaluation.report.recipe_text import describe_recipe
 from rsft.evaluation.report.render import join_words, write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
 from rsft.recipe.text import to_yaml
-from rsft.training.runs.reader import read_run_info, recipe_differences
-from rsft.training.runs.replay_check import TERMS
+from rsft.training.runs.reader import TERMS, read_run_info, recipe_differences
 from rsft.types import GROUPS, Progress
 from rsft.utils.licenses import UNKNOWN
 

@@ -13,12 +13,10 @@ from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.files import CONTRIBUTIONS_FILE, EMBEDDING_FILE, EVALUATION_FILE, PREDICTIONS_FILE
 from rsft.evaluation.schema import Evaluation
-from rsft.models.bundle.bundle import read_licenses
-from rsft.models.bundle.manifest import INDEX_FILE, SourceLicense
+from rsft.models.bundle.bundle import INDEX_FILE, SourceLicense, read_licenses
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
-from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE
-from rsft.training.runs.replay_check import REPLAY_FILE, Replay, read_replay
+from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE, REPLAY_FILE, Replay, read_replay
 from rsft.utils.tables import Column, check_columns
 from rsft.utils.untrusted.documents import parse_json
 

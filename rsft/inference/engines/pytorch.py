@@ -58,7 +58,7 @@ class TorchEngine(DirectEngine):
         return super().candidates(device_type) + (compiled if device_type == "cpu" and find_cxx_compiler() else [])
 
     def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
-        from rsft.models.factory import choose_device, load_classifier
+        from rsft.models.classifier import choose_device, load_classifier
 
         if spec.precision == "bf16":
             return _load_bfloat16(bundle, spec, choose_device(device))

@@ -25,7 +25,7 @@ from rsft.inference.export.parity import (
 from rsft.inference.export.quantize import describe_float_parts, write_int8_export
 from rsft.inference.export.whole import write_whole_export
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.factory import load_classifier
+from rsft.models.classifier import load_classifier
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_folder
 

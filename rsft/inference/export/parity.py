@@ -14,7 +14,7 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError, RsftError
 from rsft.inference.engines.base import Tolerance
-from rsft.metrics.accuracy import summarize_accuracy
+from rsft.metrics import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import GROUPS, Progress

@@ -25,11 +25,9 @@ from rsft.inference.export.parity import (
     sample_evenly,
 )
 from rsft.inference.export.traceable import build_network, trace_network
-from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import SupportsPredict
-from rsft.models.factory import load_classifier
-from rsft.models.outputs import ClassifierOutputs, collect_outputs
+from rsft.models.classifier import SupportsPredict, collect_outputs, load_classifier, with_tta
+from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_folder
 

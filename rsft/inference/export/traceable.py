@@ -21,15 +21,24 @@ from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
 from rsft.inference.engines.base import EXACT, METADATA_KEY, graph_formats
 from rsft.inference.export.parity import compare_outputs, compute_outputs
-from rsft.models.averaging import average_predictions
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Classifier, CosineHead, HeadAverage, Prediction, extract_features
-from rsft.models.factory import build_classifier, load_encoder, load_merged_classifier, load_unmerged_classifier
+from rsft.models.classifier import (
+    Classifier,
+    CosineHead,
+    HeadAverage,
+    Prediction,
+    average_predictions,
+    build_classifier,
+    extract_features,
+    load_encoder,
+    load_merged_classifier,
+    load_unmerged_classifier,
+)
 from rsft.models.outputs import ClassifierOutputs
 from rsft.peft import class_token_features
 from rsft.peft.huggingface import export_peft, import_peft
 from rsft.peft.model.block_outputs import record_block_outputs
-from rsft.peft.modules.low_rank import LowRankLinear
+from rsft.peft.modules.scaled import LowRankLinear
 from rsft.utils.atomic_files import write_bytes
 
 
@@ -201,7 +210,7 @@ def write_peft_weights(bundle: Bundle, folder: Path, metadata: dict[str, Any], i
     if any(isinstance(module.qkv, LowRankLinear) for module in attention):
         metadata["peft"] = {"before_loading": _SEPARATE_BIAS}
     write_bytes(folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"}))
-    vit = load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands).vit
+    vit = load_encoder(bundle.recipe, bundle.contract.bands).vit
     loaded = Classifier(import_peft(vit, folder), classifier.head, classifier.pool).eval()
     loaded.head.load_state_dict(load_file(folder / HEAD_FILE))
     return compute_outputs(loaded.predict, images)
@@ -263,10 +272,8 @@ def _load_in_timm(options: dict[str, Any], path: Path, head: nn.Module) -> tuple
 def _compute_rsft_outputs(bundle: Bundle, path: Path, images: Tensor) -> ClassifierOutputs:
     """Return the outputs of a new network of rsft with the written weights."""
     recipe = bundle.recipe
-    encoder = load_encoder(recipe.backbone, recipe.data, bundle.contract.bands)
-    classifier = build_classifier(
-        encoder, len(bundle.classes), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool
-    )
+    encoder = load_encoder(recipe, bundle.contract.bands)
+    classifier = build_classifier(encoder, len(bundle.classes), recipe)
     classifier.adapted.detach()
     state = load_file(path)
     names = {f"head.{key}" for key in classifier.head.state_dict()}  # ConvNeXt has a norm called head.norm

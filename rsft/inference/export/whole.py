@@ -22,12 +22,10 @@ from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.export.metadata import export_metadata, write_export_metadata
 from rsft.inference.export.parity import PARITY_CHIPS, compute_outputs
 from rsft.inference.export.traceable import TraceableNetwork, build_network, trace
-from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import load_classifier
+from rsft.models.classifier import load_classifier, with_tta
 from rsft.models.outputs import VIEWS, average_outputs, tta_contract
-from rsft.models.uncertainty.conformal import log_softmax
-from rsft.models.uncertainty.ood import nearest_distance, white_class_means
+from rsft.models.uncertainty.statistics import log_softmax, nearest_distance, white_class_means
 from rsft.utils.atomic_files import atomic_folder
 
 PIXELS, PROBABILITIES, OOD_DISTANCE = "pixels", "probabilities", "ood_distance"

@@ -31,9 +31,14 @@ from rsft.inference.scenes.raster import RasterScene
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator
-from rsft.models.uncertainty.conformal import log_softmax
-from rsft.models.uncertainty.ood import chance_of_ood_chips, expected_share, largest_chance_share
-from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
+from rsft.models.uncertainty.statistics import (
+    SHIFT_LEVEL,
+    ShiftTest,
+    chance_of_ood_chips,
+    expected_share,
+    largest_chance_share,
+    log_softmax,
+)
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_cell

@@ -9,8 +9,7 @@ from rsft.errors import RequestError, RsftError
 from rsft.inference.publish.model_card import CARD_FILE, check_repository, render_card
 from rsft.inference.publish.source import read_source
 from rsft.inference.publish.stac_item import ITEM_FILE, render_item
-from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.manifest import INDEX_FILE, read_index
+from rsft.models.bundle.bundle import INDEX_FILE, Bundle, read_index
 from rsft.models.bundle.signature import SIGNATURE_FILE
 from rsft.utils.atomic_files import atomic_folder, write_text
 from rsft.utils.dependencies import require

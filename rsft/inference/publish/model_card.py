@@ -10,7 +10,7 @@ import yaml
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.errors import RequestError
 from rsft.inference.publish.source import MEASURES, BundleSource, read_source, spdx_license
-from rsft.metrics.bootstrap import Interval
+from rsft.metrics import Interval
 from rsft.models.inspection.describe import describe
 from rsft.types import GROUPS
 from rsft.utils.atomic_files import write_text

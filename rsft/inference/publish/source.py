@@ -13,9 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from rsft.errors import DataError, RequestError, WeightsError
 from rsft.evaluation.schema import Evaluation
 from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
-from rsft.metrics.bootstrap import Interval
-from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.bundle.manifest import SourceLicense
+from rsft.metrics import Interval
+from rsft.models.bundle.bundle import Bundle, SourceLicense, find_bundle
 from rsft.models.inspection.describe import EncoderOrigin, find_encoder_origin
 from rsft.types import GROUPS
 from rsft.utils.licenses import UNKNOWN

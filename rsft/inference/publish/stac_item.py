@@ -23,8 +23,7 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS
 from rsft.inference.publish.source import BundleSource, find_exports, read_source, spdx_license
-from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.manifest import CONFIDENCE_FILE, INDEX_FILE, RECIPE_FILE, WEIGHTS_FILE
+from rsft.models.bundle.bundle import CONFIDENCE_FILE, INDEX_FILE, RECIPE_FILE, WEIGHTS_FILE, Bundle
 from rsft.models.inspection.describe import architecture_family, describe, describe_contract
 from rsft.utils.atomic_files import sha256, write_text
 
@@ -259,7 +258,7 @@ def _model_output(bundle: Bundle) -> dict[str, Any]:
         ],
         "post_processing_function": {
             "format": "python",
-            "expression": "rsft.models.uncertainty.conformal:log_softmax",
+            "expression": "rsft.models.uncertainty.statistics:log_softmax",
             "description": "; ".join(notes),
         },
     }

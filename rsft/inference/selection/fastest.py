@@ -28,9 +28,8 @@ from rsft.inference.export.export import write_export
 from rsft.inference.export.metadata import installed_versions, read_export_metadata
 from rsft.inference.export.parity import OutputDifference, compare_outputs, find_training_store
 from rsft.inference.selection.exported import LoadedEngine, graph_engine
-from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import choose_device
+from rsft.models.classifier import choose_device, with_tta
 from rsft.models.outputs import ClassifierOutputs, tta_contract
 from rsft.utils.atomic_files import write_text
 from rsft.utils.precision_benchmark import measure_speedup

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rsft.errors import RequestError, WeightsError
-from rsft.models.bundle.bundle import find_bundle
-from rsft.models.bundle.manifest import COPY_HINT, find_altered_files, read_index
+from rsft.models.bundle.bundle import COPY_HINT, find_altered_files, find_bundle, read_index
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.dependencies import require
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from rsft.backbones.card import Remote
@@ -36,8 +35,7 @@ def find_sites(bundle: Bundle) -> tuple[Site, ...]:
         RequestError: this version of rsft does not know the backbone, or the backbone lacks a site.
     """
     tensors = bundle.members[0]
-    matches = filter(None, map(_SITE.match, tensors))
-    sites = {Site(int(match[1]), match[2]) for match in matches}
+    sites = {Site(int(match[1]), match[2]) for match in filter(None, map(_SITE.match, tensors))}
     if is_listed(bundle.recipe.backbone.name) and len(sites) == len(tensors.get("gamma", ())):
         return tuple(sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position))))
     from rsft.models.inspection.verify import build_meta_model
@@ -46,10 +44,7 @@ def find_sites(bundle: Bundle) -> tuple[Site, ...]:
 
 
 def describe_bundle(folder: Path) -> dict[str, Any]:
-    """Describe a bundle as data for JSON.
-
-    Args:
-        folder: a folder as in `find_bundle`.
+    """Describe a bundle, a folder as in `find_bundle`, as data for JSON.
 
     Returns:
         The content of `describe`; and folder, bytes (of all files), and scales (block -> position -> scale, the mean
@@ -166,8 +161,7 @@ _FAMILIES = {
 """Name of the architecture in the literature, by a pattern of the encoder's name; the first match counts."""
 
 
-@dataclass(frozen=True)
-class EncoderOrigin:
+class EncoderOrigin(NamedTuple):
     """Where the weights of an encoder come from.
 
     Attributes:
@@ -212,11 +206,7 @@ TENSOR_KINDS = ("adapter", "gamma", "head")
 
 
 def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
-    """Compare two bundles and return the differences as data for JSON.
-
-    Args:
-        first: a folder as in `find_bundle`.
-        second: a folder as in `find_bundle`.
+    """Compare two bundles, folders as in `find_bundle`, and return the differences as data for JSON.
 
     Returns:
         "sha256" of both bundles. "recipe", "classes", "chip", "backbone", "licenses" and "metrics": name -> the two
@@ -263,25 +253,20 @@ def _differences(pair: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _diff_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
-    differences = {}
+    """Compare tensors by kind; equal values have the distance 0, also -inf, the gamma of a pruned site."""
+    differences: dict[str, dict[str, Any]] = {}
     for kind in TENSOR_KINDS:
         names, other_names = ({name for name in state if tensor_kind(name) == kind} for state in (first, second))
         shared = sorted(name for name in names & other_names if first[name].shape == second[name].shape)
-        if names or other_names:
-            counts = {"both": len(shared), "first": len(names) - len(shared), "second": len(other_names) - len(shared)}
-            differences[kind] = counts | _distance([(first[name], second[name]) for name in shared])
+        if not names and not other_names:
+            continue
+        counts = {"both": len(shared), "first": len(names) - len(shared), "second": len(other_names) - len(shared)}
+        differences[kind] = counts | {"max": None, "relative": None}
+        if shared:
+            import torch
+
+            a, b = (torch.cat([state[name].flatten().double() for name in shared]) for state in (first, second))
+            difference, norm = (a - b).masked_fill(a == b, 0.0), float(a.norm())
+            largest = float(difference.abs().max()) if len(difference) else 0.0
+            differences[kind] |= {"max": largest, "relative": float(difference.norm()) / norm if norm else None}
     return differences
-
-
-def _distance(pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float | None]:
-    """Return the distance between tensors; equal values count as 0, also -inf, the gamma of a pruned site."""
-    if not pairs:
-        return {"max": None, "relative": None}
-    largest = squared_distance = squared_norm = 0.0
-    for first, second in pairs:
-        a, b = first.double(), second.double()
-        difference = (a - b).masked_fill(a == b, 0.0)
-        largest = max(largest, float(difference.abs().max())) if difference.numel() else largest
-        squared_distance += float(difference.square().sum())
-        squared_norm += float(a.square().sum())
-    return {"max": largest, "relative": (squared_distance / squared_norm) ** 0.5 if squared_norm else None}

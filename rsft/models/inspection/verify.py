@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,16 +11,14 @@ from torch import Tensor
 from rsft.backbones.input_layer import first_layer_path
 from rsft.backbones.loading import Backbone, find_card
 from rsft.errors import RsftError
-from rsft.models.bundle.bundle import Bundle, find_bundle, read_verified_bundle
-from rsft.models.bundle.manifest import find_altered_files, read_index
+from rsft.models.bundle.bundle import Bundle, find_altered_files, find_bundle, read_index, read_verified_bundle
 from rsft.models.bundle.signature import find_signature_faults
-from rsft.models.factory import build_classifier, load_encoder
+from rsft.models.classifier import build_classifier, load_encoder
 from rsft.peft import Site
 from rsft.peft.modules.adapter_module import transformer_blocks
 
 
-@dataclass(frozen=True)
-class MetaModel:
+class MetaModel(NamedTuple):
     """The structure of a classifier on the meta device.
 
     Attributes:
@@ -45,9 +44,7 @@ def build_meta_model(bundle: Bundle) -> MetaModel:
     card = find_card(recipe.backbone.name, recipe.backbone.blocks)
     with torch.device("meta"):
         encoder = Backbone(card.name, "", card.build(recipe.data.size), card.mean, card.std, card.bands, card.unit)
-        classifier = build_classifier(
-            encoder, len(bundle.classes), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool
-        )
+        classifier = build_classifier(encoder, len(bundle.classes), recipe)
     modulator = classifier.adapted.modulator
     shapes = {name: tuple(tensor.shape) for name, tensor in classifier.learned_state().items()}
     first_layer, planes = f"{first_layer_path(encoder.vit)}.weight", len(bundle.contract.planes)
@@ -100,10 +97,8 @@ def verify_bundle(folder: Path, sha256: str | None = None, key: Path | None = No
         return BundleVerification(folder, "", [], [_error_sentence(error)])
     result = BundleVerification(folder, digest, [f"format {index.format}, written by rsft {index.rsft_version}"], [])
     if sha256 is not None:
-        matches = bool(sha256) and digest.startswith(sha256.lower())
-        _record_check(
-            result, "the hash is the expected one", [] if matches else [f"its hash is {digest}, not {sha256}"]
-        )
+        faults = [] if sha256 and digest.startswith(sha256.lower()) else [f"its hash is {digest}, not {sha256}"]
+        _record_check(result, "the hash is the expected one", faults)
     if key is not None:
         _record_check(result, f"signed with the key {key.name}", find_signature_faults(folder, key))
     altered = find_altered_files(folder, index)
@@ -164,7 +159,7 @@ def _format_shape(shape: tuple[int, ...]) -> str:
 
 def _backbone_faults(bundle: Bundle) -> list[str]:
     try:
-        encoder = load_encoder(bundle.recipe.backbone, bundle.recipe.data, bundle.contract.bands)
+        encoder = load_encoder(bundle.recipe, bundle.contract.bands)
     except RsftError as error:
         return [_error_sentence(error)]
     if encoder.sha256 != bundle.backbone_sha256:

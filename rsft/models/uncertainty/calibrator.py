@@ -7,16 +7,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.models.uncertainty.conformal import (
-    class_thresholds,
-    fit_temperature,
-    likelihood_ratios,
-    log_softmax,
-    min_calibration_chips,
-    weighted_thresholds,
-)
-from rsft.models.uncertainty.ood import fit_class_means, fit_whitening, mahalanobis_distance, ood_limit
-from rsft.models.uncertainty.shift import MIN_CHIPS, ChipSummary, ShiftTest, compare_chips
+from rsft.models.uncertainty import statistics
+from rsft.models.uncertainty.statistics import ChipSummary, ShiftTest
 
 MAX_CLASSES = 16
 """Number of classes whose probabilities are recorded: those with the largest mean probability."""
@@ -78,32 +70,13 @@ class ValidationChips:
         )
 
     def describe_groups(self) -> str:
-        """Describe from which groups the chips are, such as "2 groups (such as scenes) without training chips".
-
-        It is "" if no chip has a group.
-        """
+        """Return from which groups the chips are, such as "2 groups (such as scenes) without training chips", or ""."""
         groups = np.unique(self.groups[self.groups >= 0])
         if not len(groups):
             return ""
         text = f"{len(groups):,} group{'s' * (len(groups) > 1)} (such as scenes)"
         trained = len(np.intersect1d(groups, self.trained_groups))
         return f"{text}, {trained:,} of them with training chips" if trained else f"{text} without training chips"
-
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the attributes as arrays, to be stored in a file."""
-        return {f"{_PREFIX}{field.name}": getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Build the record from stored arrays.
-
-        Args:
-            tensors: name -> array, from `tensors`; other arrays are ignored.
-
-        Raises:
-            KeyError: an array is missing.
-        """
-        return cls(**{field.name: tensors[f"{_PREFIX}{field.name}"] for field in fields(cls)})
 
 
 COVERAGE = 0.9
@@ -141,7 +114,7 @@ class Calibrator:
         distances: (N,) distances of the validation chips from the training chips.
         means: (C, D) mean features of the training chips of every class; NaN for a class without any.
         whitening: (D, D), makes the covariance within the classes the identity.
-        validation: further properties of the validation chips.
+        validation: further properties of the validation chips; the last field, the others are single arrays.
     """
 
     temperature: float
@@ -182,12 +155,12 @@ class Calibrator:
             raise ValueError(f"features of {features.shape[1]} and {train_features.shape[1]} columns")
         if not all(np.isfinite(array).all() for array in (logits, features, train_features)):
             raise ValueError("logits and features must be finite")
-        temperature = fit_temperature(logits, labels)
-        means = fit_class_means(train_features, train_labels, logits.shape[1])
-        whitening = fit_whitening(train_features, train_labels, means).astype(np.float32)
+        temperature = statistics.fit_temperature(logits, labels)
+        means = statistics.fit_class_means(train_features, train_labels, logits.shape[1])
+        whitening = statistics.fit_whitening(train_features, train_labels, means).astype(np.float32)
         means_32 = means.astype(np.float32)
-        distances = mahalanobis_distance(features, means_32, whitening)
-        logs = log_softmax(logits, temperature)
+        distances = statistics.mahalanobis_distance(features, means_32, whitening)
+        logs = statistics.log_softmax(logits, temperature)
         scores, validation = -logs[np.arange(len(labels)), labels], ValidationChips.from_probabilities(np.exp(logs))
         return cls(temperature, scores, labels.astype(np.int64), distances, means_32, whitening, validation)
 
@@ -214,16 +187,17 @@ class Calibrator:
         Returns:
             Calibrated probabilities, sets of classes and distances.
         """
-        log_probabilities = log_softmax(logits, self.temperature)
-        thresholds = class_thresholds(self.scores, self.labels, log_probabilities.shape[1], coverage)
+        log_probabilities = statistics.log_softmax(logits, self.temperature)
+        thresholds = statistics.class_thresholds(self.scores, self.labels, log_probabilities.shape[1], coverage)
         sets = -log_probabilities <= thresholds
         sets[np.arange(len(sets)), logits.argmax(axis=1)] = True
-        ood = mahalanobis_distance(features, self.means, self.whitening) / self.ood_limit(ood_false_positive_rate)
+        distances = statistics.mahalanobis_distance(features, self.means, self.whitening)
+        ood = distances / self.ood_limit(ood_false_positive_rate)
         return ConfidenceEstimate(np.exp(log_probabilities), sets, ood)
 
     def ood_limit(self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE) -> float:
         """Return the distance above which a chip is out-of-distribution."""
-        return ood_limit(self.distances, ood_false_positive_rate)
+        return statistics.ood_limit(self.distances, ood_false_positive_rate)
 
     def test_shift(self, probabilities: NDArray[np.floating], ood: NDArray[np.floating]) -> ShiftTest:
         """Test whether new chips are like the validation chips. Only then do sets have their coverage.
@@ -234,7 +208,8 @@ class Calibrator:
         """
         distances, validation = self.distances / self.ood_limit(), self.validation
         new = ChipSummary(ood, probabilities.max(axis=1, initial=0), probabilities.argmax(axis=1))
-        return compare_chips(new, ChipSummary(distances, validation.confidence, validation.predicted))
+        old = ChipSummary(distances, validation.confidence, validation.predicted)
+        return statistics.compare_chips(new, old)
 
     def widened_sets(
         self, probabilities: NDArray[np.floating], ood: NDArray[np.floating], coverage: float = COVERAGE
@@ -255,17 +230,19 @@ class Calibrator:
             finite.
         """
         validation = self.validation
-        if min(len(ood), len(self.labels)) < MIN_CHIPS or not np.isfinite(ood).all():
+        if min(len(ood), len(self.labels)) < statistics.MIN_CHIPS or not np.isfinite(ood).all():
             return None
         features = np.column_stack([self.distances / self.ood_limit(), validation.probabilities])
         new_features = np.column_stack([ood, probabilities[:, validation.columns]])
-        weights, new_weights = likelihood_ratios(features, new_features)
+        weights, new_weights = statistics.likelihood_ratios(features, new_features)
         n_classes = probabilities.shape[1]
-        plain = class_thresholds(self.scores, self.labels, n_classes, coverage)
+        plain = statistics.class_thresholds(self.scores, self.labels, n_classes, coverage)
         sets = np.zeros(probabilities.shape, bool)
         for start in range(0, len(sets), _ROWS):
             rows = slice(start, start + _ROWS)
-            weighted = weighted_thresholds(self.scores, self.labels, weights, new_weights[rows], n_classes, coverage)
+            weighted = statistics.weighted_thresholds(
+                self.scores, self.labels, weights, new_weights[rows], n_classes, coverage
+            )
             sets[rows] = probabilities[rows] >= np.exp(-np.maximum(weighted, plain)) - _ROUNDING
         sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
         return sets
@@ -283,13 +260,13 @@ class Calibrator:
         logits, labels = logits[positions], labels[positions]
         if not np.array_equal(labels, self.labels):
             return False
-        scores = -log_softmax(logits, self.temperature)[np.arange(len(labels)), labels]
+        scores = -statistics.log_softmax(logits, self.temperature)[np.arange(len(labels)), labels]
         return bool(np.allclose(scores, self.scores, rtol=1e-3, atol=1e-3))
 
     def classes_without_coverage(self, coverage: float = COVERAGE) -> list[int]:
         """Return the indices of the classes that are in every set, because they have too few validation chips."""
         counts = np.bincount(self.labels, minlength=len(self.means))
-        return np.flatnonzero(counts < min_calibration_chips(coverage)).tolist()
+        return np.flatnonzero(counts < statistics.min_calibration_chips(coverage)).tolist()
 
     def notes(self, classes: Sequence[str], coverage: float = COVERAGE) -> list[str]:
         """Return a sentence with the classes that are in every set, if there are any.
@@ -298,14 +275,10 @@ class Calibrator:
             classes: names in the order of the logits.
             coverage: the coverage, as in `apply`.
         """
-        names = [classes[index] for index in self.classes_without_coverage(coverage)]
-        if not names:
-            return []
-        needed = min_calibration_chips(coverage)
-        return [
-            f"in every set, because fewer than {needed} validation chips cannot show a coverage of {coverage:.0%}: "
-            f"{', '.join(names)}"
-        ]
+        names = ", ".join(classes[index] for index in self.classes_without_coverage(coverage))
+        needed = statistics.min_calibration_chips(coverage)
+        reason = f"fewer than {needed} validation chips cannot show a coverage of {coverage:.0%}"
+        return [f"in every set, because {reason}: {names}"] if names else []
 
     def promise(self, coverage: float = COVERAGE) -> str:
         """Return one sentence: what the sets promise, and on what condition."""
@@ -318,8 +291,8 @@ class Calibrator:
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the attributes as arrays, to be stored in a file."""
-        arrays = {name: np.atleast_1d(getattr(self, name)) for name in _array_names()}
-        return arrays | self.validation.tensors()
+        arrays = {field.name: np.atleast_1d(getattr(self, field.name)) for field in fields(self)[:-1]}
+        return arrays | {f"{_PREFIX}{name}": array for name, array in vars(self.validation).items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
@@ -331,11 +304,6 @@ class Calibrator:
         """
         if tensors["temperature"].shape != (1,):
             raise ValueError(f"the temperature has the shape {tensors['temperature'].shape}, expected (1,)")
-        arrays = {name: tensors[name] for name in _array_names() if name != "temperature"}
-        validation = ValidationChips.from_tensors(tensors)
-        return cls(temperature=float(tensors["temperature"][0]), **arrays, validation=validation)
-
-
-def _array_names() -> list[str]:
-    """Return the names of the attributes of a calibrator, apart from the record of the validation chips."""
-    return [field.name for field in fields(Calibrator) if field.name != "validation"]
+        arrays = {field.name: tensors[field.name] for field in fields(cls)[1:-1]}
+        validation = (tensors[f"{_PREFIX}{field.name}"] for field in fields(ValidationChips))
+        return cls(float(tensors["temperature"][0]), **arrays, validation=ValidationChips(*validation))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from rsft.peft.methods import registry
 from rsft.peft.sites import Site, resolve_per_site
@@ -12,11 +12,6 @@ PositionSetting = str | Sequence[Literal["q", "k", "v", "out", "mlp1", "mlp2", "
 
 ScaleSetting = float | Literal["1/r", "learnable"] | Mapping[str, float | Literal["1/r", "learnable"]]
 """Scale m_p without a modulator: a number, "1/r" or "learnable" (AdaptFormer), or pattern of sites -> one of these."""
-
-
-def alpha_replaces_scale(alpha: float | None) -> dict[str, str]:
-    """Return the fields that are not needed, with the reason: the scale, if `alpha` sets it."""
-    return {} if alpha is None else {"scale": "nothing: alpha / r is the scale"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class LowRankMethod:
     @property
     def unneeded(self) -> dict[str, str]:
         """The scale, if `alpha` sets it."""
-        return alpha_replaces_scale(self.alpha)
+        return {} if self.alpha is None else {"scale": "nothing: alpha / r is the scale"}
 
 
 @dataclass(frozen=True)
@@ -93,15 +88,11 @@ def resolve_scales(
     """
     if alpha is not None:
         return {site: alpha / rank for site, rank in ranks.items()}
-    scales: dict[Site, float | None] = {}
-    values: Mapping[Site, float | str] = resolve_per_site(scale, tuple(ranks))
-    for site, value in values.items():
+    scales: dict[Site, Any] = resolve_per_site(scale, tuple(ranks))
+    for site, value in scales.items():
         if isinstance(value, str) and value not in ("1/r", "learnable"):
             raise ValueError(f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'")
-        if value == "learnable":
-            scales[site] = None
-        else:
-            scales[site] = 1 / ranks[site] if value == "1/r" else float(value)
+        scales[site] = None if value == "learnable" else 1 / ranks[site] if value == "1/r" else float(value)
     return scales
 
 

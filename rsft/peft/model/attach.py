@@ -15,7 +15,7 @@ from rsft.peft.model.stages import ViTStages
 from rsft.peft.model.state_files import read_tensors
 from rsft.peft.modulator import Modulator
 from rsft.peft.modules.adapter_module import AdapterModule, ScaleFn, Undo, use_fused_qkv_layers
-from rsft.peft.modules.low_rank import LowRankLinear
+from rsft.peft.modules.scaled import LowRankLinear
 from rsft.peft.sites import POSITIONS, Site
 
 _METHOD_ATTRIBUTE = "adapted_by"  # attribute of the network with the name of the attached method

@@ -11,7 +11,7 @@ from rsft.peft.model.stage_runner import ForwardOptions, StageRunner
 from rsft.peft.model.stages import EMBEDDING
 from rsft.peft.modulator import Modulator
 from rsft.peft.modules.adapter_module import AdapterModule, require_tokens
-from rsft.peft.modules.low_rank import LowRankModule
+from rsft.peft.modules.scaled import LowRankModule
 
 
 class ForwardPasses(nn.Module):

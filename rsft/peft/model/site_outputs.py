@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.modules.adapter_module import mangle_name, transformer_blocks
-from rsft.peft.modules.bottleneck import BottleneckModule
-from rsft.peft.modules.low_rank import LowRankConv2d, LowRankModule
+from rsft.peft.modules.scaled import BottleneckModule, LowRankConv2d, LowRankModule
 from rsft.peft.sites import Site
 
 SiteObserver = Callable[[Site, Tensor, Tensor], None]

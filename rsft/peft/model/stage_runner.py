@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from rsft.peft.kernels import LAYER_PATHS, LowRankDelta, low_rank_block, unsupported_reason
 from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.model.stages import EMBEDDING, ViTStages
-from rsft.peft.modules.low_rank import LowRankLinear
+from rsft.peft.modules.scaled import LowRankLinear
 
 if TYPE_CHECKING:
     from rsft.peft.model.compiled_block import CompiledBlock

@@ -49,12 +49,7 @@ class AdapterModule(nn.Module):
         return tuple(self._undo)
 
     def install(self, scale_fns: Mapping[Site, ScaleFn], kernels: bool | None = None) -> None:
-        """Inject the module into the network.
-
-        Args:
-            scale_fns: site -> function that returns the current scale.
-            kernels: whether low-rank layers use hand-written gradients; None decides by the device of their input.
-        """
+        """Inject the module into the network; the attributes explain the arguments."""
         self.scale_fns, self.kernels = dict(scale_fns), kernels
         self.inject()
 
@@ -77,30 +72,17 @@ class AdapterModule(nn.Module):
         raise NotImplementedError
 
     def add_undo(self, placement: str, *undo: Undo) -> None:
-        """Register how to revert the changes at a placement.
-
-        Args:
-            placement: name of a site, module or parameter of the network.
-            undo: functions that revert the changes; the last one is called first.
-        """
+        """Register how to revert the changes at a site, module or parameter; the last function is called first."""
         self._undo[placement] = undo
 
     def remove(self, placements: Iterable[str] | None = None) -> None:
-        """Remove the module and restore the network bit for bit.
-
-        Args:
-            placements: where to remove it (default: everywhere).
-        """
+        """Remove the module, at some placements or everywhere, and restore the network bit for bit."""
         for placement in reversed(self.placements if placements is None else tuple(placements)):
             for undo in reversed(self._undo.pop(placement)):
                 undo()
 
     def drop_site(self, site: Site) -> None:
-        """Remove a site together with its parameters.
-
-        Args:
-            site: one of `sites`.
-        """
+        """Remove a site together with its parameters."""
         self.remove([str(site)])
         delattr(self, mangle_name(site))
         del self.fixed_scales[site], self.scale_fns[site]
@@ -119,11 +101,7 @@ class AdapterModule(nn.Module):
 
 
 def mangle_name(name: object) -> str:
-    """Return a dotted name in the form that torch allows for modules and parameters.
-
-    Args:
-        name: a site, or a name such as "blocks.0.q"; each "." becomes "/".
-    """
+    """Return a site or a dotted name in the form that torch allows for modules and parameters: each "." becomes "/"."""
     return str(name).replace(".", "/")
 
 
@@ -169,19 +147,12 @@ def named_blocks(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def is_hierarchical(network: nn.Module) -> bool:
-    """Return whether a network has stages of different resolution, so that feature maps pass between its blocks.
-
-    Args:
-        network: a network for which `named_blocks` finds blocks.
-    """
+    """Return whether a network has stages of different resolution, so that feature maps pass between its blocks."""
     return not next(iter(named_blocks(network))).startswith("blocks.")
 
 
 def stage_depths(network: nn.Module) -> list[int]:
     """Return the number of blocks in each stage of a network; one number for a plain vision transformer.
-
-    Args:
-        network: a network for which `named_blocks` finds blocks.
 
     Example:
         >>> import timm
@@ -193,12 +164,7 @@ def stage_depths(network: nn.Module) -> list[int]:
 
 
 def require_tokens(network: nn.Module, method: str, reason: str) -> None:
-    """Raise an error if a network is hierarchical.
-
-    Args:
-        network: a network for which `named_blocks` finds blocks.
-        method: name of the PEFT method that needs tokens.
-        reason: why the method needs them.
+    """Raise an error if a network is hierarchical, given the PEFT method that needs tokens, and why.
 
     Raises:
         ValueError: the network is hierarchical.
@@ -261,12 +227,12 @@ def find_target_layers(vit: nn.Module) -> dict[Site, TargetLayer]:
     Returns:
         Site -> layer, block by block in forward order.
     """
-    layers = {
-        Site(index, position): _target_layer(block, position)
+    return {
+        Site(index, position): layer
         for index, block in enumerate(transformer_blocks(vit))
         for position in LAYER_POSITIONS
+        if (layer := _target_layer(block, position)) is not None
     }
-    return {site: layer for site, layer in layers.items() if layer is not None}
 
 
 def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLayer]:

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rsft.recipe.registries import LOSSES, LossFunction
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def _field(default: float | None, description: str, **metadata: object) -> Any:
+    """Return a field of a loss, a number of 0 or more."""
+    return field(default=default, metadata={"description": description, "minimum": 0, **metadata})
+
+
+def _beta() -> Any:
+    description = "beta of the effective number of chips; 0 weights all classes alike"
+    return _field(0.9999, description, exclusive_maximum=1, symbol="β")
 
 
 @LOSSES.register
@@ -29,13 +39,8 @@ class LogitAdjustmentLoss:
     title: ClassVar[str] = "logit-adjusted cross entropy"
     uses_prior: ClassVar[bool] = True
 
-    tau: float = field(
-        default=1.0,
-        metadata={
-            "description": "weight of the class prior in logit adjustment; the prior follows the sampler: q tau log n",
-            "minimum": 0,
-            "symbol": "τ",
-        },
+    tau: float = _field(
+        1.0, "weight of the class prior in logit adjustment; the prior follows the sampler: q tau log n", symbol="τ"
     )
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
@@ -67,13 +72,8 @@ class FocalLoss:
     name: ClassVar[str] = "focal"
     title: ClassVar[str] = "focal loss"
 
-    gamma: float = field(
-        default=2.0,
-        metadata={
-            "description": "focusing exponent of focal loss; a larger one gives less weight to well-classified chips",
-            "minimum": 0,
-            "symbol": "γ",
-        },
+    gamma: float = _field(
+        2.0, "focusing exponent of focal loss; a larger one gives less weight to well-classified chips", symbol="γ"
     )
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
@@ -86,14 +86,6 @@ class FocalLoss:
             return (complement.clamp(min=torch.finfo(complement.dtype).tiny) ** self.gamma * log_loss).mean()
 
         return loss
-
-
-_BETA = {
-    "description": "beta of the effective number of chips; 0 weights all classes alike",
-    "minimum": 0,
-    "exclusive_maximum": 1,
-    "symbol": "β",
-}
 
 
 @LOSSES.register
@@ -114,9 +106,7 @@ class LDAMLoss:
     name: ClassVar[str] = "ldam"
     title: ClassVar[str] = "LDAM"
 
-    margin: float = field(
-        default=0.5, metadata={"description": "LDAM's margin of the rarest class, as a cosine", "minimum": 0}
-    )
+    margin: float = _field(0.5, "LDAM's margin of the rarest class, as a cosine")
     margin_scale: float = field(
         default=25.0,
         metadata={
@@ -124,16 +114,13 @@ class LDAMLoss:
             "exclusive_minimum": 0,
         },
     )
-    drw_start: float | None = field(
-        default=None,
-        metadata={
-            "description": "share of training after which LDAM weights classes by effective number (deferred "
-            "re-weighting, DRW); null never does",
-            "minimum": 0,
-            "exclusive_maximum": 1,
-        },
+    drw_start: float | None = _field(
+        None,
+        "share of training after which LDAM weights classes by effective number (deferred re-weighting, DRW); "
+        "null never does",
+        exclusive_maximum=1,
     )
-    beta: float = field(default=0.9999, metadata=_BETA)
+    beta: float = _beta()
 
     @property
     def uses_prior(self) -> bool:
@@ -188,7 +175,7 @@ class ClassBalancedLoss:
     title: ClassVar[str] = "class-balanced cross entropy"
     uses_prior: ClassVar[bool] = True
 
-    beta: float = field(default=0.9999, metadata=_BETA)
+    beta: float = _beta()
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         from torch.nn import functional as F
@@ -239,12 +226,8 @@ class LADELoss:
     title: ClassVar[str] = "LADE"
     uses_prior: ClassVar[bool] = True
 
-    weight: float = field(
-        default=0.1, metadata={"description": "weight of LADE's regularizer relative to cross entropy", "minimum": 0}
-    )
-    penalty: float = field(
-        default=0.1, metadata={"description": "weight of the squared term within LADE's regularizer", "minimum": 0}
-    )
+    weight: float = _field(0.1, "weight of LADE's regularizer relative to cross entropy")
+    penalty: float = _field(0.1, "weight of the squared term within LADE's regularizer")
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         import torch
@@ -269,7 +252,7 @@ class DeferredReweighting:
     """A loss that changes during training: `first` before the share `start` of training, `second` from then on.
 
     Attributes:
-        progress: finished share of training, 0-1; `set_progress` sets it.
+        progress: finished share of training, 0-1; `Learner.prepare_step` sets it.
     """
 
     def __init__(self, first: LossFunction, second: LossFunction, start: float) -> None:
@@ -279,14 +262,3 @@ class DeferredReweighting:
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of logits (B, C) and labels (B,) at the current progress."""
         return (self.second if self.progress >= self.start else self.first)(logits, labels)
-
-
-def set_progress(loss: LossFunction, progress: float) -> None:
-    """Set the progress of a loss that changes during training; do nothing for other losses.
-
-    Args:
-        loss: the loss function.
-        progress: finished share of training, 0-1.
-    """
-    if isinstance(loss, DeferredReweighting):
-        loss.progress = progress

@@ -7,17 +7,15 @@ the class prior takes this one, so that the sampler and the loss together correc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
 from rsft.models.classifier import Classifier
 from rsft.recipe.registries import LossConfig, LossFunction
-from rsft.recipe.schema import MetaSection, TrainSection
-from rsft.training.optim.losses import set_progress
+from rsft.recipe.schema import TrainSection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,14 +28,8 @@ PAPER_BATCH = 128
 def build_inner_optimizer(classifier: Classifier, train: TrainSection) -> torch.optim.Optimizer:
     """Return SGD or AdamW on theta; the groups have their base learning rates."""
     groups = parameter_groups(classifier, train)
-    if train.optimizer == "adamw":
-        return torch.optim.AdamW(groups)
-    return torch.optim.SGD(groups, momentum=train.momentum)
-
-
-def build_outer_optimizer(classifier: Classifier, meta: MetaSection) -> torch.optim.Optimizer:
-    """Return Adam on gamma, without weight decay: `Modulator.add_decay_toward_init` replaces it."""
-    return torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
+    is_adamw = train.optimizer == "adamw"
+    return torch.optim.AdamW(groups) if is_adamw else torch.optim.SGD(groups, momentum=train.momentum)
 
 
 def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[str, Any]]:
@@ -45,10 +37,6 @@ def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[s
 
     Without `train.decay_all`, vectors and scalars (biases, norms, shifts and scales) and the prompts of VPT have no
     weight decay.
-
-    Args:
-        classifier: the classifier, which has the parameters theta.
-        train: the section `train` of the recipe.
 
     Returns:
         Parameter groups for a torch optimizer, with their base learning rates: with weight decay, then without; with
@@ -93,28 +81,15 @@ def lr_factor(train: TrainSection, step: int, steps: int) -> float:
         return (step + 1) / (warmup + 1)
     if train.schedule == "constant":
         return 1.0
-    return _half_cosine((step - warmup) / max(1, steps - warmup))
+    return half_cosine((step - warmup) / max(1, steps - warmup))
 
 
-def outer_lr_factor(meta: MetaSection, progress: float) -> float:
-    """Return the factor of `meta.lr`.
-
-    The outer loop has no warm-up of its learning rate: before the first inner step the gradient of gamma is 0,
-    and the first outer steps can keep a run from diverging.
-
-    Args:
-        meta: the section `meta` of the recipe.
-        progress: finished share of the run, 0-1.
-    """
-    return 1.0 if meta.decay == "constant" else _half_cosine(progress)
-
-
-def _half_cosine(progress: float) -> float:
+def half_cosine(progress: float) -> float:
+    """Return the factor of a learning rate that falls from 1 to 0 as half a cosine, at a progress of 0-1."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-@dataclass(frozen=True)
-class LossFunctions:
+class LossFunctions(NamedTuple):
     """The loss of a run, with the class prior of the chips in each use.
 
     Attributes:
@@ -127,25 +102,9 @@ class LossFunctions:
     outer: LossFunction
     validation: LossFunction
 
-    def set_progress(self, progress: float) -> None:
-        """Set the progress of losses that change during training.
-
-        Args:
-            progress: finished share of training, 0-1.
-        """
-        for loss in (self.inner, self.outer, self.validation):
-            set_progress(loss, progress)
-
 
 def make_losses(loss: LossConfig, class_counts: Tensor, exponent: float, outer_exponent: float) -> LossFunctions:
-    """Make the functions of a loss for both loops and validation.
-
-    Args:
-        loss: the loss, with its settings.
-        class_counts: training chips of each class (C,).
-        exponent: exponent of the sampler of the inner loop.
-        outer_exponent: exponent of the sampler of the outer loop.
-    """
+    """Make the functions of a loss for both loops, given the exponents of their samplers, and for validation."""
     return LossFunctions(*(make_loss(loss, class_counts, q) for q in (exponent, outer_exponent, 1.0)))
 
 

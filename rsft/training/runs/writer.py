@@ -31,7 +31,7 @@ from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RunInfo
 from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
 from rsft.utils.write_errors import explain_os_error
 
-RECORDED_PACKAGES = (
+RECORDED_PACKAGES = [
     "rsft",
     "torch",
     "lightning",
@@ -42,7 +42,7 @@ RECORDED_PACKAGES = (
     "albumentations",
     "numpy",
     "pandas",
-)
+]
 """Packages with versions that may change a result."""
 
 
@@ -50,7 +50,6 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
     """Return the entries of run.json on the origin of a run.
 
     Args:
-        recipe: the recipe, with all defaults filled in.
         source: the recipe's file; None for a recipe that was made in Python.
 
     Returns:
@@ -128,13 +127,7 @@ class Run:
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path, source: Path | None = None) -> Self:
-        """Create a run folder with the next free number, its recipe and its metadata, and lock it.
-
-        Args:
-            recipe: the recipe, with all defaults filled in.
-            runs: the folder of all runs; the run folder is `runs`/<recipe name>/<number>.
-            source: the recipe's file; run.json records the Git state of the repository around it.
-        """
+        """Create and lock the run folder `runs`/<recipe name>/<next free number>, with its recipe and its metadata."""
         parent = runs / recipe.name
         if not is_rank_zero():
             return cls(parent)
@@ -178,9 +171,6 @@ class Run:
     @contextmanager
     def track_status(self) -> Iterator[None]:
         """Write an error or a signal that ends the block to run.json, and release the lock.
-
-        Yields:
-            Nothing.
 
         Raises:
             Interrupted: SIGINT or SIGTERM; the hint is the command that resumes the run.
@@ -253,19 +243,11 @@ class Run:
                 self._write_table(name, rows) if rows else (self.folder / name).unlink()
 
     def add_epoch(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        """Append an epoch to metrics.csv, and the learned scales to modulator.csv.
-
-        Args:
-            row: columns of metrics.csv.
-            scales: site -> learned scale; empty without a modulator.
-        """
+        """Append an epoch to metrics.csv, and the learned scales to modulator.csv; a plain method has none."""
         self._rows.append(row)
         self._write_table(METRICS_FILE, self._rows)
         if scales:
-            self._scales += [
-                {"epoch": row["epoch"], "block": site.block, "position": site.position, "value": scale}
-                for site, scale in scales.items()
-            ]
+            self._scales += [{"epoch": row["epoch"], **x._asdict(), "value": scale} for x, scale in scales.items()]
             self._write_table(MODULATOR_FILE, self._scales)
 
     def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
@@ -284,12 +266,7 @@ def mark_done(folder: Path) -> None:
 
 
 def require_unchanged_inputs(info: RunInfo, root: Path, backbone_sha256: str) -> None:
-    """Raise an error if chips or backbone have changed since the resumed run began.
-
-    Args:
-        info: the content of the run folder.
-        root: the chip store.
-        backbone_sha256: hash of the backbone.
+    """Raise an error if the chips of a store or the backbone have changed since the resumed run began.
 
     Raises:
         RequestError: the chips or the backbone have changed.

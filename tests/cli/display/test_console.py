@@ -6,7 +6,7 @@ from rich.console import Console
 from rsft.cli.display import console
 from rsft.errors import Fault, RecipeError, RsftError
 from rsft.evaluation.schema import Evaluation
-from rsft.metrics.accuracy import summarize_accuracy
+from rsft.metrics import summarize_accuracy
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rsft.cli.display.console import warn_about_licenses
-from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.manifest import source_license
+from rsft.models.bundle.bundle import Bundle, source_license
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from rsft.cli.display.training import replay_table
-from rsft.training.runs.replay_check import ClassReplay, PartReplay
+from rsft.training.runs.reader import ClassReplay, PartReplay
 
 
 def printed(part):

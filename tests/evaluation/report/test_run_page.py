@@ -11,8 +11,7 @@ from rsft.errors import DataError, RequestError
 from rsft.evaluation.report.maps import ModulatorMap, contribution_map
 from rsft.evaluation.report.pages import write_report
 from rsft.evaluation.report.render import signed_points
-from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.manifest import source_license
+from rsft.models.bundle.bundle import Bundle, source_license
 from tests.helpers.fake_run import SHIPS, write_fake_run
 from tests.helpers.messages import mentions
 from tests.helpers.report_page import Page, page_of

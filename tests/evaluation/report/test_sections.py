@@ -15,12 +15,12 @@ from rsft.evaluation.report.metric_tables import method_rows
 from rsft.evaluation.report.pages import write_report
 from rsft.evaluation.report.recipe_text import HEAD_INITS, POOLS, describe_recipe
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation
-from rsft.metrics.accuracy import expected_calibration_error
+from rsft.metrics import expected_calibration_error
 from rsft.peft.methods.registry import METHODS
 from rsft.recipe import schema
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.registries import LOSSES, SAMPLERS
-from rsft.training.runs.replay_check import ADDED, VALIDATION, ClassReplay, PartReplay, Replay
+from rsft.training.runs.reader import ADDED, VALIDATION, ClassReplay, PartReplay, Replay
 from tests.helpers.fake_run import SHIPS, write_fake_run
 from tests.helpers.messages import mentions
 from tests.helpers.report_page import page_of

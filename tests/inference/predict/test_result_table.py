@@ -23,12 +23,13 @@ from rsft.inference.predict.result_table import (
 from rsft.inference.scenes.raster import RasterScene, open_scene
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator, ConfidenceEstimate
-from rsft.models.uncertainty.shift import Difference, ShiftTest
+from rsft.models.uncertainty.statistics import Difference, ShiftTest
 from tests.helpers.scenes import UTM, write_geotiff
 
 CLASSES = ("cargo", "tanker")
-ALIKE = ShiftTest(Difference(0.05, 0.9), Difference(0.06, 0.8), Difference(0.01, 1.0))
-SHIFTED = ShiftTest(Difference(0.6, 1e-9), Difference(0.06, 0.8), Difference(0.01, 1.0))
+LARGE, SMALL = Difference(0.6, 1e-9), Difference(0.05, 0.9)
+ALIKE = ShiftTest({"distance": SMALL, "probability": SMALL, "classes": SMALL})
+SHIFTED = ShiftTest({"distance": LARGE, "probability": SMALL, "classes": SMALL})
 UNTESTED = ShiftTest(reason="fewer than 10 chips with a distance")
 
 

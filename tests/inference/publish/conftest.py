@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
-from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.manifest import source_license
-from rsft.models.factory import build_classifier, load_encoder
+from rsft.models.bundle.bundle import Bundle, source_license
+from rsft.models.classifier import build_classifier, load_encoder
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.schema import Recipe
 from tests.helpers.fake_run import _metrics
@@ -43,9 +42,9 @@ RECIPE = {
 def ships_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder with a bundle of random weights, and an invented evaluation."""
     folder, recipe, rng = tmp_path_factory.mktemp("ships"), Recipe.model_validate(RECIPE), np.random.default_rng(0)
-    encoder = load_encoder(recipe.backbone, recipe.data, CONTRACT.bands)
+    encoder = load_encoder(recipe, CONTRACT.bands)
     torch.manual_seed(0)
-    classifier = build_classifier(encoder, len(CLASSES), recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool)
+    classifier = build_classifier(encoder, len(CLASSES), recipe)
     labels, features = np.arange(27) % 3, rng.normal(size=(27, encoder.width))
     calibrator = Calibrator.fit(
         rng.normal(size=(27, 3)), labels, features, train_features=features + 1, train_labels=labels

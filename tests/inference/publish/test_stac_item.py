@@ -20,7 +20,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.inference.export.metadata import write_export_metadata
 from rsft.inference.publish.source import Measurement, read_source
 from rsft.inference.publish.stac_item import describe_scaling, model_name, render_item, write_stac_item
-from rsft.metrics.bootstrap import Interval
+from rsft.metrics import Interval
 from tests.helpers.stac_schemas import item_faults
 
 Item = dict[str, Any]

@@ -1,23 +1,35 @@
 """Save, load and find bundles; refuse altered ones."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import save as save_arrays
+from safetensors.torch import save_file
 
 import rsft
 from rsft.data.imagery.contract import IDENTITY_STRETCH
 from rsft.errors import RequestError, WeightsError
-from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.bundle.manifest import index_digest
+from rsft.models.bundle.bundle import (
+    Bundle,
+    TensorFile,
+    find_bundle,
+    index_digest,
+    read_licenses,
+    restriction_sentence,
+    source_license,
+    unknown_sentence,
+)
 from tests.helpers.messages import mentions
 
 
@@ -228,3 +240,70 @@ def test_no_bundle(tmp_path):
 def test_files_have_equal_permissions(copy, tmp_path):
     Bundle.load(copy).save(tmp_path / "again")
     assert len({path.stat().st_mode for path in (tmp_path / "again").iterdir()}) == 1
+
+
+SATMAE = source_license("backbone", "satmae", "unknown; the code is CC-BY-NC-4.0")
+DOTA = source_license("data", "DOTA", "academic use only, non-commercial")
+FREE = source_license("backbone", "simship", "MIT")
+UNKNOWN = source_license("data", "bars", "unknown")
+
+
+def test_a_run_records_the_licenses_of_backbone_and_data(run):
+    expected = (source_license("backbone", "vit_tiny_patch8_64.simship", "MIT"), UNKNOWN)
+    assert read_licenses(run) == Bundle.load(run).licenses == expected
+    assert [entry.restrictions for entry in expected] == [(), ("unknown",)]
+
+
+def test_licenses_survive_saving(run, tmp_path):
+    replace(Bundle.load(run), licenses=(SATMAE, DOTA)).save(tmp_path / "bundle")
+    assert read_licenses(tmp_path / "bundle") == Bundle.load(tmp_path / "bundle").licenses == (SATMAE, DOTA)
+    index = json.loads((tmp_path / "bundle/bundle.json").read_text())
+    assert index["format"] == 3 and index["licenses"][0] == {
+        "source": "backbone",
+        "name": "satmae",
+        "license": "unknown; the code is CC-BY-NC-4.0",
+        "restrictions": ["non-commercial", "unknown"],
+    }
+
+
+def test_only_stated_restrictions_are_a_warning():
+    assert restriction_sentence([FREE, UNKNOWN]) is None
+    assert restriction_sentence([SATMAE, DOTA]) == (
+        "licenses restrict the use of this bundle: non-commercial (backbone satmae);"
+        " non-commercial, research-only (data DOTA)"
+    )
+
+
+def test_sources_with_unknown_licenses_are_named_once():
+    assert unknown_sentence([FREE, DOTA]) is None
+    assert unknown_sentence([SATMAE, UNKNOWN, UNKNOWN]) == (
+        "the license or its terms are unknown: backbone satmae, data bars"
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file with two tensors, one of them in bfloat16."""
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.ones(2, dtype=torch.bfloat16), "b": torch.zeros(3)}, path)
+    return path
+
+
+def test_it_is_a_dictionary(path: Path) -> None:
+    tensors = TensorFile(path)
+    assert sorted(tensors) == ["a", "b"] and len(tensors) == 2
+    assert tensors["a"].dtype == torch.bfloat16 and "c" not in tensors
+    tensors["c"] = torch.ones(1)
+    del tensors["b"]
+    assert sorted(tensors) == ["a", "c"] and sorted(tensors | {"d": torch.ones(1)}) == ["a", "c", "d"]
+    assert sorted(TensorFile(path)) == ["a", "b"]
+
+
+def test_a_replaced_or_removed_file_is_an_error(path: Path) -> None:
+    first, second = TensorFile(path), TensorFile(path)
+    save_file({"a": torch.zeros(4)}, path)
+    with pytest.raises(WeightsError, match=mentions("replaced")):
+        first["a"]
+    path.unlink()
+    with pytest.raises(WeightsError, match="cannot be read"):
+        second["a"]

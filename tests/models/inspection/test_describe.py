@@ -1,6 +1,10 @@
 """Describe bundles and contracts."""
 
+from __future__ import annotations
+
 import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,10 +12,24 @@ import torch
 from torch.nn.functional import softplus
 
 from rsft.data.imagery.contract import CHIP_MAX, Stretch
-from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import load_unmerged_classifier
-from rsft.models.inspection.describe import describe_bundle, describe_contract, mean_scales
+from rsft.errors import RequestError
+from rsft.models.bundle.bundle import Bundle, source_license
+from rsft.models.classifier import load_unmerged_classifier
+from rsft.models.inspection import verify
+from rsft.models.inspection.describe import (
+    EncoderOrigin,
+    architecture_family,
+    describe_bundle,
+    describe_contract,
+    diff_bundles,
+    find_encoder_origin,
+    find_sites,
+    mean_scales,
+    tensor_kind,
+)
 from rsft.models.inspection.verify import build_meta_model
+from rsft.recipe.schema import BackboneSection
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract
 
 
@@ -78,3 +96,122 @@ def test_contract_that_does_not_use_all_bands():
     description = describe_contract(toy_contract(bands=("VH", "VV"), planes=("VV",) * 3))
     assert description["bands"] == "VV; the training chips also have VH, which the model does not use"
     assert description["inputs"] == "VV, repeated"
+
+
+def test_equal_bundles_have_no_differences(run):
+    diff = diff_bundles(run, run)
+    same = {"max": 0.0, "relative": 0.0, "first": 0, "second": 0}
+    counts = {"adapter": 72, "gamma": 1, "head": 1}
+    assert diff.pop("tensors") == {kind: {"both": count, **same} for kind, count in counts.items()}
+    assert diff.pop("sha256") == [Bundle.load(run).sha256] * 2
+    assert not any(diff.values()) and {"recipe", "classes", "order", "chip", "backbone", "metrics"} <= set(diff)
+
+
+def test_all_differences(run, tmp_path):
+    bundle = Bundle.load(run)
+    tensors = {key: tensor.clone() for key, tensor in bundle.tensors.items()}
+    adapters = [tensor.double() for key, tensor in tensors.items() if tensor_kind(key) == "adapter"]
+    norm = sum(float(tensor.square().sum()) for tensor in adapters) ** 0.5
+    tensors["blocks.0.q.a"][0, 0] += 3
+    del tensors["gamma"]
+    tensors["head.bias"] = torch.zeros(3)
+    replace(
+        bundle,
+        recipe=bundle.recipe.model_copy(update={"meta": None, "seed": 7}),
+        classes=("steep", "flat", "ferry"),
+        groups={},
+        train_counts=(12, 25, 4),
+        contract=bundle.contract.model_copy(update={"crop": 20}),
+        backbone_sha256="0" * 64,
+        licenses=(bundle.licenses[0], source_license("data", "ships", "CC-BY-NC-4.0")),
+        tensors=tensors,
+        metrics=bundle.metrics | {"macro": {"value": 0.25, "low": 0.0, "high": 0.5}},
+    ).save(tmp_path / "other")
+    diff = diff_bundles(run, tmp_path / "other")
+    assert json.loads(json.dumps(diff)) == diff
+    assert diff["recipe"]["seed"] == [0, 7] and diff["recipe"]["meta.outer_every"] == [2, None]
+    assert diff["classes"] == {"flat": [24, 25], "slanted": [4, None], "ferry": [None, 4]}
+    assert diff["order"] == [["flat", "slanted", "steep"], ["steep", "flat", "ferry"]]
+    assert list(diff["chip"]) == ["size"] and diff["chip"]["size"][1].startswith("the central 20 x 20 pixels")
+    assert diff["backbone"] == {"vit_tiny_patch8_64.simship": [bundle.backbone_sha256, "0" * 64]}
+    assert diff["licenses"] == {"data": ["bars: unknown", "ships: CC-BY-NC-4.0 (non-commercial)"]}
+    assert diff["metrics"] == {"macro": [bundle.metrics["macro"]["value"], 0.25]}
+    assert diff["tensors"]["adapter"] == {
+        **{"both": 72, "first": 0, "second": 0},
+        **{"max": pytest.approx(3, abs=1e-5), "relative": pytest.approx(3 / norm, rel=1e-5)},
+    }
+    assert diff["tensors"]["gamma"] == {"both": 0, "first": 1, "second": 0, "max": None, "relative": None}
+    assert diff["tensors"]["head"]["second"] == 1
+
+
+def test_site_pruned_in_both_is_no_difference(run, tmp_path):
+    bundle = Bundle.load(run)
+    gamma = bundle.tensors["gamma"].clone()
+    gamma[0] = float("-inf")
+    for name, shift in (("a", 0.0), ("b", 0.5)):
+        replace(bundle, tensors=bundle.tensors | {"gamma": gamma + shift}).save(tmp_path / name)
+    assert diff_bundles(tmp_path / "a", tmp_path / "b")["tensors"]["gamma"]["max"] == pytest.approx(0.5)
+
+
+def test_tensor_kinds_of_an_ensemble():
+    names = ("runs.0.blocks.0.q.a", "runs.1.gamma", "runs.1.head.weight", "head.bias", "shared.q.a")
+    assert [tensor_kind(name) for name in names] == ["adapter", "gamma", "head", "head", "adapter"]
+
+
+def test_an_encoder_in_rsft_has_no_address() -> None:
+    origin = find_encoder_origin(BackboneSection())
+    assert "simulated optical ships" in origin.about and origin.url is None and origin.repository is None
+
+
+def test_an_encoder_of_the_hub_has_a_repository() -> None:
+    origin = find_encoder_origin(BackboneSection(name="ViTSmall16_Weights.LANDSAT_OLI_TIRS_TOA_MOCO"))
+    assert origin.repository == "torchgeo/ssl4eo_landsat" and str(origin.url).startswith("https://huggingface.co/")
+    assert find_encoder_origin(BackboneSection(name="satmae_vit_large_patch16_224.fmow_rgb")).repository is None
+
+
+def test_nothing_is_known_of_a_file_or_an_unknown_encoder() -> None:
+    assert find_encoder_origin(BackboneSection(weights="mine.pth")) == EncoderOrigin()
+    assert find_encoder_origin(BackboneSection(name="vit_of_tomorrow")) == EncoderOrigin()
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("satmae_vit_large_patch16_224.fmow_rgb", "Vision Transformer"),
+        ("ScaleMAELarge16_Weights.FMOW_RGB", "Vision Transformer"),
+        ("ResNet50_Weights.SENTINEL2_ALL_MOCO", "ResNet"),
+        ("swinv2_tiny_window8_256.ms_in1k", "Swin Transformer"),
+        ("convnextv2_nano.fcmae", "ConvNeXt"),
+        ("other_net", "other_net"),
+    ],
+)
+def test_families(name: str, family: str) -> None:
+    assert architecture_family(name) == family
+
+
+def test_names_of_tensors_state_the_sites(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.load(run)
+    expected = build_meta_model(bundle).sites
+    monkeypatch.setattr(verify, "build_meta_model", None)
+    assert find_sites(bundle) == expected and len(expected) == 36
+
+
+def test_the_network_states_sites_without_tensors(run: Path) -> None:
+    bundle = Bundle.load(run)
+    pruned = replace(bundle, tensors={k: v for k, v in bundle.tensors.items() if not k.startswith("blocks.0.q.")})
+    assert find_sites(pruned) == find_sites(bundle)
+
+
+def test_an_unknown_backbone_is_refused(run: Path) -> None:
+    bundle = Bundle.load(run)
+    unknown = bundle.recipe.model_copy(
+        update={"backbone": bundle.recipe.backbone.model_copy(update={"name": "vit_unknown"})}
+    )
+    with pytest.raises(RequestError, match=mentions("no backbone", "'vit_unknown'")):
+        find_sites(replace(bundle, recipe=unknown))
+
+
+def test_without_a_modulator_there_are_no_sites(run: Path) -> None:
+    bundle = Bundle.load(run)
+    plain = bundle.recipe.model_copy(update={"meta": None})
+    assert find_sites(replace(bundle, recipe=plain, tensors={"head.weight": torch.zeros(3, 4)})) == ()

@@ -1,12 +1,16 @@
 """Verify bundles."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.inspection.verify import verify_bundle
+from rsft.models.classifier import load_unmerged_classifier
+from rsft.models.inspection.verify import build_meta_model, verify_bundle
 
 
 def save_changed(copy, **changes):
@@ -102,3 +106,10 @@ def test_missing_backbone_weights(copy, monkeypatch, tmp_path):
     faults = save_changed(copy, recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft})).faults
     assert "blocks.11.q.a is missing" in faults and "blocks.0.q.a does not belong to the recipe's classifier" in faults
     assert "rsft weights get vit_tiny_patch16_224.augreg_in21k" in faults[-1]
+
+
+def test_frozen_parameters(run: Path) -> None:
+    bundle = Bundle.load(run)
+    learned = sum(tensor.numel() for tensor in bundle.tensors.values())
+    total = sum(parameter.numel() for parameter in load_unmerged_classifier(bundle, "cpu").parameters())
+    assert build_meta_model(bundle).frozen_parameters + learned == total

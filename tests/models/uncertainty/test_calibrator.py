@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom
 
-from rsft.models.uncertainty.calibrator import Calibrator, ValidationChips
-from rsft.models.uncertainty.conformal import class_thresholds, fit_temperature, log_softmax, min_calibration_chips
+from rsft.models.uncertainty.calibrator import MAX_CLASSES, Calibrator, ValidationChips
+from rsft.models.uncertainty.statistics import class_thresholds, fit_temperature, log_softmax, min_calibration_chips
 
 
 def simulated(rng, labels, n_classes=4, strength=1.5, temperature=1.0):
@@ -117,6 +117,10 @@ def test_round_trip_through_a_file(tmp_path):
     new = simulated(rng, np.array([0, 1, 1]), 2)
     for one, other in zip(calibrator.apply(*new), again.apply(*new), strict=True):
         np.testing.assert_array_equal(one, other)
+    for name, array in vars(calibrator.validation).items():
+        np.testing.assert_array_equal(getattr(again.validation, name), array)
+    with pytest.raises(KeyError, match=r"validation\.groups"):
+        Calibrator.from_tensors({k: v for k, v in calibrator.tensors().items() if k != "validation.groups"})
 
 
 @pytest.mark.parametrize(
@@ -215,3 +219,35 @@ def test_the_promise_names_its_condition():
     promise = replace(calibrator, validation=chips).promise(0.8)
     assert promise.endswith("the 40 validation chips from 2 groups (such as scenes) without training chips")
     assert "80% of the chips" in promise
+
+
+PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2]])
+
+
+def test_summary_of_probabilities():
+    chips = ValidationChips.from_probabilities(PROBABILITIES)
+    assert chips.predicted.tolist() == [0, 1, 0] and chips.confidence == pytest.approx([0.7, 0.6, 0.5])
+    assert chips.probabilities == pytest.approx(PROBABILITIES) and chips.columns.tolist() == [0, 1, 2]
+    assert chips.positions.tolist() == [0, 1, 2] and chips.groups.tolist() == [-1] * 3
+    assert chips.describe_groups() == ""
+
+
+def test_only_the_most_probable_classes_are_kept():
+    probabilities = np.full((4, 40), 0.01)
+    probabilities[:, 20:36] = 0.05
+    chips = ValidationChips.from_probabilities(probabilities)
+    assert chips.columns.tolist() == list(range(20, 36)) and chips.probabilities.shape == (4, MAX_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("groups", "trained", "text"),
+    [
+        (["a", "a", "b"], ["c"], "2 groups (such as scenes) without training chips"),
+        (["a", "a", ""], ["", "c"], "1 group (such as scenes) without training chips"),
+        (["a", "c", "b"], ["c", "a"], "3 groups (such as scenes), 2 of them with training chips"),
+        (["", "", ""], ["c"], ""),
+    ],
+)
+def test_groups_are_described(groups, trained, text):
+    chips = ValidationChips.from_probabilities(PROBABILITIES, groups=np.array(groups), trained_groups=np.array(trained))
+    assert chips.describe_groups() == text

@@ -4,7 +4,7 @@ import torch
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import build_classifier, load_encoder
+from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
 from rsft.training import init
 from rsft.training.init import compute_initial_features
@@ -12,8 +12,8 @@ from rsft.training.init import compute_initial_features
 
 def make_inputs(recipe_file, root, run, *overrides):
     recipe, store, bundle = load_recipe(recipe_file, overrides), ChipStore.open(root), Bundle.load(run)
-    encoder = load_encoder(recipe.backbone, recipe.data, store.bands)
-    classifier = build_classifier(encoder, 3, recipe.peft, recipe.meta, recipe.head, recipe.backbone.pool)
+    encoder = load_encoder(recipe, store.bands)
+    classifier = build_classifier(encoder, 3, recipe)
     return classifier, ChipImages(root, store.split("train"), store.classes, bundle.contract), encoder.sha256
 
 
@@ -54,14 +54,3 @@ def test_earlier_blocks_have_their_own_cache(recipe_file, root, run):
     vit.blocks[2].register_forward_hook(lambda module, args, output: means.append(output[:, 1:].mean(1)))
     vit.forward_features(chips.batch(range(40))[0])
     assert joined.shape == (40, 3 * 192) and torch.allclose(joined[:, 192:384], means[0], atol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [7, 100])
-def test_progress_ends_at_the_number_of_chips(recipe_file, root, run, size):
-    calls = []
-    classifier, chips, _ = make_inputs(recipe_file, root, run)
-    compute_initial_features(
-        classifier, chips, f"progress {size}", size, lambda done, total, what: calls.append((done, total))
-    )
-    assert calls[-1] == (40, 40)

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from rsft.recipe.load import load_recipe
-from rsft.training import FineTuningModule, single_run
+from rsft.training import FineTuningModule
 from rsft.training.finetune import finetune
 from rsft.training.init import can_cache_prefix
 
@@ -23,7 +23,7 @@ OVERRIDES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
 def test_cached_tokens_give_the_same_run(recipe_file, tmp_path, monkeypatch, overrides, blocks_kept):
     overrides = [*OVERRIDES, *overrides]
     cached = finetune(load_recipe(recipe_file, overrides), tmp_path / "a")
-    monkeypatch.setattr(single_run, "can_cache_prefix", lambda chips, adapted: False)
+    monkeypatch.setattr("rsft.training.finetune.can_cache_prefix", lambda chips, adapted: False)
     plain = finetune(load_recipe(recipe_file, overrides), tmp_path / "b")
     assert (cached.metadata["blocks_kept"], plain.metadata["blocks_kept"]) == (blocks_kept, 0)
     columns = ["train_loss", "meta_loss", "val_loss", "val_macro"]

@@ -7,10 +7,9 @@ from rsft.errors import RequestError
 from rsft.peft import Site
 from rsft.recipe.load import load_recipe
 from rsft.recipe.registries import TRACKERS
-from rsft.training.loggers import listener as listener_module
-from rsft.training.loggers.listener import TrackerListener
-from rsft.training.recorder import StepReport
+from rsft.training import trackers
 from rsft.training.runs.writer import Run
+from rsft.training.trackers import StepReport, TrackerListener
 
 STEP = StepReport(0, 2, 5, 2, 15, 1.5, 30.0, 0.01, 0.2, 0.05, 800.0, math.nan, 12.0)
 
@@ -114,7 +113,7 @@ def test_a_failing_tracker_never_ends_a_run_and_is_no_longer_used(start, fake, c
 
 
 def test_a_missing_package_is_reported_before_the_run(recipe_file, monkeypatch):
-    monkeypatch.setattr(listener_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     TrackerListener(load_recipe(recipe_file, ["track.to=[]"]))
     for names, package in (
         ("tensorboard", "tensorboard"),

@@ -1,5 +1,8 @@
+"""Hypergradients against finite differences of the loss after the unrolled step, in float64."""
+
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -8,10 +11,10 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
 from rsft.models.classifier import Classifier, CosineHead, HeadAverage
-from rsft.peft import LoRA, attach
-from rsft.recipe.schema import MetaSection
+from rsft.peft import AdaptFormer, LoRA, LoTR, attach
+from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.fit import take_steps
-from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
+from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError, hypergradient, outer_batch_size
 from tests.helpers.closeness import close
 from tests.helpers.messages import mentions
 
@@ -178,3 +181,207 @@ def test_training_in_float16_lowers_both_losses():
     with torch.autocast("cpu", torch.float16):
         first, *_, last = [torch.stack(take_steps(loops, make_batch(0), make_batch(0))) for _ in range(15)]
     assert (last < first - 0.1).all()
+
+
+LR = 0.01
+
+
+def parameter(*values):
+    return nn.Parameter(torch.tensor(values))
+
+
+@pytest.mark.parametrize(("order", "expected"), [(1, -4), (2, 2)])
+def test_the_quadratic_of_darts(order, expected):
+    # L_train = w^2 - 2 a w + a^2, L_val = a w - 2 a + 1 at a = 2, w = -2, xi = 0.5: w' = a, and w' - 2 + a is 2
+    w, a = parameter(-2.0), parameter(2.0)
+    before = w.detach().clone()
+    gradients = hypergradient(
+        [w], [a], lambda: (w * w - 2 * a * w + a * a).sum(), lambda: (a * w - 2 * a + 1).sum(), order=order, lr=0.5
+    )
+    assert torch.equal(w, before)
+    assert gradients[0].item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_second_order_is_the_gradient_through_the_step():
+    torch.manual_seed(0)
+    w, a = nn.Parameter(torch.randn(3, dtype=torch.float64)), nn.Parameter(torch.randn(2, dtype=torch.float64))
+
+    def inner(w=w):
+        return (w**2).sum() * a[0] + torch.sin(w).sum() * a[1]
+
+    def outer(w=w):
+        return (w**3).sum() + a.prod() * w[0]
+
+    (approximate,) = hypergradient([w], [a], inner, outer, order=2, lr=0.1)
+    (step,) = torch.autograd.grad(inner(), w, create_graph=True)
+    (exact,) = torch.autograd.grad(outer(w - 0.1 * step), a)
+    assert torch.allclose(approximate, exact, rtol=1e-4)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_loss_without_gamma_has_gradient_zero(order):
+    w, a = parameter(1.0), parameter(1.0)
+    gradients = hypergradient([w], [a], lambda: w.sum(), lambda: w.sum(), order=order, lr=0.1)
+    assert gradients[0].item() == 0
+
+
+def make_smooth_classifier(method, init_scale):
+    """A ViT of two blocks with a modulator."""
+    torch.manual_seed(0)
+    vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=48, depth=2, num_heads=2, num_classes=0).eval()
+    adapted = attach(vit, method, learn_scales=True, init_scale=init_scale)
+    return Classifier(adapted, CosineHead(48, 3, scale=25.0), "token")
+
+
+def make_loss(model, seed, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(8, 3, 16, 16, generator=generator).to(dtype)
+    labels = torch.randint(0, 3, (8,), generator=generator)
+    return lambda: F.cross_entropy(model(images).to(dtype), labels)
+
+
+def take_sgd_steps(model, steps, loss, lr=LR):
+    for _ in range(steps):
+        gradients = torch.autograd.grad(loss(), model.theta)
+        with torch.no_grad():
+            for parameter, gradient in zip(model.theta, gradients, strict=True):
+                parameter -= lr * gradient
+
+
+def true_hypergradient(model):
+    """Central differences of the outer loss after the unrolled step, in float64."""
+    inner, outer = (make_loss(model, seed, torch.float64) for seed in (0, 1))
+    theta, (gamma,) = model.theta, model.adapted.gamma
+    start = [parameter.detach().clone() for parameter in theta]
+
+    def outer_loss(index, shift):
+        gamma.data[index] += shift
+        take_sgd_steps(model, 1, inner)
+        loss = outer().item()
+        gamma.data[index] -= shift
+        for parameter, value in zip(theta, start, strict=True):
+            parameter.data.copy_(value)
+        return loss
+
+    return torch.tensor([(outer_loss(i, 1e-5) - outer_loss(i, -1e-5)) / 2e-5 for i in range(len(gamma))])
+
+
+def second_order(model, dtype=None):
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        (gradient,) = hypergradient(
+            model.theta,
+            model.adapted.gamma,
+            make_loss(model, 0),
+            make_loss(model, 1),
+            order=2,
+            lr=LR,
+            full_precision=model.adapted.in_full_precision,
+        )
+    return gradient
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "init_scale", "steps"),
+    [
+        (
+            LoRA(rank=1, positions="qkvo12", init="rank"),
+            4.0,
+            0,
+        ),  # strong curvature, where a distance of 0.01 is 11 % off
+        (LoRA(rank=2, init="rank"), 1.0, 10),
+        (LoRA(rank=2), 1.0, 10),
+        (LoTR(rank=2), 1.0, 10),
+        (AdaptFormer(dim=4), 1.0, 10),
+    ],
+    ids=["strong LoRA", "LoRA by rank", "LoRA by width", "LoTR", "AdaptFormer"],
+)
+def test_second_order_is_the_gradient_of_the_unrolled_loss(method, init_scale, steps):
+    model = make_smooth_classifier(method, init_scale)
+    take_sgd_steps(model, steps, make_loss(model, 0))
+    expected = true_hypergradient(model.double()).float()
+    model.float()
+    assert (second_order(model) - expected).norm() < 0.01 * expected.norm()
+    first_order = torch.autograd.grad(make_loss(model, 1)(), model.adapted.gamma)[0]
+    assert (first_order - expected).norm() > 0.01 * expected.norm()  # the second term matters
+
+
+def test_bfloat16_is_close_and_sees_the_latest_theta():
+    model = make_smooth_classifier(AdaptFormer(dim=4), 1.0)
+    take_sgd_steps(model, 10, make_loss(model, 0))
+    exact, rough = second_order(model), second_order(model, torch.bfloat16)
+    assert (rough - exact).norm() < 0.05 * exact.norm()
+    with torch.autocast("cpu", torch.bfloat16):  # whose cache keeps theta as it is at its first use
+        take_sgd_steps(model, 1, make_loss(model, 0), lr=1.0)
+        in_same_context = second_order(model, torch.bfloat16)
+    assert torch.equal(in_same_context, second_order(model, torch.bfloat16))
+
+
+LABELS = np.repeat([0, 1, 2, 3], [100, 40, 5, 2])
+
+
+def make_splitter(batch_size=16, seed=0, **meta):
+    return MetaSplitter(LABELS, MetaSection(**({"ratio": 0.2, "holdout": True} | meta)), batch_size, seed)
+
+
+def test_the_meta_subset_is_stratified():
+    assert np.bincount(LABELS[make_splitter().meta_subset(0)]).tolist() == [20, 8, 1, 1]
+
+
+def test_holdout_separates_the_loops_with_every_class_on_both_sides():
+    splitter = make_splitter()
+    assert not set(splitter.meta_subset(3)) & set(splitter.inner_subset(3))
+    assert len(splitter.meta_subset(3)) + len(splitter.inner_subset(3)) == len(LABELS)
+    assert set(LABELS[splitter.inner_subset(3)]) == set(LABELS[splitter.meta_subset(3)]) == {0, 1, 2, 3}
+
+
+def test_without_holdout_the_inner_loop_sees_all_chips():
+    assert len(make_splitter(holdout=False).inner_subset(0)) == len(LABELS)
+
+
+def test_every_epoch_has_another_split_that_depends_on_the_seed_only():
+    assert not np.array_equal(make_splitter().meta_subset(0), make_splitter().meta_subset(1))
+    assert np.array_equal(make_splitter().meta_subset(1), make_splitter().meta_subset(1))
+    assert not np.array_equal(make_splitter().meta_subset(0), make_splitter(seed=1).meta_subset(0))
+    assert np.array_equal(make_splitter().meta_batch(2, 5), make_splitter().meta_batch(2, 5))
+
+
+def test_class_of_one_chip_is_in_the_inner_loop():
+    labels = np.array([0, 0, 0, 1])
+    splitter = MetaSplitter(labels, MetaSection(ratio=0.5, holdout=True), batch_size=2, seed=0)
+    assert 3 in splitter.inner_subset(0)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "tail_share"), [("random", 2 / 30), ("class-balanced", 0.5), ("tail-heavy", 2 / (2 + 1 / 8 + 1 / 20))]
+)
+def test_sampling_determines_the_share_of_the_tail(sampling, tail_share):
+    splitter = make_splitter(sampling=sampling)
+    drawn = np.concatenate([LABELS[splitter.meta_batch(0, number)] for number in range(400)])
+    assert np.mean(drawn >= 2) == pytest.approx(tail_share, abs=0.03)
+
+
+def test_random_batches_have_no_repeated_chip():
+    batch = make_splitter(batch_size=30).meta_batch(0, 0)
+    assert sorted(batch) == make_splitter().meta_subset(0).tolist()
+
+
+def test_split_is_kept_for_several_epochs():
+    splitter = make_splitter(resplit_every=3)
+    assert np.array_equal(splitter.meta_subset(0), splitter.meta_subset(2))
+    assert not np.array_equal(splitter.meta_subset(2), splitter.meta_subset(3))
+    assert not np.array_equal(splitter.meta_batch(0, 0), splitter.meta_batch(1, 0))
+
+
+@pytest.mark.parametrize(
+    ("meta", "size"),
+    [
+        ({"batch_size": 5}, 5),
+        ({}, 32),
+        ({"schedule": "joint", "ratio": 0.2, "outer_every": 2}, 32),  # 128 inner chips, 0.2 / 0.8 of the epoch
+        ({"schedule": "joint", "ratio": 0.25, "outer_every": 1, "holdout": False}, 16),
+    ],
+)
+def test_the_size_of_an_outer_batch(meta, size):
+    train = TrainSection(epochs=1, batch_size=32, accumulate_grad_batches=2)
+    assert outer_batch_size(MetaSection(**meta), train) == size

@@ -10,7 +10,7 @@ from rsft.peft import METHODS, attach
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.fit import take_steps
 from rsft.training.meta.bilevel import BiLevelLoop
-from rsft.training.optim.optimizers import build_inner_optimizer, build_outer_optimizer
+from rsft.training.optim.optimizers import build_inner_optimizer
 
 IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(7))
 
@@ -39,8 +39,7 @@ def outputs_by_step(
     model = Classifier(adapted, CosineHead(24, 3, scale=10.0).double(), "token")
     section = TrainSection(epochs=1, batch_size=8, **({"lr": 0.5, "weight_decay": 0.01} | train))
     meta = MetaSection(scale_invariant_steps=invariant, lr=max(outer_lr, 1e-9), schedule=schedule)
-    outer = build_outer_optimizer(model, meta)
-    outer.param_groups[0]["lr"] = outer_lr
+    outer = torch.optim.Adam(adapted.gamma, lr=outer_lr)
     loops = BiLevelLoop(
         model,
         F.cross_entropy,
@@ -73,14 +72,6 @@ def test_two_starts_give_the_same_function_at_every_step(method, optimizer):
     torch.testing.assert_close(small, large, rtol=0, atol=1e-9 if optimizer == "sgd" else 1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_without_it_the_scale_sets_the_speed(optimizer):
-    train = {"optimizer": optimizer, "lr": 0.5 if optimizer == "sgd" else 0.01, "invariant": False}
-    small, large = (outputs_by_step(scale, **train) for scale in (0.25, 4.0))
-    assert (small - large).abs().max() > 0.1
-
-
 @pytest.mark.parametrize(
     "train",
     [
@@ -103,12 +94,6 @@ def test_it_holds_in_mixed_precision_up_to_rounding():
     small, large = (outputs_by_step(scale, **bf16) for scale in (0.25, 4.0))
     assert (small[-1] - small[0]).abs().max() > 0.05
     assert (small - large).abs().max() < 0.1 * (small[-1] - small[0]).abs().max()
-
-
-@pytest.mark.slow
-def test_at_a_scale_of_one_nothing_changes():
-    plain, invariant = (outputs_by_step(1.0, invariant=flag) for flag in (False, True))
-    torch.testing.assert_close(plain, invariant, rtol=0, atol=1e-5)
 
 
 def test_a_site_that_is_off_stays_finite():

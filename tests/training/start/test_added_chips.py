@@ -3,11 +3,10 @@ import pandas as pd
 import pytest
 
 from rsft.models.bundle.bundle import Bundle
-from rsft.training import single_run
 from rsft.training.finetune import finetune
+from rsft.training.init import find_added_chips, repeat_added_chips
 from rsft.training.optim.optimizers import make_losses
 from rsft.training.replay import correction_recipe
-from rsft.training.start_bundle import find_added_chips, repeat_added_chips
 
 from .test_start_bundle import edit_store
 
@@ -33,7 +32,7 @@ def test_an_epoch_draws_added_chips_more_often(run, root, tmp_path, monkeypatch)
         counts.append(class_counts.tolist())
         return make_losses(loss, class_counts, *exponents)
 
-    monkeypatch.setattr(single_run, "make_losses", record)
+    monkeypatch.setattr("rsft.training.finetune.make_losses", record)
     store = edit_store(
         root,
         tmp_path / "more",

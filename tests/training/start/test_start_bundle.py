@@ -12,10 +12,10 @@ import torch
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RecipeError, RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.factory import load_classifier, load_unmerged_classifier
+from rsft.models.classifier import load_classifier, load_unmerged_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
-from rsft.training.replay import correction_recipe, start_override
+from rsft.training.replay import correction_recipe
 from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_run(run, tmp_path):
 
 def test_cached_and_uncached_runs_agree(run, tmp_path, monkeypatch):
     cached = finetune(start=run, runs=tmp_path)
-    monkeypatch.setattr("rsft.training.single_run.can_cache_prefix", lambda *_: False)
+    monkeypatch.setattr("rsft.training.finetune.can_cache_prefix", lambda *_: False)
     uncached = finetune(start=run, runs=tmp_path)
     assert cached.metadata["blocks_kept"] == 4 and uncached.metadata["blocks_kept"] == 0
     assert torch.allclose(logits(cached.folder), logits(uncached.folder), atol=1e-5)
@@ -79,7 +79,7 @@ def test_cached_and_uncached_runs_agree(run, tmp_path, monkeypatch):
 def test_kept_blocks_have_no_dropout(run, tmp_path, monkeypatch):
     overrides = ["peft.dropout=0.5", "train.last_blocks=0"]
     cached = finetune(correction_recipe(run, overrides), tmp_path)
-    monkeypatch.setattr("rsft.training.single_run.can_cache_prefix", lambda *_: False)
+    monkeypatch.setattr("rsft.training.finetune.can_cache_prefix", lambda *_: False)
     uncached = finetune(correction_recipe(run, overrides), tmp_path)
     assert torch.allclose(logits(cached.folder), logits(uncached.folder), atol=1e-5)
     assert cached.metadata["modulator_parameters"] == 0  # no scale is learned
@@ -139,7 +139,7 @@ def test_a_new_class_without_training_chips_is_refused(run, root, tmp_path):
 def test_a_recipe_that_does_not_agree(run, recipe_file, tmp_path):
     overrides = ["peft.rank=2", "peft.positions=qv", "data.size=40", "head.kind=linear", "meta=null"]
     with pytest.raises(RecipeError) as caught:
-        finetune(load_recipe(recipe_file, [*overrides, start_override(run)]), tmp_path / "runs")
+        finetune(load_recipe(recipe_file, [*overrides, f"train.start_bundle={run}"]), tmp_path / "runs")
     text = str(caught.value)
     assert "5 faults" in text
     assert "peft.rank: found 2; the bundle has 4: set peft.rank=4, or train without --from" in text
@@ -205,7 +205,7 @@ def test_a_resumed_run_needs_no_bundle(run, tmp_path):
     class Stop(Exception):
         pass
 
-    from rsft.training.recorder import RunListener
+    from rsft.training.trackers import RunListener
 
     class Stopper(RunListener):
         def on_step(self, step):

@@ -1,13 +1,17 @@
-"""PEFT methods without scales: prompts, parts of the network itself, and the baselines."""
+"""The PEFT methods of rsft: first those with a scale at every site, then those without scales.
+
+The settings `blocks` are "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rsft.peft.methods import registry
 from rsft.peft.methods.registry import register
+from rsft.peft.methods.settings import BottleneckMethod, LowRankMethod, PositionSetting, ScaleSetting
 from rsft.peft.sites import select_blocks
 
 if TYPE_CHECKING:
@@ -18,14 +22,153 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True)
+class LoRA(LowRankMethod):
+    """Low-rank adaptation (Hu et al. 2022, https://arxiv.org/abs/2106.09685): f(x) = (x A) B, where B is zero at first.
+
+    The attributes are those of `LowRankMethod`.
+
+    Example:
+        >>> LoRA(rank=8, positions="qv").name
+        'lora'
+    """
+
+    name: ClassVar[str] = "lora"
+    title: ClassVar[str] = "LoRA"
+
+    def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
+        """Build two factors for every selected position of every selected block."""
+        from rsft.peft.modules.scaled import LoRAModule
+
+        return [LoRAModule(self, vit)]
+
+
+@register
+@dataclass(frozen=True)
+class LoTR(LowRankMethod):
+    """Low tensor rank adaptation (Bershatsky et al. 2024, https://arxiv.org/abs/2402.01376): f(x) = (x A) G B.
+
+    All blocks share the A and B of a position. Each block has its own G (r, r), which is zero at first. The attributes
+    are those of `LowRankMethod`, but the rank of a position must be the same in all blocks.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import LoTR, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, LoTR(rank=4, positions="qv")).theta)
+        3456
+    """
+
+    name: ClassVar[str] = "lotr"
+    title: ClassVar[str] = "LoTR"
+
+    def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
+        """Build shared factors for every selected position and a core for every site."""
+        from rsft.peft.modules.scaled import LoTRModule
+
+        return [LoTRModule(self, vit)]
+
+
+@register
+@dataclass(frozen=True)
+class Adapter(BottleneckMethod):
+    """A bottleneck on the MLP's output y, before the residual (Houlsby et al. 2019, https://arxiv.org/abs/1902.00751).
+
+    It computes y + m f(y) with f(y) = up(relu(down(LN(y)))), where up is zero at first. LayerScale, in blocks that have
+    it, acts on the sum, as it does on an addition at mlp2. The attributes are those of `BottleneckMethod`.
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import Adapter, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, Adapter(dim=8, blocks="last:1")).theta)
+        3656
+    """
+
+    name: ClassVar[str] = "adapter"
+    title: ClassVar[str] = "Adapter"
+
+    def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
+        """Build one bottleneck for every selected block; a learnable scale is an error."""
+        from rsft.peft.modules.scaled import BottleneckModule
+
+        module = BottleneckModule(self, vit, parallel=False)
+        if None in module.fixed_scales.values():
+            raise ValueError("scale 'learnable' is for AdaptFormer only; use a number or '1/r'")
+        return [module]
+
+
+@register
+@dataclass(frozen=True)
+class AdaptFormer(BottleneckMethod):
+    """A bottleneck parallel to the MLP (Chen et al. 2022, https://arxiv.org/abs/2205.13535).
+
+    Its input x is that of the MLP branch, before the norm. It adds m f(x) to the MLP's output, with
+    f(x) = up(relu(down(LN(x)))), where up is zero at first. The attributes are those of `BottleneckMethod`. The scale
+    "learnable" trains one scalar for each site together with the other parameters, starting at 1, as LIFT does (Shi et
+    al. 2024, https://arxiv.org/abs/2309.10019).
+
+    Example:
+        >>> import timm
+        >>> from rsft.peft import AdaptFormer, attach
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> sum(parameter.numel() for parameter in attach(vit, AdaptFormer(dim=8, blocks="last:1")).theta)
+        3656
+    """
+
+    name: ClassVar[str] = "adaptformer"
+    title: ClassVar[str] = "AdaptFormer"
+
+    def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
+        """Build one bottleneck for every selected block; the norm of a block must come before its MLP."""
+        from rsft.peft.modules.scaled import BottleneckModule
+
+        return [BottleneckModule(self, vit, parallel=True)]
+
+
+@register
+@dataclass(frozen=True)
+class LoRAWithAdaptFormer:
+    """LoRA and AdaptFormer together, which the paper's Table S2 counts as LoRA.
+
+    `dim` and `adapter_scale` are the settings of AdaptFormer, `blocks` of both, and the others of LoRA.
+
+    Example:
+        >>> LoRAWithAdaptFormer(rank=4, dim=8).title
+        'LoRA + AdaptFormer'
+    """
+
+    name: ClassVar[str] = "lora+adaptformer"
+    title: ClassVar[str] = "LoRA + AdaptFormer"
+    is_identity_at_init: ClassVar[bool] = True
+
+    rank: int | Mapping[str, int] = field(default=4, metadata=registry.RANK)
+    dim: int | Mapping[str, int] = field(default=4, metadata=registry.DIM)
+    positions: PositionSetting = field(default="qkvo12", metadata=registry.POSITION_LETTERS)
+    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
+    scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
+    adapter_scale: ScaleSetting = field(default=1.0, metadata=registry.ADAPTER_SCALE)
+    dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
+    alpha: float | None = field(default=None, metadata=registry.ALPHA)
+    init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """The scale of LoRA, if `alpha` sets it."""
+        return LowRankMethod(alpha=self.alpha).unneeded
+
+    def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
+        """Build the modules of both methods."""
+        lora = LoRA(self.rank, self.positions, self.blocks, self.scale, self.dropout, self.alpha, self.init)
+        adaptformer = AdaptFormer(self.dim, self.blocks, self.adapter_scale)
+        return [*lora.build_modules(vit), *adaptformer.build_modules(vit)]
+
+
+@register
+@dataclass(frozen=True)
 class VPTShallow:
     """Prompts at the input of the first block (Jia et al. 2022, https://arxiv.org/abs/2203.12119).
 
     Prompts are learned tokens between the prefix tokens and the patch tokens.
-
-    Attributes:
-        prompts: number of prompts.
-        dropout: rate on the prompts, in training.
 
     Example:
         >>> import timm
@@ -44,7 +187,7 @@ class VPTShallow:
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the prompts of the first block, (prompts, D)."""
-        from rsft.peft.modules.prompts import PromptModule
+        from rsft.peft.modules.unscaled import PromptModule
 
         return [PromptModule(vit, self.prompts, (0,), self.dropout)]
 
@@ -55,11 +198,6 @@ class VPTDeep:
     """Prompts at the input of every selected block, which replace the prompts of the selected block before.
 
     Prompts pass through the blocks that are not selected (Jia et al. 2022, https://arxiv.org/abs/2203.12119).
-
-    Attributes:
-        prompts: number of prompts in every selected block.
-        blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
-        dropout: rate on the prompts, in training.
 
     Example:
         >>> import timm
@@ -80,7 +218,7 @@ class VPTDeep:
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the prompts of every selected block, (prompts, D) each."""
         from rsft.peft.modules.adapter_module import transformer_blocks
-        from rsft.peft.modules.prompts import PromptModule
+        from rsft.peft.modules.unscaled import PromptModule
 
         blocks = select_blocks(self.blocks, len(transformer_blocks(vit)))
         return [PromptModule(vit, self.prompts, blocks, self.dropout)]
@@ -105,7 +243,7 @@ class SelectiveMethod:
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build trained copies of the selected parameters."""
-        from rsft.peft.modules.selective import SelectiveTuning
+        from rsft.peft.modules.unscaled import SelectiveTuning
 
         return [SelectiveTuning(vit, self.name, self.blocks, self.trains)]
 
@@ -182,7 +320,7 @@ class SSF:
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build one scale and one shift for every feature of every selected layer."""
-        from rsft.peft.modules.selective import ScaleShiftModule
+        from rsft.peft.modules.unscaled import ScaleShiftModule
 
         return [ScaleShiftModule(vit, self.blocks)]
 

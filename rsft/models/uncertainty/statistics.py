@@ -1,0 +1,544 @@
+"""Statistics of uncertainty: temperature, conformal sets, distances from the training chips, and two-sample tests.
+
+Sets are those of split conformal prediction with the classes as Mondrian categories (Vovk et al. 2005): for every
+class, a given share of its chips have sets that contain it. They are the least ambiguous ones of Sadinle et al. 2019,
+https://arxiv.org/abs/1609.00451.
+
+If new chips have another distribution than the validation chips, sets keep their coverage if every validation chip has
+the likelihood ratio of both distributions as its weight (Tibshirani et al. 2019, https://arxiv.org/abs/1904.06019). The
+ratio is estimated by a logistic regression that separates new chips from validation chips. It also contains the ratio
+of the class shares, which is no reason for another threshold of a class. Therefore `Calibrator.widened_sets` only uses
+the weights to make sets larger.
+
+The limit of distances is an order statistic of the Mahalanobis distances of N validation chips. The share of new chips
+above it is then beta-distributed, if they are like the validation chips (Vovk 2012). With few validation chips, it
+varies much: with 60 chips, between 1 % and 11 % for a target of 5 %.
+
+The two-sample tests need NumPy alone, because importing SciPy takes longer than classifying a few chips.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsft.utils.array_namespace import array_namespace, log_sum_exp, to_float
+
+
+def min_calibration_chips(coverage: float) -> int:
+    """Return the smallest number of calibration chips with which a class can have the coverage: 9 for 0.9, 19 for 0.95.
+
+    With fewer chips even the largest observed score is too low a threshold, so every set contains the class.
+    """
+    return next(n for n in range(1, 10**6) if _rank(n, coverage) <= n)
+
+
+def class_thresholds(
+    scores: NDArray[np.float64], labels: NDArray[np.integer], n_classes: int, coverage: float
+) -> NDArray[np.float64]:
+    """Return the largest score at which a class still belongs to a set.
+
+    Args:
+        scores: (N,) scores of the true class of each calibration chip; larger means less probable.
+        labels: (N,) class indices.
+        n_classes: C.
+        coverage: share of the chips of each class with a set that contains it, above 0 and below 1.
+
+    Returns:
+        (C,), infinite for a class with too few chips.
+    """
+    thresholds = np.full(n_classes, np.inf)
+    for index in range(n_classes):
+        class_scores = np.sort(scores[labels == index])
+        rank = _rank(len(class_scores), coverage)
+        if rank <= len(class_scores):
+            thresholds[index] = class_scores[rank - 1]
+    return thresholds
+
+
+def _rank(count: int, coverage: float) -> int:
+    """Return ceil((n + 1) coverage), rounded first so that 0.9 x 10 is 9."""
+    return max(1, math.ceil(round((count + 1) * coverage, 9)))
+
+
+_MAX_FIT_CHIPS = 2000  # chips of each side on which the regression is fitted, evenly spaced
+_INVERSE_PENALTY = 0.1  # strong: with few chips, weights shrink to 1. 0.03 to 1 gave nearly the same coverage
+_MAX_STEPS, _MIN_STEP = 50, 1e-9  # of Newton's method, which takes about 6 steps
+
+_Features = NDArray[np.floating]
+
+
+def likelihood_ratios(validation: _Features, new: _Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Estimate by how much every chip is more frequent among the new chips than among the validation chips.
+
+    Args:
+        validation: (N, F) features of the validation chips.
+        new: (M, F) features of the new chips; a constant feature has no influence.
+
+    Returns:
+        Ratios (N,) of the validation chips and (M,) of the new chips; 1 for equal distributions.
+    """
+    first, second = _sample(validation), _sample(new)
+    rows = np.concatenate([first, second]).astype(np.float64)
+    mean, std = rows.mean(axis=0), rows.std(axis=0)
+    scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-9)
+    is_new = np.repeat([0.0, 1.0], [len(first), len(second)])
+    weights, intercept = _fit_logistic_regression((rows - mean) * scale, is_new)
+    intercept += np.log(len(first) / len(second))  # the ratio does not depend on the numbers of chips
+    ratios = [np.exp((features - mean) * scale @ weights + intercept) for features in (validation, new)]
+    return ratios[0], ratios[1]
+
+
+def _fit_logistic_regression(
+    rows: NDArray[np.float64], targets: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Return weights (F,) and intercept of a logistic regression with an L2 penalty on its weights, by Newton's method.
+
+    The rows (N, F) have mean 0 and standard deviation 1; the targets (N,) are 0 or 1.
+    """
+    design = np.column_stack([rows, np.ones(len(rows))])
+    penalty = np.r_[np.ones(rows.shape[1]), 0.0] / _INVERSE_PENALTY
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        scores = design @ weights
+        return float(np.logaddexp(0, scores).sum() - targets @ scores + (penalty * weights**2).sum() / 2)
+
+    weights = np.zeros(design.shape[1])
+    for _ in range(_MAX_STEPS):
+        probabilities = 1 / (1 + np.exp(-design @ weights))
+        gradient = design.T @ (probabilities - targets) + penalty * weights
+        curvature = (design * (probabilities * (1 - probabilities))[:, None]).T @ design + np.diag(penalty)
+        step = np.linalg.solve(curvature, gradient)
+        size, before = 1.0, loss(weights)
+        while loss(weights - size * step) > before and size > _MIN_STEP:
+            size /= 2
+        weights = weights - size * step
+        if np.abs(step).max() < _MIN_STEP:
+            break
+    return weights[:-1], float(weights[-1])
+
+
+def _sample(features: _Features) -> _Features:
+    count = min(len(features), _MAX_FIT_CHIPS)
+    sample: _Features = features[np.linspace(0, len(features) - 1, count).astype(int)]
+    return sample
+
+
+def weighted_thresholds(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.integer],
+    weights: NDArray[np.float64],
+    new_weights: NDArray[np.float64],
+    n_classes: int,
+    coverage: float,
+) -> NDArray[np.float64]:
+    """Return for every new chip the largest score at which a class still belongs to its set.
+
+    Args:
+        scores: (N,) scores of the true class of each validation chip; larger means less probable.
+        labels: (N,) class indices.
+        weights: (N,) weights of the validation chips.
+        new_weights: (M,) weights of the new chips.
+        n_classes: C.
+        coverage: share of the chips of each class with a set that contains it, above 0 and below 1.
+
+    Returns:
+        (M, C), infinite for a class whose validation chips weigh too little. With equal weights, all rows are those of
+        `class_thresholds`.
+    """
+    thresholds = np.full((len(new_weights), n_classes), np.inf)
+    for index in range(n_classes):
+        members = np.flatnonzero(labels == index)
+        members = members[np.argsort(scores[members], kind="stable")]
+        cumulative = np.concatenate([np.cumsum(weights[members]), [np.inf]])
+        total = weights[members].sum()
+        # The tolerance lets 9 of 10 equal weights reach 0.9 of their sum in spite of rounding.
+        rank = np.searchsorted(cumulative, coverage * (total + new_weights) * (1 - 1e-9))
+        thresholds[:, index] = np.append(scores[members], np.inf)[rank]
+    return thresholds
+
+
+TEMPERATURE_RANGE = (0.05, 20.0)
+"""Smallest and largest temperature: for chips that are all wrong, the best temperature would be infinite."""
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Return the T that minimizes the log loss of softmax(logits / T) (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+
+    The target probability of the true class is (N + 1) / (N + 2), the rule of succession, instead of 1 (Platt 1999,
+    section 2.2): a small number of correct chips does not prove that the next one is correct. Logits are (N, C).
+    """
+    from scipy.optimize import minimize_scalar
+
+    low, high = np.log(TEMPERATURE_RANGE)
+    count, classes = logits.shape
+    other_weight = 1 / (count + 2) / max(1, classes - 1)
+    true_weight = (count + 1) / (count + 2) - other_weight
+
+    def loss(log_temperature: float) -> float:
+        logs = log_softmax(logits, float(np.exp(log_temperature)))
+        true_logs = logs[np.arange(count), labels]
+        return -float(true_weight * true_logs.mean() + other_weight * logs.sum(axis=1).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+
+
+def log_softmax(logits: Any, temperature: float = 1.0) -> Any:
+    """Return the logarithm of softmax(logits / temperature).
+
+    Args:
+        logits: (N, C), an array or a tensor.
+        temperature: divisor.
+
+    Returns:
+        (N, C), in double precision.
+    """
+    scaled = to_float(logits, 64) / temperature
+    return scaled - log_sum_exp(scaled, 1)
+
+
+def ood_limit(distances: NDArray[np.floating], rate: float) -> float:
+    """Return the limit that a share `rate` of new chips exceeds on average, if they are like the validation chips.
+
+    With fewer than 1 / rate - 1 validation chips, it is their largest distance, which more chips exceed.
+
+    Args:
+        distances: (N,) distances of the validation chips.
+        rate: share of chips, between 0 and 1.
+
+    Returns:
+        The limit, above 0.
+    """
+    return max(float(np.sort(distances)[_ood_rank(len(distances), rate) - 1]), 1e-12)
+
+
+def expected_share(validation_chips: int, rate: float) -> float:
+    """Return the expected share of chips above `ood_limit`: `rate`, or 1 / (N + 1) if N chips are too few for it."""
+    return 1 - _ood_rank(validation_chips, rate) / (validation_chips + 1)
+
+
+def chance_of_ood_chips(ood_chips: int, chips: int, validation_chips: int, rate: float) -> float:
+    """Return the probability that at least `ood_chips` of the chips are above the limit by chance.
+
+    The number is beta-binomial, because the limit itself is estimated.
+
+    Args:
+        ood_chips: number of chips above `ood_limit`.
+        chips: number of chips.
+        validation_chips: number of validation chips.
+        rate: the rate of `ood_limit`.
+    """
+    return float(_chances(chips, validation_chips, rate)[max(0, ood_chips)])
+
+
+def largest_chance_share(chips: int, validation_chips: int, rate: float, level: float) -> float:
+    """Return the largest share of chips above the limit that chance explains.
+
+    Args:
+        chips: number of chips.
+        validation_chips: number of validation chips.
+        rate: the rate of `ood_limit`.
+        level: a share is explained if its probability (`chance_of_ood_chips`) is at least this large.
+
+    Returns:
+        The share.
+    """
+    return int(np.flatnonzero(_chances(chips, validation_chips, rate) >= level)[-1]) / max(1, chips)
+
+
+def _chances(chips: int, validation_chips: int, rate: float) -> NDArray[np.float64]:
+    """Return the probability (chips + 1,) of at least 0, 1, ... chips above the limit."""
+    rank = _ood_rank(validation_chips, rate)
+    above = validation_chips + 1 - rank
+    numbers = np.arange(chips, dtype=float)
+    # p(k + 1) / p(k) = (chips - k)(k + above) / ((k + 1)(chips - k - 1 + rank))
+    ratios = (chips - numbers) * (numbers + above) / ((numbers + 1) * (chips - numbers - 1 + rank))
+    parts = (chips + rank, above + rank), (rank, chips + above + rank)
+    start = sum(map(math.lgamma, parts[0])) - sum(map(math.lgamma, parts[1]))
+    logs = start + np.concatenate([[0.0], np.cumsum(np.log(ratios))])
+    chances: NDArray[np.float64] = np.minimum(np.exp(logs)[::-1].cumsum()[::-1], 1.0)
+    chances[0] = 1.0
+    return chances
+
+
+def _ood_rank(count: int, rate: float) -> int:
+    """Return ceil((N + 1) (1 - rate)), at most N; rounded first so that 0.95 x 20 is 19."""
+    return min(count, math.ceil(round((count + 1) * (1 - rate), 9)))
+
+
+def fit_class_means(features: _Features, labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
+    """Return the mean features of every class.
+
+    Args:
+        features: (N, D).
+        labels: (N,) class indices.
+        n_classes: C.
+
+    Returns:
+        (C, D), NaN for a class without chips.
+    """
+    sums = np.zeros((n_classes, features.shape[1]))
+    np.add.at(sums, labels, features)
+    counts = np.bincount(labels, minlength=n_classes)[:, None]
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return means
+
+
+def fit_whitening(features: _Features, labels: NDArray[np.integer], means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix that transforms the covariance within classes, common to all classes, to the identity.
+
+    The covariance is shrunk (Ledoit and Wolf 2004), because it may be estimated from fewer chips than features.
+
+    Args:
+        features: (N, D).
+        labels: (N,) class indices.
+        means: (C, D), from `fit_class_means`.
+
+    Returns:
+        (D, D).
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    covariance, _ = ledoit_wolf(features - means[labels], assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance)
+    whitening: NDArray[np.float64] = vectors / np.sqrt(np.maximum(values, values.max() * 1e-9))
+    return whitening
+
+
+def mahalanobis_distance(
+    features: _Features, means: NDArray[np.floating], whitening: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return the Mahalanobis distance of each chip to the nearest class mean (Lee et al. 2018, eq. 2).
+
+    Args:
+        features: (N, D).
+        means: (C, D); rows with NaN are ignored.
+        whitening: (D, D), from `fit_whitening`.
+
+    Returns:
+        (N,).
+    """
+    white = features.astype(np.float64) @ whitening
+    distances: NDArray[np.float64] = nearest_distance(white, white_class_means(means, whitening))
+    return distances
+
+
+def white_class_means(means: NDArray[np.floating], whitening: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the class means in the space in which the covariance within classes is the identity.
+
+    Args:
+        means: (C, D); rows with NaN are left out.
+        whitening: (D, D), from `fit_whitening`.
+
+    Returns:
+        (K, D) for K classes with a mean.
+    """
+    white: NDArray[np.float64] = means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
+    return white
+
+
+def nearest_distance(white: Any, white_means: Any) -> Any:
+    """Return the Euclidean distance of each row to the nearest mean.
+
+    Args:
+        white: (N, D) whitened features, an array or a tensor.
+        white_means: (K, D), from `white_class_means`.
+
+    Returns:
+        (N,).
+    """
+    namespace = array_namespace(white)
+    squares = (white**2).sum(1)[:, None] - 2 * white @ white_means.T + (white_means**2).sum(1)
+    return namespace.sqrt(namespace.clip(namespace.amin(squares, axis=1), 0, None))
+
+
+_MAX_EXACT = 10_000_000  # product of the sizes up to which the exact distribution is computed, in about 0.1 s
+
+
+def kolmogorov_smirnov(values: NDArray[np.floating], others: NDArray[np.floating]) -> tuple[float, float]:
+    """Compare two samples by the Kolmogorov-Smirnov test.
+
+    Args:
+        values: (N,).
+        others: (M,).
+
+    Returns:
+        The largest difference of the distribution functions, and the probability of at least such a difference if both
+        samples have the same distribution. It is exact if N M is at most ten million. For larger samples it is the
+        limit, with the correction of Stephens 1970 for finite samples.
+    """
+    points = np.concatenate([values, others])
+    first, second = (np.searchsorted(np.sort(sample), points, "right") for sample in (values, others))
+    n, m = len(values), len(others)
+    distance = int(np.abs(first.astype(np.int64) * m - second.astype(np.int64) * n).max())  # times n m, so it is whole
+    statistic = distance / (n * m)
+    if n * m <= _MAX_EXACT:
+        return statistic, _exact_probability(distance, *sorted((n, m)))
+    root = math.sqrt(n * m / (n + m))
+    return statistic, _limit_probability((root + 0.12 + 0.11 / root) * statistic)
+
+
+def _exact_probability(distance: int, n: int, m: int) -> float:
+    """Return the probability that samples of n and m values have at least `distance` / (n m).
+
+    The order of both samples is a path from (0, 0) to (n, m), and all paths are equally probable. The share of those
+    with |i m - j n| < distance everywhere is summed row by row (Kim and Jennrich 1973).
+    """
+    columns = np.arange(m + 1, dtype=np.int64) * n
+    share = np.ones(m + 1)
+    for i in range(n + 1):
+        low, high = np.searchsorted(columns, [i * m - distance + 1, i * m + distance])
+        inside = share[low:high] * (i / (i + m)) if i else share[low:high].copy()
+        share[:] = 0
+        share[low:high] = np.cumsum(inside) if i else inside
+    return min(1.0, max(0.0, 1.0 - float(share[m])))
+
+
+def _limit_probability(value: float) -> float:
+    """Return the probability that Kolmogorov's distribution exceeds a value."""
+    if value < 0.2:
+        return 1.0
+    k = np.arange(1, 32)  # the last term is below 1e-33
+    terms = np.exp(-2 * (k * value) ** 2) * np.where(k % 2, 1, -1)
+    return min(1.0, max(0.0, 2 * float(terms.sum())))
+
+
+def chi_squared(counts: NDArray[np.integer]) -> float:
+    """Compare the shares of K classes in two samples by the chi-squared test, with Yates' correction for two classes.
+
+    Args:
+        counts: (2, K) counts, with K of at least 2 and no column of zeros.
+
+    Returns:
+        The probability of at least such a difference if both samples have the same shares.
+    """
+    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
+    difference = np.abs(counts - expected)
+    if counts.shape[1] == 2:
+        difference = np.maximum(difference - 0.5, 0)
+    return chi_squared_tail(float((difference**2 / expected).sum()), counts.shape[1] - 1)
+
+
+def chi_squared_tail(value: float, degrees: int) -> float:
+    """Return the probability that a chi-squared variable exceeds a value.
+
+    Args:
+        value: at least 0.
+        degrees: number of degrees of freedom.
+
+    Returns:
+        The probability, by the finite sum for whole degrees of freedom (Abramowitz and Stegun 26.4.4 and 26.4.5).
+    """
+    half = value / 2
+    if half == 0:
+        return 1.0
+    start = 0.0 if degrees % 2 == 0 else 0.5
+    terms = (math.exp((start + i) * math.log(half) - half - math.lgamma(start + i + 1)) for i in range(degrees // 2))
+    return min(1.0, (math.erfc(math.sqrt(half)) if degrees % 2 else 0.0) + math.fsum(terms))
+
+
+SHIFT_LEVEL = 0.01
+"""Probability that chips like the validation chips fail the test by chance."""
+
+MIN_CHIPS = 10
+"""Smallest number of new chips, and of validation chips, that are compared."""
+
+MIN_DIFFERENCE = 0.1
+"""Largest difference that is tolerated even if it is significant, as it is with thousands of chips.
+
+It is a difference of distribution functions, or of class shares (total variation distance)."""
+
+_MIN_EXPECTED = 5  # expected count of a class in the chi-squared test; rarer classes are pooled
+_DECIMALS = 4  # the engines differ in later decimals, which must not make equal values different
+
+
+class ChipSummary(NamedTuple):
+    """What is compared of N chips.
+
+    Attributes:
+        distances: (N,) distances from the training chips.
+        probabilities: (N,) calibrated probability of the predicted class.
+        predicted: (N,) index of the predicted class.
+    """
+
+    distances: NDArray[np.floating]
+    probabilities: NDArray[np.floating]
+    predicted: NDArray[np.integer]
+
+
+class Difference(NamedTuple):
+    """Difference between new chips and validation chips: its size, 0 to 1, and its probability by chance.
+
+    The size is a Kolmogorov-Smirnov statistic, or the total variation distance of class shares.
+    """
+
+    size: float
+    p: float
+
+
+@dataclass(frozen=True)
+class ShiftTest:
+    """Result of the comparison of new chips with the validation chips.
+
+    Attributes:
+        differences: the differences of "distance" (from the training chips), "probability" (of the predicted class) and
+            "classes" (shares of the predicted classes); empty if nothing was compared.
+        reason: why nothing was compared; "" if something was.
+    """
+
+    differences: dict[str, Difference] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def shifted(self) -> tuple[str, ...]:
+        """Names of the differences that are significant at `SHIFT_LEVEL` together, and larger than tolerated."""
+        level = SHIFT_LEVEL / max(1, len(self.differences))  # Bonferroni
+        return tuple(name for name, (size, p) in self.differences.items() if p < level and size >= MIN_DIFFERENCE)
+
+
+def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
+    """Compare new chips with the validation chips by two-sample tests.
+
+    Distances and probabilities are compared by the Kolmogorov-Smirnov test, the shares of the predicted classes by the
+    chi-squared test, in which rare classes are pooled. Chips without a distance (NaN) are left out.
+
+    Args:
+        chips: the new chips.
+        validation: the validation chips.
+
+    Returns:
+        The differences, or the reason why the chips were not compared.
+    """
+    distances, validation_distances = _without_nan(chips.distances), _without_nan(validation.distances)
+    if len(validation_distances) < MIN_CHIPS:
+        return ShiftTest(reason=f"the bundle has {len(validation_distances)} validation chips, fewer than {MIN_CHIPS}")
+    if len(distances) < MIN_CHIPS:
+        return ShiftTest(reason=f"fewer than {MIN_CHIPS} chips with a distance")
+    samples = _without_nan(chips.probabilities), _without_nan(validation.probabilities)
+    return ShiftTest(
+        {
+            "distance": Difference(*kolmogorov_smirnov(distances, validation_distances)),
+            "probability": Difference(*kolmogorov_smirnov(*samples)),
+            "classes": _compare_classes(chips.predicted, validation.predicted),
+        }
+    )
+
+
+def _without_nan(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    finite: NDArray[np.float64] = np.asarray(values, np.float64)[~np.isnan(values)].round(_DECIMALS)
+    return finite
+
+
+def _compare_classes(predicted: NDArray[np.integer], others: NDArray[np.integer]) -> Difference:
+    n_classes = int(max(predicted.max(), others.max())) + 1
+    counts = np.array([np.bincount(labels, minlength=n_classes) for labels in (predicted, others)])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    size = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    expected = counts.sum(axis=0) * counts.sum(axis=1).min() / counts.sum()
+    is_rare = expected < _MIN_EXPECTED
+    pooled = counts[:, ~is_rare]
+    if counts[:, is_rare].any():  # all rare classes together
+        pooled = np.column_stack([pooled, counts[:, is_rare].sum(axis=1)])
+    return Difference(size, chi_squared(pooled) if pooled.shape[1] > 1 else 1.0)

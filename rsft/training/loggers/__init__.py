@@ -1,1 +1,0 @@
-"""Trackers, which record the numbers of a run in addition to its tables."""
