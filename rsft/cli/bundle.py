@@ -299,8 +299,7 @@ def export(
         unit: Unit of the pixels, for --whole (default: the first one of the bundle).
         side: Chip size in pixels, for --whole (default: the bundle's center crop).
     """
-    from rsft.inference.export.export import export_bundle
-    from rsft.inference.export.parity import AccuracyLossError
+    from rsft.inference.export.export import AccuracyLossError, export_bundle
 
     display.warn_about_licenses([bundle], unknown=True)
     try:

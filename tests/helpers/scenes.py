@@ -14,7 +14,7 @@ from rasterio.transform import Affine
 
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.inference.engines.base import REFERENCE
-from rsft.inference.selection.exported import LoadedEngine
+from rsft.inference.engines.graph import LoadedEngine
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
 

@@ -30,13 +30,12 @@ from rsft.data.chips.record import StoreDescription
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.errors import WeightsError
 from rsft.inference.engines.base import CPU_BATCH_SIZE, REFERENCE, EngineSpec, InferenceFn
-from rsft.inference.export import quantize
+from rsft.inference.export import export
 from rsft.inference.export.export import export_bundle
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.selection.exported import load_exported_engine
 from rsft.inference.selection.fastest import load_engine
-from rsft.inference.selection.selection import select_engine
+from rsft.inference.selection.selection import load_exported_engine, select_engine
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
@@ -144,7 +143,7 @@ def time_row(folder: Path, row: str, steps: int) -> None:
         retain_freed_memory()  # as the command does
     export_path = folder / f"export-{row}"
     if "int8" in row and not export_path.exists():
-        with mock.patch.object(quantize, "FLOAT_BLOCK_SHARES", (SHARES.get(row.rpartition("-")[2], 0),)):
+        with mock.patch.object(export, "FLOAT_BLOCK_SHARES", (SHARES.get(row.rpartition("-")[2], 0),)):
             export_bundle(folder / "bundle", row.partition("-")[0], "int8", export_path, max_loss=100)
     options: tuple[str, str | None] = (str(export_path), None) if export_path.exists() else SPECS[row][:2]
     try:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
     from rsft.evaluation.files import Comparison
     from rsft.evaluation.schema import Evaluation
-    from rsft.inference.export.parity import AccuracyChange
+    from rsft.inference.export.export import AccuracyChange
     from rsft.metrics import Interval
     from rsft.types import Progress as ReportProgress
 

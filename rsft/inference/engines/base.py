@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from rsft.errors import RequestError
 from rsft.utils.dependencies import require
@@ -51,13 +51,7 @@ InferenceFn = Callable[["NDArray[np.float32]"], "ClassifierOutputs"]
 
 
 class EngineSpec(NamedTuple):
-    """An engine with its options; the text form is its key in benchmarks and metadata.
-
-    Attributes:
-        engine: name of the engine.
-        precision: fp32, bf16 or int8.
-        compiled: whether `torch.compile` is used.
-    """
+    """An engine with its options; the text form is its key in benchmarks and metadata."""
 
     engine: str
     precision: str = "fp32"
@@ -77,10 +71,8 @@ class EngineModel(NamedTuple):
     Attributes:
         model: computes logits and features of images on `device`.
         spec: the loaded engine. If it differs from the requested one, `note` gives the reason.
-        device: device of the inputs.
         batch_size: number of images per call; None for all images in one call.
         concurrency: number of threads that may call the model at the same time.
-        note: sentence for the user, or "".
     """
 
     model: SupportsPredict
@@ -136,31 +128,19 @@ class _Component(ABC):
     extra: ClassVar[str] = ""
 
     def check_precision(self, precision: str) -> None:
-        """Raise an error if a precision, such as fp32, is not supported.
-
-        Raises:
-            RequestError: the precision is not supported.
-        """
+        """Raise a RequestError if a precision, such as fp32, is not supported."""
         if precision not in self.precisions:
             choices = " or ".join(self.precisions)
             reason = self.unsupported.get(precision, f"{self.name} supports {choices}")
             raise RequestError(f"no {precision} for {self.name}: {reason}", "--precision", f"choose {choices}")
 
     def require(self, module: str) -> Any:
-        """Import a package that the extra installs, or one of its modules.
-
-        Raises:
-            RequestError: the package is not installed.
-        """
+        """Import a package that the extra installs, or one of its modules; raise a RequestError if it is missing."""
         return require(module, self.extra)
 
 
 class Engine(_Component):
-    """Base class of engines. A subclass is a `DirectEngine`, or a `rsft.inference.engines.graph.GraphEngine`.
-
-    Attributes:
-        devices: types of the devices that the engine supports.
-    """
+    """Base class of engines. A subclass is a `DirectEngine`, or a `rsft.inference.engines.graph.GraphEngine`."""
 
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
 
@@ -169,14 +149,7 @@ class Engine(_Component):
         return EngineSpec(self.name, precision)
 
     def candidates(self, device_type: str) -> list[EngineSpec]:
-        """Return the options among which "auto" may select on a device; int8 is never one of them.
-
-        Args:
-            device_type: cpu or cuda.
-
-        Returns:
-            The candidates; empty if the engine cannot be used.
-        """
+        """Return the options among which "auto" may select on a device (cpu or cuda); int8 is never one of them."""
         if device_type not in self.devices or not all(map(find_spec, self.packages)):
             return []
         comparable = [name for name, tolerance in self.precisions.items() if tolerance.limit is not None]
@@ -204,15 +177,7 @@ class DirectEngine(Engine):
 
     @abstractmethod
     def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
-        """Load a bundle's network.
-
-        Args:
-            bundle: the bundle to load.
-            spec: precision, and whether to compile.
-            device: auto, cpu or cuda.
-
-        Returns:
-            The network, before test-time augmentation.
+        """Load a bundle's network on a device: auto, cpu or cuda.
 
         Raises:
             RequestError: a package is missing.
@@ -240,7 +205,7 @@ class ExportFormat(_Component):
         """Write a bundle into an empty folder, and compute outputs with the written files.
 
         Args:
-            bundle: the bundle to export. PEFT modules are merged if the format needs it.
+            bundle: PEFT modules are merged if the format needs it.
             folder: folder of the export. The caller writes export.json.
             metadata: content of export.json with its "precision"; the format may add entries.
             images: network inputs (N, P, S, S).
@@ -253,6 +218,8 @@ class ExportFormat(_Component):
             RequestError: the format cannot store this bundle, or a package is not installed.
         """
 
+
+C = TypeVar("C", bound=_Component)
 
 ENGINES: Registry[type[Engine]] = Registry("engine", "rsft.engines", "rsft.inference.engines")
 """Registry of engines."""
@@ -267,15 +234,27 @@ def find_engine(name: str) -> Engine:
     Raises:
         RequestError: the name is unknown, or the package that provides it cannot be imported.
     """
+    hint = f"choose auto, {', '.join(ENGINES)}, or give the path of an export"
+    return _create(ENGINES, name, "--engine", f"{name} is neither an engine nor the path of an export", hint)
+
+
+def find_format(name: str) -> ExportFormat:
+    """Return the export format with a given name.
+
+    Raises:
+        RequestError: the name is unknown, or the package that provides it cannot be imported.
+    """
+    return _create(FORMATS, name, "--format", f"unknown format {name}", f"choose from {', '.join(FORMATS)}")
+
+
+def _create(registry: Registry[type[C]], name: str, option: str, unknown: str, hint: str) -> C:
     try:
-        return ENGINES[name]()
+        return registry[name]()
     except UnknownComponentError as error:
-        message = f"{name} is neither an engine nor the path of an export"
-        hint = f"choose auto, {', '.join(ENGINES)}, or give the path of an export"
-        raise RequestError(message, "--engine", hint) from error
+        raise RequestError(unknown, option, hint) from error
     except ImportError as error:
-        message = f"the engine {name} cannot be imported: {error}"
-        raise RequestError(message, "--engine", "install its package again") from error
+        message = f"the {registry.kind} {name} cannot be imported: {error}"
+        raise RequestError(message, option, "install its package again") from error
 
 
 def all_engines() -> list[Engine]:
@@ -289,23 +268,9 @@ def all_engines() -> list[Engine]:
     return engines
 
 
-def find_format(name: str) -> ExportFormat:
-    """Return the export format with a given name.
-
-    Raises:
-        RequestError: the name is unknown, or the package that provides it cannot be imported.
-    """
-    try:
-        return FORMATS[name]()
-    except UnknownComponentError as error:
-        raise RequestError(f"unknown format {name}", "--format", f"choose from {', '.join(FORMATS)}") from error
-    except ImportError as error:
-        raise RequestError(f"the format {name} cannot be imported: {error}", "--format", "install it again") from error
-
-
-def graph_formats() -> list[str]:
-    """Return the names of the export formats that store a graph, in the order of the registry."""
-    return [name for name in FORMATS if find_format(name).stores_graph]
+def first_line(error: Exception) -> str:
+    """Return the first line of a message of another library, or the name of the error."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"

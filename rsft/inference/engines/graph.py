@@ -10,13 +10,14 @@ import io
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from rsft.inference.engines.base import Engine, ExportFormat, engine_threads
+from rsft.errors import RsftError, WeightsError
+from rsft.inference.engines.base import CPU_BATCH_SIZE, Engine, ExportFormat, engine_threads, find_engine, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
 
-    from rsft.inference.engines.base import InferenceFn
-    from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork
+    from rsft.data.imagery.contract import Contract
+    from rsft.inference.engines.base import EngineSpec, InferenceFn
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.classifier import Prediction
     from rsft.models.outputs import ClassifierOutputs
     from rsft.types import Progress
+
+
+CALIBRATING = "calibrating"
+"""Label of the progress bar of `GraphFormat.quantize`."""
 
 
 class FloatNodes(NamedTuple):
@@ -45,16 +50,33 @@ class FloatNodes(NamedTuple):
     products: frozenset[str]
 
 
+class Calibration(NamedTuple):
+    """What the quantization of a traced graph to int8 needs.
+
+    Attributes:
+        chips: network inputs (N, P, S, S) on which the ranges of activations are measured.
+        float_nodes: nodes that stay in floating point.
+        progress: called for each chip.
+    """
+
+    chips: NDArray[np.float32]
+    float_nodes: FloatNodes
+    progress: Progress | None = None
+
+
 class GraphFormat(ExportFormat):
     """Base class of export formats that store the traced graph of the merged network.
 
     Attributes:
         int8_float_precision: precision of the floating-point nodes of an int8 export; "" without int8.
+        traces_bfloat16: whether the traced network itself is in bfloat16 for this precision. If not, it is in float32,
+            and the format rounds.
         holds_pipelines: whether its files can hold a whole pipeline, from pixels to probabilities (`run_pipeline`).
     """
 
     stores_graph = True
     int8_float_precision: ClassVar[str] = ""
+    traces_bfloat16: ClassVar[bool] = False
     holds_pipelines: ClassVar[bool] = False
 
     @abstractmethod
@@ -65,75 +87,56 @@ class GraphFormat(ExportFormat):
             program: a network traced by `rsft.inference.export.traceable.trace`.
             folder: an existing folder.
             metadata: content of export.json; "precision" is the precision to write.
-
-        Raises:
-            RequestError: a package is not installed.
         """
 
     @abstractmethod
     def open_graph(self, path: Path, precision: str) -> GraphModel:
-        """Open a written graph, ready to run.
-
-        Args:
-            path: the main file.
-            precision: precision of the graph: fp32, bf16 or int8.
+        """Open the main file of a written graph, ready to run in its precision: fp32, bf16 or int8.
 
         Raises:
-            RequestError: a package is not installed.
             ValueError: the file holds no graph that can be run safely.
         """
-
-    def build_network(self, bundle: Bundle, precision: str) -> TraceableNetwork | BFloat16Network:
-        """Return the merged network to trace. It is in float32 unless a format overrides this method."""
-        from rsft.inference.export.traceable import build_network
-
-        return build_network(bundle)
 
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
     ) -> ClassifierOutputs:
-        from rsft.inference.export.parity import compute_outputs
-        from rsft.inference.export.traceable import trace_network
+        from rsft.inference.export.traceable import BFloat16Network, build_network, compute_outputs, trace_network
 
-        precision = metadata["precision"]
-        self.write_graph(trace_network(self.build_network(bundle, precision), bundle.contract), folder, metadata)
+        precision, network = metadata["precision"], build_network(bundle)
+        is_rounded = self.traces_bfloat16 and precision == "bf16"
+        program = trace_network(BFloat16Network(network) if is_rounded else network, bundle.contract)
+        self.write_graph(program, folder, metadata)
         return compute_outputs(self.open_graph(folder / self.file_name, precision).predict, images)
 
     def quantize(
-        self,
-        program: ExportedProgram,
-        folder: Path,
-        metadata: Mapping[str, Any],
-        chips: NDArray[np.float32],
-        float_nodes: FloatNodes,
-        progress: Progress | None = None,
+        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any], calibration: Calibration
     ) -> None:
-        """Write a traced network in int8, by static quantization.
-
-        Args:
-            program: a traced network.
-            folder: an existing folder.
-            metadata: content of export.json.
-            chips: calibration images (N, P, S, S), normalized.
-            float_nodes: nodes of `program` that stay in floating point.
-            progress: called for each chip.
+        """Write a traced network in int8, by static quantization; the arguments are those of `write_graph`.
 
         Raises:
-            RequestError: a package is not installed.
             WeightsError: the converted graph lacks nodes that must stay in floating point.
         """
         raise NotImplementedError(f"{self.name} has no int8")
 
-    def run_pipeline(self, path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Return the outputs of a graph that holds a whole pipeline.
+    def check_float_nodes(self, expected: Collection[str], names: Iterable[str]) -> None:
+        """Check that the converted graph, whose nodes have `names`, has all nodes that must stay in floating point.
 
-        Args:
-            path: the main file.
-            pixels: chips (N, B, H, W).
+        Quantizers ignore names of nodes that are not in their graph. Without this check, attention and the head would
+        silently become int8 if a new version of a runtime renames nodes.
 
         Raises:
-            RequestError: a package is not installed.
+            WeightsError: a name is missing.
         """
+        if missing := sorted(set(expected) - set(names)):
+            message = (
+                f"{len(missing)} of {len(expected)} nodes that must stay in floating point are not in the graph of "
+                f"{self.title}: {', '.join(missing[:3])}"
+            )
+            hint = "export fp32 or bf16, or install the package versions that rsft was tested with"
+            raise WeightsError(message, "int8", hint)
+
+    def run_pipeline(self, path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return the outputs of a graph file that holds a whole pipeline, for chips (N, B, H, W)."""
         raise NotImplementedError(f"{self.name} holds no whole pipelines")
 
 
@@ -201,6 +204,89 @@ def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -
         return ClassifierOutputs(*map(np.concatenate, zip(*shares, strict=True)))
 
     return GraphModel(infer_in_shares, concurrency=2)
+
+
+class LoadedEngine(NamedTuple):
+    """An engine that is ready to classify, and why it was selected.
+
+    Attributes:
+        infer: computes logits and features of network inputs, including test-time augmentation.
+        contract: turns chips into the inputs of `infer`.
+        concurrency: number of threads that may call `infer` at the same time.
+        requested: value of `--engine`.
+        benchmarks: measurements of all engines by `str(EngineSpec)`; None if none were made.
+    """
+
+    infer: InferenceFn
+    contract: Contract
+    spec: EngineSpec
+    note: str = ""
+    concurrency: int = 1
+    requested: str = ""
+    reason: str = ""
+    benchmarks: dict[str, dict[str, Any]] | None = None
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        return "; ".join(filter(None, (f"engine: {self.spec}", self.reason, self.note)))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Entry "engine" of the metadata of the output."""
+        from rsft.inference.export.metadata import installed_versions
+
+        return {
+            "kind": str(self.spec),
+            "requested": self.requested,
+            "reason": "; ".join(filter(None, (self.reason, self.note))),
+            "version": installed_versions(find_engine(self.spec.engine).packages),
+            "threads": engine_threads(),
+            **({"benchmarks": self.benchmarks} if self.benchmarks else {}),
+        }
+
+
+def graph_engine(bundle: Bundle, graph: GraphModel, spec: EngineSpec) -> LoadedEngine:
+    """Add the bundle's test-time views to an opened graph, and split the inputs into batches.
+
+    The `infer` of the returned engine raises WeightsError if the graph cannot be run, or is not one of the bundle.
+    """
+    import numpy as np
+
+    from rsft.models.outputs import VIEWS, ClassifierOutputs, average_outputs, tta_contract
+
+    evaluate, size, class_count = bundle.recipe.evaluate, bundle.contract.size, len(bundle.classes)
+
+    def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
+        outputs = []
+        for start in range(0, len(images), CPU_BATCH_SIZE):
+            batch = images[start : start + CPU_BATCH_SIZE]
+            if evaluate.tta == "none":
+                outputs.append(_run_graph(graph, batch, class_count))
+            else:
+                views = VIEWS[evaluate.tta](batch, size)
+                predictions = [_run_graph(graph, np.ascontiguousarray(view), class_count) for view in views]
+                outputs.append(ClassifierOutputs(*average_outputs(*zip(*predictions, strict=True))))
+        return ClassifierOutputs(*(np.concatenate(arrays).astype(np.float32) for arrays in zip(*outputs, strict=True)))
+
+    return LoadedEngine(infer, tta_contract(bundle.contract, evaluate), spec, concurrency=graph.concurrency)
+
+
+def _run_graph(
+    graph: GraphModel, images: NDArray[np.float32], class_count: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Run a graph, whose file may contain anything, and check the shapes of its outputs."""
+    try:
+        logits, features = graph.infer(images)
+    except (RsftError, MemoryError):
+        raise
+    except Exception as error:  # the type depends on the library and on the fault
+        raise WeightsError(f"the exported graph cannot be run: {first_line(error)}", hint="export again") from error
+    fits = logits.shape == (len(images), class_count) and features.ndim == 2 and len(features) == len(images)
+    if not fits or logits.dtype.kind != "f" or features.dtype.kind != "f":
+        message = f"the exported graph returns {logits.dtype} {logits.shape} and {features.dtype} {features.shape}"
+        raise WeightsError(f"{message}, not the logits of {class_count} classes and features", hint="export again")
+    return logits, features
 
 
 @contextmanager

@@ -11,63 +11,57 @@ from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rsft.inference.engines.base import (
-    CPU_BATCH_SIZE,
-    ENGINES,
-    EXACT,
-    FORMATS,
-    ROUNDED,
-    DirectEngine,
-    EngineModel,
-    EngineSpec,
-    ExportFormat,
-    InferenceFn,
-    Tolerance,
-)
+from rsft.inference.engines import base
+from rsft.inference.engines.base import EngineModel, EngineSpec, ExportFormat, InferenceFn, Tolerance
 from rsft.inference.engines.graph import GraphFormat, GraphModel, as_inference_fn, run_in_threads
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
     from torch import Tensor
     from torch.export import ExportedProgram
 
-    from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.outputs import ClassifierOutputs
 
 
-@ENGINES.register
-class TorchEngine(DirectEngine):
+@base.ENGINES.register
+class TorchEngine(base.DirectEngine):
     """PyTorch with PEFT modules merged into the backbone."""
 
     name = "torch"
     title = "PyTorch"
     packages = ("torch",)
     devices = ("cpu", "cuda")
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT, "bf16": ROUNDED}
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT, "bf16": base.ROUNDED}
     unsupported: ClassVar[Mapping[str, str]] = {"int8": "rsft does not quantize PyTorch networks"}
 
     def spec(self, precision: str) -> EngineSpec:
-        """Return the options of a request: bfloat16 is compiled if possible."""
         return EngineSpec(self.name, precision, compiled=precision == "bf16")
 
     def candidates(self, device_type: str) -> list[EngineSpec]:
-        """Return float32 and bfloat16, and on a CPU with a C++ compiler also compiled bfloat16."""
-        compiled = [EngineSpec(self.name, "bf16", compiled=True)]
-        return super().candidates(device_type) + (compiled if device_type == "cpu" and find_cxx_compiler() else [])
+        can_compile = device_type == "cpu" and find_cxx_compiler()
+        return super().candidates(device_type) + ([self.spec("bf16")] if can_compile else [])
 
     def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
-        from rsft.models.classifier import choose_device, load_classifier
+        from rsft.inference.export.traceable import BFloat16Network, build_network
+        from rsft.models.classifier import choose_device, load_classifier, move_network
 
-        if spec.precision == "bf16":
-            return _load_bfloat16(bundle, spec, choose_device(device))
-        model = load_classifier(bundle, device)
-        model_device = next(model.parameters()).device
-        return EngineModel(model, spec, model_device, _batch_size(model_device))
+        chosen_device, note = choose_device(device), ""
+        batch_size = base.CPU_BATCH_SIZE if chosen_device.type == "cpu" else None
+        if spec.precision == "fp32":
+            return EngineModel(load_classifier(bundle, device), spec, chosen_device, batch_size)
+        if spec.compiled and chosen_device.type == "cpu":
+            try:
+                model = _compile(bundle)
+                return EngineModel(model, spec, concurrency=model.concurrency)
+            except Exception as error:  # of any kind: the network also runs without the compiler
+                note = f"not compiled: {base.first_line(error)}"
+        network = move_network(BFloat16Network(build_network(bundle)), chosen_device)
+        model = GraphModel(as_inference_fn(network, chosen_device))
+        return EngineModel(model, spec._replace(compiled=False), batch_size=batch_size, note=note)
 
 
-@FORMATS.register
+@base.FORMATS.register
 class TorchExportFormat(GraphFormat):
     """Graph that `torch.export.load` opens without rsft."""
 
@@ -75,14 +69,9 @@ class TorchExportFormat(GraphFormat):
     title = "torch.export"
     packages = ("torch",)
     file_name = "model.pt2"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT, "bf16": ROUNDED}
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT, "bf16": base.ROUNDED}
     unsupported: ClassVar[Mapping[str, str]] = {"int8": "rsft does not quantize torch.export graphs"}
-
-    def build_network(self, bundle: Bundle, precision: str) -> TraceableNetwork | BFloat16Network:
-        from rsft.inference.export.traceable import BFloat16Network, build_network
-
-        network = build_network(bundle)
-        return BFloat16Network(network) if precision == "bf16" else network
+    traces_bfloat16 = True
 
     def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
         import torch
@@ -95,7 +84,7 @@ class TorchExportFormat(GraphFormat):
         return GraphModel(as_inference_fn(torch.export.load(path).module()))
 
 
-@FORMATS.register
+@base.FORMATS.register
 class TimmFormat(ExportFormat):
     """State dict of the merged network and its head, as timm loads it."""
 
@@ -103,7 +92,7 @@ class TimmFormat(ExportFormat):
     title = "timm"
     packages = ("timm",)
     file_name = "model.safetensors"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT}
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT}
 
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
@@ -113,14 +102,14 @@ class TimmFormat(ExportFormat):
         return write_timm_weights(bundle, folder / self.file_name, metadata, images, reference)
 
 
-@FORMATS.register
+@base.FORMATS.register
 class PeftFormat(ExportFormat):
     """LoRA weights in the format of Hugging Face PEFT, with the head in a second file."""
 
     name = "peft"
     title = "Hugging Face PEFT"
     file_name = "adapter_model.safetensors"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": EXACT}
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT}
 
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
@@ -135,27 +124,6 @@ def find_cxx_compiler() -> str | None:
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
 
 
-def _batch_size(device: torch.device) -> int | None:
-    return CPU_BATCH_SIZE if device.type == "cpu" else None
-
-
-def _load_bfloat16(bundle: Bundle, spec: EngineSpec, device: torch.device) -> EngineModel:
-    """Load the network in bfloat16. It is compiled if requested, on a CPU with a C++ compiler."""
-    from rsft.inference.export.traceable import BFloat16Network, build_network
-    from rsft.models.classifier import move_network
-
-    note = ""
-    if spec.compiled and device.type == "cpu":
-        try:
-            model = _compile(bundle)
-            return EngineModel(model, spec, concurrency=model.concurrency)
-        except Exception as error:  # of any kind: the network also runs without the compiler
-            note = f"not compiled: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
-    module = move_network(BFloat16Network(build_network(bundle)), device)
-    model = GraphModel(as_inference_fn(module, device))
-    return EngineModel(model, spec._replace(compiled=False), batch_size=_batch_size(device), note=note)
-
-
 def _compile(bundle: Bundle) -> GraphModel:
     """Compile with frozen weights, so that the compiler can rearrange them for matrix products and fuse layers."""
     if find_cxx_compiler() is None:
@@ -168,7 +136,7 @@ def _compile(bundle: Bundle) -> GraphModel:
 
     module: Any = BFloat16Network(build_network(bundle), products=True)
     pool, side = _make_single_core_pool(), bundle.contract.size
-    share = -(-CPU_BATCH_SIZE // torch.get_num_threads())
+    share = -(-base.CPU_BATCH_SIZE // torch.get_num_threads())
     infer = _pad_batches(as_inference_fn(torch.compile(module, dynamic=False)), share)
     # the compiler reads `freezing` at the first call; as an option of torch.compile it has no effect
     first_call = inductor.patch(freezing=True)(infer)

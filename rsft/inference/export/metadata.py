@@ -1,6 +1,7 @@
 """Write and read export.json, the metadata of an export. Some formats also store it inside their files."""
 
 import json
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,7 @@ METADATA_FORMAT = 1
 
 
 def export_metadata(bundle: Bundle, export_format: ExportFormat, precision: str) -> dict[str, Any]:
-    """Return the content of export.json before the check: bundle, classes, contract, inputs and outputs.
-
-    Args:
-        bundle: the bundle to export.
-        export_format: format of the export.
-        precision: fp32, bf16 or int8.
-
-    Returns:
-        Content of export.json without "checked" and "files".
-    """
+    """Return the content of export.json before the check, without "checked" and "files"."""
     contract, evaluate = bundle.contract, bundle.recipe.evaluate
     planes, size = len(contract.planes), contract.size
     packages = ("torch", "timm", *export_format.packages, *export_format.export_packages)
@@ -56,32 +48,19 @@ def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Return the version of each package that is installed, by its name."""
     versions = {}
     for package in packages:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return versions
 
 
 def write_export_metadata(folder: Path, metadata: dict[str, Any]) -> None:
-    """Write export.json, with the hashes of the other files of the folder.
-
-    Args:
-        folder: a complete export.
-        metadata: content of export.json without "files".
-    """
+    """Write export.json: `metadata`, and the hashes of the other files of the folder."""
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
     write_text(folder / METADATA_FILE, json.dumps(metadata | {"files": files}, indent=1))
 
 
 def read_export_metadata(folder: Path) -> dict[str, Any]:
     """Read export.json, and check that the files beside it are unchanged.
-
-    Args:
-        folder: folder of an export.
-
-    Returns:
-        Content of export.json, including "files".
 
     Raises:
         RequestError: the folder is not an export.

@@ -1,15 +1,16 @@
 """Build a bundle's network from plain modules, and export it.
 
 It is traced as the graph that other runtimes use, or written as weights: a state dict for timm, and LoRA weights for
-Hugging Face PEFT.
+Hugging Face PEFT. The outputs of an export are compared with those of PyTorch in float32.
 """
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import timm
 import torch
 from safetensors.torch import load_file, save
@@ -19,8 +20,7 @@ from torch.export import Dim, ExportedProgram
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
-from rsft.inference.engines.base import EXACT, METADATA_KEY, graph_formats
-from rsft.inference.export.parity import compare_outputs, compute_outputs
+from rsft.inference.engines.base import EXACT, FORMATS, METADATA_KEY, Tolerance, find_format
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     Classifier,
@@ -41,14 +41,55 @@ from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.modules.scaled import LowRankLinear
 from rsft.utils.atomic_files import write_bytes
 
+PARITY_CHIPS = 32
+"""Number of chips whose outputs are compared one by one."""
+
+
+class OutputDifference(NamedTuple):
+    """Difference of an engine's outputs from those of PyTorch in float32.
+
+    Attributes:
+        largest: largest difference of a logit.
+        allowed: limit of `largest`.
+        features: largest difference of a feature, divided by the largest feature if that is above 1.
+        share: limit of `features`.
+    """
+
+    largest: float
+    allowed: float
+    features: float
+    share: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether both differences are within their limits."""
+        return self.largest <= self.allowed and self.features <= self.share  # False for NaN
+
+
+@torch.inference_mode()
+def compute_outputs(predict: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -> ClassifierOutputs:
+    """Return logits (N, C) and features (N, D) of images (N, P, S, S) as arrays in float32."""
+    return ClassifierOutputs(*(tensor.float().numpy() for tensor in predict(images)))
+
+
+def compare_outputs(outputs: ClassifierOutputs, reference: ClassifierOutputs, tolerance: Tolerance) -> OutputDifference:
+    """Measure how much outputs differ from those of PyTorch in float32 for the same images.
+
+    Raises:
+        ValueError: the tolerance has no limit.
+    """
+    if tolerance.limit is None:
+        raise ValueError("the outputs of this precision are not compared one by one")
+    logits, features = (float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True))
+    logit_range, feature_range = (max(1.0, float(np.abs(values).max())) for values in reference)
+    allowed = tolerance.limit * (logit_range if tolerance.relative else 1.0)
+    return OutputDifference(logits, allowed, features / feature_range, tolerance.limit)
+
 
 class TraceableNetwork(nn.Module):
     """A merged classifier, or the average of several, without the memory-saving kernels of training.
 
     PEFT modules that cannot be merged (adapters, prompts) stay modules.
-
-    Args:
-        runs: merged classifiers.
     """
 
     def __init__(self, runs: Sequence[Classifier]) -> None:
@@ -91,11 +132,7 @@ class BFloat16Network(nn.Module):
 
 
 def build_network(bundle: Bundle) -> TraceableNetwork:
-    """Build the network of a bundle: the average of its runs, each merged into the backbone.
-
-    Raises:
-        WeightsError: the backbone on this machine is not the one that the bundle was trained on.
-    """
+    """Build the network of a bundle: the average of its runs, each merged into the backbone."""
     return TraceableNetwork([load_merged_classifier(bundle, run) for run in range(len(bundle.members))])
 
 
@@ -105,12 +142,7 @@ def trace_network(network: TraceableNetwork | BFloat16Network, contract: Contrac
 
 
 def trace(network: nn.Module, example: Tensor) -> ExportedProgram:
-    """Trace a network in evaluation mode for any number of images.
-
-    Args:
-        network: the network.
-        example: two images.
-    """
+    """Trace a network in evaluation mode for any number of images, given an example of two."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.export.export(network, (example,), dynamic_shapes=({0: Dim("chips", min=1)},), strict=False)
@@ -147,8 +179,7 @@ def write_timm_weights(
     Args:
         bundle: a bundle of one run.
         path: the safetensors file to write.
-        metadata: metadata to store in the file. The entry "timm" is added: how timm creates the network, or why it
-            cannot.
+        metadata: metadata to store in the file. The entry "timm" is added: how timm creates the network, or why not.
         images: network inputs (N, P, S, S).
         reference: outputs of PyTorch in float32 for these images.
 
@@ -223,7 +254,7 @@ def _check_one_run(bundle: Bundle, format_name: str, reason: str) -> None:
 
 
 def _graph_hint() -> str:
-    return f"export {' or '.join(graph_formats())}"
+    return f"export {' or '.join(name for name in FORMATS if find_format(name).stores_graph)}"
 
 
 def _timm_options(vit: VisionTransformer, classes: int, pool: str, bundle: Bundle) -> dict[str, Any]:

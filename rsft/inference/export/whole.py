@@ -20,8 +20,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ExportFormat
 from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.export.metadata import export_metadata, write_export_metadata
-from rsft.inference.export.parity import PARITY_CHIPS, compute_outputs
-from rsft.inference.export.traceable import TraceableNetwork, build_network, trace
+from rsft.inference.export.traceable import PARITY_CHIPS, TraceableNetwork, build_network, compute_outputs, trace
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import load_classifier, with_tta
 from rsft.models.outputs import VIEWS, average_outputs, tta_contract
@@ -38,11 +37,6 @@ class ChipTreatment(nn.Module):
     """What a contract does with the pixels of a chip, for chips of one size and one unit.
 
     It computes the same bytes as `Contract.to_image`, and then the network's input.
-
-    Args:
-        contract: the contract of the chips.
-        unit: unit of the pixels.
-        side: side of the chips in pixels.
 
     Raises:
         RequestError: the stretch depends on the whole chip.
@@ -77,12 +71,9 @@ class ChipTreatment(nn.Module):
 
 
 class ByteResize(nn.Module):
-    """OpenCV's resizing of bytes, with the same rounding: area averaging if the image shrinks, else bilinear.
+    """OpenCV's resizing of bytes from `side` to `size` pixels: area averaging if the image shrinks, else bilinear.
 
-    Args:
-        side: side of the images.
-        size: side of the resized images.
-        channels: number of planes, on which the rounding of OpenCV depends.
+    The rounding is that of OpenCV, which depends on the number of channels.
     """
 
     def __init__(self, side: int, size: int, channels: int) -> None:
@@ -100,27 +91,22 @@ class ByteResize(nn.Module):
             self.register_buffer("first", first)
             self.register_buffer("second", second)
             self.register_buffer("row_weights", _whole_weights(shares))
-            self.register_buffer(
-                "column_weights", _whole_weights(np.where((start < 0) | (start == side - 1), 0, shares))
-            )
+            column_shares = np.where((start < 0) | (start == side - 1), 0, shares)
+            self.register_buffer("column_weights", _whole_weights(column_shares))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images (N, P, size, size) of images (N, P, side, side), both of whole numbers from 0 to 255."""
         if self.side == self.size:
             return images
-        return self._shrink(images) if self.side > self.size else self._enlarge(images)
-
-    def _shrink(self, images: Tensor) -> Tensor:
-        weights = cast(Tensor, self.weights)
-        if self.side % self.size:
-            return torch.round(weights @ (images @ weights.T)).clip(0, 255)
-        factor = self.side // self.size
-        sums = weights @ (images @ weights.T)  # weights of 0 and 1: the sums are exact
-        if self.rounds_up:
-            return torch.floor((sums + 2) / 4)
-        return torch.round(sums * float(np.float32(1) / np.float32(factor * factor)))
-
-    def _enlarge(self, images: Tensor) -> Tensor:
+        if self.side > self.size:
+            weights = cast(Tensor, self.weights)
+            sums = weights @ (images @ weights.T)
+            if self.side % self.size:
+                return torch.round(sums).clip(0, 255)
+            if self.rounds_up:  # weights of 0 and 1: the sums are exact
+                return torch.floor((sums + 2) / 4)
+            factor = self.side // self.size
+            return torch.round(sums * float(np.float32(1) / np.float32(factor * factor)))
         first, second = cast(Tensor, self.first), cast(Tensor, self.second)
         near, far = cast(Tensor, self.column_weights).unbind()
         exact = images.double()
@@ -148,18 +134,7 @@ def _whole_weights(shares: NDArray[np.floating]) -> Tensor:
 
 
 class WholePipeline(nn.Module):
-    """Chip treatment, network, test-time views and calibration of a bundle as one network.
-
-    Args:
-        bundle: the bundle.
-        unit: unit of the pixels.
-        side: side of the chips in pixels.
-
-    Raises:
-        RequestError: a step of the bundle cannot be in a graph.
-        DataError: the contract does not accept the unit.
-        WeightsError: the backbone on this machine is not that of the bundle.
-    """
+    """Chip treatment, network, test-time views and calibration of a bundle as one network, for chips of one size."""
 
     def __init__(self, bundle: Bundle, unit: str, side: int) -> None:
         super().__init__()
@@ -177,20 +152,18 @@ class WholePipeline(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Return probabilities (N, C) and, of a calibrated bundle, the OOD distance (N,), of chips (N, B, H, W)."""
-        logits, features = self._predict(self.treatment(pixels))
+        images = self.treatment(pixels)
+        if self.views == "none":
+            logits, features = self.network(images)
+        else:
+            views = VIEWS[self.views](images, self.size)
+            outputs = self.network(torch.cat(views))  # one copy of the network in the graph
+            logits, features = average_outputs(*(values.reshape(len(views), -1, values.shape[1]) for values in outputs))
         probabilities = log_softmax(logits, self.temperature).exp().float()
         if not self.has_distance:
             return (probabilities,)
         white = features.double() @ cast(Tensor, self.whitening)
         return probabilities, (nearest_distance(white, cast(Tensor, self.white_means)) / self.limit).float()
-
-    def _predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        if self.views == "none":
-            return cast(tuple[Tensor, Tensor], self.network(images))
-        views = VIEWS[self.views](images, self.size)
-        outputs = self.network(torch.cat(views))  # one copy of the network in the graph
-        logits, features = average_outputs(*(values.reshape(len(views), -1, values.shape[1]) for values in outputs))
-        return logits, features
 
 
 TOLERANCE = 1e-4
@@ -212,7 +185,7 @@ def write_whole_export(
 
     Args:
         bundle: the bundle to export.
-        export_format: the format.
+        export_format: must hold whole pipelines.
         output_dir: folder to write or replace.
         store: chip store of the training; None compares on noise.
         unit: unit of the pixels; None takes the first one of the bundle.
@@ -267,11 +240,7 @@ def write_whole_export(
 
 
 def _predict_pixels(bundle: Bundle, pixels: NDArray[np.float32], unit: str) -> list[NDArray[np.float64]]:
-    """Return what `rsft predict` says of chips (N, B, H, W).
-
-    Returns:
-        Probabilities (N, C) and, of a calibrated bundle, OOD distances (N,).
-    """
+    """Return what `rsft predict` says of chips (N, B, H, W): probabilities (N, C), and OOD distances (N,) if any."""
     model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)
     dtype = np.dtype(unit) if unit in ("uint8", "uint16") else np.dtype("float32")
     images = [contract.to_image(np.moveaxis(chip, 0, 2).astype(dtype), unit) for chip in pixels]

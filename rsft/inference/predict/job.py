@@ -16,6 +16,7 @@ import pandas as pd
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
+from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.options import DEFAULT_REQUEST, Declaration, PredictionRequest
 from rsft.inference.predict import pipeline, result_table
 from rsft.inference.predict.chip_files import ChipFiles, find_chips, find_scenes, path_to_text
@@ -23,7 +24,6 @@ from rsft.inference.predict.resume_journal import ResumeJournal, has_note
 from rsft.inference.predict.scene_chips import PredictionPlan, SceneChips, plan_scenes
 from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.raster import gdal_environment
-from rsft.inference.selection.exported import LoadedEngine
 from rsft.inference.selection.selection import select_engine
 from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
 from rsft.models.bundle.bundle import Bundle

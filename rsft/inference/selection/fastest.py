@@ -22,18 +22,28 @@ from torch import Tensor
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError, RsftError
-from rsft.inference.engines.base import REFERENCE, DirectEngine, Engine, EngineSpec, all_engines, find_engine
-from rsft.inference.engines.graph import GraphEngine, GraphModel
-from rsft.inference.export.export import write_export
+from rsft.inference.engines.base import (
+    REFERENCE,
+    DirectEngine,
+    Engine,
+    EngineSpec,
+    all_engines,
+    find_engine,
+    first_line,
+)
+from rsft.inference.engines.graph import GraphEngine, GraphModel, LoadedEngine, graph_engine
+from rsft.inference.export.export import find_training_store, write_export
 from rsft.inference.export.metadata import installed_versions, read_export_metadata
-from rsft.inference.export.parity import OutputDifference, compare_outputs, find_training_store
-from rsft.inference.selection.exported import LoadedEngine, graph_engine
+from rsft.inference.export.traceable import OutputDifference, compare_outputs
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import choose_device, with_tta
 from rsft.models.outputs import ClassifierOutputs, tta_contract
 from rsft.utils.atomic_files import write_text
 from rsft.utils.precision_benchmark import measure_speedup
 from rsft.version import __version__
+
+ReadSample = Callable[[Contract], NDArray[np.float32] | None]
+"""A function that reads the first chips of a job as network inputs (n, P, S, S); None if no chip can be read."""
 
 MAX_CACHED_BUNDLES = 8
 """Largest number of bundles with exports in the cache. The least recently used exports are deleted."""
@@ -43,9 +53,6 @@ MIN_SECONDS_TO_MEASURE = 20.0
 
 MIN_SECONDS_TO_COMPILE = 300.0
 """Compilation is only tried for jobs that take PyTorch more than this many seconds."""
-
-ReadSample = Callable[[Contract], NDArray[np.float32] | None]
-"""A function that reads the first chips of a job as network inputs (n, P, S, S); None if no chip can be read."""
 
 
 def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None = None) -> LoadedEngine:
@@ -66,7 +73,7 @@ def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | 
     engine = find_engine(spec.engine)
     engine.check(spec.precision, device)
     if isinstance(engine, GraphEngine):
-        return graph_engine(bundle, open_cached_export(engine, bundle, spec.precision, images), spec)
+        return graph_engine(bundle, _open_cached_export(engine, bundle, spec.precision, images), spec)
     assert isinstance(engine, DirectEngine), f"{spec.engine} is neither a DirectEngine nor a GraphEngine"
     loaded = engine.load(bundle, spec, device)
     model, contract = with_tta(loaded.model, bundle.contract, bundle.recipe.evaluate)
@@ -80,29 +87,16 @@ def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | 
     return LoadedEngine(infer, contract, loaded.spec, loaded.note, loaded.concurrency)
 
 
-def open_cached_export(engine: GraphEngine, bundle: Bundle, precision: str, images: Tensor | None) -> GraphModel:
-    """Open the cached export of a bundle, or write it first.
-
-    Args:
-        engine: writes and opens the export.
-        bundle: the bundle to export.
-        precision: a precision that the engine supports.
-        images: network inputs of the job (n, P, S, S), used to check a new export; None without such inputs.
-
-    Raises:
-        RequestError: packages are missing, or int8 lacks training chips.
-        WeightsError: the export differs from PyTorch.
-        AccuracyLossError: int8 loses too much accuracy.
-    """
+def _open_cached_export(engine: GraphEngine, bundle: Bundle, precision: str, images: Tensor | None) -> GraphModel:
+    """Open the cached export of a bundle, or write it first and check it on `images` (n, P, S, S), if given."""
     cache = _cache_folder(bundle)
     folder = cache / f"{engine.name}-{precision}-{_hash(_versions([engine]))}"
     try:
         read_export_metadata(folder)
     except RsftError:
         cache.mkdir(parents=True, exist_ok=True)
-        others = sorted(
-            (path for path in cache.parent.iterdir() if path != cache), key=lambda path: path.stat().st_mtime
-        )
+        others = [path for path in cache.parent.iterdir() if path != cache]
+        others.sort(key=lambda path: path.stat().st_mtime)
         for old in others[: max(0, len(others) + 1 - MAX_CACHED_BUNDLES)]:
             shutil.rmtree(old, ignore_errors=True)
         size = bundle.contract.size
@@ -206,7 +200,7 @@ def _measure(bundle: Bundle, spec: EngineSpec, device: str, reference: LoadedEng
         difference = _compare(spec, loaded.infer(images.numpy()), reference.infer(images.numpy()))
         speed = measure_speedup(lambda: reference.infer(images.numpy()), lambda: loaded.infer(images.numpy()), 3, 20.0)
     except Exception as error:  # an engine that fails cannot be selected
-        return {"failed": (str(error).strip() or type(error).__name__).splitlines()[0][:200]}
+        return {"failed": first_line(error)}
     return {
         "speed": round(speed, 2),
         "open": round(seconds, 2),

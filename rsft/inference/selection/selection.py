@@ -1,4 +1,4 @@
-"""Select the engine of a job."""
+"""Select the engine of a job. An exported graph needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsft.errors import RequestError
-from rsft.inference.engines.base import ENGINES, REFERENCE, find_engine
-from rsft.inference.selection.exported import LoadedEngine, load_exported_engine
+from rsft.errors import RequestError, RsftError, WeightsError
+from rsft.inference.engines.base import ENGINES, FORMATS, REFERENCE, EngineSpec, find_engine, first_line
+from rsft.inference.engines.graph import GraphEngine, LoadedEngine, graph_engine
+from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ def select_engine(
         chips: number of chips of the job.
         previous: engine of the interrupted job as `str(EngineSpec)`; "auto" prefers it. None for a new job.
 
-    Returns:
-        The engine, ready to classify.
-
     Raises:
         RequestError: the engine, the precision or the export cannot be used.
         WeightsError: the local backbone is not the bundle's, or an export is altered or differs from PyTorch.
@@ -56,3 +54,34 @@ def select_engine(
     spec = find_engine(name).spec(precision or "fp32")
     images = None if name == REFERENCE.engine else read_images(bundle, read_sample)
     return load_engine(bundle, spec, device, images)._replace(requested=name)
+
+
+def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
+    """Load an export of a bundle, with the bundle's test-time augmentation, from its folder or a file in it.
+
+    Raises:
+        RequestError: the path is not an export or belongs to another bundle, or no engine runs its format.
+        WeightsError: a file of the export is altered or damaged.
+    """
+    folder = path if path.is_dir() else path.parent
+    metadata = read_export_metadata(folder)
+    exported, kind, precision = (str(metadata.get(key)) for key in ("bundle_sha256", "kind", "precision"))
+    if exported != bundle.sha256:
+        message = f"this is an export of the bundle {exported[:12]}, not of {bundle.sha256[:12]}"
+        raise RequestError(message, path, "export this bundle: rsft export")
+    if metadata.get("whole"):
+        message = "this export takes the pixels of chips, for programs without rsft; rsft predict prepares chips itself"
+        raise RequestError(message, path, "give an export that was made without --whole")
+    engine = find_engine(kind) if kind in ENGINES else None
+    if not isinstance(engine, GraphEngine):
+        formats = " or ".join(name for name in ENGINES if name in FORMATS)
+        hint = f"export {formats}, or use --engine {REFERENCE.engine}"
+        raise RequestError(f"no engine runs {kind} exports", path, hint)
+    try:
+        model = engine.open_graph(folder / engine.file_name, precision)
+    except (RsftError, MemoryError):
+        raise
+    except Exception as error:  # the type depends on the library and on the fault
+        message = f"the graph cannot be opened: {first_line(error)}"
+        raise WeightsError(message, folder / engine.file_name, "export again") from error
+    return graph_engine(bundle, model, EngineSpec(kind, precision))

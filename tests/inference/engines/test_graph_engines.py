@@ -7,17 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
+import openvino
 import pytest
 import torch
+from openvino import opset13 as ops
 
 from rsft.errors import RequestError
-from rsft.inference.engines.base import find_format, graph_formats
+from rsft.inference.engines.base import FORMATS, find_format
 from rsft.inference.export.traceable import TraceableNetwork, trace_network
 from rsft.utils import dependencies
+from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
 pytestmark = pytest.mark.slow
 
+GRAPH_FORMATS = ["onnx", "openvino", "torch-export"]
 METADATA = {"classes": ["a", "b", "ç"], "precision": "fp32"}
 
 
@@ -26,7 +31,7 @@ def written(tmp_path_factory):
     """A folder with a graph in every format, the network's outputs, and the traced program."""
     folder, network = tmp_path_factory.mktemp("graphs"), TraceableNetwork([tiny_classifier(1)])
     program = trace_network(network, CONTRACT)
-    for name in graph_formats():
+    for name in GRAPH_FORMATS:
         find_format(name).write_graph(program, folder, METADATA)
     return folder, network(IMAGES), program
 
@@ -37,10 +42,10 @@ def open_graph(name: str, folder: Path, precision: str = "fp32"):
 
 
 def test_all_formats_are_tested():
-    assert graph_formats() == ["onnx", "openvino", "torch-export"]
+    assert [name for name in FORMATS if find_format(name).stores_graph] == GRAPH_FORMATS
 
 
-@pytest.mark.parametrize("name", ["onnx", "openvino", "torch-export"])
+@pytest.mark.parametrize("name", GRAPH_FORMATS)
 def test_outputs_are_those_of_pytorch(written, name):
     folder, expected, _ = written
     model = open_graph(name, folder)
@@ -60,8 +65,6 @@ def test_two_threads_may_call_at_once(written, name):
 
 
 def test_onnx_checker_accepts_the_file(written):
-    import onnx
-
     model = onnx.load(written[0] / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["images", "logits", "features"]
@@ -69,8 +72,6 @@ def test_onnx_checker_accepts_the_file(written):
 
 
 def test_openvino_holds_input_size_and_metadata(written):
-    import openvino
-
     model = openvino.Core().read_model(written[0] / "model.xml")
     assert str(model.input("images").partial_shape) == "[?,3,16,16]" and model.output("features")
     assert json.loads(model.get_rt_info("rsft").astype(str)) == METADATA
@@ -96,7 +97,37 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(dependencies.importlib, "import_module", missing)
-    with pytest.raises(RequestError, match=r"pip install 'rsft\[openvino\]'"):
-        find_format("openvino").require("openvino")
-    with pytest.raises(RequestError, match=r"pip install 'rsft\[onnx\]'"):
-        find_format("onnx").require("onnxruntime.quantization")
+    for name, package in {"openvino": "openvino", "onnx": "onnxruntime.quantization"}.items():
+        with pytest.raises(RequestError, match=rf"pip install 'rsft\[{name}\]'"):
+            find_format(name).require(package)
+
+
+def open_openvino(folder: Path, images, features, axis: int | None = None):
+    """Open a graph whose first weight, the axis of a normalization, is overwritten in the file."""
+    path = folder / "model.xml"
+    openvino.save_model(openvino.Model([features, features], [images]), path, compress_to_fp16=False)
+    if axis is not None:
+        content = path.with_suffix(".bin").read_bytes()
+        assert content.startswith(np.int64(3).tobytes())
+        path.with_suffix(".bin").write_bytes(np.int64(axis).tobytes() + content[8:])
+    return open_graph("openvino", folder)
+
+
+@pytest.mark.parametrize("axis", [-4, 3, -5, 4, 2**31, 3 + (8 << 56)])
+def test_openvino_refuses_axes_that_are_not_dimensions(tmp_path, axis):
+    images = ops.parameter([-1, 3, 8, 8], np.float32, name="images")
+    normalized = ops.mvn(images, np.array([3]), True, 1e-6, "inside_sqrt")
+    features = ops.reduce_mean(normalized, np.array([2, 3]), False)
+    if -4 <= axis <= 3:
+        graph = open_openvino(tmp_path, images, features, axis)
+        assert graph.infer(np.ones((2, 3, 8, 8), np.float32)).features.shape == (2, 3)
+    else:
+        with pytest.raises(ValueError, match="not a dimension"):
+            open_openvino(tmp_path, images, features, axis)
+
+
+def test_openvino_refuses_a_fixed_number_of_rows(tmp_path):
+    images = ops.parameter([-1, 3, 8, 8], np.float32, name="images")
+    rows = ops.reshape(images, np.array([15_360_000, 3, -1]), True)
+    with pytest.raises(ValueError, match=mentions("[15360000,3]")):
+        open_openvino(tmp_path, images, ops.reduce_mean(rows, np.array([2]), False))

@@ -1,8 +1,9 @@
-"""PyTorch: bfloat16 with and without a compiler, threads with one core each, padded batches."""
+"""PyTorch: bfloat16 with and without a compiler, padded batches; the number of threads of engines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from rsft.inference.engines import pytorch
-from rsft.inference.engines.base import REFERENCE, EngineSpec
+from rsft.inference.engines.base import REFERENCE, EngineSpec, engine_threads
 from rsft.inference.selection.fastest import load_engine
 from rsft.models.bundle.bundle import Bundle
 
@@ -37,19 +38,27 @@ def test_bfloat16_is_near_float32_and_reports_whether_it_is_compiled(
     np.testing.assert_allclose(loaded.infer(images).logits, expected, atol=1e-2 * abs(expected).max())
 
 
-@pytest.fixture
-def three_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("three_threads")
 def test_threads_of_the_pool_use_one_core_and_others_use_all() -> None:
-    with pytorch._make_single_core_pool() as pool, ThreadPoolExecutor(1) as later:
-        assert list(pool.map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
-        assert (torch.get_num_threads(), later.submit(torch.get_num_threads).result()) == (3, 3)
+    before = engine_threads()
+    assert before == torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytorch._make_single_core_pool() as pool, ThreadPoolExecutor(1) as later:
+            assert list(pool.map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
+            assert (engine_threads(), later.submit(torch.get_num_threads).result()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("variable", "most"), [("3", 3), ("5,2", 5), ("0", 1), (None, 1024)])
+def test_threads_without_pytorch(monkeypatch: pytest.MonkeyPatch, variable: str | None, most: int) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    program = "import sys; from rsft.inference.engines.base import engine_threads as n; print(n(), *sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    threads, *modules = printed.split()
+    assert "torch" not in modules and (1 <= int(threads) <= most if variable is None else int(threads) == most)
 
 
 def test_batches_are_padded_to_one_size() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rsft.inference.engines.base import EXACT, QUANTIZED, ROUNDED
-from rsft.inference.export.parity import AccuracyChange, accuracy_changes, compare_outputs, describe_losses
+from rsft.inference.export.export import AccuracyChange, accuracy_changes
+from rsft.inference.export.traceable import compare_outputs
 from rsft.models.outputs import ClassifierOutputs
 from tests.helpers.messages import mentions
 
@@ -55,17 +56,7 @@ def test_changes_by_group():
         "head": (0, 6, 0),
         "tail": (50, 4, 2),
     }
-    assert describe_losses(table, 20.1) == "50.00 points tail" and describe_losses(table, 50) == ""
 
 
-def test_a_loss_of_exactly_the_limit_is_allowed():
-    assert describe_losses({"tail": AccuracyChange(0.70, 0.695, 200, 1)}, 0.5) == ""
-    assert describe_losses({"tail": AccuracyChange(0.70, 0.69, 200, 2)}, 0.5) == "1.00 points tail"
-
-
-def test_being_better_is_no_loss():
-    truth = np.array([0, 1])
-    better, worse = np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)[[0, 0]]
-    features = np.zeros((2, 1), np.float32)
-    outputs = [ClassifierOutputs(logits, features) for logits in (worse, better)]
-    assert describe_losses(accuracy_changes(*outputs, truth, {"tail": [1]}), 0) == ""
+def test_a_chip_of_200_is_half_a_point_and_being_better_is_no_loss():
+    assert AccuracyChange(0.70, 0.695, 200, 1).lost == 0.5 and AccuracyChange(0.70, 0.75, 200, 2).lost == -5

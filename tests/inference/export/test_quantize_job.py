@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rsft.inference.engines.onnx import OnnxEngine
-from rsft.inference.export import quantize
-from rsft.inference.export.parity import AccuracyChange
+from rsft.inference.engines.graph_runtimes import OnnxEngine
+from rsft.inference.export import export
+from rsft.inference.export.export import AccuracyChange
 
 SAME = AccuracyChange(0.9, 0.9, 18, 0)
 LOSSY = {"overall": SAME, "tail": AccuracyChange(0.9, 0.8, 6, 1)}
@@ -26,12 +26,12 @@ def measured(monkeypatch):
 
     monkeypatch.setattr(OnnxEngine, "quantize", write_quantized)
     monkeypatch.setattr(OnnxEngine, "open_graph", lambda self, path, precision: None)
-    monkeypatch.setattr(quantize, "trace_network", lambda *_: None)
-    monkeypatch.setattr(quantize, "_nodes", lambda program: [11])
-    monkeypatch.setattr(quantize, "_block_of", lambda node: node)
-    monkeypatch.setattr(quantize, "float_nodes", lambda program, first: tried.append(first))
-    monkeypatch.setattr(quantize, "_validate", lambda *_: (None, None))
-    monkeypatch.setattr(quantize, "accuracy_changes", lambda *_: tables.pop(0))
+    monkeypatch.setattr(export.traceable, "trace_network", lambda *_: None)
+    monkeypatch.setattr(export, "_nodes", lambda program: [11])
+    monkeypatch.setattr(export, "_block_of", lambda node: node)
+    monkeypatch.setattr(export, "float_nodes", lambda program, first: tried.append(first))
+    monkeypatch.setattr(export, "_validate", lambda *_: (None, None))
+    monkeypatch.setattr(export, "accuracy_changes", lambda *_: tables.pop(0))
     return tables, tried
 
 

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from rsft.inference.selection.exported import LoadedEngine
 
 import rsft
 from rsft.errors import RequestError
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.predict.pipeline import THUMBNAIL_SIDE, Predictor, encode_thumbnail, prefetch
-from rsft.inference.selection.exported import LoadedEngine
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract
 
 RNG = np.random.default_rng(0)

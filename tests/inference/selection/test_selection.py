@@ -12,10 +12,10 @@ import pytest
 from rsft.errors import RequestError
 from rsft.inference.engines import pytorch
 from rsft.inference.engines.base import EngineSpec, find_engine
+from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.predict.chip_files import SourceChip
 from rsft.inference.predict.pipeline import make_batches, read_sample
 from rsft.inference.selection import fastest
-from rsft.inference.selection.exported import LoadedEngine
 from rsft.inference.selection.selection import select_engine
 from rsft.models.outputs import ClassifierOutputs
 from rsft.recipe.schema import EvaluateSection

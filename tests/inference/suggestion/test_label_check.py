@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rsft.inference.selection.exported import LoadedEngine
 
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.errors import RequestError
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.predict.pipeline import Predictor
-from rsft.inference.selection.exported import LoadedEngine
 from rsft.inference.suggestion.label_check import suggest_label_checks
 from rsft.types import Pixels
 from tests.helpers.messages import mentions
