@@ -196,7 +196,7 @@ def bundle_card(
         out: File to write (default: README.md beside the bundle).
         repository: Repository on the Hub, for the commands in the card.
     """
-    from rsft.inference.publish.model_card import write_model_card
+    from rsft.inference.publish.hub import write_model_card
 
     show_paths({"card": write_model_card(bundle, out, repository=repository, overwrite=overwrite)})
 

@@ -1,22 +1,119 @@
-"""Lay out a bundle as a repository of the Hugging Face Hub, and upload it. Nothing else contacts the Hub."""
+"""Write the model card of a bundle, lay it out as a repository of the Hugging Face Hub, and upload it.
 
+Nothing else contacts the Hub.
+"""
+
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.errors import RequestError, RsftError
-from rsft.inference.publish.model_card import CARD_FILE, check_repository, render_card
-from rsft.inference.publish.source import read_source
+from rsft.inference.publish.source import MEASURES, BundleSource, fill_template, read_source, spdx_license
 from rsft.inference.publish.stac_item import ITEM_FILE, render_item
 from rsft.models.bundle.bundle import INDEX_FILE, Bundle, read_index
 from rsft.models.bundle.signature import SIGNATURE_FILE
 from rsft.utils.atomic_files import atomic_folder, write_text
 from rsft.utils.dependencies import require
+from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import read_regular
 
 BUNDLE_DIR = "bundle"
 """Folder of the bundle in the repository, as in a run folder: a bundle contains no foreign files."""
+
+CARD_FILE = "README.md"
+MAX_CLASSES = 200
+"""Largest number of classes that the card lists one by one."""
+
+_REPOSITORY = re.compile(r"[a-zA-Z0-9][\w.-]{0,95}/[a-zA-Z0-9][\w.-]{0,95}", re.ASCII)
+
+
+def write_model_card(
+    bundle: Path, output: Path | None = None, *, repository: str | None = None, overwrite: bool = False
+) -> Path:
+    """Write the model card of a bundle in the form of the Hugging Face Hub: Markdown with YAML front matter.
+
+    Args:
+        bundle: a bundle, a run folder, or runs/<recipe> for its newest run.
+        output: file to write (default: README.md beside the folder of the bundle).
+        repository: OWNER/NAME of the repository on the Hub, for the commands in the card.
+        overwrite: replace an existing file.
+
+    Returns:
+        The path of the card.
+
+    Raises:
+        RequestError: the path holds no bundle, the file exists, or `repository` is no name.
+        WeightsError: the bundle is damaged or changed.
+        DataError: the evaluation beside the bundle is damaged.
+
+    Example:
+        >>> path = write_model_card(Path("runs/ships"))
+        >>> path.read_text().splitlines()[:4]
+        ['---', 'license: unknown', 'library_name: rsft', 'pipeline_tag: image-classification']
+    """
+    check_repository(repository)
+    source = read_source(bundle)
+    path = output or source.folder.parent / CARD_FILE
+    if path.exists() and not overwrite:
+        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another --out")
+    write_text(path, render_card(source, repository))
+    return path
+
+
+def check_repository(repository: str | None) -> None:
+    """Raise a RequestError unless the name of a repository, if any, is of the form OWNER/NAME."""
+    if repository is not None and not _REPOSITORY.fullmatch(repository):
+        raise RequestError(f"{repository!r} is not the name of a repository", repository, "give OWNER/NAME")
+
+
+def render_card(source: BundleSource, repository: str | None = None) -> str:
+    """Fill the template of the model card, card.md.jinja: Markdown with YAML front matter."""
+    weights = source.bundle.recipe.backbone.weights
+    return fill_template(
+        "card.md.jinja",
+        source,
+        front=yaml.safe_dump(front_matter(source), sort_keys=False, allow_unicode=True, width=10_000),
+        weights_file=Path(weights).name if weights else None,
+        max_classes=MAX_CLASSES,
+        repository=repository,
+        folder=repository.rpartition("/")[2] if repository else "MODEL",
+    )
+
+
+def front_matter(source: BundleSource) -> dict[str, Any]:
+    """Return the metadata of a model card: keys of the Hugging Face Hub.
+
+    A base model is named if the encoder has a repository there.
+    """
+    bundle, repository = source.bundle, source.encoder.repository
+    is_radar = bool(set(bundle.contract.used_bands) & set(POLARIZATIONS))
+    results = []
+    for measurement in source.measurements:
+        data = measurement.data or "unknown"
+        slug = re.sub(r"[^a-z0-9]+", "-", data.lower()).strip("-") or "unknown"
+        metrics = [
+            {
+                "type": "accuracy" if measure == "micro" else "recall",
+                "value": round(interval.value, 4),
+                "name": MEASURES[measure],
+            }
+            for measure, interval in measurement.accuracies.items()
+        ]
+        dataset = {"type": slug, "name": data, "split": measurement.split}
+        results.append({"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics})
+    return {
+        "license": (spdx_license(bundle.licenses) or UNKNOWN).lower(),
+        "library_name": "rsft",
+        "pipeline_tag": "image-classification",
+        "tags": ["rsft", "remote-sensing", bundle.recipe.peft.method, *(["sar"] if is_radar else [])],
+        **({"base_model": repository, "base_model_relation": "adapter"} if repository else {}),
+        **({"model-index": [{"name": bundle.recipe.name, "results": results}]} if results else {}),
+    }
 
 
 def write_hub_folder(
@@ -53,8 +150,7 @@ def write_hub_folder(
         >>> list(list_hub_files(folder))[:2]
         ['README.md', 'bundle/bundle.json']
     """
-    if repository is not None:
-        check_repository(repository)
+    check_repository(repository)
     if output.exists() and not overwrite:
         raise RequestError("the folder exists already", output, "give --overwrite to replace it, or another folder")
     source = read_source(bundle)

@@ -10,15 +10,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from rsft.errors import DataError, RequestError, WeightsError
+from rsft.errors import DataError
 from rsft.evaluation.schema import Evaluation
-from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
 from rsft.metrics import Interval
 from rsft.models.bundle.bundle import Bundle, SourceLicense, find_bundle
-from rsft.models.inspection.describe import EncoderOrigin, find_encoder_origin
+from rsft.models.inspection.describe import EncoderOrigin, describe, find_encoder_origin
 from rsft.types import GROUPS
 from rsft.utils.licenses import UNKNOWN
-from rsft.utils.untrusted.documents import parse_json, read_regular
+from rsft.utils.untrusted.documents import code_span, escape_markdown, parse_json, read_regular
 
 MEASURES = {
     "micro": "overall accuracy",
@@ -37,12 +36,9 @@ class Measurement:
 
     Attributes:
         data: name of the data set; empty if it is unknown.
-        split: name of the split.
-        chips: number of chips.
         methods: accuracies by method and measure; the first method is that of the bundle, others are baselines.
         recall: recall of each class; None for a class without chips. Empty if it was not recorded.
         class_chips: number of chips of each class; empty if it was not recorded.
-        notes: remarks of the evaluation.
     """
 
     data: str
@@ -69,9 +65,6 @@ class BundleSource:
     """A bundle, and what lies beside it.
 
     Attributes:
-        folder: folder of the bundle.
-        bundle: the open bundle.
-        encoder: origin of the frozen encoder.
         run: content of run.json beside the bundle; empty without the run that made the bundle.
         measurements: accuracies, that of the evaluation first.
     """
@@ -90,9 +83,8 @@ def read_source(folder: Path) -> BundleSource:
         folder: a folder as in `find_bundle`.
 
     Raises:
-        RequestError: `folder` contains no bundle.
+        RequestError: `folder` contains no bundle, or this version of rsft does not know its recipe.
         WeightsError: the bundle is damaged or changed.
-        RecipeError: this version of rsft does not know its recipe.
         DataError: the evaluation beside the bundle is damaged.
     """
     bundle_dir, bundle = find_bundle(folder), Bundle.load(folder)
@@ -109,22 +101,30 @@ def read_source(folder: Path) -> BundleSource:
     return BundleSource(bundle_dir, bundle, find_encoder_origin(bundle.recipe.backbone), run, measurements)
 
 
-def find_exports(source: BundleSource) -> dict[Path, dict[str, Any]]:
-    """Return content of export.json by folder, for the intact exports of a bundle that lie beside it."""
-    exports = {}
-    for path in sorted((source.folder.parent / "exports").glob(f"*/{METADATA_FILE}")):
-        with suppress(RequestError, WeightsError, OSError):
-            metadata = read_export_metadata(path.parent)
-            if metadata.get("bundle_sha256") == source.bundle.sha256:
-                exports[path.parent] = metadata
-    return exports
+def fill_template(name: str, source: BundleSource, **values: Any) -> str:
+    """Fill a template of this package with the description of a bundle and further values."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("rsft.inference", "publish"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {}
+    environment.filters |= {"md": escape_markdown, "code": code_span, "slug": _slug}
+    bundle, encoder = source.bundle, source.encoder
+    shared = {"source": source, "bundle": bundle, "recipe": bundle.recipe, "encoder": encoder}
+    return environment.get_template(name).render(describe(bundle), **shared, **values)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^0-9A-Za-z_-]+", "-", name).strip("-")
 
 
 def spdx_license(licenses: Sequence[SourceLicense]) -> str | None:
     """Return the license of a bundle for STAC.
-
-    Args:
-        licenses: the licenses of backbone and data.
 
     Returns:
         The SPDX identifier, if backbone and data have the same; "other" if they differ or have another license; None
@@ -137,11 +137,7 @@ def spdx_license(licenses: Sequence[SourceLicense]) -> str | None:
 
 
 def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
-    """Return the accuracies of an evaluation of the run; None without one.
-
-    Raises:
-        DataError: the file is damaged.
-    """
+    """Return the accuracies of an evaluation of the run; None without one."""
     if not path.is_file():
         return None
     try:

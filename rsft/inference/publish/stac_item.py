@@ -22,17 +22,13 @@ from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS
-from rsft.inference.publish.source import BundleSource, find_exports, read_source, spdx_license
-from rsft.models.bundle.bundle import CONFIDENCE_FILE, INDEX_FILE, RECIPE_FILE, WEIGHTS_FILE, Bundle
-from rsft.models.inspection.describe import architecture_family, describe, describe_contract
+from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
+from rsft.inference.publish.source import BundleSource, fill_template, read_source, spdx_license
+from rsft.models.bundle.bundle import CONFIDENCE_FILE, INDEX_FILE, RECIPE_FILE, WEIGHTS_FILE
+from rsft.models.inspection.describe import architecture_family
 from rsft.utils.atomic_files import sha256, write_text
 
 ITEM_FILE = "item.json"
-STAC_VERSION = "1.1.0"
-MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
-FILE_SCHEMA = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
-TASKS = ("classification", "scene-classification")
-"""Both names of the task: the general one, and the one for a class of a whole image."""
 
 HYPERPARAMETER_SECTIONS = ("peft", "meta", "head", "loss", "train")
 """Sections of the recipe that are hyperparameters. Others name files and folders of a machine."""
@@ -48,7 +44,7 @@ _ARTIFACTS = {
 }
 """Media type, artifact type and framework by suffix of the main file of an export."""
 
-_ENTRY_POINT = {"format": "python", "expression": "rsft.data.imagery.contract:Contract.to_input"}
+_ENTRY_POINT = "rsft.data.imagery.contract:Contract.to_input"
 _UNITS = {"db": "dB", "gamma0_db": "dB", "sigma0": "1", "gamma0": "1", "beta0": "1"}  # as STAC writes them
 _SHA256_MULTIHASH = "1220"  # code of SHA-256 and its length in bytes
 _SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+(\+[0-9a-zA-Z.-]+)?")
@@ -81,12 +77,18 @@ def write_stac_item(bundle: Path, output: Path | None = None, *, overwrite: bool
     path = output or source.folder.parent / ITEM_FILE
     if path.exists() and not overwrite:
         raise RequestError("the file exists already", path, "give --overwrite to replace it, or another --out")
-    write_text(path, render_item(source, path.parent, find_exports(source)))
+    exports = {}
+    for file in sorted((source.folder.parent / "exports").glob(f"*/{METADATA_FILE}")):
+        with suppress(RequestError, WeightsError, OSError):
+            metadata = read_export_metadata(file.parent)
+            if metadata.get("bundle_sha256") == source.bundle.sha256:
+                exports[file.parent] = metadata
+    write_text(path, render_item(source, path.parent, exports))
     return path
 
 
 def render_item(source: BundleSource, base: Path, exports: Mapping[Path, Mapping[str, Any]]) -> str:
-    """Return a STAC item as text.
+    """Fill the template of the item, item.json.jinja.
 
     Args:
         source: the bundle.
@@ -99,118 +101,59 @@ def render_item(source: BundleSource, base: Path, exports: Mapping[Path, Mapping
     Raises:
         WeightsError: a number in the bundle is not finite.
     """
-    item = {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": [MLM_SCHEMA, FILE_SCHEMA],
-        "id": f"{model_name(source.bundle.recipe.name).replace(' ', '-')}-{source.bundle.sha256[:12]}",
-        "geometry": None,
-        "properties": _properties(source),
-        "links": [],
-        "assets": _bundle_assets(source, base) | _export_assets(exports, base),
-    }
-    try:
-        return json.dumps(item, indent=2, allow_nan=False) + "\n"
-    except ValueError as error:
-        raise WeightsError("a number of the bundle is not finite", source.folder, "train again") from error
+    from rsft.models.inspection.verify import build_meta_model
 
-
-def _properties(source: BundleSource) -> dict[str, Any]:
-    bundle, encoder, backbone = source.bundle, source.encoder, source.bundle.recipe.backbone.name
-    description = describe(bundle)
+    bundle, contract, recipe = source.bundle, source.bundle.contract, source.bundle.recipe
     time, meaning = datetime.now(UTC), "the time when this item was written"
     with suppress(ValueError, TypeError, KeyError):
         finished = datetime.fromisoformat(source.run["finished"])
         if finished.tzinfo is not None:
-            time, meaning = finished, "the end of the training"
+            time, meaning = finished.astimezone(UTC), "the end of the training"
     versions = source.run.get("versions")
     torch_version = versions.get("torch") if isinstance(versions, dict) else None
-    optional = {
-        "license": spdx_license(bundle.licenses),
-        "mlm:framework_version": torch_version if _SEMANTIC_VERSION.fullmatch(str(torch_version)) else None,
-        "mlm:total_parameters": _count_parameters(bundle),
-    }
-    accuracies = [
-        {"data": entry.data, "split": entry.split, "chips": entry.chips}
-        | {measure: interval.to_dict() for measure, interval in entry.accuracies.items()}
-        for entry in source.measurements
-    ]
-    return {
-        "title": bundle.recipe.name,
-        "description": f"A classifier of {len(bundle.classes)} classes: the frozen encoder "
-        f"{backbone} with {bundle.recipe.peft.method}, fine-tuned by rsft {bundle.rsft_version}. "
-        f"Place and time of its training chips are unknown: the geometry is null, and datetime is {meaning}.",
-        "datetime": time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "bands": list_stac_bands(bundle.contract),
-        "mlm:name": model_name(bundle.recipe.name),
-        "mlm:architecture": architecture_family(backbone),
-        "mlm:tasks": list(TASKS),
-        "mlm:framework": "PyTorch",
-        **{key: value for key, value in optional.items() if value is not None},
-        "mlm:pretrained": True,
-        "mlm:pretrained_source": f"{backbone}: {encoder.about}" if encoder.about else backbone,
-        "mlm:accelerator": None,
-        "mlm:accelerator_constrained": False,
-        "mlm:input": [_model_input(bundle.contract)],
-        "mlm:output": [_model_output(bundle)],
-        "mlm:hyperparameters": _hyperparameters(bundle),
-        **{f"rsft:{key}": description[key] for key in ("backbone", "licenses")},
-        "rsft:version": bundle.rsft_version,
-        "rsft:bundle_sha256": bundle.sha256,
-        "rsft:accuracy": accuracies,
-    }
+    sections = recipe.model_dump(mode="json")
+    settings = {f"{name}.{key}": x for name in HYPERPARAMETER_SECTIONS for key, x in (sections[name] or {}).items()}
+    unit, stretches = next(iter(contract.units.items()))
+    parameters = None
+    with suppress(RequestError):  # this version does not know the encoder
+        learned = sum(tensor.numel() for tensor in bundle.tensors.values())
+        parameters = build_meta_model(bundle).frozen_parameters + learned
+    text = fill_template(
+        "item.json.jinja",
+        source,
+        time=time,
+        time_meaning=meaning,
+        contract=contract,
+        mlm_name=model_name(recipe.name),
+        architecture=architecture_family(recipe.backbone.name),
+        optional={
+            "license": spdx_license(bundle.licenses),
+            "mlm:framework_version": torch_version if _SEMANTIC_VERSION.fullmatch(str(torch_version)) else None,
+            "mlm:total_parameters": parameters,
+        },
+        hyperparameters={"seed": recipe.seed}
+        | {key: value for key, value in settings.items() if value is not None and key not in _MACHINE_KEYS},
+        unit=unit,
+        bands=list_stac_bands(contract),
+        known_bands=BANDS,
+        entry_point=_ENTRY_POINT,
+        scalings=[describe_scaling(*plane) for plane in zip(stretches, contract.mean, contract.std, strict=True)],
+        assets=_bundle_assets(source, base) | _export_assets(exports, base),
+    )
+    try:
+        return json.dumps(json.loads(text), indent=2, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise WeightsError("a number of the bundle is not finite", source.folder, "train again") from error
 
 
 def list_stac_bands(contract: Contract) -> list[dict[str, Any]]:
-    """Return the bands that a model reads, and its planes that are computed from them.
-
-    Returns:
-        Band objects of STAC 1.1, each with its name, and unit or data type as far as they are defined.
-    """
+    """Return the bands that a model reads, and its planes that are computed from them, as band objects of STAC 1.1."""
     unit = next(iter(contract.units))
     pixels: dict[str, Any] = {"data_type": unit} if unit in DIGITAL_UNITS else {}
     pixels |= {"unit": _UNITS[unit]} if unit in _UNITS else {}
     bands = [{"name": band, "description": contract.digital or unit, **pixels} for band in contract.used_bands]
     computed = dict.fromkeys(plane for plane in contract.planes if plane not in BANDS)
     return bands + [{"name": plane, "description": "computed from the bands"} for plane in computed]
-
-
-def _model_input(contract: Contract) -> dict[str, Any]:
-    """Return a Model Input Object: planes, shape, and the way from the pixels of a chip to them.
-
-    `value_scaling` and `resize_type` repeat single steps of `pre_processing_function`.
-    """
-    unit, stretches = next(iter(contract.units.items()))
-    sentences = "; ".join(f"{subject}: {text}" for subject, text in describe_contract(contract).items())
-    crop, resizing = "", {}
-    if contract.crop is not None:  # else the method of resizing depends on the size of the chip
-        crop = f"the central {contract.crop} x {contract.crop} pixels are cut out, "
-        method = "interpolation-area" if contract.crop > contract.size else "interpolation-linear"
-        resizing = {"resize_type": "crop" if contract.crop == contract.size else method}
-    steps = (
-        f"All steps, with the contract in bundle.json: the planes are computed from the bands and stretched to bytes, "
-        f"{crop}the image is resized to {contract.size} x {contract.size} pixels (by area if it shrinks, else "
-        f"bilinear), and bytes / 255 are normalized by mean and standard deviation. value_scaling and resize_type "
-        f"describe steps of this function, not further ones."
-    )
-    return {
-        "name": "chip",
-        "description": f"An image of one object, read in {unit}. {sentences}.",
-        "bands": [
-            plane if plane in BANDS else {"name": plane, "format": "rio-calc", "expression": plane}
-            for plane in contract.planes
-        ],
-        "input": {
-            "shape": [-1, len(contract.planes), contract.size, contract.size],
-            "dim_order": ["batch", "bands", "height", "width"],
-            "data_type": "float32",
-        },
-        "value_scaling": [
-            describe_scaling(*plane) for plane in zip(stretches, contract.mean, contract.std, strict=True)
-        ],
-        **resizing,
-        "pre_processing_function": {**_ENTRY_POINT, "description": steps},
-    }
 
 
 def describe_scaling(stretch: Stretch, mean: float, std: float) -> dict[str, Any]:
@@ -231,56 +174,14 @@ def describe_scaling(stretch: Stretch, mean: float, std: float) -> dict[str, Any
     if stretch == IDENTITY_STRETCH:
         return {"type": "z-score", "mean": 255 * mean, "stddev": 255 * std}
     if stretch.high is None:
-        return {"type": "processing", **_ENTRY_POINT, "description": "the maximum of the chip becomes white"}
+        text = "the maximum of the chip becomes white"
+        return {"type": "processing", "format": "python", "expression": _ENTRY_POINT, "description": text}
     low, high = stretch.low, stretch.high
     values, black, white = f"clip(A, {low!r}, {high!r})", low, high
     if stretch.curve == "log1p":
         values, (black, white) = f"log1p(clip(A, {max(low, 0.0)!r}, {high!r}))", np.log1p([max(low, 0.0), high])
     expression = f"(rint(255 * ({values} - {float(black)!r}) / {float(white - black)!r}) / 255 - {mean!r}) / {std!r}"
     return {"type": "processing", "format": "gdal-calc", "expression": expression}
-
-
-def _model_output(bundle: Bundle) -> dict[str, Any]:
-    """Return a Model Output Object: one logit per class, and how it becomes a probability."""
-    temperature = 1.0 if bundle.calibrator is None else bundle.calibrator.temperature
-    calibrated = "calibrated on validation chips" if bundle.calibrator else "not calibrated"
-    notes = [f"probabilities are softmax(logits / {temperature:.6g}), {calibrated}"]
-    notes += [f"the mean over {len(bundle.members)} runs"] if len(bundle.members) > 1 else []
-    notes += [f"the mean over views: {bundle.recipe.evaluate.tta}"] if bundle.recipe.evaluate.tta != "none" else []
-    ids = [re.sub(r"[^0-9A-Za-z_-]+", "-", name).strip("-") for name in bundle.classes]
-    return {
-        "name": "logits",
-        "tasks": list(TASKS),
-        "result": {"shape": [-1, len(bundle.classes)], "dim_order": ["batch", "class"], "data_type": "float32"},
-        "classification:classes": [
-            {"value": index, "name": ids[index] or f"class-{index}", "description": name}
-            for index, name in enumerate(bundle.classes)
-        ],
-        "post_processing_function": {
-            "format": "python",
-            "expression": "rsft.models.uncertainty.statistics:log_softmax",
-            "description": "; ".join(notes),
-        },
-    }
-
-
-def _hyperparameters(bundle: Bundle) -> dict[str, Any]:
-    """Return the settings of the training, by recipe key."""
-    sections = bundle.recipe.model_dump(mode="json")
-    settings = {
-        f"{name}.{key}": value for name in HYPERPARAMETER_SECTIONS for key, value in (sections[name] or {}).items()
-    }
-    known = {key: value for key, value in settings.items() if value is not None and key not in _MACHINE_KEYS}
-    return {"seed": bundle.recipe.seed, **known}
-
-
-def _count_parameters(bundle: Bundle) -> int | None:
-    """Return the number of parameters with the frozen encoder; None if this version does not know the encoder."""
-    from rsft.models.inspection.verify import build_meta_model
-
-    with suppress(RequestError):
-        return build_meta_model(bundle).frozen_parameters + sum(tensor.numel() for tensor in bundle.tensors.values())
-    return None
 
 
 def model_name(name: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.publish.model_card import MAX_CLASSES, front_matter, render_card, write_model_card
+from rsft.inference.publish.hub import MAX_CLASSES, front_matter, render_card, write_model_card
 from rsft.inference.publish.source import read_source, spdx_license
 from rsft.models.bundle.bundle import source_license
 from rsft.models.inspection.describe import EncoderOrigin
