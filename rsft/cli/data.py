@@ -218,27 +218,26 @@ def data_suggest(
     from rsft.cli.display.results import show_suggestions
     from rsft.errors import RequestError
     from rsft.inference.predict.pipeline import Predictor
-    from rsft.inference.suggestion.label_check import suggest_label_checks, write_suggestion_page
-    from rsft.inference.suggestion.suggest import check_suggestion_path, suggest_chips, write_suggestions
+    from rsft.inference.suggestion import suggest
     from rsft.models.bundle.bundle import Bundle
 
     if out is not None:
-        check_suggestion_path(out, (".csv",), overwrite)
+        suggest.check_suggestion_path(out, (".csv",), overwrite)
     if page is not None:
-        check_suggestion_path(page, (".html", ".htm"), overwrite)
+        suggest.check_suggestion_path(page, (".html", ".htm"), overwrite)
     is_store = (source / "manifest.parquet").is_file()
     if is_store and bundle is None:
         raise RequestError("a chip store needs a bundle that classifies its chips", source, "give --bundle BUNDLE")
     if split is not None and not is_store:
         raise RequestError("--split only works with a chip store", "--split", "leave it out")
     if is_store and bundle is not None:
-        suggestions = suggest_label_checks(source, Predictor.load(bundle, device), count, split)
+        suggestions = suggest.suggest_label_checks(source, Predictor.load(bundle, device), count, split)
     else:
-        suggestions = suggest_chips(source, count, None if bundle is None else Bundle.load(bundle))
+        suggestions = suggest.suggest_chips(source, count, None if bundle is None else Bundle.load(bundle))
     if page is not None:
-        write_suggestion_page(page, suggestions, bundle, str(source) if is_store else "STORE")
+        suggest.write_suggestion_page(page, suggestions, bundle, str(source) if is_store else "STORE")
     if out is not None:
-        write_suggestions(suggestions, out)
+        suggest.write_suggestions(suggestions, out)
     show_suggestions(suggestions, {"table": out, "page": page}, as_json)
 
 

@@ -229,8 +229,7 @@ def sweep(
     from rsft.recipe.library import find_recipe
     from rsft.sweep.job import SweepFolder, run_sweep
     from rsft.sweep.results import describe_keys, format_measure
-    from rsft.sweep.schema import read_sweep
-    from rsft.sweep.trials import list_trials
+    from rsft.sweep.schema import list_trials, read_sweep
 
     path, exit_code = find_recipe(file, "sweep"), 0
     settings, document = read_sweep(path, overrides or [])

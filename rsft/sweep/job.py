@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from rsft.errors import Interrupted
-from rsft.sweep.figures import draw_figures
-from rsft.sweep.results import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome, results_table, write_results
-from rsft.sweep.schema import Sweep
-from rsft.sweep.trials import Trial, is_in_search_space, make_trial
+from rsft.sweep import results
+from rsft.sweep.results import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome
+from rsft.sweep.schema import Sweep, Trial, is_in_search_space, make_trial
 from rsft.training.runs.reader import hash_manifest
 from rsft.utils.dependencies import check_installed
 
@@ -27,14 +26,7 @@ SAVE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class SweepResults:
-    """Results of a sweep so far.
-
-    Attributes:
-        best: outcome of the best finished trial; None if no trial finished.
-        failed: outcomes of the failed trials.
-        remaining: number of trials without an outcome.
-        paths: written files by name.
-    """
+    """Results of a sweep so far; `remaining` is the number of trials without an outcome."""
 
     best: TrialOutcome | None
     failed: list[TrialOutcome]
@@ -45,10 +37,7 @@ class SweepResults:
 class SweepFolder:
     """Folder RUNS/sweeps/<name>/: one folder per trial, named by the id of the trial, and the results.
 
-    Args:
-        path: the folder.
-        sweep: the sweep.
-        trials: the trials that are known in advance, from `list_trials`.
+    `trials` are those that are known in advance, from `list_trials`.
     """
 
     def __init__(self, path: Path, sweep: Sweep, trials: list[Trial]) -> None:
@@ -83,29 +72,21 @@ class SweepFolder:
         return outcomes
 
     def finished(self, retry: bool = False) -> dict[str, TrialOutcome]:
-        """Return the outcomes of the trials that are not run again.
+        """Return the outcomes of the trials that are not run again, by trial id.
 
-        These are finished trials and trials that failed during training. A trial that failed before training is always
-        run again.
-
-        Args:
-            retry: run all failed trials again.
-
-        Returns:
-            Outcomes by trial id.
+        These are finished trials and, unless `retry`, trials that failed during training. A trial that failed before
+        training is always run again.
         """
-        return {
-            id: outcome
-            for id, outcome in self.outcomes().items()
-            if outcome.status != "failed" or (outcome.data and not retry)
-        }
+        outcomes = self.outcomes().items()
+        return {id: x for id, x in outcomes if x.status != "failed" or (x.data and not retry)}
 
     def report(self) -> SweepResults:
         """Write table and figures from the current outcomes, and return the results."""
         sweep, outcomes = self.sweep, self.outcomes()
-        table = results_table(sweep, outcomes)
+        table = results.results_table(sweep, outcomes)
         measures = [measure for measure in sweep.measures or [sweep.metric] if measure in table]
-        paths = write_results(self.path, sweep, table, measures) | draw_figures(self.path, sweep, table, measures)
+        paths = results.write_results(self.path, sweep, table, measures)
+        paths |= results.draw_figures(self.path, sweep, table, measures)
         done = [outcome for outcome in outcomes.values() if outcome.status == "done"]
         choose = max if sweep.mode == "max" else min
         best = choose(done, key=lambda outcome: outcome.metrics[sweep.metric], default=None)

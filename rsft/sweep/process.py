@@ -60,9 +60,6 @@ def run_trial(
         threads: number of CPU threads.
         environment: environment variables of its process, such as the GPU that it uses.
 
-    Returns:
-        The outcome.
-
     Raises:
         TrialStopped: a signal stopped the trial.
     """
@@ -114,9 +111,6 @@ def _process_context(threads: int) -> Any:
 def trial_server(threads: int) -> Iterator[ServerAddress]:
     """Train trials of workers on this machine, so that PyTorch is imported once and while Ray starts.
 
-    Args:
-        threads: number of CPU threads of a trial.
-
     Yields:
         The address for `request_trial`. At the end of the block, all trials are stopped and save their state.
     """
@@ -153,15 +147,7 @@ def _serve(connection: Any) -> None:
 
 
 def request_trial(server: ServerAddress, report: Callable[[dict[str, float]], None], **arguments: Any) -> TrialOutcome:
-    """Let the trial server of this machine run a trial.
-
-    Args:
-        server: address of the server.
-        report: called after each epoch with its row of metrics.csv.
-        **arguments: the other arguments of `run_trial`.
-
-    Returns:
-        The outcome.
+    """Let the trial server of this machine run a trial; `arguments` are the other arguments of `run_trial`.
 
     Raises:
         TrialStopped: a signal stopped the trial or the server.
@@ -255,7 +241,7 @@ def _unfinished_run(folder: Path) -> RunInfo | None:
 def read_run_outcome(
     folder: Path, keys: Mapping[str, Any], status: Literal["done", "failed", "stopped"], reason: str, metric: str = ""
 ) -> TrialOutcome:
-    """Read the outcome of a trial from the files of its run.
+    """Read the outcome of a trial from the files of its run; a failed one has no metrics.
 
     Args:
         folder: folder of the trial.
@@ -263,9 +249,6 @@ def read_run_outcome(
         status: how the trial ended.
         reason: why it failed or was stopped.
         metric: a trial that is done has failed if this metric is not a finite number.
-
-    Returns:
-        The outcome; a failed one has no metrics.
     """
     runs = find_runs(folder)
     run = runs[-1] if runs else RunInfo(Path())

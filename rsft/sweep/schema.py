@@ -1,15 +1,25 @@
-"""Schema of a sweep file; reading reports all faults at once, before any run starts."""
+"""A sweep file, and its trials: the schema, and one resolved recipe per trial.
 
-from collections.abc import Iterator, Sequence
+Reading reports all faults at once, before any run starts.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import AfterValidator, Field, ValidationError
 
 from rsft.errors import Fault, RecipeError, RequestError
 from rsft.recipe.components import Section, Text, allowed_values
-from rsft.recipe.load import first_errors
-from rsft.recipe.schema import SECTIONS
+from rsft.recipe.library import find_recipe
+from rsft.recipe.load import first_errors, load_recipe
+from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.text import COMMAND_LINE, Document, parse_overrides, read_document, to_yaml
 
 Metric = Literal[
@@ -127,26 +137,6 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
     return sweep, document
 
 
-def locate_fault(document: Document, fault: Fault) -> Fault:
-    """Locate a fault of a recipe in the sweep file.
-
-    Args:
-        document: the sweep file.
-        fault: fault of a recipe with the values of the sweep.
-
-    Returns:
-        The fault with the line of the value in the sweep file, or the same fault if the recipe file has it.
-    """
-    value, is_override, _ = fault.value.rpartition(" (command line)")  # the sweep sets values as overrides
-    if not is_override:
-        return fault
-    keys = [f"{section}.{fault.key}" for section in ("grid", "search", "overrides")]
-    if any(fault.key in case for case in document.values.get("cases", ())):
-        keys.append("cases")
-    line = next((document.lines[key] for key in keys if key in document.lines), 0)
-    return Fault(document.file if line else COMMAND_LINE, line, fault.key, value, fault.allowed)
-
-
 def _validate(document: Document) -> Sweep | None:
     try:
         return Sweep.model_validate(document.values)
@@ -184,3 +174,146 @@ def _contradictions(sweep: Sweep) -> Iterator[tuple[str, Any, str]]:
         yield f"{section}.{key}", key, "each key in one section only: cases, grid or search"
     for key in sweep.overrides.keys() & set(sweep.keys):
         yield f"overrides.{key}", sweep.overrides[key], "a key that the sweep does not vary"
+
+
+KeyValues = dict[str, Any]
+"""Values that a trial sets, by recipe key; `recipe` is the name of the recipe."""
+
+MAX_TRIALS = 10_000
+"""Largest number of trials of one sweep; a larger number is probably a typing error."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        keys: values that the sweep sets.
+        recipe: the resolved recipe.
+    """
+
+    keys: KeyValues
+    recipe: Recipe
+
+    @property
+    def id(self) -> str:
+        """Hash of what differs from the defaults; a later version with more keys gives the same experiment this id."""
+        content = json.dumps(changed_values(self.recipe), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def changed_values(recipe: Recipe) -> KeyValues:
+    """Return the values of a recipe that differ from their defaults, by section and key.
+
+    Name and trackers are left out, as they do not change the numbers of a run. A section without such values is left
+    out, unless it is None by default.
+    """
+    content: KeyValues = {"seed": recipe.seed} if recipe.seed else {}
+    for name, section in recipe.sections():
+        if section is not None and name != "track":
+            defaults = {key: info.get_default(call_default_factory=True) for key, info in section.key_infos.items()}
+            values = {key: value for key, value in section if value != defaults[key]}
+            content |= {name: values} if values or Recipe.model_fields[name].default is None else {}
+    return content
+
+
+def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
+    """Make the trial of a sweep with given keys.
+
+    Raises:
+        RequestError: the recipe does not exist.
+        RecipeError: a key or value is not valid.
+    """
+    name = str(keys.get("recipe", sweep.recipes[0]))
+    values = sweep.overrides | {key: value for key, value in keys.items() if key != "recipe"}
+    overrides = [f"{key}={to_yaml(value)}" for key, value in values.items()]
+    return Trial(dict(keys), load_recipe(find_recipe(name), overrides))
+
+
+def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
+    """List the trials that are known in advance, without duplicates; TPE proposes its trials later.
+
+    The values that TPE can propose are checked too, by the limits of their ranges.
+
+    Raises:
+        RequestError: a recipe does not exist.
+        RecipeError: all faults of all values, with their lines in the sweep file.
+    """
+    combinations = list(itertools.islice(_combinations(sweep), MAX_TRIALS + 1))
+    if len(combinations) > MAX_TRIALS:
+        line, value = document.lines.get("grid", 0), f"more than {MAX_TRIALS:,} runs"
+        raise RecipeError([Fault(document.file, line, "grid", value, "fewer values, or a search")], subject="sweep")
+    limits: list[KeyValues] = []  # limits and choices of the search, to check them before any run starts
+    if sweep.search:
+        lowest, highest = (_sample(sweep.search, itertools.repeat(share)) for share in (0.0, 1 - 1e-12))
+        choices = [(key, value) for key, space in sweep.search.items() for value in space.get("choice", ())]
+        limits = [lowest, highest, *(lowest | {key: value} for key, value in choices)]
+    trials: dict[str, Trial] = {}
+    faults: list[Fault] = []
+    for number, keys in enumerate([*limits, *combinations]):
+        try:
+            trial = make_trial(sweep, keys)
+        except RecipeError as error:
+            faults += [_locate_fault(document, fault) for fault in error.faults]
+            continue
+        if number >= len(limits):
+            trials.setdefault(trial.id, trial)
+    if faults:
+        raise RecipeError(sorted(dict.fromkeys(faults), key=lambda fault: fault.line), subject="sweep")
+    return list(trials.values())
+
+
+def is_in_search_space(sweep: Sweep, keys: Mapping[str, Any]) -> bool:
+    """Return True if keys of a trial could have been proposed by the search of a sweep."""
+    spaces = {key: next(iter(space.items())) for key, space in sweep.search.items()}
+    return keys.keys() == spaces.keys() and all(
+        keys[key] in values if kind == "choice" else values[0] <= keys[key] <= values[1]
+        for key, (kind, values) in spaces.items()
+    )
+
+
+def round_to_four_digits(value: float, low: float, high: float) -> float:
+    """Round a value to four significant digits, within the limits."""
+    return min(max(float(f"{value:.4g}"), low), high)
+
+
+def _sample(spaces: Mapping[str, Space], shares: Iterable[float]) -> KeyValues:
+    """Map one number in [0, 1) per key to a value of the key."""
+    keys: KeyValues = {}
+    for (key, space), share in zip(spaces.items(), shares, strict=False):
+        (kind, values), *_ = space.items()
+        if kind == "choice":
+            keys[key] = values[int(share * len(values))]
+        elif kind == "integer":
+            keys[key] = values[0] + int(share * (values[1] - values[0] + 1))
+        else:
+            low, high = values
+            value = low * math.exp(share * math.log(high / low)) if kind == "log" else low + share * (high - low)
+            keys[key] = round_to_four_digits(value, low, high)
+    return keys
+
+
+def _locate_fault(document: Document, fault: Fault) -> Fault:
+    """Return a fault of a recipe with the line of its value in the sweep file; unchanged if the recipe file has it."""
+    value, is_override, _ = fault.value.rpartition(" (command line)")  # the sweep sets values as overrides
+    if not is_override:
+        return fault
+    keys = [f"{section}.{fault.key}" for section in ("grid", "search", "overrides")]
+    if any(fault.key in case for case in document.values.get("cases", ())):
+        keys.append("cases")
+    line = next((document.lines[key] for key in keys if key in document.lines), 0)
+    return Fault(document.file if line else COMMAND_LINE, line, fault.key, value, fault.allowed)
+
+
+def _combinations(sweep: Sweep) -> Iterator[KeyValues]:
+    """Iterate over the keys of all trials that are known in advance."""
+    recipes = [{"recipe": name} for name in sweep.recipes] if len(sweep.recipes) > 1 else [{}]
+    grid = [dict(zip(sweep.grid, values, strict=True)) for values in itertools.product(*sweep.grid.values())]
+    seeds = [{"seed": seed} for seed in sweep.seeds] if sweep.seeds is not None else [{}]
+    draws: list[KeyValues] = [] if sweep.method == "tpe" else [{}]
+    if sweep.search and sweep.method == "random":  # draw n depends on (seed, n), so more trials keep the first ones
+        generators = (np.random.default_rng((sweep.seed, number)) for number in range(sweep.trials or 0))
+        draws = [_sample(sweep.search, generator.random(len(sweep.search)).tolist()) for generator in generators]
+    factors: Sequence[list[KeyValues]] = (recipes, sweep.cases or [{}], grid, draws, seeds)
+    for combination in itertools.product(*factors):
+        yield {key: value for values in combination for key, value in values.items()}

@@ -25,8 +25,7 @@ from rsft.recipe.load import dump_recipe
 from rsft.recipe.text import parse_value, to_yaml
 from rsft.sweep.process import ServerAddress, TrialStopped, read_run_outcome, request_trial, run_trial
 from rsft.sweep.results import RECIPE, TrialOutcome, read_outcome
-from rsft.sweep.schema import Space, Sweep
-from rsft.sweep.trials import KeyValues, Trial, make_trial, round_to_four_digits
+from rsft.sweep.schema import KeyValues, Space, Sweep, Trial, make_trial, round_to_four_digits
 from rsft.utils.atomic_files import write_text
 
 _log = logging.getLogger(__name__)
@@ -97,13 +96,8 @@ def tune_trials(
             reuse_actors=True,
             trial_dirname_creator=str,
         )
-        run_config = tune.RunConfig(
-            name=state.name,
-            storage_path=str(state.parent),
-            callbacks=[_Events(sweep, folder)],
-            verbose=0,
-            log_to_file=False,
-        )
+        events, storage = [_Events(sweep, folder)], str(state.parent)
+        run_config = tune.RunConfig(state.name, storage, callbacks=events, verbose=0, log_to_file=False)
         space = {key: _domain(values) for key, values in sweep.search.items()}
         if not is_tpe:
             space = {"keys": tune.grid_search([trial.keys for trial in trials])}

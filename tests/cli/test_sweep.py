@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 
 from rsft.sweep.results import TrialOutcome
-from rsft.sweep.schema import read_sweep
-from rsft.sweep.trials import list_trials
+from rsft.sweep.schema import list_trials, read_sweep
 
 SWEEP = """\
 recipe: RECIPE

@@ -9,8 +9,7 @@ import pytest
 from rsft.errors import Interrupted, RequestError
 from rsft.sweep.job import SweepFolder, run_sweep
 from rsft.sweep.results import TrialOutcome
-from rsft.sweep.schema import read_sweep
-from rsft.sweep.trials import list_trials, make_trial
+from rsft.sweep.schema import list_trials, make_trial, read_sweep
 from rsft.utils import dependencies
 from rsft.utils.ray_cluster import session
 

@@ -3,13 +3,11 @@
 import json
 import os
 import signal
-import time
 from multiprocessing import AuthenticationError
 from pathlib import Path
 
 import pytest
 
-from rsft.errors import Fault, RecipeError, RsftError
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.sweep import process
 from rsft.sweep.process import TrialStopped, run_trial
@@ -24,75 +22,34 @@ EVALUATION = {"methods": {"LoRA": {"macro": {"value": 0.6}, "tail": None}, "k-NN
 KEYS = {"peft.rank": 4}
 
 
-def finish(folder, threads, report):
-    report({"epoch": 0.0})
+WAIT = "report({'pid': float(os.getpid())}); time.sleep(60)"
+REPORT_GPU = "report({'gpu': float(os.environ['CUDA_VISIBLE_DEVICES'])})"
+BE_KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
-def lose_the_gradient(folder, threads, report):
-    raise RsftError("the loss is nan", "epoch 2", "a smaller rate")
+class Target:
+    """A target that can be pickled and runs `code` in place of a training; the process sees no replaced function."""
 
-
-def find_a_fault(folder, threads, report):
-    raise RecipeError([Fault("recipe.yaml", 3, "peft.rank", "0", "a number")])
-
-
-def be_killed(folder, threads, report):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def raise_an_error(folder, threads, report):
-    raise ValueError("odd")
-
-
-def exit_with_three(folder, threads, report):
-    os._exit(3)
-
-
-def exit_silently(folder, threads, report):
-    os._exit(0)
-
-
-def exit_at_sigterm(folder, threads, report):
-    os._exit(128 + signal.SIGTERM)
-
-
-def wait_for_a_signal(folder, threads, report):
-    report({"pid": float(os.getpid())})
-    time.sleep(60)
-
-
-def report_the_gpu(folder, threads, report):
-    report({"gpu": float(os.environ["CUDA_VISIBLE_DEVICES"])})
-
-
-def train_with(train):
-    """Return the target of a process that calls `train` in place of the training of a recipe."""
-    return _Target(train)
-
-
-class _Target:
-    """A target that can be pickled: the process of a trial does not see what a test replaced."""
-
-    def __init__(self, train):
-        self.train = train
+    def __init__(self, code):
+        self.code = code
 
     def __call__(self, folder, threads, environment, connection):
-        process._train = self.train
+        process._train = lambda folder, threads, report: exec(self.code, globals() | {"report": report})
         process.train_trial(folder, threads, environment, connection)
 
 
 @pytest.fixture
 def trial(tmp_path, monkeypatch):
-    """Run a trial whose process calls a function of this module."""
+    """Run a trial whose process runs code."""
 
-    def run(train, metric="val_macro"):
+    def run(code, metric="val_macro"):
         folder = tmp_path / "runs/bars/001"
         (folder / "evaluation").mkdir(parents=True)
         (folder / "recipe.yaml").write_text("data: {root: x, size: 32}\ntrain: {epochs: 2}\n")
         (folder / "run.json").write_text(json.dumps(RUN))
         (folder / "metrics.csv").write_text(TABLE)
         (folder / "evaluation/metrics.json").write_text(json.dumps(EVALUATION))
-        monkeypatch.setattr(process, "train_trial", train_with(train))
+        monkeypatch.setattr(process, "train_trial", Target(code))
         rows = []
         return run_trial(tmp_path / "runs", KEYS, rows.append, metric=metric), rows
 
@@ -100,50 +57,47 @@ def trial(tmp_path, monkeypatch):
 
 
 def test_finished_trial(trial, tmp_path):
-    outcome, rows = trial(finish)
-    assert outcome == TrialOutcome(
-        keys=KEYS,
-        status="done",
-        metrics={"epoch": 1.0, "step": 10.0, "val_macro": 0.5, "macro": 0.6},
-        seconds=7.0,
-        run=str(tmp_path / "runs/bars/001"),
-        data="abc",
-    )
+    outcome, rows = trial("report({'epoch': 0.0})")
+    metrics, run = {"epoch": 1.0, "step": 10.0, "val_macro": 0.5, "macro": 0.6}, str(tmp_path / "runs/bars/001")
+    assert outcome == TrialOutcome(KEYS, "done", "", metrics, 7.0, run, "abc")
     assert read_outcome(tmp_path / "runs") == outcome and rows == [{"epoch": 0.0}]
 
 
 @pytest.mark.parametrize(
-    ("train", "reason"),
+    ("code", "reason"),
     [
-        (lose_the_gradient, "the loss is nan: epoch 2"),
-        (find_a_fault, "1 fault in the recipe: recipe.yaml: peft.rank: a number"),
-        (be_killed, "its process was killed by SIGKILL, perhaps because the memory was full"),
-        (raise_an_error, "ValueError: odd"),
-        (exit_with_three, "its process ended with code 3"),
-        (exit_silently, "its process ended with code 0"),
+        ("raise RsftError('the loss is nan', 'epoch 2', 'a smaller rate')", "the loss is nan: epoch 2"),
+        (
+            "raise RecipeError([Fault('a.yaml', 3, 'meta.lr', '0', 'x')])",
+            "1 fault in the recipe: a.yaml: meta.lr: x",
+        ),
+        (BE_KILLED, "its process was killed by SIGKILL, perhaps because the memory was full"),
+        ("raise ValueError('odd')", "ValueError: odd"),
+        ("os._exit(3)", "its process ended with code 3"),
+        ("os._exit(0)", "its process ended with code 0"),
     ],
 )
-def test_failed_trial_has_a_reason(trial, tmp_path, train, reason):
-    outcome, _ = trial(train)
+def test_failed_trial_has_a_reason(trial, tmp_path, code, reason):
+    outcome, _ = trial(code)
     assert (outcome.status, outcome.reason, outcome.metrics, outcome.data) == ("failed", reason, {}, "abc")
     assert read_outcome(tmp_path / "runs") == outcome
 
 
 def test_missing_metric_is_a_failure(trial):
-    outcome, _ = trial(finish, metric="val_medium")
+    outcome, _ = trial("", metric="val_medium")
     assert (outcome.status, outcome.reason) == ("failed", "val_medium is not a number")
 
 
 def test_stopped_trial_has_no_outcome(trial, tmp_path):
     with pytest.raises(TrialStopped):
-        trial(exit_at_sigterm)
+        trial("os._exit(128 + signal.SIGTERM)")
     assert read_outcome(tmp_path / "runs") is None
 
 
 def test_process_ends_with_its_parent(tmp_path):
     context = process.multiprocessing.get_context("forkserver")
     connection, child_end = context.Pipe()
-    child = context.Process(target=train_with(wait_for_a_signal), args=(tmp_path, 1, {}, child_end))
+    child = context.Process(target=Target(WAIT), args=(tmp_path, 1, {}, child_end))
     child.start()
     child_end.close()
     assert connection.recv()["pid"] == child.pid and child.is_alive()
@@ -154,10 +108,10 @@ def test_process_ends_with_its_parent(tmp_path):
 
 @pytest.fixture
 def request_of(tmp_path, monkeypatch):
-    """Let a server run a trial whose process calls a function of this module."""
+    """Let a server run a trial whose process runs code."""
 
-    def request(server, train, report):
-        monkeypatch.setattr(process, "train_trial", train_with(train))
+    def request(server, code, report):
+        monkeypatch.setattr(process, "train_trial", Target(code))
         return process.request_trial(server, report, folder=tmp_path, keys=KEYS, metric="macro")
 
     return request
@@ -168,11 +122,11 @@ def test_server_runs_trials_of_workers(request_of, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with process.trial_server(1) as server:
         with pytest.raises(AuthenticationError):
-            request_of((server[0], b"another key"), report_the_gpu, rows.append)
-        outcome = request_of(server, report_the_gpu, rows.append)
+            request_of((server[0], b"another key"), REPORT_GPU, rows.append)
+        outcome = request_of(server, REPORT_GPU, rows.append)
         assert rows == [{"gpu": 3.0}] and outcome == read_outcome(tmp_path)
         assert (outcome.status, outcome.reason) == ("failed", "macro is not a number")
-        assert request_of(server, be_killed, rows.append).reason.startswith("its process was killed by SIGKILL")
+        assert request_of(server, BE_KILLED, rows.append).reason.startswith("its process was killed by SIGKILL")
 
 
 def test_end_of_the_server_stops_its_trials(request_of, tmp_path):
@@ -181,7 +135,7 @@ def test_end_of_the_server_stops_its_trials(request_of, tmp_path):
         def stop(row):
             os.kill(int(row["pid"]), signal.SIGTERM)
 
-        request_of(server, wait_for_a_signal, stop)
+        request_of(server, WAIT, stop)
     with process.trial_server(1) as server:
         connection = process.Client(server[0], authkey=server[1])
         connection.send({"folder": tmp_path, "keys": KEYS, "metric": "macro"})
@@ -199,16 +153,10 @@ def test_damaged_outcome_is_none(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("status", "data", "is_resumed"),
-    [
-        ("running", "present", True),
-        ("interrupted", "present", True),
-        ("interrupted", None, True),
-        ("interrupted", "earlier", False),
-        ("done", "present", True),
-        ("failed", "present", False),
-        (None, "present", False),
-    ],
-)
+    [("running", "present", True), ("interrupted", "present", True), ("interrupted", None, True),
+     ("interrupted", "earlier", False), ("done", "present", True), ("failed", "present", False),
+     (None, "present", False)],
+)  # fmt: skip
 def test_unfinished_run_on_the_same_data_is_resumed(tmp_path, root, status, data, is_resumed):
     folder = tmp_path / "bars/001"
     folder.mkdir(parents=True)

@@ -1,10 +1,19 @@
+import itertools
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.sweep.figures import draw_figures, make_panels
-from rsft.sweep.results import TrialOutcome, mean_over_seeds, results_table, write_results
+from rsft.sweep.results import (
+    TrialOutcome,
+    compared_keys,
+    draw_figures,
+    make_panels,
+    mean_over_seeds,
+    results_table,
+    write_results,
+)
 from rsft.sweep.schema import Sweep
 
 SWEEP = Sweep(recipe="r", grid={"peft.positions": ["q", 1], "peft.scale": [0.5, 1, "1/r"]}, seeds=[0, 1])
@@ -12,20 +21,21 @@ SWEEP = Sweep(recipe="r", grid={"peft.positions": ["q", 1], "peft.scale": [0.5, 
 
 def outcomes(sweep=SWEEP, failed=("q", "1/r")):
     by_id = {}
-    for row, position in enumerate(sweep.grid["peft.positions"]):
-        for column, scale in enumerate(sweep.grid["peft.scale"]):
-            for seed in sweep.seeds or [0]:
-                keys = {"peft.positions": position, "peft.scale": scale, "seed": seed}
-                value = 0.5 + 0.1 * row + 0.05 * column + 0.01 * seed
-                metrics = {"val_macro": value, "val_tail": 1 - value, "val_loss": 2.0}
-                is_failed = (position, scale) == failed
-                outcome = (
-                    TrialOutcome(keys, "failed", "the loss is nan")
-                    if is_failed
-                    else TrialOutcome(keys, "done", "", metrics, 9.0)
-                )
-                by_id[f"{position}{column}{seed}"] = outcome
+    grid = itertools.product(enumerate(sweep.grid["peft.positions"]), enumerate(sweep.grid["peft.scale"]), sweep.seeds)
+    for (row, position), (column, scale), seed in grid:
+        keys = {"peft.positions": position, "peft.scale": scale, "seed": seed}
+        value = 0.5 + 0.1 * row + 0.05 * column + 0.01 * seed
+        outcome = TrialOutcome(keys, "done", "", {"val_macro": value, "val_tail": 1 - value, "val_loss": 2.0}, 9.0)
+        if (position, scale) == failed:
+            outcome = TrialOutcome(keys, "failed", "the loss is nan")
+        by_id[f"{position}{column}{seed}"] = outcome
     return by_id
+
+
+def panels_of(sweep, trials, measures):
+    """Return the heat maps of the outcomes of trials."""
+    means = mean_over_seeds(results_table(sweep, trials), compared_keys(sweep), measures)
+    return make_panels(sweep, means, measures)
 
 
 def test_table_has_one_row_per_trial(tmp_path):
@@ -54,56 +64,34 @@ def test_trials_that_the_scheduler_stopped_are_listed(tmp_path):
 
 
 def test_heat_map_has_the_order_of_the_grid():
-    table = results_table(SWEEP, outcomes(failed=("1", 0.5)))
-    (panel,) = make_panels(
-        SWEEP, mean_over_seeds(table, ["peft.positions", "peft.scale"], ["val_macro"]), ["val_macro"]
-    )
+    (panel,) = panels_of(SWEEP, outcomes(failed=("1", 0.5)), ["val_macro"])
     rows, columns = panel.values.index, panel.values.columns
     assert (rows.name, list(rows)) == ("peft.positions", ["q", "1"])
     assert (columns.name, list(columns)) == ("peft.scale", ["0.5", "1", "1/r"])
     np.testing.assert_allclose(panel.values, [[0.505, 0.555, 0.605], [0.605, 0.655, 0.705]])
     assert panel.optima("max") == [(1, 2)] and panel.optima("min") == [(0, 0)]
-
-
-def test_failed_trials_are_missing_in_the_heat_map():
-    table = results_table(SWEEP, outcomes())
-    (panel,) = make_panels(
-        SWEEP, mean_over_seeds(table, ["peft.positions", "peft.scale"], ["val_macro"]), ["val_macro"]
-    )
-    assert (
-        np.isnan(panel.values.iloc[0, 2]) and panel.values.notna().sum().sum() == 5 and panel.optima("max") == [(1, 2)]
-    )
+    (panel,) = panels_of(SWEEP, outcomes(), ["val_macro"])
+    assert np.isnan(panel.values.iloc[0, 2]) and panel.values.notna().sum().sum() == 5
+    assert panel.optima("max") == [(1, 2)]
 
 
 def test_measures_are_the_columns_of_a_single_key():
     sweep = Sweep(recipe="r", grid={"peft.positions": ["q", "v"]})
-    trial_outcomes = {
+    trials = {
         name: TrialOutcome({"peft.positions": name}, "done", "", {"val_head": head, "val_tail": tail})
         for name, head, tail in (("q", 0.9, 0.2), ("v", 0.8, 0.3))
     }
-    measures = ["val_head", "val_tail"]
-    (panel,) = make_panels(
-        sweep, mean_over_seeds(results_table(sweep, trial_outcomes), ["peft.positions"], measures), measures
-    )
+    (panel,) = panels_of(sweep, trials, ["val_head", "val_tail"])
     assert panel.optima("max") == [(0, 0), (1, 1)]
 
 
 def test_each_measure_and_other_key_has_a_panel():
     sweep = Sweep(recipe=["a", "b"], grid={"peft.rank": [2, 4], "peft.scale": [1.0, 2.0]}, y="peft.scale")
-    trial_outcomes = {
-        f"{name}{rank}{scale}": TrialOutcome(
-            {"recipe": name, "peft.rank": rank, "peft.scale": scale},
-            "done",
-            "",
-            {"macro": rank * scale / 10, "tail": 0.1},
-        )
-        for name in "ab"
-        for rank in (2, 4)
-        for scale in (1.0, 2.0)
-    }
-    measures = ["macro", "tail"]
-    means = mean_over_seeds(results_table(sweep, trial_outcomes), ["recipe", "peft.rank", "peft.scale"], measures)
-    maps = make_panels(sweep, means, measures)
+    trials = {}
+    for name, rank, scale in itertools.product("ab", (2, 4), (1.0, 2.0)):
+        keys = {"recipe": name, "peft.rank": rank, "peft.scale": scale}
+        trials[f"{name}{rank}{scale}"] = TrialOutcome(keys, "done", "", {"macro": rank * scale / 10, "tail": 0.1})
+    maps = panels_of(sweep, trials, ["macro", "tail"])
     assert [panel.title for panel in maps] == ["a, macro", "a, tail", "b, macro", "b, tail"]
     np.testing.assert_allclose(maps[2].values, [[0.2, 0.4], [0.4, 0.8]])
     assert maps[0].values.index.name == "peft.scale" and maps[0].values.columns.name == "peft.rank"
@@ -114,10 +102,8 @@ def test_each_measure_and_other_key_has_a_panel():
 def test_figures(tmp_path, search):
     sweep, trial_outcomes = SWEEP, outcomes()
     if search:
-        sweep = Sweep(
-            recipe="r", search={"train.lr": {"log": [1e-3, 1.0]}, "peft.rank": {"integer": [1, 9]}}, trials=30
-        )
-        rates = np.geomspace(1e-3, 1, 30)
+        space = {"train.lr": {"log": [1e-3, 1.0]}, "peft.rank": {"integer": [1, 9]}}
+        sweep, rates = Sweep(recipe="r", search=space, trials=30), np.geomspace(1e-3, 1, 30)
         trial_outcomes = {
             str(i): TrialOutcome({"train.lr": lr, "peft.rank": 1 + i % 9}, "done", "", {"val_macro": 0.1}, 1.0)
             for i, lr in enumerate(rates)

@@ -11,8 +11,7 @@ import pytest
 
 from rsft.errors import RsftError
 from rsft.sweep.results import TrialOutcome, read_outcome
-from rsft.sweep.schema import read_sweep
-from rsft.sweep.trials import list_trials
+from rsft.sweep.schema import list_trials, read_sweep
 from rsft.utils.ray_cluster.session import ray_session
 
 tuning = pytest.importorskip("rsft.sweep.tuning")

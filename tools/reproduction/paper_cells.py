@@ -18,7 +18,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import PeftSection, Recipe
 from rsft.recipe.text import to_yaml
-from rsft.sweep.trials import Trial
+from rsft.sweep.schema import Trial
 from rsft.utils.atomic_files import write_text
 
 TABLES_FILE = Path(__file__).with_name("paper_tables.yaml")

@@ -12,8 +12,7 @@ from rsft.recipe.schema import Recipe
 from rsft.sweep.job import SweepFolder
 from rsft.sweep.process import run_trial
 from rsft.sweep.results import OUTCOME, RECIPE, TRIALS, TrialOutcome
-from rsft.sweep.schema import Sweep
-from rsft.sweep.trials import Trial
+from rsft.sweep.schema import Sweep, Trial
 from rsft.utils.atomic_files import write_text
 from tools.reproduction.paper_cells import Cell, PaperTable, TableSettings, cell_trials, table_cells
 

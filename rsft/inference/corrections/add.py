@@ -1,25 +1,54 @@
-"""Add the labels of a corrected table to a chip store."""
+"""Add the labels of a corrected table to a chip store.
+
+The pixels of the chips come from their files, or are cut from the scene again, if they fit the store.
+"""
 
 import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cache, partial
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import shapely
 
 from rsft.data.chips.additions import AdditionResult, LabeledChip, add_chips, pixel_digest
+from rsft.data.chips.builder import encode_chip, resolve_unit
 from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore
 from rsft.data.datasets._label_files import describe_row_fault
-from rsft.errors import DataError, RequestError
-from rsft.inference.corrections.chip_cutter import ChipCutter, CorrectedChip, StoreFit
+from rsft.data.imagery import reader
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.scene_uri import SceneUri
+from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable, read_corrected_table
 from rsft.inference.options import UNDECLARED, Declaration
-from rsft.inference.scenes.raster import gdal_environment
-from rsft.types import Progress, Rejection
+from rsft.inference.predict.chip_files import read_declarations
+from rsft.inference.predict.result_table import scene_fingerprint
+from rsft.inference.predict.scene_chips import SCENE_TAG, SceneChips, select_scene_unit
+from rsft.inference.scenes.georeference import read_georeference
+from rsft.inference.scenes.locations import ChipWindow, Location
+from rsft.inference.scenes.raster import RasterScene, gdal_environment, open_scene
+from rsft.models.contract_fitting import common_spacing
+from rsft.types import Pixels, Progress, Rejection
 from rsft.utils.atomic_files import sha256
+
+_MANIFEST = "manifest.parquet"
+_NO_RECORD = (
+    "the chip was not saved, and the table does not say how to cut it again: predict with --chips, or write .gpkg"
+)
+_FOREIGN_TABLE = (
+    "the table is not one that rsft predict wrote, or a copy without its metadata: give the file of rsft predict itself"
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +59,6 @@ class AdditionOptions:
         label_field: field of the labels in a table of predictions; None takes "corrected".
         not_a_target: class of chips that are not a target; None leaves them out.
         new_classes: names of classes that the store may get.
-        declaration: unit and bands of the chip files.
     """
 
     label_field: str | None = None
@@ -41,16 +69,10 @@ class AdditionOptions:
 
 @dataclass(frozen=True)
 class CorrectionSummary:
-    """What became of the rows of a corrected table.
+    """What became of the rows of a corrected table: their number in all, without a label, unsure and not a target.
 
     Attributes:
-        table: the table.
-        root: folder of the store.
-        rows: number of rows.
-        unlabeled: number of rows that nobody looked at.
-        unsure: number of rows that are unsure, which are no labels.
-        not_a_target: number of rows that are not a target.
-        not_a_target_class: their class; None if they were left out.
+        not_a_target_class: class of the rows that are not a target; None if they were left out.
         result: what became of the labeled rows.
     """
 
@@ -80,9 +102,6 @@ def add_corrections(
         options: the user's options.
         progress: called after each chip.
 
-    Returns:
-        What became of every row.
-
     Raises:
         RequestError: the table or the store cannot be read, no row has a label, a class is unknown, or another process
             changes the store.
@@ -108,7 +127,7 @@ def add_corrections(
             hint = "to learn from chips that are not a target, name their class: --not-a-target clutter"
         raise RequestError(f"no row has a label ({listed})", table, hint)
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    chips, rejected = _read_chips(corrected, labeled, StoreFit(store), options.declaration, date, progress)
+    chips, rejected = _read_chips(corrected, labeled, store, options.declaration, date, progress)
     record: dict[str, object] = {
         "date": date,
         "table": table.name,
@@ -136,9 +155,9 @@ def add_corrections(
 
 def _check_classes(store: ChipStore, table: Path, counts: Counter[str], options: AdditionOptions) -> None:
     """Raise an error if the store does not have a class, with the classes that have a similar name."""
-    faulty = [name for name in options.new_classes if describe_row_fault("chip", name) or not name.strip()]
-    if faulty:
-        raise RequestError(f"{faulty[0]!r} cannot name a class", "--new-class", "choose another name")
+    for name in options.new_classes:
+        if describe_row_fault("chip", name) or not name.strip():
+            raise RequestError(f"{name!r} cannot name a class", "--new-class", "choose another name")
     unknown = [name for name in counts if name not in {*store.classes, *options.new_classes}]
     if not unknown:
         return
@@ -156,56 +175,283 @@ def _check_classes(store: ChipStore, table: Path, counts: Counter[str], options:
 def _read_chips(
     table: CorrectedTable,
     labeled: Sequence[tuple[CorrectedRow, str]],
-    fit: StoreFit,
+    store: ChipStore,
     declaration: Declaration,
     date: str,
     progress: Progress | None,
 ) -> tuple[list[LabeledChip], list[Rejection]]:
     """Return the chips of all rows with a label, and the rows whose chip does not fit or cannot be read."""
-    chips, rejected = [], []
-    cutter = ChipCutter(table, fit, declaration)
-    try:
-        with gdal_environment():
-            for done, (row, label) in enumerate(labeled, 1):
-                try:
-                    if row.fault:
-                        raise DataError(row.fault)
-                    chips.append(_labeled_chip(table, row, label, cutter.read(row), fit, date))
-                except DataError as error:
-                    rejected.append((str(table.path.resolve()), row.line, error.message))
-                if progress is not None:
-                    progress(done, len(labeled), "reading corrected chips")
-    finally:
-        cutter.close()
+    chips, rejected, bands = [], [], ",".join(store.bands)
+    with closing(ChipCutter(table, StoreFit(store), declaration)) as cutter, gdal_environment():
+        for done, (row, label) in enumerate(labeled, 1):
+            try:
+                if row.fault:
+                    raise DataError(row.fault)
+                chip = cutter.read(row)
+            except DataError as error:
+                rejected.append((str(table.path.resolve()), row.line, error.message))
+            else:
+                columns = {
+                    "source": table.path.name,
+                    "unit": chip.unit,
+                    "bands": bands,
+                    "spacing_m": chip.spacing_m,
+                    "incidence_deg": row.incidence_deg,
+                    "sha256": hashlib.sha256(chip.data).hexdigest(),
+                    "added_from": table.path.name,
+                    "added_bundle": row.bundle or table.bundle_sha256 or None,
+                    "added_predicted": row.predicted or None,
+                    "added_on": date,
+                }
+                name = Path(row.chip or row.path).name
+                suffix = Path(name).suffix
+                labeled_chip = LabeledChip(
+                    name=(name.removesuffix(suffix) if suffix.lower() == chip.suffix else name) or f"row_{row.line}",
+                    label=label,
+                    line=row.line,
+                    data=chip.data,
+                    suffix=chip.suffix,
+                    shape=chip.pixels.shape,
+                    digest=pixel_digest(chip.pixels),
+                    scene=chip.scene,
+                    split=row.split if row.split in ("val", "test") else "train",
+                    columns={key: value for key, value in columns.items() if value is not None},
+                )
+                chips.append(labeled_chip)
+            if progress is not None:
+                progress(done, len(labeled), "reading corrected chips")
     return chips, rejected
 
 
-def _labeled_chip(
-    table: CorrectedTable, row: CorrectedRow, label: str, chip: CorrectedChip, fit: StoreFit, date: str
-) -> LabeledChip:
-    columns = {
-        "source": table.path.name,
-        "unit": chip.unit,
-        "bands": ",".join(fit.bands),
-        "spacing_m": chip.spacing_m,
-        "incidence_deg": row.incidence_deg,
-        "sha256": hashlib.sha256(chip.data).hexdigest(),
-        "added_from": table.path.name,
-        "added_bundle": row.bundle or table.bundle_sha256 or None,
-        "added_predicted": row.predicted or None,
-        "added_on": date,
-    }
-    name = Path(row.chip or row.path).name
-    name = name.removesuffix(Path(name).suffix) if Path(name).suffix.lower() == chip.suffix else name
-    return LabeledChip(
-        name=name or f"row_{row.line}",
-        label=label,
-        line=row.line,
-        data=chip.data,
-        suffix=chip.suffix,
-        shape=chip.pixels.shape,
-        digest=pixel_digest(chip.pixels),
-        scene=chip.scene,
-        split=row.split if row.split in ("val", "test") else "train",
-        columns={key: value for key, value in columns.items() if value is not None},
-    )
+class StoreFit:
+    """The requirements of a store on its chips; its `spacing_m` is None if it varies or is unknown."""
+
+    def __init__(self, store: ChipStore) -> None:
+        self.bands, self.units = store.bands, store.units
+        self.spacing_m = common_spacing(pd.to_numeric(store.table["spacing_m"]).to_numpy(float).tolist())
+
+    def contract(self, side: int | None) -> Contract:
+        """Return a contract for chips of `side` pixels (None: any) with all bands of the store, in one of its units."""
+        count = len(self.bands)
+        return Contract(
+            units={unit: (IDENTITY_STRETCH,) * count for unit in self.units},
+            bands=self.bands,
+            planes=self.bands,
+            crop=side,
+            size=side or 1,
+            mean=(0.0,) * count,
+            std=(1.0,) * count,
+        )
+
+    def select_bands(self, pixels: Pixels, names: tuple[str, ...] | None) -> Pixels:
+        """Select the bands of the store from a chip (H, W, B). Without names, it must have as many bands as the store.
+
+        Raises:
+            DataError: bands are missing.
+        """
+        count, needed = pixels.shape[2], ", ".join(self.bands)
+        may_be_gray = len(self.bands) == 1 and names in (None, ("R", "G", "B")) and count == 3
+        if may_be_gray and (pixels == pixels[:, :, :1]).all():
+            return pixels[:, :, :1]
+        if names is None:
+            if count != len(self.bands):
+                raise DataError(f"{count} bands without names, but the store has {needed}", hint="name them: --bands")
+            return pixels
+        if len(names) != count:
+            raise DataError(f"{count} bands, but {len(names)} names ({', '.join(names)})")
+        if self.bands == ("gray",) and count == 1:
+            return pixels
+        if not set(self.bands) <= set(names):
+            raise DataError(f"bands {', '.join(names)}, but the store has {needed}")
+        return pixels if names == self.bands else pixels[:, :, [names.index(name) for name in self.bands]]
+
+    def check_unit(self, pixels: Pixels, *units: str | None) -> str:
+        """Return the unit of a chip: the first declared one. For integers, the first that the store has, or their type.
+
+        Args:
+            pixels: the chip (H, W, B).
+            *units: units that user, store, file and table declare, the most certain one first; None if they do not.
+
+        Raises:
+            DataError: the store has another unit, or the values cannot be in this unit.
+        """
+        is_float, listed = pixels.dtype.kind == "f", " or ".join(self.units)
+        declared = [unit for unit in units if unit and (is_float or unit in self.units)]
+        if is_float and not declared:
+            raise DataError(f"{pixels.dtype} pixels without a unit, but the store has {listed}; give --unit")
+        unit = resolve_unit(pixels, declared[0] if declared else None)
+        if unit not in self.units:
+            raise DataError(f"{unit} pixels, but the store has {listed}")
+        return unit
+
+    def check_spacing(self, spacing: tuple[float, float] | None) -> float | None:
+        """Return the pixel spacing for the manifest: that of the store, or of the chip (along columns and rows).
+
+        Raises:
+            DataError: the chip has another spacing than the store.
+        """
+        if spacing is None:
+            return None
+        try:
+            self.contract(None).model_copy(update={"spacing_m": self.spacing_m}).check_spacing(spacing)
+        except DataError as error:
+            raise DataError(error.message.replace("the model was trained on", "the store has")) from error
+        return self.spacing_m or round(float(np.mean(spacing)), 4)
+
+
+class CorrectedChip(NamedTuple):
+    """The pixels of a corrected row (H, W, B), with the bands of the store, and the content of their file."""
+
+    pixels: Pixels
+    unit: str
+    spacing_m: float | None
+    data: bytes
+    suffix: str
+    scene: str
+
+
+class ChipCutter:
+    """Gets the pixels of corrected rows; `declaration` is what the user declares of the chip files."""
+
+    def __init__(self, table: CorrectedTable, fit: StoreFit, declaration: Declaration) -> None:
+        self.table, self.fit, self.declaration = table, fit, declaration
+        self._records = {str(record["scene"]): record for record in table.metadata.get("cuts", ())}
+        self._scenes: dict[str, SceneChips | DataError] = {}
+        self._read_declarations = cache(read_declarations)
+
+    def read(self, row: CorrectedRow) -> CorrectedChip:
+        """Return the chip of a row with a label. If its file lacks bands or is missing, the scene is read.
+
+        Raises:
+            DataError: the chip does not fit the store, or neither file nor scene can be read.
+        """
+        file = self._find_file(row)
+        if file is None:
+            return self._cut(row)
+        try:
+            return self._read_file(row, file)
+        except DataError as fault:
+            if row.scene not in self._records:
+                raise
+            try:
+                return self._cut(row)
+            except DataError:
+                raise fault from None
+
+    def close(self) -> None:
+        """Close all scenes."""
+        for chips in self._scenes.values():
+            if isinstance(chips, SceneChips):
+                chips.close()
+
+    def _find_file(self, row: CorrectedRow) -> Path | None:
+        """Return the file of a chip; None if the path is that of the scene, or the chip must be cut again."""
+        if not row.path:
+            return None
+        record = self._records.get(row.scene)
+        if row.chip and row.scene and Path(row.path).name != f"{row.chip}.tif":  # the path is that of the scene
+            return None
+        folder, path = self.table.path.parent, Path(row.path)
+        candidates = [folder / path, path, folder / path.parent.name / path.name]  # the table may have been moved
+        file = next((path for path in candidates if path.is_file()), None)
+        if file is None and record is None:
+            raise DataError(f"the file does not exist: {candidates[0].absolute()}")
+        return file
+
+    def _read_file(self, row: CorrectedRow, path: Path) -> CorrectedChip:
+        undeclared: _Header = (None, None, None, "")
+        bands, file_unit, spacing, scene = reader.read_tiff_tags(path, partial(_read_header, path)) or undeclared
+        resolved, stored = path.resolve(), UNDECLARED
+        store = next((folder for folder in resolved.parents if (folder / _MANIFEST).is_file()), None)
+        if store is not None:  # the manifest of a chip store says what its chips are
+            stored = self._read_declarations(store).get(resolved, UNDECLARED)
+        reader.check_declared_bands(self.declaration.bands, bands or stored.bands, path)
+        pixels = read_chip(path)
+        selected = self.fit.select_bands(pixels, self.declaration.bands or stored.bands or bands)
+        declared = self.declaration.unit
+        if declared and file_unit and declared != file_unit and selected.dtype.kind == "f":
+            raise DataError(f"the file declares {file_unit}, but --unit is {declared}; leave out --unit")
+        cut = self._records.get(row.scene, {})
+        predicted = self.table.metadata.get("request", {}).get("declaration") or {}
+        unit = self.fit.check_unit(selected, declared, stored.unit, file_unit, cut.get("unit"), predicted.get("unit"))
+        spacing_m = self.fit.check_spacing(spacing or _square(stored.spacing_m))
+        is_whole = selected is pixels
+        data, suffix = (path.read_bytes(), path.suffix.lower()) if is_whole else encode_chip(selected)
+        return CorrectedChip(selected, unit, spacing_m, data, suffix, row.scene or scene)
+
+    def _cut(self, row: CorrectedRow) -> CorrectedChip:
+        if row.scene not in self._records or not np.isfinite([row.row, row.col]).all():
+            keeps_metadata = self.table.path.suffix.lower() != ".csv"
+            raise DataError(_FOREIGN_TABLE if keeps_metadata and not self.table.metadata else _NO_RECORD)
+        if row.scene not in self._scenes:
+            try:
+                self._scenes[row.scene] = self._open_scene(row.scene)
+            except RsftError as error:
+                message = error.message.replace("the model takes", "the store has")
+                self._scenes[row.scene] = DataError(f"{row.scene}: {message}")
+        chips = self._scenes[row.scene]
+        if isinstance(chips, DataError):
+            raise DataError(chips.message)
+        number = next((i for i, location in enumerate(chips.locations) if location.name == str(row.line)), None)
+        if number is None:
+            raise DataError(f"the center lies outside of {row.scene}")
+        chip = chips.read(number)
+        unit = self.fit.check_unit(chip.pixels, chip.unit)
+        spacing_m = self.fit.check_spacing(chips.spacing)
+        data, suffix = encode_chip(chip.pixels)
+        return CorrectedChip(chip.pixels, unit, spacing_m, data, suffix, row.scene)
+
+    def _open_scene(self, name: str) -> SceneChips:
+        record, request = self._records[name], self.table.metadata.get("request", {})
+        uri = SceneUri.parse(record["path"])
+        if not uri.is_remote and (uri.path is None or not uri.path.exists()):
+            raise DataError(f"the scene does not exist: {uri}")
+        if record["fingerprint"] != scene_fingerprint(uri):
+            raise DataError("the scene has changed since the prediction; predict it again")
+        contract = self.fit.contract(record["side"])
+        unit = record["unit"] if record["unit"] in self.fit.units else None
+        scene = select_scene_unit(open_scene(uri, ProductOptions(**request.get("product_options", {}))), contract, unit)
+        names = (request.get("declaration") or {}).get("bands")
+        scale = (float(record["scale"][0]), float(record["scale"][1]))
+        spacing = scene.spacing or _square((request.get("chip_options") or {}).get("spacing"))
+        locations = [
+            Location(row.row, row.col, _find_box(row, scene), str(row.line))
+            for row in self.table.rows
+            if row.scene == name and 0 <= row.row < scene.height and 0 <= row.col < scene.width
+        ]
+        return SceneChips(
+            scene,
+            locations,
+            contract,
+            ChipWindow(record["side"], record["margin"], scale),
+            None if spacing is None else (spacing[0] * scale[0], spacing[1] * scale[1]),
+            declaration=Declaration(unit, tuple(names) if names else None),
+            is_tiled=bool(record["tiles"]),
+        )
+
+
+_Header = tuple[tuple[str, ...] | None, str | None, tuple[float, float] | None, str]
+"""Bands, unit, spacing and name of the scene that a chip file declares."""
+
+
+def _read_header(path: Path, file: Any) -> _Header:
+    georeference = read_georeference(file)
+    spacing = georeference.spacing_at(file.height / 2, file.width / 2) if georeference else None
+    unit = reader.unit_from_tags(file.units, path)
+    return reader.read_band_names(file), unit, spacing, file.tags().get(SCENE_TAG, "")
+
+
+def _find_box(row: CorrectedRow, scene: RasterScene) -> tuple[float, ...] | None:
+    """Return the corners of the rectangle around the object in pixels; None for a point."""
+    if row.shape is None or row.shape.geom_type != "Polygon":
+        return None
+    xy = shapely.get_coordinates(row.shape)[:4]
+    if scene.georeference is None:
+        corners = np.column_stack([-xy[:, 1], xy[:, 0]])
+    else:
+        corners = scene.georeference.lonlat_to_pixels(xy[:, 0], xy[:, 1])
+    return tuple(corners.ravel().tolist()) if corners.shape == (4, 2) else None
+
+
+def _square(spacing_m: Any) -> tuple[float, float] | None:
+    return None if spacing_m is None else (float(spacing_m), float(spacing_m))

@@ -30,21 +30,14 @@ _OTHER_TABLES = frozenset((METADATA_TABLE, "layer_styles"))
 
 @dataclass(frozen=True)
 class CorrectedRow:
-    """One row of a corrected table.
+    """One row of a corrected table. Texts are "", numbers NaN and others None if they are unknown.
 
     Attributes:
         line: line of a CSV table, feature id of a GeoPackage, else the number of the row from 1.
         verdict: a class, "not a target" or "unsure"; "" if nobody looked at the row.
         path: the file of the chip, or of its scene.
-        predicted: class that a bundle had predicted; "" if unknown.
-        scene: name of the scene; "" if unknown.
-        chip: name of the chip; "" if unknown.
-        row: row of the center in pixels of the scene; NaN if unknown.
-        col: column of the center in pixels of the scene; NaN if unknown.
-        shape: the geometry; None if there is none.
-        incidence_deg: incidence angle in degrees; None if unknown.
-        split: split that the table states; "" if it states none.
-        bundle: SHA-256 of the bundle; "" if unknown.
+        row: row of the center in pixels of the scene; `col` is its column.
+        bundle: SHA-256 of the bundle.
         fault: why the verdict cannot be used; "" if it can.
     """
 
@@ -65,13 +58,7 @@ class CorrectedRow:
 
 @dataclass(frozen=True)
 class CorrectedTable:
-    """A corrected table.
-
-    Attributes:
-        path: its file.
-        rows: its rows.
-        metadata: how the predictions were made; empty if the file does not contain it.
-    """
+    """A corrected table, and how the predictions were made, if its file contains it."""
 
     path: Path
     rows: list[CorrectedRow]
@@ -91,9 +78,6 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
             GeoJSON, GeoParquet or CSV.
         label_field: field of the labels in a table of predictions (default: "corrected").
 
-    Returns:
-        All rows.
-
     Raises:
         RequestError: the file cannot be read, or has no field of labels.
     """
@@ -102,11 +86,17 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
     is_page = path.suffix.lower() == ".csv" and {"path", "class"} <= set(frame) and has_verdicts and label_field is None
     if is_page:
         frame, metadata = _join_predictions(frame, path)
-    label_field = "class" if is_page else _find_field(frame, label_field or DEFAULT_FIELD, path)
+    name = "class" if is_page else label_field or DEFAULT_FIELD
+    matches = [str(column) for column in frame if str(column).casefold() == name.casefold()]
+    if not matches:
+        fields = ", ".join(str(column) for column in frame if column not in ("_line", "geometry"))
+        hint = f"add a text field {name} with the corrected classes, or name another one with --field: {fields}"
+        raise RequestError(f"the table has no field {name}", path, hint)
+    labels = text_cells(frame, name if name in matches else matches[0])
     verdicts = text_cells(frame, "verdict" if is_page else "")
     columns: dict[str, Any] = {
         "line": frame["_line"].tolist(),
-        "verdict": map(parse_verdict, text_cells(frame, label_field), verdicts),
+        "verdict": map(parse_verdict, labels, verdicts),
         "fault": map(describe_verdict_fault, verdicts) if is_page else verdicts,
         "predicted": text_cells(frame, "predicted" if is_page else "class"),
         "shape": [None if _is_missing(shape) else shape for shape in frame.get("geometry", [None] * len(frame))],
@@ -124,16 +114,9 @@ def _join_predictions(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, di
 
     The table may have been replaced since. So a row only belongs to a chip of the same name, scene and center.
 
-    Args:
-        frame: the table of the page.
-        path: its file.
-
     Returns:
         The table with shapes and incidence angles, and the metadata of the predictions. Without a table of predictions,
         the same table without metadata.
-
-    Raises:
-        RequestError: the rows name several tables of predictions, or theirs cannot be read.
     """
     names = sorted(set(text_cells(frame, "table")) - {""})
     if len(names) > 1:
@@ -208,15 +191,6 @@ def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
     return numbers
 
 
-def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:
-    names = [column for column in frame if str(column).casefold() == name.casefold()]
-    if not names:
-        fields = ", ".join(str(column) for column in frame if column not in ("_line", "geometry"))
-        hint = f"add a text field {name} with the corrected classes, or name another one with --field: {fields}"
-        raise RequestError(f"the table has no field {name}", path, hint)
-    return name if name in names else str(names[0])
-
-
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     separator = find_separator(path.read_text("utf-8-sig"))
     frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -234,10 +208,8 @@ def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise ValueError(f"{len(layers)} layers: {', '.join(layers)}; rename the corrected one to {LAYER_NAME}")
     layer = LAYER_NAME if LAYER_NAME in layers else layers[0]
     frame = pd.DataFrame(pyogrio.read_dataframe(path, layer=layer, fid_as_index=True))
-    metadata = {
-        key: parse_json(text) if text[:1] in ("[", "{") else text
-        for key, text in read_geopackage_metadata(path).items()
-    }
+    texts = read_geopackage_metadata(path)
+    metadata = {key: parse_json(text) if text[:1] in ("[", "{") else text for key, text in texts.items()}
     return frame.assign(_line=frame.index).reset_index(drop=True), metadata
 
 

@@ -1,26 +1,37 @@
-"""Suggest the chips of a predictions table that are worth labeling next.
+"""Suggest the chips of a predictions table that are worth labeling next, or the doubtful labels of a chip store.
 
-They are uncertain, of rare classes, unlike the training chips, and different from each other.
+The former are uncertain, of rare classes, unlike the training chips, and different from each other. A review page shows
+suggested chips.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rsft.data.chips.sidecars import render_thumbnail
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import number_cells, read_table_file, text_cells
+from rsft.inference.options import ChipOptions, Declaration
+from rsft.inference.predict.chip_files import ChipFiles
+from rsft.inference.predict.pipeline import Predictor
 from rsft.inference.predict.result_table import SET_SEPARATOR, probability_columns
+from rsft.inference.review.page import write_review_page
+from rsft.inference.writers.tables import PredictionLayer
 from rsft.models.bundle.bundle import Bundle
+from rsft.types import Floats
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_table
-
-_Floats = NDArray[np.float64]
+from rsft.version import __version__
 
 CUT_COLUMNS = ("chip", "row", "col", "table")
 """Columns by which `rsft data add` cuts a chip from its scene again; empty for chips that it cannot cut."""
@@ -33,7 +44,7 @@ _TEXT_COLUMNS = ("chip", "scene", "path", "class", "class_set", "at", "corrected
 _SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
 
 
-def uncertainty(probabilities: _Floats, set_sizes: NDArray[np.integer] | None = None) -> _Floats:
+def uncertainty(probabilities: Floats, set_sizes: NDArray[np.integer] | None = None) -> Floats:
     """Return how uncertain the class of each chip is.
 
     It is the mean of two numbers: 1 minus the margin between the two most probable classes (Scheffer et al. 2001,
@@ -51,28 +62,23 @@ def uncertainty(probabilities: _Floats, set_sizes: NDArray[np.integer] | None = 
     if classes == 1:
         return np.ones(len(probabilities))
     second, first = np.sort(probabilities, axis=1)[:, -2:].T
-    margins: _Floats = 1 - (first - second)
+    margins: Floats = 1 - (first - second)
     if set_sizes is None:
         return margins
-    shares: _Floats = np.where(set_sizes == 0, classes, set_sizes) / classes
+    shares: Floats = np.where(set_sizes == 0, classes, set_sizes) / classes
     return np.asarray((margins + shares) / 2, np.float64)
 
 
-def rarity_weights(chips_by_class: NDArray[np.floating]) -> _Floats:
-    """Return the weight of each class: 1 / (chips + 1).
+def rarity_weights(chips_by_class: NDArray[np.floating]) -> Floats:
+    """Return the weight of each class (C,): 1 / (chips + 1).
 
     Args:
         chips_by_class: number of labeled chips of each class (C,); expected numbers need not be whole.
-
-    Returns:
-        (C,).
     """
     return 1.0 / (np.asarray(chips_by_class, np.float64) + 1.0)
 
 
-def select_chips(
-    probabilities: _Floats, scores: _Floats, chips_by_class: NDArray[np.floating], count: int
-) -> list[int]:
+def select_chips(probabilities: Floats, scores: Floats, chips_by_class: NDArray[np.floating], count: int) -> list[int]:
     """Select chips one by one. Each one has the largest product of score, rarity and difference.
 
     Rarity is the weight of its classes (`rarity_weights`), averaged over its probabilities. After each selection, the
@@ -113,7 +119,7 @@ def select_chips(
 
 
 def describe_reason(
-    probabilities: _Floats,
+    probabilities: Floats,
     classes: Sequence[str],
     chips_by_class: NDArray[np.floating] | None,
     set_size: int | None,
@@ -154,7 +160,6 @@ class PredictionFile(NamedTuple):
         table: one row per chip with valid probabilities; the index is the row number. The columns chip, scene, path,
             class, class_set, at and corrected are texts, "" without a value, if the file has them; `ood_distance` and
             `p_<class>` are numbers.
-        classes: names of the classes.
         metadata: how the table was made; empty for CSV.
         invalid: number of rows that were left out, because they have no valid probabilities.
     """
@@ -172,16 +177,17 @@ def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> Pr
         path: a GeoPackage, GeoJSON, GeoParquet or CSV that `rsft predict` wrote. It may have more columns.
         classes: names of the classes, if they are known; None takes them from the metadata or from the columns.
 
-    Returns:
-        The table.
-
     Raises:
         RequestError: the file does not exist, cannot be read, or is not a table of predictions.
     """
     table, metadata = read_table_file(path, _HINT)
-    _check_metadata(path, metadata)
+    listed, counts = (metadata.get(key) if isinstance(metadata, dict) else 0 for key in ("classes", "train_counts"))
+    are_names = listed is None or (isinstance(listed, list) and all(isinstance(name, str) for name in listed))
+    are_counts = not isinstance(counts, dict) or all(isinstance(count, int | float) for count in counts.values())
+    if not (are_names and are_counts):
+        raise RequestError("the metadata of the table are damaged: classes or train_counts", path, _HINT)
     table = table.drop(columns=["_line", "geometry"], errors="ignore")
-    classes = classes or metadata.get("classes")
+    classes = classes or listed
     if table.empty and classes:  # GeoJSON without features names no columns
         table = table.reindex(columns=list(dict.fromkeys([*table, "path", "class", *probability_columns(classes)])))
     if not classes:  # the first columns p_<class> that follow each other: attributes may also begin with p_
@@ -203,15 +209,6 @@ def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> Pr
     return PredictionFile(table[valid], tuple(classes), metadata, int((~valid).sum()))
 
 
-def _check_metadata(path: Path, metadata: Any) -> None:
-    classes = metadata.get("classes") if isinstance(metadata, dict) else 0
-    counts = metadata.get("train_counts") if isinstance(metadata, dict) else None
-    are_names = classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
-    are_counts = not isinstance(counts, dict) or all(isinstance(count, int | float) for count in counts.values())
-    if not (are_names and are_counts):
-        raise RequestError("the metadata of the table are damaged: classes or train_counts", path, _HINT)
-
-
 @dataclass(frozen=True)
 class Suggestions:
     """Chips to label or to check, the most useful first.
@@ -219,10 +216,8 @@ class Suggestions:
     Attributes:
         table: one row per chip, with the columns `COLUMNS`; `class` and `verdict` are empty.
         predictions: the rows of these chips in the table of predictions, with all its columns.
-        classes: names of the classes.
         metadata: how the predictions were made; empty for CSV.
         candidates: number of chips among which they were selected.
-        notes: remarks for the reader.
     """
 
     table: pd.DataFrame
@@ -284,7 +279,11 @@ def suggest_chips(predictions: Path, count: int, bundle: Bundle | None = None) -
         for row, size in zip(selected, sizes, strict=True)
     ]
     chips = table.iloc[selected]
-    suggested, path_notes = suggestion_table(chips, reasons, _cut_columns(chips, file.metadata, predictions))
+    scenes = {cut.get("scene") for cut in file.metadata.get("cuts") or () if isinstance(cut, dict)}
+    has_columns = {"scene", "chip", "row", "col"} <= set(chips)
+    can_cut = chips["scene"].isin(scenes) if has_columns else pd.Series(False, chips.index)
+    cuts = chips.reindex(columns=["chip", "row", "col"]).astype(object).assign(table=str(predictions.absolute()))
+    suggested, path_notes = suggestion_table(chips, reasons, cuts.where(can_cut, ""))
     return Suggestions(suggested, chips, classes, file.metadata, len(table), notes + path_notes)
 
 
@@ -303,36 +302,18 @@ def suggestion_table(
     """
     paths = [Path(path).absolute() for path in chips["path"]]
     texts = chips.reindex(columns=["scene", "at"], fill_value="").reset_index(drop=True)
-    cells: dict[str, Any] = {
-        "path": [str(path) for path in paths],
-        "predicted": chips["class"].tolist(),
-        "reason": reasons,
-        "class": "",
-        "verdict": "",
-    }
+    cells = {"path": list(map(str, paths)), "predicted": chips["class"].tolist(), "reason": reasons}
     columns = pd.DataFrame("", range(len(chips)), CUT_COLUMNS) if cuts is None else cuts.reset_index(drop=True)
-    table = pd.concat([texts, columns], axis=1).assign(**cells)[list(COLUMNS)]
+    table = pd.concat([texts, columns], axis=1).assign(**cells).reindex(columns=list(COLUMNS), fill_value="")
     needs_file = (table["table"] == "").tolist()
     has_scene_path = [path.name == scene for path, scene in zip(paths, table["scene"], strict=True)]
     in_scenes = sum(needed and is_scene for needed, is_scene in zip(needs_file, has_scene_path, strict=True))
     missing = sum(needed and not path.exists() for path, needed in zip(paths, needs_file, strict=True))
-    notes = []
-    if in_scenes:
-        notes.append(
-            f"{in_scenes:,} chips have no file of their own: to label them, run `rsft predict` with --chips DIR"
-        )
-    if missing:
-        notes.append(f"{missing:,} files do not exist: run the command in the folder where `rsft predict` ran")
-    return table, notes
-
-
-def _cut_columns(chips: pd.DataFrame, metadata: Mapping[str, Any], predictions: Path) -> pd.DataFrame:
-    """Return `CUT_COLUMNS`, empty for chips of scenes whose cuts the metadata do not describe."""
-    scenes = {cut.get("scene") for cut in metadata.get("cuts") or () if isinstance(cut, dict)}
-    has_columns = {"scene", "chip", "row", "col"} <= set(chips)
-    can_cut = chips["scene"].isin(scenes) if has_columns else pd.Series(False, chips.index)
-    cuts = chips.reindex(columns=["chip", "row", "col"]).astype(object).assign(table=str(predictions.absolute()))
-    return cuts.where(can_cut, "")
+    notes = {
+        f"{in_scenes:,} chips have no file of their own: to label them, run `rsft predict` with --chips DIR": in_scenes,
+        f"{missing:,} files do not exist: run the command in the folder where `rsft predict` ran": missing,
+    }
+    return table, [note for note, count in notes.items() if count]
 
 
 def write_suggestions(suggestions: Suggestions, path: Path) -> None:
@@ -372,3 +353,122 @@ def _training_counts(file: PredictionFile, bundle: Bundle | None, path: Path) ->
         hint = "give the bundle that made the table, or one with the same classes"
         raise RequestError(f"the table has the classes {', '.join(listed)}", path, hint)
     return np.array(bundle.train_counts, float)
+
+
+def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: str | None = None) -> Suggestions:
+    """Suggest the chips of a chip store whose labels a bundle contradicts most.
+
+    Chips are ordered by the margin of their label: its probability minus that of the most probable other class. A
+    negative margin contradicts the label (normalized margin in confident learning, Northcutt et al. 2021,
+    https://arxiv.org/abs/1911.00068). The chips on which the bundle was trained may be learned by heart, errors
+    included; labels of other chips are checked better.
+
+    Args:
+        root: the chip store.
+        predictor: the bundle.
+        count: number of chips to suggest.
+        split: only chips of this split; None for all.
+
+    Returns:
+        At most `count` chips whose predicted class is not their label. `scene` is the group of the chip.
+
+    Raises:
+        RequestError: the folder is not a chip store, no chip has the split, or no label is a class of the bundle.
+        WeightsError: the bundle cannot be used.
+
+    Example:
+        >>> predictor = Predictor.load(Path("runs/ships"))
+        >>> suggest_label_checks(Path("data/ships"), predictor, 20, "train").table["reason"][0]
+        'labeled ... %, predicted ... %'
+    """
+    chips, predictions, notes = _classify(ChipStore.open(root), predictor, split)
+    bundle, classes = predictor.bundle, predictor.bundle.classes
+    probabilities = predictions[probability_columns(classes)].to_numpy(float)
+    labels, rows = np.array([classes.index(name) for name in chips["class"]]), np.arange(len(chips))
+    others = probabilities.copy()
+    others[rows, labels] = -1.0
+    margins = probabilities[rows, labels] - others.max(axis=1)
+    order = np.argsort(margins, kind="stable")
+    selected = order[margins[order] < 0][:count]
+    notes.append(f"labels that the bundle contradicts: {(margins < 0).sum():,} of {len(margins):,}")
+    reasons = []
+    for row in selected:
+        pair = (labels[row], others[row].argmax())
+        label, predicted = (f"{classes[x]} {100 * probabilities[row, x]:.0f} %" for x in pair)
+        reasons.append(f"labeled {label}, predicted {predicted}")
+    groups = chips["group_key"].iloc[selected].fillna("").map(str).tolist()
+    predictions = predictions.iloc[selected].assign(scene=groups)
+    table, path_notes = suggestion_table(predictions, reasons)
+    metadata = {
+        "bundle_sha256": bundle.sha256,
+        "recipe": bundle.recipe.name,
+        "rsft_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": ["the chips of a chip store whose labels the bundle contradicts"],
+        "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
+        "bands": list(bundle.contract.used_bands),
+    }
+    return Suggestions(table, predictions, classes, metadata, len(margins), notes + path_notes)
+
+
+def _classify(
+    store: ChipStore, predictor: Predictor, split: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return the rows of the manifest that the bundle can classify, their predictions in the same order, and notes."""
+    classes = predictor.bundle.classes
+    chips = store.table if split is None else store.split(split)
+    known = chips["class"].isin(classes)
+    notes = [] if known.all() else [f"chips whose labels are not classes of the bundle: {(~known).sum():,}"]
+    chips = chips[known]
+    if chips.empty or len(classes) < 2:
+        location = store.root if split is None else f"{store.root}, split {split}"
+        raise RequestError("the bundle knows no label of the chips", location, f"its classes: {', '.join(classes)}")
+    declared = {}
+    for row in chips.to_dict("records"):
+        spacing_m = None if pd.isna(row["spacing_m"]) else float(row["spacing_m"])
+        declared[store.root / row["path"]] = Declaration(row["unit"], tuple(row["bands"].split(",")), spacing_m)
+    predictions = predictor.predict_source(ChipFiles(declared, predictor.engine.contract, ChipOptions()))
+    usable = predictions["rejected"].isna().to_numpy(bool)
+    if not usable.any():
+        raise RequestError("the bundle can classify no chip", store.root, str(predictions["rejected"].iloc[0]))
+    notes += [] if usable.all() else [f"chips that the bundle cannot classify: {(~usable).sum():,}"]
+    return chips[usable], predictions[usable], notes
+
+
+_KEYS = ("bundle_sha256", "recipe", "rsft_version", "created", "notes", "request", "bands")
+
+
+def write_suggestion_page(path: Path, suggestions: Suggestions, bundle: Path | None, store: str) -> None:
+    """Write the review page of suggested chips, with the reason for each one.
+
+    Args:
+        path: path of the page.
+        suggestions: the chips.
+        bundle: the bundle, for the commands on the page; None if it is unknown.
+        store: the chip store that gets the labels, for the commands on the page.
+
+    Raises:
+        RequestError: the table has no metadata, no chip was suggested, or a chip has no file of its own.
+        DataError: a chip cannot be read.
+    """
+    missing = [key for key in _KEYS if key not in suggestions.metadata]
+    if missing:
+        message = f"a page needs the metadata of the table, which lacks {', '.join(missing)}"
+        raise RequestError(message, path, "give the .gpkg, .geojson or .parquet that `rsft predict` wrote")
+    if suggestions.table.empty:
+        raise RequestError("no chip was suggested, so the page would be empty", path, "leave out --page")
+    for name, scene in zip(suggestions.table["path"], suggestions.table["scene"], strict=True):
+        if Path(name).name == scene or not Path(name).is_file():
+            hint = "run `rsft predict` with --chips DIR, and both commands in the same folder"
+            raise RequestError("a suggested chip has no file of its own", name, hint)
+    table = suggestions.predictions.copy()
+    table["at"] = table["at"].where(table["at"] != "", None) if "at" in table else None
+    reasons = suggestions.table["reason"].to_list()
+    table = table.drop(columns="corrected", errors="ignore").assign(reason=reasons, geometry=None)
+    if "probability" not in table:
+        table["probability"] = table[probability_columns(suggestions.classes)].max(axis=1)
+    pictures = [render_thumbnail(read_chip(Path(name))) for name in suggestions.table["path"]]
+    thumbnails = [bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]) for picture in pictures]
+    layer = PredictionLayer(table, None, suggestions.classes, suggestions.metadata)
+    bundle = bundle or Path("BUNDLE")
+    write_review_page(path, layer, thumbnails, (), bundle, store, path)  # chips with files: no table cuts them again

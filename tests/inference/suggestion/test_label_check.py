@@ -14,8 +14,9 @@ from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.errors import RequestError
 from rsft.inference.engines.base import REFERENCE
+from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.predict.pipeline import Predictor
-from rsft.inference.suggestion.label_check import suggest_label_checks
+from rsft.inference.suggestion.suggest import suggest_label_checks
 from rsft.types import Pixels
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import CLASSES, brightness_logits, toy_bundle, toy_contract

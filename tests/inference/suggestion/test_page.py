@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from rsft.errors import RequestError
-from rsft.inference.suggestion.label_check import write_suggestion_page
-from rsft.inference.suggestion.suggest import suggest_chips
+from rsft.inference.suggestion.suggest import suggest_chips, write_suggestion_page
 from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff

@@ -13,8 +13,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.sweep.process import TrialStopped
 from rsft.sweep.results import RECIPE, TrialOutcome
-from rsft.sweep.schema import read_sweep
-from rsft.sweep.trials import list_trials
+from rsft.sweep.schema import list_trials, read_sweep
 from tools.reproduction import paper_runs, paper_tables
 from tools.reproduction.paper_cells import TableSettings, build_recipe, cell_trials, read_tables, table_cells
 from tools.reproduction.paper_runs import class_distances
