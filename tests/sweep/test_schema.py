@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from rsft.errors import RecipeError, RequestError
-from rsft.recipe.library import find_sweep, list_entries
+from rsft.recipe.library import find_recipe, list_entries
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe, TrainSection
 from rsft.sweep.schema import Trial, changed_values, list_trials, read_sweep
@@ -165,7 +165,7 @@ def test_a_new_key_with_a_default_keeps_the_id(trial):
 
 @pytest.mark.parametrize("name", [entry.name for entry in list_entries("sweep")])
 def test_every_trial_of_a_shipped_sweep_is_a_recipe(name):
-    sweep, document = read_sweep(find_sweep(name))
+    sweep, document = read_sweep(find_recipe(name, "sweep"))
     (entry,) = (entry for entry in list_entries("sweep") if entry.name == name)
     assert len(list_trials(sweep, document)) == int(re.search(r"(\d+) runs", entry.about).group(1))
     assert entry.title and entry.command == f"rsft sweep recipes/sweeps/{name}.yaml"

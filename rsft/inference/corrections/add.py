@@ -325,8 +325,15 @@ class ChipCutter:
         Raises:
             DataError: the chip does not fit the store, or neither file nor scene can be read.
         """
-        file = self._find_file(row)
+        is_scene = row.chip and row.scene and Path(row.path).name != f"{row.chip}.tif"  # the path is that of the scene
+        if not row.path or is_scene:
+            return self._cut(row)
+        folder, path = self.table.path.parent, Path(row.path)
+        candidates = [folder / path, path, folder / path.parent.name / path.name]  # the table may have been moved
+        file = next((path for path in candidates if path.is_file()), None)
         if file is None:
+            if row.scene not in self._records:
+                raise DataError(f"the file does not exist: {candidates[0].absolute()}")
             return self._cut(row)
         try:
             return self._read_file(row, file)
@@ -343,20 +350,6 @@ class ChipCutter:
         for chips in self._scenes.values():
             if isinstance(chips, SceneChips):
                 chips.close()
-
-    def _find_file(self, row: CorrectedRow) -> Path | None:
-        """Return the file of a chip; None if the path is that of the scene, or the chip must be cut again."""
-        if not row.path:
-            return None
-        record = self._records.get(row.scene)
-        if row.chip and row.scene and Path(row.path).name != f"{row.chip}.tif":  # the path is that of the scene
-            return None
-        folder, path = self.table.path.parent, Path(row.path)
-        candidates = [folder / path, path, folder / path.parent.name / path.name]  # the table may have been moved
-        file = next((path for path in candidates if path.is_file()), None)
-        if file is None and record is None:
-            raise DataError(f"the file does not exist: {candidates[0].absolute()}")
-        return file
 
     def _read_file(self, row: CorrectedRow, path: Path) -> CorrectedChip:
         undeclared: _Header = (None, None, None, "")

@@ -36,7 +36,6 @@ _CALIBRATION_BATCH = 8
 _QUANTIZED_OPS = ("MatMul", "Gemm")
 
 
-@base.FORMATS.register
 @base.ENGINES.register
 class OnnxEngine(GraphEngine):
     """ONNX Runtime on the CPU."""
@@ -136,7 +135,6 @@ def _traced_name(node: Any) -> str:
     return next(values, "").partition(" ")[0].removeprefix("%")
 
 
-@base.FORMATS.register
 @base.ENGINES.register
 class OpenVinoEngine(GraphEngine):
     """OpenVINO on the CPU."""
@@ -245,3 +243,7 @@ def _check_graph(model: Any) -> None:
         shape = output.get_partial_shape()
         if shape.rank.is_dynamic or not len(shape) or shape[0].is_static:
             raise ValueError(f"an output has the shape {shape} for any number of images")
+
+
+for _engine in (OnnxEngine, OpenVinoEngine):
+    base.FORMATS.register(_engine)

@@ -12,7 +12,7 @@ from threading import Barrier
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rsft.inference.engines import base
-from rsft.inference.engines.base import EngineModel, EngineSpec, ExportFormat, InferenceFn, Tolerance
+from rsft.inference.engines.base import EngineModel, EngineSpec, ExportFormat, Tolerance
 from rsft.inference.engines.graph import GraphFormat, GraphModel, as_inference_fn, run_in_threads
 
 if TYPE_CHECKING:
@@ -133,11 +133,19 @@ def _compile(bundle: Bundle) -> GraphModel:
     from torch._inductor import config as inductor  # takes a second
 
     from rsft.inference.export.traceable import BFloat16Network, build_network
+    from rsft.models.outputs import ClassifierOutputs
 
     module: Any = BFloat16Network(build_network(bundle), products=True)
     pool, side = _make_single_core_pool(), bundle.contract.size
     share = -(-base.CPU_BATCH_SIZE // torch.get_num_threads())
-    infer = _pad_batches(as_inference_fn(torch.compile(module, dynamic=False)), share)
+    compiled = as_inference_fn(torch.compile(module, dynamic=False))
+
+    def infer(images: NDArray[Any]) -> ClassifierOutputs:
+        """Pad the images to `share`, so that only one size is compiled."""
+        padding = [(0, share - len(images)), *[(0, 0)] * (images.ndim - 1)]
+        logits, features = compiled(np.pad(images, padding))
+        return ClassifierOutputs(logits[: len(images)], features[: len(images)])
+
     # the compiler reads `freezing` at the first call; as an option of torch.compile it has no effect
     first_call = inductor.patch(freezing=True)(infer)
     pool.submit(first_call, np.zeros((share, len(bundle.contract.planes), side, side), np.float32)).result()
@@ -160,17 +168,3 @@ def _make_single_core_pool() -> ThreadPoolExecutor:
     list(pool.map(abs, range(threads)))
     torch.set_num_threads(threads)
     return pool
-
-
-def _pad_batches(infer: InferenceFn, size: int) -> InferenceFn:
-    """Pad every batch to `size` images, so that only one size is compiled."""
-    import numpy as np
-
-    from rsft.models.outputs import ClassifierOutputs
-
-    def infer_padded(images: NDArray[Any]) -> ClassifierOutputs:
-        padding = [(0, size - len(images)), *[(0, 0)] * (images.ndim - 1)]
-        logits, features = infer(np.pad(images, padding))
-        return ClassifierOutputs(logits[: len(images)], features[: len(images)])
-
-    return infer_padded

@@ -113,14 +113,11 @@ def fill_template(name: str, source: BundleSource, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {}
-    environment.filters |= {"md": escape_markdown, "code": code_span, "slug": _slug}
+    environment.filters |= {"md": escape_markdown, "code": code_span}
+    environment.filters["slug"] = lambda text: re.sub(r"[^0-9A-Za-z_-]+", "-", text).strip("-")
     bundle, encoder = source.bundle, source.encoder
     shared = {"source": source, "bundle": bundle, "recipe": bundle.recipe, "encoder": encoder}
     return environment.get_template(name).render(describe(bundle), **shared, **values)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^0-9A-Za-z_-]+", "-", name).strip("-")
 
 
 def spdx_license(licenses: Sequence[SourceLicense]) -> str | None:

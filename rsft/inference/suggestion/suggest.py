@@ -302,7 +302,7 @@ def suggestion_table(
     """
     paths = [Path(path).absolute() for path in chips["path"]]
     texts = chips.reindex(columns=["scene", "at"], fill_value="").reset_index(drop=True)
-    cells = {"path": list(map(str, paths)), "predicted": chips["class"].tolist(), "reason": reasons}
+    cells: dict[str, Any] = {"path": list(map(str, paths)), "predicted": chips["class"].tolist(), "reason": reasons}
     columns = pd.DataFrame("", range(len(chips)), CUT_COLUMNS) if cuts is None else cuts.reset_index(drop=True)
     table = pd.concat([texts, columns], axis=1).assign(**cells).reindex(columns=list(COLUMNS), fill_value="")
     needs_file = (table["table"] == "").tolist()

@@ -26,6 +26,8 @@ from tests.helpers.scenes import toy_contract, write_geotiff
 from tests.helpers.sentinel1 import NAME, write_product
 from tests.inference.corrections.conftest import SHIPS, decibels
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["bright", "dark", "not a target", "unsure", "", "bright"]
 
 
@@ -65,7 +67,6 @@ def page_table(desk, labels=LABELS, **options):
     return desk.folder / "corrected.csv"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet", "out.csv"])
 def test_layers_with_saved_chips(desk, name):
     before = desk.table()
@@ -81,9 +82,12 @@ def test_layers_with_saved_chips(desk, name):
     for _, row in added.iterrows():
         assert np.isnan(read_chip(desk.store / row["path"])).any()  # three chips at the edge
     assert set(added["added_bundle"].dropna()) == (set() if name == "out.csv" else {"0" * 64})
+    if name != "out.csv":  # chips that were not saved are cut again, with the same pixels
+        (desk.folder / name).unlink()
+        summary = add_corrections(desk.store, correct(desk.predict(name, chips=False)))
+        assert summary.result.unchanged == 3 and desk.table().equals(after)
 
 
-@pytest.mark.slow
 def test_page_with_verdicts(desk):
     summary = add_corrections(desk.store, page_table(desk), AdditionOptions(not_a_target="dark"))
     assert summary.result.added == {("train", "bright"): 2, ("train", "dark"): 2}
@@ -93,17 +97,6 @@ def test_page_with_verdicts(desk):
     assert "4 chips from corrected.csv" in (desk.store / "README.md").read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet"])
-def test_chips_that_were_not_saved_are_cut_again(desk, name):
-    add_corrections(desk.store, correct(desk.predict("saved.gpkg")))
-    saved = desk.table()
-    summary = add_corrections(desk.store, correct(desk.predict(name, chips=False)))
-    assert summary.result.unchanged == 3 and not summary.result.relabeled  # the same pixels
-    assert desk.table().equals(saved)
-
-
-@pytest.mark.slow
 def test_chips_of_a_review_page_are_cut_again(desk):
     """The table of predictions says how, also beside the labels in another folder."""
     add_corrections(desk.store, page_table(desk))
@@ -118,13 +111,11 @@ def test_chips_of_a_review_page_are_cut_again(desk):
     assert add_corrections(desk.store, moved / "corrected.csv").result.unchanged == 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet"])
-def test_suggested_chips_without_files_are_cut_again(desk, name):
+def test_suggested_chips_without_files_are_cut_again(desk):
     correct(desk.predict("saved.gpkg"), ["bright"] * 6)
     add_corrections(desk.store, desk.folder / "saved.gpkg")
     saved = desk.table()
-    suggestions = suggest_chips(desk.predict(name, chips=False), 6)
+    suggestions = suggest_chips(desk.predict(chips=False), 6)
     assert not [note for note in suggestions.notes if "--chips" in note]
     write_suggestions(suggestions, desk.folder / "suggested.csv")
     rows = pd.read_csv(desk.folder / "suggested.csv", dtype=str, keep_default_na=False)
@@ -133,7 +124,6 @@ def test_suggested_chips_without_files_are_cut_again(desk, name):
     assert summary.result.unchanged == 6 and desk.table().equals(saved)  # the same pixels as in the saved files
 
 
-@pytest.mark.slow
 def test_page_with_a_replaced_table_of_predictions(desk):
     """Chips with the same names at other places are not taken for the labeled ones."""
     table = page_table(desk, chips=False)
@@ -147,7 +137,6 @@ def test_page_with_a_replaced_table_of_predictions(desk):
         add_corrections(desk.store, table)
 
 
-@pytest.mark.slow
 def test_page_of_a_model_with_fewer_bands(desk):
     """The saved chips lack a band of the store, so they are cut from the scene."""
     summary = add_corrections(desk.store, page_table(desk, bands=("VV",)))
@@ -155,7 +144,6 @@ def test_page_of_a_model_with_fewer_bands(desk):
     assert set(desk.table()["bands"]) == {"VH,VV"}
 
 
-@pytest.mark.slow
 def test_tiles_and_fewer_bands_are_cut_from_the_scene(desk):
     table = desk.predict("tiles.gpkg", bands=("VV",), query=SceneQuery(grid=8))
     labels = ["bright", "dark"] + [""] * 34
@@ -164,27 +152,19 @@ def test_tiles_and_fewer_bands_are_cut_from_the_scene(desk):
     assert set(desk.table()["bands"]) == {"VH,VV"}
 
 
-@pytest.mark.slow
-def test_the_same_command_again_changes_nothing(desk):
+def test_the_same_command_again_changes_nothing_and_another_label_one_row(desk):
     table = page_table(desk)
     add_corrections(desk.store, table)
     content = {path: path.read_bytes() for path in sorted(desk.store.rglob("*")) if path.is_file()}
     summary = add_corrections(desk.store, table)
     assert summary.result.unchanged == 3 and not summary.result.relabeled
     assert {path: path.read_bytes() for path in sorted(desk.store.rglob("*")) if path.is_file()} == content
-
-
-@pytest.mark.slow
-def test_another_label_for_a_chip_of_the_store(desk):
-    table = page_table(desk)
-    add_corrections(desk.store, table)
     summary = add_corrections(desk.store, page_table(desk, ["dark", "dark", "", "", "", "bright"]))
     assert summary.result.relabeled == {("bright", "dark"): 1} and summary.result.unchanged == 2
     row = desk.table().dropna(subset=["added_previous"]).iloc[0]
     assert (row["class"], row["added_previous"], len(desk.table())) == ("dark", "bright", 13)
 
 
-@pytest.mark.slow
 def test_splits_follow_the_scene(desk):
     manifest = pd.read_parquet(desk.store / "manifest.parquet")
     manifest["group_key"] = ["scene.tif" if split == "val" else "other" for split in manifest["split"]]
@@ -195,7 +175,6 @@ def test_splits_follow_the_scene(desk):
     assert set(desk.table()["group_key"]) == {"scene.tif", "other"}
 
 
-@pytest.mark.slow
 def test_unknown_classes(desk):
     table = page_table(desk, ["brihgt", "tug", "", "", "", "bright"])
     with pytest.raises(RequestError, match=mentions("brihgt (1 row), tug", "may be bright", "--new-class tug")):
@@ -207,7 +186,6 @@ def test_unknown_classes(desk):
     assert store.table.set_index("class")["group"]["tug"] == "tail"
 
 
-@pytest.mark.slow
 def test_rejected_rows(desk):
     write_geotiff(desk.folder / "one.tif", decibels(8, 8, bands=1), names=("VV",))
     write_geotiff(desk.folder / "no_unit.tif", decibels(8, 8), names=("VH", "VV"))
@@ -225,7 +203,6 @@ def test_rejected_rows(desk):
     assert pd.read_csv(desk.store / "rejected.csv")["line"].tolist() == [2, 4, 5]
 
 
-@pytest.mark.slow
 def test_a_layer_without_metadata(desk):
     frame = pyogrio.read_dataframe(correct(desk.predict(chips=False)), layer="predictions")
     pyogrio.write_dataframe(frame, desk.folder / "copy.gpkg", layer="predictions")
@@ -233,7 +210,6 @@ def test_a_layer_without_metadata(desk):
         add_corrections(desk.store, desk.folder / "copy.gpkg")
 
 
-@pytest.mark.slow
 def test_a_changed_or_missing_scene(desk):
     table = correct(desk.predict(chips=False))
     write_geotiff(desk.scene, decibels(48, 48, seed=1), names=("VH", "VV"))
@@ -245,7 +221,6 @@ def test_a_changed_or_missing_scene(desk):
     assert len(desk.table()) == 10
 
 
-@pytest.mark.slow
 def test_tables_without_labels(desk):
     with pytest.raises(RequestError, match=r"no field label.*--field"):
         add_corrections(desk.store, desk.predict(), AdditionOptions(label_field="label"))
@@ -255,7 +230,6 @@ def test_tables_without_labels(desk):
         add_corrections(desk.store, page_table(desk, ["not a target"] + [""] * 5))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bands", [("VH", "VV"), ("VV",)])
 def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
     rows = pyogrio.read_dataframe(desk.predict(bands=bands), layer="predictions")
@@ -266,13 +240,11 @@ def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
     assert sum(bool(np.isnan(pixels).any()) for pixels in values) == 4
 
 
-@pytest.mark.slow
 def test_another_process_changes_the_store(desk):
     with locked_store(desk.store), pytest.raises(RequestError, match=mentions("another process")):
         add_corrections(desk.store, page_table(desk))
 
 
-@pytest.mark.slow
 def test_chips_of_the_store_itself(desk):
     """A table of predictions on the chips of the store, whose files declare no unit."""
     paths = [str(desk.store / path) for path in desk.table()["path"][:2]]
@@ -285,7 +257,6 @@ def test_chips_of_the_store_itself(desk):
     assert names.is_unique
 
 
-@pytest.mark.slow
 def test_resampled_chips_and_boxes(desk):
     boxes = [f"{col - 3},{row - 3},{col + 3},{row + 3}" for row, col in SHIPS]
     (desk.folder / "boxes.csv").write_text("\n".join(["xmin,ymin,xmax,ymax", *boxes]))
@@ -300,7 +271,6 @@ def test_resampled_chips_and_boxes(desk):
         assert again.result.unchanged == 3 and not again.result.relabeled
 
 
-@pytest.mark.slow
 def test_digital_numbers_of_a_product_are_amplitude(desk):
     """Chips of a raw product are uint16, and their unit is a declaration, as in the store of OpenSARShip."""
     pixels = np.random.default_rng(0).gamma(4, 20, (4, 48, 48)).astype(np.uint16)
@@ -321,7 +291,6 @@ def test_digital_numbers_of_a_product_are_amplitude(desk):
     assert add_corrections(store, correct(cut, ["ship"] * 6)).result.unchanged == 6
 
 
-@pytest.mark.slow
 def test_one_chip_twice(desk):
     table = page_table(desk, ["dark"] * 6)
     frame = pd.read_csv(table)
@@ -332,7 +301,6 @@ def test_one_chip_twice(desk):
     assert [reason for _, _, reason in summary.result.rejected] == ["the same chip is dark in line 3, and bright here"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [(additions, "write_chip", 2), (additions, "sync_all", 1), (additions, "write_bytes", 1),

@@ -61,17 +61,6 @@ def test_threads_without_pytorch(monkeypatch: pytest.MonkeyPatch, variable: str 
     assert "torch" not in modules and (1 <= int(threads) <= most if variable is None else int(threads) == most)
 
 
-def test_batches_are_padded_to_one_size() -> None:
-    sizes = []
-
-    def infer(images):
-        sizes.append(len(images))
-        return images.sum((1, 2)), images.max((1, 2))
-
-    logits, features = pytorch._pad_batches(infer, 5)(np.ones((3, 2, 2)))
-    assert sizes == [5] and logits.tolist() == [4, 4, 4] and features.tolist() == [1, 1, 1]
-
-
 def test_candidates_depend_on_device_and_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: "g++")
     engine = pytorch.TorchEngine()

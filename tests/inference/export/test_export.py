@@ -6,17 +6,21 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from rsft.backbones.timm_vits import timm_card
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ENGINES, FORMATS
 from rsft.inference.export import traceable
 from rsft.inference.export.export import export_bundle
 from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle, combine_bundles
+from rsft.models.classifier import extract_features
 from rsft.recipe.schema import HeadSection
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_backbones import SMALL
@@ -119,45 +123,33 @@ def test_the_documentation_lists_every_component(registry, column):
     assert documented == {name: tuple(registry[name].precisions) for name in registry}
 
 
-def test_timm_makes_a_plain_network(tmp_path):
-    import timm
-    from safetensors.torch import save_file
-
-    vit = timm.create_model(
-        "vit_small_patch16_224", img_size=32, num_classes=0, global_pool="avg", fc_norm=False, **SMALL
-    )
-    head = torch.nn.Linear(SMALL["embed_dim"], 4)
-    state = {**vit.state_dict(), **{f"head.{key}": value for key, value in head.state_dict().items()}}
-    save_file(state, tmp_path / "model.safetensors")
-    bundle = type("Bundle", (), {"contract": type("Contract", (), {"size": 32, "planes": ("R", "G", "B")})})
-    options = traceable._timm_options(vit, 4, "avg", bundle)
-    model, reason = traceable._load_in_timm(json.loads(json.dumps(options)), tmp_path / "model.safetensors", head)
-    images = torch.randn(2, 3, 32, 32)
+def check_timm_network(folder, vit, name, pool, size, expected):
+    """Check the network that timm makes of a written state dict; return the name of its architecture."""
+    head = torch.nn.Linear(vit.embed_dim, 4)
+    state = {**vit.eval().state_dict(), **{f"head.{key}": value for key, value in head.state_dict().items()}}
+    save_file(state, folder / "model.safetensors")
+    contract = SimpleNamespace(size=size, planes=("R", "G", "B"))
+    bundle = SimpleNamespace(contract=contract, recipe=SimpleNamespace(backbone=SimpleNamespace(name=name)))
+    options = json.loads(json.dumps(traceable._timm_options(vit, 4, pool, bundle)))
+    model, reason = traceable._load_in_timm(dict(options), folder / "model.safetensors", head)
+    images = torch.randn(2, 3, size, size)
     with torch.no_grad():
-        torch.testing.assert_close(model(images), head(vit.eval()(images)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(model(images), head(expected(images)), atol=1e-5, rtol=0)
     assert reason == ""
+    return options["model_name"]
+
+
+def test_timm_makes_a_plain_network(tmp_path):
+    options = {"img_size": 32, "num_classes": 0, "global_pool": "avg", "fc_norm": False, **SMALL}
+    vit = timm.create_model("vit_small_patch16_224", **options)
+    check_timm_network(tmp_path, vit, "", "avg", 32, vit)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m", "timm:eva02_tiny_patch14_224"])
 @pytest.mark.parametrize("pool", ["token", "avg"])
 def test_timm_makes_a_network_with_rotary_embeddings(tmp_path, name, pool):
-    from types import SimpleNamespace as Namespace
-
-    from safetensors.torch import save_file
-
-    from rsft.backbones.timm_vits import timm_card
-    from rsft.models.classifier import extract_features
-
     size = 4 * timm_card(name).patch
-    vit, head = timm_card(name).build(size).eval(), torch.nn.Linear(192, 4)
-    state = {**vit.state_dict(), **{f"head.{key}": value for key, value in head.state_dict().items()}}
-    save_file(state, tmp_path / "model.safetensors")
-    contract = Namespace(size=size, planes=("R", "G", "B"))
-    bundle = Namespace(contract=contract, recipe=Namespace(backbone=Namespace(name=name)))
-    options = json.loads(json.dumps(traceable._timm_options(vit, 4, pool, bundle)))
-    model, reason = traceable._load_in_timm(options, tmp_path / "model.safetensors", head)
-    assert reason == "" and options["model_name"] == name.removeprefix("timm:").partition(".")[0]
-    images = torch.randn(2, 3, size, size)
-    with torch.no_grad():
-        torch.testing.assert_close(model(images), head(extract_features(vit, images, pool)), atol=1e-5, rtol=0)
+    vit = timm_card(name).build(size)
+    made = check_timm_network(tmp_path, vit, name, pool, size, lambda images: extract_features(vit, images, pool))
+    assert made == name.removeprefix("timm:").partition(".")[0]
