@@ -245,5 +245,5 @@ def _check_graph(model: Any) -> None:
             raise ValueError(f"an output has the shape {shape} for any number of images")
 
 
-for _engine in (OnnxEngine, OpenVinoEngine):
-    base.FORMATS.register(_engine)
+base.FORMATS.register(OnnxEngine)
+base.FORMATS.register(OpenVinoEngine)
