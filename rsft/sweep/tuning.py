@@ -96,8 +96,8 @@ def tune_trials(
             reuse_actors=True,
             trial_dirname_creator=str,
         )
-        events, storage = [_Events(sweep, folder)], str(state.parent)
-        run_config = tune.RunConfig(state.name, storage, callbacks=events, verbose=0, log_to_file=False)
+        callback, storage = _Events(sweep, folder), str(state.parent)
+        run_config = tune.RunConfig(state.name, storage, callbacks=[callback], verbose=0, log_to_file=False)
         space = {key: _domain(values) for key, values in sweep.search.items()}
         if not is_tpe:
             space = {"keys": tune.grid_search([trial.keys for trial in trials])}
