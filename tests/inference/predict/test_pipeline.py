@@ -16,6 +16,7 @@ from rsft.inference.selection.exported import LoadedEngine
 import rsft
 from rsft.errors import RequestError
 from rsft.inference.engines.base import REFERENCE
+from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.predict.pipeline import THUMBNAIL_SIDE, Predictor, encode_thumbnail, prefetch
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract
 
