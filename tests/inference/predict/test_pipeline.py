@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from rsft.inference.selection.exported import LoadedEngine
 
 import rsft
 from rsft.errors import RequestError

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rsft.inference.selection.exported import LoadedEngine
 
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
