@@ -198,6 +198,10 @@ def find_weights(card: PublishedEncoder) -> Path:
 def fetch_weights(card: PublishedEncoder, progress: Progress | None = None) -> WeightsStatus:
     """Download the weights of an encoder unless they exist, and verify them.
 
+    Args:
+        card: the encoder.
+        progress: called with downloaded bytes, total bytes and file name.
+
     Returns:
         The status of the file.
 

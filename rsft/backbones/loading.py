@@ -140,6 +140,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     may be replaced, but not overwritten in place. A pickle may contain only containers, numbers, tensors and an
     `argparse.Namespace`.
 
+    Args:
+        path: the file. The network may be stored under one of the keys in `WRAPPERS`.
+
     Returns:
         Tensors by name.
 

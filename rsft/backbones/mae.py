@@ -161,7 +161,10 @@ class GroupPatchEmbed(nn.ModuleList):
         self.num_patches = sum(embed.num_patches for embed in embeds)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed the patches of all groups of images (B, bands, S, S).
+        """Embed the patches of all groups.
+
+        Args:
+            x: images (B, bands, S, S).
 
         Returns:
             Patches (B, G * (S / patch)^2, D): all of the first group, then those of the second, and so on.

@@ -34,6 +34,9 @@ MEAN, STD = (0.4, 0.4, 0.4), (0.22, 0.22, 0.22)
 def build_simship_vit(size: int = SIZE) -> VisionTransformer:
     """Build the encoder's architecture with random weights; on the meta device, without initializing them.
 
+    Args:
+        size: side of the input, in pixels.
+
     Returns:
         A ViT that maps (B, 3, size, size) to tokens (B, 1 + (size / 8)^2, 192).
 

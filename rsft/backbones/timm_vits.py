@@ -95,7 +95,11 @@ _MODULES = ("resnet", "convnext", "swin_transformer", "swin_transformer_v2")
 
 
 def is_hierarchical_model(name: str) -> bool:
-    """Return whether a model of timm, with or without tag, is a ResNet, a ConvNeXt, a Swin or a Swin V2."""
+    """Return whether a model of timm is a ResNet, a ConvNeXt, a Swin or a Swin V2.
+
+    Args:
+        name: timm's name, with or without tag.
+    """
     return is_model_in_modules(name.split(".")[0], _MODULES)
 
 

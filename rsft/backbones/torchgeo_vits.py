@@ -139,6 +139,9 @@ def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
     calling the layers, so PEFT modules have no effect in them. torchvision has one bias for queries, keys and values of
     a Swin V2 and sets that of the keys to zero in each pass; timm has no bias for keys.
 
+    Args:
+        state: a checkpoint of torchvision's `SwinTransformer`.
+
     Returns:
         Name -> tensor, without copies. Unknown tensors keep their names, so that the loader refuses them.
     """

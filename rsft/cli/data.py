@@ -22,7 +22,7 @@ from rsft.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rsft.data.audit.findings import AuditResult
+    from rsft.data.audit import AuditResult
 
 
 app = typer.Typer(
@@ -259,8 +259,7 @@ def audit(
         strict: Exit with status 1 if any fault is found.
         json: JSON file for the findings (default: audit.json in a chip store).
     """
-    from rsft.data.audit.findings import AUDIT_FILE, write_audits
-    from rsft.data.audit.store_audit import audit_folder, audit_store
+    from rsft.data.audit import AUDIT_FILE, audit_folder, audit_store, write_audits
     from rsft.data.chips.store import DATASET, ChipStore
 
     with progress() as report:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from rsft.data.audit.findings import AUDIT_FILE, AuditResult, read_audits
+from rsft.data.audit import AUDIT_FILE, read_audits
 from rsft.data.chips.store import MANIFEST, SPLITS, ChipStore, count_chips, list_first_names, missing_classes
 from rsft.errors import DataError, RequestError
 from rsft.utils.atomic_files import sha256, write_text
@@ -54,11 +54,7 @@ COLUMN_DESCRIPTIONS: Mapping[str, str] = {
 CROISSANT_FILE = "croissant.json"
 """File name of the description in a chip store."""
 
-CONFORMS_TO = (
-    "http://mlcommons.org/croissant/1.1",
-    "http://mlcommons.org/croissant/RAI/1.0",
-    "http://mlcommons.org/croissant/geo/1.0",
-)
+CONFORMS_TO = tuple(f"http://mlcommons.org/croissant/{name}" for name in ("1.1", "RAI/1.0", "geo/1.0"))
 """Specifications that the description follows."""
 
 _CROISSANT_TERMS = (
@@ -88,11 +84,8 @@ CONTEXT: dict[str, Any] = {
 
 
 _PARQUET = "application/x-parquet"  # the name that mlcroissant reads
-_FORMATS = {
-    **dict.fromkeys((".jpg", ".jpeg"), "image/jpeg"),
-    **dict.fromkeys((".tif", ".tiff"), "image/tiff"),
-    **{f".{name}": f"image/{name}" for name in ("bmp", "jp2", "png", "webp")},
-}
+_FORMATS = {f".{name}": f"image/{name}" for name in ("bmp", "jp2", "jpeg", "png", "tiff", "webp")}
+_FORMATS |= {".jpg": "image/jpeg", ".tif": "image/tiff"}
 """Media types of chip files by suffix."""
 _SPLIT_TERMS = dict(zip(SPLITS, ("cr:TrainingSplit", "cr:ValidationSplit", "cr:TestSplit"), strict=True))
 _COLUMN_PROPERTIES: dict[str, Node] = {
@@ -109,12 +102,12 @@ _SPDX = r"MIT|ISC|Apache-2\.0|BSD-[234]-Clause|CC0-1\.0|CC-BY(-NC)?(-SA|-ND)?-\d
 
 @dataclass(frozen=True)
 class Publication:
-    """What Croissant requires of a published data set, and a chip store does not know.
+    """What Croissant requires of a published data set, and a chip store does not know; None if unknown.
 
     Attributes:
-        url: address of the page of the data set; None if unknown.
-        creator: name of the organization that made the data set; None if unknown.
-        published: date of its publication as YYYY-MM-DD; None if unknown.
+        url: address of the page of the data set.
+        creator: name of the organization that made the data set.
+        published: date of its publication as YYYY-MM-DD.
 
     Example:
         >>> Publication(creator="Example Lab").missing
@@ -139,15 +132,7 @@ class Publication:
 
 
 def write_croissant(root: Path, publication: Publication = Publication(), *, overwrite: bool = False) -> Path:
-    """Write croissant.json beside the manifest of a chip store, completely or not at all.
-
-    Args:
-        root: folder of the store.
-        publication: properties that the store does not know.
-        overwrite: replace an existing file.
-
-    Returns:
-        Path of the file.
+    """Write croissant.json beside the manifest of the chip store `root`, completely or not at all; return its path.
 
     Raises:
         RequestError: the folder is not a chip store, or the file exists.
@@ -165,11 +150,7 @@ def write_croissant(root: Path, publication: Publication = Publication(), *, ove
 
 
 def describe_store(store: ChipStore, publication: Publication = Publication()) -> Node:
-    """Describe a chip store as a JSON-LD document.
-
-    Args:
-        store: the chip store.
-        publication: properties that the store does not know.
+    """Describe a chip store, and what is known of its publication, as a JSON-LD document.
 
     Returns:
         The document. Values that are unknown are left out, and its description and limitations name them.
@@ -190,18 +171,19 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
     unknown = f" Unknown: {', '.join(publication.missing)}." if publication.missing else ""
     reasons = [f"{count:,} skipped ({reason})" for reason, count in store.skipped.items()]
     reasons += [f"{store.rejected:,} rejected as unusable"] if store.rejected else []
+    description = f"{len(table):,} image chips of {len(store.classes):,} classes ({sizes}). "
+    description += f"Bands: {', '.join(store.bands)}. Unit of the pixel values: {', '.join(store.units)}. "
+    description += f"License: {store.license}.{unknown}"
     has_spdx = re.fullmatch(_SPDX, store.license) is not None
+    license_node = {"@type": "sc:CreativeWork", "name": store.license}
+    origins = [f"Chips by {name}: {_tally(table[name]) or 'unknown'}." for name in ("source", "sensor")]
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": list(CONFORMS_TO),
         "name": store.name,
-        "description": f"{len(table):,} image chips of {len(store.classes):,} classes "
-        f"({sizes}). Bands: {', '.join(store.bands)}. "
-        f"Unit of the pixel values: {', '.join(store.units)}. License: {store.license}.{unknown}",
-        "license": f"https://spdx.org/licenses/{store.license}.html"
-        if has_spdx
-        else {"@type": "sc:CreativeWork", "name": store.license},
+        "description": description,
+        "license": f"https://spdx.org/licenses/{store.license}.html" if has_spdx else license_node,
         **publication.properties,
         "geocr:bandConfiguration": {
             "@type": "geocr:BandConfiguration",
@@ -211,9 +193,7 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
         **({"geocr:spatialResolution": resolution} if spacing else {}),
         "geocr:samplingStrategy": f"Chips: {len(table):,}. Inputs left out: {'; '.join(reasons) or 'none'}.",
         "geocr:spatialBias": "unknown: a chip store has no positions of chips",
-        "rai:dataCollectionRawData": " ".join(
-            f"Chips by {name}: {_tally(table[name]) or 'unknown'}." for name in ("source", "sensor")
-        ),
+        "rai:dataCollectionRawData": " ".join(origins),
         "rai:dataBiases": list(_list_biases(store, splits)),
         "rai:dataLimitations": list(_list_limitations(store)),
         "distribution": _files(store),
@@ -245,40 +225,33 @@ def _record_sets(store: ChipStore, splits: Sequence[str]) -> list[Node]:
     """Describe the splits, the classes with their numbers of chips, and the chips; the first two have their records."""
     counts = {split: store.class_counts(split).tolist() for split in splits}
     group_of = {name: group for group, names in store.groups.items() for name in names}
+    class_fields = [
+        _field("classes/name", "sc:Text", "Name."),
+        _field("classes/label", "sc:Integer", "Index of the class in a classifier, from 0."),
+        _field("classes/group", "sc:Text", COLUMN_DESCRIPTIONS["group"]),
+        *(_field(f"classes/{split}", "sc:Integer", f"Number of chips in the split {split}.") for split in splits),
+    ]
+    classes = [
+        {"classes/name": name, "classes/label": label, "classes/group": group_of.get(name, "")}
+        | {f"classes/{split}": counts[split][label] for split in splits}
+        for label, name in enumerate(store.classes)
+    ]
+    split_url = _field("splits/url", ["sc:URL", "cr:Split"], "Meaning.")
+    split_fields = [_field("splits/name", "sc:Text", "Name."), split_url]
+    split_records = [{"splits/name": split, "splits/url": _SPLIT_TERMS[split]} for split in splits]
+    chip_fields = []
+    for name, description in COLUMN_DESCRIPTIONS.items():
+        if name in store.table and _tally(store.table[name]):
+            kind = "sc:Float" if name in ("spacing_m", "incidence_deg", "box") else "sc:Text"
+            field = _field(f"chips/{name}", ["sc:Text", "cr:Label"] if name == "class" else kind, description)
+            source = {"fileObject": {"@id": MANIFEST}, "extract": {"column": name}}
+            chip_fields.append(field | {"source": source} | _COLUMN_PROPERTIES.get(name, {}))
     return [
-        {
-            **_node("cr:RecordSet", "splits", "Splits of the chips."),
-            "key": {"@id": "splits/name"},
-            "field": [
-                _field("splits/name", "sc:Text", "Name."),
-                _field("splits/url", ["sc:URL", "cr:Split"], "Meaning."),
-            ],
-            "dataType": "cr:Split",
-            "data": [{"splits/name": split, "splits/url": _SPLIT_TERMS[split]} for split in splits],
-        },
-        {
-            **_node("cr:RecordSet", "classes", "Classes of the chips."),
-            "key": {"@id": "classes/name"},
-            "field": [
-                _field("classes/name", "sc:Text", "Name."),
-                _field("classes/label", "sc:Integer", "Index of the class in a classifier, from 0."),
-                _field("classes/group", "sc:Text", COLUMN_DESCRIPTIONS["group"]),
-                *(_field(f"classes/{x}", "sc:Integer", f"Number of chips in the split {x}.") for x in splits),
-            ],
-            "dataType": "sc:Enumeration",
-            "data": [
-                {"classes/name": name, "classes/label": label, "classes/group": group_of.get(name, "")}
-                | {f"classes/{split}": counts[split][label] for split in splits}
-                for label, name in enumerate(store.classes)
-            ],
-        },
-        {
-            **_node("cr:RecordSet", "chips", "One record per chip."),
-            "key": {"@id": "chips/path"},
-            "field": [
-                _column_field(name) for name in COLUMN_DESCRIPTIONS if name in store.table and _tally(store.table[name])
-            ],
-        },
+        _node("cr:RecordSet", "splits", "Splits of the chips.")
+        | {"key": {"@id": "splits/name"}, "field": split_fields, "dataType": "cr:Split", "data": split_records},
+        _node("cr:RecordSet", "classes", "Classes of the chips.")
+        | {"key": {"@id": "classes/name"}, "field": class_fields, "dataType": "sc:Enumeration", "data": classes},
+        _node("cr:RecordSet", "chips", "One record per chip.") | {"key": {"@id": "chips/path"}, "field": chip_fields},
     ]
 
 
@@ -289,14 +262,6 @@ def _node(kind: str, identifier: str, description: str) -> Node:
 
 def _field(identifier: str, data_type: str | list[str], description: str) -> Node:
     return _node("cr:Field", identifier, description) | {"dataType": data_type}
-
-
-def _column_field(name: str) -> Node:
-    """Describe a column of the manifest."""
-    kind = "sc:Float" if name in ("spacing_m", "incidence_deg", "box") else "sc:Text"
-    field = _field(f"chips/{name}", ["sc:Text", "cr:Label"] if name == "class" else kind, COLUMN_DESCRIPTIONS[name])
-    field["source"] = {"fileObject": {"@id": MANIFEST}, "extract": {"column": name}}
-    return field | _COLUMN_PROPERTIES.get(name, {})
 
 
 def _tally(column: pd.Series[Any]) -> str:
@@ -322,7 +287,15 @@ def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
 
 def _list_limitations(store: ChipStore) -> Iterator[str]:
     """List the faults that the audit found, what the license restricts, and labels that a classifier suggested."""
-    if audit := _read_audit(store):
+    path = store.root / AUDIT_FILE
+    if audits := read_audits(path) if path.is_file() else []:
+        audit, audited = audits[0], Counter[tuple[str, str]]()
+        for label, origins in audit.classes.items():
+            for counts in origins.values():
+                audited.update({(label, split): count for split, count in counts.items()})
+        if audited != Counter(zip(store.table["class"], store.table["split"], strict=True)):
+            hint = f"run `rsft audit {store.root}` again"
+            raise DataError("the audit describes other chips than the manifest", path, hint)
         for finding in (finding for finding in audit.findings if finding.count):
             total = "" if finding.total is None else f" of {finding.total:,}"
             examples = f", such as {', '.join(finding.examples[:_EXAMPLES])}" if finding.examples else ""
@@ -332,31 +305,11 @@ def _list_limitations(store: ChipStore) -> Iterator[str]:
     else:
         yield "The chips were not audited. Duplicates, leaks between splits and contradictory labels are unknown."
     restrictions = license_restrictions(store.license)
-    meanings = "; ".join(f"{name} ({RESTRICTIONS[name]})" for name in restrictions if name != UNKNOWN)
-    yield (
-        f"The restrictions of the license are unknown (license: {store.license})."
-        if UNKNOWN in restrictions
-        else f"Restrictions of the license: {meanings or 'none that rsft knows'}."
-    )
+    if UNKNOWN in restrictions:
+        yield f"The restrictions of the license are unknown (license: {store.license})."
+    else:
+        meanings = "; ".join(f"{name} ({RESTRICTIONS[name]})" for name in restrictions)
+        yield f"Restrictions of the license: {meanings or 'none that rsft knows'}."
     suggested = store.table.get("added_bundle", pd.Series(dtype=object)).replace("", None).notna().sum()
     if suggested:
         yield f"{suggested:,} labels were given after a classifier had predicted a class, and may depend on it."
-
-
-def _read_audit(store: ChipStore) -> AuditResult | None:
-    path = store.root / AUDIT_FILE
-    audits = read_audits(path) if path.is_file() else []
-    if not audits:
-        return None
-    audited = Counter(
-        {
-            (label, split): sum(counts.get(split, 0) for counts in origins.values())
-            for label, origins in audits[0].classes.items()
-            for split in SPLITS
-        }
-    )
-    if audited != Counter(zip(store.table["class"], store.table["split"], strict=True)):
-        raise DataError(
-            "the audit describes other chips than the manifest", path, f"run `rsft audit {store.root}` again"
-        )
-    return audits[0]

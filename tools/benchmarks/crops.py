@@ -31,7 +31,7 @@ from rich.table import Table
 from rsft.cli.display.console import console
 from rsft.data.chips.builder import encode_chip, write_chip
 from rsft.data.datasets.dota import DOTAObject, DOTAObjects, crop_object, make_crop_record, read_rgb
-from rsft.data.prepare.dota import prepare_dota
+from rsft.data.prepare.published import prepare_dota
 
 MIN_SPEEDUP, MAX_OVERHEAD = 10.0, 1.3
 """Targets: lowest speed relative to "by object", highest time relative to "floor"."""

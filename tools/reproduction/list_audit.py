@@ -14,7 +14,7 @@ import typer
 from torchvision.datasets.utils import check_integrity
 
 from rsft.cli.data import show_audit
-from rsft.data.audit.findings import AuditFinding, AuditResult, count_finding, write_audits
+from rsft.data.audit import AuditFinding, AuditResult, count_finding, write_audits
 from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES
 from rsft.data.datasets._srsdd_files import CLASSES, FUSAR_TO_FUSRS
 from rsft.data.datasets.common import translate_dataset_errors

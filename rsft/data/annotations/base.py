@@ -11,16 +11,18 @@ package, or list a class of another package in the entry-point group `rsft.annot
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from rsft.data.annotations.columns import AT, typed_column, unique_names
 from rsft.errors import RequestError
 from rsft.utils.registry import Registry
 
@@ -36,6 +38,19 @@ FRACTION = "fraction"
 
 SCORE, IMAGE, FAULT = "_score", "_image", "_fault"
 """Columns of score, image and fault, see `Annotations`."""
+
+AT = "at"
+"""Column of the identity of an object: feature id, annotation id or line number."""
+
+PREFIX = "at_"
+"""Prefix of an attribute whose name is that of another column. Upper and lower case are the same name."""
+
+_MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})  # of a number or a truth value, in lower case
+_PARSERS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
+    (re.compile(r"-?(0|[1-9]\d{0,17})"), int),  # no leading zero, which only identifiers have
+    (re.compile(r"-?(0|[1-9]\d{0,14}|(?=\.\d))(\.\d*)?([eE][+-]\d+)?"), float),
+    (re.compile(r"true|false", re.IGNORECASE), lambda value: value.lower() == "true"),
+)
 
 
 class Annotations(NamedTuple):
@@ -130,19 +145,19 @@ def read_annotations(path: Path, layer: str | None = None) -> Annotations:
         raise RequestError("no such file", path, "check the path")
     if path.suffix.lower() != ".txt" and path.stat().st_size == 0:  # a text file without rows means no objects
         raise RequestError("the file is empty: 0 bytes", path, "export it again")
-    reader = next((reader for reader in _formats() if reader.recognizes(path)), ANNOTATIONS[_OTHER_FILES]())
+    for name in reversed(ANNOTATIONS.names()):
+        try:
+            reader = ANNOTATIONS[name]()
+        except ImportError as error:
+            warnings.warn(f"the annotation format {name} cannot be imported: {error}", stacklevel=2)
+            continue
+        if reader.recognizes(path):
+            break
+    else:
+        reader = ANNOTATIONS[_OTHER_FILES]()
     if layer is not None and not reader.has_layers:
         raise RequestError(f"{path.name} has no layers", "--layer", "leave out --layer")
     return reader.read(path, layer)
-
-
-def _formats() -> Iterable[AnnotationFormat]:
-    """Yield the formats of other packages, then those of rsft. Warn about one that cannot be imported."""
-    for name in reversed(ANNOTATIONS.names()):
-        try:
-            yield ANNOTATIONS[name]()
-        except ImportError as error:
-            warnings.warn(f"the annotation format {name} cannot be imported: {error}", stacklevel=2)
 
 
 def annotation_table(
@@ -180,3 +195,67 @@ def annotation_table(
     table[IMAGE] = "" if images is None else list(images)
     table[FAULT] = "" if faults is None else list(faults)
     return GeoDataFrame(table, geometry=np.array([*geometry, None], object)[:-1])
+
+
+def typed_column(name: str, values: Sequence[Any]) -> pd.Series[Any]:
+    """Return values of any type, None if there is no value, as a column of one type.
+
+    Lists, objects and values of several types become JSON or text.
+    """
+    flat = [json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value for value in values]
+    try:
+        array = pa.array(flat)
+    except (pa.ArrowException, OverflowError):
+        array = pa.array([value if value is None or isinstance(value, str) else str(value) for value in flat])
+    return arrow_column(name, array.cast(pa.string()) if pa.types.is_null(array.type) else array)
+
+
+def arrow_column(name: str, array: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
+    """Return an Arrow array as a column of pandas that keeps its type and its nulls."""
+    return pd.Series(pd.array(array, dtype=pd.ArrowDtype(array.type)), name=name)
+
+
+def text_column(name: str, texts: Iterable[str], decimal: str = ".") -> pd.Series[Any]:
+    """Return texts of a file without types as a column of whole numbers, numbers, truth values or texts.
+
+    Texts with a leading zero are not numbers, because identifiers have them.
+
+    Args:
+        name: name of the column.
+        texts: the texts; "" if there is no value.
+        decimal: decimal separator of numbers.
+    """
+    values = [text.strip() for text in texts]
+    numbers = [None if value.lower() in _MISSING else value.replace(decimal, ".") for value in values]
+    present = [number for number in numbers if number is not None]
+    for pattern, parse in _PARSERS:
+        if present and all(pattern.fullmatch(number) for number in present):
+            return typed_column(name, [None if number is None else parse(number) for number in numbers])
+    return typed_column(name, [value or None for value in values])
+
+
+def unique_names(names: Iterable[str], reserved: Iterable[str]) -> list[str]:
+    """Return names that differ from each other and from the reserved ones, regardless of case.
+
+    Names that are taken get the prefix `at_`.
+    """
+    taken, unique = {name.casefold() for name in reserved}, []
+    for name in names:
+        while name.casefold() in taken:
+            name = PREFIX + name
+        taken.add(name.casefold())
+        unique.append(name)
+    return unique
+
+
+def concat_attributes(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return tables of attributes, one per scene, below each other. A column whose types differ becomes text."""
+    types = pd.DataFrame([table.dtypes.astype(str) for table in tables])
+    mixed = types.columns[types.nunique() > 1]
+    result = []
+    for table in tables:
+        names = mixed.intersection(table.columns)
+        texts = [[None if pd.isna(value) else str(value) for value in table[name]] for name in names]
+        columns = {name: typed_column(name, column).array for name, column in zip(names, texts, strict=True)}
+        result.append(table.assign(**columns))
+    return pd.concat(result)

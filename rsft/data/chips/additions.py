@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rsft.data.audit.findings import AUDIT_FILE
+from rsft.data.audit import AUDIT_FILE
 from rsft.data.chips import store as layout
 from rsft.data.chips.builder import write_chip
 from rsft.data.chips.record import StoreDescription, group_by_count

@@ -120,7 +120,11 @@ def parse_verdict(label: str, verdict: str = "") -> str:
 
 
 def describe_verdict_fault(verdict: str) -> str:
-    """Return why a verdict cannot be used, or "" if it can."""
+    """Return why a verdict cannot be used, or "" if it can.
+
+    Args:
+        verdict: "class", "not a target", "unsure" or "".
+    """
     if " ".join(verdict.split()).casefold() in ("", "class", *_SPELLINGS):
         return ""
     return f"unknown verdict {verdict}; it must be class, {NOT_A_TARGET} or {UNSURE}"

@@ -101,10 +101,13 @@ def render_contact_sheet(paths: Sequence[Path]) -> bytes:
 
 
 def render_thumbnail(pixels: Pixels) -> Bytes:
-    """Resize a chip (H, W, B) for a contact sheet; it keeps its aspect ratio and is centered on gray.
+    """Resize a chip for a contact sheet; it keeps its aspect ratio and is centered on gray.
 
     Bytes are shown unchanged; other values are stretched from their 0.5th to their 99.5th percentile. Three bands are
     shown as R, G, B; of any other number of bands, the first band is shown.
+
+    Args:
+        pixels: the chip (H, W, B).
 
     Returns:
         Bytes (THUMB, THUMB, 3) in B, G, R order.

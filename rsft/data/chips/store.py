@@ -289,7 +289,11 @@ class ChipStore:
 
 
 def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
-    """Check that `paths`, the chips of a manifest, lie in their store.
+    """Check that the chips of a manifest lie in their store.
+
+    Args:
+        paths: the column `path`.
+        manifest: path of the manifest, for the error.
 
     Raises:
         DataError: a path is not a text, is absolute, or leaves the store.

@@ -25,10 +25,7 @@ PathParts = tuple[str, ...]
 
 
 def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
-    """Iterate over the files below a folder, without hidden files and folders; links are followed.
-
-    Args:
-        root: the folder; it need not exist.
+    """Iterate over the files below a folder, which need not exist, without hidden ones; links are followed.
 
     Yields:
         The parts of the path of each file, relative to `root`; a folder is visited once.
@@ -94,15 +91,9 @@ json.dump(rows, sys.stdout)
 
 
 def read_sheet(path: pathlib.Path) -> list[list[str]]:
-    """Read the first sheet of a spreadsheet as text; whole numbers get no decimal point, so an MMSI stays unchanged.
+    """Read the first sheet of an .xls or .xlsx file as text; whole numbers get no decimal point, so an MMSI is kept.
 
     A process of its own reads it with limited memory: a damaged .xls can ask for any amount of it.
-
-    Args:
-        path: an .xls or .xlsx file.
-
-    Returns:
-        The cells of all rows.
 
     Raises:
         ValueError: the file is too large, is not a spreadsheet, or cannot be read within the limits.
@@ -118,9 +109,8 @@ def read_sheet(path: pathlib.Path) -> list[list[str]]:
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"{path} was not read within {_SECONDS} s; {hint}") from error
     if result.returncode:
-        raise ValueError(
-            f"{path} is not an Excel table that can be read in {_MEMORY >> 20} MiB, with {_MAX_TEXT:,} letters; {hint}"
-        )
+        limits = f"{_MEMORY >> 20} MiB, with {_MAX_TEXT:,} letters"
+        raise ValueError(f"{path} is not an Excel table that can be read in {limits}; {hint}")
     rows: list[list[str]] = json.loads(result.stdout)
     return rows
 
@@ -135,11 +125,7 @@ _Key = tuple[str, str, str]  # category, folder below the category and file stem
 def normalize_folder_name(name: str) -> str:
     """Return a folder name in lower case, without digits, spaces, hyphens, underscores and the words ship and vessel.
 
-    Args:
-        name: name of a folder, such as "Cargo", "01_Cargo", "cargo" or "CargoShips".
-
-    Returns:
-        The normalized name, such as "cargo".
+    "Cargo", "01_Cargo" and "CargoShips" become "cargo".
     """
     letters = re.sub(r"[\W\d_]", "", name.lower())
     return re.sub(r"(?<=.)(ship|vessel|boat)?s?$", "", letters)
@@ -147,9 +133,6 @@ def normalize_folder_name(name: str) -> str:
 
 class _Metadata:
     """The rows of the metadata tables of an archive.
-
-    Args:
-        paths: the tables.
 
     Attributes:
         rejected: file, line and reason of rows that cannot be parsed or contradict an earlier row.
@@ -164,28 +147,24 @@ class _Metadata:
     def __init__(self, paths: Sequence[pathlib.Path]) -> None:
         self.rejected: list[tuple[str, int, str]] = []
         self.rows: dict[_Key, dict[str, Any]] = {}
-        self._keys: dict[tuple[str, str], list[_Key]] = {}  # by category and stem
+        self._keys = defaultdict[tuple[str, str], list[_Key]](list)  # by category and stem
         self.used: set[_Key] = set()
         for path in sorted(paths, key=lambda path: (META_FILES.index(path.name.lower()), path)):
             for number, row in _read_rows(path):
                 self._add(path, number, row)
 
     def find(self, category: str, subcategory: str, stem: str) -> dict[str, Any]:
-        """Return the metadata of a chip.
+        """Return the fields of a `FUSARChip` by name; empty if no row describes the chip.
 
         Args:
             category: category of the chip.
             subcategory: folder of the chip below its category. Copies without such folders have "", which matches the
                 only row of that category and stem.
             stem: file name without suffix.
-
-        Returns:
-            The fields of a `FUSARChip` by name; empty if no row describes the chip.
         """
         key = (normalize_folder_name(category), _normalize_path(subcategory), stem.lower())
-        if not subcategory:
-            keys = self._keys.get((key[0], key[2]), [])
-            key = keys[0] if len(keys) == 1 else key
+        if not subcategory and len(keys := self._keys[key[0], key[2]]) == 1:
+            key = keys[0]
         if key not in self.rows:
             return {}
         self.used.add(key)
@@ -209,7 +188,7 @@ class _Metadata:
         key = (normalize_folder_name(category), _normalize_path(subcategory), stem)
         if key not in self.rows:
             self.rows[key] = fields
-            self._keys.setdefault((key[0], stem), []).append(key)
+            self._keys[key[0], stem].append(key)
         elif self.rows[key] != fields:
             self.rejected.append((str(path), number, "the row contradicts an earlier row of this chip"))
 
@@ -236,11 +215,10 @@ def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         yield number, dict(zip(columns, cells, strict=False))
 
 
-_NAMES = """
-Cargo DiveVessel Dredger Fishing HighSpeedCraft LawEnforce Other Passenger PortTender Reserved SAR Tanker Tug
-Unspecified WingInGrnd
-"""
-FUSAR_CATEGORIES = tuple(_NAMES.split())
+FUSAR_CATEGORIES = (
+    *("Cargo", "DiveVessel", "Dredger", "Fishing", "HighSpeedCraft", "LawEnforce", "Other", "Passenger", "PortTender"),
+    *("Reserved", "SAR", "Tanker", "Tug", "Unspecified", "WingInGrnd"),
+)
 """Category names; the number in the name of a chip is the position, from 1."""
 
 CONTRADICTION = "category-index"
@@ -251,6 +229,7 @@ NO_METADATA = "no-meta"
 """Flag of a chip that no row of a metadata table describes."""
 
 _NAME = re.compile(r"Ship_C(\d+)S(\d+)N(\d+)", re.ASCII | re.IGNORECASE)
+_CATEGORY_BY_NUMBER = dict(enumerate(FUSAR_CATEGORIES, 1))
 _SUFFIXES = (".tiff", ".tif", ".png")  # in order of precedence among copies of a chip
 _ALIASES = {"lawenforcement": "LawEnforce", "searchandrescue": "SAR", "winginground": "WingInGrnd"}
 
@@ -260,14 +239,8 @@ class FUSARChip:
     """A chip with its metadata; values that no metadata table has are None.
 
     Attributes:
-        path: the file.
         name: Ship_CxxSyyNzzzz.
-        category: ship category.
         subcategory: path of the folder below that of the category; "" if the file lies in the folder of the category.
-        mmsi: MMSI of the vessel.
-        length_m: length of the vessel in meters.
-        width_m: width of the vessel in meters.
-        polarization: polarization mode.
         incidence_deg: look angle at the center in degrees.
         spacing_m: pixel spacing in meters, mean of both directions.
         flags: CONTRADICTION, FROM_NAME and NO_METADATA, where they apply.
@@ -287,13 +260,9 @@ class FUSARChip:
 
 
 class FUSARChips:
-    """The chips of FUSAR-Ship below a folder, with their metadata.
-
-    Args:
-        root: a folder at any depth above the chips.
+    """The chips of FUSAR-Ship at any depth below a folder, with their metadata.
 
     Attributes:
-        root: the folder.
         chips: the chips, sorted by path; none if the folder does not contain the data set.
         skipped: number of files and rows of the tables that are left out, by reason.
         rejected: file, line (0 for the whole file) and reason of files and rows that cannot be used.
@@ -312,12 +281,13 @@ class FUSARChips:
         self.rejected = metadata.rejected
         for parts in files:
             self._add(parts, layout, metadata)
-        best: dict[tuple[str, str, str], int] = {}  # the original, where a chip exists in several file formats
-        keys = [(chip.category, chip.subcategory.lower(), chip.name) for chip in self.chips]
-        ranks = [_SUFFIXES.index(chip.path.suffix.lower()) for chip in self.chips]
-        for key, rank in zip(keys, ranks, strict=True):
-            best[key] = min(rank, best.get(key, rank))
-        chips = [chip for chip, key, rank in zip(self.chips, keys, ranks, strict=True) if rank == best[key]]
+        copies = defaultdict[tuple[str, str, str], list[FUSARChip]](list)
+        for chip in self.chips:
+            copies[chip.category, chip.subcategory.lower(), chip.name].append(chip)
+        chips: list[FUSARChip] = []  # the original, where a chip exists in several file formats
+        for group in copies.values():
+            ranks = [_SUFFIXES.index(chip.path.suffix.lower()) for chip in group]
+            chips += [chip for chip, rank in zip(group, ranks, strict=True) if rank == min(ranks)]
         self.skipped["copy of a chip in another format"] = len(self.chips) - len(chips)
         self.chips = sorted(chips, key=lambda chip: chip.path)
         self.skipped["row of the meta table without a chip"] = len(metadata.rows) - len(metadata.used)
@@ -325,26 +295,25 @@ class FUSARChips:
 
     def _add(self, parts: PathParts, layout: _Layout, metadata: _Metadata) -> None:
         """Add a file to the chips, the skipped or the rejected files."""
-        *folders, _ = parts
-        path = self.root.joinpath(*parts)
-        match, level = _NAME.fullmatch(path.stem), layout.category_level(tuple(folders))
+        folders, path = parts[:-1], self.root.joinpath(*parts)
+        match, level = _NAME.fullmatch(path.stem), layout.category_level(folders)
         if path.suffix.lower() not in _SUFFIXES:
             self.skipped["not a .tiff or .png file"] += match is not None or level is not None
             return
         index = int(match[1]) if match else 0
+        name_category = _CATEGORY_BY_NUMBER.get(index)
         if level is not None:
-            category, flags = str(_category(folders[level])), []
-            if match is None:
-                self.rejected.append((str(path), 0, "the name is not Ship_CxxSyyNzzzz"))
-                return
-            if FUSAR_CATEGORIES[index - 1 : index] != (category,):
-                flags.append(CONTRADICTION)
-        elif match and 1 <= index <= len(FUSAR_CATEGORIES):
-            category, flags = FUSAR_CATEGORIES[index - 1], [FROM_NAME]
-        else:
-            self.skipped[f"{layout.other_folder(tuple(folders))} is not a ship category"] += 1
+            category, subcategory = str(_category(folders[level])), "/".join(folders[level + 1 :])
+            flags = [] if name_category == category else [CONTRADICTION]
+        elif name_category is not None:
+            category, subcategory, flags = name_category, "", [FROM_NAME]
+        else:  # name the folder beside the categories, or else the last one
+            beside = [name for depth, name in enumerate(folders) if folders[:depth] in layout.archives]
+            self.skipped[f"{(beside or folders or ('the folder itself',))[-1]} is not a ship category"] += 1
             return
-        subcategory = "/".join(folders[level + 1 :]) if level is not None else ""
+        if match is None:
+            self.rejected.append((str(path), 0, "the name is not Ship_CxxSyyNzzzz"))
+            return
         fields = metadata.find(category, subcategory, path.stem)
         flags += [] if fields else [NO_METADATA]
         name = f"Ship_C{match[1]}S{match[2]}N{match[3]}"
@@ -357,52 +326,35 @@ class _Layout:
     A folder with the name of a category is none if most chips below it lie in folders of other categories that agree
     better with the names of the chips, or if it is called SAR and most names have another category.
 
-    Args:
-        files: parts of the path of every file.
-
     Attributes:
         tables: files with the name of a metadata table in a folder that contains chips.
+        archives: folders that contain folders of categories.
     """
 
     def __init__(self, files: Sequence[PathParts]) -> None:
-        chips = [
-            (parts[:-1], int(match[1]))
-            for parts in files
-            if parts[-1].lower().endswith(_SUFFIXES) and (match := _NAME.fullmatch(pathlib.Path(parts[-1]).stem))
-        ]
+        images = [parts for parts in files if parts[-1].lower().endswith(_SUFFIXES)]
+        matches = [(parts[:-1], _NAME.fullmatch(pathlib.Path(parts[-1]).stem)) for parts in images]
+        chips = [(folders, int(match[1])) for folders, match in matches if match]
         ancestors = {folders[:depth] for folders, _ in chips for depth in range(len(folders) + 1)}
         self.tables = [parts for parts in files if parts[-1].lower() in META_FILES and parts[:-1] in ancestors]
         self._no_categories = _find_other_folders(chips)
         levels = [(folders, self.category_level(folders)) for folders, _ in chips]
-        self._archives = {folders[:level] for folders, level in levels if level is not None}
+        self.archives = {folders[:level] for folders, level in levels if level is not None}
 
     def category_level(self, folders: PathParts) -> int | None:
         """Return the position of the folder that names the category; None if no folder does."""
-        for level in _category_levels(folders):
-            if folders[: level + 1] not in self._no_categories:
-                return level
-        return None
-
-    def other_folder(self, folders: PathParts) -> str:
-        """Return the name of a folder that is no category: the one beside the categories, or else the last one."""
-        for depth in range(len(folders) - 1, -1, -1):
-            if folders[:depth] in self._archives:
-                return folders[depth]
-        return folders[-1] if folders else "the folder itself"
+        levels = (level for level in _category_levels(folders) if folders[: level + 1] not in self._no_categories)
+        return next(levels, None)
 
 
 def _find_other_folders(chips: Iterable[tuple[PathParts, int]]) -> set[PathParts]:
-    """Return the folders that have the name of a category but another meaning.
-
-    Args:
-        chips: folders of each chip, and the number of the category in its name.
-    """
+    """Return the folders that have the name of a category but another meaning, by the numbers in the chips' names."""
     total: Counter[PathParts] = Counter()
     agreeing: Counter[PathParts] = Counter()  # names that agree with the folder
     agreeing_below: Counter[PathParts] = Counter()  # names that agree with the next folder below it
     names_below, siblings = defaultdict[PathParts, set[str]](set), defaultdict[PathParts, set[str]](set)
     for folders, index in chips:
-        expected = dict(enumerate(FUSAR_CATEGORIES, 1)).get(index)
+        expected = _CATEGORY_BY_NUMBER.get(index)
         levels = _category_levels(folders)
         for level, below in zip(levels, [*levels[1:], None], strict=False):
             folder, category = folders[: level + 1], _category(folders[level])

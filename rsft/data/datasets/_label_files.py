@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +27,7 @@ MAX_LABEL_BYTES = 250
 
 
 def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """Return number, from 1, and stripped text of the lines of a UTF-8 file that are not blank.
-
-    Raises:
-        DataError: the file cannot be read or is not UTF-8.
-    """
+    """Return number, from 1, and stripped text of the lines of a UTF-8 file that are not blank; or raise DataError."""
     try:
         return read_text_lines(path)
     except OSError as error:
@@ -43,14 +39,8 @@ def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
 def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
     r"""Read a list file with rows `path label`.
 
-    Args:
-        path: the list file.
-
     Yields:
         Line number, path and label of each row; \ in a path becomes /, and a row of one word has the path "".
-
-    Raises:
-        DataError: the file is not a text file.
     """
     for number, line in read_numbered_lines(path):
         name, _, label = line.rpartition("\t" if "\t" in line else " ")
@@ -59,21 +49,12 @@ def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def find_separator(text: str) -> str:
-    """Return the separator of a CSV table: the comma, unless its header has more semicolons or tabs.
-
-    Args:
-        text: content of the table.
-    """
+    """Return the separator of the text of a CSV table: the comma, unless its header has more semicolons or tabs."""
     return max(",;\t", key=text.partition("\n")[0].count)
 
 
 def describe_row_fault(relative: str, label: str) -> str:
-    """Return why a row cannot be used, or "" if it can.
-
-    Args:
-        relative: path in the row; it must not leave the root.
-        label: label in the row; it must be a valid folder name.
-    """
+    """Return why a row cannot be used, or "": its path must not leave the root, its label must be a folder name."""
     if not relative:
         return "a row is `path label`"
     if relative.startswith(_OUTSIDE):
@@ -89,10 +70,10 @@ def describe_row_fault(relative: str, label: str) -> str:
     return ""
 
 
-def is_file(path: Path) -> bool:
+def exists(path: Path, is_kind: Callable[[Path], bool] = Path.is_file) -> bool:
     """Return whether a file exists; a name that is too long for the file system is the name of no file."""
     try:
-        return path.is_file()
+        return is_kind(path)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return False
@@ -118,11 +99,7 @@ class LabeledFile:
 class LabeledFiles:
     """The labeled images of a folder, in one of the layouts of `ImageFolderLT`.
 
-    Args:
-        root: the folder.
-
     Attributes:
-        root: the folder.
         classes: class names, sorted as in `sort_class_names`.
         files: in the order of the lists, or sorted by path.
         layout: "lists", "split folders" or "class folders".
@@ -142,10 +119,11 @@ class LabeledFiles:
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         self.layout = self._find_files()
+        self.skipped = +self.skipped
         if not self.files:
             hint = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
             if self.rejected:
-                hint = f"the first rejected one: {': '.join((self.rejected[0][0], self.rejected[0][2]))}"
+                hint = f"the first rejected one: {self.rejected[0][0]}: {self.rejected[0][2]}"
             raise RequestError(f"no labeled image in the folder (read as {self.layout})", root, hint)
         self.classes = sort_class_names({file.label for file in self.files})
 
@@ -171,7 +149,7 @@ class LabeledFiles:
         seen: dict[Path, int] = {}
         for number, relative, label in read_list_rows(path):
             fault = describe_row_fault(relative, label)
-            image = next(filter(is_file, (self.root / relative, self.root / split / relative)), None)
+            image = next(filter(exists, (self.root / relative, self.root / split / relative)), None)
             if fault:
                 self.rejected.append((str(path), number, fault))
             elif image is None:
@@ -188,20 +166,18 @@ class LabeledFiles:
                 before = len(self.files)
                 fault = describe_row_fault(entry.name, entry.name)
                 for path in sorted(path for path in entry.rglob("*") if not path.is_dir()):
-                    if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-                        if fault:
-                            name = str(path).encode(errors="backslashreplace").decode()  # whatever bytes it has
-                            self.rejected.append((name, 0, fault))
-                        else:
-                            self.files.append(LabeledFile(path, entry.name, split))
-                    else:
+                    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
                         self.skipped["not an image by its name"] += 1
-                if len(self.files) == before:
-                    self.skipped["class folder without an image"] += 1
+                    elif fault:
+                        name = str(path).encode(errors="backslashreplace").decode()  # whatever bytes it has
+                        self.rejected.append((name, 0, fault))
+                    else:
+                        self.files.append(LabeledFile(path, entry.name, split))
+                self.skipped["class folder without an image"] += len(self.files) == before
             elif entry.suffix.lower() in IMAGE_SUFFIXES:
                 self.skipped["image outside the class folders"] += 1
-            elif entry.is_file():
-                self.skipped["not an image by its name"] += 1
+            else:
+                self.skipped["not an image by its name"] += entry.is_file()
 
 
 def sort_class_names(labels: set[str]) -> list[str]:
@@ -211,14 +187,7 @@ def sort_class_names(labels: set[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class PublishedLists:
-    """Names and sizes of the published lists of a data set.
-
-    Attributes:
-        title: name of the data set.
-        lists: file name of each split's list.
-        rows: number of rows of each split's list.
-        classes: number of classes.
-    """
+    """Name of a data set, file name and number of rows of the published list of each split, and number of classes."""
 
     title: str
     lists: Mapping[str, str]
@@ -227,26 +196,21 @@ class PublishedLists:
 
 
 PLACES_LT = PublishedLists(
-    "Places-LT",
-    {"train": "Places_LT_train.txt", "val": "Places_LT_val.txt", "test": "Places_LT_test.txt"},
-    {"train": 62_500, "val": 7_300, "test": 36_500},
-    365,
+    title="Places-LT",
+    lists={split: f"Places_LT_{split}.txt" for split in SPLITS},
+    rows={"train": 62_500, "val": 7_300, "test": 36_500},
+    classes=365,
 )
 INATURALIST_2018 = PublishedLists(
-    "iNaturalist 2018",
-    {"train": "iNaturalist18_train.txt", "val": "iNaturalist18_val.txt"},
-    {"train": 437_513, "val": 24_426},
-    8_142,
+    title="iNaturalist 2018",
+    lists={split: f"iNaturalist18_{split}.txt" for split in ("train", "val")},
+    rows={"train": 437_513, "val": 24_426},
+    classes=8_142,
 )
 
 
 class ListFiles:
-    """The images in the list files of a data set.
-
-    Args:
-        published: what is known of the published lists.
-        root: the folder that the paths in the lists are relative to.
-        lists: the folder of the lists; by default `root`.
+    """The images in the list files of a data set, whose paths are relative to `root`; `lists` is their folder.
 
     Attributes:
         table: split, path, label (integer) and class of every existing image, in the order of the lists.
@@ -265,8 +229,10 @@ class ListFiles:
             raise RequestError("the folder does not exist", root, f"give the folder of {published.title}")
         self.published, self.root, self.lists = published, root, root if lists is None else lists
         rows = self._read_lists()
-        self.classes, folder_labels = _class_names(rows, published.classes)
-        faults = self._find_faults(rows, folder_labels)
+        is_class = rows["label"].between(0, published.classes - 1)
+        train = rows[(rows["split"] == "train") & is_class]
+        self.classes, folder_labels = _class_names(train, published.classes)
+        faults = self._find_faults(rows, is_class, folder_labels)
         faulty = rows[faults != ""]
         files = faulty["split"].map({split: str(self._list_path(split)) for split in published.lists})
         self.rejected: list[Rejection] = list(zip(files, faulty["line"], faults[faults != ""], strict=True))
@@ -276,7 +242,7 @@ class ListFiles:
             for split, count in published.rows.items()
             if counts.get(split, 0) != count
         ]
-        if (count := _labeled_training_rows(rows, published.classes)["label"].nunique()) != published.classes:
+        if (count := train["label"].nunique()) != published.classes:
             self.differences.append(f"classes with a training row: {count:,}; published: {published.classes:,}")
         usable = rows[faults == ""].reset_index(drop=True)
         if usable.empty:
@@ -290,33 +256,38 @@ class ListFiles:
 
     def _read_lists(self) -> pd.DataFrame:
         """Return split, line, path, folder, text (the label as written) and label (-1 if not a number) of every row."""
-        if not self._list_path("train").is_file():
-            raise RequestError(
-                f"{self.published.lists['train']} is missing", self.lists, "give the folder of the lists with --lists"
-            )
-        tables = []
-        for split in self.published.lists:
-            if self._list_path(split).is_file():
-                rows = pd.DataFrame(read_list_rows(self._list_path(split)), columns=["line", "path", "text"])
-                tables.append(rows.assign(split=split))
+        train = self._list_path("train")
+        if not train.is_file():
+            raise RequestError(f"{train.name} is missing", self.lists, "give the folder of the lists with --lists")
+        columns = ["line", "path", "text"]
+        tables = [
+            pd.DataFrame(read_list_rows(self._list_path(split)), columns=columns).assign(split=split)
+            for split in self.published.lists
+            if self._list_path(split).is_file()
+        ]
         table = pd.concat(tables, ignore_index=True)
         label = table["text"].where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1").astype("int64")
         return table.assign(label=label, folder=table["path"].map(os.path.dirname))
 
-    def _find_faults(self, rows: pd.DataFrame, folder_labels: Mapping[str, int]) -> pd.Series[str]:
+    def _find_faults(
+        self, rows: pd.DataFrame, is_class: pd.Series[bool], folder_labels: Mapping[str, int]
+    ) -> pd.Series[str]:
         """Return the first fault of each row, "" for a usable row."""
-        folders = rows["folder"].unique()
-        label_of = {folder: folder_labels.get(folder_to_class_name(folder)) for folder in folders}
-        folder_label = rows["folder"].map(label_of)
-        files = {folder: _file_names(self.root / folder) for folder in folders}
+        folders = {folder: self.root / folder for folder in rows["folder"].unique()}
+        folder_label = rows["folder"].map({name: folder_labels.get(folder_to_class_name(name)) for name in folders})
+        # list each folder once, because half a million `stat` calls are slow on a network disk
+        files = {
+            name: {entry.name for entry in os.scandir(folder) if entry.is_file()}
+            for name, folder in folders.items()
+            if exists(folder, Path.is_dir)
+        }
         names = rows["path"].map(os.path.basename)
-        exists = [name in files[folder] for name, folder in zip(names, rows["folder"], strict=True)]
-        allowed = f"the class number must be 0 to {self.published.classes - 1}"
+        is_file = [name in files.get(folder, ()) for name, folder in zip(names, rows["folder"], strict=True)]
         checks = {
             "a row is `path label`": rows["path"] == "",
-            allowed: ~rows["label"].between(0, self.published.classes - 1),
+            f"the class number must be 0 to {self.published.classes - 1}": ~is_class,
             "the path leaves the folder": rows["path"].str.startswith(_OUTSIDE).astype(bool),
-            "the file does not exist": ~pd.Series(exists, rows.index, dtype=bool),
+            "the file does not exist": ~pd.Series(is_file, rows.index, dtype=bool),
             "the folder belongs to another class": folder_label.notna() & (folder_label != rows["label"]),
             "the path is already listed": rows["path"].duplicated(),
         }
@@ -340,13 +311,12 @@ def folder_to_class_name(folder: str) -> str:
     return "-".join(name for name in folder.split("/")[1:] if len(name) > 1 or name.isdecimal())
 
 
-def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
+def _class_names(train: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
     """Name the classes after their folders, by the majority of the rows in the training list.
 
     Returns:
         The name of each class, and the label of each folder by its class name.
     """
-    train = _labeled_training_rows(rows, count)
     pairs = Counter(zip(train["label"], train["folder"], strict=True))
     names: dict[int, str] = {}
     labels: dict[str, int] = {}
@@ -355,20 +325,6 @@ def _class_names(rows: pd.DataFrame, count: int) -> tuple[list[str], dict[str, i
         if name and label not in names and name not in labels:
             names[label], labels[name] = name, label
     return [names.get(label, f"class-{label}") for label in range(count)], labels
-
-
-def _labeled_training_rows(rows: pd.DataFrame, classes: int) -> pd.DataFrame:
-    return rows[(rows["split"] == "train") & rows["label"].between(0, classes - 1)]
-
-
-def _file_names(folder: Path) -> set[str]:
-    """List the files of a folder once, because half a million `stat` calls are slow on a network disk."""
-    try:
-        return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return set()
-        raise
 
 
 class LabelTable:
@@ -384,10 +340,8 @@ class LabelTable:
 
     Attributes:
         files: in the order of the rows.
-        classes: class names, sorted by number if all are numbers, else alphabetically.
+        classes: class names, sorted as in `sort_class_names`.
         root: the folder that contains all images.
-        skipped: number of rows without a label, by reason.
-        rejected: rows that cannot be used.
 
     Raises:
         RequestError: the table cannot be read, lacks a column, or has no usable row.
@@ -404,13 +358,11 @@ class LabelTable:
             label, reason = resolve_label(verdict, not_a_target)
             if reason:
                 self.skipped[reason] += 1
-                continue
-            fault = describe_verdict_fault(row["verdict"]) or _describe_fault(image, label, split, seen)
-            if fault:
+            elif fault := describe_verdict_fault(row["verdict"]) or _describe_fault(image, label, split, seen):
                 self.rejected.append((str(path), number, fault))
-                continue
-            seen[image] = number
-            self.files.append(LabeledFile(image, label, split))
+            else:
+                seen[image] = number
+                self.files.append(LabeledFile(image, label, split))
         if not self.files:
             counts = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
             counts += [f"{len(self.rejected):,} rejected: {self.rejected[0][2]}"] if self.rejected else []
@@ -427,14 +379,13 @@ def _read_table(path: Path) -> pd.DataFrame:
         table = unescape_table(table)
     except (OSError, ValueError) as error:
         raise RequestError(f"the table cannot be read: {error}", path, "save it as CSV in UTF-8") from error
-    missing = [name for name in ("path", "class") if name not in table]
-    if missing:
+    if missing := [name for name in ("path", "class") if name not in table]:
         raise RequestError(f"the table has no column {', '.join(missing)}", path, "it needs path and class")
     return table.assign(**{name: "" for name in ("split", "verdict") if name not in table})
 
 
 def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
-    if not is_file(image):
+    if not exists(image):
         return f"the file does not exist: {str(image)[:600]}"
     if split not in SPLITS:
         return f"unknown split {split}; it must be train, val or test"

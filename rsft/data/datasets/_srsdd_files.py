@@ -29,7 +29,6 @@ class LabelRow:
     Attributes:
         line: line number in the file, from 1.
         number: row number below the header, from 1; unusable rows count too.
-        category: class name.
         box: corners x1 y1 ... x4 y4 in pixels of the image; they may be NaN, have no area or lie outside the image.
         difficult: difficulty of the object: 0, 1, or 2 for an object that was cut when a large image was divided.
     """
@@ -46,10 +45,6 @@ def read_label_file(
 ) -> tuple[dict[str, str], list[LabelRow], Rejected]:
     """Read up to two header lines, and rows `x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]`.
 
-    Args:
-        path: the file.
-        class_lookup: class names by normalized name, see `build_class_lookup`.
-
     Returns:
         Values of the header lines by key, the objects, and the rows that cannot be parsed. A file that cannot be read
         is rejected as a whole.
@@ -59,10 +54,11 @@ def read_label_file(
     rejected: Rejected = []
     try:
         lines = read_text_lines(path)
-    except OSError as error:
-        return header, rows, [(str(path), 0, f"the file cannot be read: {error.strerror}")]
-    except UnicodeDecodeError:
-        return header, rows, [(str(path), 0, "the file is not UTF-8 text")]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (
+            f"the file cannot be read: {error.strerror}" if isinstance(error, OSError) else "the file is not UTF-8 text"
+        )
+        return header, rows, [(str(path), 0, reason)]
     for line, text in lines:
         if text.lower().startswith(_HEADERS):
             key, _, value = text.partition(":")
@@ -87,17 +83,16 @@ def _normalize(name: str) -> str:
 def _parse_row(text: str, class_lookup: Mapping[str, str]) -> tuple[str, tuple[float, ...], int]:
     """Return class, corners and difficulty; raise ValueError with the reason if the row cannot be used."""
     fields = text.split()
-    has_difficulty = re.fullmatch(r"\d+", fields[-1]) is not None
-    name = " ".join(fields[8 : len(fields) - has_difficulty])
+    difficult = int(fields.pop()) if re.fullmatch(r"\d+", fields[-1]) else 0
+    name = " ".join(fields[8:])
     if not name:
-        raise ValueError(f"{len(fields)} fields; a row has 8 numbers, a class and optionally a difficulty")
+        raise ValueError(f"{len(text.split())} fields; a row has 8 numbers, a class and optionally a difficulty")
     try:
         box = tuple(float(field) for field in fields[:8])
     except ValueError:
         raise ValueError("a corner is not a number") from None
     if (category := class_lookup.get(_normalize(name))) is None:
         raise ValueError(f"unknown class {name}")
-    difficult = int(fields[-1]) if has_difficulty else 0
     if difficult > 2:
         raise ValueError(f"the difficulty is {difficult}; it must be 0, 1 or 2")
     return category, box, difficult
@@ -126,19 +121,13 @@ SRSDD_CATEGORIES = ("Cell-Container", "Container", "Fishing", "LawEnforce", "Dre
 
 _CLASS_LOOKUP = build_class_lookup(SRSDD_CATEGORIES) | {"lawenforcement": "LawEnforce", "bulkcargoship": "bulk-cargo"}
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-_IMAGE_FOLDERS, _LABEL_FOLDERS = ("images", "jpegimages"), ("labels", "labeltxt")  # preferred among copies
 _MAX_COORDINATE = 10**6  # pixels
 _MIN_AREA = 1.0  # square pixels
 
 
 @dataclass(frozen=True)
 class SRSDDShip(LabelRow):
-    """A ship in an image.
-
-    Attributes:
-        image: the image that contains it.
-        label_file: the label file of the image.
-    """
+    """A ship in an image."""
 
     image: pathlib.Path
     label_file: pathlib.Path
@@ -165,13 +154,7 @@ class SRSDDShip(LabelRow):
         return [float(value) for value in np.array(self.box) - np.tile((left, top), 4)]
 
     def crop(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Crop the chip from its image; outside the image, the image is mirrored at its border.
-
-        Args:
-            image: (H, W, ...).
-
-        Returns:
-            The chip (S, S, ...), where S is the size of `window`.
+        """Crop the chip (S, S, ...) from its image (H, W, ...), which is mirrored at its border; see `window` for S.
 
         Raises:
             ValueError: the box lies outside the image, or is larger than MAX_CHIP_SIZE.
@@ -188,56 +171,45 @@ class SRSDDShip(LabelRow):
 
 
 class SRSDDShips:
-    """The ships in the label files of SRSDD.
+    """The ships in the label files of SRSDD at any depth below a folder.
 
     Args:
-        root: a folder at any depth above the images.
+        root: the folder.
         split: "train" or "test" for the images below a folder of that name, "all" for all images.
 
     Attributes:
-        root: the folder.
         images: the images with labels, sorted by number; none if the folder does not contain the data set.
         ships: by image, then in the order of the label file.
-        skipped: number of files that are left out, by reason.
-        rejected: rows and files that cannot be used.
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str = "all") -> None:
-        self.root = pathlib.Path(root)
-        self.split = split
+        self.root, self.split = pathlib.Path(root), split
         self.skipped: Counter[str] = Counter()
         self.rejected: Rejected = []
         images, labels = self._find_files()
         by_number = sorted(images, key=lambda stem: (int(stem), "") if stem.isdecimal() else (2**31, stem))
         self.images = [images[stem] for stem in by_number if stem in labels]
         self.ships = [ship for image in self.images for ship in self._read_ships(labels[image.stem], image)]
-        self.rejected += [
-            (str(labels[stem]), 0, f"image {stem} is missing") for stem in sorted(labels.keys() - images.keys())
-        ]
+        missing = sorted(labels.keys() - images.keys())
+        self.rejected += [(str(labels[stem]), 0, f"image {stem} is missing") for stem in missing]
         self.skipped["image without a label file"] = len(images) - len(self.images)
         self.skipped = +self.skipped
 
     def _find_files(self) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
         """Return the images and the label files by stem."""
-        paths = [
-            self.root.joinpath(*parts)
-            for parts in iterate_files(self.root)
-            if self.split == "all" or self.split in map(str.lower, parts[:-1])
-        ]
-        images, labels = (
-            sorted(
-                (path for path in paths if path.suffix.lower() in suffixes),
-                key=lambda path: (path.parent.name.lower() not in folders, path),
-            )
-            for suffixes, folders in ((_IMAGE_SUFFIXES, _IMAGE_FOLDERS), ({".txt"}, _LABEL_FOLDERS))
-        )
+        files = iterate_files(self.root)
+        files = (parts for parts in files if self.split == "all" or self.split in map(str.lower, parts[:-1]))
+        paths = [self.root.joinpath(*parts) for parts in files]
+        labels = [path for path in paths if path.suffix.lower() == ".txt"]
         usable = [path for path in labels if not _is_other_format(path)]
         self.skipped["label file in another format"] = len(labels) - len(usable)
-        return self._by_stem(images), self._by_stem(usable)
+        images = [path for path in paths if path.suffix.lower() in _IMAGE_SUFFIXES]
+        return self._by_stem(images, ("images", "jpegimages")), self._by_stem(usable, ("labels", "labeltxt"))
 
-    def _by_stem(self, paths: list[pathlib.Path]) -> dict[str, pathlib.Path]:
+    def _by_stem(self, paths: list[pathlib.Path], preferred: tuple[str, ...]) -> dict[str, pathlib.Path]:
+        """Return the path of each stem; of copies, one in a folder with a preferred name."""
         path_by_stem: dict[str, pathlib.Path] = {}
-        for path in paths:
+        for path in sorted(paths, key=lambda path: (path.parent.name.lower() not in preferred, path)):
             if path_by_stem.setdefault(path.stem, path) != path:
                 self.rejected.append((str(path), 0, f"{path.stem} exists already: {path_by_stem[path.stem]}"))
         return path_by_stem
@@ -273,29 +245,15 @@ def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 
 
 FUSAR_CLASSES = {"Cargo": "cargo", "Fishing": "fishing", "Tanker": "tanker", "Dredger": "dredger"}
-SRSDD_CLASSES = {
-    "Cell-Container": "cargo",
-    "Container": "cargo",
-    "bulk-cargo": "cargo",
-    "Fishing": "fishing",
-    "ore-oil": "tanker",
-    "Dredger": "dredger",
-}
+SRSDD_CLASSES = dict.fromkeys(("Cell-Container", "Container", "bulk-cargo"), "cargo")
+SRSDD_CLASSES |= {"Fishing": "fishing", "ore-oil": "tanker", "Dredger": "dredger"}
 """Class of each archive category, if the archives and not the lists determine the classes."""
 
-_NOT_OTHER = (*FUSAR_CLASSES, "Reserved", "Unspecified")
-FUSAR_OTHER = tuple(category for category in FUSAR_CATEGORIES if category not in _NOT_OTHER)
-SRSDD_OTHER = ("LawEnforce",)
-"""Categories of the class "other" among five classes. Reserved and Unspecified could be any ship and have no class."""
+FUSAR_TO_FUSRS = {name: "other" for name in FUSAR_CATEGORIES if name not in ("Reserved", "Unspecified")} | FUSAR_CLASSES
+SRSDD_TO_FUSRS = SRSDD_CLASSES | {"LawEnforce": "other"}
+"""Class of each archive category among five classes. Reserved and Unspecified could be any ship and have no class."""
 
-FUSAR_TO_FUSRS = FUSAR_CLASSES | dict.fromkeys(FUSAR_OTHER, "other")
-SRSDD_TO_FUSRS = SRSDD_CLASSES | dict.fromkeys(SRSDD_OTHER, "other")
-"""Class of each archive category among five classes."""
-
-CLASSES = {
-    4: ("cargo", "fishing", "tanker", "dredger"),
-    5: ("cargo", "other", "fishing", "tanker", "dredger"),
-}
+CLASSES = {4: ("cargo", "fishing", "tanker", "dredger"), 5: ("cargo", "other", "fishing", "tanker", "dredger")}
 """Class names in the order of the labels in the lists, by number of classes."""
 HEAD_CLASSES, TAIL_CLASSES = ("cargo", "other", "fishing"), ("tanker", "dredger")
 """The groups of the paper; they do not follow from the counts, and no class is medium."""

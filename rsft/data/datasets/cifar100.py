@@ -44,11 +44,11 @@ class CIFARImage(LabeledFile):
     """One image.
 
     Attributes:
-        index: position in the pickle file.
+        line: position in the pickle file, from 1; 0 for an image file.
         read_pixels: returns the pixels (32, 32, 3) of an image in a pickle file; None for an image file.
     """
 
-    index: int = 0
+    line: int = 0
     read_pixels: Callable[[], Pixels] | None = None
 
 
@@ -129,9 +129,9 @@ class CIFAR100(LabeledImages):
             except RuntimeError as error:
                 hint = f"download {PickledCIFAR100.url} again"
                 raise DataError("CIFAR-100 is incomplete or altered", self.root / PICKLES, hint) from error
-            for index, (pixels, target) in enumerate(zip(published.data, published.targets, strict=True)):
+            for line, (pixels, target) in enumerate(zip(published.data, published.targets, strict=True), 1):
                 read = partial(np.asarray, pixels)
-                images.append(CIFARImage(self.root / PICKLES / split, CLASSES[target], split, index, read))
+                images.append(CIFARImage(self.root / PICKLES / split, CLASSES[target], split, line, read))
         return images
 
     def _from_folders(self) -> list[CIFARImage]:

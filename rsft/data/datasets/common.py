@@ -7,49 +7,30 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.chips.record import long_tail_counts, sample_per_class, stratified_split
+from rsft.data.datasets._fusar_files import FUSARChip
+from rsft.data.datasets._label_files import LabeledFile
 from rsft.data.datasets._srsdd_files import SRSDDShip
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.scene_uri import LastImageCache
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    class LabeledSample(DataclassInstance, Protocol):
-        """A data class with a label and a split."""
-
-        @property
-        def label(self) -> str:
-            """The name of the class."""
-
-        @property
-        def split(self) -> str:
-            """train, val or test."""
-
 
 def make_chip_names(paths: Sequence[Path], groups: Sequence[object], root: Path) -> list[str]:
-    """Return one name per file that is unique within the file's group.
-
-    Args:
-        paths: image files (N,).
-        groups: the namespace of each file (N,), for example its split and class.
-        root: the folder that contains all files.
+    """Return one name per file that is unique within the file's group, for example its split and class.
 
     Returns:
-        The file name without suffix, or `full_chip_name` where two files of one group share it (N,).
+        The file name without suffix, or `full_chip_name` below `root` where two files of one group share it (N,).
     """
     counts = Counter(zip(groups, (path.stem for path in paths), strict=True))
-    return [
-        path.stem if counts[group, path.stem] == 1 else full_chip_name(path, root)
-        for path, group in zip(paths, groups, strict=True)
-    ]
+    keyed = zip(paths, groups, strict=True)
+    return [path.stem if counts[group, path.stem] == 1 else full_chip_name(path, root) for path, group in keyed]
 
 
 def full_chip_name(path: Path, root: Path) -> str:
@@ -57,26 +38,17 @@ def full_chip_name(path: Path, root: Path) -> str:
     return "__".join(path.relative_to(root).parts).replace(".", "_")
 
 
-L = TypeVar("L", bound="LabeledSample")
+L = TypeVar("L", bound=LabeledFile)
 
 
 def check_val_share(val: float) -> None:
-    """Check that a validation share is in [0, 1).
-
-    Raises:
-        RequestError: the share is outside the range.
-    """
+    """Raise RequestError if a validation share is not in [0, 1)."""
     if not 0 <= val < 1:
         raise RequestError(f"the validation share is {val}", "--val", "give a share of at least 0 and below 1")
 
 
 def hold_out(samples: Sequence[L], share: float, seed: int) -> tuple[list[L], list[L]]:
-    """Split off a validation split, stratified by class.
-
-    Args:
-        samples: samples with a label and a split.
-        share: share of each class to hold out.
-        seed: seed of the random choice.
+    """Split off a validation split: a share of each class.
 
     Returns:
         The remaining samples, and the held-out samples with the split "val".
@@ -88,16 +60,13 @@ def hold_out(samples: Sequence[L], share: float, seed: int) -> tuple[list[L], li
 
 
 def subsample_long_tail(samples: Sequence[L], classes: Sequence[str], ratio: float, seed: int) -> list[L]:
-    """Reduce the samples of each class to the counts of `long_tail_counts`.
+    """Reduce the samples of each class to the counts of `long_tail_counts`; keep their order.
 
     Args:
         samples: samples with a label.
         classes: class names; classes of equal count are ranked in this order.
         ratio: size of the largest class over that of the smallest.
         seed: seed of the random choice.
-
-    Returns:
-        The selected samples, in their original order.
     """
     if not samples:
         return []
@@ -126,22 +95,25 @@ def split_groups(
         groups: group of each sample (N,).
         shares: requested share of each split; a split with share 0 gets no group.
         seed: seed of the random order.
-
-    Returns:
-        The split of each group.
     """
     from scipy.optimize import linear_sum_assignment
 
     splits = [split for split, share in shares.items() if share > 0]
-    order, contents = _sort_groups(labels, groups, seed)
+    row = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    column = {label: index for index, label in enumerate(sorted(set(labels)))}
+    counts = np.zeros((len(row), len(column)))
+    np.add.at(counts, ([row[group] for group in groups], [column[label] for label in labels]), 1)
+    random_order = np.random.default_rng(seed).permutation(len(row))
+    rank = random_order[np.argsort(-counts[random_order].sum(axis=1), kind="stable")]
+    names, contents = list(row), counts[rank] / counts.sum(axis=0)  # groups, the largest first: shares (G, C)
     errors = np.tile([[-float(shares[split])] for split in splits], contents.shape[1])  # (S, C): actual - requested
-    assigned = np.full(len(order), -1)
+    assigned = np.full(len(rank), -1)
     # a last class that contains every group keeps a split from staying empty. Rare classes come first, and classes in
     # fewer groups than splits after all others, because they cannot be in every split
     present = np.column_stack([contents > 0, np.ones(len(contents), bool)])
-    counts = present.sum(axis=0)
-    for column in np.lexsort([counts, counts < len(splits)]):
-        members = np.flatnonzero(present[:, column])
+    occurrences = present.sum(axis=0)
+    for class_index in np.lexsort([occurrences, occurrences < len(splits)]):
+        members = np.flatnonzero(present[:, class_index])
         open_splits = np.setdiff1d(np.arange(len(splits)), assigned[members])
         candidates = members[assigned[members] < 0]
         rows, columns = linear_sum_assignment(_added_cost(contents[candidates], errors[open_splits]))
@@ -150,19 +122,7 @@ def split_groups(
     for group in np.flatnonzero(assigned < 0):
         assigned[group] = split = _added_cost(contents[[group]], errors).argmin()
         errors[split] += contents[group]
-    return {group: splits[split] for group, split in zip(order, assigned, strict=True)}
-
-
-def _sort_groups(labels: Sequence[str], groups: Sequence[Group], seed: int) -> tuple[list[Group], Shares]:
-    """Return the groups, the largest first, equal ones at random; and the share of each class in each group (G, C)."""
-    row = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    column = {label: index for index, label in enumerate(sorted(set(labels)))}
-    counts = np.zeros((len(row), len(column)))
-    np.add.at(counts, ([row[group] for group in groups], [column[label] for label in labels]), 1)
-    order = np.random.default_rng(seed).permutation(len(row))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    names = list(row)
-    return [names[index] for index in order], counts[order] / counts.sum(axis=0)
+    return {names[index]: splits[split] for index, split in zip(rank, assigned, strict=True)}
 
 
 def _added_cost(contents: Shares, errors: Shares) -> Shares:
@@ -171,13 +131,7 @@ def _added_cost(contents: Shares, errors: Shares) -> Shares:
 
 
 def read_gray_chip(path: Path) -> Pixels:
-    """Read an image as a single band; some copies repeat the band as R, G and B.
-
-    Args:
-        path: the image file.
-
-    Returns:
-        Pixels (H, W, 1).
+    """Read an image as a single band (H, W, 1); some copies repeat the band as R, G and B.
 
     Raises:
         DataError: the image cannot be read, or the bands differ.
@@ -188,16 +142,16 @@ def read_gray_chip(path: Path) -> Pixels:
     return pixels[:, :, :1]
 
 
+def fusar_columns(chip: FUSARChip, source: str, sensor: str) -> dict[str, object]:
+    """Return the columns of the manifest that describe a chip of FUSAR-Ship; `source` is the name of the data set."""
+    columns = {"source": source, "sensor": sensor, "spacing_m": chip.spacing_m, "polarisation": chip.polarization}
+    return columns | {"incidence_deg": chip.incidence_deg, "mmsi": chip.mmsi}
+
+
 def crop_srsdd_ship(ship: SRSDDShip) -> Pixels:
-    """Crop the square chip around a ship; outside the image, the image is mirrored at its border.
+    """Crop the square chip (S, S, 1) around a ship; outside the image, the image is mirrored at its border.
 
     The last image is cached, so it is decoded once for consecutive ships of one image.
-
-    Args:
-        ship: the ship.
-
-    Returns:
-        The chip (S, S, 1).
 
     Raises:
         DataError: the image cannot be read, or the ship is outside it.
@@ -217,7 +171,7 @@ def translate_dataset_errors(title: str, path: Path, hint: str) -> Iterator[None
     """Translate the errors of a data set class within the block.
 
     Args:
-        title: name of the data set.
+        title: what the folder `path` should contain.
         path: folder of the data set.
         hint: how to give the data set.
 
@@ -232,6 +186,7 @@ def translate_dataset_errors(title: str, path: Path, hint: str) -> Iterator[None
     except DatasetNotFoundError as error:
         if isinstance(error.__cause__, RequestError):  # it says more
             raise error.__cause__ from None
+        hint = "; ".join([hint, *getattr(error, "__notes__", [])])
         raise RequestError(f"the folder does not contain {title}", path, hint) from error
     except OSError as error:
         message = f"{title} cannot be read: {error.strerror or error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -40,9 +40,6 @@ def crop_window(box: tuple[float, ...], width: int, height: int, margin: int = 0
         height: image height in pixels.
         margin: pixels added on each side.
         min_side: minimum side in pixels of the clipped box without its margin.
-
-    Returns:
-        The window.
 
     Raises:
         DataError: a corner is NaN or infinite, or the box is outside the image or too small.
@@ -157,17 +154,13 @@ class _Tree:
 
     def _by_key(self, paths: list[Path], preference: Callable[[list[str]], Any]) -> dict[Key, Path]:
         """Return one path per key: the first one with the lowest preference."""
-        candidates = defaultdict[Key, list[Path]](list)
-        for path in paths:
-            candidates[self._key(path)].append(path)
-        best = {}
-        for key, group in candidates.items():
-            best[key], *others = sorted(group, key=lambda path: preference(self._versions(path)))
-            for path in others:
-                if self._versions(path) != self._versions(best[key]):
-                    self.skipped["file that the folder of another version repeats"] += 1
-                else:
-                    self.rejected.append((str(path), 0, f"{path.stem} exists already: {best[key]}"))
+        best: dict[Key, Path] = {}
+        for path in sorted(paths, key=lambda path: preference(self._versions(path))):
+            first = best.setdefault(self._key(path), path)
+            if self._versions(path) != self._versions(first):
+                self.skipped["file that the folder of another version repeats"] += 1
+            elif path != first:
+                self.rejected.append((str(path), 0, f"{path.stem} exists already: {first}"))
         return best
 
 
@@ -187,16 +180,10 @@ _MODE_FLAGS = {"L": "gray-repeated", "RGB": "", "RGBA": "alpha-dropped"}
 
 @dataclass(frozen=True)
 class DOTAImage:
-    """An image with its label file.
+    """An image with its label file, whose header has the sensor and the pixel spacing in meters.
 
     Attributes:
-        path: the image.
-        label_file: the label file.
         split: train, val or test, by the nearest parent folder of that name; "" if no parent has such a name.
-        width: width in pixels.
-        height: height in pixels.
-        sensor: sensor in the header of the label file.
-        spacing_m: pixel spacing in the header of the label file, in meters.
         flag: "gray-repeated" or "alpha-dropped" if the image is not RGB, else "".
     """
 
@@ -217,13 +204,7 @@ class DOTAImage:
 
 @dataclass(frozen=True)
 class DOTAObject(LabelRow):
-    """An object and its crop window.
-
-    Attributes:
-        image: the image that contains it.
-        window: the crop window.
-        clipped: whether the window was clipped to the image.
-    """
+    """An object and its crop window, which may be clipped to its image."""
 
     image: DOTAImage
     window: Window
@@ -366,11 +347,10 @@ class DOTAObjects(LabeledImages):
             self.rejected.append((error.location, 0, error.message))
             return
         if mode not in _MODE_FLAGS:
-            reason = f"the image has mode {mode}, but 8-bit gray or RGB is expected"
-            self.rejected.append((str(path), 0, reason))
+            self.rejected.append((str(path), 0, f"the image has mode {mode}, but 8-bit gray or RGB is expected"))
             return
-        spacing = parse_finite(header.get("gsd"))
-        sensor, spacing = header.get("imagesource"), spacing if spacing and spacing > 0 else None
+        spacing = max(parse_finite(header.get("gsd")) or 0.0, 0.0) or None
+        sensor = header.get("imagesource")
         image = DOTAImage(path, label_file, split, width, height, sensor, spacing, _MODE_FLAGS[mode])
         self.images.append(image)
         seen: dict[tuple[str, Window], int] = {}
@@ -380,23 +360,18 @@ class DOTAObjects(LabeledImages):
                 continue
             try:
                 window = crop_window(row.box, width, height, self.margin, self.min_side)
+                first = seen.setdefault((row.category, window), row.line)
+                if first != row.line:
+                    raise DataError(f"same class and window as line {first}")
             except DataError as error:
                 self.rejected.append((str(label_file), row.line, error.message))
-                continue
-            first = seen.setdefault((row.category, window), row.line)
-            if first == row.line:
+            else:
                 clipped = window != unclipped_window(row.box, self.margin)
                 self.objects.append(DOTAObject(**vars(row), image=image, window=window, clipped=clipped))
-            else:
-                self.rejected.append((str(label_file), row.line, f"same class and window as line {first}"))
 
 
 def read_rgb(path: pathlib.Path) -> Pixels:
-    """Read an image as RGB (H, W, 3): a gray band is repeated, a fourth band is dropped.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
+    """Read an image as RGB (H, W, 3): a gray band is repeated, a fourth band is dropped."""
     pixels = read_chip(path)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
 
@@ -412,28 +387,12 @@ read_rgb_cached = LastImageCache(read_rgb)
 
 
 def make_crop_record(item: DOTAObject, split: str, version: DOTAVersion) -> ChipRecord:
-    """Make the record of an object; its pixels are cropped when the record is stored.
-
-    Args:
-        item: the object.
-        split: train, val or test.
-        version: version of the label files.
-    """
-    image = item.image
-    flags = ("clipped" if item.clipped else "", "difficult" if item.difficult else "", image.flag)
-    columns = {
-        "group_key": image.stem,
-        "source": f"DOTA-v{version}",
-        "sensor": image.sensor,
-        "spacing_m": image.spacing_m,
-        "box": item.box_in_crop,
-        "flags": ",".join(flag for flag in flags if flag),
-    }
-    return ChipRecord(
-        *(item.name, split, item.category, image.label_file, partial(_crop_cached, item), item.line),
-        extra_columns=columns,
-        image_paths=(image.path,),
-    )
+    """Make the record of an object; its pixels are cropped when the record is stored."""
+    image, flags = item.image, ("clipped" * item.clipped, "difficult" * bool(item.difficult), item.image.flag)
+    columns: dict[str, object] = {"group_key": image.stem, "source": f"DOTA-v{version}", "sensor": image.sensor}
+    columns |= {"spacing_m": image.spacing_m, "box": item.box_in_crop, "flags": ",".join(filter(None, flags))}
+    inputs = (image.label_file, partial(_crop_cached, item), item.line)
+    return ChipRecord(item.name, split, item.category, *inputs, extra_columns=columns, image_paths=(image.path,))
 
 
 def _crop_cached(item: DOTAObject) -> Pixels:

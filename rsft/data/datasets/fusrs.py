@@ -158,9 +158,8 @@ class FUSRS(LabeledImages):
         for ship in srsdd_ships:
             self.chips[ship.name].append(ship)
         self.rows = [row for row in rows if row.name in self.chips]
-        self.rejected += [
-            (str(row.file), row.line, f"{row.name} is in neither archive") for row in rows if row.name not in self.chips
-        ]
+        absent = [row for row in rows if row.name not in self.chips]
+        self.rejected += [(str(row.file), row.line, f"{row.name} is in neither archive") for row in absent]
 
     def __len__(self) -> int:
         """Return the number of samples in the dataset."""
@@ -179,11 +178,6 @@ class FUSRS(LabeledImages):
 
 def read_fusrs_list(path: pathlib.Path, split: str, num_classes: int) -> tuple[list[FUSRSListRow], Rejected]:
     """Read one list.
-
-    Args:
-        path: the list.
-        split: train or test.
-        num_classes: number of classes; labels must be smaller.
 
     Returns:
         The rows in file order, including repeated ones, and the rows that cannot be parsed.

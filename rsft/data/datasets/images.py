@@ -31,9 +31,6 @@ class LabeledImages(NonGeoDataset):
     def load_sample(self, index: int) -> Sample:
         """Load a sample, before the transforms.
 
-        Args:
-            index: position of the sample.
-
         Returns:
             image: (B, H, W) float32 with the values of the file; label: index into `classes`.
         """
@@ -45,13 +42,7 @@ class LabeledImages(NonGeoDataset):
         return sample if self.transforms is None else self.transforms(sample)
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Plot a sample, and the predicted class if the sample has one.
-
-        Args:
-            sample: a sample returned by `__getitem__`.
-            show_titles: whether to show the class above the image.
-            suptitle: title of the figure.
-        """
+        """Plot a sample, and the predicted class if the sample has one; `show_titles` shows the class."""
         return plot_sample(sample, self.classes, show_titles, suptitle)
 
 
@@ -99,13 +90,7 @@ def to_image_tensor(pixels: NDArray[Any]) -> Tensor:
 
 
 def load_gray_image(path: str | os.PathLike[str]) -> Tensor:
-    """Load an image of one band; some copies repeat the band as R, G and B.
-
-    Args:
-        path: the image file.
-
-    Returns:
-        (1, H, W) float32 with the values of the file.
+    """Load an image of one band as (1, H, W) float32 with the values of the file; some copies repeat it as R, G and B.
 
     Raises:
         ValueError: the bands differ.

@@ -38,9 +38,6 @@ class OpenSARShipChip:
         scene: name of the Sentinel-1 product.
         category: ship type in the file name.
         bands: band names, in the order of the pixels.
-        mmsi: MMSI of the vessel.
-        length_m: length of the vessel in meters.
-        incidence_deg: incidence angle in degrees.
         longitude: longitude of the center in degrees.
         latitude: latitude of the center in degrees.
         flags: "no-record" if Ship.xml has no record; "class-code" if the AIS ship type contradicts the category.
@@ -97,21 +94,14 @@ class OpenSARShip(LabeledImages):
             chip.
     """
 
-    products: ClassVar[Mapping[OpenSARShipProduct, str]] = {
-        "uint8": "Patch_Uint8",
-        "cal": "Patch_Cal",
-        "patch": "Patch",
-    }
+    products: ClassVar[dict[OpenSARShipProduct, str]] = {"uint8": "Patch_Uint8", "cal": "Patch_Cal", "patch": "Patch"}
     """Folder of each product."""
 
     modes: ClassVar[Mapping[str, tuple[str, ...]]] = {"SDV": ("VH", "VV"), "SSV": ("VV",)}
     """Bands by the polarization mode in the name of a scene, in the order of the files."""
 
     def __init__(
-        self,
-        root: Path = "data",
-        product: OpenSARShipProduct = "uint8",
-        transforms: Transforms | None = None,
+        self, root: Path = "data", product: OpenSARShipProduct = "uint8", transforms: Transforms | None = None
     ) -> None:
         """Initialize a new OpenSARShip dataset instance.
 
@@ -160,12 +150,12 @@ class OpenSARShip(LabeledImages):
             return
         bands = self.modes[scene.split("_1", 1)[1][:3]]
         suffixes = bands if self.product == "uint8" and len(bands) > 1 else ("",)
-        records: dict[tuple[str, str], dict[str, str]] = {}
+        records, record_file = dict[tuple[str, str], dict[str, str]](), folder.parent / "Ship.xml"
         try:
-            records = read_ship_records(folder.parent / "Ship.xml")
+            records = read_ship_records(record_file)
         except (OSError, ValueError) as error:
             reason = f"the file cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-            self.rejected.append((str(folder.parent / "Ship.xml"), 0, reason))
+            self.rejected.append((str(record_file), 0, reason))
         for (category, x, y), files in self._group_files(folder).items():
             record = records.pop((x, y), None)
             if set(files) == set(suffixes):
@@ -177,8 +167,7 @@ class OpenSARShip(LabeledImages):
                 reason = f"the band suffixes must be {expected}, by the name of the scene"
                 self.rejected += [(str(path), 0, reason) for path in files.values()]
         for x, y in records:
-            reason = f"no chip for the record of Center_x {x}, Center_y {y}"
-            self.rejected.append((str(folder.parent / "Ship.xml"), 0, reason))
+            self.rejected.append((str(record_file), 0, f"no chip for the record of Center_x {x}, Center_y {y}"))
 
     def _group_files(self, folder: pathlib.Path) -> dict[tuple[str, str, str], dict[str, pathlib.Path]]:
         """Return the files by (category, center x, center y), then by the suffix of the band."""
@@ -194,13 +183,7 @@ class OpenSARShip(LabeledImages):
 
 
 def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str]]:
-    """Read the records of a Ship.xml.
-
-    Args:
-        path: the file
-
-    Returns:
-        element texts by element name, by (Center_x, Center_y)
+    """Read the records of a Ship.xml: element texts by element name, by (Center_x, Center_y).
 
     Raises:
         OSError: if the file cannot be read
@@ -218,14 +201,7 @@ def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str
 
 
 def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> NDArray[Any]:
-    """Read the pixels of a chip.
-
-    Args:
-        chip: the chip
-        product: the product that the chip belongs to
-
-    Returns:
-        pixels (H, W, B) in the order of `chip.bands`: uint8, or float32 for the products cal and patch
+    """Read the pixels (H, W, B) of a chip of a product: uint8, or float32 for the products cal and patch.
 
     Raises:
         OSError: if a file cannot be read

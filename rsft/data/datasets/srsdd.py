@@ -80,11 +80,8 @@ class SRSDD(LabeledImages):
             DatasetNotFoundError: If dataset is not found.
         """
         assert split in self.splits, f"Split '{split}' not supported, use one of {self.splits}"
-        assert bbox_orientation in self.valid_orientations, (
-            f"Bounding box orientation must be one of {self.valid_orientations}"
-        )
-        self.root, self.split, self.transforms = root, split, transforms
-        self.bbox_orientation = bbox_orientation
+        assert bbox_orientation in self.valid_orientations, f"orientation must be one of {self.valid_orientations}"
+        self.root, self.split, self.transforms, self.bbox_orientation = root, split, transforms, bbox_orientation
         files = SRSDDShips(root, split)
         if not files.images:
             raise DatasetNotFoundError(self)
@@ -113,17 +110,7 @@ class SRSDD(LabeledImages):
     def plot(
         self, sample: Sample, show_titles: bool = True, suptitle: str | None = None, box_alpha: float = 0.7
     ) -> Figure:
-        """Plot a sample from the dataset.
-
-        Args:
-            sample: a sample returned by :meth:`__getitem__`
-            show_titles: flag indicating whether to show the classes beside the boxes
-            suptitle: optional string to use as a suptitle
-            box_alpha: alpha value for boxes
-
-        Returns:
-            a matplotlib Figure with the rendered sample
-        """
+        """Plot a sample with its boxes; `show_titles` shows the classes beside them, `box_alpha` is their opacity."""
         figure, axes = plt.subplots(figsize=(10, 10))
         axes.imshow(stretch_to_white(sample["image"][0].numpy()), cmap="gray", vmin=0, vmax=1)
         axes.axis("off")

@@ -50,7 +50,11 @@ class Augmentation:
         return self._compose is not None
 
     def __call__(self, image: Bytes, seed: int) -> Bytes:
-        """Augment one image (H, W, P); all random choices follow from `seed`.
+        """Augment one image.
+
+        Args:
+            image: bytes (H, W, P).
+            seed: seed of all random choices.
 
         Returns:
             Bytes (H, W, P), or (size, size, P) if the list resizes.

@@ -82,11 +82,14 @@ class ForeignFilesError(RasterioIOError):  # type: ignore[misc]
 
 
 def open_raster(name: str) -> Any:
-    """Open a raster with GDAL, by its path or another name that GDAL knows.
+    """Open a raster with GDAL.
 
     A file is opened as an image or not at all: one that lists servers or other files is refused. The exception is a
     VRT named .vrt on this machine, whose images lie in its folder. A name that is not a path, such as a subdataset
     with its driver, is opened as the user wrote it.
+
+    Args:
+        name: a path, or another name under which GDAL opens it.
 
     Returns:
         rasterio's dataset.
@@ -258,7 +261,11 @@ def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] |
 
 
 def unit_from_tags(units: Sequence[str | None], path: object) -> str | None:
-    """Return the unit that the tags of the bands declare, such as "dB".
+    """Return the unit that the tags of the bands declare.
+
+    Args:
+        units: GDAL's unit type of each band, such as "dB".
+        path: path of the file, for the error.
 
     Returns:
         The unit; None if no tag names a unit that rsft knows.
@@ -448,7 +455,11 @@ def _decode(data: bytes, path: Path) -> Pixels:
 
 
 def check_values(pixels: Pixels, path: object) -> None:
-    """Raise an error if an image (H, W, B) has no content.
+    """Raise an error if an image has no content.
+
+    Args:
+        pixels: the image (H, W, B).
+        path: path of the file, for the error.
 
     Raises:
         DataError: no pixel has a value, or all pixels have the same value.

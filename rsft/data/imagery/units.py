@@ -140,6 +140,10 @@ def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
 def check_dtype(dtype: Any, unit: str) -> None:
     """Raise an error if pixels of a data type cannot be in a unit. Pixels are not needed for this check.
 
+    Args:
+        dtype: data type of the pixels, or its name.
+        unit: declared unit.
+
     Raises:
         DataError: the unit is unknown, or the data type cannot carry it.
     """

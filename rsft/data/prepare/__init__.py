@@ -4,4 +4,4 @@
 """
 
 # the order of the commands in `rsft prepare --help`
-__all__ = ["demo", "image_folder", "dota", "opensarship", "fusrs", "cifar100", "published_lists"]  # noqa: RUF022
+__all__ = ["demo", "image_folder", "published"]

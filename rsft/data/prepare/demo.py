@@ -111,19 +111,13 @@ def _build_store(
             for split, by_class in counts.items()
         }
         if not Path(raw, "FUSAR-Ship").exists():
-            categories = {
-                category: sum(by_class[name] for by_class in missing.values())
-                for category, name in FUSAR_CLASSES.items()
-            }
+            categories = {x: sum(by_class[name] for by_class in missing.values()) for x, name in FUSAR_CLASSES.items()}
             write_fusar_tree(Path(raw, "FUSAR-Ship"), categories | _OTHER_CATEGORIES, clutter=_CLUTTER, **options)
         fusar = FUSARChips(Path(raw, "FUSAR-Ship"))
         chip_records, chip_skipped = _chip_records(fusar, missing, seed)
+        skipped += chip_skipped + srsdd.skipped + fusar.skipped
         description = StoreDescription(
-            name="simulated FUSRS v2, clean classes",
-            classes=DEMO_CLASSES,
-            command=command,
-            groups=DEMO_GROUPS,
-            skipped=skipped + chip_skipped + srsdd.skipped + fusar.skipped,
+            *("simulated FUSRS v2, clean classes", DEMO_CLASSES, command, DEMO_GROUPS, skipped),
             rejected=[*srsdd.rejected, *fusar.rejected],
             license="MIT",  # as all images that rsft simulates
         )
@@ -193,16 +187,11 @@ def _scene_records(srsdd: SRSDDShips, counts: Counts, seed: int) -> tuple[list[C
             skipped[f"SRSDD {ship.category}: beyond the count of its class"] += 1
         else:
             taken[split, label] += 1
-            columns = {
-                "source": "simulated SRSDD",
-                "sensor": "simulated",
-                "spacing_m": SRSDD_SPACING_M,
-                "polarisation": "HH",
-                "box": ship.box_in_chip,
-            }
+            columns = {"source": "simulated SRSDD", "sensor": "simulated", "spacing_m": SRSDD_SPACING_M}
+            columns |= {"polarisation": "HH", "box": ship.box_in_chip}
             crop = partial(crop_srsdd_ship, ship)
-            record = ChipRecord(ship.name, split, label, ship.label_file, crop, ship.line, DEMO_BANDS, columns)
-            records.append(record)
+            inputs = (ship.label_file, crop, ship.line, DEMO_BANDS, columns)
+            records.append(ChipRecord(ship.name, split, label, *inputs))
     return records, skipped
 
 
@@ -212,8 +201,8 @@ def _chip_records(fusar: FUSARChips, counts: Counts, seed: int) -> tuple[list[Ch
 
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import SPLITS
+    from rsft.data.datasets import common
     from rsft.data.datasets._srsdd_files import FUSAR_CLASSES
-    from rsft.data.datasets.common import make_chip_names
 
     rng = np.random.default_rng((seed, 2))
     splits = {
@@ -221,23 +210,12 @@ def _chip_records(fusar: FUSARChips, counts: Counts, seed: int) -> tuple[list[Ch
         for label in DEMO_CLASSES
     }
     chips = [chip for chip in fusar.chips if chip.category in FUSAR_CLASSES]
-    skipped = Counter(
-        f"FUSAR-Ship {chip.category}: not among the classes"
-        for chip in fusar.chips
-        if chip.category not in FUSAR_CLASSES
-    )
-    names = make_chip_names([chip.path for chip in chips], [chip.category for chip in chips], fusar.root)
+    others = [chip.category for chip in fusar.chips if chip.category not in FUSAR_CLASSES]
+    skipped = Counter(f"FUSAR-Ship {category}: not among the classes" for category in others)
+    names = common.make_chip_names([chip.path for chip in chips], [chip.category for chip in chips], fusar.root)
     records = []
     for name, chip in zip(names, chips, strict=True):
         label = FUSAR_CLASSES[chip.category]
-        columns = {
-            "source": "simulated FUSAR-Ship",
-            "sensor": "simulated",
-            "spacing_m": chip.spacing_m,
-            "polarisation": chip.polarization,
-            "incidence_deg": chip.incidence_deg,
-            "mmsi": chip.mmsi,
-            "flags": ",".join(chip.flags),
-        }
+        columns = common.fusar_columns(chip, "simulated FUSAR-Ship", "simulated") | {"flags": ",".join(chip.flags)}
         records.append(ChipRecord(name, next(splits[label]), label, chip.path, bands=DEMO_BANDS, extra_columns=columns))
     return records, skipped

@@ -1,4 +1,8 @@
-"""Build a chip store of any labeled images: class folders, list files or a table, long-tailed on request."""
+"""Build a chip store of any labeled images, long-tailed on request: class folders, list files or a table.
+
+CIFAR100-LT is the long-tailed CIFAR-100 of Cao et al. 2019 (LDAM). Places-LT and iNaturalist 2018 are long-tailed as
+published.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsft.data.prepare.registry import data_set, format_prepare_command
+from rsft.data.prepare.registry import PAPER, data_set, format_prepare_command
 from rsft.errors import DataError, RequestError
 from rsft.utils.licenses import UNKNOWN
 
 if TYPE_CHECKING:
+    from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
+    from rsft.data.datasets._label_files import ListFiles, PublishedLists
     from rsft.types import Progress
 
 
@@ -95,21 +101,15 @@ def prepare_folder(
         skipped += Counter({f"training chip, to reach an imbalance of {imbalance:g}": len(train) - len(selected)})
     selected += others
     groups = [(file.split, file.label) for file in selected]
-    declared = {"unit": unit, "spacing_m": spacing}
-    columns = {"source": source.resolve().name} | {key: value for key, value in declared.items() if value is not None}
+    columns = {"source": source.resolve().name, "unit": unit, "spacing_m": spacing}
+    columns = {key: value for key, value in columns.items() if value is not None}
     chip_names = common.make_chip_names([file.path for file in selected], groups, files.root)
     records = [
         ChipRecord(name, file.split, class_names[file.label], file.path, selected_bands=bands, extra_columns=columns)
         for name, file in zip(chip_names, selected, strict=True)
     ]
-    description = StoreDescription(
-        name=root.resolve().name,
-        classes=[class_names[label] for label in files.classes],
-        command=command,
-        skipped=skipped,
-        rejected=files.rejected,
-        license=license,
-    )
+    name, labels = root.resolve().name, [class_names[label] for label in files.classes]
+    description = StoreDescription(name, labels, command, skipped=skipped, rejected=files.rejected, license=license)
     return build_store(root, records, description, overwrite=overwrite, progress=progress)
 
 
@@ -145,7 +145,7 @@ def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
     if incomplete := [number for number, pair in pairs if len(pair) != 2]:
         location = f"{path}:{incomplete[0]}"
         raise RequestError("the line is not a `folder name` pair", location, "give each class folder a name")
-    names = {folder: name for _, (folder, name) in pairs}
+    names = dict(pair for _, pair in pairs)
     if missing := [label for label in classes if label not in names]:
         raise RequestError(f"no name for {', '.join(missing)}", "--names", "give every class folder a name")
     class_names = {label: names[label] for label in classes}
@@ -155,3 +155,149 @@ def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
             message = f"{name[:300]!r} is used twice or cannot name a folder"
             raise RequestError(message, "--names", "choose another name")
     return class_names
+
+
+@data_set("cifar100-lt", PAPER)
+def prepare_cifar100(
+    source: Path,
+    root: Path,
+    ratio: Annotated[float, typer.Option(min=1)] = 100,
+    val: float = 0.1,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ChipStore:
+    """Build a chip store of long-tailed CIFAR-100; a ratio of 100 gives 10,847 training images.
+
+    All classes have the same size, so they are ranked by label. A source that already has this long tail is left
+    unchanged. All training images are kept for training.
+
+    Args:
+        source: Folder or archive of CIFAR-100: the published Python files, or PNG class folders.
+        ratio: Largest class / smallest class of the training split.
+        val: Share of each class of the test images for validation.
+
+    Raises:
+        RequestError: `source` contains no CIFAR-100, `root` is not empty, or an argument is out of range.
+        DataError: the source is damaged, or no image can be used.
+    """
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import ChipRecord, StoreDescription
+    from rsft.data.datasets import common
+    from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
+    from rsft.utils.archives import open_source_tree
+
+    command = format_prepare_command("cifar100-lt", source, root=root, ratio=ratio, val=val, seed=seed)
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
+    if ratio < 1:
+        raise RequestError(f"the ratio is {ratio}", "--ratio", "give largest / smallest class, at least 1")
+    common.check_val_share(val)
+    with open_source_tree(source, root, progress) as folder:
+        hint = f"give the folder that contains {PICKLES}, or train and test"
+        with common.translate_dataset_errors("CIFAR-100", folder, hint):
+            dataset = CIFAR100(folder, "all")
+        train = [image for image in dataset.images if image.split == "train"]
+        others = [image for image in dataset.images if image.split != "train"]
+        selected = common.subsample_long_tail(train, CLASSES, ratio, seed)
+        left_out = Counter({f"training image, to reach a ratio of {ratio:g}": len(train) - len(selected)})
+        if val and not any(image.split == "val" for image in others):
+            others = [image for part in common.hold_out(others, val, seed) for image in part]
+        images = selected + others
+        groups = [(image.split, image.label) for image in images]
+        names = common.make_chip_names([image.path for image in images], groups, dataset.root)
+        names = [f"{image.line - 1:05}" if image.line else name for name, image in zip(names, images, strict=True)]
+        columns = {"source": "CIFAR-100"}
+        records = [
+            ChipRecord(name, x.split, x.label, x.path, x.read_pixels, x.line, extra_columns=columns)
+            for name, x in zip(names, images, strict=True)
+        ]
+        name, skipped = f"CIFAR100-LT, ratio {ratio:g}", dataset.skipped + left_out
+        description = StoreDescription(name, CLASSES, command, skipped=skipped, rejected=dataset.rejected)
+        return build_store(root, records, description, overwrite=overwrite, progress=progress)
+
+
+@data_set("places-lt", PAPER)
+def prepare_places_lt(
+    source: Path, root: Path, lists: Path | None = None, overwrite: bool = False, progress: Progress | None = None
+) -> ChipStore:
+    """Build a chip store of Places-LT from the lists Places_LT_train.txt, Places_LT_val.txt and Places_LT_test.txt.
+
+    rejected.csv contains the differences between the lists and the published ones. The license of the images is
+    unknown.
+
+    Args:
+        source: Folder of Places365 that the paths in the lists are relative to.
+        lists: Folder of the list files (default: SOURCE).
+
+    Raises:
+        RequestError: the lists are missing, none of their images is in `source`, or `root` is not empty.
+        DataError: no image can be used.
+    """
+    from rsft.data.datasets._label_files import PLACES_LT
+
+    return _build_list_store("places-lt", PLACES_LT, UNKNOWN, source, root, lists, overwrite, progress)
+
+
+@data_set("inat2018", PAPER)
+def prepare_inat2018(
+    source: Path, root: Path, lists: Path | None = None, overwrite: bool = False, progress: Progress | None = None
+) -> ChipStore:
+    """Build a chip store of iNaturalist 2018 from the lists iNaturalist18_train.txt and iNaturalist18_val.txt.
+
+    rejected.csv contains the differences between the lists and the published ones.
+
+    Args:
+        source: Folder that contains train_val2018/.
+        lists: Folder of the list files (default: SOURCE).
+
+    Raises:
+        RequestError: the lists are missing, none of their images is in `source`, or `root` is not empty.
+        DataError: no image can be used.
+    """
+    from rsft.data.datasets._label_files import INATURALIST_2018
+
+    license_text = "non-commercial, research-only"
+    return _build_list_store("inat2018", INATURALIST_2018, license_text, source, root, lists, overwrite, progress)
+
+
+def _build_list_store(
+    name: str,
+    published: PublishedLists,
+    license_text: str,
+    source: Path,
+    root: Path,
+    lists: Path | None,
+    overwrite: bool,
+    progress: Progress | None,
+) -> ChipStore:
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import StoreDescription
+    from rsft.data.datasets._label_files import ListFiles
+
+    command = format_prepare_command(name, source, root=root, lists=lists)
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
+    files = ListFiles(published, source, lists)
+    rejected = [*((str(files.lists), 0, difference) for difference in files.differences), *files.rejected]
+    description = StoreDescription(published.title, files.classes, command, rejected=rejected, license=license_text)
+    return build_store(root, _RecordStream(files), description, overwrite=overwrite, progress=progress)
+
+
+class _RecordStream:
+    """The records of a data set, made one at a time, because half a million would fill the memory."""
+
+    def __init__(self, source: ListFiles) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source.table)
+
+    def __iter__(self) -> Iterator[ChipRecord]:
+        from rsft.data.chips.record import ChipRecord
+
+        columns = {"source": self.source.published.title}
+        table = self.source.table
+        for split, path, label in zip(table["split"], table["path"], table["class"], strict=True):
+            name = path.replace("/", "__").replace(".", "_")
+            yield ChipRecord(name, split, label, self.source.root / path, extra_columns=columns)

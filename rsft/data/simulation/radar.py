@@ -73,28 +73,16 @@ class Shore:
         return not self.bends
 
     def distance_inland(self, x: Float, y: Float) -> Float:
-        """Return the distance of points from the shore, at a natural coast in the direction `angle`.
+        """Return the distance of points from the shore in meters: positive on land, negative on water.
 
-        Args:
-            x: ground range in meters.
-            y: azimuth in meters.
-
-        Returns:
-            Meters, positive on land and negative on water.
+        At a natural coast, it is measured in the direction `angle`.
         """
         cos, sin = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
         distance = np.asarray(x * cos + y * sin - np.float32(self.offset))
         return distance - self._bend(y * cos - x * sin) if self.bends else distance
 
     def outline(self, reach: float) -> Float:
-        """Return the land as a polygon.
-
-        Args:
-            reach: distance from the image center that the polygon covers, in meters.
-
-        Returns:
-            Corners (N, 2), x and y in meters of the image frame.
-        """
+        """Return the land within `reach` meters of the image center: corners (N, 2) in meters of the image frame."""
         along = np.linspace(-reach, reach, _OUTLINE_POINTS, dtype=np.float32)
         inland = self.offset + self._bend(along)
         along, inland = np.append(along, [reach, -reach]), np.append(inland, [inland.max() + 2 * reach] * 2)
@@ -112,7 +100,6 @@ class Pose:
     """Position and heading of a ship in the image frame.
 
     Attributes:
-        ship: the ship.
         x: midships along ground range, in meters from the image center.
         y: midships along azimuth, in meters from the image center.
         heading: direction of the bow, in radians from +x to +y.
@@ -124,14 +111,7 @@ class Pose:
     heading: float
 
     def to_image_frame(self, points: Floats) -> Floats:
-        """Transform ship coordinates to the image frame.
-
-        Args:
-            points: (..., 2) meters along the keel and toward starboard.
-
-        Returns:
-            (..., 2) meters in the image frame.
-        """
+        """Transform points (..., 2), in meters along the keel and toward starboard, to the image frame."""
         cos, sin = np.cos(self.heading), np.sin(self.heading)
         return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y))
 
@@ -180,34 +160,14 @@ class SarSensor:
 
 
 def sample_sensor(rng: np.random.Generator, spacing: tuple[float, float]) -> SarSensor:
-    """Draw a sensor with the usual parameters of spaceborne SAR.
-
-    Args:
-        rng: source of randomness.
-        spacing: meters per pixel along azimuth and ground range.
-    """
-    return SarSensor(
-        spacing=spacing,
-        incidence=rng.uniform(22, 48),
-        looks=int(rng.integers(1, 4)),
-        oversampling=rng.uniform(1.1, 1.5),
-        taper=rng.uniform(0.7, 1.0),
-        defocus=rng.uniform(0, 8) * (rng.random() < 0.3),
-    )
+    """Draw a sensor with the usual parameters of spaceborne SAR; see `SarSensor` for the spacing."""
+    incidence, looks, oversampling = rng.uniform(22, 48), int(rng.integers(1, 4)), rng.uniform(1.1, 1.5)
+    taper, defocus = rng.uniform(0.7, 1.0), rng.uniform(0, 8) * (rng.random() < 0.3)
+    return SarSensor(spacing, incidence, looks, oversampling, taper, defocus)
 
 
 def render_sar_chip(ship: Ship, sensor: SarSensor, rng: np.random.Generator, size: int = 256) -> Float:
-    """Simulate a chip with one ship near its center, on open water or (in 20 % of the chips) at a quay.
-
-    Args:
-        ship: the ship.
-        sensor: the SAR sensor.
-        rng: source of randomness.
-        size: side of the image in pixels.
-
-    Returns:
-        Amplitude (size, size).
-    """
+    """Simulate the amplitude (size, size) of a ship near the center, on open water or (in 20 %) at a quay."""
     x, y = rng.normal(0, 0.02 * size, 2) * sensor.spacing[::-1]
     pose, quay = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi)), None
     if rng.random() < 0.2:  # along one side of the ship, with a few meters of water between them
@@ -221,13 +181,6 @@ def render_sar_scene(
     poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: np.random.Generator, size: int
 ) -> Float:
     """Simulate a scene with ships on water, and land if there is a shore.
-
-    Args:
-        poses: the ships.
-        shore: the shore; None for open water.
-        sensor: the SAR sensor.
-        rng: source of randomness.
-        size: side of the image in pixels.
 
     Returns:
         Amplitude (size, size); a moderate sea has a power of 1.
@@ -276,26 +229,12 @@ def amplitude_to_uint8(amplitude: Float) -> NDArray[np.uint8]:
 
 
 def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
-    """Convert an amplitude image to digital numbers, of which the largest saturate.
-
-    Args:
-        amplitude: (H, W).
-        gain: digital numbers per unit of amplitude.
-    """
+    """Convert an amplitude image to digital numbers, `gain` per unit of amplitude; the largest saturate."""
     return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
 
 
 def sea_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
-    """Draw the mean power of open water: wind texture and usually swell.
-
-    Args:
-        rng: source of randomness.
-        size: side of the image in pixels.
-        spacing: meters per pixel along azimuth and range.
-
-    Returns:
-        Power (size, size) with mean 1.
-    """
+    """Draw the mean power (size, size) of open water, which has mean 1: wind texture and usually swell."""
     frequency_x, frequency_y = _frequencies(size, spacing)
     squared = frequency_x**2 + frequency_y**2
     correlation_length = rng.uniform(4, 20)
@@ -353,10 +292,8 @@ def _ship_scatterers(pose: Pose, pixel_area: float, rng: np.random.Generator) ->
     groups = [
         deck,
         np.stack([*on_top.T, tops[owner], rcs, np.zeros(len(owner))]),
-        _wall_scatterers(
-            hull, np.zeros(1), np.full(1, ship.freeboard), np.full(1, _RCS_DB["hull"][1]), pixel_area, rng
-        ),
-        _wall_scatterers(corners, np.full(len(boxes), ship.freeboard), tops, wall_db, pixel_area, rng),
+        _wall_scatterers(hull, 0, ship.freeboard, _RCS_DB["hull"][1], pixel_area, rng),
+        _wall_scatterers(corners, ship.freeboard, tops, wall_db, pixel_area, rng),
         _corner_scatterers(corners, tops, corner_db, rng),
     ]
     scatterers = np.concatenate(groups, axis=1)
@@ -373,22 +310,26 @@ def _shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: np.ran
     inward = np.array([np.cos(shore.angle), np.sin(shore.angle)])
     ends = shore.offset * inward + 1.5 * reach * np.array([[-1], [1]]) * along
     quay = np.concatenate([ends, ends[::-1] + 30 * inward])[None]
-    groups = [_wall_scatterers(quay, np.zeros(1), np.full(1, 3.0), np.full(1, _QUAY_RCS_DB), pixel_area, rng)]
+    groups = [_wall_scatterers(quay, 0, 3.0, _QUAY_RCS_DB, pixel_area, rng)]
     count = int(rng.integers(0, 1 + int(reach / 6)))
     extent = np.stack([rng.uniform(15, 70, count), rng.uniform(10, 30, count)], axis=1)
     inland = (rng.integers(0, 8, count) + 0.7) * 45 + shore.offset
     centers = rng.uniform(-1.5, 1.5, (count, 1)) * reach * along + inland[:, None] * inward
     corners = centers[:, None] + UNIT_BOX * extent[:, None] @ np.stack([along, inward])
     height = rng.uniform(5, 25, count)
-    groups.append(_wall_scatterers(corners, np.zeros(count), height, rng.uniform(12, 24, count), pixel_area, rng))
+    groups.append(_wall_scatterers(corners, 0, height, rng.uniform(12, 24, count), pixel_area, rng))
     groups.append(_corner_scatterers(corners, height, rng.uniform(24, 36, count), rng))
     return np.concatenate(groups, axis=1)
 
 
 def _wall_scatterers(
-    base: Floats, low: Floats, high: Floats, rcs_db: Floats, pixel_area: float, rng: np.random.Generator
+    base: Floats, low: float, top: Floats | float, db: Floats | float, pixel_area: float, rng: np.random.Generator
 ) -> Floats:
-    """Draw scatterers of walls on polygons (P, K, 2) that face the radar: half at the foot, half higher up."""
+    """Draw scatterers of walls on polygons (P, K, 2) that face the radar: half at the foot, half higher up.
+
+    Heights of the tops and radar cross sections are those of each polygon (P,), or of all.
+    """
+    high, rcs_db = np.broadcast_to(top, len(base)), np.broadcast_to(db, len(base))
     along = np.roll(base, -1, axis=1) - base
     length = np.hypot(*np.moveaxis(along, -1, 0))
     normal = along[..., ::-1] * (1, -1) / np.maximum(length, 1e-9)[..., None]
@@ -400,7 +341,7 @@ def _wall_scatterers(
     polygon, wall = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
     position = base[polygon, wall] + rng.uniform(0, 1, (len(wall), 1)) * along[polygon, wall]
     up = rng.uniform(0, 1, len(wall)) * (rng.random(len(wall)) < 0.5)
-    z = low[polygon] + up * (high - low)[polygon]
+    z = low + up * (high - low)[polygon]
     return np.stack([*position.T, z, rcs[polygon, wall], np.zeros(len(wall))])
 
 

@@ -14,15 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rsft.data.simulation.radar import (
-    Pose,
-    Shore,
-    amplitude_to_uint8,
-    amplitude_to_uint16,
-    render_sar_chip,
-    render_sar_scene,
-    sample_sensor,
-)
+from rsft.data.simulation import radar
+from rsft.data.simulation.radar import Pose, SarSensor, Shore, amplitude_to_uint8, amplitude_to_uint16
 from rsft.data.simulation.ships import sample_ship
 from rsft.types import Floats, Progress
 from rsft.utils.atomic_files import atomic_folder
@@ -114,11 +107,8 @@ def write_fusar_tree(
     Raises:
         RsftError: a worker process was killed.
     """
-    tasks = [
-        (category, index % len(_FUSAR[category][1]), index // len(_FUSAR[category][1]) + 1)
-        for category, count in counts.items()
-        for index in range(count)
-    ]
+    kinds = {category: len(_FUSAR[category][1]) for category in counts}
+    tasks = [(x, index % kinds[x], index // kinds[x] + 1) for x, count in counts.items() for index in range(count)]
     with atomic_folder(root) as folder:
         write = partial(_write_fusar_chip, folder, size, seed)
         rows = dict(_map(write, tasks, jobs, progress, "simulating chips"))
@@ -131,13 +121,6 @@ def write_srsdd_tree(
     root: Path, images: int, *, seed: int = 0, jobs: int = 2, progress: Progress | None = None
 ) -> None:
     """Write a simulated SRSDD tree: scenes of 1024 x 1024 pixels of 1 m, with rotated boxes; every fifth under test/.
-
-    Args:
-        root: folder of the tree.
-        images: number of scenes.
-        seed: seed of the simulation.
-        jobs: number of worker processes.
-        progress: called after each scene.
 
     Raises:
         RsftError: a worker process was killed.
@@ -161,12 +144,12 @@ def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCEN
     from rasterio.transform import Affine
 
     rng = np.random.default_rng((seed, 200))
-    sensor = sample_sensor(rng, FUSAR_SPACING)
+    sensor = radar.sample_sensor(rng, FUSAR_SPACING)
     coast = sample_coast(rng, min(_extent()))
     kinds = rng.permutation([kind for kind, count in counts.items() for _ in range(count)]).tolist()
     poses = list(place_ships(kinds, coast, _extent(_MARGIN), rng, _SCENE_CLEARANCE).values())
     rows, cols = (slice((_RENDERED - size) // 2, (_RENDERED + size) // 2) for size in _SHAPE)
-    pixels = amplitude_to_uint16(render_sar_scene(poses, coast, sensor, rng, _RENDERED)[rows, cols], _SCENE_GAIN)
+    pixels = amplitude_to_uint16(radar.render_sar_scene(poses, coast, sensor, rng, _RENDERED)[rows, cols], _SCENE_GAIN)
     ships = [
         {
             "class": pose.ship.kind,
@@ -176,8 +159,6 @@ def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCEN
         }
         for pose in poses
     ]
-    # outlines enclose the deck, as it appears in the image
-    outlines = [pose.bounding_box() - (pose.ship.freeboard / sensor.tan_incidence, 0) for pose in poses]
     with atomic_folder(folder) as temporary:
         transform = Affine(FUSAR_SPACING[1], 0, _ORIGIN[0], 0, -FUSAR_SPACING[0], _ORIGIN[1])
         layout = {"driver": "GTiff", "tiled": True, "compress": "deflate", "predictor": 2}
@@ -186,13 +167,17 @@ def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCEN
             file.write(pixels[None])
             file.descriptions, file.units = ("HH",), ("DN",)
             file.update_tags(TIFFTAG_IMAGEDESCRIPTION=_DESCRIPTION, **{_SEED_TAG: str(seed)})
-        GeoDataFrame(ships, geometry=[_to_map(outline) for outline in outlines], crs=SCENE_CRS).to_file(
-            temporary / SHIPS_FILE, layer="ships", engine="pyogrio"
-        )
+        outlines = [_to_map(_outline_deck(pose, sensor)) for pose in poses]
+        ship_layer = GeoDataFrame(ships, geometry=outlines, crs=SCENE_CRS)
+        ship_layer.to_file(temporary / SHIPS_FILE, layer="ships", engine="pyogrio")
         land = [_to_map(coast.outline(max(_extent())))]
-        GeoDataFrame({"kind": ["land"]}, geometry=land, crs=SCENE_CRS).to_file(
-            temporary / LAND_FILE, layer="land", engine="pyogrio"
-        )
+        land_layer = GeoDataFrame({"kind": ["land"]}, geometry=land, crs=SCENE_CRS)
+        land_layer.to_file(temporary / LAND_FILE, layer="land", engine="pyogrio")
+
+
+def _outline_deck(pose: Pose, sensor: SarSensor) -> Floats:
+    """Return the corners (4, 2) of the box around the deck, as it appears in the image and annotators outline it."""
+    return pose.bounding_box() - (pose.ship.freeboard / sensor.tan_incidence, 0)
 
 
 def sample_coast(rng: np.random.Generator, side: float) -> Shore:
@@ -220,14 +205,7 @@ def _to_map(corners: NDArray[np.floating]) -> Any:
 
 
 def read_scene_seed(folder: Path) -> int | None:
-    """Return the seed of a simulated scene.
-
-    Args:
-        folder: folder of the scene.
-
-    Returns:
-        The seed; None if the folder has no complete scene, or one of another simulation.
-    """
+    """Return the seed of a simulated scene; None if the folder has no complete scene, or one of another simulation."""
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -247,49 +225,44 @@ def _write_fusar_chip(folder: Path, size: int, seed: int, task: FusarTask) -> tu
     code, subcategories = _FUSAR[category]
     subcategory, kind = subcategories[sub]
     rng = np.random.default_rng((seed, code, sub, number))
-    ship = sample_ship(kind, rng)
-    azimuth, ground = (meters / size for meters in _FUSAR_FIELD)
-    sensor = sample_sensor(rng, (azimuth, ground))
-    amplitude = render_sar_chip(ship, sensor, rng, size)
-    pixels = (
-        amplitude_to_uint8(amplitude) if rng.random() < 0.5 else amplitude_to_uint16(amplitude, rng.uniform(*_GAIN))
-    )
+    ship, sensor = sample_ship(kind, rng), radar.sample_sensor(rng, (_FUSAR_FIELD[0] / size, _FUSAR_FIELD[1] / size))
+    amplitude = radar.render_sar_chip(ship, sensor, rng, size)
+    is_byte = rng.random() < 0.5
     name = f"Ship_C{code:02}S{sub + 1:02}N{number:04}"
-    path = folder / category / subcategory / f"{name}.tiff"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    mmsi, spacing = rng.integers(9 * 10**8, 10**9), (f"{azimuth:.6f}", f"{ground:.6f}")
+    pixels = amplitude_to_uint8(amplitude) if is_byte else amplitude_to_uint16(amplitude, rng.uniform(*_GAIN))
+    _save(folder / category / subcategory / f"{name}.tiff", pixels)
+    mmsi, spacing = rng.integers(9 * 10**8, 10**9), [f"{meters:.6f}" for meters in sensor.spacing]
     ship_columns = (mmsi, round(ship.length), round(ship.beam), "HH", f"{sensor.incidence:.2f}")
     return task, (name, *ship_columns, *spacing, f"{category}\\{subcategory}")
 
 
 def _write_clutter(folder: Path, size: int, seed: int, index: int) -> None:
     rng = np.random.default_rng((seed, 99, index))
-    sensor = sample_sensor(rng, (_FUSAR_FIELD[0] / size, _FUSAR_FIELD[1] / size))
-    path = folder / _NOT_SHIPS / f"{_NOT_SHIPS}_{index + 1:04}.tiff"
+    sensor = radar.sample_sensor(rng, (_FUSAR_FIELD[0] / size, _FUSAR_FIELD[1] / size))
+    pixels = amplitude_to_uint8(radar.render_sar_scene([], None, sensor, rng, size))
+    _save(folder / _NOT_SHIPS / f"{_NOT_SHIPS}_{index + 1:04}.tiff", pixels)
+
+
+def _save(path: Path, pixels: NDArray[Any], **options: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(amplitude_to_uint8(render_sar_scene([], None, sensor, rng, size))).save(path)
+    Image.fromarray(pixels).save(path, **options)
 
 
 def _write_srsdd_scene(folder: Path, seed: int, index: int) -> None:
     rng = np.random.default_rng((seed, 100, index))
     shares = np.array([count for count, _ in _SRSDD.values()])
     names = rng.choice(list(_SRSDD), rng.integers(*_SRSDD_SHIPS), p=shares / shares.sum())
-    shore = None
-    if rng.random() < 0.5:  # land covers up to a third of the image
-        shore = Shore(float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.15, 0.45) * _SRSDD_SIDE))
+    has_shore = rng.random() < 0.5  # land covers up to a third of the image
+    shore = Shore(rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.45) * _SRSDD_SIDE) if has_shore else None
     poses = place_ships([_SRSDD[name][1] for name in names], shore, _SRSDD_SIDE, rng)
-    sensor = sample_sensor(rng, (1.0, 1.0))
-    pixels = amplitude_to_uint8(render_sar_scene(list(poses.values()), shore, sensor, rng, _SRSDD_SIDE))
+    sensor = radar.sample_sensor(rng, (1.0, 1.0))
+    pixels = amplitude_to_uint8(radar.render_sar_scene(list(poses.values()), shore, sensor, rng, _SRSDD_SIDE))
     base = folder / ("test" if index % 5 == 4 else "train")
-    for name in ("images", "labels"):
-        (base / name).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(base / "images" / f"{index}.png", compress_level=1)
+    _save(base / "images" / f"{index}.png", pixels, compress_level=1)
+    (base / "labels").mkdir(exist_ok=True)
     rows = []
     for ship_index, pose in poses.items():
-        layover = pose.ship.freeboard / sensor.tan_incidence  # annotators outline the deck, as it appears in the image
-        box = pose.bounding_box() - (layover, 0)
-        corners = box.ravel() + (_SRSDD_SIDE - 1) / 2
+        corners = _outline_deck(pose, sensor).ravel() + (_SRSDD_SIDE - 1) / 2
         rows.append(" ".join(f"{value:.1f}" for value in corners) + f" {names[ship_index]} 0\n")
     (base / "labels" / f"{index}.txt").write_text(_SRSDD_HEADER + "".join(rows), "utf-8")
 
@@ -297,11 +270,7 @@ def _write_srsdd_scene(folder: Path, seed: int, index: int) -> None:
 def _map(
     work: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, progress: Progress | None = None, item: str = ""
 ) -> list[Result]:
-    """Return the results of the tasks in any order, computed by `jobs` processes (1: this process).
-
-    Raises:
-        RsftError: a worker process was killed.
-    """
+    """Return the results of the tasks in any order, computed by `jobs` processes (1: this process)."""
     results = []
     for result in imap_unordered(work, tasks, jobs):
         results.append(result)
@@ -344,21 +313,16 @@ def place_ships(
                 x, y = rng.uniform(-0.5, 0.5, 2) * sides
                 heading = rng.uniform(0, 2 * np.pi)
             pose = Pose(ship, float(x), float(y), float(heading))
-            if _fits(pose, list(poses.values()), shore, sides, clearance):
+            if (abs(np.array([pose.x, pose.y])) > sides / 2).any():
+                continue
+            gap = 0 if shore is None or shore.has_quay else clearance
+            if shore is not None and shore.distance_inland(*pose.bounding_box().T).max() > -gap:
+                continue
+            others = poses.values()
+            if all(_separated(pose, other, clearance) and _separated(other, pose, clearance) for other in others):
                 poses[index] = pose
                 break
     return poses
-
-
-def _fits(pose: Pose, others: list[Pose], shore: Shore | None, sides: Floats, clearance: float) -> bool:
-    """Return True if a ship lies in the image, on water and apart from other ships."""
-    if (abs(np.array([pose.x, pose.y])) > sides / 2).any():
-        return False
-    if shore is not None:
-        gap = 0 if shore.has_quay else clearance
-        if shore.distance_inland(*pose.bounding_box().T).max() > -gap:
-            return False
-    return all(_separated(pose, other, clearance) and _separated(other, pose, clearance) for other in others)
 
 
 def _separated(pose: Pose, other: Pose, clearance: float) -> bool:

@@ -4,7 +4,7 @@ The sizes follow the usual ranges of each trade.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from rsft.types import Floats
 
-DECK_OBJECT_KINDS = (
-    "hatch", "house", "container", "pipe", "manifold", "hopper", "crane", "mast", "funnel", "gear", "deck"
-)  # fmt: skip
+DECK_OBJECT_KINDS = tuple(
+    ["hatch", "house", "container", "pipe", "manifold", "hopper", "crane", "mast", "funnel", "gear", "deck"]
+)
 """Kinds of objects on deck."""
 
 UNIT_BOX = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
@@ -34,8 +34,6 @@ class DeckObject:
     Attributes:
         x: center along the keel, from midships toward the bow.
         y: center across the keel, toward starboard.
-        length: extent along the keel.
-        width: extent across the keel.
         height: height of the top above the deck.
         kind: one of DECK_OBJECT_KINDS.
     """
@@ -53,13 +51,9 @@ class Ship:
     """A ship, in meters.
 
     Attributes:
-        kind: class of the ship, such as "cargo".
-        length: length over all.
-        beam: largest width.
         freeboard: height of the deck above the water.
         bow: fraction of the length over which the hull tapers to the bow.
         stern: fraction of the length over which the hull tapers to the transom.
-        deck_objects: boxes on the deck.
     """
 
     kind: str
@@ -71,11 +65,7 @@ class Ship:
     deck_objects: tuple[DeckObject, ...]
 
     def half_beam(self, x: float | Floats) -> Floats:
-        """Return half the width of the hull: full amidships, 0 at the bow, 72 % of it at the transom.
-
-        Args:
-            x: positions along the keel in meters, from midships toward the bow.
-        """
+        """Return half the width of the hull at `x` from midships: full there, 0 at the bow, 72 % at the transom."""
         x = np.asarray(x, np.float64)
         ahead = np.clip((0.5 - x / self.length) / self.bow, 0, 1)
         astern = np.clip((0.5 + x / self.length) / self.stern, 0, 1)
@@ -98,27 +88,13 @@ def box_corners(deck_objects: Sequence[DeckObject]) -> Floats:
 
 
 def fill_polygon(image: NDArray[np.float32], points: Floats, value: float) -> None:
-    """Fill a convex polygon in an image (H, W), in place.
-
-    Args:
-        image: the image.
-        points: corners (N, 2) of the polygon, (x, y) in pixels.
-        value: new value of the pixels.
-    """
+    """Fill a convex polygon with corners (N, 2), (x, y) in pixels, in an image (H, W), in place."""
     fixed = np.rint(points * (1 << FRACTION_BITS)).astype(np.int32)
     cv2.fillConvexPoly(image, fixed, value, shift=FRACTION_BITS)
 
 
 def sample_ship(kind: str, rng: Rng) -> Ship:
-    """Draw a random ship.
-
-    Args:
-        kind: one of SHIP_KINDS.
-        rng: source of randomness.
-
-    Returns:
-        The ship; all its deck objects lie inside its outline, sorted by height.
-    """
+    """Draw a random ship of a kind of SHIP_KINDS; its deck objects lie inside its outline, sorted by height."""
     ranges = SHIP_CLASSES[kind]
     length = float(np.exp(rng.uniform(*np.log(ranges.length))))
     beam = length / rng.uniform(*ranges.slenderness)
@@ -138,12 +114,11 @@ def sample_ship(kind: str, rng: Rng) -> Ship:
 
 Range = tuple[float, float]
 DeckLayout = Callable[[Ship, Rng], Iterable[DeckObject]]
-"""Draws the objects on the deck of a hull."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ShipClass:
-    """Ranges of sizes of a class of ships, and its layout on deck.
+    """Ranges of sizes of a class of ships; it decorates the function that draws the deck, whose name it gets.
 
     Attributes:
         length: length in meters, drawn log-uniformly.
@@ -151,7 +126,6 @@ class ShipClass:
         freeboard: freeboard over beam.
         bow: taper of the bow, as a fraction of the length.
         stern: taper of the stern, as a fraction of the length.
-        deck_layout: draws the objects on the deck of a hull.
     """
 
     length: Range
@@ -159,25 +133,19 @@ class ShipClass:
     freeboard: Range
     bow: Range
     stern: Range
-    deck_layout: DeckLayout
+    deck_layout: DeckLayout = field(init=False)
+
+    def __call__(self, layout: DeckLayout) -> DeckLayout:
+        """Register the class."""
+        self.deck_layout = layout
+        SHIP_CLASSES[layout.__name__] = self
+        return layout
 
 
 SHIP_CLASSES: dict[str, ShipClass] = {}
 
 
-def _ship_class(
-    length: Range, slenderness: Range, freeboard: Range, bow: Range, stern: Range
-) -> Callable[[DeckLayout], DeckLayout]:
-    """Register a class of ships under the name of the function that draws its deck."""
-
-    def register(layout: DeckLayout) -> DeckLayout:
-        SHIP_CLASSES[layout.__name__] = ShipClass(length, slenderness, freeboard, bow, stern, layout)
-        return layout
-
-    return register
-
-
-@_ship_class((60, 300), slenderness=(5.6, 7.4), freeboard=(0.15, 0.35), bow=(0.10, 0.2), stern=(0.05, 0.15))
+@ShipClass((60, 300), slenderness=(5.6, 7.4), freeboard=(0.15, 0.35), bow=(0.10, 0.2), stern=(0.05, 0.15))
 def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A row of hatches, a house aft and, on every other ship, cranes between the hatches."""
     aft, fore = yield from _house_aft(hull, rng, 0.09, 0.16)
@@ -195,7 +163,7 @@ def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane")
 
 
-@_ship_class((100, 400), slenderness=(6.0, 8.0), freeboard=(0.2, 0.35), bow=(0.18, 0.3), stern=(0.05, 0.15))
+@ShipClass((100, 400), slenderness=(6.0, 8.0), freeboard=(0.2, 0.35), bow=(0.18, 0.3), stern=(0.05, 0.15))
 def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Bays of forty-foot containers, a house aft or (on the largest) well forward."""
     house = min(0.12, 16 / hull.length)
@@ -215,7 +183,7 @@ def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(float(x), y, 12.2, room / blocks, height, "container")
 
 
-@_ship_class((60, 340), slenderness=(5.4, 6.8), freeboard=(0.1, 0.3), bow=(0.08, 0.15), stern=(0.08, 0.2))
+@ShipClass((60, 340), slenderness=(5.4, 6.8), freeboard=(0.1, 0.3), bow=(0.08, 0.15), stern=(0.08, 0.2))
 def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Pipes along the deck, a manifold across it amidships, and a house aft."""
     aft, fore = yield from _house_aft(hull, rng, 0.1, 0.17)
@@ -231,7 +199,7 @@ def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(float(x), y, thick * 1.5, thick * 1.5, 1.2, "hatch")
 
 
-@_ship_class((50, 180), slenderness=(4.4, 5.8), freeboard=(0.08, 0.2), bow=(0.08, 0.18), stern=(0.05, 0.12))
+@ShipClass((50, 180), slenderness=(4.4, 5.8), freeboard=(0.08, 0.2), bow=(0.08, 0.18), stern=(0.05, 0.12))
 def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """An open hopper amidships, gantries across it, and suction pipes along the sides."""
     house, sign = rng.uniform(0.12, 0.2), rng.choice([-1, 1], p=[0.65, 0.35])
@@ -250,7 +218,7 @@ def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     yield DeckObject(x - sign * length * 0.55, hull.beam * 0.2, thin * 2, thin * 2, hull.beam * 0.6, "crane")
 
 
-@_ship_class((15, 60), slenderness=(3.2, 4.8), freeboard=(0.15, 0.35), bow=(0.3, 0.5), stern=(0.1, 0.25))
+@ShipClass((15, 60), slenderness=(3.2, 4.8), freeboard=(0.15, 0.35), bow=(0.3, 0.5), stern=(0.1, 0.25))
 def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A large house forward or aft, a gantry, a mast and fishing gear."""
     forward = rng.random() < 0.55
@@ -269,7 +237,7 @@ def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     yield DeckObject(work, 0, hull.length * 0.08, hull.beam * 0.3, 0.6, "hatch")
 
 
-@_ship_class((30, 330), slenderness=(4.6, 8.5), freeboard=(0.2, 0.4), bow=(0.2, 0.4), stern=(0.05, 0.15))
+@ShipClass((30, 330), slenderness=(4.6, 8.5), freeboard=(0.2, 0.4), bow=(0.2, 0.4), stern=(0.05, 0.15))
 def passenger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Several decks over most of the length, and boats along both sides."""
     length, width = hull.length * rng.uniform(0.74, 0.86), hull.beam * rng.uniform(0.84, 0.96)
@@ -289,7 +257,7 @@ def passenger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(float(boat), y, size, hull.beam * 0.08, deck_height * 2.5, "gear")
 
 
-@_ship_class((18, 40), slenderness=(2.4, 3.4), freeboard=(0.12, 0.25), bow=(0.25, 0.4), stern=(0.15, 0.35))
+@ShipClass((18, 40), slenderness=(2.4, 3.4), freeboard=(0.12, 0.25), bow=(0.25, 0.4), stern=(0.15, 0.35))
 def tug(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A house forward of midships, two funnels side by side behind it, and a towing winch."""
     house = rng.uniform(0.26, 0.38)
@@ -304,7 +272,7 @@ def tug(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     yield DeckObject(0.36 * hull.length, 0, winch * 0.6, winch, 1.5, "gear")
 
 
-@_ship_class((25, 160), slenderness=(6.2, 9.0), freeboard=(0.2, 0.4), bow=(0.4, 0.6), stern=(0.1, 0.3))
+@ShipClass((25, 160), slenderness=(6.2, 9.0), freeboard=(0.2, 0.4), bow=(0.4, 0.6), stern=(0.1, 0.3))
 def patrol(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A stepped house, a tall mast, a gun and boats; a flight deck on larger ones."""
     house = rng.uniform(0.28, 0.42)
@@ -327,9 +295,7 @@ def patrol(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
 SHIP_KINDS = tuple(SHIP_CLASSES)
 
 
-def _house_aft(
-    hull: Ship, rng: Rng, shortest: float, longest: float
-) -> Generator[DeckObject, None, tuple[float, float]]:
+def _house_aft(hull: Ship, rng: Rng, shortest: float, longest: float) -> Generator[DeckObject, None, Range]:
     """Draw a forecastle and a house aft; return the aft and fore end of the cargo space between them."""
     house = rng.uniform(shortest, longest)
     yield from _forecastle(hull)
@@ -352,9 +318,8 @@ def _house(hull: Ship, rng: Rng, x: float, length: float) -> list[DeckObject]:
 
 def _forecastle(hull: Ship) -> list[DeckObject]:
     """Return the raised foredeck and its mast."""
-    length = hull.bow * hull.length * 0.6
+    length, size = hull.bow * hull.length * 0.6, hull.beam * 0.06
     x = 0.46 * hull.length - length / 2
-    size = hull.beam * 0.06
     return [
         DeckObject(x, 0, length, hull.beam, hull.beam * 0.1, "deck"),
         DeckObject(x, 0, size, size, hull.beam * 0.4, "mast"),

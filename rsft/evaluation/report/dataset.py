@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.data.audit.findings import AUDIT_FILE, read_audits
+from rsft.data.audit import AUDIT_FILE, read_audits
 from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import DataError, RequestError

@@ -19,7 +19,7 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from rsft.data.annotations.columns import AT, concat_attributes, unique_names
+from rsft.data.annotations.base import AT, concat_attributes, unique_names
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, WeightsError
 from rsft.inference.options import PredictionRequest, SceneQuery

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rsft.data.audit.findings import AUDIT_FILE, write_audits
-from rsft.data.audit.store_audit import audit_store
+from rsft.data.audit import AUDIT_FILE, audit_store, write_audits
 from rsft.data.chips.additions import LabeledChip, add_chips, locked_store, pixel_digest, scene_key
 from rsft.data.chips.store import ChipStore
 from rsft.data.croissant import CROISSANT_FILE, write_croissant

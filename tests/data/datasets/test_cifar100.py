@@ -36,7 +36,7 @@ def test_published_files_are_read_through_torchvision(tmp_path: Path, monkeypatc
     source = CIFAR100(write_pickles(tmp_path / "a/b", monkeypatch).parent, "all")
     assert source.layout == "pickles" and len(source) == 300
     image = source.images[299]
-    assert (image.label, image.split, image.index) == ("worm", "test", 99) and image.read_pixels is not None
+    assert (image.label, image.split, image.line) == ("worm", "test", 100) and image.read_pixels is not None
     assert image.read_pixels().shape == (32, 32, 3) and source[0]["image"].shape == (3, 32, 32)
     raw = np.random.default_rng(100).integers(0, 256, (100, 3072), dtype=np.uint8)[99]
     assert np.array_equal(image.read_pixels().transpose(2, 0, 1).ravel(), raw)
@@ -52,16 +52,11 @@ def test_an_altered_pickle_is_never_loaded(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
-    source = CIFAR100(
-        write_folders(tmp_path, {"train/train": 2, "train/apple": 1, "test/apple": 1, "train/ship": 3}), "all"
-    )
+    counts = {"train/train": 2, "train/apple": 1, "test/apple": 1, "train/ship": 3}
+    source = CIFAR100(write_folders(tmp_path, counts), "all")
     assert source.layout == "folders" and source.skipped == {"image in a folder that is not a class of CIFAR-100": 3}
-    assert [(image.label, image.split) for image in source.images] == [
-        ("apple", "train"),
-        ("train", "train"),
-        ("train", "train"),
-        ("apple", "test"),
-    ]
+    expected = [("apple", "train"), ("train", "train"), ("train", "train"), ("apple", "test")]
+    assert [(image.label, image.split) for image in source.images] == expected
     sample = source[1]
     assert CLASSES[int(sample["label"])] == "train"
     figure = source.plot(sample | {"prediction": torch.tensor(0)}, suptitle="Test")
@@ -84,8 +79,6 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
 def test_shared_archive_has_the_published_profile(shared: Callable[[str], Path], tmp_path: Path) -> None:
     source = CIFAR100(extract_archive(shared("cifar100_lt.tar"), tmp_path / "cifar"), "all")
     label_counts = Counter(image.label for image in source.images if image.split == "train")
-    assert (
-        sum(label_counts.values()) == 10_847
-        and long_tail_counts({name: label_counts[name] for name in CLASSES}, 100) == label_counts
-    )
+    assert label_counts.total() == 10_847
+    assert long_tail_counts({name: label_counts[name] for name in CLASSES}, 100) == label_counts
     assert len(source) == 12_847 and source.skipped == {} and source[0]["image"].shape == (3, 32, 32)

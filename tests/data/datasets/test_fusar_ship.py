@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -35,26 +34,14 @@ def archive(tmp_path: Path) -> Path:
     return root
 
 
-def test_classes_are_those_of_the_generator() -> None:
-    assert FUSARShip.classes == CATEGORIES
-
-
-def test_chips_have_the_values_of_the_table(archive: Path) -> None:
-    chip = FUSARShip(archive).chips[0]
+def test_the_table_describes_chips_and_the_folder_determines_the_category(archive: Path) -> None:
+    chip, other, tanker = FUSARShip(archive).chips
     assert (chip.category, chip.subcategory, chip.mmsi) == ("Cargo", "AggregatesCarrier", "477939300")
     assert (chip.length_m, chip.width_m, chip.polarization, chip.incidence_deg) == (138, 26, "DH", 42.51)
     assert chip.spacing_m == pytest.approx((1.702183 + 1.124222) / 2) and chip.flags == ()
-    assert chip.name == "Ship_C01S01N0001"
-
-
-def test_a_name_in_another_folder_is_another_chip(archive: Path) -> None:
-    chip = FUSARShip(archive).chips[1]
-    assert (chip.subcategory, chip.mmsi, chip.flags) == ("BulkCarrier", None, ("no-meta",))
-
-
-def test_folder_determines_the_category_and_contradicting_index_is_flagged(archive: Path) -> None:
-    chip = FUSARShip(archive).chips[2]
-    assert (chip.category, chip.flags) == ("Tanker", ("category-index", "no-meta"))
+    assert chip.name == other.name == "Ship_C01S01N0001"
+    assert (other.subcategory, other.mmsi, other.flags) == ("BulkCarrier", None, ("no-meta",))
+    assert (tanker.category, tanker.flags) == ("Tanker", ("category-index", "no-meta"))
 
 
 @pytest.mark.parametrize("above", [0, 1, 2])
@@ -68,15 +55,11 @@ def test_bad_rows_and_names_are_listed(archive: Path) -> None:
     write_chip(archive / "Tug/Tug/tug.tiff")
     spare = ROW.replace("N0001", "N0009")
     rows = [ROW, "Ship_C01S01N0002,1,long\r\n", spare]
-    (archive / "meta.csv").write_text("\ufeff" + META + "".join(rows), "utf-8", newline="")
+    text = "\ufeff" + META + "".join(rows)
+    (archive / "meta.csv").write_text(text.replace(",", "\t"), "utf-8", newline="")
     dataset = FUSARShip(archive)
     assert [(Path(file).name, line) for file, line, _ in dataset.rejected] == [("meta.csv", 3), ("tug.tiff", 0)]
     assert dataset.skipped["row of the meta table without a chip"] == 1 and dataset.chips[0].mmsi == "477939300"
-
-
-def test_tabs_separate_as_well(archive: Path) -> None:
-    (archive / "meta.csv").write_text((META + ROW).replace(",", "\t"), "utf-8")
-    assert FUSARShip(archive).chips[0].mmsi == "477939300"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +80,7 @@ def test_a_table_of_another_dataset_is_not_read(archive: Path) -> None:
 def write_sheet(path: Path, rows: Sequence[Sequence[object]]) -> None:
     book = xlwt.Workbook()
     sheet = book.add_sheet("meta")
-    for number, row in enumerate(rows):
+    for number, row in enumerate([META.strip().split(","), *rows]):
         for column, value in enumerate(row):
             sheet.write(number, column, value)
     book.save(str(path))
@@ -109,15 +92,14 @@ CELLS = ("Ship_C01S01N0001", 477939300, 138, 26, "DH", 42.51, 1.702183, 1.124222
 def test_excel_table_gives_the_same_values(archive: Path) -> None:
     expected = FUSARShip(archive).chips[0]
     (archive / "meta.csv").unlink()
-    sheet: list[Sequence[object]] = [META.strip().split(","), [*CELLS, "Cargo\\AggregatesCarrier"]]
-    write_sheet(archive / "meta.xls", sheet)
+    write_sheet(archive / "meta.xls", [[*CELLS, "Cargo\\AggregatesCarrier"]])
     assert FUSARShip(archive).chips[0] == expected
 
 
 def test_csv_has_precedence_over_excel(archive: Path) -> None:
     other = [*CELLS[:1], 1, *CELLS[2:], "Cargo\\AggregatesCarrier"]
     more = [*CELLS[:1], 2, *CELLS[2:], "Cargo\\BulkCarrier"]
-    write_sheet(archive / "meta.xls", [META.strip().split(","), other, more])
+    write_sheet(archive / "meta.xls", [other, more])
     dataset = FUSARShip(archive)
     assert [chip.mmsi for chip in dataset.chips] == ["477939300", "2", None]
     assert [(Path(file).name, line) for file, line, _ in dataset.rejected] == [("meta.xls", 2)]
@@ -132,17 +114,13 @@ def test_a_damaged_excel_table_is_refused(archive: Path, content: bytes) -> None
 
 @pytest.mark.slow
 def test_an_excel_table_that_asks_for_all_memory(archive: Path) -> None:
-    sheet: list[Sequence[object]] = [META.strip().split(","), [*CELLS, "Cargo\\AggregatesCarrier"]]
-    write_sheet(archive / "meta.xls", sheet)
+    write_sheet(archive / "meta.xls", [[*CELLS, "Cargo\\AggregatesCarrier"]])
     data = bytearray((archive / "meta.xls").read_bytes())
     start = 512 * (1 + int.from_bytes(data[76:80], "little"))  # the first sector of the table of sectors
     for sector in range(128):
         data[start + 4 * sector : start + 4 * sector + 4] = sector.to_bytes(4, "little")  # each one follows itself
     (archive / "meta.xls").write_bytes(data)
-    with pytest.raises(
-        ValueError,
-        match=mentions("Excel table", "1024 MiB", "16,777,216 letters", "meta.csv"),
-    ):
+    with pytest.raises(ValueError, match=mentions("1024 MiB", "16,777,216 letters", "save it as meta.csv")):
         FUSARShip(archive)
 
 
@@ -174,16 +152,6 @@ def test_equal_bands_are_one_and_others_are_refused(tmp_path: Path) -> None:
         FUSARShip(tmp_path)[0]
 
 
-def test_plot(archive: Path) -> None:
-    dataset = FUSARShip(archive)
-    sample = dataset[0]
-    assert dataset.plot(sample, suptitle="Test").axes[0].get_title() == "Label: Cargo"
-    assert dataset.plot(sample, show_titles=False).axes[0].get_title() == ""
-    sample["prediction"] = torch.tensor(11)
-    assert dataset.plot(sample).axes[0].get_title() == "Label: Cargo\nPrediction: Tanker"
-    plt.close("all")
-
-
 def categories(root: Path) -> Counter[str]:
     return Counter(chip.category for chip in FUSARShip(root).chips)
 
@@ -196,15 +164,15 @@ def test_a_category_below_a_category_is_a_subcategory(tmp_path: Path) -> None:
     assert [chip.subcategory for chip in FUSARShip(tmp_path).chips] == ["Fishing", "Tug", "Tanker"]
 
 
-def test_the_category_sar_alone_is_a_category(tmp_path: Path) -> None:
-    write_fusar(tmp_path, make_names({"SAR": 3}))
-    assert categories(tmp_path) == {"SAR": 3}
-
-
-def test_a_folder_sar_with_mostly_the_category_sar_in_it(tmp_path: Path) -> None:
-    write_fusar(tmp_path / "SAR", make_names({"SAR": 30, "Cargo": 10}))
-    assert categories(tmp_path) == {"SAR": 30, "Cargo": 10}
-    assert all(chip.flags == () for chip in FUSARShip(tmp_path).chips)
+@pytest.mark.parametrize(
+    ("folder", "counts"), [("", {"SAR": 3}), ("SAR", {"SAR": 30, "Cargo": 10}), ("SAR", {"Cargo": 5, "SAR": 1})]
+)
+def test_the_category_sar_and_a_folder_sar(tmp_path: Path, folder: str, counts: dict[str, int]) -> None:
+    for name in make_names(counts):
+        is_flat = folder and counts["SAR"] == 1
+        path = f"{name}.png" if is_flat else f"{CATEGORIES[int(name[6:8]) - 1]}/Sub/{name}.png"
+        write_chip(tmp_path / folder / path)
+    assert categories(tmp_path) == counts
 
 
 def test_a_folder_sar_above_folders_with_other_numbers(tmp_path: Path) -> None:
@@ -212,12 +180,6 @@ def test_a_folder_sar_above_folders_with_other_numbers(tmp_path: Path) -> None:
         write_chip(tmp_path / f"SAR/{category}/Sub/Ship_C{index:02}S01N0001.tiff")
     assert categories(tmp_path) == {"Cargo": 1, "Fishing": 1, "Tanker": 1}
     assert all("category-index" in chip.flags for chip in FUSARShip(tmp_path).chips)
-
-
-def test_chips_directly_in_a_folder_sar_take_the_category_of_their_name(tmp_path: Path) -> None:
-    for name in make_names({"Cargo": 5, "SAR": 1}):
-        write_chip(tmp_path / "SAR" / f"{name}.png")
-    assert categories(tmp_path) == {"Cargo": 5, "SAR": 1}
 
 
 @pytest.mark.parametrize("folder", ["cargo", "CARGO", "CargoShip", "cargo_ships", "01_Cargo", "Cargo vessels"])

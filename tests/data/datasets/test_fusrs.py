@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -17,11 +16,7 @@ from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets._srsdd_files import CLASSES, FUSAR_TO_FUSRS, SRSDD_TO_FUSRS
 from rsft.data.datasets.fusar_ship import FUSARShip
-from rsft.data.datasets.fusrs import (
-    FUSRS,
-    LIST_VERSIONS,
-    read_fusrs_list,
-)
+from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS, read_fusrs_list
 from rsft.data.datasets.srsdd import SRSDD
 from tests.data.datasets.fusar_ship.data import write_chip
 from tests.data.datasets.fusrs.data import LISTS, write_fusrs
@@ -37,11 +32,8 @@ def test_rows_keep_their_lines_and_repetitions(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes("\ufeffShip_C07S11N0002.png 0\r\n\r\nL12_3.png 3\r\nShip_C07S11N0002.png 0\r\n".encode())
     rows, rejected = read_fusrs_list(path, "train", 4)
-    assert [(row.name, row.label, row.line) for row in rows] == [
-        ("Ship_C07S11N0002", 0, 1),
-        ("L12_3", 3, 3),
-        ("Ship_C07S11N0002", 0, 4),
-    ]
+    expected = [("Ship_C07S11N0002", 0, 1), ("L12_3", 3, 3), ("Ship_C07S11N0002", 0, 4)]
+    assert [(row.name, row.label, row.line) for row in rows] == expected
     assert [(row.category, row.image) for row in rows[:2]] == [(7, None), (None, 12)] and rejected == []
 
 
@@ -136,12 +128,6 @@ def test_a_name_of_several_files_stands_for_the_one_in_its_category(root: Path) 
     dataset = FUSRS(root)
     assert [chip.path.parent.name for chip in dataset.chips["Ship_C07S11N0002"]] == ["Sub11", "Sub12", "Sub11"]
     assert dataset[1]["image"].shape == (1, 16, 16)
-
-
-def test_plot(root: Path) -> None:
-    dataset = FUSRS(root, "test")
-    assert dataset.plot(dataset[1], suptitle="Test").axes[0].get_title() == "Label: tanker"
-    plt.close("all")
 
 
 def test_every_category_is_mapped_or_unknown() -> None:

@@ -23,15 +23,8 @@ def test_formulas_are_read_as_they_were_written(tmp_path):
 
 
 def test_rows(tmp_path):
-    rows = [
-        "a.tif,cargo,x",
-        f"{tmp_path}/deep/b.tif, tug boat ,x",
-        "a.tif,tug,x",
-        "gone.tif,tug,x",
-        "a.tif,,x",
-        "a.tif,../x,x",
-    ]
-    source = LabelTable(table(tmp_path, *rows))
+    rows = ["a.tif,cargo,x", f"{tmp_path}/deep/b.tif, tug boat ,x", "a.tif,tug,x", "gone.tif,tug,x", "a.tif,,x"]
+    source = LabelTable(table(tmp_path, *rows, "a.tif,../x,x"))
     assert [(file.path, file.label, file.split) for file in source.files] == [
         (tmp_path / "a.tif", "cargo", "train"),
         (tmp_path / "deep/b.tif", "tug boat", "train"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -32,34 +31,19 @@ def write_image(root: Path, labels: str | bytes, stem: str = "7", size: int = 20
 @pytest.mark.parametrize("header", ["", HEADER, "imagesource:GF3\n"])
 def test_ships_count_from_one_below_the_header(tmp_path: Path, header: str) -> None:
     ships = write_image(tmp_path, f"{header}{BOX} Fishing 1\n{BOX} ore-oil 0\n").ships
-    assert [(ship.name, ship.category, ship.difficult) for ship in ships] == [
-        ("L7_1", "Fishing", 1),
-        ("L7_2", "ore-oil", 0),
-    ]
+    expected = [("L7_1", "Fishing", 1), ("L7_2", "ore-oil", 0)]
+    assert [(ship.name, ship.category, ship.difficult) for ship in ships] == expected
 
 
-@pytest.mark.parametrize(
-    ("spelling", "category"),
-    [
-        ("Cell-container", "Cell-Container"),
-        ("Ore-oil", "ore-oil"),
-        ("Law-enforce", "LawEnforce"),
-        ("Law Enforce", "LawEnforce"),
-        ("law enforcement", "LawEnforce"),
-        ("dredger", "Dredger"),
-        ("bulk-cargo", "bulk-cargo"),
-        ("Bulk Cargo", "bulk-cargo"),
-    ],
-)
-@pytest.mark.parametrize("difficulty", [" 2", ""])
-def test_spellings_of_a_class_are_recognized(tmp_path: Path, spelling: str, category: str, difficulty: str) -> None:
-    ship = write_image(tmp_path, f"{BOX} {spelling}{difficulty}\n").ships[0]
-    assert (ship.category, ship.difficult) == (category, int(difficulty or 0))
-
-
-def test_bom_and_crlf_are_accepted(tmp_path: Path) -> None:
-    dataset = write_image(tmp_path, f"\ufeff{BOX} Container 0\r\n\r\n{BOX} Container\r\n".encode())
-    assert [(ship.line, ship.number) for ship in dataset.ships] == [(1, 1), (3, 2)] and dataset.rejected == []
+def test_spellings_of_a_class_are_recognized_and_crlf_is_accepted(tmp_path: Path) -> None:
+    spellings = {"Cell-container": "Cell-Container", "Ore-oil": "ore-oil", "Law-enforce": "LawEnforce"}
+    spellings |= dict.fromkeys(("Law Enforce", "law enforcement"), "LawEnforce") | {"dredger": "Dredger"}
+    spellings |= dict.fromkeys(("bulk-cargo", "Bulk Cargo"), "bulk-cargo")
+    rows = [f"{BOX} {name}{difficulty}\r\n\r\n" for name in spellings for difficulty in ("", " 2")]
+    dataset = write_image(tmp_path, "\ufeff" + "".join(rows))
+    expected = [(name, difficult) for name in spellings.values() for difficult in (0, 2)]
+    assert [(ship.category, ship.difficult) for ship in dataset.ships] == expected and dataset.rejected == []
+    assert [(ship.line, ship.number) for ship in dataset.ships[:2]] == [(1, 1), (3, 2)]
 
 
 def test_bad_rows_are_listed_and_rename_no_other_ship(tmp_path: Path) -> None:
@@ -94,11 +78,21 @@ def test_chip_side_is_a_multiple_of_64_around_the_middle_of_the_box(tmp_path: Pa
     assert ship.box_in_chip == [7, 22, 57, 22, 57, 42, 7, 42]
 
 
-@pytest.mark.parametrize(("length", "side"), [(64, 64), (65, 128), (10, 64)])
-def test_chip_side_grows_with_the_ship(tmp_path: Path, length: int, side: int) -> None:
-    box = f"20 20 {20 + length} 20 {20 + length} 30 20 30"
+@pytest.mark.parametrize(("box", "side"), [((20, 84), 64), ((20, 85), 128), ((20, 30), 64), ((-100, 140), 256)])
+def test_chip_side_grows_with_the_ship(tmp_path: Path, box: tuple[int, int], side: int) -> None:
+    left, right = box
+    ship = write_image(tmp_path, f"{left} 20 {right} 20 {right} 30 {left} 30 Fishing 0\n").ships[0]
+    assert ship.crop(np.zeros((40, 40))).shape == (side, side)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [("300 90 320 90 320 110 300 110", "outside"), ("0 0 50000 0 50000 50000 0 50000", "50,048 pixels .* 4,096")],
+)
+def test_a_box_outside_the_image_or_too_large_has_no_chip(tmp_path: Path, box: str, message: str) -> None:
     ship = write_image(tmp_path, f"{box} Fishing 0\n").ships[0]
-    assert ship.crop(np.zeros((200, 200))).shape == (side, side)
+    with pytest.raises(ValueError, match=message):
+        ship.crop(np.zeros((200, 200)))
 
 
 def test_at_the_border_the_image_is_mirrored(tmp_path: Path) -> None:
@@ -107,17 +101,6 @@ def test_at_the_border_the_image_is_mirrored(tmp_path: Path) -> None:
     image = np.asarray(Image.open(ship.image))
     expected = np.pad(image, ((0, 0), (-left, 0)), mode="reflect")[top : top + side, :side]
     np.testing.assert_array_equal(ship.crop(image), expected)
-
-
-def test_a_ship_longer_than_the_image_still_has_a_chip(tmp_path: Path) -> None:
-    ship = write_image(tmp_path, "-100 10 140 10 140 30 -100 30 Fishing 0\n", size=40).ships[0]
-    assert ship.crop(np.zeros((40, 40))).shape == (256, 256)
-
-
-def test_a_box_outside_the_image_has_none(tmp_path: Path) -> None:
-    ship = write_image(tmp_path, "300 90 320 90 320 110 300 110 Fishing 0\n").ships[0]
-    with pytest.raises(ValueError, match="outside the image"):
-        ship.crop(np.zeros((200, 200)))
 
 
 def test_images_and_labels_without_a_partner_are_reported(tmp_path: Path) -> None:
@@ -186,22 +169,6 @@ def test_plot(tmp_path: Path, orientation: str) -> None:
     assert axes.patches[0].get_xy()[:4].tolist() == [[100, 100], [150, 100], [150, 120], [100, 120]]
     assert not dataset.plot(dataset[0], show_titles=False).axes[0].texts
     plt.close("all")
-
-
-@pytest.mark.realdata
-def test_a_real_label_file_of_this_form_is_read(shared: Callable[[str], Path], tmp_path: Path) -> None:
-    labels = (shared("dota_samples") / "labelTxt/P0004.txt").read_text()
-    for other, ours in (("large-vehicle", "Fishing"), ("small-vehicle", "Dredger")):
-        labels = labels.replace(other, ours)
-    dataset = write_image(tmp_path, labels, stem="4", size=1500)
-    assert len(dataset.ships) + len(dataset.rejected) == 107
-    assert all(reason.startswith("unknown class") for _, _, reason in dataset.rejected)
-
-
-def test_chips_have_a_largest_size(tmp_path: Path) -> None:
-    ship = write_image(tmp_path, "0 0 50000 0 50000 50000 0 50000 ore-oil 0\n").ships[0]
-    with pytest.raises(ValueError, match=mentions("50,048 pixels", "limit is 4,096")):
-        ship.crop(np.zeros((200, 200), np.uint8))
 
 
 @pytest.mark.parametrize("number", ["1e9", "1e300", "inf", "nan"])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from filelock import FileLock
 
 from rsft.data.chips.record import long_tail_counts
 from rsft.data.datasets.cifar100 import CLASSES, SPLIT_SIZE
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.cifar100 import prepare_cifar100
+from rsft.data.prepare.image_folder import prepare_cifar100
 from rsft.errors import DataError, RequestError
 from tests.helpers.cifar_data import write_folders, write_pickles
 
@@ -58,28 +56,11 @@ def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(folders:
     assert second.table["sha256"].tolist() == first.table["sha256"].tolist()
 
 
-@pytest.mark.slow
-def test_an_archive_gives_the_same_chips_and_leaves_nothing(folders: Path, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as tar:
-        tar.add(folders, "cifar")
-    store = prepare_cifar100(tmp_path / "cifar.tar.gz", tmp_path / "data/out", ratio=16)
-    plain = prepare_cifar100(folders, tmp_path / "plain", ratio=16)
-    assert store.table["sha256"].tolist() == plain.table["sha256"].tolist()
-    assert [path.name for path in store.root.parent.iterdir()] == ["out"]
-
-
 def test_a_faulty_archive_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "cifar.tar").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"not a \.zip"):
         prepare_cifar100(tmp_path / "cifar.tar", tmp_path / "data/out")
     assert list((tmp_path / "data").iterdir()) == []
-
-
-@pytest.mark.slow
-def test_second_build_of_one_archive_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cifar.tar").write_bytes(b"")
-    with FileLock(tmp_path / ".out.unpacked.lock"), pytest.raises(RequestError, match="another process"):
-        prepare_cifar100(tmp_path / "cifar.tar", tmp_path / "out")
 
 
 @pytest.mark.slow

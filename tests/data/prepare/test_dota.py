@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,19 +12,10 @@ import numpy as np
 import pytest
 
 from rsft.data.datasets import common
-from rsft.data.datasets.dota import DOTAVersion
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.dota import prepare_dota
+from rsft.data.prepare.published import prepare_dota
 from rsft.errors import DataError, RequestError, RsftError
-from tests.data.datasets.dota.data import (
-    HEADER,
-    VERSIONS,
-    row,
-    write_image,
-    write_pair,
-    write_torchgeo_archives,
-    write_torchgeo_tree,
-)
+from tests.data.datasets.dota.data import HEADER, row, write_image, write_pair
 from tests.helpers.messages import mentions
 
 
@@ -50,18 +40,13 @@ def test_crops_are_the_pixels_of_the_image(tree: Path, tmp_path: Path, jobs: int
         assert image is not None
         np.testing.assert_array_equal(cv2.imread(str(store.root / chip["path"])), image[y1:y2, x1:x2])
         assert chip["path"] == f"chips/{chip['split']}/{chip['class']}/{chip['name']}.png"
-    ship = store.table[store.table["class"] == "ship"].iloc[0]
-    assert ship["flags"] == "clipped,difficult" and ship["box"].tolist() == [-5, 0, 30, 0, 30, 10, -5, 10]
-    assert (ship["sensor"], ship["spacing_m"], ship["source"]) == ("GoogleEarth", 0.5, "DOTA-v1.0")
-
-
-@pytest.mark.slow
-def test_a_plain_tree_is_split_by_images(tree: Path, tmp_path: Path) -> None:
-    store = prepare_dota(tree, tmp_path / "out", jobs=1)
-    assert store.license == "academic use only, non-commercial"
     table = store.table
     assert table.groupby(table["name"].str.split("_").str[0])["split"].nunique().max() == 1
     assert table["split"].value_counts().to_dict() == {"train": 24, "val": 6}
+    assert store.license == "academic use only, non-commercial"
+    ship = store.table[store.table["class"] == "ship"].iloc[0]
+    assert ship["flags"] == "clipped,difficult" and ship["box"].tolist() == [-5, 0, 30, 0, 30, 10, -5, 10]
+    assert (ship["sensor"], ship["spacing_m"], ship["source"]) == ("GoogleEarth", 0.5, "DOTA-v1.0")
 
 
 @pytest.mark.slow
@@ -126,13 +111,6 @@ def test_image_replaced_before_resuming_is_cropped_again(tmp_path: Path) -> None
         np.testing.assert_array_equal(read_chip(store.root / chip["path"]), swapped[y1:y2, x1:x2])
 
 
-@pytest.mark.slow
-def test_archive_is_read(tree: Path, tmp_path: Path) -> None:
-    archive = Path(shutil.make_archive(str(tmp_path / "dota"), "gztar", tree))
-    store = prepare_dota(archive, tmp_path / "out", jobs=1)
-    assert len(store.table) == 30 and sorted(path.name for path in tmp_path.iterdir()) == ["dota.tar.gz", "out"]
-
-
 def test_bad_requests(tree: Path, tmp_path: Path) -> None:
     for arguments in ({"version": "3.0"}, {"classes": 16}, {"margin": -1}, {"min_side": 0}, {"val": 1.0}):
         with pytest.raises(RequestError):
@@ -142,18 +120,6 @@ def test_bad_requests(tree: Path, tmp_path: Path) -> None:
         prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)
     with pytest.raises(RequestError, match=mentions("DOTA v2.0", "1 x image without")):
         prepare_dota(tmp_path / "src/images", tmp_path / "out", version="2.0", jobs=1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("version", VERSIONS)
-def test_archives_of_torchgeo_build_without_rejections(tmp_path: Path, version: DOTAVersion) -> None:
-    archives = write_torchgeo_archives(tmp_path / "archives")
-    files = sorted(archives.rglob("*"))
-    store = prepare_dota(archives, tmp_path / "out", version=version, jobs=1)
-    assert store.table[["split", "class"]].values.tolist() == [["train", "plane"], ["val", "ship"]]
-    assert store.rejected == 0 and sorted(archives.rglob("*")) == files
-    tree = prepare_dota(write_torchgeo_tree(tmp_path / "tree"), tmp_path / "expected", version=version, jobs=1)
-    assert store.table["name"].tolist() == tree.table["name"].tolist()
 
 
 @pytest.mark.slow

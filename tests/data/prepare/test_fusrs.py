@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import pytest
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.fusrs import LIST_VERSIONS, read_fusrs_list
-from rsft.data.prepare.fusrs import prepare_fusrs
+from rsft.data.prepare.published import prepare_fusrs
 from rsft.errors import DataError, RequestError
 from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
@@ -25,16 +24,8 @@ from tests.helpers.fusrs_data import write_for_lists
 from tests.helpers.killing import kill_this_process, run_until_killed
 from tests.helpers.messages import mentions
 
-TRAIN = """\
-L1_1.png 0
-L2_2.png 2
-Ship_C07S11N0002.png 0
-Ship_C07S11N0002.png 0
-Ship_C04S01N0001.png 1
-Ship_C03S01N0001.png 3
-L9_1.png 0
-broken
-"""
+_SHIPS = "Ship_C07S11N0002.png 0\nShip_C07S11N0002.png 0\nShip_C04S01N0001.png 1\nShip_C03S01N0001.png 3\n"
+TRAIN = f"L1_1.png 0\nL2_2.png 2\n{_SHIPS}L9_1.png 0\nbroken\n"
 TEST = "L1_2.png 1\nShip_C12S01N0001.png 2\nShip_C07S11N0002.png 0\n"
 
 
@@ -91,11 +82,8 @@ def test_rows_without_a_chip_are_rejected_with_their_line(published: ChipStore) 
         ("v25_train.txt", 7, "L9_1 is in neither archive"),
         ("v25_train.txt", 8, "1 fields; a row is `name label`"),
     ]
-    assert published.skipped == {
-        "FUSAR-Ship: in no list": 1,
-        "FUSAR-Ship: another file of a listed name": 1,
-        "SRSDD: in no list": 1,
-    }
+    reasons = ("FUSAR-Ship: in no list", "FUSAR-Ship: another file of a listed name", "SRSDD: in no list")
+    assert published.skipped == dict.fromkeys(reasons, 1)
 
 
 def test_name_stands_for_one_file_with_unchanged_pixels(published: ChipStore, raw: Path) -> None:
@@ -106,27 +94,11 @@ def test_name_stands_for_one_file_with_unchanged_pixels(published: ChipStore, ra
     assert (row["sensor"], row["polarisation"], row["incidence_deg"]) == ("Gaofen-3", "DH", 30.5)
 
 
-@pytest.mark.slow
-def test_image_replaced_before_resuming_is_cropped_again(raw: Path, tmp_path: Path) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    build = partial(prepare_fusrs, protocol="published", lists=tmp_path / "lists", jobs=1)
-    with pytest.raises(KeyboardInterrupt):
-        build(tmp_path / "out", progress=stop)
-    image = raw / "SRSDD/images/1.png"
-    cv2.imwrite(str(image), np.random.default_rng(78).integers(0, 255, (96, 96), np.uint8))
-    os.utime(image, ns=(0, 1))
-    again, fresh = build(tmp_path / "out"), build(tmp_path / "fresh")
-    assert (again.root / "manifest.parquet").read_bytes() == (fresh.root / "manifest.parquet").read_bytes()
-
-
 def test_audit_is_written_into_the_store(published: ChipStore) -> None:
     [audit] = json.loads((published.root / "audit.json").read_text("utf-8"))
     counts = {finding["what"]: finding["count"] for finding in audit["findings"]}
-    assert counts["names in two splits"] == 1
-    assert counts["chips with the flag repeated-row"] == 1
-    assert counts["chips that repeat the content of another in their split"] == 1
+    repeated = "chips that repeat the content of another in their split"
+    assert counts["names in two splits"] == counts["chips with the flag repeated-row"] == counts[repeated] == 1
 
 
 @pytest.mark.slow
@@ -210,13 +182,6 @@ def test_clean_takes_each_content_once_and_rejects_contents_of_two_categories(ma
 
 
 @pytest.mark.slow
-def test_clean_with_five_classes_has_the_class_other(many: Path) -> None:
-    store = prepare_fusrs(many / "out", classes=5, jobs=1)
-    assert store.classes == ("cargo", "other", "fishing", "tanker", "dredger")
-    assert (store.table["class"] == "other").sum() == 6
-
-
-@pytest.mark.slow
 def test_seed_determines_every_byte(many: Path) -> None:
     first, again = (prepare_fusrs(many / name, jobs=jobs) for name, jobs in (("a", 1), ("b", 2)))
     assert (first.root / "manifest.parquet").read_bytes() == (again.root / "manifest.parquet").read_bytes()
@@ -236,20 +201,9 @@ def test_sources_are_found_by_content_or_must_be_named(many: Path) -> None:
         prepare_fusrs(many / "more", jobs=1)
 
 
-@pytest.mark.slow
-def test_archives_are_extracted(many: Path) -> None:
-    archive = Path(shutil.make_archive(str(many / "fusar"), "zip", many / "FUSAR"))
-    store = prepare_fusrs(many / "out", fusar=archive, srsdd=many / "SRSDD", jobs=1)
-    assert len(store.table) == 252 and "fusar.zip" in (store.root / "README.md").read_text("utf-8")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        ({"val": 0.9}, "share is 0.9"),
-        ({"classes": 3}, "3 classes"),
-        ({"lists": Path()}, "the clean protocol uses no lists"),
-    ],
+    [({"val": 0.9}, "share is 0.9"), ({"classes": 3}, "3 classes"), ({"lists": Path()}, "--lists")],
 )
 def test_arguments_out_of_range_are_refused(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):

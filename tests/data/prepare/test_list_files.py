@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rsft.data.datasets import _label_files
-from rsft.data.prepare.published_lists import prepare_inat2018, prepare_places_lt
+from rsft.data.prepare.image_folder import prepare_inat2018, prepare_places_lt
 from rsft.errors import RequestError
 
 

@@ -99,7 +99,11 @@ class SensorProduct:
         return None
 
     def read(self, handles: Sequence[Any], keep_noise: bool) -> Product:
-        """Return what the product says about its pixels; `keep_noise` keeps thermal noise in calibrated values.
+        """Return what the product says about its pixels.
+
+        Args:
+            handles: the datasets of `files`, opened by rasterio.
+            keep_noise: whether thermal noise remains in calibrated values.
 
         Raises:
             DataError: the description is damaged.

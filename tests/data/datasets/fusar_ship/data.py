@@ -11,21 +11,8 @@ import numpy as np
 from PIL import Image
 
 CATEGORIES = (
-    "Cargo",
-    "DiveVessel",
-    "Dredger",
-    "Fishing",
-    "HighSpeedCraft",
-    "LawEnforce",
-    "Other",
-    "Passenger",
-    "PortTender",
-    "Reserved",
-    "SAR",
-    "Tanker",
-    "Tug",
-    "Unspecified",
-    "WingInGrnd",
+    *("Cargo", "DiveVessel", "Dredger", "Fishing", "HighSpeedCraft", "LawEnforce", "Other", "Passenger", "PortTender"),
+    *("Reserved", "SAR", "Tanker", "Tug", "Unspecified", "WingInGrnd"),
 )
 META = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
 

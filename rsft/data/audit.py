@@ -1,0 +1,240 @@
+"""Audit of chips in a chip store or in class folders: duplicates, leaks between splits, contradictory labels."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from rsft.data.chips.store import SPLITS, ChipStore, missing_classes
+from rsft.data.datasets._label_files import LabeledFiles
+from rsft.data.datasets._srsdd_files import REPEATED_ROW_FLAG
+from rsft.data.imagery.reader import read_chip
+from rsft.errors import DataError
+from rsft.types import Progress
+from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.process_pool import imap_unordered
+from rsft.utils.untrusted.documents import parse_json
+
+AUDIT_FILE = "audit.json"
+"""File name of the audit in a chip store."""
+MAX_HASH_DISTANCE = 3
+"""Chips whose 64-bit hashes differ in at most this number of bits are near-duplicates."""
+SATURATION_SHARE = 0.25
+"""A chip is saturated if at least this share of its pixels has the largest value of the data type."""
+
+_EXAMPLES = 5
+_BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
+_COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
+
+
+@dataclass(frozen=True)
+class AuditFinding:
+    """One kind of fault. Pydantic reads it from audit.json, where two fields have other names.
+
+    Attributes:
+        description: the fault, in words.
+        count: number of occurrences.
+        total: number of checked items; None if it is not meaningful.
+        examples: the first few occurrences, in order.
+    """
+
+    description: str = field(metadata={"validation_alias": "what"})
+    count: int
+    total: int | None = field(default=None, metadata={"validation_alias": "of"})
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """Checked items, faults and class counts of an audit. Pydantic reads it from audit.json, where `totals` is "facts".
+
+    Attributes:
+        subject: what was checked.
+        totals: numbers that do not count as faults, in display order.
+        findings: every kind of fault, those that did not occur included.
+        classes: number of rows by class, origin and split.
+    """
+
+    subject: str
+    totals: dict[str, int | str] = field(metadata={"validation_alias": "facts"})
+    findings: Sequence[AuditFinding]
+    classes: dict[str, dict[str, dict[str, int]]]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no fault occurred."""
+        return not any(finding.count for finding in self.findings)
+
+
+def count_finding(description: str, occurrences: Iterable[object], total: int | None = None) -> AuditFinding:
+    """Count the occurrences of a fault among `total` checked items; the texts of the first few become examples."""
+    texts = tuple(map(str, occurrences))
+    return AuditFinding(description, len(texts), total, texts[:_EXAMPLES])
+
+
+def read_audits(path: Path) -> list[AuditResult]:
+    """Read the results that `write_audits` wrote.
+
+    Raises:
+        DataError: the file is damaged.
+
+    Example:
+        >>> read_audits(Path("data/ships/audit.json"))[0].totals["train rows"]
+        24
+    """
+    from pydantic import TypeAdapter
+
+    try:
+        return TypeAdapter(list[AuditResult]).validate_python(parse_json(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path.name} is damaged ({error})", path, "run `rsft audit` again") from error
+
+
+def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
+    """Write a JSON list with one object per audit; the file is replaced atomically."""
+    content = []
+    for audit in audits:
+        names = ("what", "count", "of", "examples")
+        findings = [dict(zip(names, astuple(finding), strict=True)) for finding in audit.findings]
+        header = {"clean": audit.is_clean, "subject": audit.subject, "facts": audit.totals}
+        content.append(header | {"findings": findings, "classes": audit.classes})
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
+    """Audit the manifest of a chip store and every chip in it, with `jobs` processes."""
+    return _audit_table(store.root, store.table, str(store.root), True, jobs, progress)
+
+
+def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
+    """Audit class folders or list files, as `ImageFolderLT` reads them; a chip is called class/file stem.
+
+    Raises:
+        RequestError: the folder contains no labeled image.
+    """
+    files = LabeledFiles(folder).files
+    rows = [(f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label) for file in files]
+    return _audit_table(Path(), pd.DataFrame(rows, columns=list(_COLUMNS[:4])), str(folder), False, jobs, progress)
+
+
+def _audit_table(
+    root: Path, table: pd.DataFrame, subject: str, has_digests: bool, jobs: int, progress: Progress | None
+) -> AuditResult:
+    table = table.reindex(columns=list(_COLUMNS)).astype({"flags": object, "source": object})
+    table = table.fillna({"flags": "", "source": "all"})
+    contents: dict[int, tuple[str, int | None, float, str]] = {}
+    for index, content in imap_unordered(_read_content, enumerate(root / path for path in table["path"]), jobs):
+        contents[index] = content
+        if progress is not None:
+            progress(len(contents), len(table), "auditing chips")
+    rows = [contents[index] for index in range(len(table))]
+    frame = pd.DataFrame(rows, table.index, ["content", "hash", "saturated", "fault"], dtype=object)  # 64-bit hashes
+    table = pd.concat([table, frame.astype({"saturated": float})], axis=1)
+    splits = [split for split in SPLITS if (table["split"] == split).any()]
+    totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
+    totals["distinct contents"] = table["content"].nunique()
+    totals["groups (scenes, vessels)"] = table["group_key"].nunique()
+    findings = list(_find_faults(table))
+    if has_digests:
+        altered = table["name"][table["content"] != table["sha256"]]
+        findings.append(count_finding("chips whose file differs from the manifest", altered, len(table)))
+    classes: dict[str, dict[str, dict[str, int]]] = {}
+    for label, source, split in sorted(zip(table["class"], table["source"], table["split"], strict=True)):
+        classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[split] += 1
+    return AuditResult(subject, totals, findings, classes)
+
+
+def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[str, int | None, float, str]]:
+    """Read one chip.
+
+    Returns:
+        The index; the SHA-256 of the file, the 64-bit pHash (Zauner 2010) of the mean band, the share of saturated
+        pixels, and "". For a constant, damaged or missing file, the last one is the reason.
+    """
+    import imagehash
+
+    index, path = task
+    try:
+        digest = sha256(path)
+        pixels = read_chip(path)
+    except OSError as error:
+        return index, ("", None, 0.0, f"the file cannot be read: {error.strerror}")
+    except DataError as error:
+        return index, (digest, None, 0.0, error.message)
+    is_integer = np.issubdtype(pixels.dtype, np.integer)
+    saturated = float((pixels == np.iinfo(pixels.dtype).max).mean()) if is_integer else 0.0
+    gray = pixels.astype(np.float32).mean(axis=2)
+    low, high = np.percentile(gray, (1, 99.5))
+    gray = np.clip((gray - low) / max(high - low, 1e-6), 0, 1) * 255  # 16-bit chips are dark
+    return index, (digest, int(str(imagehash.phash(Image.fromarray(gray.astype(np.uint8)))), 16), saturated, "")
+
+
+def find_near_duplicates(hashes: Iterable[int]) -> set[tuple[int, int]]:
+    """Return the pairs of distinct 64-bit hashes that differ in at most MAX_HASH_DISTANCE bits, the smaller hash first.
+
+    By the pigeonhole principle, such a pair agrees in at least one run of 16 bits. Only hashes that share a run are
+    compared.
+    """
+    distinct, pairs = sorted(set(hashes)), set[tuple[int, int]]()
+    for offset in _BIT_OFFSETS:
+        buckets = defaultdict[int, list[int]](list)
+        for value in distinct:
+            buckets[value >> offset & 0xFFFF].append(value)
+        for bucket in buckets.values():
+            pairs.update(x for x in combinations(bucket, 2) if (x[0] ^ x[1]).bit_count() <= MAX_HASH_DISTANCE)
+    return pairs
+
+
+def _find_faults(table: pd.DataFrame) -> Iterator[AuditFinding]:
+    """Yield one finding per kind of fault, those of the manifest first."""
+    flags, names, total = table["flags"].str.split(",").explode(), table["name"], len(table)
+    flagged = {flag: flags.index[flags == flag] for flag in sorted(set(flags) - {""})}
+    firsts = table.drop(flagged.get(REPEATED_ROW_FLAG, []))  # repeated rows have other names
+    leaking = _keys_in_several(table, "group_key", "split")
+    test = table[table["split"] == "test"]
+    leaked = test["name"][test["group_key"].isin(leaking)]
+    yield count_finding("names in two splits", _keys_in_several(firsts, "name", "split"))
+    yield count_finding("scenes or vessels in two splits", leaking)
+    yield count_finding("vessels (MMSI) in two splits", _keys_in_several(table, "mmsi", "split"))
+    yield count_finding("test chips of a scene or vessel of another split", leaked, len(test))
+    for flag, rows in flagged.items():
+        yield count_finding(f"chips with the flag {flag}", names[rows], total)
+    usable, faulty = table[table["fault"] == ""], table[table["fault"] != ""]
+    repeating = usable["name"][usable.duplicated(["content", "split"])]
+    yield count_finding("chips that repeat the content of another in their split", repeating, total)
+    first_names = usable.drop_duplicates("content").set_index("content")["name"]
+    for key, description in (("split", "contents in two splits"), ("class", "contents in two classes")):
+        yield count_finding(description, first_names[_keys_in_several(usable, "content", key)])
+    description = f"pairs of near-duplicates across splits (pHash, at most {MAX_HASH_DISTANCE} of 64 bits)"
+    yield count_finding(description, _near_duplicates_across_splits(usable))
+    reasons = faulty["name"] + ": " + faulty["fault"]
+    yield count_finding("chips that are constant or cannot be read", reasons, total)
+    saturated = usable["name"][usable["saturated"] >= SATURATION_SHARE]
+    yield count_finding(f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", saturated, total)
+    missing = missing_classes({str(split): Counter(rows["class"]) for split, rows in table.groupby("split")})
+    absent = [f"{name} ({split})" for split in missing for name in missing[split]]
+    yield count_finding("classes without a chip in a split", absent)
+
+
+def _keys_in_several(table: pd.DataFrame, key: str, column: str) -> list[str]:
+    """Return the values of `key` that occur with more than one value of `column`."""
+    counts = table.groupby(key)[column].nunique()
+    return [str(value) for value in counts.index[counts > 1]]
+
+
+def _near_duplicates_across_splits(table: pd.DataFrame) -> Iterator[str]:
+    """Yield `name (split) ~ name (split)` for similar but not identical chips in different splits."""
+    by_hash: dict[int, list[tuple[str, str, str]]] = {}
+    for *row, value in table.drop_duplicates(["content", "split"])[["split", "content", "name", "hash"]].to_numpy():
+        by_hash.setdefault(value, []).append(tuple(row))
+    same_hash = [pair for rows in by_hash.values() for pair in combinations(rows, 2)]
+    near_hash = [pair for x, y in find_near_duplicates(by_hash) for pair in product(by_hash[x], by_hash[y])]
+    for (split, content, name), (other_split, other_content, other_name) in sorted([*same_hash, *near_hash]):
+        if split != other_split and content != other_content:
+            yield f"{name} ({split}) ~ {other_name} ({other_split})"

@@ -1,1 +1,0 @@
-"""Checks of lists and chips before training: duplicates, leaks between splits, contradictory labels."""

@@ -1,0 +1,368 @@
+"""Build chip stores of published SAR and aerial data sets: DOTA (one crop per object), OpenSARShip and FUSRS v2."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rsft.data.prepare.registry import data_set, format_prepare_command
+from rsft.errors import DataError, RequestError
+
+if TYPE_CHECKING:
+    from rsft.data.chips.record import ChipRecord, StoreDescription
+    from rsft.data.chips.store import ChipStore
+    from rsft.data.datasets.opensarship import OpenSARShipChip, OpenSARShipProduct
+    from rsft.types import Pixels, Progress
+
+DOTA_GROUPS = {
+    "head": ["ship", "large-vehicle", "small-vehicle"],
+    "medium": ["plane", "harbor", "storage-tank", "tennis-court", "bridge", "swimming-pool"],
+    "tail": [
+        *("helicopter", "soccer-ball-field", "roundabout"),
+        *("basketball-court", "baseball-diamond", "ground-track-field"),
+    ],
+}
+"""The groups of the paper; they do not follow from the counts. The three classes of v1.5 and v2.0 join the tail."""
+
+DOTA_LICENSE = "academic use only, non-commercial"
+"""The terms of https://captain-whu.github.io/DOTA/dataset.html; the images also have those of Google Earth."""
+
+
+@data_set("dota")
+def prepare_dota(
+    source: Path,
+    root: Path,
+    version: Literal["1.0", "1.5", "2.0"] = "1.0",
+    classes: int = 15,
+    margin: int = 0,
+    min_side: int = 4,
+    val: float = 0.2,
+    jobs: int = 2,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ChipStore:
+    """Build a chip store of the objects of DOTA: one chip per object, cut along its horizontal bounding box.
+
+    `DOTAObjects` reads the objects. The validation split consists of whole images, so `val` is approximate. It is taken
+    from the images outside of train/, val/ and test/. Each process keeps one image in memory.
+
+    Args:
+        source: Folder or archive of DOTA: train/ and val/, or images/ and labelTxt/.
+        version: Version of the labels.
+        classes: Number of classes: 15, as in v1.0, or 18.
+        margin: Pixels added on each side of an object's box.
+        min_side: Minimum side in pixels; smaller objects are rejected.
+        val: Share of each class for validation, if SOURCE has no validation split.
+
+    Raises:
+        RequestError: `source` has no image with labels, `root` is not empty, or an argument is out of range.
+        DataError: no object can be used.
+    """
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import StoreDescription
+    from rsft.data.datasets import common
+    from rsft.data.datasets.dota import DOTAObjects, make_crop_record, read_rgb_cached
+    from rsft.utils.archives import open_source_tree
+
+    options = {"version": version, "classes": classes, "margin": margin, "min_side": min_side, "val": val, "seed": seed}
+    command = format_prepare_command("dota", source, root=root, **options)
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
+    if version not in ("1.0", "1.5", "2.0"):
+        raise RequestError(f"unknown version {version}", "--version", "choose one of 1.0, 1.5, 2.0")
+    if classes not in (15, 18):
+        raise RequestError(f"{classes} classes", "--classes", "choose 15 or 18")
+    if margin < 0 or min_side < 1:
+        message = f"the margin is {margin} and the minimum side {min_side}"
+        raise RequestError(message, "--margin, --min-side", "give a margin of 0 or more, and a side of 1 or more")
+    common.check_val_share(val)
+    with open_source_tree(source, root, progress) as folder:
+        hint = "give the folder with images/ and labelTxt/, or with train/ and val/"
+        with common.translate_dataset_errors(f"an image with labels of DOTA v{version}", folder, hint):
+            dataset = DOTAObjects(folder, "all", version, num_classes=classes, margin=margin, min_side=min_side)
+        split_of = {image.path: image.split or "train" for image in dataset.images}
+        unassigned = [item for item in dataset.objects if not item.image.split]
+        if unassigned and "val" not in split_of.values():
+            labels, images = [item.category for item in unassigned], [item.image.path for item in unassigned]
+            split_of |= common.split_groups(labels, images, {"train": 1 - val, "val": val}, seed)
+        groups = DOTA_GROUPS | {"tail": [*DOTA_GROUPS["tail"], *dataset.classes[15:]]}
+        skipped, rejected, title = dataset.skipped, dataset.rejected, f"DOTA v{version}, object crops"
+        description = StoreDescription(
+            title, dataset.classes, command, groups, skipped=skipped, rejected=rejected, license=DOTA_LICENSE
+        )
+        records = [make_crop_record(item, split_of[item.image.path], version) for item in dataset.objects]
+        try:
+            return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
+        finally:
+            read_rgb_cached.clear()
+
+
+PRODUCT_UNITS = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
+"""Unit of each product.
+
+uint8 is stretched for display, sigma0 is linear and calibrated, amplitude is digital numbers (|re + i im| for SLC).
+"""
+_SPACING_M = {"GRDH": 10.0}
+"""Pixel spacing by Sentinel-1 product type, in meters. SLC has no single one: 2.3 m in slant range, 14 m in azimuth."""
+
+THREE_CLASSES = ("Cargo", "Tanker", "Other")
+"""The usual three classes; "Other" contains every type but the first two."""
+
+
+@data_set("opensarship")
+def prepare_opensarship(
+    source: Path,
+    root: Path,
+    product: Literal["uint8", "cal", "patch"] = "uint8",
+    classes: Literal["3", "typed"] = "3",
+    bands: tuple[str, ...] | None = None,
+    val: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ChipStore:
+    """Build a chip store of OpenSARShip, Sentinel-1 ships in VH and VV; no scene is in two splits.
+
+    Without `bands`, chips of other polarization modes than the most common one are skipped. `val` and `test` are
+    approximate. A class is in every split if it is in at least as many scenes as there are splits. README.md of the
+    store lists the classes that a split lacks.
+
+    Args:
+        source: Folder or archive of OpenSARShip that contains the scenes.
+        product: uint8 (stretched for display), cal (linear sigma0) or patch (amplitude).
+        classes: 3 (Cargo, Tanker, Other), or typed (the ship types in the file names).
+        bands: Bands to store, such as VV, which all scenes have (default: the most common bands).
+        val: Share of each class for validation, by whole scenes.
+        test: Share of each class for the test split, by whole scenes.
+
+    Raises:
+        RequestError: `source` has no scene with this product, `root` is not empty, or an argument is out of range.
+        DataError: no chip can be used.
+    """
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import StoreDescription
+    from rsft.data.datasets import common
+    from rsft.data.datasets.opensarship import OpenSARShip
+    from rsft.data.imagery.bands import check_bands
+    from rsft.utils.archives import open_source_tree
+
+    options = {"product": product, "classes": classes, "bands": bands, "val": val, "test": test, "seed": seed}
+    command = format_prepare_command("opensarship", source, root=root, **options)
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
+    if product not in OpenSARShip.products:
+        raise RequestError(f"unknown value {product}", "--product", f"choose one of {', '.join(OpenSARShip.products)}")
+    if classes not in ("3", "typed"):
+        raise RequestError(f"unknown value {classes}", "--classes", "choose one of 3, typed")
+    check_bands(bands or ())
+    if not (val >= 0 and test >= 0 and val + test < 1):
+        raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares >= 0 with a sum < 1")
+    with open_source_tree(source, root, progress) as folder:
+        hint = f"give the folder that contains the scenes, each with {OpenSARShip.products[product]}/ and Ship.xml"
+        with common.translate_dataset_errors(f"an OpenSARShip scene with chips of product {product}", folder, hint):
+            dataset = OpenSARShip(folder, product)
+        if not dataset.chips:
+            reason = dataset.rejected[0][2] if dataset.rejected else "the folders are empty"
+            raise DataError("no chip can be used", source, f"the first reason: {reason}")
+        chips, skipped = _select_chips(dataset.chips, bands, source)
+        labels = [chip.category if classes == "typed" or chip.category in THREE_CLASSES else "Other" for chip in chips]
+        shares = {"train": 1 - val - test, "val": val, "test": test}
+        split_of = common.split_groups(labels, [chip.scene for chip in chips], shares, seed)
+        title = f"OpenSARShip, {dataset.products[product]}"
+        names = THREE_CLASSES if classes == "3" else sorted(set(labels))
+        description = StoreDescription(title, names, command, skipped=skipped, rejected=dataset.rejected)
+        columns = zip(chips, labels, strict=True)
+        records = [_make_record(chip, label, split_of[chip.scene], product, bands) for chip, label in columns]
+        return build_store(root, records, description, overwrite=overwrite, progress=progress)
+
+
+def _select_chips(
+    chips: list[OpenSARShipChip], bands: tuple[str, ...] | None, source: Path
+) -> tuple[list[OpenSARShipChip], Counter[str]]:
+    """Return the chips that have `bands`, by default the most common ones, and the number of the others by reason."""
+    counts = Counter(chip.bands for chip in chips)
+    if bands is None:
+        (common, _), *others = counts.most_common()
+        reason = f"but most chips have {','.join(common)}"
+        selected = [chip for chip in chips if chip.bands == common]
+    else:
+        others = [(names, count) for names, count in counts.items() if not set(bands) <= set(names)]
+        reason = f"without {','.join(bands)}"
+        selected = [chip for chip in chips if set(bands) <= set(chip.bands)]
+    if not selected:
+        available = ", ".join(sorted({band for names in counts for band in names}))
+        raise RequestError(f"no chip has {', '.join(bands or ())}", source, f"choose --bands from {available}")
+    return selected, Counter({f"{','.join(names)}, {reason}": count for names, count in others})
+
+
+def _make_record(
+    chip: OpenSARShipChip, label: str, split: str, product: OpenSARShipProduct, bands: tuple[str, ...] | None
+) -> ChipRecord:
+    from rsft.data.chips.record import ChipRecord
+
+    name = f"{chip.scene}__{chip.paths[0].stem.removeprefix('Visual_').replace(' ', '-')}"
+    columns: dict[str, object] = {"unit": PRODUCT_UNITS[product], "group_key": chip.scene, "source": "OpenSARShip"}
+    columns |= {"sensor": chip.sensor, "spacing_m": _SPACING_M.get(chip.sensor.split()[-1])}
+    columns |= {"polarisation": ",".join(bands or chip.bands), "incidence_deg": chip.incidence_deg}
+    columns |= {"mmsi": chip.mmsi, "flags": ",".join(chip.flags)}
+    path, *others = chip.paths
+    read = partial(_read_pixels, chip, product)
+    return ChipRecord(name, split, label, path, read, 0, chip.bands, columns, tuple(others), bands)
+
+
+def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
+    """Read the pixels of a chip; raise DataError if they cannot be used."""
+    from rsft.data.datasets.opensarship import read_opensarship_pixels
+    from rsft.data.imagery.reader import check_values, mask_nodata
+
+    path = chip.paths[0]
+    try:
+        pixels = read_opensarship_pixels(chip, product)
+    except OSError as error:
+        is_absent = isinstance(error, FileNotFoundError)
+        raise DataError("the file cannot be read" if is_absent else "the file is truncated or damaged", path) from error
+    except ValueError as error:
+        raise DataError(str(error), path) from error
+    mask_nodata(pixels, None, path)
+    check_values(pixels, path)
+    return pixels
+
+
+TEST_SHARE = 0.25
+"""Share of each class in the test split of the clean protocol. The published lists have 1,700 test rows of 6,961."""
+VAL_SHARES = {"clean": 0.1, "published": 0.0}
+"""Default share of the validation split, by protocol."""
+
+
+def describe_flags(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the number of chips with each flag, and the path of the audit."""
+    for flag, count in store.table["flags"].str.split(",").explode().value_counts().items():
+        if flag:
+            yield f"flagged: {count:,}  {flag}"
+    yield f"{'audit':<12} {store.root / 'audit.json'}"
+
+
+@data_set("fusrs", notes=describe_flags)
+def prepare_fusrs(
+    root: Path,
+    fusar: Path | None = None,
+    srsdd: Path | None = None,
+    protocol: Literal["clean", "published"] = "clean",
+    lists: Path | None = None,
+    classes: int = 4,
+    val: float | None = None,
+    allow_partial: bool = False,
+    jobs: int = 2,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ChipStore:
+    """Build and audit a chip store of FUSRS v2, the Gaofen-3 ships of FUSAR-Ship and SRSDD.
+
+    The protocol "published" takes rows, splits and labels from the authors' lists, one chip per row with repeated rows.
+    "clean" takes the categories of the archives, each content once, and keeps every SRSDD image and FUSAR-Ship vessel
+    in one split. audit.json in the store is the audit.
+
+    Args:
+        fusar: Folder or archive of FUSAR-Ship (default: search beside ROOT and in raw/).
+        srsdd: Folder or archive of SRSDD (default: search beside ROOT and in raw/).
+        protocol: clean: categories of the archives, no leak between splits; published: the authors' lists.
+        lists: Folder of the authors' lists (default: download to fusrs_lists/ beside ROOT).
+        classes: Number of classes: 4, or 5 with `other`.
+        val: Share of each class for validation (default: 0.1 for clean, 0 for published).
+        allow_partial: Build even if an archive is missing or gives no chip, or most file names contradict their folder.
+
+    Raises:
+        RequestError: `root` is not empty, a source is missing or ambiguous, or an argument is out of range.
+        DataError: a source or list cannot be used, a source gives no chip, most file names contradict their folders,
+            or the lists cannot be downloaded.
+    """
+    from rsft.data.chips.builder import build_store, check_root_is_free, find_finished_store
+    from rsft.data.chips.record import StoreDescription
+    from rsft.data.datasets import fusrs_protocols as protocols
+    from rsft.data.datasets._srsdd_files import CLASSES, HEAD_CLASSES, TAIL_CLASSES
+
+    val = VAL_SHARES[protocol] if val is None else val
+    if lists is not None and protocol != "published":
+        raise RequestError(f"the {protocol} protocol uses no lists", "--lists", "drop it, or add --protocol published")
+    if not 0 <= val <= 0.5:
+        raise RequestError(f"the validation share is {val:g}", "--val", "give a share from 0 to 0.5")
+    if classes not in CLASSES:
+        raise RequestError(f"{classes} classes", "--classes", "give 4 or 5")
+    try:
+        fusar = fusar or protocols.find_fusrs_source(protocols.FUSAR_NAME, root, allow_partial)
+        srsdd = srsdd or protocols.find_fusrs_source(protocols.SRSDD_NAME, root, allow_partial)
+    except RequestError:
+        check_root_is_free(root, overwrite)  # the more important error
+        raise
+    if protocol == "published":
+        lists = _find_lists(lists, root, classes, progress)
+    inputs = {"fusar": fusar, "srsdd": srsdd, "protocol": protocol, "lists": lists, "classes": classes, "val": val}
+    command = format_prepare_command("fusrs", root=root, **inputs, seed=seed, allow_partial=allow_partial)
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
+
+    def write_audit(store: ChipStore) -> None:
+        """Write the audit into a store, which gets the name `root` later."""
+        from rsft.data.audit import AUDIT_FILE, audit_store, write_audits
+
+        result = replace(audit_store(store, jobs=jobs, progress=progress), subject=str(root))
+        write_audits(store.root / AUDIT_FILE, [result])
+
+    names, locations = CLASSES[classes], {protocols.FUSAR_NAME: fusar, protocols.SRSDD_NAME: srsdd}
+    with protocols.open_fusrs_sources(root, fusar, srsdd, allow_partial, progress) as sources:
+        if lists is not None:
+            records = protocols.published_records(sources, lists, names, val, seed)
+        else:
+            shares = {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}
+            records = protocols.clean_records(sources, names, shares, seed, jobs)
+        required = (
+            {} if allow_partial else dict.fromkeys(locations, f"give another folder, or {protocols.ALLOW_PARTIAL_HINT}")
+        )
+        groups = {"head": HEAD_CLASSES, "medium": (), "tail": TAIL_CLASSES}
+        description = StoreDescription(
+            *(f"FUSRS v2, {protocol}, {classes} classes", names, command),
+            groups={group: [name for name in members if name in names] for group, members in groups.items()},
+            skipped=sources.skipped,
+            rejected=sources.rejected,
+            required_sources=required,
+        )
+        _check_sources(records, description, locations)
+        options = {"overwrite": overwrite, "progress": progress, "jobs": jobs}
+        return build_store(root, records, description, finish=write_audit, **options)
+
+
+def _find_lists(lists: Path | None, root: Path, classes: int, progress: Progress | None) -> Path:
+    """Return the folder of the training list and the test list, which are downloaded if no folder is given.
+
+    Unlike `FUSRS`, an interrupted download is resumed, and an error says how to get the file by hand.
+    """
+    from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS
+    from rsft.utils.download import download
+
+    folder = lists or root.resolve().parent / "fusrs_lists"
+    for name in (f"{LIST_VERSIONS[classes]}_{split}.txt" for split in FUSRS.splits):
+        if lists is None:
+            download(FUSRS.url + name, folder / name, f"md5:{FUSRS.md5s[name]}", progress=progress)
+        elif not (folder / name).is_file():
+            raise RequestError(f"{name} is missing", folder, "give the folder of the authors' lists")
+    return folder
+
+
+def _check_sources(
+    records: list[ChipRecord], description: StoreDescription, locations: Mapping[str, Path | None]
+) -> None:
+    """Raise an error if a required archive has no record; the build checks again which records become chips."""
+    sources = {record.extra_columns["source"] for record in records}
+    for source, hint in description.required_sources.items():
+        if source not in sources:
+            skipped = sorted(description.skipped.items())
+            reasons = [f"{count:,} {reason}" for reason, count in skipped if source in reason]
+            left_out = f"it has {'; '.join(reasons[:5])}. " if reasons else ""
+            raise DataError(f"{source} gives no chip", locations[source], left_out + hint)
