@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from rsft.errors import DataError, RequestError
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord, StoreDescription
     from rsft.data.chips.store import ChipStore
+    from rsft.data.datasets.fusrs_protocols import FUSRSSources
     from rsft.data.datasets.opensarship import OpenSARShipChip, OpenSARShipProduct
     from rsft.types import Pixels, Progress
 
@@ -284,9 +285,8 @@ def prepare_fusrs(
             or the lists cannot be downloaded.
     """
     from rsft.data.chips.builder import build_store, check_root_is_free, find_finished_store
-    from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets import fusrs_protocols as protocols
-    from rsft.data.datasets._srsdd_files import CLASSES, HEAD_CLASSES, TAIL_CLASSES
+    from rsft.data.datasets._srsdd_files import CLASSES
 
     val = VAL_SHARES[protocol] if val is None else val
     if lists is not None and protocol != "published":
@@ -322,20 +322,29 @@ def prepare_fusrs(
         else:
             shares = {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}
             records = protocols.clean_records(sources, names, shares, seed, jobs)
-        required = (
-            {} if allow_partial else dict.fromkeys(locations, f"give another folder, or {protocols.ALLOW_PARTIAL_HINT}")
-        )
-        groups = {"head": HEAD_CLASSES, "medium": (), "tail": TAIL_CLASSES}
-        description = StoreDescription(
-            *(f"FUSRS v2, {protocol}, {classes} classes", names, command),
-            groups={group: [name for name in members if name in names] for group, members in groups.items()},
-            skipped=sources.skipped,
-            rejected=sources.rejected,
-            required_sources=required,
-        )
+        description = _describe_store(sources, protocol, classes, command, () if allow_partial else locations)
         _check_sources(records, description, locations)
-        options = {"overwrite": overwrite, "progress": progress, "jobs": jobs}
-        return build_store(root, records, description, finish=write_audit, **options)
+        return build_store(
+            *(root, records, description), overwrite=overwrite, progress=progress, jobs=jobs, finish=write_audit
+        )
+
+
+def _describe_store(
+    sources: FUSRSSources, protocol: str, classes: int, command: str, required: Iterable[str]
+) -> StoreDescription:
+    from rsft.data.chips.record import StoreDescription
+    from rsft.data.datasets import _srsdd_files as srsdd_files
+    from rsft.data.datasets.fusrs_protocols import ALLOW_PARTIAL_HINT
+
+    names = srsdd_files.CLASSES[classes]
+    groups = {"head": srsdd_files.HEAD_CLASSES, "medium": (), "tail": srsdd_files.TAIL_CLASSES}
+    return StoreDescription(
+        *(f"FUSRS v2, {protocol}, {classes} classes", names, command),
+        groups={group: [name for name in members if name in names] for group, members in groups.items()},
+        skipped=sources.skipped,
+        rejected=sources.rejected,
+        required_sources=dict.fromkeys(required, f"give another folder, or {ALLOW_PARTIAL_HINT}"),
+    )
 
 
 def _find_lists(lists: Path | None, root: Path, classes: int, progress: Progress | None) -> Path:
