@@ -115,6 +115,9 @@ def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = 
 def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
     """Audit class folders or list files, as `ImageFolderLT` reads them; a chip is called class/file stem.
 
+    Returns:
+        Counts of chips, and one finding per check with examples.
+
     Raises:
         RequestError: the folder contains no labeled image.
     """
@@ -176,10 +179,13 @@ def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[str, int | None, f
 
 
 def find_near_duplicates(hashes: Iterable[int]) -> set[tuple[int, int]]:
-    """Return the pairs of distinct 64-bit hashes that differ in at most MAX_HASH_DISTANCE bits, the smaller hash first.
+    """Find pairs of distinct 64-bit hashes that differ in at most MAX_HASH_DISTANCE bits.
 
     By the pigeonhole principle, such a pair agrees in at least one run of 16 bits. Only hashes that share a run are
     compared.
+
+    Returns:
+        Each pair once, the smaller hash first.
     """
     distinct, pairs = sorted(set(hashes)), set[tuple[int, int]]()
     for offset in _BIT_OFFSETS:

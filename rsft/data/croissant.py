@@ -132,7 +132,10 @@ class Publication:
 
 
 def write_croissant(root: Path, publication: Publication = Publication(), *, overwrite: bool = False) -> Path:
-    """Write croissant.json beside the manifest of the chip store `root`, completely or not at all; return its path.
+    """Write croissant.json beside the manifest of the chip store `root`, completely or not at all.
+
+    Returns:
+        Path of the file.
 
     Raises:
         RequestError: the folder is not a chip store, or the file exists.

@@ -200,7 +200,8 @@ def annotation_table(
 def typed_column(name: str, values: Sequence[Any]) -> pd.Series[Any]:
     """Return values of any type, None if there is no value, as a column of one type.
 
-    Lists, objects and values of several types become JSON or text.
+    Returns:
+        The column. Lists, objects and values of several types become JSON or text.
     """
     flat = [json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value for value in values]
     try:
@@ -237,7 +238,8 @@ def text_column(name: str, texts: Iterable[str], decimal: str = ".") -> pd.Serie
 def unique_names(names: Iterable[str], reserved: Iterable[str]) -> list[str]:
     """Return names that differ from each other and from the reserved ones, regardless of case.
 
-    Names that are taken get the prefix `at_`.
+    Returns:
+        The names; those that are taken get the prefix `at_`.
     """
     taken, unique = {name.casefold() for name in reserved}, []
     for name in names:

@@ -95,6 +95,9 @@ def read_sheet(path: pathlib.Path) -> list[list[str]]:
 
     A process of its own reads it with limited memory: a damaged .xls can ask for any amount of it.
 
+    Returns:
+        The cells of all rows.
+
     Raises:
         ValueError: the file is too large, is not a spreadsheet, or cannot be read within the limits.
         OSError: no process can be started.

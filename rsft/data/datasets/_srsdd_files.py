@@ -154,7 +154,10 @@ class SRSDDShip(LabelRow):
         return [float(value) for value in np.array(self.box) - np.tile((left, top), 4)]
 
     def crop(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Crop the chip (S, S, ...) from its image (H, W, ...), which is mirrored at its border; see `window` for S.
+        """Crop the chip from its image (H, W, ...), which is mirrored at its border.
+
+        Returns:
+            The chip (S, S, ...), where S is the size of `window`.
 
         Raises:
             ValueError: the box lies outside the image, or is larger than MAX_CHIP_SIZE.

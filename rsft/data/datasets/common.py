@@ -60,13 +60,16 @@ def hold_out(samples: Sequence[L], share: float, seed: int) -> tuple[list[L], li
 
 
 def subsample_long_tail(samples: Sequence[L], classes: Sequence[str], ratio: float, seed: int) -> list[L]:
-    """Reduce the samples of each class to the counts of `long_tail_counts`; keep their order.
+    """Reduce the samples of each class to the counts of `long_tail_counts`.
 
     Args:
         samples: samples with a label.
         classes: class names; classes of equal count are ranked in this order.
         ratio: size of the largest class over that of the smallest.
         seed: seed of the random choice.
+
+    Returns:
+        The selected samples, in their original order.
     """
     if not samples:
         return []
@@ -95,6 +98,9 @@ def split_groups(
         groups: group of each sample (N,).
         shares: requested share of each split; a split with share 0 gets no group.
         seed: seed of the random order.
+
+    Returns:
+        The split of each group.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -131,7 +137,10 @@ def _added_cost(contents: Shares, errors: Shares) -> Shares:
 
 
 def read_gray_chip(path: Path) -> Pixels:
-    """Read an image as a single band (H, W, 1); some copies repeat the band as R, G and B.
+    """Read an image as a single band; some copies repeat the band as R, G and B.
+
+    Returns:
+        Pixels (H, W, 1).
 
     Raises:
         DataError: the image cannot be read, or the bands differ.
@@ -149,9 +158,12 @@ def fusar_columns(chip: FUSARChip, source: str, sensor: str) -> dict[str, object
 
 
 def crop_srsdd_ship(ship: SRSDDShip) -> Pixels:
-    """Crop the square chip (S, S, 1) around a ship; outside the image, the image is mirrored at its border.
+    """Crop the square chip around a ship; outside the image, the image is mirrored at its border.
 
     The last image is cached, so it is decoded once for consecutive ships of one image.
+
+    Returns:
+        The chip (S, S, 1).
 
     Raises:
         DataError: the image cannot be read, or the ship is outside it.

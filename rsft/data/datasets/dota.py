@@ -41,6 +41,9 @@ def crop_window(box: tuple[float, ...], width: int, height: int, margin: int = 0
         margin: pixels added on each side.
         min_side: minimum side in pixels of the clipped box without its margin.
 
+    Returns:
+        The window; it is not empty.
+
     Raises:
         DataError: a corner is NaN or infinite, or the box is outside the image or too small.
     """

@@ -213,6 +213,9 @@ def published_records(
         val: share of the training rows for validation, in whole groups.
         seed: seed of the validation split.
 
+    Returns:
+        The records, sorted by source file, so that each image is decoded once.
+
     Raises:
         DataError: a list cannot be used.
     """
@@ -265,6 +268,9 @@ def clean_records(
         shares: share of each split; each class comes near it within each archive.
         seed: seed of the splits.
         jobs: number of threads that read the files.
+
+    Returns:
+        The records, sorted by source file.
     """
     skipped, rejected = Counter[str](), list[Rejection]()
     image_digests = dict(zip(sources.images, _digests(sources.images, jobs), strict=True))

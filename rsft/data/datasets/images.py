@@ -90,7 +90,10 @@ def to_image_tensor(pixels: NDArray[Any]) -> Tensor:
 
 
 def load_gray_image(path: str | os.PathLike[str]) -> Tensor:
-    """Load an image of one band as (1, H, W) float32 with the values of the file; some copies repeat it as R, G and B.
+    """Load an image of one band; some copies repeat the band as R, G and B.
+
+    Returns:
+        (1, H, W) float32 with the values of the file.
 
     Raises:
         ValueError: the bands differ.

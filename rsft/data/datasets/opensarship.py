@@ -183,7 +183,10 @@ class OpenSARShip(LabeledImages):
 
 
 def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str]]:
-    """Read the records of a Ship.xml: element texts by element name, by (Center_x, Center_y).
+    """Read the records of a Ship.xml.
+
+    Returns:
+        element texts by element name, by (Center_x, Center_y)
 
     Raises:
         OSError: if the file cannot be read
@@ -201,7 +204,10 @@ def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str
 
 
 def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> NDArray[Any]:
-    """Read the pixels (H, W, B) of a chip of a product: uint8, or float32 for the products cal and patch.
+    """Read the pixels of a chip of a product.
+
+    Returns:
+        pixels (H, W, B) in the order of `chip.bands`: uint8, or float32 for the products cal and patch
 
     Raises:
         OSError: if a file cannot be read

@@ -73,16 +73,23 @@ class Shore:
         return not self.bends
 
     def distance_inland(self, x: Float, y: Float) -> Float:
-        """Return the distance of points from the shore in meters: positive on land, negative on water.
+        """Return the distance of points from the shore.
 
         At a natural coast, it is measured in the direction `angle`.
+
+        Returns:
+            Meters, positive on land and negative on water.
         """
         cos, sin = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
         distance = np.asarray(x * cos + y * sin - np.float32(self.offset))
         return distance - self._bend(y * cos - x * sin) if self.bends else distance
 
     def outline(self, reach: float) -> Float:
-        """Return the land within `reach` meters of the image center: corners (N, 2) in meters of the image frame."""
+        """Return the land within `reach` meters of the image center as a polygon.
+
+        Returns:
+            Corners (N, 2), x and y in meters of the image frame.
+        """
         along = np.linspace(-reach, reach, _OUTLINE_POINTS, dtype=np.float32)
         inland = self.offset + self._bend(along)
         along, inland = np.append(along, [reach, -reach]), np.append(inland, [inland.max() + 2 * reach] * 2)
@@ -111,7 +118,11 @@ class Pose:
     heading: float
 
     def to_image_frame(self, points: Floats) -> Floats:
-        """Transform points (..., 2), in meters along the keel and toward starboard, to the image frame."""
+        """Transform points (..., 2), in meters along the keel and toward starboard, to the image frame.
+
+        Returns:
+            (..., 2) meters in the image frame.
+        """
         cos, sin = np.cos(self.heading), np.sin(self.heading)
         return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y))
 
@@ -167,7 +178,11 @@ def sample_sensor(rng: np.random.Generator, spacing: tuple[float, float]) -> Sar
 
 
 def render_sar_chip(ship: Ship, sensor: SarSensor, rng: np.random.Generator, size: int = 256) -> Float:
-    """Simulate the amplitude (size, size) of a ship near the center, on open water or (in 20 %) at a quay."""
+    """Simulate a chip with one ship near its center, on open water or (in 20 % of the chips) at a quay.
+
+    Returns:
+        Amplitude (size, size).
+    """
     x, y = rng.normal(0, 0.02 * size, 2) * sensor.spacing[::-1]
     pose, quay = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi)), None
     if rng.random() < 0.2:  # along one side of the ship, with a few meters of water between them
@@ -234,7 +249,11 @@ def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
 
 
 def sea_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
-    """Draw the mean power (size, size) of open water, which has mean 1: wind texture and usually swell."""
+    """Draw the mean power of open water: wind texture and usually swell.
+
+    Returns:
+        Power (size, size) with mean 1.
+    """
     frequency_x, frequency_y = _frequencies(size, spacing)
     squared = frequency_x**2 + frequency_y**2
     correlation_length = rng.uniform(4, 20)

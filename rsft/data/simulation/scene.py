@@ -205,7 +205,11 @@ def _to_map(corners: NDArray[np.floating]) -> Any:
 
 
 def read_scene_seed(folder: Path) -> int | None:
-    """Return the seed of a simulated scene; None if the folder has no complete scene, or one of another simulation."""
+    """Return the seed of a simulated scene.
+
+    Returns:
+        The seed; None if the folder has no complete scene, or one of another simulation.
+    """
     import rasterio
     from rasterio.errors import RasterioError
 

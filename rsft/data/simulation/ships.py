@@ -94,7 +94,11 @@ def fill_polygon(image: NDArray[np.float32], points: Floats, value: float) -> No
 
 
 def sample_ship(kind: str, rng: Rng) -> Ship:
-    """Draw a random ship of a kind of SHIP_KINDS; its deck objects lie inside its outline, sorted by height."""
+    """Draw a random ship of a kind of SHIP_KINDS.
+
+    Returns:
+        The ship; all its deck objects lie inside its outline, sorted by height.
+    """
     ranges = SHIP_CLASSES[kind]
     length = float(np.exp(rng.uniform(*np.log(ranges.length))))
     beam = length / rng.uniform(*ranges.slenderness)
