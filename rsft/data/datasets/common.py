@@ -153,8 +153,13 @@ def read_gray_chip(path: Path) -> Pixels:
 
 def fusar_columns(chip: FUSARChip, source: str, sensor: str) -> dict[str, object]:
     """Return the columns of the manifest that describe a chip of FUSAR-Ship; `source` is the name of the data set."""
-    columns = {"source": source, "sensor": sensor, "spacing_m": chip.spacing_m, "polarisation": chip.polarization}
-    return columns | {"incidence_deg": chip.incidence_deg, "mmsi": chip.mmsi}
+    instrument = {
+        "source": source,
+        "sensor": sensor,
+        "polarisation": chip.polarization,
+        "incidence_deg": chip.incidence_deg,
+    }
+    return {**instrument, "spacing_m": chip.spacing_m, "mmsi": chip.mmsi}
 
 
 def crop_srsdd_ship(ship: SRSDDShip) -> Pixels:

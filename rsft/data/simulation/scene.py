@@ -247,7 +247,7 @@ def _write_clutter(folder: Path, size: int, seed: int, index: int) -> None:
     _save(folder / _NOT_SHIPS / f"{_NOT_SHIPS}_{index + 1:04}.tiff", pixels)
 
 
-def _save(path: Path, pixels: NDArray[Any], **options: int) -> None:
+def _save(path: Path, pixels: NDArray[Any], **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
 
