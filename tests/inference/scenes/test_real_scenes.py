@@ -13,7 +13,7 @@ import pytest
 import rasterio
 import shapely
 from rasterio.control import GroundControlPoint
-from rasterio.transform import rowcol
+from rasterio.transform import GCPTransformer, rowcol
 
 from rsft.data.imagery.contract import CHIP_MAX, Stretch
 from rsft.inference.options import CfarOptions, Declaration, PredictionRequest, SceneQuery
@@ -66,6 +66,22 @@ def test_a_point_on_a_known_pixel_comes_back(model, shared, tmp_path, crs):
         window = rasterio.windows.Window(60 - 16, 101 - 16, 32, 32)
         assert (cut.read() == whole.read([1], window=window)).all() and cut.descriptions == ("VV",)
         assert cut.transform.almost_equals(whole.window_transform(window), 1e-12)
+
+
+def test_a_scene_of_ground_control_points_alone(model, shared, tmp_path):
+    (path,) = shared("s1_ew_gcp").glob("S1A*.tif")
+    model(**sar("amplitude", ("HV",), spacing_m=40.0))
+    with rasterio.open(path) as file:
+        gcps, _ = file.gcps
+    lon, lat = GCPTransformer(gcps).xy(*PIXELS.T, offset="ul")
+    rows = [f"{x},{y}" for x, y in zip(lon, lat, strict=True)]
+    (tmp_path / "ships.csv").write_text("\n".join(["lon,lat", *rows]))
+    request = PredictionRequest(SceneQuery(at=tmp_path / "ships.csv"), Declaration("amplitude"))
+    table = predict(tmp_path, [path], tmp_path / "out.gpkg", request).table.sort_values("at")
+    assert table[["row", "col"]].to_numpy() == pytest.approx(PIXELS, abs=1)  # rasterio's polynomial is 27 m off
+    frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions").sort_values("at")
+    assert frame.geometry.x.to_numpy() == pytest.approx(lon, abs=1e-6)
+    assert frame.geometry.y.to_numpy() == pytest.approx(lat, abs=1e-6)
 
 
 def test_a_raw_product_is_calibrated(model, shared, tmp_path):
