@@ -127,9 +127,8 @@ def test_names_are_no_empty_words_and_unique():
 @pytest.mark.slow
 def test_docstrings_have_their_sections():
     """A method without a docstring overrides one that has it, and a function of two parameters says it in a line."""
-    functions = [function for function in public_functions(FILES) if function.doc]
-    needs_args = [function for function in functions if function.needs_args]
-    needs_returns = [function for function in functions if function.needs_returns]
+    needs_args = [function for function in public_functions(FILES) if function.doc and function.needs_args]
+    needs_returns = [function for function in needs_args if function.needs_returns]
     assert sum("Args:" in function.doc for function in needs_args) >= 0.8 * len(needs_args)
     with_returns = sum("Returns:" in function.doc or "Yields:" in function.doc for function in needs_returns)
-    assert with_returns >= 0.6 * len(needs_returns)
+    assert with_returns >= 0.7 * len(needs_returns)

@@ -13,7 +13,7 @@ import yaml
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.errors import RequestError, RsftError
-from rsft.inference.publish.source import MEASURES, BundleSource, fill_template, read_source, spdx_license
+from rsft.inference.publish.source import MEASURES, BundleSource, fill_bundle_template, read_source, spdx_license
 from rsft.inference.publish.stac_item import ITEM_FILE, render_item
 from rsft.models.bundle.bundle import INDEX_FILE, Bundle, read_index
 from rsft.models.bundle.signature import SIGNATURE_FILE
@@ -74,7 +74,7 @@ def check_repository(repository: str | None) -> None:
 def render_card(source: BundleSource, repository: str | None = None) -> str:
     """Fill the template of the model card, card.md.jinja: Markdown with YAML front matter."""
     weights = source.bundle.recipe.backbone.weights
-    return fill_template(
+    return fill_bundle_template(
         "card.md.jinja",
         source,
         front=yaml.safe_dump(front_matter(source), sort_keys=False, allow_unicode=True, width=10_000),

@@ -101,7 +101,7 @@ def read_source(folder: Path) -> BundleSource:
     return BundleSource(bundle_dir, bundle, find_encoder_origin(bundle.recipe.backbone), run, measurements)
 
 
-def fill_template(name: str, source: BundleSource, **values: Any) -> str:
+def fill_bundle_template(name: str, source: BundleSource, **values: Any) -> str:
     """Fill a template of this package with the description of a bundle and further values."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -23,7 +23,7 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS
 from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
-from rsft.inference.publish.source import BundleSource, fill_template, read_source, spdx_license
+from rsft.inference.publish.source import BundleSource, fill_bundle_template, read_source, spdx_license
 from rsft.models.bundle.bundle import CONFIDENCE_FILE, INDEX_FILE, RECIPE_FILE, WEIGHTS_FILE
 from rsft.models.inspection.describe import architecture_family
 from rsft.utils.atomic_files import sha256, write_text
@@ -118,7 +118,7 @@ def render_item(source: BundleSource, base: Path, exports: Mapping[Path, Mapping
     with suppress(RequestError):  # this version does not know the encoder
         learned = sum(tensor.numel() for tensor in bundle.tensors.values())
         parameters = build_meta_model(bundle).frozen_parameters + learned
-    text = fill_template(
+    text = fill_bundle_template(
         "item.json.jinja",
         source,
         time=time,
