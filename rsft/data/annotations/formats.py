@@ -174,8 +174,7 @@ def _parse_box(box: Any, score: Any) -> tuple[shapely.Polygon | None, float | No
         fault = f"the score {str(score)[:40]!r} is not a number"
         probability = None if score is None else float(score)
         fault = "the box has no area"
-        corners = _upright(left, top, left + max(width, 0), top + max(height, 0))
-        return _make_box(corners), probability, ""
+        return _make_box(_upright(left, top, left + max(width, 0), top + max(height, 0))), probability, ""
     except (TypeError, ValueError, OverflowError):
         return None, None, fault
 

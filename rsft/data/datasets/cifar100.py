@@ -112,12 +112,10 @@ class CIFAR100(LabeledImages):
         level = [self.root] if self.root.is_dir() else []
         for _ in range(2):
             for folder in level:
-                if (folder / PICKLES).is_dir():
-                    self.root, self.layout = folder, "pickles"
-                    return
-                if (folder / "train").is_dir() and (folder / "test").is_dir():
-                    self.root, self.layout = folder, "folders"
-                    return
+                for layout, names in (("pickles", (PICKLES,)), ("folders", ("train", "test"))):
+                    if all((folder / name).is_dir() for name in names):
+                        self.root, self.layout = folder, layout
+                        return
             level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir())
         raise DatasetNotFoundError(self)
 

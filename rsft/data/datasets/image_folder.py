@@ -67,8 +67,7 @@ class ImageFolderLT(LabeledImages):
     def load_sample(self, index: int) -> Sample:
         """Return image (B, H, W) float32 with the values of the file, and label."""
         file = self.files[index]
-        label = torch.tensor(self.classes.index(file.label))
-        return {"image": to_image_tensor(read_chip(file.path)), "label": label}
+        return {"image": to_image_tensor(read_chip(file.path)), "label": torch.tensor(self.classes.index(file.label))}
 
 
 class ListFileDataset(LabeledImages):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
+from numpy.random import Generator as Rng
 from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import gamma
@@ -192,9 +193,7 @@ def render_sar_chip(ship: Ship, sensor: SarSensor, rng: np.random.Generator, siz
     return render_sar_scene([pose], quay, sensor, rng, size)
 
 
-def render_sar_scene(
-    poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: np.random.Generator, size: int
-) -> Float:
+def render_sar_scene(poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: Rng, size: int) -> Float:
     """Simulate a scene with ships on water, and land if there is a shore.
 
     Returns:
@@ -360,8 +359,7 @@ def _wall_scatterers(
     polygon, wall = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
     position = base[polygon, wall] + rng.uniform(0, 1, (len(wall), 1)) * along[polygon, wall]
     up = rng.uniform(0, 1, len(wall)) * (rng.random(len(wall)) < 0.5)
-    z = low + up * (high - low)[polygon]
-    return np.stack([*position.T, z, rcs[polygon, wall], np.zeros(len(wall))])
+    return np.stack([*position.T, low + up * (high - low)[polygon], rcs[polygon, wall], np.zeros(len(wall))])
 
 
 def _corner_scatterers(corners: Floats, tops: Floats, rcs_db: Floats, rng: np.random.Generator) -> Floats:
