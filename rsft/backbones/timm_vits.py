@@ -278,11 +278,7 @@ def structure_fault(network: nn.Module) -> str | None:
 
 @cache
 def _checked_structure(name: str) -> tuple[int, int, frozenset[str]]:
-    """Return side of the input and of a patch in pixels, and names of the tensors of a model.
-
-    Raises:
-        RequestError: the model has a fault.
-    """
+    """Return side of the input and of a patch in pixels, and names of the tensors of a model without a fault."""
     network = _on_meta_device(name)
     if fault := structure_fault(network):
         message = f"{name} cannot be fine-tuned as a vision transformer: {fault}"

@@ -313,10 +313,7 @@ def settings_model(component: type[Any]) -> type[Section]:
 def _annotation(hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False) -> Any:
     """Return the pydantic annotation of a field's type, with the limits of its metadata on every branch.
 
-    Args:
-        hint: the type.
-        metadata: of the field.
-        numeric: the type is a branch of a union that has numbers; otherwise an unquoted 12 is read as text.
+    An unquoted 12 is read as text, unless the type is a branch of a `numeric` union, which has numbers.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):

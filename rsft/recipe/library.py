@@ -27,11 +27,6 @@ class LibraryEntry:
         """The title up to its last colon, which the recipes of one transfer share; "" without a colon."""
         return self.title.rpartition(": ")[0]
 
-    @property
-    def subtitle(self) -> str:
-        """The title after its last colon."""
-        return self.title.rpartition(": ")[2]
-
     def matches(self, word: str) -> bool:
         """Return whether name or header contain `word`, in upper or lower case."""
         return word.lower() in "\n".join((self.name, self.title, self.command, self.about)).lower()

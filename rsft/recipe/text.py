@@ -149,12 +149,7 @@ def to_yaml(value: Any) -> str:
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """Return the node tree of a text.
-
-    Raises:
-        yaml.YAMLError: the text is not valid YAML, exceeds a limit, or has anchors, aliases or tags: every value is
-            written in place.
-    """
+    """Return the node tree of a text within the limits and without anchors, aliases and tags; else raise YAMLError."""
     if len(text) > MAX_YAML_LENGTH:
         raise yaml.MarkedYAMLError(problem=f"it has {len(text):,} letters; the limit is {MAX_YAML_LENGTH:,}")
     depth = 0

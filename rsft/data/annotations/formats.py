@@ -184,11 +184,7 @@ def _upright(left: float, top: float, right: float, bottom: float) -> Floats:
 
 
 def _make_box(corners: Floats) -> shapely.Polygon:
-    """Return the polygon of corners (4, 2).
-
-    Raises:
-        ValueError: it has no area.
-    """
+    """Return the polygon of corners (4, 2); raise ValueError if it has no area."""
     if not np.isfinite(corners).all() or np.ptp(corners, axis=0).min() <= 0:
         raise ValueError("the box has no area")
     return shapely.Polygon(corners)

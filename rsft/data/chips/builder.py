@@ -111,12 +111,8 @@ def _request(command: str) -> list[str]:
 def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Iterator[Path]:
     """Yield a folder whose subfolder `store/` becomes `root` if the block ends without an exception.
 
-    The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other
-    fingerprints are removed. The folder is removed after a DataError, and stays after any other error, so that the
-    build can be resumed.
-
-    Yields:
-        The folder, with an existing subfolder `store/`.
+    The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other fingerprints are removed. The
+    folder is removed after a DataError, and stays after any other error, so that the build can be resumed.
 
     Raises:
         RequestError: `root` is not free, or another process builds there.

@@ -304,11 +304,7 @@ def folder_to_class_name(folder: str) -> str:
 
 
 def _class_names(train: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
-    """Name the classes after their folders, by the majority of the rows in the training list.
-
-    Returns:
-        The name of each class, and the label of each folder by its class name.
-    """
+    """Return the names of the classes, by the folders of most rows in the training list, and the label of each name."""
     pairs = Counter(zip(train["label"], train["folder"], strict=True))
     names: dict[int, str] = {}
     labels: dict[str, int] = {}

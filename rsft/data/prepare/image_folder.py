@@ -130,11 +130,7 @@ def _check(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | N
 
 
 def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
-    """Return the name of each class, which a text file with one `folder name` pair per line may replace.
-
-    Raises:
-        RequestError: a line is no pair, a class has no name, or two classes have the same name.
-    """
+    """Return the name of each class, which a text file with one `folder name` pair per line may replace."""
     from rsft.data.datasets._label_files import describe_row_fault, read_numbered_lines
 
     if path is None:
