@@ -196,11 +196,7 @@ def find_weights(card: PublishedEncoder) -> Path:
 
 
 def fetch_weights(card: PublishedEncoder, progress: Progress | None = None) -> WeightsStatus:
-    """Download the weights of an encoder unless they exist, and verify them.
-
-    Args:
-        card: the encoder.
-        progress: called with downloaded bytes, total bytes and file name.
+    """Download the weights of an encoder unless they exist, and verify them; progress is in bytes.
 
     Returns:
         The status of the file.

@@ -20,11 +20,9 @@ LISTING = Path(__file__).parent / "encoders.json"
 
 
 def search_listing(word: str) -> list[ListedEncoder]:
-    """Return the listed encoders that contain a word, at least one.
+    """Return the listed encoders with a word, in any case, in their name, description, sensor, unit, bands or license.
 
-    Args:
-        word: text in the name, description, sensor, unit, bands, license or restrictions, in any case. If no listed
-            encoder contains it, the name of another encoder.
+    If there is none, the word is the name of another encoder.
 
     Returns:
         At least one encoder.
@@ -84,11 +82,7 @@ def is_listed(name: str) -> bool:
 
 
 def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
-    """Return the entry of a card in the list.
-
-    Args:
-        card: the card.
-        parameters: number of parameters; None counts them in the network, which takes up to a second.
+    """Return the entry of a card in the list; None counts the parameters in the network, which takes up to a second.
 
     Returns:
         The card without its functions.

@@ -39,11 +39,9 @@ def fit_inputs(backbone: Backbone, chip_bands: Sequence[str], planes: Sequence[s
         planes *= inputs
     elif remap != "expand" and (len(planes) != inputs or not (requested or planes == backbone.bands)):
         example = ", ".join((planes * inputs)[:inputs])
-        raise RequestError(
-            f"{backbone.name} takes {inputs} inputs ({', '.join(backbone.bands)}), not {', '.join(planes)}",
-            _BANDS_KEY,
-            f"assign one plane to each input, for example data.bands='[{example}]', or use data.remap=expand",
-        )
+        message = f"{backbone.name} takes {inputs} inputs ({', '.join(backbone.bands)}), not {', '.join(planes)}"
+        hint = f"assign one plane to each input, for example data.bands='[{example}]', or use data.remap=expand"
+        raise RequestError(message, _BANDS_KEY, hint)
     check_planes(planes, chip_bands)
     if len(planes) != inputs:  # repeat the filters cyclically; timm keeps their sum over the inputs
         conv = _first_layer(backbone)

@@ -54,11 +54,9 @@ def names() -> list[str]:
 
 
 def find_card(name: str, blocks: int | None = None) -> Card:
-    """Return the card of an encoder of rsft, timm or TorchGeo.
+    """Return the card of an encoder of rsft, timm or TorchGeo; `timm:MODEL` takes weights from a local file.
 
-    Args:
-        name: the name in a recipe. `timm:MODEL` means any ViT of timm with weights from a local file.
-        blocks: number of transformer blocks to keep, from the first; None keeps all.
+    Of its transformer blocks, the first `blocks` are kept; None keeps all.
 
     Returns:
         The card.
@@ -331,9 +329,8 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     published = card.weights.file if isinstance(card.weights, Remote) else card.weights.name
     # `rsft weights convert` writes the name of the encoder into its files
     is_published = path.name == published or read_metadata(path).get("backbone") == card.name
-    license_text = card.license if is_published else f"{UNKNOWN}; the weights are those of {path.name}"
-    digest = tensors_sha256(state)
-    return Backbone(card.name, digest, vit, card.mean, card.std, card.bands, card.unit, left_out, license_text)
+    terms = card.license if is_published else f"{UNKNOWN}; the weights are those of {path.name}"
+    return Backbone(card.name, tensors_sha256(state), vit, card.mean, card.std, card.bands, card.unit, left_out, terms)
 
 
 def tensors_sha256(state: State) -> str:
@@ -481,8 +478,7 @@ def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> Encode
             vectors = {"class token": output[:, 0]} if vit.cls_token is not None else {}
             vectors["patch mean"] = output[:, vit.num_prefix_tokens :].mean(1)
     features = {x: (v.mean().item(), v.std().item(), v.norm(dim=1).mean().item()) for x, v in vectors.items()}
-    on_cpu = f"cpu, {torch.get_num_threads()} threads"
-    device_text = on_cpu if device.type == "cpu" else torch.cuda.get_device_name()
+    device_text = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
     return EncoderCheck(output[0].numel() // backbone.width, features, speed, device_text)
 
 

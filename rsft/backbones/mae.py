@@ -96,12 +96,7 @@ CARDS_SATMAE = (
 
 
 def convert_sarmae(state: State) -> dict[str, Tensor]:
-    """Return the tensors of the radar encoder with timm's names, without decoder, optical encoder and projection.
-
-    Args:
-        state: a checkpoint of the training script, or of the masked autoencoder alone. Tensors that the training script
-            does not write keep their names.
-    """
+    """Return the tensors of the radar encoder with timm's names, without decoder, optical encoder and projection."""
     plain = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if any(name.startswith("sar_encoder.") for name in plain):
         plain = drop_tensors(plain, "optical_encoder", "sar_alignment_ffn")
@@ -161,10 +156,7 @@ class GroupPatchEmbed(nn.ModuleList):
         self.num_patches = sum(embed.num_patches for embed in embeds)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed the patches of all groups.
-
-        Args:
-            x: images (B, bands, S, S).
+        """Embed the patches of all groups of images (B, bands, S, S).
 
         Returns:
             Patches (B, G * (S / patch)^2, D): all of the first group, then those of the second, and so on.
@@ -186,8 +178,7 @@ class GroupChannelViT(VisionTransformer):
     def __init__(
         self, groups: Sequence[Sequence[int]] = BAND_GROUPS, channel_width: int = CHANNEL_WIDTH, **options: Any
     ) -> None:
-        bands = sum(map(len, groups))
-        super().__init__(in_chans=bands, embed_layer=partial(GroupPatchEmbed, groups), **options)
+        super().__init__(in_chans=sum(map(len, groups)), embed_layer=partial(GroupPatchEmbed, groups), **options)
         rows, columns = self.patch_embed.grid_size
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + rows * columns, self.embed_dim - channel_width))
         self.channel_embed = nn.Parameter(torch.zeros(1, len(groups), channel_width))

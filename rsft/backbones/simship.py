@@ -34,9 +34,6 @@ MEAN, STD = (0.4, 0.4, 0.4), (0.22, 0.22, 0.22)
 def build_simship_vit(size: int = SIZE) -> VisionTransformer:
     """Build the encoder's architecture with random weights; on the meta device, without initializing them.
 
-    Args:
-        size: side of the input, in pixels.
-
     Returns:
         A ViT that maps (B, 3, size, size) to tokens (B, 1 + (size / 8)^2, 192).
 
@@ -53,8 +50,7 @@ def build_simship_vit(size: int = SIZE) -> VisionTransformer:
 def _stem(width: int) -> nn.Sequential:
     """Return convolutions that replace the patch projection (Xiao et al. 2021, https://arxiv.org/abs/2106.14881)."""
     layers: list[nn.Module] = []
-    channels = (3, *STEM)
-    for before, after in zip(channels, STEM, strict=False):
+    for before, after in zip((3, *STEM), STEM, strict=False):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(STEM_GROUPS, after), nn.GELU()]
     return nn.Sequential(*layers, nn.Conv2d(STEM[-1], width, 1))
 

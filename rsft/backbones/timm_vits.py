@@ -95,11 +95,7 @@ _MODULES = ("resnet", "convnext", "swin_transformer", "swin_transformer_v2")
 
 
 def is_hierarchical_model(name: str) -> bool:
-    """Return whether a model of timm is a ResNet, a ConvNeXt, a Swin or a Swin V2.
-
-    Args:
-        name: timm's name, with or without tag.
-    """
+    """Return whether a model of timm is a ResNet, a ConvNeXt, a Swin or a Swin V2."""
     return is_model_in_modules(name.split(".")[0], _MODULES)
 
 
@@ -179,11 +175,9 @@ _SKIPS_INITIALIZATION = ("vision_transformer", "vision_transformer_hybrid", "dei
 
 
 def timm_card(name: str) -> Card | None:
-    """Return the card of a model in timm's registry.
+    """Return the card of a model in timm's registry, by architecture and tag; without a tag, it has timm's default tag.
 
-    Args:
-        name: architecture and tag, such as "vit_base_patch16_224.augreg_in21k". Without a tag, the card has timm's
-            default tag. `timm:MODEL` takes weights from a local file, so the model needs no weights on the hub.
+    `timm:MODEL` takes weights from a local file, so the model needs no weights on the hub.
 
     Returns:
         The card; None if timm has no such model.
@@ -284,11 +278,7 @@ def structure_fault(network: nn.Module) -> str | None:
 
 @cache
 def _checked_structure(name: str) -> tuple[int, int, frozenset[str]]:
-    """Return side of the input and of a patch in pixels, and names of the tensors of a model.
-
-    Raises:
-        RequestError: the model has a fault.
-    """
+    """Return side of the input and of a patch in pixels, and names of the tensors of a model without a fault."""
     network = _on_meta_device(name)
     if fault := structure_fault(network):
         message = f"{name} cannot be fine-tuned as a vision transformer: {fault}"

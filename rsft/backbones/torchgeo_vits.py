@@ -83,11 +83,7 @@ def published_weights() -> dict[str, PublishedWeights]:
 
 
 def read_enums() -> Iterator[PublishedWeights]:
-    """Import TorchGeo, and yield the members of its enums of weights.
-
-    Yields:
-        The weights, in the order of `torchgeo.models.list_models`.
-    """
+    """Import TorchGeo, and yield the members of its enums of weights, in the order of its `list_models`."""
     from torchgeo.models import get_model_weights, list_models
     from torchvision.transforms.v2 import Normalize
 
@@ -138,9 +134,6 @@ def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
     timm's networks compute the same. torchvision's blocks pass the weights of qkv and proj to a function instead of
     calling the layers, so PEFT modules have no effect in them. torchvision has one bias for queries, keys and values of
     a Swin V2 and sets that of the keys to zero in each pass; timm has no bias for keys.
-
-    Args:
-        state: a checkpoint of torchvision's `SwinTransformer`.
 
     Returns:
         Name -> tensor, without copies. Unknown tensors keep their names, so that the loader refuses them.
@@ -251,11 +244,7 @@ def torchgeo_names() -> list[str]:
 
 
 def torchgeo_card(name: str) -> Card | None:
-    """Return the card of weights that TorchGeo publishes.
-
-    Args:
-        name: weights enum and member, such as "ViTSmall16_Weights.SENTINEL1_GRD_MAE", with or without the prefix
-            "torchgeo:". The card's name has no prefix.
+    """Return the card of weights that TorchGeo publishes, by enum and member; the prefix "torchgeo:" is optional.
 
     Returns:
         The card; None if the name is not that of TorchGeo weights.
@@ -278,24 +267,21 @@ def torchgeo_card(name: str) -> Card | None:
         if weights.normalizations:
             reason = "the unit of its input does not follow from the normalizations that TorchGeo declares"
         raise _refusal_error(weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}")
-    return _make_card(weights, architecture, *scale)
+    return _card(weights, architecture, *scale)
 
 
-def _make_card(
-    weights: PublishedWeights, architecture: str, unit: str, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Card:
+def _card(weights: PublishedWeights, network: str, unit: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Card:
     url = weights.url.replace("https://hf.co/", _HUB)
     hub_name, file = "/".join(url.removeprefix(_HUB).split("/")[:2]), url.rpartition("/")[2]
     match = re.search(r"-([0-9a-f]{8})\.pth$", file)
     digits = match and match[1]
     bytes_, digest = _CHECKSUMS.get(digits, (None, digits))
-    is_hierarchical = is_hierarchical_model(architecture)
-    patch = STRIDE if is_hierarchical else int(architecture.split("_patch")[1].split("_")[0])
+    is_hierarchical = is_hierarchical_model(network)
+    patch = STRIDE if is_hierarchical else int(network.split("_patch")[1].split("_")[0])
     member = weights.name.partition(".")[2]
-    options: dict[str, Any] = {"in_chans": len(mean)}
-    build = partial(build_timm_vit, architecture, patch, **options)
+    build = partial(build_timm_vit, network, patch, in_chans=len(mean))
     if is_hierarchical:
-        build = partial(build_hierarchical, architecture, **options)
+        build = partial(build_hierarchical, network, in_chans=len(mean))
     unused = ("fc",) if weights.model.startswith("resnet") else _UNUSED.get(hub_name, ("head",))
     training = " by ".join(filter(None, (weights.dataset, weights.method)))
     return Card(

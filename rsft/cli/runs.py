@@ -232,7 +232,7 @@ def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
         table = Table.grid(padding=(0, 2))
         table.add_column(width=width, style="bold")
         for entry in members:
-            table.add_row(entry.name, entry.subtitle)
+            table.add_row(entry.name, entry.title.rpartition(": ")[2])
         console.print(Padding(table, (0, 0, 1, 2), expand=False))
     if entries:
         console.print(f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands", style="dim")

@@ -219,8 +219,7 @@ def _find_faults(table: pd.DataFrame) -> Iterator[AuditFinding]:
         yield count_finding(description, first_names[_keys_in_several(usable, "content", key)])
     description = f"pairs of near-duplicates across splits (pHash, at most {MAX_HASH_DISTANCE} of 64 bits)"
     yield count_finding(description, _near_duplicates_across_splits(usable))
-    reasons = faulty["name"] + ": " + faulty["fault"]
-    yield count_finding("chips that are constant or cannot be read", reasons, total)
+    yield count_finding("chips that are constant or cannot be read", faulty["name"] + ": " + faulty["fault"], total)
     saturated = usable["name"][usable["saturated"] >= SATURATION_SHARE]
     yield count_finding(f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", saturated, total)
     missing = missing_classes({str(split): Counter(rows["class"]) for split, rows in table.groupby("split")})

@@ -239,8 +239,7 @@ def _record_sets(store: ChipStore, splits: Sequence[str]) -> list[Node]:
         | {f"classes/{split}": counts[split][label] for split in splits}
         for label, name in enumerate(store.classes)
     ]
-    split_url = _field("splits/url", ["sc:URL", "cr:Split"], "Meaning.")
-    split_fields = [_field("splits/name", "sc:Text", "Name."), split_url]
+    split_fields = [_field("splits/name", "sc:Text", "Name."), _field("splits/url", ["sc:URL", "cr:Split"], "Meaning.")]
     split_records = [{"splits/name": split, "splits/url": _SPLIT_TERMS[split]} for split in splits]
     chip_fields = []
     for name, description in COLUMN_DESCRIPTIONS.items():

@@ -214,8 +214,7 @@ class ComponentSection(Section):
         """Return the field of every key that any component takes; of a key of several components, the first one."""
         infos = {cls.selector: cls.model_fields[cls.selector]}
         for component in cls.components():
-            fields = settings_model(component).model_fields
-            infos |= {key: info for key, info in fields.items() if key not in infos}
+            infos |= {key: info for key, info in settings_model(component).model_fields.items() if key not in infos}
         return infos
 
     @classmethod
@@ -230,12 +229,39 @@ class ComponentSection(Section):
     @model_validator(mode="wrap")
     @classmethod
     def _fill_settings(cls, values: Any, handler: Any) -> Any:
-        """Check the settings against the dataclass and add its defaults."""
+        """Check the settings against the dataclass and add its defaults; the error names all faults at once.
+
+        If no component has the name, each setting is checked against the first component that takes it.
+        """
         if not isinstance(values, Mapping):
             return handler(values)
         name = values.get(cls.selector, cls.model_fields[cls.selector].default)
         given = {key: value for key, value in values.items() if key != cls.selector}
-        section = handler({cls.selector: name, **_check_settings(cls, name, given)})
+        registry, words = cls.registry, _lookup_error(cls.registry, name)
+        errors = [_error(cls.selector, name, words)] if words else []
+        models = [settings_model(component) for component in (cls.components() if words else [registry[name]])]
+        owners = {key: next((model for model in models if key in model.model_fields), None) for key in given}
+        settings: dict[str, Any] = {}
+        for key in (key for key, owner in owners.items() if owner is None):
+            if not words and key in cls.all_key_infos():
+                takes = f"nothing: the {registry.kind} {name} takes {', '.join(models[0].model_fields) or 'no keys'}"
+                errors.append(_error(key, given[key], takes))
+            else:
+                errors.append(InitErrorDetails(type="extra_forbidden", loc=(key,), input=given[key]))
+        for model in models:
+            try:
+                settings |= dict(model.model_validate({key: given[key] for key in given if owners[key] is model}))
+            except ValidationError as error:  # a union reports all its branches
+                schema = model.model_json_schema()["properties"]
+                for key in dict.fromkeys(str(item["loc"][0]) for item in error.errors(include_url=False)):
+                    if key in given or not words:
+                        words_of_key, missing = allowed_values(schema[key]), key not in given
+                        errors.append(_error(key, given.get(key), words_of_key, missing=missing))
+        if errors:
+            order = [cls.selector, *given]  # of the file; missing keys are last
+            errors.sort(key=lambda error: order.index(error["loc"][0]) if error["loc"][0] in order else len(order))
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        section = handler({cls.selector: name, **settings})
         object.__setattr__(section, "__pydantic_fields_set__", set(values))  # the defaults do not count as set
         return section
 
@@ -252,11 +278,7 @@ def _lookup_error(registry: Registry[Any], name: object) -> str:
 
 
 def summarize(component: Any) -> str:
-    """Return a component with its settings in one phrase, such as "focal loss (γ = 2)".
-
-    Args:
-        component: an instance with a `title`. If it has a `summary`, that is returned.
-    """
+    """Return a component with its settings in one phrase, such as "focal loss (γ = 2)", or its `summary`."""
     if hasattr(component, "summary"):
         return str(component.summary)
     values = {
@@ -291,10 +313,7 @@ def settings_model(component: type[Any]) -> type[Section]:
 def _annotation(hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False) -> Any:
     """Return the pydantic annotation of a field's type, with the limits of its metadata on every branch.
 
-    Args:
-        hint: the type.
-        metadata: of the field.
-        numeric: the type is a branch of a union that has numbers; otherwise an unquoted 12 is read as text.
+    An unquoted 12 is read as text, unless the type is a branch of a `numeric` union, which has numbers.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -317,40 +336,6 @@ def _annotation(hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False
         item = _annotation(arguments[0], {key: metadata[key] for key in _LIMITS if key in metadata})
         return Annotated[list[item], Field(min_length=1)]  # type: ignore[valid-type]
     return hint
-
-
-def _check_settings(section: type[ComponentSection], name: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a component with its defaults.
-
-    If no component has the name, each setting is checked against the first component that takes it.
-
-    Raises:
-        ValidationError: the name is not allowed, or settings are unknown, missing or not allowed: all at once.
-    """
-    registry, words = section.registry, _lookup_error(section.registry, name)
-    errors = [_error(section.selector, name, words)] if words else []
-    models = [settings_model(component) for component in (section.components() if words else [registry[name]])]
-    owners = {key: next((model for model in models if key in model.model_fields), None) for key in given}
-    settings: dict[str, Any] = {}
-    for key in (key for key, owner in owners.items() if owner is None):
-        if not words and key in section.all_key_infos():
-            takes = f"nothing: the {registry.kind} {name} takes {', '.join(models[0].model_fields) or 'no keys'}"
-            errors.append(_error(key, given[key], takes))
-        else:
-            errors.append(InitErrorDetails(type="extra_forbidden", loc=(key,), input=given[key]))
-    for model in models:
-        try:
-            settings |= dict(model.model_validate({key: given[key] for key in given if owners[key] is model}))
-        except ValidationError as error:  # a union reports all its branches
-            schema = model.model_json_schema()["properties"]
-            for key in dict.fromkeys(str(item["loc"][0]) for item in error.errors(include_url=False)):
-                if key in given or not words:
-                    errors.append(_error(key, given.get(key), allowed_values(schema[key]), missing=key not in given))
-    if errors:
-        order = [section.selector, *given]  # of the file; missing keys are last
-        errors.sort(key=lambda error: order.index(error["loc"][0]) if error["loc"][0] in order else len(order))
-        raise ValidationError.from_exception_data(section.__name__, errors)
-    return settings
 
 
 def _error(key: str, value: Any, words: str, *, missing: bool = False) -> InitErrorDetails:

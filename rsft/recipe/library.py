@@ -27,11 +27,6 @@ class LibraryEntry:
         """The title up to its last colon, which the recipes of one transfer share; "" without a colon."""
         return self.title.rpartition(": ")[0]
 
-    @property
-    def subtitle(self) -> str:
-        """The title after its last colon."""
-        return self.title.rpartition(": ")[2]
-
     def matches(self, word: str) -> bool:
         """Return whether name or header contain `word`, in upper or lower case."""
         return word.lower() in "\n".join((self.name, self.title, self.command, self.about)).lower()
@@ -45,11 +40,7 @@ def library_folder() -> Path:
 
 
 def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
-    """Return the file of a recipe or sweep.
-
-    Args:
-        name_or_path: a path, or the name of a recipe that comes with rsft, with or without `.yaml`.
-        kind: "recipe" or "sweep".
+    """Return the file of a recipe or sweep, by its path or its name in rsft, with or without `.yaml`.
 
     Raises:
         RequestError: no file and no recipe of rsft has this name, or it is of the other kind.
@@ -76,11 +67,7 @@ def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
 
 
 def list_entries(*kinds: str) -> list[LibraryEntry]:
-    """Return what comes with rsft, sorted by kind and name.
-
-    Args:
-        *kinds: "recipe", "paper" (recipes that reproduce the paper on data or weights that few users have) or "sweep".
-    """
+    """Return what comes with rsft of the kinds "recipe", "paper" and "sweep", sorted by kind and name."""
     return [_read_header(path) for kind in kinds for path in _files(kind)]
 
 

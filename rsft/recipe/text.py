@@ -101,10 +101,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_value(text: str) -> Any:
-    """Read one value as the command line gives it.
-
-    Args:
-        text: YAML such as "8", "null" or "[9, 10]".
+    """Read one value as the command line gives it: YAML such as "8", "null" or "[9, 10]".
 
     Returns:
         The value; an empty text is None.
@@ -152,30 +149,20 @@ def to_yaml(value: Any) -> str:
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """Return the node tree of a text.
-
-    Raises:
-        yaml.YAMLError: the text is not valid YAML, exceeds a limit, or has anchors, aliases or tags: every value is
-            written in place.
-    """
+    """Return the node tree of a text within the limits and without anchors, aliases and tags; else raise YAMLError."""
     if len(text) > MAX_YAML_LENGTH:
         raise yaml.MarkedYAMLError(problem=f"it has {len(text):,} letters; the limit is {MAX_YAML_LENGTH:,}")
     depth = 0
     for token in yaml.scan(text, yaml.BaseLoader):
         depth += isinstance(token, _BEGINNINGS) - isinstance(token, _ENDS)
+        plain, problem = token.value if isinstance(token, yaml.ScalarToken) and token.plain else "", ""
         if depth > MAX_DEPTH:
             problem = f"it is nested more than {MAX_DEPTH} levels deep"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
-        if (
-            isinstance(token, yaml.ScalarToken)
-            and token.plain
-            and len(token.value) > MAX_INTEGER_DIGITS
-            and _INTEGER.fullmatch(token.value)
-        ):
+        elif len(plain) > MAX_INTEGER_DIGITS and _INTEGER.fullmatch(plain):
             problem = f"an integer has at most {MAX_INTEGER_DIGITS} digits"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
-        if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
+        elif isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
             problem = "recipes have no anchors, aliases or tags"
+        if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=token.start_mark)
     node: yaml.Node | None = yaml.compose(text, yaml.BaseLoader)
     return node
@@ -207,8 +194,7 @@ def _value(node: yaml.Node) -> Any:
         return {_name(key): _value(value) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
         return [_value(item) for item in node.value]
-    quoted = isinstance(node, yaml.ScalarNode) and node.style is not None
-    return node.value if quoted else _scalar(node.value)
+    return node.value if isinstance(node, yaml.ScalarNode) and node.style is not None else _scalar(node.value)
 
 
 def _scalar(text: str) -> Any:

@@ -46,7 +46,7 @@ def test_headers(folder):
 
 def test_the_title_has_the_group_before_its_colon():
     bare, demo = library.list_entries("recipe")
-    assert (demo.group, demo.subtitle, bare.group, bare.subtitle) == ("Demo", "optical to SAR", "", "")
+    assert (demo.group, bare.group) == ("Demo", "")
     assert demo.matches("TWO CORES") and demo.matches("prepare demo") and not demo.matches("places")
 
 

@@ -33,7 +33,7 @@ def test_the_recipes_of_the_paper_exist():
 @pytest.mark.parametrize("entry", RECIPES, ids=lambda entry: entry.name)
 def test_header(entry):
     recipe, commands = load_recipe(entry.path), entry.command.splitlines()
-    assert entry.group and 0 < len(entry.subtitle) <= 50
+    assert entry.group and 0 < len(entry.title.rpartition(": ")[2]) <= 50
     folder = "recipes/paper" if entry.path.parent.name == "paper" else "recipes"
     assert commands[-1] == f"rsft finetune {folder}/{entry.name}.yaml"
     assert any(re.match(rf"rsft prepare .*--root {recipe.data.root}\b", command) for command in commands)

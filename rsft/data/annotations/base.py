@@ -104,11 +104,7 @@ class AnnotationFormat(ABC):
 
     @abstractmethod
     def read(self, path: Path, layer: str | None = None) -> Annotations:
-        """Read a file.
-
-        Args:
-            path: the file, which may be damaged or hostile.
-            layer: name of the layer, for formats with layers; None for the only one.
+        """Read a file, which may be damaged or hostile; `layer` is the name of the layer if it has several.
 
         Raises:
             RequestError: the file cannot be read, or it has several layers and `layer` names none of them.
@@ -124,11 +120,7 @@ _OTHER_FILES = "layer"  # the format of files that no format recognizes: it chec
 
 
 def read_annotations(path: Path, layer: str | None = None) -> Annotations:
-    r"""Read the objects of a file in any format.
-
-    Args:
-        path: the file. Formats of other packages are asked first whether they recognize it.
-        layer: name of the layer; None if the file has only one.
+    r"""Read the objects of a file; formats of other packages are asked first whether they recognize it.
 
     Returns:
         The objects.

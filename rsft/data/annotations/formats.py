@@ -174,8 +174,7 @@ def _parse_box(box: Any, score: Any) -> tuple[shapely.Polygon | None, float | No
         fault = f"the score {str(score)[:40]!r} is not a number"
         probability = None if score is None else float(score)
         fault = "the box has no area"
-        corners = _upright(left, top, left + max(width, 0), top + max(height, 0))
-        return _make_box(corners), probability, ""
+        return _make_box(_upright(left, top, left + max(width, 0), top + max(height, 0))), probability, ""
     except (TypeError, ValueError, OverflowError):
         return None, None, fault
 
@@ -185,11 +184,7 @@ def _upright(left: float, top: float, right: float, bottom: float) -> Floats:
 
 
 def _make_box(corners: Floats) -> shapely.Polygon:
-    """Return the polygon of corners (4, 2).
-
-    Raises:
-        ValueError: it has no area.
-    """
+    """Return the polygon of corners (4, 2); raise ValueError if it has no area."""
     if not np.isfinite(corners).all() or np.ptp(corners, axis=0).min() <= 0:
         raise ValueError("the box has no area")
     return shapely.Polygon(corners)

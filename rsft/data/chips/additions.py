@@ -73,9 +73,8 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
     table = manifest.sort_values("path", kind="stable").reset_index(drop=True)
     types = {field.name: field.type for field in layout.SCHEMA} | PROVENANCE  # columns that rsft does not know stay
     names = dict.fromkeys([*layout.SCHEMA.names, *table.columns])
-    columns = {name: pa.array(table[name], types.get(name)) for name in names}
     with BytesIO() as out:
-        pq.write_table(pa.table(columns), out)
+        pq.write_table(pa.table({name: pa.array(table[name], types.get(name)) for name in names}), out)
         data = out.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     current, _ = layout.read_pending_change(root)
@@ -352,11 +351,7 @@ def _make_rows(
 
 
 def scene_key(name: str) -> str:
-    """Return the name by which a scene is recognized: the file name without suffix.
-
-    Args:
-        name: name or path of a scene, such as "S1A_IW.SAFE", or a group key of a store.
-    """
+    """Return the name by which a scene is recognized: the last part of a path or group key, without suffix."""
     stem = Path(name.replace("\\", "/")).name
     for suffix in (".zip", ".SAFE", ".tif", ".tiff", ".img", ".jp2", ".png", ".json", ".nc", ".h5", ".ntf", ".vrt"):
         stem = stem[: -len(suffix)] if stem.lower().endswith(suffix.lower()) else stem
@@ -412,8 +407,7 @@ def _refresh_sidecars(root: Path, labels: set[str]) -> None:
     for record in dataset.get(ADDITIONS, []):
         added, relabeled = (sum(item["chips"] for item in record[key]) for key in ("added", "relabeled"))
         additions.append(f"{record['date'][:10]}: {added:,} chips from {record['table']}, {relabeled:,} relabeled")
-    text = render_readme(description, counts, group_of, flags, store.rejected, additions)
-    write_text(root / layout.README, text)
+    write_text(root / layout.README, render_readme(description, counts, group_of, flags, store.rejected, additions))
     write_bytes(root / layout.CLASS_FIGURE, render_class_figure(store.name, counts, group_of))
     for label in sorted(labels):
         paths = [root / path for path in store.table["path"][store.table["class"] == label]]

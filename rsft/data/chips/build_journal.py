@@ -55,8 +55,7 @@ class BuildJournal:
         self.store = store
         self.file = file
         self.database = _open_or_restart(file)
-        last_round = self.database.execute("SELECT max(round) FROM entry").fetchone()[0]
-        self.round: int = (last_round or 0) + 1
+        self.round: int = (self.database.execute("SELECT max(round) FROM entry").fetchone()[0] or 0) + 1
 
     def __len__(self) -> int:
         return int(self.database.execute("SELECT count(*) FROM entry").fetchone()[0])
@@ -148,20 +147,12 @@ class BuildJournal:
         return [path for (path,) in self.database.execute(command, (name, bands))]
 
     def rows(self, bands: str) -> Iterator[ManifestRow]:
-        """Yield the manifest rows of chips with `bands` (joined by commas), in ascending order of paths.
-
-        Yields:
-            One row per chip, in ascending order of paths.
-        """
+        """Yield the manifest rows of chips with `bands` (joined by commas), in ascending order of paths."""
         for (row,) in self.database.execute("SELECT row FROM entry WHERE bands = ? ORDER BY path", (bands,)):
             yield json.loads(row)
 
     def rejections(self, bands: str) -> Iterator[Rejection]:
-        """Yield the rejected records, and chips with other bands than `bands`: file, line and reason, ascending.
-
-        Yields:
-            File, line and reason, in ascending order.
-        """
+        """Yield the rejected records, and chips with other bands than `bands`: file, line and reason, ascending."""
         reason = "coalesce(reason, bands || ', but most chips have ' || ?)"
         command = f"SELECT file, line, {reason} FROM entry WHERE bands IS NULL OR bands <> ? ORDER BY 1, 2, 3"
         yield from self.database.execute(command, (bands, bands))

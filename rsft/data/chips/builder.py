@@ -111,12 +111,8 @@ def _request(command: str) -> list[str]:
 def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Iterator[Path]:
     """Yield a folder whose subfolder `store/` becomes `root` if the block ends without an exception.
 
-    The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other
-    fingerprints are removed. The folder is removed after a DataError, and stays after any other error, so that the
-    build can be resumed.
-
-    Yields:
-        The folder, with an existing subfolder `store/`.
+    The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other fingerprints are removed. The
+    folder is removed after a DataError, and stays after any other error, so that the build can be resumed.
 
     Raises:
         RequestError: `root` is not free, or another process builds there.
@@ -309,9 +305,9 @@ def build_store(
         try:
             if len(journal):
                 _log.warning("resuming a build that was stopped after %d records", len(journal))
-            _store_all(store, records, journal, progress, jobs)
+            _store_all(records, journal, progress, jobs)
             bands = journal.close_round()
-            _remove_strays(store, journal, bands)
+            _remove_strays(journal, bands)
             write_sidecars(store, journal, bands, description, jobs)
             if finish is not None:
                 finish(ChipStore.open(store))
@@ -320,9 +316,7 @@ def build_store(
     return ChipStore.open(root)
 
 
-def _store_all(
-    store: Path, records: Iterable[ChipRecord], journal: BuildJournal, progress: Progress | None, jobs: int
-) -> None:
+def _store_all(records: Iterable[ChipRecord], journal: BuildJournal, progress: Progress | None, jobs: int) -> None:
     """Write the chips of all records that are not in the journal yet."""
     total, seen, unfinished = length_hint(records), 0, 0
 
@@ -341,7 +335,7 @@ def _store_all(
                 chunk = []
         yield chunk
 
-    for outcomes in imap_unordered(partial(_store_chunk, store), chunks(), jobs):
+    for outcomes in imap_unordered(partial(_store_chunk, journal.store), chunks(), jobs):
         journal.record(outcomes)
         unfinished -= len(outcomes)
         if progress is not None:
@@ -414,11 +408,11 @@ def write_chip(path: str, data: bytes) -> None:
         os.close(file)
 
 
-def _remove_strays(store: Path, journal: BuildJournal, bands: str) -> None:
+def _remove_strays(journal: BuildJournal, bands: str) -> None:
     """Remove files that are not in the manifest: chips with other bands, and files of earlier attempts."""
-    for folder, subfolders, names in os.walk(store, topdown=False):
+    for folder, subfolders, names in os.walk(journal.store, topdown=False):
         for file in (Path(folder, name) for name in names):
-            if not journal.has_chip(file.relative_to(store).as_posix(), bands):
+            if not journal.has_chip(file.relative_to(journal.store).as_posix(), bands):
                 file.unlink()
         for subfolder in (Path(folder, name) for name in subfolders):
             if not any(subfolder.iterdir()):

@@ -104,11 +104,7 @@ _SPELLINGS = {NOT_A_TARGET: NOT_A_TARGET, UNSURE: UNSURE}
 
 
 def parse_verdict(label: str, verdict: str = "") -> str:
-    """Return the verdict of a row.
-
-    Args:
-        label: name of a class, or a verdict that is not a class, or "".
-        verdict: "class" or "" if `label` counts, else "not a target" or "unsure". Upper and lower case are the same.
+    """Return the verdict of a row; `verdict` counts before `label` unless it is "class" or "". Case does not matter.
 
     Returns:
         The name of a class, `NOT_A_TARGET` or `UNSURE`; "" if nobody looked at the row.
@@ -120,22 +116,14 @@ def parse_verdict(label: str, verdict: str = "") -> str:
 
 
 def describe_verdict_fault(verdict: str) -> str:
-    """Return why a verdict cannot be used, or "" if it can.
-
-    Args:
-        verdict: "class", "not a target", "unsure" or "".
-    """
+    """Return why a verdict cannot be used, or "" if it can."""
     if " ".join(verdict.split()).casefold() in ("", "class", *_SPELLINGS):
         return ""
     return f"unknown verdict {verdict}; it must be class, {NOT_A_TARGET} or {UNSURE}"
 
 
 def resolve_label(verdict: str, not_a_target: str | None) -> tuple[str, str]:
-    """Return the label of a verdict.
-
-    Args:
-        verdict: the verdict, see `parse_verdict`.
-        not_a_target: class of chips that are not a target; None leaves them out.
+    """Return the label of a verdict; `not_a_target` is the class of chips that are not a target, None leaves them out.
 
     Returns:
         The label and "", or "" and the reason why the row has no label.
@@ -151,13 +139,8 @@ def resolve_label(verdict: str, not_a_target: str | None) -> tuple[str, str]:
     return str(not_a_target) if verdict == NOT_A_TARGET else verdict, ""
 
 
-def group_by_count(counts: Mapping[str, int], head: int = 100, tail: int = 20) -> dict[str, list[str]]:
-    """Group classes by their number of training chips; a group may be empty.
-
-    Args:
-        counts: number of training chips by class.
-        head: classes with more chips are "head".
-        tail: classes with fewer chips are "tail"; all others are "medium".
+def group_by_count(counts: Mapping[str, int]) -> dict[str, list[str]]:
+    """Group classes by their number of training chips: head has more than 100, tail fewer than 20; all may be empty.
 
     Returns:
         Class names by group, in the order of `counts`.
@@ -168,7 +151,7 @@ def group_by_count(counts: Mapping[str, int], head: int = 100, tail: int = 20) -
     """
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name, count in counts.items():
-        groups["head" if count > head else "tail" if count < tail else "medium"].append(name)
+        groups["head" if count > 100 else "tail" if count < 20 else "medium"].append(name)
     return groups
 
 

@@ -106,9 +106,6 @@ def render_thumbnail(pixels: Pixels) -> Bytes:
     Bytes are shown unchanged; other values are stretched from their 0.5th to their 99.5th percentile. Three bands are
     shown as R, G, B; of any other number of bands, the first band is shown.
 
-    Args:
-        pixels: the chip (H, W, B).
-
     Returns:
         Bytes (THUMB, THUMB, 3) in B, G, R order.
     """

@@ -277,9 +277,6 @@ class ChipStore:
     def iter_pixels(self, split: str, unit: str) -> Iterator[Pixels]:
         """Yield the pixels (H, W, B) of the chips of a split that have a unit, with the values on disk.
 
-        Yields:
-            Pixels of one chip (H, W, B), with the values on disk.
-
         Raises:
             DataError: a chip cannot be read.
         """
@@ -289,11 +286,7 @@ class ChipStore:
 
 
 def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
-    """Check that the chips of a manifest lie in their store.
-
-    Args:
-        paths: the column `path`.
-        manifest: path of the manifest, for the error.
+    """Check that the chips of a manifest, whose column `path` is given, lie in their store.
 
     Raises:
         DataError: a path is not a text, is absolute, or leaves the store.
@@ -458,9 +451,7 @@ def _is_one_edit(first: str, second: str) -> bool:
     short, long = sorted((first, second), key=len)
     changed = [i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b] or [len(short)]
     start = changed[0]
-    if len(short) < _SHORTEST_NAME or any(
-        char.isdigit() for char in (short[start : start + 1] + long[start : start + 1])
-    ):
+    if len(short) < _SHORTEST_NAME or any(map(str.isdigit, short[start : start + 1] + long[start : start + 1])):
         return False
     if len(short) < len(long):
         return len(long) == len(short) + 1 and short[start:] == long[start + 1 :]

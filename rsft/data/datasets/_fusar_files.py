@@ -25,10 +25,9 @@ PathParts = tuple[str, ...]
 
 
 def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
-    """Iterate over the files below a folder, which need not exist, without hidden ones; links are followed.
+    """Yield the parts of the relative paths of the files below a folder, which need not exist, without hidden ones.
 
-    Yields:
-        The parts of the path of each file, relative to `root`; a folder is visited once.
+    Links are followed; a folder is visited once.
 
     Raises:
         OSError: a folder cannot be read, or a file is a pipe, a socket or a device, which could block for ever.
@@ -130,8 +129,7 @@ def normalize_folder_name(name: str) -> str:
 
     "Cargo", "01_Cargo" and "CargoShips" become "cargo".
     """
-    letters = re.sub(r"[\W\d_]", "", name.lower())
-    return re.sub(r"(?<=.)(ship|vessel|boat)?s?$", "", letters)
+    return re.sub(r"(?<=.)(ship|vessel|boat)?s?$", "", re.sub(r"[\W\d_]", "", name.lower()))
 
 
 class _Metadata:
@@ -303,8 +301,7 @@ class FUSARChips:
         if path.suffix.lower() not in _SUFFIXES:
             self.skipped["not a .tiff or .png file"] += match is not None or level is not None
             return
-        index = int(match[1]) if match else 0
-        name_category = _CATEGORY_BY_NUMBER.get(index)
+        name_category = _CATEGORY_BY_NUMBER.get(int(match[1]) if match else 0)
         if level is not None:
             category, subcategory = str(_category(folders[level])), "/".join(folders[level + 1 :])
             flags = [] if name_category == category else [CONTRADICTION]

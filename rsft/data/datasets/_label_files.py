@@ -37,11 +37,7 @@ def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    r"""Read a list file with rows `path label`.
-
-    Yields:
-        Line number, path and label of each row; \ in a path becomes /, and a row of one word has the path "".
-    """
+    r"""Yield line, path and label of the rows `path label`; \ in a path becomes /, and one word has the path ""."""
     for number, line in read_numbered_lines(path):
         name, _, label = line.rpartition("\t" if "\t" in line else " ")
         name = name.strip().replace("\\", "/")
@@ -231,8 +227,8 @@ class ListFiles:
         rows = self._read_lists()
         is_class = rows["label"].between(0, published.classes - 1)
         train = rows[(rows["split"] == "train") & is_class]
-        self.classes, folder_labels = _class_names(train, published.classes)
-        faults = self._find_faults(rows, is_class, folder_labels)
+        self.classes, labels = _class_names(train, published.classes)
+        faults = self._find_faults(rows, is_class, labels)
         faulty = rows[faults != ""]
         files = faulty["split"].map({split: str(self._list_path(split)) for split in published.lists})
         self.rejected: list[Rejection] = list(zip(files, faulty["line"], faults[faults != ""], strict=True))
@@ -269,12 +265,10 @@ class ListFiles:
         label = table["text"].where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1").astype("int64")
         return table.assign(label=label, folder=table["path"].map(os.path.dirname))
 
-    def _find_faults(
-        self, rows: pd.DataFrame, is_class: pd.Series[bool], folder_labels: Mapping[str, int]
-    ) -> pd.Series[str]:
+    def _find_faults(self, rows: pd.DataFrame, is_class: pd.Series[bool], labels: Mapping[str, int]) -> pd.Series[str]:
         """Return the first fault of each row, "" for a usable row."""
         folders = {folder: self.root / folder for folder in rows["folder"].unique()}
-        folder_label = rows["folder"].map({name: folder_labels.get(folder_to_class_name(name)) for name in folders})
+        folder_label = rows["folder"].map({name: labels.get(folder_to_class_name(name)) for name in folders})
         # list each folder once, because half a million `stat` calls are slow on a network disk
         files = {
             name: {entry.name for entry in os.scandir(folder) if entry.is_file()}
@@ -298,11 +292,9 @@ class ListFiles:
 
 
 def folder_to_class_name(folder: str) -> str:
-    """Return the class name of a folder in a list.
+    """Return the class name of a folder in a list, whose first part is the split.
 
-    Args:
-        folder: path of the folder. Its first part is the split. Parts of a single letter are left out: Places365 sorts
-            its classes into such folders.
+    Parts of a single letter are left out: Places365 sorts its classes into such folders.
 
     Example:
         >>> folder_to_class_name("data_256/a/apartment/outdoor")
@@ -312,11 +304,7 @@ def folder_to_class_name(folder: str) -> str:
 
 
 def _class_names(train: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
-    """Name the classes after their folders, by the majority of the rows in the training list.
-
-    Returns:
-        The name of each class, and the label of each folder by its class name.
-    """
+    """Return the names of the classes, by the folders of most rows in the training list, and the label of each name."""
     pairs = Counter(zip(train["label"], train["folder"], strict=True))
     names: dict[int, str] = {}
     labels: dict[str, int] = {}

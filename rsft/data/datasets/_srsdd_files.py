@@ -40,9 +40,7 @@ class LabelRow:
     difficult: int
 
 
-def read_label_file(
-    path: pathlib.Path, class_lookup: Mapping[str, str]
-) -> tuple[dict[str, str], list[LabelRow], Rejected]:
+def read_label_file(path: pathlib.Path, lookup: Mapping[str, str]) -> tuple[dict[str, str], list[LabelRow], Rejected]:
     """Read up to two header lines, and rows `x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]`.
 
     Returns:
@@ -55,17 +53,15 @@ def read_label_file(
     try:
         lines = read_text_lines(path)
     except (OSError, UnicodeDecodeError) as error:
-        reason = (
-            f"the file cannot be read: {error.strerror}" if isinstance(error, OSError) else "the file is not UTF-8 text"
-        )
-        return header, rows, [(str(path), 0, reason)]
+        reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is not UTF-8 text"
+        return header, rows, [(str(path), 0, f"the file {reason}")]
     for line, text in lines:
         if text.lower().startswith(_HEADERS):
             key, _, value = text.partition(":")
             header[key.lower()] = value.strip()
             continue
         try:
-            rows.append(LabelRow(line, len(rows) + len(rejected) + 1, *_parse_row(text, class_lookup)))
+            rows.append(LabelRow(line, len(rows) + len(rejected) + 1, *_parse_row(text, lookup)))
         except ValueError as error:
             rejected.append((str(path), line, str(error)))
     return header, rows, rejected

@@ -3,7 +3,6 @@
 Krizhevsky 2009, "Learning multiple layers of features from tiny images".
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torchgeo.datasets import DatasetNotFoundError
+from torchgeo.datasets.utils import Path as PathOrText
 from torchvision.datasets import CIFAR100 as PickledCIFAR100
 
 from rsft.data.datasets._label_files import LabeledFile, LabeledFiles
@@ -69,9 +69,7 @@ class CIFAR100(LabeledImages):
     classes = CLASSES
     splits = ("train", "val", "test", "all")
 
-    def __init__(
-        self, root: str | os.PathLike[str] = "data", split: str = "train", transforms: Transforms | None = None
-    ) -> None:
+    def __init__(self, root: PathOrText = "data", split: str = "train", transforms: Transforms | None = None) -> None:
         """Find the images.
 
         Args:
@@ -112,12 +110,10 @@ class CIFAR100(LabeledImages):
         level = [self.root] if self.root.is_dir() else []
         for _ in range(2):
             for folder in level:
-                if (folder / PICKLES).is_dir():
-                    self.root, self.layout = folder, "pickles"
-                    return
-                if (folder / "train").is_dir() and (folder / "test").is_dir():
-                    self.root, self.layout = folder, "folders"
-                    return
+                for layout, names in (("pickles", (PICKLES,)), ("folders", ("train", "test"))):
+                    if all((folder / name).is_dir() for name in names):
+                        self.root, self.layout = folder, layout
+                        return
             level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir())
         raise DatasetNotFoundError(self)
 

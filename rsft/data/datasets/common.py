@@ -79,13 +79,11 @@ def subsample_long_tail(samples: Sequence[L], classes: Sequence[str], ratio: flo
     return [samples[index] for index in sample_per_class(labels, long_tail_counts(available, ratio), seed)]
 
 
-Group = TypeVar("Group", bound=Hashable)
+G = TypeVar("G", bound=Hashable)
 Shares = NDArray[np.float64]
 
 
-def split_groups(
-    labels: Sequence[str], groups: Sequence[Group], shares: Mapping[str, float], seed: int
-) -> dict[Group, str]:
+def split_groups(labels: Sequence[str], groups: Sequence[G], shares: Mapping[str, float], seed: int) -> dict[G, str]:
     """Assign whole groups to splits, so that each class comes near its requested share in every split.
 
     The cost of an assignment is the sum over classes and splits of the squared difference between actual and requested
@@ -153,13 +151,8 @@ def read_gray_chip(path: Path) -> Pixels:
 
 def fusar_columns(chip: FUSARChip, source: str, sensor: str) -> dict[str, object]:
     """Return the columns of the manifest that describe a chip of FUSAR-Ship; `source` is the name of the data set."""
-    instrument = {
-        "source": source,
-        "sensor": sensor,
-        "polarisation": chip.polarization,
-        "incidence_deg": chip.incidence_deg,
-    }
-    return {**instrument, "spacing_m": chip.spacing_m, "mmsi": chip.mmsi}
+    image = {"polarisation": chip.polarization, "incidence_deg": chip.incidence_deg, "spacing_m": chip.spacing_m}
+    return {"source": source, "sensor": sensor, **image, "mmsi": chip.mmsi}
 
 
 def crop_srsdd_ship(ship: SRSDDShip) -> Pixels:

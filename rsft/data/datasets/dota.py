@@ -334,8 +334,7 @@ class DOTAObjects(LabeledImages):
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot a crop with its rotated box."""
         figure = plot_sample(sample, self.classes, show_titles, suptitle)
-        corners = sample["bbox"].numpy().reshape(4, 2)
-        figure.axes[0].add_patch(Polygon(corners, fill=False, edgecolor="tab:orange"))
+        figure.axes[0].add_patch(Polygon(sample["bbox"].numpy().reshape(4, 2), fill=False, edgecolor="tab:orange"))
         return figure
 
     def _read_image(self, path: pathlib.Path, label_file: pathlib.Path, split: str) -> None:
@@ -353,8 +352,7 @@ class DOTAObjects(LabeledImages):
             self.rejected.append((str(path), 0, f"the image has mode {mode}, but 8-bit gray or RGB is expected"))
             return
         spacing = max(parse_finite(header.get("gsd")) or 0.0, 0.0) or None
-        sensor = header.get("imagesource")
-        image = DOTAImage(path, label_file, split, width, height, sensor, spacing, _MODE_FLAGS[mode])
+        image = DOTAImage(path, label_file, split, width, height, header.get("imagesource"), spacing, _MODE_FLAGS[mode])
         self.images.append(image)
         seen: dict[tuple[str, Window], int] = {}
         for row in rows:

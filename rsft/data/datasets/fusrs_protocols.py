@@ -196,9 +196,7 @@ def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
     )
 
 
-def published_records(
-    sources: FUSRSSources, lists: Path, classes: Sequence[str], val: float, seed: int
-) -> list[ChipRecord]:
+def list_records(sources: FUSRSSources, lists: Path, classes: Sequence[str], val: float, seed: int) -> list[ChipRecord]:
     """Make one record per row of the authors' lists, as `FUSRS` reads them.
 
     The authors kept their chips in one folder, so a name stands for one file. Where several files have the name, the
@@ -238,11 +236,8 @@ def published_records(
         chip, label = chosen[row.name], classes[row.label]
         counts[row.split, row.name] += 1
         count = counts[row.split, row.name]
-        flags = {
-            srsdd_files.REPEATED_ROW_FLAG: count > 1,
-            CONTRADICTION_FLAG: label != chip.fusrs_class,
-            AMBIGUOUS_NAME_FLAG: len(chips_by_name[row.name]) > 1,
-        }
+        flags = {srsdd_files.REPEATED_ROW_FLAG: count > 1, CONTRADICTION_FLAG: label != chip.fusrs_class}
+        flags[AMBIGUOUS_NAME_FLAG] = len(chips_by_name[row.name]) > 1
         name = row.name if count == 1 else f"{row.name}__{count}"
         split = split_of[chip.group] if row.split == "train" else row.split
         records.append(_finish_record(chip, name, split, label, [flag for flag in flags if flags[flag]]))

@@ -1,11 +1,11 @@
 """Any labeled images on disk, and Places-LT and iNaturalist 2018, which are long-tailed as published."""
 
-import os
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torchgeo.datasets import DatasetNotFoundError
+from torchgeo.datasets.utils import Path as PathOrText
 
 from rsft.data.datasets._label_files import INATURALIST_2018, PLACES_LT, LabeledFiles, ListFiles, PublishedLists
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, to_image_tensor
@@ -33,9 +33,7 @@ class ImageFolderLT(LabeledImages):
 
     splits = ("train", "val", "test", "all")
 
-    def __init__(
-        self, root: str | os.PathLike[str] = "data", split: str = "train", transforms: Transforms | None = None
-    ) -> None:
+    def __init__(self, root: PathOrText = "data", split: str = "train", transforms: Transforms | None = None) -> None:
         """Read the names of the images.
 
         Args:
@@ -67,8 +65,7 @@ class ImageFolderLT(LabeledImages):
     def load_sample(self, index: int) -> Sample:
         """Return image (B, H, W) float32 with the values of the file, and label."""
         file = self.files[index]
-        label = torch.tensor(self.classes.index(file.label))
-        return {"image": to_image_tensor(read_chip(file.path)), "label": label}
+        return {"image": to_image_tensor(read_chip(file.path)), "label": torch.tensor(self.classes.index(file.label))}
 
 
 class ListFileDataset(LabeledImages):
@@ -85,10 +82,10 @@ class ListFileDataset(LabeledImages):
 
     def __init__(
         self,
-        root: str | os.PathLike[str] = "data",
+        root: PathOrText = "data",
         split: str = "train",
         transforms: Transforms | None = None,
-        lists: str | os.PathLike[str] | None = None,
+        lists: PathOrText | None = None,
     ) -> None:
         """Read the lists.
 

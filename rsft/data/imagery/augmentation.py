@@ -50,11 +50,7 @@ class Augmentation:
         return self._compose is not None
 
     def __call__(self, image: Bytes, seed: int) -> Bytes:
-        """Augment one image.
-
-        Args:
-            image: bytes (H, W, P).
-            seed: seed of all random choices.
+        """Augment one image (H, W, P); `seed` determines all random choices.
 
         Returns:
             Bytes (H, W, P), or (size, size, P) if the list resizes.

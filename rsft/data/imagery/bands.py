@@ -39,10 +39,7 @@ def check_bands(names: Sequence[str]) -> None:
 
 
 def required_bands(expression: str) -> set[str]:
-    """Return the band names in an expression.
-
-    Args:
-        expression: a plane, such as "VV - VH".
+    """Return the band names in the expression of a plane, such as "VV - VH".
 
     Returns:
         Names of the bands.
@@ -59,10 +56,6 @@ def required_bands(expression: str) -> set[str]:
 
 def check_planes(planes: Sequence[str], bands: Sequence[str]) -> None:
     """Raise an error unless every plane can be computed from `bands`.
-
-    Args:
-        planes: expressions over bands.
-        bands: names of the bands of the chips.
 
     Raises:
         RequestError: an expression is not valid, or needs a missing band.

@@ -207,9 +207,7 @@ def fit_stretches(
         statistics[target] = tuple(histogram.statistics() for histogram in histograms)
         curve: Literal["linear", "log1p"] = "log1p" if option == "log1p" else "linear"
         limits = [(min(0.0, plane.low), plane.high) for plane in statistics[target]]
-        stretches[target] = tuple(
-            Stretch(curve=curve, low=low, high=high if high > low else low + 1.0) for low, high in limits
-        )
+        stretches[target] = tuple(Stretch(curve=curve, low=x, high=y if y > x else x + 1.0) for x, y in limits)
     return stretches, statistics
 
 
@@ -273,12 +271,10 @@ class Contract(_Frozen):
         return _used_bands(self.planes, self.bands)
 
     def band_indices(self, count: int, names: Sequence[str] | None) -> list[int]:
-        """Return where a file has the bands that the planes are computed from.
+        """Return where a file with `count` bands has the bands that the planes are computed from.
 
-        Args:
-            count: number of bands of the file.
-            names: names of its bands. Without names, a file with as many bands as the training chips has them in the
-                same order, and all bands of any other file are returned.
+        Without names, a file with as many bands as the training chips has them in the same order, and all bands of any
+        other file are returned.
 
         Returns:
             Indices of `used_bands` in the file, from 0.
@@ -298,11 +294,7 @@ class Contract(_Frozen):
         return [names.index(band) for band in used]
 
     def select_bands(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
-        """Return a chip (H, W, B) with `used_bands` alone, in order.
-
-        Args:
-            pixels: the chip (H, W, B).
-            bands: names of its bands; None if they are unknown, see `band_indices`.
+        """Return a chip (H, W, B) with `used_bands` alone, in order; without names, see `band_indices`.
 
         Returns:
             Pixels (H, W, B) with `used_bands`, in order.
@@ -314,11 +306,9 @@ class Contract(_Frozen):
         return pixels if indices == list(range(pixels.shape[2])) else pixels[:, :, indices]
 
     def check(self, pixels: Pixels, unit: str | None = None) -> tuple[str, str]:
-        """Check a chip against the contract.
+        """Check a chip (H, W, B) with `used_bands`, or with `bands`, against the contract.
 
-        Args:
-            pixels: the chip (H, W, B) with `used_bands`, or with `bands`.
-            unit: declared unit; integers default to `digital`, or to their data type if it is None.
+        The unit of integers defaults to `digital`, or to their data type if it is None.
 
         Returns:
             Unit of the chip, and the unit in which its planes are computed.

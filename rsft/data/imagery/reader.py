@@ -38,9 +38,7 @@ MAX_VRT_BYTES = 2**24
 MAX_BANDS = 4096
 """Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which takes many seconds to read."""
 
-_REFERENCES = re.compile(
-    rb"\s*<(\?xml|!--|VRTDataset|OGRVRT|GDAL|WMS|WCS|WMTS|Capabilities|kml|TileMap)", re.IGNORECASE
-)
+_LISTS = re.compile(rb"\s*<(\?xml|!--|VRTDataset|OGRVRT|GDAL|WMS|WCS|WMTS|Capabilities|kml|TileMap)", re.IGNORECASE)
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _IMAGE_MAGIC = (*_TIFF_MAGIC, b"EHFA_HEADER_TAG")  # of overviews and masks
 _PLAIN_BAND = "VRTSourcedRasterBand"
@@ -64,9 +62,7 @@ file, whatever its suffix."""
 _ARRAY_DRIVERS = frozenset(("HDF5", "HDF5Image", "netCDF", "BAG"))
 """Drivers of HDF5 and netCDF. They only open files with a suffix of `_ARRAY_SUFFIXES` that name no other files."""
 _ARRAY_SUFFIXES = frozenset((".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5"))
-_NAME_TAGS = frozenset(
-    ("name", "netcdf_varname", "long_name", "band_name", "bandname", "polarization", "polarisation", "description")
-)
+_NAMES = {"name", "netcdf_varname", "long_name", "band_name", "bandname", "polarization", "polarisation", "description"}
 _POLARIZATION = re.compile(rf"(?<![A-Z0-9])({'|'.join(POLARIZATIONS)})(?![A-Z0-9])")
 _MEASUREMENT = re.compile(r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE)  # a file of Sentinel-1 outside its folder
 _UNIT_TAGS = {
@@ -87,9 +83,6 @@ def open_raster(name: str) -> Any:
     A file is opened as an image or not at all: one that lists servers or other files is refused. The exception is a
     VRT named .vrt on this machine, whose images lie in its folder. A name that is not a path, such as a subdataset
     with its driver, is opened as the user wrote it.
-
-    Args:
-        name: a path, or another name under which GDAL opens it.
 
     Returns:
         rasterio's dataset.
@@ -126,8 +119,7 @@ def open_raster(name: str) -> Any:
 
 def _check_file(path: Path) -> bool:
     """Check a file or folder before GDAL opens it; return whether it is a VRT that names images below its folder."""
-    start = _read_start(path, 1024)
-    if _REFERENCES.match(start.removeprefix(b"\xef\xbb\xbf")):
+    if _LISTS.match(_read_start(path, 1024).removeprefix(b"\xef\xbb\xbf")):
         if path.suffix.lower() != ".vrt":
             raise ForeignFilesError("the file is a list of other files or servers, not an image")
         _check_vrt(path)
@@ -184,11 +176,7 @@ def _available_drivers() -> frozenset[str]:
 
 
 def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
-    """Return what the tags of a TIFF file say.
-
-    Args:
-        path: path of any image file.
-        read: reads tags of the dataset, opened by rasterio, such as `read_band_names`.
+    """Return what `read` (such as `read_band_names`) finds in the dataset of a TIFF file, opened by rasterio.
 
     Returns:
         The result of `read`; None if the file is no TIFF, or GDAL cannot open it.
@@ -226,7 +214,7 @@ def read_band_names(file: Any) -> tuple[str, ...] | None:
 
 
 def _name_tags(tags: Mapping[str, str]) -> Iterable[str]:
-    return (value for key, value in tags.items() if key.lower() in _NAME_TAGS)
+    return (value for key, value in tags.items() if key.lower() in _NAMES)
 
 
 def parse_band_name(text: str) -> str | None:
@@ -261,11 +249,7 @@ def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] |
 
 
 def unit_from_tags(units: Sequence[str | None], path: object) -> str | None:
-    """Return the unit that the tags of the bands declare.
-
-    Args:
-        units: GDAL's unit type of each band, such as "dB".
-        path: path of the file, for the error.
+    """Return the unit that GDAL's unit types of the bands, such as "dB", declare.
 
     Returns:
         The unit; None if no tag names a unit that rsft knows.
@@ -456,10 +440,6 @@ def _decode(data: bytes, path: Path) -> Pixels:
 
 def check_values(pixels: Pixels, path: object) -> None:
     """Raise an error if an image has no content.
-
-    Args:
-        pixels: the image (H, W, B).
-        path: path of the file, for the error.
 
     Raises:
         DataError: no pixel has a value, or all pixels have the same value.

@@ -122,8 +122,7 @@ class SceneUri:
     def is_path(self) -> bool:
         """Whether the name is a path, which may or may not exist."""
         text = self.text
-        is_other = _URL.match(text) or text.startswith("/vsi") or _SUBDATASET.match(text)
-        return not is_other or _exists(text)
+        return not (_URL.match(text) or text.startswith("/vsi") or _SUBDATASET.match(text)) or _exists(text)
 
     @property
     def path(self) -> Path | None:

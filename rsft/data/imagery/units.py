@@ -129,7 +129,7 @@ def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
     """
     if unit == target:
         return pixels
-    if (unit, target) not in _STEPS:
+    if not can_convert(unit, target):
         raise DataError(f"{unit} cannot become {target}", hint=conversion_hint(unit, target))
     pixels = to_float(pixels)
     for step in _STEPS[unit, target]:
@@ -139,10 +139,6 @@ def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
 
 def check_dtype(dtype: Any, unit: str) -> None:
     """Raise an error if pixels of a data type cannot be in a unit. Pixels are not needed for this check.
-
-    Args:
-        dtype: data type of the pixels, or its name.
-        unit: declared unit.
 
     Raises:
         DataError: the unit is unknown, or the data type cannot carry it.

@@ -29,13 +29,9 @@ _MAX_KML_BYTES = 2**26  # 64 MiB
 _GEOMETRIES = ["Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection"]
 _GEOJSON_TYPES = frozenset((*_GEOMETRIES, "FeatureCollection", "Feature", "Topology"))
 _CRS_BY_NAME = ("name", "epsg", "ogc")  # a crs of another type is an address, which GDAL would ask
-_INDEX_MODULES = frozenset(
-    ("rtree", "rtree_i32", "geopoly", "fts3", "fts4", "fts5", "virtualspatialindex", "virtualelementary")
-)
+_INDEX_MODULES = {"rtree", "rtree_i32", "geopoly", "fts3", "fts4", "fts5", "virtualspatialindex", "virtualelementary"}
 _MODULE = re.compile(r"CREATE\s+VIRTUAL\s+TABLE\b.*?\bUSING\s+[\"'`\[]?(\w+)", re.IGNORECASE | re.DOTALL)
-_FILE_FUNCTIONS = re.compile(
-    r"\b(ogr_geocode|ogr_datasource|ogr_layer_|gdal_get_|load_extension|virtualogr)", re.IGNORECASE
-)
+_READERS = re.compile(r"\b(ogr_geocode|ogr_datasource|ogr_layer_|gdal_get_|load_extension|virtualogr)", re.IGNORECASE)
 _LINKS = frozenset(("networklink", "networklinkcontrol", "include"))  # elements of KML, XInclude
 
 
@@ -76,7 +72,7 @@ def _check_sqlite(path: Path) -> None:
         statements = [str(row[0]) for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
     for statement in statements:
         module = _MODULE.match(statement.strip())
-        if _FILE_FUNCTIONS.search(statement) or (module and module[1].lower() not in _INDEX_MODULES):
+        if _READERS.search(statement) or (module and module[1].lower() not in _INDEX_MODULES):
             raise ValueError("it contains a table or a view that can read other files")
 
 

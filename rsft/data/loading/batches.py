@@ -227,11 +227,9 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
         return len(self.chips)
 
     def images(self, indices: Indices, threads: int) -> list[Bytes]:
-        """Return the augmented images (S, S, P) of some chips.
+        """Return the augmented images (S, S, P) of some chips (b,).
 
-        Args:
-            indices: indices of the chips (b,).
-            threads: number of threads that read files, if the augmentation takes the chips at their full size.
+        `threads` read the files, if the augmentation takes the chips at their full size.
         """
         if not self.augmentation.resizes:
             return [self._augment(self._original(index), index) for index in indices.tolist()]
@@ -391,11 +389,7 @@ class EpochBatches:
         return self.chip_order(epoch)[number * self.batch_size :][: self.batch_size]
 
     def training_loader(self, epoch: int, first: int = 0) -> ChipLoader | UnaugmentedLoader:
-        """Return the training batches of an epoch.
-
-        Args:
-            epoch: number of the epoch from 0.
-            first: number of the first batch from 0; a resumed run begins within an epoch.
+        """Return the training batches of an epoch from the batch `first`: a resumed run begins within an epoch.
 
         Returns:
             A loader of this process's part of each batch.
@@ -407,10 +401,6 @@ class EpochBatches:
 
     def load(self, indices: Indices, epoch: int) -> Batch:
         """Return this process's part of a batch of training chips, augmented as in an epoch: inputs and labels.
-
-        Args:
-            indices: the training chips (b,), over all processes.
-            epoch: number of the epoch from 0.
 
         Returns:
             Network inputs (b, ...) and labels (b,).

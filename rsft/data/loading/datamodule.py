@@ -142,10 +142,7 @@ class ChipStoreDataModule(NonGeoDataModule):
         return len(self.store.bands)
 
     def setup(self, stage: str) -> None:
-        """Open the splits of a stage.
-
-        Args:
-            stage: "fit", "validate", "test" or "predict"; the last one takes the test split.
+        """Open the splits of a stage: "fit", "validate", "test" or "predict", which takes the test split.
 
         Raises:
             RequestError: the chip store does not have a split of this stage.
@@ -183,6 +180,5 @@ def fit_store_contract(
     """
     bands, units = store.bands, {name: (name, unit or name) for name in store.units}
     stretches, _ = fit_stretches(stretch, bands, bands, units, lambda name: store.iter_pixels("train", name))
-    ones = (1.0,) * len(bands)
-    zeros = (0.0,) * len(bands)
+    zeros, ones = (0.0,) * len(bands), (1.0,) * len(bands)
     return Contract(units=stretches, bands=bands, planes=bands, crop=crop, size=size, mean=zeros, std=ones)

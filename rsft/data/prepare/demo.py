@@ -106,10 +106,7 @@ def _build_store(
         srsdd = SRSDDShips(Path(raw, "SRSDD"))
         records, skipped = _scene_records(srsdd, counts, seed)
         available = Counter((record.split, record.label) for record in records)
-        missing = {
-            split: {name: count - available[split, name] for name, count in by_class.items()}
-            for split, by_class in counts.items()
-        }
+        missing = {x: {name: n - available[x, name] for name, n in by_class.items()} for x, by_class in counts.items()}
         if not Path(raw, "FUSAR-Ship").exists():
             categories = {x: sum(by_class[name] for by_class in missing.values()) for x, name in FUSAR_CLASSES.items()}
             write_fusar_tree(Path(raw, "FUSAR-Ship"), categories | _OTHER_CATEGORIES, clutter=_CLUTTER, **options)
@@ -189,8 +186,7 @@ def _scene_records(srsdd: SRSDDShips, counts: Counts, seed: int) -> tuple[list[C
             taken[split, label] += 1
             columns = {"source": "simulated SRSDD", "sensor": "simulated", "spacing_m": SRSDD_SPACING_M}
             columns |= {"polarisation": "HH", "box": ship.box_in_chip}
-            crop = partial(crop_srsdd_ship, ship)
-            inputs = (ship.label_file, crop, ship.line, DEMO_BANDS, columns)
+            inputs = (ship.label_file, partial(crop_srsdd_ship, ship), ship.line, DEMO_BANDS, columns)
             records.append(ChipRecord(ship.name, split, label, *inputs))
     return records, skipped
 
@@ -205,10 +201,7 @@ def _chip_records(fusar: FUSARChips, counts: Counts, seed: int) -> tuple[list[Ch
     from rsft.data.datasets._srsdd_files import FUSAR_CLASSES
 
     rng = np.random.default_rng((seed, 2))
-    splits = {
-        label: iter(rng.permutation([split for split in SPLITS for _ in range(counts[split][label])]).tolist())
-        for label in DEMO_CLASSES
-    }
+    splits = {x: iter(rng.permutation([y for y in SPLITS for _ in range(counts[y][x])]).tolist()) for x in DEMO_CLASSES}
     chips = [chip for chip in fusar.chips if chip.category in FUSAR_CLASSES]
     others = [chip.category for chip in fusar.chips if chip.category not in FUSAR_CLASSES]
     skipped = Counter(f"FUSAR-Ship {category}: not among the classes" for category in others)

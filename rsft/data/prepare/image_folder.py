@@ -84,7 +84,7 @@ def prepare_folder(
     if finished := find_finished_store(root, command, overwrite):
         return finished
     common.check_val_share(val)
-    _check_arguments(imbalance, unit, bands, spacing)
+    _check(imbalance, unit, bands, spacing)
     if source.suffix.lower() != ".csv" and not_a_target is not None:
         raise RequestError("only a .csv file has verdicts", "--not-a-target", "leave out --not-a-target")
     files = LabelTable(source, not_a_target) if source.suffix.lower() == ".csv" else LabeledFiles(source)
@@ -113,9 +113,7 @@ def prepare_folder(
     return build_store(root, records, description, overwrite=overwrite, progress=progress)
 
 
-def _check_arguments(
-    imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None, spacing: float | None
-) -> None:
+def _check(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None, spacing: float | None) -> None:
     from rsft.data.imagery.bands import check_bands
     from rsft.data.imagery.units import parse_unit
 
@@ -132,11 +130,7 @@ def _check_arguments(
 
 
 def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
-    """Return the name of each class, which a text file with one `folder name` pair per line may replace.
-
-    Raises:
-        RequestError: a line is no pair, a class has no name, or two classes have the same name.
-    """
+    """Return the name of each class, which a text file with one `folder name` pair per line may replace."""
     from rsft.data.datasets._label_files import describe_row_fault, read_numbered_lines
 
     if path is None:

@@ -93,9 +93,7 @@ def prepare_dota(
             split_of |= common.split_groups(labels, images, {"train": 1 - val, "val": val}, seed)
         groups = DOTA_GROUPS | {"tail": [*DOTA_GROUPS["tail"], *dataset.classes[15:]]}
         skipped, rejected, title = dataset.skipped, dataset.rejected, f"DOTA v{version}, object crops"
-        description = StoreDescription(
-            title, dataset.classes, command, groups, skipped=skipped, rejected=rejected, license=DOTA_LICENSE
-        )
+        description = StoreDescription(title, dataset.classes, command, groups, skipped, rejected, license=DOTA_LICENSE)
         records = [make_crop_record(item, split_of[item.image.path], version) for item in dataset.objects]
         try:
             return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
@@ -308,7 +306,7 @@ def prepare_fusrs(
     if finished := find_finished_store(root, command, overwrite):
         return finished
 
-    def write_audit(store: ChipStore) -> None:
+    def audit(store: ChipStore) -> None:
         """Write the audit into a store, which gets the name `root` later."""
         from rsft.data.audit import AUDIT_FILE, audit_store, write_audits
 
@@ -318,15 +316,13 @@ def prepare_fusrs(
     names, locations = CLASSES[classes], {protocols.FUSAR_NAME: fusar, protocols.SRSDD_NAME: srsdd}
     with protocols.open_fusrs_sources(root, fusar, srsdd, allow_partial, progress) as sources:
         if lists is not None:
-            records = protocols.published_records(sources, lists, names, val, seed)
+            records = protocols.list_records(sources, lists, names, val, seed)
         else:
             shares = {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}
             records = protocols.clean_records(sources, names, shares, seed, jobs)
         description = _describe_store(sources, protocol, classes, command, () if allow_partial else locations)
         _check_sources(records, description, locations)
-        return build_store(
-            *(root, records, description), overwrite=overwrite, progress=progress, jobs=jobs, finish=write_audit
-        )
+        return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs, finish=audit)
 
 
 def _describe_store(
@@ -364,9 +360,7 @@ def _find_lists(lists: Path | None, root: Path, classes: int, progress: Progress
     return folder
 
 
-def _check_sources(
-    records: list[ChipRecord], description: StoreDescription, locations: Mapping[str, Path | None]
-) -> None:
+def _check_sources(records: list[ChipRecord], description: StoreDescription, paths: Mapping[str, Path | None]) -> None:
     """Raise an error if a required archive has no record; the build checks again which records become chips."""
     sources = {record.extra_columns["source"] for record in records}
     for source, hint in description.required_sources.items():
@@ -374,4 +368,4 @@ def _check_sources(
             skipped = sorted(description.skipped.items())
             reasons = [f"{count:,} {reason}" for reason, count in skipped if source in reason]
             left_out = f"it has {'; '.join(reasons[:5])}. " if reasons else ""
-            raise DataError(f"{source} gives no chip", locations[source], left_out + hint)
+            raise DataError(f"{source} gives no chip", paths[source], left_out + hint)

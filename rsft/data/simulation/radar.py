@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
+from numpy.random import Generator as Rng
 from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import gamma
@@ -170,14 +171,14 @@ class SarSensor:
         return np.outer(line, line).astype(np.float32)
 
 
-def sample_sensor(rng: np.random.Generator, spacing: tuple[float, float]) -> SarSensor:
+def sample_sensor(rng: Rng, spacing: tuple[float, float]) -> SarSensor:
     """Draw a sensor with the usual parameters of spaceborne SAR; see `SarSensor` for the spacing."""
     incidence, looks, oversampling = rng.uniform(22, 48), int(rng.integers(1, 4)), rng.uniform(1.1, 1.5)
     taper, defocus = rng.uniform(0.7, 1.0), rng.uniform(0, 8) * (rng.random() < 0.3)
     return SarSensor(spacing, incidence, looks, oversampling, taper, defocus)
 
 
-def render_sar_chip(ship: Ship, sensor: SarSensor, rng: np.random.Generator, size: int = 256) -> Float:
+def render_sar_chip(ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256) -> Float:
     """Simulate a chip with one ship near its center, on open water or (in 20 % of the chips) at a quay.
 
     Returns:
@@ -192,9 +193,7 @@ def render_sar_chip(ship: Ship, sensor: SarSensor, rng: np.random.Generator, siz
     return render_sar_scene([pose], quay, sensor, rng, size)
 
 
-def render_sar_scene(
-    poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: np.random.Generator, size: int
-) -> Float:
+def render_sar_scene(poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: Rng, size: int) -> Float:
     """Simulate a scene with ships on water, and land if there is a shore.
 
     Returns:
@@ -248,7 +247,7 @@ def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
     return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
 
 
-def sea_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
+def sea_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Float:
     """Draw the mean power of open water: wind texture and usually swell.
 
     Returns:
@@ -266,7 +265,7 @@ def sea_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float,
     return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
 
 
-def _land_clutter_power(rng: np.random.Generator, size: int, spacing: tuple[float, float]) -> Float:
+def _land_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Float:
     """Draw the mean power of land, from fields to a dense port, relative to that of the sea."""
     frequency_x, frequency_y = _frequencies(size, spacing)
     correlation_length = rng.uniform(3, 10)
@@ -280,7 +279,7 @@ def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]
     return along_range, scipy.fft.fftfreq(size, spacing[0]).astype(np.float32)[:, None]
 
 
-def _gamma_field(rng: np.random.Generator, size: int, spectrum: Float, shape: float) -> Float:
+def _gamma_field(rng: Rng, size: int, spectrum: Float, shape: float) -> Float:
     """Draw a gamma field (size, size) of mean 1 whose correlation is given by `spectrum` (size, size // 2 + 1)."""
     white = rng.standard_normal((size, size), np.float32)
     field = scipy.fft.irfft2(scipy.fft.rfft2(white) * spectrum.astype(np.float32), (size, size))
@@ -288,7 +287,7 @@ def _gamma_field(rng: np.random.Generator, size: int, spectrum: Float, shape: fl
     return np.asarray(np.interp(field, _QUANTILES, gamma.ppf(ndtr(_QUANTILES), shape, scale=1 / shape)), np.float32)
 
 
-def _ship_scatterers(pose: Pose, pixel_area: float, rng: np.random.Generator) -> Floats:
+def _ship_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
     """Draw all scatterers of a ship, including hidden ones."""
     ship, deck_objects = pose.ship, pose.ship.deck_objects
     boxes = np.array([(box.x, box.y, box.length, box.width) for box in deck_objects]).reshape(-1, 4)
@@ -311,8 +310,8 @@ def _ship_scatterers(pose: Pose, pixel_area: float, rng: np.random.Generator) ->
     groups = [
         deck,
         np.stack([*on_top.T, tops[owner], rcs, np.zeros(len(owner))]),
-        _wall_scatterers(hull, 0, ship.freeboard, _RCS_DB["hull"][1], pixel_area, rng),
-        _wall_scatterers(corners, ship.freeboard, tops, wall_db, pixel_area, rng),
+        _walls(hull, 0, ship.freeboard, _RCS_DB["hull"][1], pixel_area, rng),
+        _walls(corners, ship.freeboard, tops, wall_db, pixel_area, rng),
         _corner_scatterers(corners, tops, corner_db, rng),
     ]
     scatterers = np.concatenate(groups, axis=1)
@@ -320,7 +319,7 @@ def _ship_scatterers(pose: Pose, pixel_area: float, rng: np.random.Generator) ->
     return scatterers
 
 
-def _shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: np.random.Generator) -> Floats:
+def _shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: Rng) -> Floats:
     """Draw the scatterers of a built-up shore: the wall of a quay, and rows of buildings along it.
 
     `reach` is half the side of the image in meters.
@@ -329,21 +328,19 @@ def _shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: np.ran
     inward = np.array([np.cos(shore.angle), np.sin(shore.angle)])
     ends = shore.offset * inward + 1.5 * reach * np.array([[-1], [1]]) * along
     quay = np.concatenate([ends, ends[::-1] + 30 * inward])[None]
-    groups = [_wall_scatterers(quay, 0, 3.0, _QUAY_RCS_DB, pixel_area, rng)]
+    groups = [_walls(quay, 0, 3.0, _QUAY_RCS_DB, pixel_area, rng)]
     count = int(rng.integers(0, 1 + int(reach / 6)))
     extent = np.stack([rng.uniform(15, 70, count), rng.uniform(10, 30, count)], axis=1)
     inland = (rng.integers(0, 8, count) + 0.7) * 45 + shore.offset
     centers = rng.uniform(-1.5, 1.5, (count, 1)) * reach * along + inland[:, None] * inward
     corners = centers[:, None] + UNIT_BOX * extent[:, None] @ np.stack([along, inward])
     height = rng.uniform(5, 25, count)
-    groups.append(_wall_scatterers(corners, 0, height, rng.uniform(12, 24, count), pixel_area, rng))
+    groups.append(_walls(corners, 0, height, rng.uniform(12, 24, count), pixel_area, rng))
     groups.append(_corner_scatterers(corners, height, rng.uniform(24, 36, count), rng))
     return np.concatenate(groups, axis=1)
 
 
-def _wall_scatterers(
-    base: Floats, low: float, top: Floats | float, db: Floats | float, pixel_area: float, rng: np.random.Generator
-) -> Floats:
+def _walls(base: Floats, low: float, top: Floats | float, db: Floats | float, pixel_area: float, rng: Rng) -> Floats:
     """Draw scatterers of walls on polygons (P, K, 2) that face the radar: half at the foot, half higher up.
 
     Heights of the tops and radar cross sections are those of each polygon (P,), or of all.
@@ -360,11 +357,10 @@ def _wall_scatterers(
     polygon, wall = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
     position = base[polygon, wall] + rng.uniform(0, 1, (len(wall), 1)) * along[polygon, wall]
     up = rng.uniform(0, 1, len(wall)) * (rng.random(len(wall)) < 0.5)
-    z = low + up * (high - low)[polygon]
-    return np.stack([*position.T, z, rcs[polygon, wall], np.zeros(len(wall))])
+    return np.stack([*position.T, low + up * (high - low)[polygon], rcs[polygon, wall], np.zeros(len(wall))])
 
 
-def _corner_scatterers(corners: Floats, tops: Floats, rcs_db: Floats, rng: np.random.Generator) -> Floats:
+def _corner_scatterers(corners: Floats, tops: Floats, rcs_db: Floats, rng: Rng) -> Floats:
     """Draw one strong point per box, at one of its corners."""
     count = len(corners)
     position = corners[np.arange(count), rng.integers(0, 4, count)]
@@ -376,7 +372,7 @@ def _from_decibel(decibel: Floats | float) -> Floats:
     return np.asarray(10 ** (np.asarray(decibel) / 10))
 
 
-def _complex_image(scatterers: Floats, sensor: SarSensor, rng: np.random.Generator, size: int) -> Complex:
+def _complex_image(scatterers: Floats, sensor: SarSensor, rng: Rng, size: int) -> Complex:
     """Draw one look at the scatterers, with layover: a complex image (size, size)."""
     x, y, z, rcs, steady = scatterers
     column = np.rint((x - z / sensor.tan_incidence) / sensor.spacing[1] + (size - 1) / 2).astype(int)
@@ -389,6 +385,6 @@ def _complex_image(scatterers: Floats, sensor: SarSensor, rng: np.random.Generat
     return (real + 1j * imaginary).astype(np.complex64).reshape(size, size)
 
 
-def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Complex:
+def _normal(rng: Rng, shape: tuple[int, ...]) -> Complex:
     """Draw circular complex noise; real and imaginary parts have unit variance."""
     return rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]

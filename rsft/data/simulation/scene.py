@@ -110,34 +110,27 @@ def write_fusar_tree(
     kinds = {category: len(_FUSAR[category][1]) for category in counts}
     tasks = [(x, index % kinds[x], index // kinds[x] + 1) for x, count in counts.items() for index in range(count)]
     with atomic_folder(root) as folder:
-        write = partial(_write_fusar_chip, folder, size, seed)
-        rows = dict(_map(write, tasks, jobs, progress, "simulating chips"))
+        rows = dict(_map(partial(_write_fusar_chip, folder, size, seed), tasks, jobs, progress, "simulating chips"))
         _map(partial(_write_clutter, folder, size, seed), range(clutter), jobs)
         with (folder / "meta.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\r\n").writerows([_META, *map(rows.__getitem__, tasks)])
 
 
-def write_srsdd_tree(
-    root: Path, images: int, *, seed: int = 0, jobs: int = 2, progress: Progress | None = None
-) -> None:
+def write_srsdd_tree(root: Path, count: int, *, seed: int = 0, jobs: int = 2, progress: Progress | None = None) -> None:
     """Write a simulated SRSDD tree: scenes of 1024 x 1024 pixels of 1 m, with rotated boxes; every fifth under test/.
 
     Raises:
         RsftError: a worker process was killed.
     """
     with atomic_folder(root) as folder:
-        _map(partial(_write_srsdd_scene, folder, seed), range(images), jobs, progress, "simulating scenes")
+        _map(partial(_write_srsdd_scene, folder, seed), range(count), jobs, progress, "simulating scenes")
 
 
-def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCENE_CLASSES) -> None:
+def write_scene(folder: Path, *, seed: int = 0) -> None:
     """Write a simulated scene with a coast and ships: scene.tif, ships.gpkg and land.gpkg.
 
-    Pixel spacing, sensor, clutter and ships are like those of the FUSAR-Ship chips of `write_fusar_tree`.
-
-    Args:
-        folder: new folder; an existing one is replaced.
-        seed: seed of the simulation.
-        counts: number of ships by kind; a ship for which no position is free is left out.
+    Pixel spacing, sensor, clutter and ships are like those of the FUSAR-Ship chips of `write_fusar_tree`. An
+    existing folder is replaced. A ship for which no position is free is left out.
     """
     import rasterio
     from geopandas import GeoDataFrame
@@ -146,7 +139,7 @@ def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCEN
     rng = np.random.default_rng((seed, 200))
     sensor = radar.sample_sensor(rng, FUSAR_SPACING)
     coast = sample_coast(rng, min(_extent()))
-    kinds = rng.permutation([kind for kind, count in counts.items() for _ in range(count)]).tolist()
+    kinds = rng.permutation([kind for kind, count in SCENE_CLASSES.items() for _ in range(count)]).tolist()
     poses = list(place_ships(kinds, coast, _extent(_MARGIN), rng, _SCENE_CLEARANCE).values())
     rows, cols = (slice((_RENDERED - size) // 2, (_RENDERED + size) // 2) for size in _SHAPE)
     pixels = amplitude_to_uint16(radar.render_sar_scene(poses, coast, sensor, rng, _RENDERED)[rows, cols], _SCENE_GAIN)
@@ -170,8 +163,7 @@ def write_scene(folder: Path, *, seed: int = 0, counts: Mapping[str, int] = SCEN
         outlines = [_to_map(_outline_deck(pose, sensor)) for pose in poses]
         ship_layer = GeoDataFrame(ships, geometry=outlines, crs=SCENE_CRS)
         ship_layer.to_file(temporary / SHIPS_FILE, layer="ships", engine="pyogrio")
-        land = [_to_map(coast.outline(max(_extent())))]
-        land_layer = GeoDataFrame({"kind": ["land"]}, geometry=land, crs=SCENE_CRS)
+        land_layer = GeoDataFrame({"kind": ["land"]}, geometry=[_to_map(coast.outline(max(_extent())))], crs=SCENE_CRS)
         land_layer.to_file(temporary / LAND_FILE, layer="land", engine="pyogrio")
 
 

@@ -324,7 +324,5 @@ def _forecastle(hull: Ship) -> list[DeckObject]:
     """Return the raised foredeck and its mast."""
     length, size = hull.bow * hull.length * 0.6, hull.beam * 0.06
     x = 0.46 * hull.length - length / 2
-    return [
-        DeckObject(x, 0, length, hull.beam, hull.beam * 0.1, "deck"),
-        DeckObject(x, 0, size, size, hull.beam * 0.4, "mast"),
-    ]
+    foredeck = DeckObject(x, 0, length, hull.beam, hull.beam * 0.1, "deck")
+    return [foredeck, DeckObject(x, 0, size, size, hull.beam * 0.4, "mast")]

@@ -99,11 +99,7 @@ class SensorProduct:
         return None
 
     def read(self, handles: Sequence[Any], keep_noise: bool) -> Product:
-        """Return what the product says about its pixels.
-
-        Args:
-            handles: the datasets of `files`, opened by rasterio.
-            keep_noise: whether thermal noise remains in calibrated values.
+        """Return what the product says about the pixels of `files`, which rasterio has opened as `handles`.
 
         Raises:
             DataError: the description is damaged.
@@ -142,15 +138,13 @@ def find_product(path: Path) -> SensorProduct | None:
     return next((product for kind in _all_products() if (product := kind.find(path)) is not None), None)
 
 
-def read_product(
-    path: object, handles: Sequence[Any], sensor_product: SensorProduct | None, options: ProductOptions
-) -> Product:
+def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | None, options: ProductOptions) -> Product:
     """Read what a raster says about its pixels.
 
     Args:
         path: path of the scene, for errors.
         handles: the datasets of the scene, opened by rasterio.
-        sensor_product: the product to which they belong, from `find_product`; None for any other raster.
+        owner: the product to which they belong, from `find_product`; None for any other raster.
         options: the user's options. A factor becomes the only calibration.
 
     Returns:
@@ -168,8 +162,8 @@ def read_product(
     if options.modulus and not complex_dtypes:
         message = f"--modulus is for complex pixels, but these are {', '.join(dtypes)}"
         raise RequestError(message, path, "leave out --modulus")
-    if sensor_product is not None:
-        product = sensor_product.read(handles, options.keep_noise)
+    if owner is not None:
+        product = owner.read(handles, options.keep_noise)
     else:
         try:
             descriptions = (kind.read_tags(handles) for kind in _all_products())

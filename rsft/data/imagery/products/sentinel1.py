@@ -146,11 +146,7 @@ class Sentinel1(SensorProduct):
         return next((name for name in files if _stem(name) == stem), None)
 
     def read_xml(self, name: str, parse: Callable[[Element], _Parsed]) -> _Parsed:
-        """Parse an XML file of the product.
-
-        Args:
-            name: name of the file below the folder of the product.
-            parse: reads the root element; raises ValueError if it is not what ESA specifies.
+        """Parse a file below the folder of the product; `parse` raises ValueError if it is not what ESA specifies.
 
         Returns:
             The result of `parse`.
