@@ -21,6 +21,12 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 """Indices of chips in a store or in a batch."""
 
+Labels = NDArray[np.integer]
+"""Class indices, of any integer type."""
+
+Reals = NDArray[np.floating]
+"""Numbers of any floating-point type."""
+
 Progress = Callable[[int, int, str], None]
 """Called with the amount done, the total, and the name of the task."""
 

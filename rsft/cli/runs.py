@@ -31,7 +31,7 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     """List runs, oldest first: status, accuracy in %, epochs, time."""
     from rich.table import Table
 
-    from rsft.training.runs.reader import TRAINED, find_runs
+    from rsft.training.runs.reader import OUTPUTS, TRAINED, find_runs
 
     runs = find_runs(folder)
     table = Table("run", "status", box=None, pad_edge=False)
@@ -51,7 +51,8 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     for run in runs:
         _show_faults(f"  {run.folder}: {fault}" for fault in run.faults)
         if run.status == "trained":
-            missing = " and ".join(f"no {name}" for name in run.missing_outputs) or "not complete"
+            lacking = [f"no {name}" for name, file in OUTPUTS.items() if not (run.folder / file).is_file()]
+            missing = " and ".join(lacking) or "not complete"
             hint = f"rsft finetune --resume {run.folder}"
             console.print(f"trained  {run.folder}: {missing}; complete it with `{hint}`", soft_wrap=True)
 

@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.types import GROUPS
+from rsft.types import GROUPS, Floats, Indices, Labels, Reals
+
+Groups = Mapping[str, Sequence[int]]
+"""Class indices of head, medium and tail; a group may be empty or missing."""
+
+_Counts = NDArray[np.int64]
 
 CONFIDENCE_LEVEL = 0.95
 """Confidence level of all intervals."""
@@ -35,20 +40,14 @@ class Interval:
     low: float
     high: float
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the interval as data for JSON."""
-        return asdict(self)
 
-
-def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
+def percentile_interval(value: float, resampled: Floats) -> Interval:
     """Return a value with its percentile interval, given the values of the resamples (R,)."""
     low, high = np.quantile(resampled, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return Interval(float(value), float(low), float(high))
 
 
-def resample_confusion(
-    confusion: NDArray[np.int64], resamples: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def resample_confusion(confusion: _Counts, resamples: int, rng: np.random.Generator) -> tuple[_Counts, _Counts]:
     """Draw bootstrap test sets from a confusion matrix, stratified by class.
 
     To draw the n chips of a class with replacement is to draw its row from a multinomial distribution. Every class
@@ -74,12 +73,12 @@ def resample_confusion(
     return hits, predicted
 
 
-def resampled_means(values: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def resampled_means(values: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     """Return the means (R,) of R bootstrap resamples of values (n,), each drawn n times with replacement."""
     count = len(values)
     if count > NORMAL_APPROXIMATION_MIN:
         return rng.normal(values.mean(), values.std() / np.sqrt(count), resamples)
-    means: NDArray[np.float64] = values[rng.integers(count, size=(resamples, count))].mean(axis=1)
+    means: Floats = values[rng.integers(count, size=(resamples, count))].mean(axis=1)
     return means
 
 
@@ -109,12 +108,7 @@ class PairedDifferences:
 
 
 def compare_predictions(
-    first: NDArray[np.integer],
-    second: NDArray[np.integer],
-    labels: NDArray[np.integer],
-    groups: Mapping[str, Sequence[int]],
-    seed: int = 0,
-    resamples: int = 1000,
+    first: Labels, second: Labels, labels: Labels, groups: Groups, seed: int = 0, resamples: int = 1000
 ) -> PairedDifferences:
     """Compare the predictions of two classifiers by a paired bootstrap, stratified by class.
 
@@ -158,9 +152,7 @@ def compare_predictions(
     )
 
 
-def _means(
-    gains: NDArray[np.float64], counts: NDArray[np.int64], members: Mapping[str, NDArray[np.int64]]
-) -> dict[str, NDArray[np.float64]]:
+def _means(gains: Floats, counts: _Counts, members: Mapping[str, Indices]) -> dict[str, Floats]:
     """Return means over classes, () or (R,), of gains (K,) or (R, K)."""
     means = {"micro": gains @ counts / counts.sum(), "macro": gains.mean(axis=-1)}
     return _add_groups(means, {name: gains[..., positions].mean(axis=-1) for name, positions in members.items()})
@@ -172,11 +164,7 @@ def _add_groups(means: dict[str, Any], by_group: dict[str, Any]) -> dict[str, An
 
 
 def exact_mcnemar(first: Hits, second: Hits) -> McNemarTest:
-    """Test whether two classifiers have the same accuracy, on the chips that exactly one of them gets right.
-
-    Args:
-        first: whether the first classifier gets each chip right (N,).
-        second: the same of the second classifier (N,).
+    """Test whether two classifiers have the same accuracy, on the chips (N,) that exactly one gets right.
 
     Returns:
         The counts and the two-sided p-value.
@@ -190,9 +178,6 @@ def exact_mcnemar(first: Hits, second: Hits) -> McNemarTest:
 
 def holm_adjust(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values of several tests, so that any false alarm is as rare as in a single test (Holm 1979).
-
-    Args:
-        p_values: p-values of all tests.
 
     Returns:
         Adjusted p-values, in the same order.
@@ -213,7 +198,7 @@ MIN_PROBABILITY = float(np.finfo(np.float64).eps)
 
 
 def _top2_and_log_loss(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
+    probabilities: Reals, labels: Labels, rng: np.random.Generator, resamples: int
 ) -> tuple[Interval, Interval]:
     """Return the share of chips with the true class among the two most probable, and the mean -log p over the classes.
 
@@ -232,33 +217,28 @@ def _top2_and_log_loss(
 
 
 def _class_means(
-    values: NDArray[np.float64], labels: NDArray[np.integer], rng: np.random.Generator, resamples: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    values: Floats, labels: Labels, rng: np.random.Generator, resamples: int
+) -> tuple[Floats, Floats, _Counts]:
     """Return class means (K,), those of the resamples (R, K) and chip counts (K,) of the K classes with chips."""
     by_class = [values[labels == index] for index in np.unique(labels)]
     resampled = np.stack([resampled_means(class_values, resamples, rng) for class_values in by_class], axis=1)
     return np.array(list(map(np.mean, by_class))), resampled, np.array(list(map(len, by_class)))
 
 
-def expected_calibration_error(
-    probabilities: NDArray[np.floating], labels: NDArray[np.integer], bins: int = 15
-) -> float:
+_ECE_BINS = 15
+
+
+def expected_calibration_error(probabilities: Reals, labels: Labels) -> float:
     """Return the mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, eq. 3).
 
-    Args:
-        probabilities: (N, C), rows sum to 1.
-        labels: (N,) class indices.
-        bins: number of bins of equal width over the confidence of the predicted class, closed at the upper end.
+    The 15 bins over the confidence of the predicted class have equal width and are closed at the upper end. The rows of
+    the probabilities (N, C) sum to 1.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     hit = probabilities.argmax(axis=1) == labels
-    bin_index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(bin_index, weights=hit - confidence, minlength=bins)
+    bin_index = np.clip(np.ceil(confidence * _ECE_BINS).astype(int) - 1, 0, _ECE_BINS - 1)
+    gaps = np.bincount(bin_index, weights=hit - confidence, minlength=_ECE_BINS)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-_Counts = NDArray[np.int64]
-_Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -310,12 +290,7 @@ class AccuracySummary:
 
 
 def summarize_accuracy(
-    outputs: NDArray[Any],
-    labels: NDArray[np.integer],
-    n_classes: int,
-    groups: Mapping[str, Sequence[int]],
-    seed: int = 0,
-    resamples: int = 1000,
+    outputs: NDArray[Any], labels: Labels, n_classes: int, groups: Groups, seed: int = 0, resamples: int = 1000
 ) -> AccuracySummary:
     """Compute all metrics of one method on a test set, with 95 % bootstrap intervals stratified by class.
 
@@ -363,16 +338,14 @@ def summarize_accuracy(
     )
 
 
-def confusion_matrix(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int) -> _Counts:
+def confusion_matrix(labels: Labels, predictions: Labels, n_classes: int) -> _Counts:
     """Count chips (C, C) by class (row) and predicted class, given the class indices (N,) of both."""
     cells = labels.astype(np.int64) * n_classes + predictions
     counts: _Counts = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
     return counts
 
 
-def _accuracies(
-    hits: _Counts, predicted: _Counts, truth: _Counts, groups: Mapping[str, Sequence[int]]
-) -> dict[str, _Values]:
+def _accuracies(hits: _Counts, predicted: _Counts, truth: _Counts, groups: Groups) -> dict[str, Floats]:
     """Return means over classes, () or (R,), from hits and predicted (C,) or (R, C) and truth (C,)."""
     recall = _ratio(hits, truth)
     means = {
@@ -385,18 +358,18 @@ def _accuracies(
     return _add_groups(means, {name: recall[..., x].mean(axis=-1) for name, x in members.items() if x})
 
 
-def _ratio(numerator: _Counts, denominator: _Counts) -> _Values:
+def _ratio(numerator: _Counts, denominator: _Counts) -> Floats:
     """Return numerator / denominator, NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    ratio: _Values = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    ratio: Floats = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
     return ratio
 
 
-def _without_nan(values: _Values) -> list[float | None]:
+def _without_nan(values: Floats) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
-def _validate(outputs: NDArray[Any], labels: NDArray[Any], n_classes: int, groups: Mapping[str, Sequence[int]]) -> None:
+def _validate(outputs: NDArray[Any], labels: NDArray[Any], n_classes: int, groups: Groups) -> None:
     if labels.ndim != 1 or not len(labels):
         raise ValueError(f"labels must be (N,) with N > 0, not {labels.shape}")
     if outputs.shape not in {labels.shape, (len(labels), n_classes)}:
@@ -431,9 +404,7 @@ class SetCoverage:
     chips: int
 
 
-def coverage_by_group(
-    sets: NDArray[np.bool_], labels: NDArray[np.integer], groups: Mapping[str, Sequence[int]]
-) -> dict[str, SetCoverage | None]:
+def coverage_by_group(sets: NDArray[np.bool_], labels: Labels, groups: Groups) -> dict[str, SetCoverage | None]:
     """Return the coverage of all chips and of the chips of each group.
 
     Args:
@@ -451,36 +422,28 @@ def coverage_by_group(
     return coverage
 
 
-def _members(n_classes: int, groups: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.int64]]:
+def _members(n_classes: int, groups: Groups) -> dict[str, Indices]:
     """Return the class indices of "all", "head", "medium" and "tail"."""
     return {"all": np.arange(n_classes)} | {name: np.array(groups.get(name, ()), int) for name in GROUPS}
 
 
-def coverage_by_class(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> list[float | None]:
+def coverage_by_class(sets: NDArray[np.bool_], labels: Labels) -> list[float | None]:
     """Return the coverage 0-1 of the chips of each class by sets (N, C); None for a class without chips."""
     is_covered = (sets[labels == index, index] for index in range(sets.shape[1]))
     return [float(covered.mean()) if len(covered) else None for covered in is_covered]
 
 
-def measure_coverage(sets: NDArray[np.bool_], labels: NDArray[np.integer]) -> SetCoverage:
+def measure_coverage(sets: NDArray[np.bool_], labels: Labels) -> SetCoverage:
     """Return the coverage of N > 0 chips, given sets (N, C) of the classes that each may have."""
     from scipy.stats import binomtest
 
     covered, sizes = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
     interval = binomtest(int(covered.sum()), len(covered)).proportion_ci(CONFIDENCE_LEVEL)
-    return SetCoverage(
-        value=float(covered.mean()),
-        low=float(interval.low),
-        high=float(interval.high),
-        size=float(sizes.mean()),
-        single=float((sizes == 1).mean()),
-        chips=len(covered),
-    )
+    value, size, single = (float(numbers.mean()) for numbers in (covered, sizes, sizes == 1))
+    return SetCoverage(value, float(interval.low), float(interval.high), size, single, len(covered))
 
 
-def class_mean_distances(
-    features: NDArray[np.floating], labels: NDArray[np.integer], n_classes: int
-) -> NDArray[np.float64]:
+def class_mean_distances(features: Reals, labels: Labels, n_classes: int) -> Floats:
     """Return the mean cosine distance of every class to the other classes, 0-2.
 
     The direction of a class is the mean of its features, each scaled to length 1. The distance of two classes is the
@@ -506,12 +469,8 @@ def class_mean_distances(
     return distances
 
 
-def distance_by_group(distances: NDArray[np.float64], groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
-    """Average the distances of all classes and of the classes of each group.
-
-    Args:
-        distances: (C,), from `class_mean_distances`.
-        groups: class indices of head, medium and tail; a group may be empty or missing.
+def distance_by_group(distances: Floats, groups: Groups) -> dict[str, float | None]:
+    """Average the distances (C,) of `class_mean_distances` over all classes and over those of each group.
 
     Returns:
         Means under "all", "head", "medium" and "tail"; None if no class has a distance.
@@ -521,7 +480,7 @@ def distance_by_group(distances: NDArray[np.float64], groups: Mapping[str, Seque
     return {name: float(values.mean()) if len(values) else None for name, values in finite.items()}
 
 
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def _unit(rows: Floats) -> Floats:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = rows / np.maximum(lengths, 1e-12)
+    unit: Floats = rows / np.maximum(lengths, 1e-12)
     return unit

@@ -153,11 +153,9 @@ class Classifier(nn.Module):
         Returns:
             Features side by side, (B, D) or (B, heads * D).
         """
-        tokens = self.adapted.run_frozen_prefix(x, stage) if x.ndim == 4 else x
-        tokens, *block_tokens = self.adapted.run_suffix_with_blocks(
-            tokens, class_token_only=self.pool == "token", stage=stage
-        )
-        return self.join_features(_pool(cast(VisionTransformer, self.adapted.vit), tokens, self.pool), block_tokens)
+        x = self.adapted.run_frozen_prefix(x, stage) if x.ndim == 4 else x
+        x, *block_tokens = self.adapted.run_suffix_with_blocks(x, class_token_only=self.pool == "token", stage=stage)
+        return self.join_features(_pool(cast(VisionTransformer, self.adapted.vit), x, self.pool), block_tokens)
 
     def join_features(self, features: Tensor, block_tokens: Sequence[Tensor]) -> Tensor:
         """Append the mean patch tokens of earlier blocks to the pooled features.
@@ -281,9 +279,7 @@ class Ensemble(PredictionAverage):
         super().__init__()
         self.classifier = classifier
         expected = classifier.learned_state()
-        self.states = [
-            {key: state.get(key, torch.zeros_like(value)) for key, value in expected.items()} for state in states
-        ]
+        self.states = [{key: state.get(key, torch.zeros_like(x)) for key, x in expected.items()} for state in states]
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
         """Predict images with every run; all runs share one pass through the frozen prefix."""
@@ -419,14 +415,8 @@ def load_or_collect_outputs(
 def _digest(bundle: Bundle, images: Path, contract: Contract, device: str) -> str:
     sections = {"backbone", "peft", "meta", "head", "evaluate"}
     chips = images.stem.partition("-")[2]  # without the hash of the manifest: other chips of the store do not count
-    content = [
-        __version__,
-        device,
-        chips,
-        contract.model_dump(mode="json"),
-        bundle.backbone_sha256,
-        bundle.recipe.model_dump(mode="json", include=sections),
-    ]
+    content = [__version__, device, chips, contract.model_dump(mode="json"), bundle.backbone_sha256]
+    content.append(bundle.recipe.model_dump(mode="json", include=sections))
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for name in sorted(bundle.tensors):
         digest.update(name.encode() + bundle.tensors[name].detach().cpu().contiguous().numpy().tobytes())
@@ -538,11 +528,9 @@ def _build_untrained(bundle: Bundle) -> Classifier:
     """Build the classifier of a bundle before training."""
     encoder = load_encoder(bundle.recipe, bundle.contract.bands)
     if encoder.sha256 != bundle.backbone_sha256:
-        raise WeightsError(
-            f"the weights of backbone {encoder.name} ({encoder.sha256[:12]}) differ from those of the training",
-            f"bundle with backbone {bundle.backbone_sha256[:12]}",
-            f"install rsft {bundle.rsft_version}, which wrote the bundle, or train again",
-        )
+        message = f"the weights of backbone {encoder.name} ({encoder.sha256[:12]}) differ from those of the training"
+        hint = f"install rsft {bundle.rsft_version}, which wrote the bundle, or train again"
+        raise WeightsError(message, f"bundle with backbone {bundle.backbone_sha256[:12]}", hint)
     return build_classifier(encoder, len(bundle.classes), bundle.recipe)
 
 

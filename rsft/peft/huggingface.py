@@ -49,10 +49,6 @@ Factors = tuple[Tensor, Tensor]
 def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
     """Write the low-rank additions of a model, at their current scales, as a PEFT adapter.
 
-    Args:
-        adapted: a model with attached PEFT modules, all of them low-rank additions.
-        folder: the folder of the adapter; it is created if needed.
-
     Raises:
         ValueError: the layout cannot hold a module, or no low-rank addition is attached.
 
@@ -68,9 +64,7 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
     others = sorted({type(m).__name__ for m in adapted.adapter_modules if not isinstance(m, LowRankModule)})
     if others:
         raise ValueError(f"the layout of PEFT's LoRA holds only low-rank additions, not {', '.join(others)}")
-    layers = {
-        name: layer for name, layer in adapted.vit.named_modules() if isinstance(layer, LowRankLinear | LowRankConv2d)
-    }
+    layers = {name: x for name, x in adapted.vit.named_modules() if isinstance(x, LowRankLinear | LowRankConv2d)}
     if not layers:
         raise ValueError("no low-rank addition is attached: export before detach and merge")
     dropouts = {module.dropouts[site] for layer in layers.values() for site, module in layer.adapters.items()}
@@ -88,13 +82,9 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
 
 
 def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
-    """Attach a LoRA adapter that PEFT or `export_peft` wrote.
+    """Attach a LoRA adapter that PEFT or `export_peft` wrote to a network like the one on which it was learned.
 
     A fused qkv whose factors are not made of blocks becomes three sites with the same A.
-
-    Args:
-        vit: a network like the one on which the adapter was learned.
-        folder: the folder of the adapter.
 
     Returns:
         The network with the adapter.

@@ -12,10 +12,7 @@ from rsft.peft.sites import POSITIONS, Site
 
 
 def gamma_to_scale(gamma: Tensor) -> Tensor:
-    """Return the scale m = softplus(gamma); a gamma of -inf gives 0.
-
-    Args:
-        gamma: a tensor of any shape.
+    """Return the scales m = softplus(gamma) of a tensor of any shape; a gamma of -inf gives 0.
 
     Returns:
         Scales of the same shape.
@@ -112,10 +109,7 @@ class Modulator(nn.Module):
         return tuple(position for position in POSITIONS if position in used)
 
     def table(self, depth: int) -> Tensor:
-        """Return all scales as a table.
-
-        Args:
-            depth: number of blocks of the network.
+        """Return all scales as a table, given the number of blocks of the network.
 
         Returns:
             (depth, positions in use), NaN where the modulator has no site.
@@ -148,11 +142,7 @@ class Modulator(nn.Module):
                         self._frozen_gamma[index] = scale_to_gamma(scale)
 
     def freeze(self, pattern: str = "*", frozen: bool = True) -> None:
-        """Freeze the scales of some sites at their current values, or release them.
-
-        Args:
-            pattern: shell pattern on the names of sites, such as "blocks.3.*".
-            frozen: False releases the sites.
+        """Freeze the scales of sites at their current values, or release them; "blocks.3.*" is a shell pattern.
 
         Raises:
             ValueError: the pattern matches no site.

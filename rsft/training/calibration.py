@@ -1,6 +1,6 @@
 """Calibration of a trained classifier, and its accuracy on the validation split."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def calibrate_bundle(
     predicted, groups = val_outputs.logits.argmax(axis=1), bundle.group_indices
     summary = summarize_accuracy(predicted, val.labels, len(bundle.classes), groups, recipe.seed)
     metrics: dict[str, Any] = {"split": "val", "chips": len(val.labels)}
-    metrics |= {name: x.to_dict() for name in _MEASURES if (x := getattr(summary, name))}
+    metrics |= {name: asdict(x) for name in _MEASURES if (x := getattr(summary, name))}
     return replace(bundle, calibrator=replace(calibrator, validation=validation), metrics=metrics)
 
 
@@ -108,9 +108,7 @@ def select_calibration_chips(labels: Indices, groups: NDArray[np.str_], trained_
 def sample_evenly_per_class(labels: Indices, max_per_class: int) -> Indices:
     """Return a sample of chips with at most `max_per_class` of every class, evenly spaced over the chips of the class.
 
-    Args:
-        labels: class index of every chip (N,).
-        max_per_class: largest number of chips of a class; a class with fewer chips is sampled whole.
+    `labels` are the class indices of all chips (N,). A class with fewer chips is sampled whole.
 
     Returns:
         Sorted indices (M,).

@@ -167,10 +167,7 @@ class TrainingSetup:
 
 
 def open_data(section: DataSection, start: StartBundle | None = None) -> ChipStore:
-    """Open the chips of a run.
-
-    Args:
-        start: the bundle at which the run starts; its classes follow those of the store.
+    """Open the chips of a run, with the classes of the bundle at which it starts after those of the store.
 
     Raises:
         RequestError: the folder is not a chip store, a split has no chips, or all training chips have one class.
@@ -213,8 +210,7 @@ def set_up(recipe: Recipe, start: StartBundle | None = None, progress: Progress 
     else:
         table = store.split("train")
         units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
-        iter_pixels = partial(store.iter_pixels, "train")
-        contract = fit_contract(recipe.data, encoder, store.bands, units, iter_pixels, spacings)
+        contract = fit_contract(recipe.data, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
     keep_first_blocks(classifier, recipe.train.last_blocks)
     return TrainingSetup(store, *_read_splits(store, contract, progress), encoder, classifier, contract, start)
 
@@ -227,9 +223,6 @@ def _read_splits(store: ChipStore, contract: Contract, progress: Progress | None
 
 def initialize_weights(setup: TrainingSetup, recipe: Recipe, progress: Progress | None = None) -> None:
     """Load the tensors of the start bundle; without one, initialize the head by `head.init`.
-
-    Args:
-        setup: data and network, on its device.
 
     Raises:
         RequestError: a class has no training chip.

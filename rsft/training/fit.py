@@ -51,7 +51,6 @@ class Recorder:
         self._epoch_images = self._epoch_steps = 0  # of this session
         self._session_steps = 0  # since the start or resume
         self._epoch_began = self._session_began = time.monotonic()
-        self._epoch_pace: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._session_began = time.monotonic()
@@ -80,7 +79,7 @@ class Recorder:
         self._epoch_images += images
         self._epoch_steps, self._session_steps = self._epoch_steps + 1, self._session_steps + 1
         if self.listeners:
-            pace, done, total = self._pace(), self._epoch * self._steps + index + 1, self.epochs * self._steps
+            pace, done, total = self.pace(), self._epoch * self._steps + index + 1, self.epochs * self._steps
             step = StepReport(
                 epoch=self._epoch,
                 step=index + 1,
@@ -96,23 +95,14 @@ class Recorder:
             for listener in self.listeners:
                 listener.on_step(step)
 
-    def stop_clock(self) -> None:
-        """Stop the clock of the epoch, before the validation."""
-        self._epoch_pace = self._pace()
-
     def end_epoch(self, measures: dict[str, float], scales: dict[Site, float]) -> None:
-        """Write the row of the epoch and the learned scales.
-
-        Args:
-            measures: columns of metrics.csv, without those on time and memory.
-            scales: learned scales by site; empty without a modulator.
-        """
-        row = measures | self._epoch_pace | peak_memory()
+        """Write the row of the epoch, whose memory is added here, and the learned scales, if there are any."""
+        row = measures | peak_memory()
         self.run.add_epoch(row, scales)
         for listener in self.listeners:
             listener.on_epoch_end(row, scales)
 
-    def _pace(self) -> dict[str, float]:
+    def pace(self) -> dict[str, float]:
         """Return images per second, and the seconds of the epoch so far, in total and by phase."""
         seconds = time.monotonic() - self._epoch_began
         inner, outer = (self.timer.seconds(phase) for phase in ("inner", "outer"))
@@ -141,11 +131,9 @@ def peak_memory() -> dict[str, float]:
 
 
 class EarlyStopping:
-    """Stops training after `patience` validations without a better macro accuracy.
+    """Stops training after `patience` validations without a better macro accuracy; None never stops.
 
-    Args:
-        patience: number of validations; None never stops.
-        min_delta: smallest improvement that counts, as accuracy 0-1.
+    Improvements of up to `min_delta`, as accuracy 0-1, do not count.
     """
 
     def __init__(self, patience: int | None, min_delta: float) -> None:
@@ -225,9 +213,6 @@ def save_checkpoint(folder: Path, position: TrainingPosition, state: Mapping[str
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     """Return the newest readable checkpoint. Files are read with `weights_only`, so that no code in them runs.
 
-    Args:
-        folder: the folder of the checkpoints.
-
     Returns:
         The checkpoint; None if the folder has no files.
 
@@ -299,10 +284,7 @@ class Checkpointer:
         self._last_saved_at, self._steps_since_save = time.monotonic(), 0
 
     def restore(self, checkpoint: Checkpoint | None) -> TrainingPosition:
-        """Restore a checkpoint; all processes restore the checkpoint of rank zero.
-
-        Args:
-            checkpoint: the checkpoint of this process; None starts at the first step.
+        """Restore a checkpoint, in all processes that of rank zero; None starts at the first step.
 
         Returns:
             The position from which training continues.
@@ -316,8 +298,8 @@ class Checkpointer:
         self._last_saved_at = time.monotonic()
         return self._position
 
-    def after_step(self, position: TrainingPosition) -> None:
-        """Save a checkpoint if one is due, or stop.
+    def advance(self, position: TrainingPosition) -> None:
+        """Save a checkpoint if one is due after a step, and after every epoch, whose row is already written; or stop.
 
         Raises:
             Interrupted: a process received a signal; a checkpoint is saved.
@@ -326,7 +308,7 @@ class Checkpointer:
         self._steps_since_save += self.learner.loops.batches_seen % self.train.accumulate_grad_batches == 0
         self._stop_if_signaled()
         steps, minutes = self.train.checkpoint_steps, self.train.checkpoint_minutes
-        is_due = steps is not None and self._steps_since_save >= steps
+        is_due = position.batch == 0 or (steps is not None and self._steps_since_save >= steps)
         if is_due or (minutes is not None and time.monotonic() - self._last_saved_at >= 60 * minutes):
             self._save()
 
@@ -338,16 +320,6 @@ class Checkpointer:
         """
         if self.learner.batches.shard[1] == 1:
             self._stop_if_signaled()
-
-    def after_epoch(self, position: TrainingPosition) -> None:
-        """Save a checkpoint for the start of the next epoch; the row of the finished epoch is already written.
-
-        Raises:
-            Interrupted: a process received a signal; a checkpoint is saved.
-        """
-        self._position = position
-        self._stop_if_signaled()
-        self._save()
 
     def _stop_if_signaled(self) -> None:
         """Save and raise `Interrupted` in all processes if one of them received a signal."""
@@ -408,16 +380,16 @@ def fit(
                 with processes.autocast():
                     loss = train_on_batch(learner, processes.to_device(batch), epoch, index)
                 recorder.add_step(index, loss, len(batch[1]) * processes.world_size)
-                checkpointer.after_step(TrainingPosition(epoch, index + 1))
+                checkpointer.advance(TrainingPosition(epoch, index + 1))
 
-            recorder.stop_clock()
+            pace = recorder.pace()  # without the validation
             measures = dict.fromkeys(("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan)
             if (epoch + 1) % evaluate.every == 0 or epoch + 1 == train.epochs:
                 measures = validate(processes, learner, groups, checkpointer.after_validation_batch)
                 early_stopping.update(measures["val_macro"])
             modulator = learner.classifier.adapted.modulator
-            recorder.end_epoch(learner.epoch_row(epoch) | measures, modulator.scales() if modulator else {})
-            checkpointer.after_epoch(TrainingPosition(epoch + 1))
+            recorder.end_epoch(learner.epoch_row(epoch) | measures | pace, modulator.scales() if modulator else {})
+            checkpointer.advance(TrainingPosition(epoch + 1))
     if signals.received:  # after the last step
         raise Interrupted(signals.received, "saved at the end of training")
 
@@ -442,7 +414,10 @@ def train_on_batch(learner: Learner, batch: Batch, epoch: int, index: int) -> Te
         loss, outer_loss = take_steps(learner.loops, batch, outer_batch)
     except NonFiniteLossError as error:
         raise learner.locate(error, batch, outer_batch, epoch, index) from error
-    learner.add_losses(loss, outer_loss)
+    learner.steps += 1
+    learner.losses[0].append(loss)
+    if outer_loss is not None:
+        learner.losses[1].append(outer_loss)
     return loss
 
 
@@ -499,9 +474,7 @@ def validate(
     return measure_outputs(learner, outputs, groups)
 
 
-def measure_outputs(
-    learner: Learner, outputs: Sequence[tuple[Tensor, Tensor]], groups: dict[str, list[int]]
-) -> dict[str, float]:
+def measure_outputs(learner: Learner, outputs: Sequence[Batch], groups: dict[str, list[int]]) -> dict[str, float]:
     """Compute loss and accuracy of the validation split over all processes.
 
     The loss has the class prior of the training split, so it can be compared between samplers.
@@ -518,8 +491,6 @@ def measure_outputs(
     logits, labels = (torch.cat(tensors) for tensors in zip(*all_gather_object(local), strict=True))
     predicted, truth = logits.argmax(1).cpu().numpy(), labels.cpu().numpy()
     summary = summarize_accuracy(predicted, truth, logits.shape[1], groups, resamples=1)
-    measures = {"val_loss": float(learner.loss.validation(logits, labels))}
-    for name in VALIDATION_MEASURES:
-        interval = getattr(summary, name)
-        measures[f"val_{name}"] = interval.value if interval else math.nan
-    return measures
+    intervals = {name: getattr(summary, name) for name in VALIDATION_MEASURES}
+    loss = float(learner.loss.validation(logits, labels))
+    return {"val_loss": loss} | {f"val_{name}": x.value if x else math.nan for name, x in intervals.items()}

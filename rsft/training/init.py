@@ -181,8 +181,7 @@ def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
     prefix = adapted.run_frozen_prefix(copy_to_device(chips.batch(np.arange(1))[0], device))
     if prefix.ndim == 4:  # the images: the network cannot be run from tokens
         return False
-    needed_bytes = len(chips) * prefix.numel() * 4
-    return needed_bytes * 2 < shutil.disk_usage(feature_cache_path(chips).parent).free
+    return len(chips) * prefix.numel() * 4 * 2 < shutil.disk_usage(feature_cache_path(chips).parent).free
 
 
 def feature_cache_path(chips: ChipImages, *key: object) -> Path:
@@ -340,10 +339,6 @@ class StartBundle:
     def adopt_contract(self, store: ChipStore, encoder: Backbone) -> Contract:
         """Return the contract of the bundle, after a check of the chips and the backbone of the run.
 
-        Args:
-            store: the chip store of the run.
-            encoder: the backbone of the run.
-
         Returns:
             The contract with the bands of the store's files.
 
@@ -447,9 +442,7 @@ def require_same_settings(recipe: Recipe, bundle: Bundle) -> None:
 
 def _network_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the value of every key on which the outputs of a trained network depend."""
-    settings = {
-        f"{name}.{key}": getattr(getattr(recipe, name), key) for name, keys in _SHARED_KEYS.items() for key in keys
-    }
+    settings = {f"{name}.{x}": getattr(getattr(recipe, name), x) for name, keys in _SHARED_KEYS.items() for x in keys}
     peft: Mapping[str, Any] = {"method": recipe.peft.method, **recipe.peft.settings}
     return settings | {f"peft.{key}": value for key, value in peft.items() if key not in _FREE_PEFT_KEYS}
 
@@ -494,10 +487,7 @@ _ADDED_COLUMN = "added_on"  # of the manifest; missing or empty for chips of the
 
 
 def find_added_chips(table: pd.DataFrame) -> Indices:
-    """Return the positions of the chips that were added to a finished store, or relabeled there.
-
-    Args:
-        table: manifest rows.
+    """Return the rows of a manifest with the chips that were added to a finished store, or relabeled there.
 
     Returns:
         Indices of rows (M,).

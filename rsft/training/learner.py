@@ -69,9 +69,7 @@ class Learner:
     def prepare_step(self, epoch: int, index: int) -> Batch | None:
         """Set what depends on the position: learning rates, progress of the loss, the seed of dropout, loss weights.
 
-        Args:
-            epoch: number of the epoch from 0.
-            index: number of the batch in its epoch from 0.
+        Epoch and index of the batch are numbers from 0.
 
         Returns:
             The batch of the outer step, on the device of the classifier; None if no outer step is due.
@@ -99,18 +97,8 @@ class Learner:
         inputs, labels = self.batches.load(outer_chips, epoch)
         return copy_to_device(inputs, self.device), copy_to_device(labels, self.device)
 
-    def add_losses(self, inner: Tensor, outer: Tensor | None) -> None:
-        """Count a finished step, given its losses, scalars; `outer` is None without an outer step."""
-        self.steps += 1
-        self.losses[0].append(inner)
-        if outer is not None:
-            self.losses[1].append(outer)
-
     def epoch_row(self, epoch: int) -> dict[str, float]:
-        """Return the measures of an epoch that ends, and reset its losses.
-
-        Args:
-            epoch: number of the epoch from 0.
+        """Return the measures of an epoch (from 0) that ends, and reset its losses.
 
         Returns:
             Columns of metrics.csv; "meta_loss" is NaN without an outer step in the epoch.

@@ -44,8 +44,7 @@ class FineTuningModule(LightningModule):
     def from_recipe(cls, recipe: Recipe) -> Self:
         """Open the data, build the model and initialize its head, from the seed of the recipe.
 
-        Args:
-            recipe: the recipe; its precision must be fp32, because the trainer has its own precision.
+        The precision of the recipe must be fp32, because the trainer has its own precision.
 
         Returns:
             The module on the CPU.
@@ -82,10 +81,6 @@ class FineTuningModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Take an inner step, and an outer step if one is due.
 
-        Args:
-            batch: network inputs (B, ...) and labels (B,).
-            batch_idx: number of the batch in its epoch.
-
         Returns:
             The inner loss, a scalar.
 
@@ -100,12 +95,7 @@ class FineTuningModule(LightningModule):
         self.log_dict({name: row[name] for name in ("train_loss", "meta_loss", "lr")})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the logits of a batch.
-
-        Args:
-            batch: network inputs (B, ...) and labels (B,).
-            batch_idx: number of the batch.
-        """
+        """Collect the logits of a batch."""
         inputs, labels = batch
         self._outputs.append((self.classifier(inputs).float(), labels))
 

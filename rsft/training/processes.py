@@ -74,17 +74,13 @@ class Processes:
 
 
 def launch_processes(train: TrainSection, device: torch.device) -> Processes:
-    """Start the processes of a run, or join those that torchrun or SLURM started.
+    """Start the processes of a run, whose precision is not "auto", or join those that torchrun or SLURM started.
 
     Lightning Fabric sets up devices and communication of several processes. It does not wrap the model:
     `DistributedDataParallel` would average gradients in the backward pass and wait for every parameter, although each
     loop updates only its own parameters, and it would miss gradients from `torch.autograd.grad`, such as those of
     gamma. The loops average gradients themselves (`average_gradients`). A run of one process does not import Lightning,
     which takes more than a second.
-
-    Args:
-        train: the section `train` of the recipe; its precision is not "auto".
-        device: the kind of device.
 
     Returns:
         The launched processes.
@@ -107,11 +103,9 @@ def require_consistent_processes(train: TrainSection) -> None:
     """
     world_size, started = train.devices * train.nodes, _count_started_processes()
     if started is not None and started != world_size:
-        raise RequestError(
-            f"{started} processes were started, but the recipe asks for {world_size}",
-            "train.devices, train.nodes",
-            "set train.devices to the number on one machine and train.nodes to the number of machines",
-        )
+        message = f"{started} processes were started, but the recipe asks for {world_size}"
+        hint = "set train.devices to the number on one machine and train.nodes to the number of machines"
+        raise RequestError(message, "train.devices, train.nodes", hint)
     if train.batch_size % world_size:
         message = f"a batch of {train.batch_size} chips cannot be shared by {world_size} processes"
         raise RequestError(message, "train.batch_size", f"choose a multiple of {world_size}")

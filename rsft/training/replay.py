@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
-from rsft.errors import WeightsError
 from rsft.metrics import exact_mcnemar, holm_adjust
-from rsft.models.bundle.bundle import COPY_HINT, RECIPE_FILE, Bundle, find_altered_files, find_bundle, read_index
+from rsft.models.bundle.bundle import RECIPE_FILE, Bundle, open_intact_index
 from rsft.models.classifier import choose_device, load_classifier, load_or_collect_outputs, with_tta
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
@@ -22,6 +21,8 @@ from rsft.training.init import START_DIR, find_added_chips
 from rsft.training.runs.reader import ADDED, REPLAY_FILE, VALIDATION, ClassReplay, PartReplay, Replay, read_replay
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_text
+
+_Names = NDArray[np.str_]  # of the classes of chips (N,)
 
 
 def replay(run: Path, device: str = "auto", progress: Progress | None = None) -> Replay:
@@ -60,9 +61,7 @@ def replay(run: Path, device: str = "auto", progress: Progress | None = None) ->
     return result
 
 
-def _predict(
-    bundle: Bundle, store: ChipStore, table: pd.DataFrame, device: str, progress: Progress | None
-) -> NDArray[np.str_]:
+def _predict(bundle: Bundle, store: ChipStore, table: pd.DataFrame, device: str, progress: Progress | None) -> _Names:
     """Return the class that a bundle predicts for each chip of a table, with the test-time views of its recipe."""
     recipe = bundle.recipe
     model, contract = with_tta(load_classifier(bundle, device), bundle.contract, recipe.evaluate)
@@ -75,17 +74,12 @@ def _predict(
 
     batches, target = chips.batches(recipe.evaluate.batch_size), choose_device(device).type
     logits = load_or_collect_outputs(bundle, model, batches, chips.cache_file, contract, target, report).logits
-    predicted: NDArray[np.str_] = np.array(bundle.classes)[logits.argmax(axis=1)]
+    predicted: _Names = np.array(bundle.classes)[logits.argmax(axis=1)]
     return predicted
 
 
 def compare_by_class(
-    name: str,
-    labels: NDArray[np.str_],
-    before: NDArray[np.str_],
-    after: NDArray[np.str_],
-    classes: Sequence[str],
-    old_classes: Sequence[str],
+    name: str, labels: _Names, before: _Names, after: _Names, classes: Sequence[str], old_classes: Sequence[str]
 ) -> PartReplay:
     """Compare two sets of predictions class by class.
 
@@ -143,11 +137,8 @@ CORRECTION_KEYS = {
 def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a short run that starts at a bundle: the bundle's recipe with `CORRECTION_KEYS`.
 
-    A bundle that is itself the result of such a run keeps its recipe.
-
-    Args:
-        bundle: a bundle, a run folder, or runs/<recipe> for its newest run with a bundle.
-        overrides: `section.key=value`; they win over the defaults of a correction.
+    A bundle that is itself the result of such a run keeps its recipe. `bundle` is a folder as in `find_bundle`, and
+    `overrides` are `section.key=value`, which win over the defaults of a correction.
 
     Returns:
         The recipe, with `train.start_bundle`.
@@ -157,10 +148,7 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
         WeightsError: the bundle is damaged.
         RecipeError: faults of the overrides.
     """
-    folder = find_bundle(bundle)
-    index, _ = read_index(folder)
-    if faults := find_altered_files(folder, index):
-        raise WeightsError("; ".join(faults), folder, COPY_HINT)
+    folder, _, _ = open_intact_index(bundle)
     path = folder / RECIPE_FILE
     recipe = load_recipe(path)
     values: dict[str, Any] = {"train.start_bundle": str(folder)}

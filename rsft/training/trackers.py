@@ -69,12 +69,7 @@ class RunListener:
     """Base class of listeners to a training run. Subclasses override the methods that they need."""
 
     def on_progress(self, done: int, total: int, item: str) -> None:
-        """Handle progress before or after training, such as the number of chips read.
-
-        Args:
-            done: amount of finished work, of `total`.
-            item: name of the work.
-        """
+        """Handle progress before or after training; `item` names the work, such as reading chips."""
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         """Handle the start of training; `metadata` is the content of run.json."""
@@ -177,10 +172,8 @@ class MLflow:
             return self
         project, name = recipe.track.project, f"{recipe.name}/{folder.name}"
         experiment = self.client.get_experiment_by_name(project)
-        experiment_id = experiment.experiment_id if experiment else self.client.create_experiment(project)
-        self.id = self.client.create_run(
-            experiment_id, run_name=name, tags={"folder": str(folder.resolve())}
-        ).info.run_id
+        parent_id = experiment.experiment_id if experiment else self.client.create_experiment(project)
+        self.id = self.client.create_run(parent_id, run_name=name, tags={"folder": str(folder.resolve())}).info.run_id
         self.client.log_batch(self.id, params=[Param(key, to_yaml(value)) for key, value in recipe.flatten().items()])
         return self
 
@@ -249,9 +242,6 @@ _log = logging.getLogger(__name__)
 
 class TrackerListener(RunListener):
     """Listener that opens the trackers of `track.to`, and writes their ids and numbers of errors to run.json.
-
-    Args:
-        recipe: the recipe of the run.
 
     Raises:
         RequestError: the package of a tracker is not installed.

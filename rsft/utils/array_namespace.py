@@ -17,11 +17,7 @@ def array_namespace(array: Any) -> Any:
 
 
 def to_float(array: Any, bits: int = 32) -> Any:
-    """Convert an array to floating-point numbers.
-
-    Args:
-        array: an array or a scalar of NumPy, or a tensor of PyTorch.
-        bits: 32 or 64.
+    """Convert an array, scalar or tensor to floating-point numbers of 32 or 64 bits.
 
     Returns:
         The converted array.

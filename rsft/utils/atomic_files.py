@@ -210,9 +210,7 @@ def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
 def remove_work_folder(folder: Path, lock_file: Path | None = None) -> None:
     """Remove the folder of a killed process, and its lock file; do nothing if another process uses it.
 
-    Args:
-        folder: the folder; it need not exist.
-        lock_file: its lock file; by default that of `work_folder`.
+    By default, the lock file is that of `work_folder`.
     """
     lock_file = lock_file or _lock_file(folder)
     if folder.exists() or lock_file.exists():
@@ -234,11 +232,7 @@ _NO_VALUE = b"\xff" * 8  # in place of the length of a value
 
 
 def compute_checksum(*parts: bytes | str | int | None) -> int:
-    """Return the CRC-32 of values, each with its length.
-
-    Args:
-        *parts: the values; a text has the checksum of its bytes in UTF-8.
-    """
+    """Return the CRC-32 of values, each with its length; a text has the checksum of its bytes in UTF-8."""
     crc = 0
     for part in parts:
         data = b"" if part is None else part if isinstance(part, bytes) else str(part).encode()

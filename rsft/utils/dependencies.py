@@ -30,10 +30,7 @@ def disable_telemetry(*packages: str) -> None:
     """Switch off the telemetry of packages in this process and in processes that it starts later.
 
     The command line calls this for all packages. Other code calls it for a package that it is about to import, so that
-    a program that uses rsft keeps its environment otherwise.
-
-    Args:
-        packages: names of packages; others than `PACKAGES` are ignored (default: all of `PACKAGES`).
+    a program that uses rsft keeps its environment otherwise. Packages outside of `PACKAGES` are ignored.
     """
     for package in packages or PACKAGES:
         if package in _VARIABLES:
@@ -53,11 +50,7 @@ def disable_telemetry(*packages: str) -> None:
 
 
 def require(module: str, extra: str) -> Any:
-    """Import a module of an optional dependency, without its telemetry.
-
-    Args:
-        module: dotted name of a package or module.
-        extra: the extra of rsft that installs it; "" if no extra does.
+    """Import a module of a dependency that an extra of rsft installs ("" if none does), without its telemetry.
 
     Returns:
         The module.

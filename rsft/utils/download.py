@@ -24,9 +24,7 @@ _PAUSE = 1.0  # seconds before the second attempt, doubled before each further o
 _TEMPORARY = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
-def download(
-    url: str, target: Path, checksum: str | None, *, progress: Progress | None = None, pause: float = _PAUSE
-) -> Path:
+def download(url: str, target: Path, checksum: str | None, *, progress: Progress | None = None) -> Path:
     """Download a file unless it exists; an incomplete file is kept as .part beside it and resumed.
 
     Args:
@@ -34,7 +32,6 @@ def download(
         target: path of the file.
         checksum: SHA-256 in hex, complete or its leading digits, or MD5 after "md5:"; None for no check.
         progress: called after each block with bytes and the file name.
-        pause: seconds before the second attempt, doubled before each further one.
 
     Returns:
         The path of the file.
@@ -48,11 +45,11 @@ def download(
         return target
     busy = RequestError("another process is downloading this file", target, "wait until it is done, or stop it")
     with process_lock(target.with_name(f"{target.name}.lock"), lambda: busy):
-        _download(url, target, checksum, progress, pause)
+        _download(url, target, checksum, progress)
     return target
 
 
-def _download(url: str, target: Path, checksum: str | None, progress: Progress | None, pause: float) -> None:
+def _download(url: str, target: Path, checksum: str | None, progress: Progress | None) -> None:
     part = target.with_name(target.name + ".part")
     hint = f"fetch {url} by hand and put it at {target}"
     if checksum:
@@ -66,7 +63,7 @@ def _download(url: str, target: Path, checksum: str | None, progress: Progress |
         except _TEMPORARY as error:
             if attempt + 1 == _ATTEMPTS:
                 raise DataError(f"{target.name} cannot be downloaded: {root_cause(error)}", url, hint) from error
-        time.sleep(pause * 2**attempt)
+        time.sleep(_PAUSE * 2**attempt)
     try:
         _verify_checksum(part, checksum, hint)
     except DataError:

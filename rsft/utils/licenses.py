@@ -68,11 +68,6 @@ def license_restrictions(text: str) -> tuple[str, ...]:
 
 
 def describe_license(text: str, restrictions: tuple[str, ...]) -> str:
-    """Return a license with its restrictions in parentheses, such as "CC-BY-NC-4.0 (non-commercial)".
-
-    Args:
-        text: an SPDX identifier or a statement.
-        restrictions: names of `RESTRICTIONS`.
-    """
+    """Return a license with its restrictions in parentheses, such as "CC-BY-NC-4.0 (non-commercial)"."""
     shown = [name for name in restrictions if name not in text.lower()]
     return f"{text} ({', '.join(shown)})" if shown else text

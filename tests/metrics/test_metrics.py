@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from rsft.metrics import (
     NORMAL_APPROXIMATION_MIN,
+    Interval,
     class_mean_distances,
     compare_predictions,
     coverage_by_class,
@@ -220,7 +221,7 @@ def test_run_compared_with_itself():
     first, _, labels = two(4)
     comparison = compare_predictions(first, first, labels, PAIRED_GROUPS)
     assert asdict(comparison.mcnemar["all"]) == {"first": 0, "second": 0, "p": 1.0}
-    assert comparison.differences["macro"].to_dict() == {"value": 0, "low": 0, "high": 0}
+    assert comparison.differences["macro"] == Interval(0, 0, 0)
 
 
 @pytest.mark.parametrize(("first", "labels"), [([0], [0, 1]), ([], [])])

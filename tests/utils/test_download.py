@@ -15,6 +15,7 @@ from tests.helpers.http_server import BODY, SHA, serving
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(module, "_PAUSE", 0)
     with serving() as server:
         yield server
 
@@ -42,7 +43,7 @@ def test_existing_other_file_is_refused_and_kept(server, tmp_path):
 @pytest.mark.parametrize("ranges", [True, False])
 def test_interrupted_transfer_is_resumed(server, tmp_path, ranges):
     server.ranges, server.breaks = ranges, [1_000_000, 2_000_000]
-    assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
+    assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
     assert (
         server.requested_ranges[:2] == [None, "bytes=983040-"] and len(server.requested_ranges) == 3
     )  # whole blocks are kept
@@ -70,13 +71,13 @@ def test_complete_part_file_is_used(server, tmp_path):
 def test_wrong_range_restarts_the_transfer(server, tmp_path):
     (tmp_path / "x.part").write_bytes(BODY[:5])
     server.shift = 1
-    assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
+    assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
     assert server.requested_ranges == ["bytes=5-", None]
 
 
 def test_busy_server_is_retried(server, tmp_path):
     server.statuses = [503, 429]
-    assert download(server.url, tmp_path / "x", SHA, pause=0).read_bytes() == BODY
+    assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
 
 
 def test_wrong_checksum_leaves_no_file(server, tmp_path):
@@ -93,12 +94,13 @@ def test_missing_file_fails_without_retry(server, tmp_path):
     assert server.url in caught.value.hint and str(tmp_path / "x") in caught.value.hint and SHA in caught.value.hint
 
 
-def test_error_without_network_tells_what_to_download(tmp_path):
+def test_error_without_network_tells_what_to_download(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_PAUSE", 0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x"
     with pytest.raises(DataError, match="refused") as caught:
-        download(url, tmp_path / "x", SHA, pause=0)
+        download(url, tmp_path / "x", SHA)
     assert caught.value.location == url and f"put it at {tmp_path / 'x'}" in caught.value.hint
 
 

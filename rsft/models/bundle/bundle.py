@@ -86,6 +86,7 @@ CONFIDENCE_FILE = "confidence.safetensors"
 
 COPY_HINT = "copy the whole bundle again; `rsft bundle verify` lists all faults"
 DIGEST_KEY = "sha256"  # key of the index for the hash of the index
+_INDEXED = ("classes", "groups", "train_counts", "contract", "metrics", "licenses")  # fields of `Bundle` in the index
 
 
 class BackboneId(BaseModel):
@@ -164,9 +165,6 @@ def index_digest(content: dict[str, Any]) -> str:
 def read_index(folder: Path) -> tuple[BundleIndex, str]:
     """Read the index of a bundle.
 
-    Args:
-        folder: the folder of the bundle.
-
     Returns:
         The index, and its hash.
 
@@ -194,10 +192,6 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
 
 def find_altered_files(folder: Path, index: BundleIndex) -> list[str]:
     """Compare the files of a bundle with its index; hidden files are ignored.
-
-    Args:
-        folder: the folder of the bundle.
-        index: the index, from `read_index`.
 
     Returns:
         One sentence for each file that is missing, changed, or not part of the bundle.
@@ -288,11 +282,7 @@ class Bundle:
     rsft_version: str = __version__
 
     def save(self, folder: Path) -> str:
-        """Write the bundle atomically and return its hash.
-
-        Args:
-            folder: the folder to create or to replace.
-        """
+        """Write the bundle atomically to a folder, which is replaced if it exists, and return its hash."""
         from safetensors.numpy import save as save_arrays
         from safetensors.torch import save
 
@@ -307,12 +297,7 @@ class Bundle:
                 rsft_version=__version__,
                 name=self.recipe.name,
                 backbone=BackboneId(name=self.recipe.backbone.name, sha256=self.backbone_sha256),
-                classes=self.classes,
-                groups=self.groups,
-                train_counts=self.train_counts,
-                contract=self.contract,
-                metrics=self.metrics,
-                licenses=self.licenses,
+                **{name: getattr(self, name) for name in _INDEXED},
                 files={path.name: sha256(path) for path in sorted(temporary.iterdir())},
             )
             content = index.model_dump(mode="json")
@@ -322,10 +307,7 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path) -> Bundle:
-        """Open a bundle.
-
-        Args:
-            folder: a bundle, a run folder, or runs/<recipe> for its newest run with a bundle (`find_bundle`).
+        """Open a bundle, in a folder as in `find_bundle`.
 
         Returns:
             The bundle.
@@ -335,12 +317,7 @@ class Bundle:
             WeightsError: the bundle has an unknown format, or a file is missing, changed, or not part of the bundle.
             RecipeError: this version of rsft does not know its recipe.
         """
-        folder = find_bundle(folder)
-        index, digest = read_index(folder)
-        faults = find_altered_files(folder, index)
-        if faults:
-            raise WeightsError("; ".join(faults), folder, COPY_HINT)
-        return read_verified_bundle(folder, index, digest)
+        return read_verified_bundle(*open_intact_index(folder))
 
     @property
     def members(self) -> list[dict[str, Tensor]]:
@@ -359,12 +336,22 @@ class Bundle:
         return {group: [self.classes.index(name) for name in names] for group, names in self.groups.items()}
 
 
+def open_intact_index(folder: Path) -> tuple[Path, BundleIndex, str]:
+    """Return the folder, index and hash of a bundle whose files are unchanged, given a folder as in `find_bundle`.
+
+    Raises:
+        RequestError: `folder` contains no bundle.
+        WeightsError: the bundle has an unknown format, or a file is missing, changed, or not part of the bundle.
+    """
+    folder = find_bundle(folder)
+    index, digest = read_index(folder)
+    if faults := find_altered_files(folder, index):
+        raise WeightsError("; ".join(faults), folder, COPY_HINT)
+    return folder, index, digest
+
+
 def combine_bundles(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
     """Combine several runs of a recipe, which differ only in their seed, into one bundle that averages them.
-
-    Args:
-        recipe: the recipe of the combined bundle.
-        bundles: the bundles of the runs.
 
     Returns:
         A bundle without calibrator and metrics, not saved.
@@ -408,15 +395,10 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
         raise WeightsError("the name of a tensor has no number of its run", folder, COPY_HINT)
     return Bundle(
         recipe=load_recipe(folder / RECIPE_FILE),
-        classes=index.classes,
-        groups=index.groups,
-        train_counts=index.train_counts,
-        contract=index.contract,
+        **{name: getattr(index, name) for name in _INDEXED},
         backbone_sha256=index.backbone.sha256,
         tensors=tensors,
-        metrics=index.metrics,
         calibrator=calibrator,
-        licenses=index.licenses,
         sha256=digest,
         rsft_version=index.rsft_version,
     )
@@ -434,11 +416,7 @@ def read_licenses(folder: Path) -> tuple[SourceLicense, ...]:
 
 
 def find_bundle(folder: Path) -> Path:
-    """Return the folder of a bundle.
-
-    Args:
-        folder: the bundle itself, a run folder runs/<recipe>/<number>, or runs/<recipe> for its newest run with a
-            bundle.
+    """Return the folder of a bundle, given this folder, a run folder, or runs/<recipe> for its newest run with one.
 
     Returns:
         The bundle's folder.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rsft.errors import RequestError, WeightsError
-from rsft.models.bundle.bundle import COPY_HINT, find_altered_files, find_bundle, read_index
+from rsft.models.bundle.bundle import find_bundle, open_intact_index
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.dependencies import require
 
@@ -35,10 +35,7 @@ def sign_bundle(folder: Path, key: Path) -> Path:
         RequestError: `folder` contains no bundle, `key` is no such key, or model-signing is not installed.
         WeightsError: a file of the bundle is missing, changed, or not part of it.
     """
-    folder = find_bundle(folder)
-    index, _ = read_index(folder)
-    if faults := find_altered_files(folder, index):
-        raise WeightsError("; ".join(faults), folder, COPY_HINT)
+    folder, _, _ = open_intact_index(folder)
     config: Any = require("model_signing.signing", _EXTRA).Config()
     try:
         config.use_elliptic_key_signer(private_key=key)
@@ -74,8 +71,17 @@ def find_signature_faults(folder: Path, key: Path) -> list[str]:
     try:
         config.set_hashing_config(_hashing(folder)).verify(folder, folder / SIGNATURE_FILE)
     except Exception as error:  # the library raises many types for a damaged file
-        return _sentences(error)
-    return []
+        text = str(error)
+    else:
+        return []
+    if text.startswith("Key mismatch"):
+        return ["the bundle is signed with another key"]
+    if not text.startswith("Signature mismatch"):
+        return [f"{SIGNATURE_FILE} is damaged, or not made with this key"]
+    faults = [f"{name} was changed after signing" for name in _CHANGED.findall(text)]
+    for words, pattern in _LISTED.items():
+        faults += [f"{name} {words}" for names in pattern.findall(text) for name in names.split(", ")]
+    return faults or ["its files differ from the signed ones"]
 
 
 def check_signature(folder: Path, key: Path) -> None:
@@ -96,8 +102,7 @@ def check_signature(folder: Path, key: Path) -> None:
 
 def _hashing(folder: Path) -> Any:
     hidden = [Path(SIGNATURE_FILE), *(Path(path.name) for path in folder.iterdir() if path.name[0] == ".")]
-    config: Any = require("model_signing.hashing", _EXTRA).Config()
-    return config.set_ignored_paths(paths=hidden, ignore_git_paths=False)
+    return require("model_signing.hashing", _EXTRA).Config().set_ignored_paths(paths=hidden, ignore_git_paths=False)
 
 
 def _key_error(key: Path, kind: str, error: Exception) -> RequestError:
@@ -105,15 +110,3 @@ def _key_error(key: Path, kind: str, error: Exception) -> RequestError:
         return RequestError(f"the key cannot be read: {error.strerror}", key, "check the path of the key")
     hint = "make a pair with openssl as in docs/security.md"
     return RequestError(f"this is not a {kind} key of the curve P-256, P-384 or P-521 without password", key, hint)
-
-
-def _sentences(error: Exception) -> list[str]:
-    text = str(error)
-    if text.startswith("Key mismatch"):
-        return ["the bundle is signed with another key"]
-    if not text.startswith("Signature mismatch"):
-        return [f"{SIGNATURE_FILE} is damaged, or not made with this key"]
-    faults = [f"{name} was changed after signing" for name in _CHANGED.findall(text)]
-    for words, pattern in _LISTED.items():
-        faults += [f"{name} {words}" for names in pattern.findall(text) for name in names.split(", ")]
-    return faults or ["its files differ from the signed ones"]

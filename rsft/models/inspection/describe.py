@@ -197,8 +197,7 @@ def architecture_family(encoder: str) -> str:
         >>> architecture_family("vit_tiny_patch8_64.simship")
         'Vision Transformer'
     """
-    matches = (family for pattern, family in _FAMILIES.items() if re.search(pattern, encoder.lower()))
-    return next(matches, encoder)
+    return next((family for pattern, family in _FAMILIES.items() if re.search(pattern, encoder.lower())), encoder)
 
 
 TENSOR_KINDS = ("adapter", "gamma", "head")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rsft.models.uncertainty import statistics
 from rsft.models.uncertainty.statistics import ChipSummary, ShiftTest
+from rsft.types import Floats, Labels, Reals
 
 MAX_CLASSES = 16
 """Number of classes whose probabilities are recorded: those with the largest mean probability."""
@@ -41,7 +42,7 @@ class ValidationChips:
     @classmethod
     def from_probabilities(
         cls,
-        probabilities: NDArray[np.floating],
+        probabilities: Reals,
         *,
         positions: NDArray[np.integer] | None = None,
         groups: NDArray[np.str_] | None = None,
@@ -98,9 +99,9 @@ class ConfidenceEstimate(NamedTuple):
         ood: (N,) distance from the training chips divided by its limit; a chip above 1 is out-of-distribution.
     """
 
-    probabilities: NDArray[np.float64]
+    probabilities: Floats
     sets: NDArray[np.bool_]
-    ood: NDArray[np.float64]
+    ood: Floats
 
 
 @dataclass(frozen=True)
@@ -118,22 +119,16 @@ class Calibrator:
     """
 
     temperature: float
-    scores: NDArray[np.float64]
+    scores: Floats
     labels: NDArray[np.int64]
-    distances: NDArray[np.float64]
+    distances: Floats
     means: NDArray[np.float32]
     whitening: NDArray[np.float32]
     validation: ValidationChips
 
     @classmethod
     def fit(
-        cls,
-        logits: NDArray[np.floating],
-        labels: NDArray[np.integer],
-        features: NDArray[np.floating],
-        *,
-        train_features: NDArray[np.floating],
-        train_labels: NDArray[np.integer],
+        cls, logits: Reals, labels: Labels, features: Reals, *, train_features: Reals, train_labels: Labels
     ) -> Self:
         """Fit a calibrator to outputs of the final classifier on validation chips, on which it was not trained.
 
@@ -156,18 +151,17 @@ class Calibrator:
         if not all(np.isfinite(array).all() for array in (logits, features, train_features)):
             raise ValueError("logits and features must be finite")
         temperature = statistics.fit_temperature(logits, labels)
-        means = statistics.fit_class_means(train_features, train_labels, logits.shape[1])
-        whitening = statistics.fit_whitening(train_features, train_labels, means).astype(np.float32)
-        means_32 = means.astype(np.float32)
-        distances = statistics.mahalanobis_distance(features, means_32, whitening)
+        fitted = statistics.fit_distance(train_features, train_labels, logits.shape[1])
+        means, whitening = (array.astype(np.float32) for array in fitted)
+        distances = statistics.mahalanobis_distance(features, means, whitening)
         logs = statistics.log_softmax(logits, temperature)
         scores, validation = -logs[np.arange(len(labels)), labels], ValidationChips.from_probabilities(np.exp(logs))
-        return cls(temperature, scores, labels.astype(np.int64), distances, means_32, whitening, validation)
+        return cls(temperature, scores, labels.astype(np.int64), distances, means, whitening, validation)
 
     def apply(
         self,
-        logits: NDArray[np.floating],
-        features: NDArray[np.floating],
+        logits: Reals,
+        features: Reals,
         *,
         coverage: float = COVERAGE,
         ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE,
@@ -192,14 +186,13 @@ class Calibrator:
         sets = -log_probabilities <= thresholds
         sets[np.arange(len(sets)), logits.argmax(axis=1)] = True
         distances = statistics.mahalanobis_distance(features, self.means, self.whitening)
-        ood = distances / self.ood_limit(ood_false_positive_rate)
-        return ConfidenceEstimate(np.exp(log_probabilities), sets, ood)
+        return ConfidenceEstimate(np.exp(log_probabilities), sets, distances / self.ood_limit(ood_false_positive_rate))
 
     def ood_limit(self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE) -> float:
         """Return the distance above which a chip is out-of-distribution."""
         return statistics.ood_limit(self.distances, ood_false_positive_rate)
 
-    def test_shift(self, probabilities: NDArray[np.floating], ood: NDArray[np.floating]) -> ShiftTest:
+    def test_shift(self, probabilities: Reals, ood: Reals) -> ShiftTest:
         """Test whether new chips are like the validation chips. Only then do sets have their coverage.
 
         Args:
@@ -208,12 +201,9 @@ class Calibrator:
         """
         distances, validation = self.distances / self.ood_limit(), self.validation
         new = ChipSummary(ood, probabilities.max(axis=1, initial=0), probabilities.argmax(axis=1))
-        old = ChipSummary(distances, validation.confidence, validation.predicted)
-        return statistics.compare_chips(new, old)
+        return statistics.compare_chips(new, ChipSummary(distances, validation.confidence, validation.predicted))
 
-    def widened_sets(
-        self, probabilities: NDArray[np.floating], ood: NDArray[np.floating], coverage: float = COVERAGE
-    ) -> NDArray[np.bool_] | None:
+    def widened_sets(self, probabilities: Reals, ood: Reals, coverage: float = COVERAGE) -> NDArray[np.bool_] | None:
         """Return sets for chips that may differ from the validation chips.
 
         A class is in a set if it is in the set of `apply` or in the weighted conformal set. So no set is smaller than
@@ -247,7 +237,7 @@ class Calibrator:
         sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
         return sets
 
-    def was_fitted_on(self, logits: NDArray[np.floating], labels: NDArray[np.integer]) -> bool:
+    def was_fitted_on(self, logits: Reals, labels: Labels) -> bool:
         """Return whether the calibrator was fitted on these chips, for which its estimates are too optimistic.
 
         Args:

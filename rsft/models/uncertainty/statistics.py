@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsft.types import Floats, Labels, Reals
 from rsft.utils.array_namespace import array_namespace, log_sum_exp, to_float
 
 
@@ -35,9 +35,7 @@ def min_calibration_chips(coverage: float) -> int:
     return next(n for n in range(1, 10**6) if _rank(n, coverage) <= n)
 
 
-def class_thresholds(
-    scores: NDArray[np.float64], labels: NDArray[np.integer], n_classes: int, coverage: float
-) -> NDArray[np.float64]:
+def class_thresholds(scores: Floats, labels: Labels, n_classes: int, coverage: float) -> Floats:
     """Return the largest score at which a class still belongs to a set.
 
     Args:
@@ -67,10 +65,8 @@ _MAX_FIT_CHIPS = 2000  # chips of each side on which the regression is fitted, e
 _INVERSE_PENALTY = 0.1  # strong: with few chips, weights shrink to 1. 0.03 to 1 gave nearly the same coverage
 _MAX_STEPS, _MIN_STEP = 50, 1e-9  # of Newton's method, which takes about 6 steps
 
-_Features = NDArray[np.floating]
 
-
-def likelihood_ratios(validation: _Features, new: _Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def likelihood_ratios(validation: Reals, new: Reals) -> tuple[Floats, Floats]:
     """Estimate by how much every chip is more frequent among the new chips than among the validation chips.
 
     Args:
@@ -91,9 +87,7 @@ def likelihood_ratios(validation: _Features, new: _Features) -> tuple[NDArray[np
     return ratios[0], ratios[1]
 
 
-def _fit_logistic_regression(
-    rows: NDArray[np.float64], targets: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
+def _fit_logistic_regression(rows: Floats, targets: Floats) -> tuple[Floats, float]:
     """Return weights (F,) and intercept of a logistic regression with an L2 penalty on its weights, by Newton's method.
 
     The rows (N, F) have mean 0 and standard deviation 1; the targets (N,) are 0 or 1.
@@ -101,7 +95,7 @@ def _fit_logistic_regression(
     design = np.column_stack([rows, np.ones(len(rows))])
     penalty = np.r_[np.ones(rows.shape[1]), 0.0] / _INVERSE_PENALTY
 
-    def loss(weights: NDArray[np.float64]) -> float:
+    def loss(weights: Floats) -> float:
         scores = design @ weights
         return float(np.logaddexp(0, scores).sum() - targets @ scores + (penalty * weights**2).sum() / 2)
 
@@ -120,20 +114,15 @@ def _fit_logistic_regression(
     return weights[:-1], float(weights[-1])
 
 
-def _sample(features: _Features) -> _Features:
+def _sample(features: Reals) -> Reals:
     count = min(len(features), _MAX_FIT_CHIPS)
-    sample: _Features = features[np.linspace(0, len(features) - 1, count).astype(int)]
+    sample: Reals = features[np.linspace(0, len(features) - 1, count).astype(int)]
     return sample
 
 
 def weighted_thresholds(
-    scores: NDArray[np.float64],
-    labels: NDArray[np.integer],
-    weights: NDArray[np.float64],
-    new_weights: NDArray[np.float64],
-    n_classes: int,
-    coverage: float,
-) -> NDArray[np.float64]:
+    scores: Floats, labels: Labels, weights: Floats, new_weights: Floats, n_classes: int, coverage: float
+) -> Floats:
     """Return for every new chip the largest score at which a class still belongs to its set.
 
     Args:
@@ -164,7 +153,7 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 """Smallest and largest temperature: for chips that are all wrong, the best temperature would be infinite."""
 
 
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+def fit_temperature(logits: Reals, labels: Labels) -> float:
     """Return the T that minimizes the log loss of softmax(logits / T) (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
 
     The target probability of the true class is (N + 1) / (N + 2), the rule of succession, instead of 1 (Platt 1999,
@@ -199,7 +188,7 @@ def log_softmax(logits: Any, temperature: float = 1.0) -> Any:
     return scaled - log_sum_exp(scaled, 1)
 
 
-def ood_limit(distances: NDArray[np.floating], rate: float) -> float:
+def ood_limit(distances: Reals, rate: float) -> float:
     """Return the limit that a share `rate` of new chips exceeds on average, if they are like the validation chips.
 
     With fewer than 1 / rate - 1 validation chips, it is their largest distance, which more chips exceed.
@@ -248,7 +237,7 @@ def largest_chance_share(chips: int, validation_chips: int, rate: float, level: 
     return int(np.flatnonzero(_chances(chips, validation_chips, rate) >= level)[-1]) / max(1, chips)
 
 
-def _chances(chips: int, validation_chips: int, rate: float) -> NDArray[np.float64]:
+def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
     """Return the probability (chips + 1,) of at least 0, 1, ... chips above the limit."""
     rank = _ood_rank(validation_chips, rate)
     above = validation_chips + 1 - rank
@@ -258,7 +247,7 @@ def _chances(chips: int, validation_chips: int, rate: float) -> NDArray[np.float
     parts = (chips + rank, above + rank), (rank, chips + above + rank)
     start = sum(map(math.lgamma, parts[0])) - sum(map(math.lgamma, parts[1]))
     logs = start + np.concatenate([[0.0], np.cumsum(np.log(ratios))])
-    chances: NDArray[np.float64] = np.minimum(np.exp(logs)[::-1].cumsum()[::-1], 1.0)
+    chances: Floats = np.minimum(np.exp(logs)[::-1].cumsum()[::-1], 1.0)
     chances[0] = 1.0
     return chances
 
@@ -268,8 +257,10 @@ def _ood_rank(count: int, rate: float) -> int:
     return min(count, math.ceil(round((count + 1) * (1 - rate), 9)))
 
 
-def fit_class_means(features: _Features, labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
-    """Return the mean features of every class.
+def fit_distance(features: Reals, labels: Labels, n_classes: int) -> tuple[Floats, Floats]:
+    """Fit class means, and the matrix that transforms the covariance within classes, common to all, to the identity.
+
+    The covariance is shrunk (Ledoit and Wolf 2004), because it may be estimated from fewer chips than features.
 
     Args:
         features: (N, D).
@@ -277,65 +268,46 @@ def fit_class_means(features: _Features, labels: NDArray[np.integer], n_classes:
         n_classes: C.
 
     Returns:
-        (C, D), NaN for a class without chips.
-    """
-    sums = np.zeros((n_classes, features.shape[1]))
-    np.add.at(sums, labels, features)
-    counts = np.bincount(labels, minlength=n_classes)[:, None]
-    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    return means
-
-
-def fit_whitening(features: _Features, labels: NDArray[np.integer], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the matrix that transforms the covariance within classes, common to all classes, to the identity.
-
-    The covariance is shrunk (Ledoit and Wolf 2004), because it may be estimated from fewer chips than features.
-
-    Args:
-        features: (N, D).
-        labels: (N,) class indices.
-        means: (C, D), from `fit_class_means`.
-
-    Returns:
-        (D, D).
+        Means (C, D), NaN for a class without chips, and the matrix (D, D).
     """
     from sklearn.covariance import ledoit_wolf
 
+    sums = np.zeros((n_classes, features.shape[1]))
+    np.add.at(sums, labels, features)
+    counts = np.bincount(labels, minlength=n_classes)[:, None]
+    means: Floats = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     covariance, _ = ledoit_wolf(features - means[labels], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
-    whitening: NDArray[np.float64] = vectors / np.sqrt(np.maximum(values, values.max() * 1e-9))
-    return whitening
+    return means, vectors / np.sqrt(np.maximum(values, values.max() * 1e-9))
 
 
-def mahalanobis_distance(
-    features: _Features, means: NDArray[np.floating], whitening: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def mahalanobis_distance(features: Reals, means: Reals, whitening: Reals) -> Floats:
     """Return the Mahalanobis distance of each chip to the nearest class mean (Lee et al. 2018, eq. 2).
 
     Args:
         features: (N, D).
         means: (C, D); rows with NaN are ignored.
-        whitening: (D, D), from `fit_whitening`.
+        whitening: (D, D), from `fit_distance`.
 
     Returns:
         (N,).
     """
     white = features.astype(np.float64) @ whitening
-    distances: NDArray[np.float64] = nearest_distance(white, white_class_means(means, whitening))
+    distances: Floats = nearest_distance(white, white_class_means(means, whitening))
     return distances
 
 
-def white_class_means(means: NDArray[np.floating], whitening: NDArray[np.floating]) -> NDArray[np.float64]:
+def white_class_means(means: Reals, whitening: Reals) -> Floats:
     """Return the class means in the space in which the covariance within classes is the identity.
 
     Args:
         means: (C, D); rows with NaN are left out.
-        whitening: (D, D), from `fit_whitening`.
+        whitening: (D, D), from `fit_distance`.
 
     Returns:
         (K, D) for K classes with a mean.
     """
-    white: NDArray[np.float64] = means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
+    white: Floats = means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
     return white
 
 
@@ -357,7 +329,7 @@ def nearest_distance(white: Any, white_means: Any) -> Any:
 _MAX_EXACT = 10_000_000  # product of the sizes up to which the exact distribution is computed, in about 0.1 s
 
 
-def kolmogorov_smirnov(values: NDArray[np.floating], others: NDArray[np.floating]) -> tuple[float, float]:
+def kolmogorov_smirnov(values: Reals, others: Reals) -> tuple[float, float]:
     """Compare two samples by the Kolmogorov-Smirnov test.
 
     Args:
@@ -377,7 +349,12 @@ def kolmogorov_smirnov(values: NDArray[np.floating], others: NDArray[np.floating
     if n * m <= _MAX_EXACT:
         return statistic, _exact_probability(distance, *sorted((n, m)))
     root = math.sqrt(n * m / (n + m))
-    return statistic, _limit_probability((root + 0.12 + 0.11 / root) * statistic)
+    value = (root + 0.12 + 0.11 / root) * statistic  # of Kolmogorov's distribution
+    if value < 0.2:
+        return statistic, 1.0
+    k = np.arange(1, 32)  # the last term is below 1e-33
+    terms = np.exp(-2 * (k * value) ** 2) * np.where(k % 2, 1, -1)
+    return statistic, min(1.0, max(0.0, 2 * float(terms.sum())))
 
 
 def _exact_probability(distance: int, n: int, m: int) -> float:
@@ -396,16 +373,7 @@ def _exact_probability(distance: int, n: int, m: int) -> float:
     return min(1.0, max(0.0, 1.0 - float(share[m])))
 
 
-def _limit_probability(value: float) -> float:
-    """Return the probability that Kolmogorov's distribution exceeds a value."""
-    if value < 0.2:
-        return 1.0
-    k = np.arange(1, 32)  # the last term is below 1e-33
-    terms = np.exp(-2 * (k * value) ** 2) * np.where(k % 2, 1, -1)
-    return min(1.0, max(0.0, 2 * float(terms.sum())))
-
-
-def chi_squared(counts: NDArray[np.integer]) -> float:
+def chi_squared(counts: Labels) -> float:
     """Compare the shares of K classes in two samples by the chi-squared test, with Yates' correction for two classes.
 
     Args:
@@ -463,9 +431,9 @@ class ChipSummary(NamedTuple):
         predicted: (N,) index of the predicted class.
     """
 
-    distances: NDArray[np.floating]
-    probabilities: NDArray[np.floating]
-    predicted: NDArray[np.integer]
+    distances: Reals
+    probabilities: Reals
+    predicted: Labels
 
 
 class Difference(NamedTuple):
@@ -517,21 +485,20 @@ def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
     if len(distances) < MIN_CHIPS:
         return ShiftTest(reason=f"fewer than {MIN_CHIPS} chips with a distance")
     samples = _without_nan(chips.probabilities), _without_nan(validation.probabilities)
-    return ShiftTest(
-        {
-            "distance": Difference(*kolmogorov_smirnov(distances, validation_distances)),
-            "probability": Difference(*kolmogorov_smirnov(*samples)),
-            "classes": _compare_classes(chips.predicted, validation.predicted),
-        }
-    )
+    differences = {
+        "distance": Difference(*kolmogorov_smirnov(distances, validation_distances)),
+        "probability": Difference(*kolmogorov_smirnov(*samples)),
+        "classes": _compare_classes(chips.predicted, validation.predicted),
+    }
+    return ShiftTest(differences)
 
 
-def _without_nan(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    finite: NDArray[np.float64] = np.asarray(values, np.float64)[~np.isnan(values)].round(_DECIMALS)
+def _without_nan(values: Reals) -> Floats:
+    finite: Floats = np.asarray(values, np.float64)[~np.isnan(values)].round(_DECIMALS)
     return finite
 
 
-def _compare_classes(predicted: NDArray[np.integer], others: NDArray[np.integer]) -> Difference:
+def _compare_classes(predicted: Labels, others: Labels) -> Difference:
     n_classes = int(max(predicted.max(), others.max())) + 1
     counts = np.array([np.bincount(labels, minlength=n_classes) for labels in (predicted, others)])
     shares = counts / counts.sum(axis=1, keepdims=True)

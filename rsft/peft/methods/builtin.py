@@ -159,8 +159,7 @@ class LoRAWithAdaptFormer:
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of both methods."""
         lora = LoRA(self.rank, self.positions, self.blocks, self.scale, self.dropout, self.alpha, self.init)
-        adaptformer = AdaptFormer(self.dim, self.blocks, self.adapter_scale)
-        return [*lora.build_modules(vit), *adaptformer.build_modules(vit)]
+        return [*lora.build_modules(vit), *AdaptFormer(self.dim, self.blocks, self.adapter_scale).build_modules(vit)]
 
 
 @register

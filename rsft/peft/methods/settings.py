@@ -70,9 +70,7 @@ class BottleneckMethod:
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
 
 
-def resolve_scales(
-    scale: ScaleSetting, ranks: Mapping[Site, int], alpha: float | None = None
-) -> dict[Site, float | None]:
+def resolve_scales(scale: ScaleSetting, ranks: dict[Site, int], alpha: float | None = None) -> dict[Site, float | None]:
     """Return the constant scale of every site.
 
     Args:
@@ -97,11 +95,7 @@ def resolve_scales(
 
 
 def validate_dropout(dropout: float | Mapping[str, float], sites: Sequence[Site]) -> dict[Site, float]:
-    """Return the dropout rate of every site.
-
-    Args:
-        dropout: one rate, or rates by pattern of sites.
-        sites: the sites of the method.
+    """Return the dropout rate of every site, given one rate, or rates by pattern of sites.
 
     Returns:
         Site -> rate.
@@ -117,11 +111,7 @@ def validate_dropout(dropout: float | Mapping[str, float], sites: Sequence[Site]
 
 
 def validate_ranks(rank: int | Mapping[str, int], sites: Sequence[Site]) -> dict[Site, int]:
-    """Return the rank of every site that has one.
-
-    Args:
-        rank: one rank, or ranks by pattern of sites; 0 excludes a site.
-        sites: the sites to choose from.
+    """Return the rank of every site that has one, given one rank, or ranks by pattern; 0 excludes a site.
 
     Returns:
         Site -> rank of 1 or more.

@@ -77,7 +77,9 @@ def attach(
     adapted = AdaptedModel(runner, method, modules, modulator, undo)
     try:
         for module in modules:
-            module.install({site: _scale_fn(module, site, modulator) for site in module.sites}, kernels)
+            module.scale_fns = {site: _scale_fn(module, site, modulator) for site in module.sites}
+            module.kernels = kernels
+            module.inject()
         _require_frozen(vit)
     except ValueError:
         adapted.detach()

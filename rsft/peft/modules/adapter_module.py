@@ -24,7 +24,7 @@ class AdapterModule(nn.Module):
     Attributes:
         fixed_scales: the constant scale of every site; empty for a method without scales, None at a site where the
             module learns its own scale.
-        scale_fns: site -> function that returns the current scale; empty before `install`.
+        scale_fns: site -> function that returns the current scale; empty before `attach`.
         kernels: whether low-rank layers use hand-written gradients; None decides by the device of their input.
         merge_last: whether `AdaptedModel.merge` merges the module after the others, because it acts on their outputs.
     """
@@ -48,19 +48,11 @@ class AdapterModule(nn.Module):
         """Names of the sites, modules or parameters of the network at which the module is injected now."""
         return tuple(self._undo)
 
-    def install(self, scale_fns: Mapping[Site, ScaleFn], kernels: bool | None = None) -> None:
-        """Inject the module into the network; the attributes explain the arguments."""
-        self.scale_fns, self.kernels = dict(scale_fns), kernels
-        self.inject()
-
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
-        """Return the parameters of a site in which its output is linear, such as B of LoRA.
+        """Return the parameters of one of `sites` in which its output is linear, such as B of LoRA.
 
         The scale multiplies the output, so scale and these parameters can trade a factor without a change of the
         function. `AdaptedModel.in_function_space` uses that.
-
-        Args:
-            site: one of `sites`.
 
         Returns:
             The parameters; none for a module without scales.
@@ -163,16 +155,14 @@ def stage_depths(network: nn.Module) -> list[int]:
     return [stages.count(stage) for stage in dict.fromkeys(stages)]
 
 
-def require_tokens(network: nn.Module, method: str, reason: str) -> None:
+def require_tokens(network: nn.Module, name: str, reason: str) -> None:
     """Raise an error if a network is hierarchical, given the PEFT method that needs tokens, and why.
 
     Raises:
         ValueError: the network is hierarchical.
     """
     if is_hierarchical(network):
-        raise ValueError(
-            f"{method} needs a plain vision transformer, and {type(network).__name__} is not one: {reason}"
-        )
+        raise ValueError(f"{name} needs a plain vision transformer, and {type(network).__name__} is not one: {reason}")
 
 
 def _children(module: nn.Module, name: str) -> dict[str, nn.Module]:
@@ -204,10 +194,7 @@ class TargetLayer(NamedTuple):
 
 
 def transformer_blocks(vit: nn.Module) -> Sequence[nn.Module]:
-    """Return the blocks of a network.
-
-    Args:
-        vit: a timm network, see `named_blocks`.
+    """Return the blocks of a timm network (`named_blocks`).
 
     Returns:
         The blocks in forward order, through all stages.
@@ -220,9 +207,6 @@ def transformer_blocks(vit: nn.Module) -> Sequence[nn.Module]:
 
 def find_target_layers(vit: nn.Module) -> dict[Site, TargetLayer]:
     """Return every site of a timm network that is a convolution, a linear layer or some rows of one.
-
-    Args:
-        vit: a timm network, see `named_blocks`.
 
     Returns:
         Site -> layer, block by block in forward order.
@@ -237,10 +221,6 @@ def find_target_layers(vit: nn.Module) -> dict[Site, TargetLayer]:
 
 def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLayer]:
     """Return the layers of some sites.
-
-    Args:
-        vit: a timm network, see `named_blocks`.
-        sites: the sites to find.
 
     Returns:
         Site -> layer, in the order of `sites`.
@@ -287,9 +267,6 @@ def find_submodule(module: nn.Module, path: str) -> nn.Module | None:
 
 def use_fused_qkv_layers(vit: nn.Module) -> list[Callable[[], object]]:
     """Make attention call its fused qkv layer instead of reading the layer's weight (timm's EVA and BEiT).
-
-    Args:
-        vit: a timm vision transformer; changed in place.
 
     Returns:
         Functions that undo the change.

@@ -175,9 +175,7 @@ class ScaleShiftModule(AdapterModule):
             embed = [name for name, module in vit.named_modules() if isinstance(module, nn.Conv2d)]
             names = [*(name for name in embed if name.startswith("patch_embed.")), *names, "norm"]
         layers: dict[str, Any] = {name: adapter_module.find_submodule(vit, name) for name in names}
-        self._layers = {
-            name: layer for name, layer in layers.items() if isinstance(getattr(layer, "weight", None), Tensor)
-        }
+        self._layers = {name: x for name, x in layers.items() if isinstance(getattr(x, "weight", None), Tensor)}
         for name, layer in self._layers.items():
             width, options = len(layer.weight), trainable_kwargs(layer.weight)
             self.register_parameter(mangle_name(f"{name}.scale"), nn.Parameter(torch.ones(width, **options)))

@@ -75,19 +75,14 @@ def hypergradient(
         direction, direct = gradients[: len(theta)], gradients[len(theta) :]
         direction = [reduce_mean(gradient) for gradient in direction]
         epsilon = _DISTANCE / torch.sqrt(sum((x.square().sum() for x in direction), torch.tensor(1e-12)))
+        sides = []
         with full_precision():
-            ahead, behind = (_gradient_at(theta, gamma, inner, direction, sign * float(epsilon)) for sign in (1, -1))
-    mixed = [(a - b) / (2 * epsilon) for a, b in zip(ahead, behind, strict=True)]
+            for sign in (1, -1):
+                with _restore_on_exit(theta):
+                    _add_scaled(theta, direction, sign * float(epsilon))
+                    sides.append(_gradients(inner(), gamma))
+    mixed = [(ahead - behind) / (2 * epsilon) for ahead, behind in zip(*sides, strict=True)]
     return [d - lr * m for d, m in zip(direct, mixed, strict=True)]
-
-
-def _gradient_at(
-    theta: Parameters, gamma: Parameters, loss: LossClosure, direction: Sequence[Tensor], distance: float
-) -> list[Tensor]:
-    """Return the gradient of a loss with respect to gamma at theta + distance * direction."""
-    with _restore_on_exit(theta):
-        _add_scaled(theta, direction, distance)
-        return _gradients(loss(), gamma)
 
 
 def _gradients(loss: Tensor, parameters: Parameters) -> list[Tensor]:
@@ -200,7 +195,6 @@ class BiLevelLoop:
             `loss`.
         max_grad_norm: the norm to which theta's gradient is clipped; None does not clip.
         accumulate_grad_batches: number of batches that one inner step accumulates gradients of.
-        backward: computes the gradients of a loss; Lightning's trainer has its own.
         timer: measures the phases "inner" and "outer".
         scale_losses: scale the losses, so that small gradients do not underflow in float16. Each loop has its own
             scaler, because the inner scale must not change while gradients accumulate.
@@ -224,14 +218,13 @@ class BiLevelLoop:
         outer_loss: LossFunction | None = None,
         max_grad_norm: float | None = None,
         accumulate_grad_batches: int = 1,
-        backward: Callable[[Tensor], None] = Tensor.backward,
         timer: StepTimer | None = None,
         scale_losses: bool = False,
     ) -> None:
         self.classifier, self.loss, self.outer_loss, self.meta = classifier, loss, outer_loss or loss, meta
         self.inner_optimizer, self.outer_optimizer = inner_optimizer, outer_optimizer
         self.max_grad_norm, self.accumulate_grad_batches = max_grad_norm, accumulate_grad_batches
-        self.backward = backward
+        self.backward: Callable[[Tensor], None] = Tensor.backward  # Lightning's trainer has its own
         self.theta, self.gamma = classifier.theta, classifier.adapted.gamma
         self.timer = timer or StepTimer()
         device = self.theta[0].device.type
@@ -248,9 +241,6 @@ class BiLevelLoop:
     def inner_step(self, batch: Batch) -> Tensor:
         """Add the gradient of a batch to theta, and update theta if `accumulate_grad_batches` batches are complete.
 
-        Args:
-            batch: a batch of the inner loop.
-
         Returns:
             The loss, a scalar.
 
@@ -266,10 +256,6 @@ class BiLevelLoop:
 
     def outer_step(self, batch: Batch, outer_batch: Batch) -> Tensor:
         """Update gamma by its hypergradient (paper, equations 4 and 5), after the inner step of the same batch.
-
-        Args:
-            batch: the batch of the inner step, which the second-order gradient uses.
-            outer_batch: a batch drawn from the meta subset.
 
         Returns:
             The loss of the outer batch, a scalar.
@@ -298,10 +284,6 @@ class BiLevelLoop:
 
     def joint_step(self, batch: Batch, outer_batch: Batch) -> tuple[Tensor, Tensor]:
         """Run both batches in one pass; theta gets the gradient of the inner rows, gamma that of the outer rows.
-
-        Args:
-            batch: a batch of the inner loop.
-            outer_batch: a batch drawn from the meta subset.
 
         Returns:
             The inner and the outer loss, scalars.
@@ -415,19 +397,14 @@ class MetaSplitter:
         return np.setdiff1d(all_chips, self.meta_subset(epoch)) if self.meta.holdout else all_chips
 
     def meta_batch(self, epoch: int, index: int) -> Indices:
-        """Draw a meta batch. Samplers other than "random" may draw a chip twice.
-
-        Args:
-            epoch: number of the epoch from 0.
-            index: number of the inner step in the epoch from 0.
+        """Draw a meta batch, given epoch and inner step from 0. Samplers other than "random" may draw a chip twice.
 
         Returns:
             Indices of at most `batch_size` training chips (B,).
         """
         subset = self.meta_subset(epoch)
         rng = np.random.default_rng((self.seed, epoch, 2, index))
-        size = min(self.batch_size, len(subset))
-        return SAMPLERS[self.meta.sampling]().draw(self.labels, subset, size, rng)
+        return SAMPLERS[self.meta.sampling]().draw(self.labels, subset, min(self.batch_size, len(subset)), rng)
 
     def _split(self, number: int) -> Indices:
         rng = np.random.default_rng((self.seed, number, 1))

@@ -28,8 +28,7 @@ PAPER_BATCH = 128
 def build_inner_optimizer(classifier: Classifier, train: TrainSection) -> torch.optim.Optimizer:
     """Return SGD or AdamW on theta; the groups have their base learning rates."""
     groups = parameter_groups(classifier, train)
-    is_adamw = train.optimizer == "adamw"
-    return torch.optim.AdamW(groups) if is_adamw else torch.optim.SGD(groups, momentum=train.momentum)
+    return torch.optim.AdamW(groups) if train.optimizer == "adamw" else torch.optim.SGD(groups, momentum=train.momentum)
 
 
 def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[str, Any]]:

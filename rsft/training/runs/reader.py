@@ -27,8 +27,8 @@ METADATA_FILE, RECIPE_FILE, METRICS_FILE, CHECKPOINTS_DIR = "run.json", "recipe.
 RUN_MEASURES = ("micro", "macro", *GROUPS)
 """Names of the accuracies of a run."""
 
-_LONGEST_RUN_S = 1e9
-"""A larger number of seconds, 30 years, is not the duration of a run."""
+_LONGEST_RUN_S = 1e9  # 30 years
+
 TIMING_COLUMNS = ("seconds", "images_per_s", "data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb")
 """Columns of metrics.csv that differ between repetitions of a run."""
 
@@ -38,7 +38,9 @@ CHANGEABLE_KEYS = ("data.workers", "train.device", "train.checkpoint_steps", "tr
 TRAINED = ("trained", "done")
 """Status of a run whose bundle is complete. After "trained", evaluation and report follow."""
 
-_OUTPUTS = {"evaluation": "evaluation/metrics.json", "report": "report.html"}
+OUTPUTS = {"evaluation": "evaluation/metrics.json", "report": "report.html"}
+"""Files that complete a trained run."""
+
 _LOCK = ".lock"
 
 
@@ -74,18 +76,10 @@ class RunInfo:
         return "running" if is_running(self.folder) else "killed" if status == "running" else status
 
     @property
-    def missing_outputs(self) -> list[str]:
-        """Outputs that a trained run still lacks (evaluation, report); empty for other statuses."""
-        if self.status != "trained":
-            return []
-        return [name for name, file in _OUTPUTS.items() if not (self.folder / file).is_file()]
-
-    @property
     def seconds(self) -> float | None:
         """Wall-clock seconds, summed over all resumed sessions; None if run.json has none."""
         seconds = self.metadata.get("seconds")
-        is_duration = isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST_RUN_S
-        return seconds if is_duration else None
+        return seconds if isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST_RUN_S else None
 
 
 def read_run_info(folder: Path) -> RunInfo:
@@ -132,10 +126,7 @@ def hash_manifest(root: Path | str) -> str:
 
 
 def find_runs(folder: Path) -> list[RunInfo]:
-    """Return the runs in a folder, in the order of their start.
-
-    Args:
-        folder: the folder of all runs, of the runs of one recipe, or of one run.
+    """Return the runs in a folder (of all runs, of one recipe, or of one run), in the order of their start.
 
     Returns:
         The runs, broken ones included.
@@ -147,9 +138,6 @@ def find_runs(folder: Path) -> list[RunInfo]:
 
 def find_newest_run(folder: Path) -> Path:
     """Return a run folder itself, and for the folder of the runs of one recipe the run with the highest number.
-
-    Args:
-        folder: runs/<recipe>/<number> or runs/<recipe>.
 
     Returns:
         The run folder; `folder` itself if it contains no run.
@@ -210,10 +198,7 @@ def remove_run(run: RunInfo) -> None:
 
 
 def recipe_differences(runs: Sequence[RunInfo]) -> dict[str, list[Any]]:
-    """Return the recipe keys in which runs differ.
-
-    Args:
-        runs: the runs to compare.
+    """Return the recipe keys in which some runs differ.
 
     Returns:
         Dotted key -> one value per run; None if the recipe of the run lacks the section.
@@ -227,9 +212,7 @@ def recipe_differences(runs: Sequence[RunInfo]) -> dict[str, list[Any]]:
 def lock_run(folder: Path, timeout_s: float = 10.0) -> FileLock:
     """Mark a run as in progress by a file lock, which ends with the process at the latest.
 
-    Args:
-        folder: the run folder.
-        timeout_s: seconds to wait for the lock; the workers of a killed process hold it a little longer.
+    The workers of a killed process hold it a little longer, which is why there is a timeout.
 
     Returns:
         The acquired lock.

@@ -47,10 +47,7 @@ RECORDED_PACKAGES = [
 
 
 def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
-    """Return the entries of run.json on the origin of a run.
-
-    Args:
-        source: the recipe's file; None for a recipe that was made in Python.
+    """Return the entries of run.json on the origin of a run, given the recipe and its file, if it has one.
 
     Returns:
         "seed", "recipe", "recipe_file", "git", "data", "versions", "machine" and "hardware": name of the CPU, cores
@@ -251,10 +248,9 @@ class Run:
             self._write_table(MODULATOR_FILE, self._scales)
 
     def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
-        if not self.is_writer:
-            return
-        with atomic_file(self.folder / name) as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
+        if self.is_writer:
+            with atomic_file(self.folder / name) as temporary:
+                pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
 
 
 def mark_done(folder: Path) -> None:

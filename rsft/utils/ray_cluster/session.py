@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Any
 
 from rsft.errors import RequestError
@@ -29,10 +28,8 @@ _CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # works on Linux too
 def ray_session(address: str | None) -> Iterator[None]:
     """Start Ray for the duration of a `with` block. It also stops when this process ends for any reason.
 
-    On this machine, Ray listens on the loopback interface only.
-
-    Args:
-        address: address of a cluster; None for this machine.
+    The address is that of a cluster; None is this machine, where Ray listens on the loopback interface
+    only.
 
     Yields:
         None. Within the block, SIGTERM raises `SystemExit`.
@@ -55,7 +52,8 @@ def ray_session(address: str | None) -> Iterator[None]:
         except Exception as error:  # Ray raises plain exceptions, such as after a timeout
             hint = "start the cluster, or leave the address out" if address else "wait until the machine is less busy"
             raise RequestError(f"Ray does not start: {error}", address or "", hint) from error
-        _handle_sigterm(_exit)  # Ray's own handler prints the stack of the process and aborts
+        # Ray's own handler prints the stack of the process and aborts
+        _handle_sigterm(lambda number, frame: sys.exit(128 + number))
         try:
             yield
         finally:
@@ -66,7 +64,3 @@ def ray_session(address: str | None) -> Iterator[None]:
 def _handle_sigterm(handler: Any) -> None:
     with suppress(ValueError):  # only the main thread handles signals
         signal.signal(signal.SIGTERM, handler)
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)

@@ -21,11 +21,7 @@ MAX_DIGITS = 1000
 
 
 def parse_json(data: str | bytes, **options: Any) -> Any:
-    """Parse JSON, with limits on its depth and its integers.
-
-    Args:
-        data: the document, in UTF-8 with or without a byte-order mark.
-        options: further options of `json.loads`.
+    """Parse JSON in UTF-8, with limits on its depth and its integers; `options` are those of `json.loads`.
 
     Returns:
         Its content.
