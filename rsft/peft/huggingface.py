@@ -49,6 +49,10 @@ Factors = tuple[Tensor, Tensor]
 def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
     """Write the low-rank additions of a model, at their current scales, as a PEFT adapter.
 
+    Args:
+        adapted: a model with attached PEFT modules, all of them low-rank additions.
+        folder: the folder of the adapter; it is created if needed.
+
     Raises:
         ValueError: the layout cannot hold a module, or no low-rank addition is attached.
 
@@ -82,9 +86,13 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
 
 
 def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
-    """Attach a LoRA adapter that PEFT or `export_peft` wrote to a network like the one on which it was learned.
+    """Attach a LoRA adapter that PEFT or `export_peft` wrote.
 
     A fused qkv whose factors are not made of blocks becomes three sites with the same A.
+
+    Args:
+        vit: a network like the one on which the adapter was learned.
+        folder: the folder of the adapter.
 
     Returns:
         The network with the adapter.

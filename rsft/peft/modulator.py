@@ -12,7 +12,10 @@ from rsft.peft.sites import POSITIONS, Site
 
 
 def gamma_to_scale(gamma: Tensor) -> Tensor:
-    """Return the scales m = softplus(gamma) of a tensor of any shape; a gamma of -inf gives 0.
+    """Return the scale m = softplus(gamma); a gamma of -inf gives 0.
+
+    Args:
+        gamma: a tensor of any shape.
 
     Returns:
         Scales of the same shape.

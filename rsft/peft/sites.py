@@ -56,7 +56,10 @@ class Site(NamedTuple):
 
 
 def select_positions(positions: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the selected positions in forward order: letters of "qkvo12", names such as ["q", "mlp2"], or "all".
+    """Return the selected positions in forward order.
+
+    Args:
+        positions: letters of "qkvo12", names of positions such as ["q", "mlp2"], or "all".
 
     Returns:
         Names of positions.

@@ -15,7 +15,11 @@ from rsft.recipe.text import Document, parse_overrides, read_document, to_yaml
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file; overrides are `section.key=value`, the value as YAML, and a later one wins.
+    """Read a recipe.
+
+    Args:
+        path: of the YAML file.
+        overrides: `section.key=value`, the value as YAML; a later one wins.
 
     Returns:
         The recipe with all defaults.

@@ -18,7 +18,7 @@ import pytest
         (["-o", "out.gpkg", "--html", "page.txt"], ["give it the suffix .html"]),
         (["-o", "out.gpkg", "--resample-to", "0"], ["--resample-to"]),
         (["-o", "out.gpkg", "--unit", "sigma"], ["unknown unit sigma; choose one of uint8", "gamma0_db", "--unit"]),
-        (["-o", "out.gpkg", "--asset", "vv"], ["are options for scenes", "--grid"]),
+        (["-o", "out.gpkg", "--asset", "vv"], ["--asset need scenes", "--grid"]),
     ],
 )
 @pytest.mark.slow
