@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import time
 from multiprocessing import AuthenticationError
 from pathlib import Path
 
 import pytest
 
+from rsft import errors
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.sweep import process
 from rsft.sweep.process import TrialStopped, run_trial
@@ -34,7 +36,8 @@ class Target:
         self.code = code
 
     def __call__(self, folder, threads, environment, connection):
-        process._train = lambda folder, threads, report: exec(self.code, globals() | {"report": report})
+        names = vars(errors) | {"os": os, "signal": signal, "time": time}
+        process._train = lambda folder, threads, report: exec(self.code, names | {"report": report})
         process.train_trial(folder, threads, environment, connection)
 
 
