@@ -64,7 +64,7 @@ def add_loss(root):
     """Add a loss: its class, a row of the test."""
     with (root / "rsft/training/optim/losses.py").open("a", encoding="utf-8") as file:
         file.write(toy.LOSS)
-    insert(root / "tests/training/optim/test_losses.py", '        ("lade", 2.5371),\n', '        ("toy", 1.4882),\n')
+    insert(root / "tests/training/optim/test_optimizers.py", '        ("lade", 2.5371),\n', '        ("toy", 1.4882),\n')
 
 
 def add_engine(root):
@@ -183,7 +183,7 @@ def test_engine_in_prediction(copy, toy_run, root, tmp_path):
 def test_rows_rules_and_generated_files(copy):
     """The new rows pass, the rules of the repository still hold, and all that changes besides is generated."""
     before = contents(copy.root)
-    rows = ("peft/test_matrix", "training/optim/test_losses", "inference/engines/test_graph_engines")
+    rows = ("peft/test_matrix", "training/optim/test_optimizers", "inference/engines/test_graph_engines")
     rules = ["test_architecture", "test_docs", "tools/maintenance/test_reference_docs"]
     rules += ["inference/export/test_export", "inference/selection/test_selection"]
     files = [f"tests/{name}.py" for name in (*rows, *rules)]

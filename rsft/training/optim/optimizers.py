@@ -103,7 +103,14 @@ class LossFunctions(NamedTuple):
 
 
 def make_losses(loss: LossConfig, class_counts: Tensor, exponent: float, outer_exponent: float) -> LossFunctions:
-    """Make the functions of a loss for both loops, given the exponents of their samplers, and for validation."""
+    """Make the functions of a loss for both loops, and for validation.
+
+    Args:
+        loss: a loss with its settings.
+        class_counts: number of training chips of every class (C,).
+        exponent: exponent of the class counts in the sampler of the inner loop; 1 draws every chip alike.
+        outer_exponent: the same of the outer loop.
+    """
     return LossFunctions(*(make_loss(loss, class_counts, q) for q in (exponent, outer_exponent, 1.0)))
 
 
