@@ -64,7 +64,8 @@ def add_loss(root):
     """Add a loss: its class, a row of the test."""
     with (root / "rsft/training/optim/losses.py").open("a", encoding="utf-8") as file:
         file.write(toy.LOSS)
-    insert(root / "tests/training/optim/test_optimizers.py", '        ("lade", 2.5371),\n', '        ("toy", 1.4882),\n')
+    losses = root / "tests/training/optim/test_optimizers.py"
+    insert(losses, '        ("lade", 2.5371),\n', '        ("toy", 1.4882),\n')
 
 
 def add_engine(root):
