@@ -52,9 +52,11 @@ def shared() -> Callable[[str], Path]:
 def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """Run a command in an empty folder; return its exit code and everything that it printed."""
     from rsft.cli import main
+    from rsft.cli.display.console import console
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "_width", None)  # Rich keeps the COLUMNS of the test that imports the console first
 
     def run(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
