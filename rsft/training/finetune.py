@@ -28,7 +28,8 @@ from rsft.peft.modules.adapter_module import stage_depths
 from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import DataSection, Recipe
 from rsft.training.calibration import calibrate_bundle
-from rsft.training.fit import fit, load_newest_checkpoint
+from rsft.training.checkpointing import load_newest_checkpoint
+from rsft.training.fit import fit
 from rsft.training.init import (
     CachedPrefixTokens,
     StartBundle,

@@ -11,11 +11,12 @@ from rsft.data.loading.batches import Batch, EpochBatches
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.recipe.schema import MetaSection, TrainSection
-from rsft.training.meta.bilevel import MAX_CHIPS_IN_MESSAGE, BiLevelLoop, MetaSplitter, NonFiniteLossError, StepTimer
+from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError
 from rsft.training.optim import optimizers
 from rsft.training.optim.losses import DeferredReweighting
 from rsft.training.optim.optimizers import LossFunctions, base_lr
 from rsft.training.processes import all_gather_object
+from rsft.training.recorder import StepTimer
 from rsft.types import Indices
 
 
@@ -96,6 +97,13 @@ class Learner:
             return None
         inputs, labels = self.batches.load(outer_chips, epoch)
         return copy_to_device(inputs, self.device), copy_to_device(labels, self.device)
+
+    def add_losses(self, inner: Tensor, outer: Tensor | None) -> None:
+        """Count a finished step, given its losses, scalars; `outer` is None without an outer step."""
+        self.steps += 1
+        self.losses[0].append(inner)
+        if outer is not None:
+            self.losses[1].append(outer)
 
     def epoch_row(self, epoch: int) -> dict[str, float]:
         """Return the measures of an epoch (from 0) that ends, and reset its losses.
@@ -183,10 +191,7 @@ class Learner:
         is_bad = ~self.classifier(inputs).isfinite().all(1).cpu().numpy()
         bad_chips = np.concatenate(all_gather_object(local_chips[is_bad]))
         names = tuple(self.batches.train.names[chip] for chip in (bad_chips if len(bad_chips) else chips))
-        listed, hidden = ", ".join(names[:MAX_CHIPS_IN_MESSAGE]), len(names) - MAX_CHIPS_IN_MESSAGE
-        more = f" and {hidden} more; run.json names them all" if hidden > 0 else ""
-        location = f"epoch {epoch + 1}, batch {index + 1}, chips {listed}{more}"
-        return NonFiniteLossError(error.message, error.loop, location, names)
+        return error.with_location(f"epoch {epoch + 1}, batch {index + 1}", names)
 
 
 def _to_cpu(value: Any) -> Any:

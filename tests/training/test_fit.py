@@ -9,10 +9,10 @@ import torch
 
 from rsft.errors import RsftError
 from rsft.recipe.load import load_recipe
-from rsft.training import fit
+from rsft.training import recorder
+from rsft.training.checkpointing import TrainingPosition, load_newest_checkpoint, save_checkpoint
 from rsft.training.finetune import finetune
-from rsft.training.fit import EarlyStopping, TrainingPosition, load_newest_checkpoint, save_checkpoint
-from rsft.training.meta.bilevel import StepTimer
+from rsft.training.recorder import EarlyStopping, StepTimer
 from rsft.training.trackers import RunListener
 from tests.helpers.messages import mentions
 
@@ -126,7 +126,7 @@ def test_the_log_says_why_a_file_is_refused(tmp_path, caplog):
 @pytest.fixture
 def clock(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(fit.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(recorder.time, "perf_counter", lambda: now[0])
     return now
 
 
@@ -158,7 +158,7 @@ def test_timer_does_not_wait_for_the_gpu(monkeypatch):
         def elapsed_time(self, end):
             return 1500.0
 
-    monkeypatch.setattr(fit.torch.cuda, "Event", Event)
+    monkeypatch.setattr(recorder.torch.cuda, "Event", Event)
     timer = StepTimer(cuda=True)
     with timer(inner=1):
         pass

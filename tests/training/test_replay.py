@@ -16,7 +16,7 @@ from rsft.training.finetune import finetune
 from rsft.training.replay import compare_by_class, correction_recipe, replay
 from rsft.training.runs.reader import ADDED, TERMS, VALIDATION, Replay, read_replay
 
-from .start.test_start_bundle import edit_store
+from .init.test_start_bundle import edit_store
 
 
 @pytest.mark.slow

@@ -77,9 +77,7 @@ def attach(
     adapted = AdaptedModel(runner, method, modules, modulator, undo)
     try:
         for module in modules:
-            module.scale_fns = {site: _scale_fn(module, site, modulator) for site in module.sites}
-            module.kernels = kernels
-            module.inject()
+            module.install({site: _scale_fn(module, site, modulator) for site in module.sites}, kernels)
         _require_frozen(vit)
     except ValueError:
         adapted.detach()

@@ -48,6 +48,11 @@ class AdapterModule(nn.Module):
         """Names of the sites, modules or parameters of the network at which the module is injected now."""
         return tuple(self._undo)
 
+    def install(self, scale_fns: Mapping[Site, ScaleFn], kernels: bool | None = None) -> None:
+        """Inject the module into the network; the attributes explain the arguments."""
+        self.scale_fns, self.kernels = dict(scale_fns), kernels
+        self.inject()
+
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
         """Return the parameters of one of `sites` in which its output is linear, such as B of LoRA.
 

@@ -3,12 +3,9 @@
 The gradient of the outer loss with respect to gamma is taken at fixed theta, or through one unrolled inner step.
 """
 
-import time
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ from rsft.models.classifier import Classifier
 from rsft.recipe.registries import SAMPLERS, LossFunction
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.processes import all_reduce_mean, average_gradients
+from rsft.training.recorder import StepTimer
 from rsft.types import Indices
 
 LossClosure = Callable[[], Tensor]
@@ -70,19 +68,25 @@ def hypergradient(
         return _gradients(outer(), gamma)
     with _without_autocast_cache():
         with _restore_on_exit(theta):
-            _add_scaled(theta, [reduce_mean(gradient) for gradient in _gradients(inner(), theta)], -lr)
+            step = [reduce_mean(gradient) for gradient in _gradients(inner(), theta)]
+            _add_scaled(theta, step, -lr)
             gradients = _gradients(outer(), [*theta, *gamma])
         direction, direct = gradients[: len(theta)], gradients[len(theta) :]
         direction = [reduce_mean(gradient) for gradient in direction]
         epsilon = _DISTANCE / torch.sqrt(sum((x.square().sum() for x in direction), torch.tensor(1e-12)))
-        sides = []
         with full_precision():
-            for sign in (1, -1):
-                with _restore_on_exit(theta):
-                    _add_scaled(theta, direction, sign * float(epsilon))
-                    sides.append(_gradients(inner(), gamma))
-    mixed = [(ahead - behind) / (2 * epsilon) for ahead, behind in zip(*sides, strict=True)]
+            ahead, behind = (_gradient_at(theta, gamma, inner, direction, sign * float(epsilon)) for sign in (1, -1))
+    mixed = [(a - b) / (2 * epsilon) for a, b in zip(ahead, behind, strict=True)]
     return [d - lr * m for d, m in zip(direct, mixed, strict=True)]
+
+
+def _gradient_at(
+    theta: Parameters, gamma: Parameters, loss: LossClosure, direction: Sequence[Tensor], distance: float
+) -> list[Tensor]:
+    """Return the gradient of a loss with respect to gamma at theta + distance * direction."""
+    with _restore_on_exit(theta):
+        _add_scaled(theta, direction, distance)
+        return _gradients(loss(), gamma)
 
 
 def _gradients(loss: Tensor, parameters: Parameters) -> list[Tensor]:
@@ -128,56 +132,32 @@ MAX_CHIPS_IN_MESSAGE = 6
 
 
 class NonFiniteLossError(RsftError):
-    """A loss of the loop "inner" or "outer" is NaN or infinite, by the named chips, if they are known."""
+    """A loss is NaN or infinite.
+
+    Args:
+        message: what is wrong.
+        loop: "inner" or "outer".
+        location: epoch, batch and chips.
+        chips: names of the chips that cause it, if known.
+    """
 
     def __init__(self, message: str, loop: str, location: str = "", chips: tuple[str, ...] = ()) -> None:
         super().__init__(message, location, "lower train.lr, meta.lr or peft.scale, or set train.max_grad_norm")
         self.loop, self.chips = loop, chips
 
+    def with_location(self, moment: str, chips: tuple[str, ...]) -> "NonFiniteLossError":
+        """Return the same error with its location.
 
-class StepTimer:
-    """Timer of the phases of training. On a GPU it uses CUDA events, so that no measurement waits for the GPU.
+        Args:
+            moment: epoch and batch, as text.
+            chips: names of the chips that cause it.
 
-    Example:
-        >>> timer = StepTimer()
-        >>> with timer(inner=1):
-        ...     pass
-        >>> timer.seconds("inner") < 1
-        True
-    """
-
-    def __init__(self, cuda: bool = False) -> None:
-        self.cuda = cuda
-        self._pending: deque[tuple[Any, Any, dict[str, float]]] = deque()
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def __call__(self, **weights: float) -> Iterator[None]:
-        """Measure the block, given the shares of phases in its time: `inner=1`, or rows as in `inner=32, outer=8`."""
-        start = self._now()
-        yield
-        self._pending.append((start, self._now(), weights))
-
-    def reset(self) -> None:
-        """Start from 0."""
-        self._pending.clear()
-        self._seconds.clear()
-
-    def seconds(self, phase: str) -> float:
-        """Return the seconds of a phase since the last reset; blocks that the GPU has not finished do not count."""
-        while self._pending and (not self.cuda or self._pending[0][1].query()):
-            start, end, weights = self._pending.popleft()
-            elapsed = start.elapsed_time(end) / 1000 if self.cuda else end - start
-            for name, weight in weights.items():
-                self._seconds[name] += elapsed * weight / sum(weights.values())
-        return self._seconds[phase]
-
-    def _now(self) -> Any:
-        if not self.cuda:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
+        Returns:
+            A new error.
+        """
+        listed, hidden = ", ".join(chips[:MAX_CHIPS_IN_MESSAGE]), len(chips) - MAX_CHIPS_IN_MESSAGE
+        more = f" and {hidden} more; run.json names them all" if hidden > 0 else ""
+        return NonFiniteLossError(self.message, self.loop, f"{moment}, chips {listed}{more}", chips)
 
 
 class BiLevelLoop:
@@ -195,6 +175,7 @@ class BiLevelLoop:
             `loss`.
         max_grad_norm: the norm to which theta's gradient is clipped; None does not clip.
         accumulate_grad_batches: number of batches that one inner step accumulates gradients of.
+        backward: computes the gradients of a loss; Lightning's trainer has its own.
         timer: measures the phases "inner" and "outer".
         scale_losses: scale the losses, so that small gradients do not underflow in float16. Each loop has its own
             scaler, because the inner scale must not change while gradients accumulate.
@@ -218,13 +199,14 @@ class BiLevelLoop:
         outer_loss: LossFunction | None = None,
         max_grad_norm: float | None = None,
         accumulate_grad_batches: int = 1,
+        backward: Callable[[Tensor], None] = Tensor.backward,
         timer: StepTimer | None = None,
         scale_losses: bool = False,
     ) -> None:
         self.classifier, self.loss, self.outer_loss, self.meta = classifier, loss, outer_loss or loss, meta
         self.inner_optimizer, self.outer_optimizer = inner_optimizer, outer_optimizer
         self.max_grad_norm, self.accumulate_grad_batches = max_grad_norm, accumulate_grad_batches
-        self.backward: Callable[[Tensor], None] = Tensor.backward  # Lightning's trainer has its own
+        self.backward = backward
         self.theta, self.gamma = classifier.theta, classifier.adapted.gamma
         self.timer = timer or StepTimer()
         device = self.theta[0].device.type
@@ -234,12 +216,20 @@ class BiLevelLoop:
         self._last_losses: dict[str, Tensor] = {}  # by loop, the mean over all processes
 
     @property
+    def is_joint(self) -> bool:
+        """Whether an outer step shares its pass with an inner step: the schedule "joint"."""
+        return self.meta is not None and self.meta.schedule == "joint"
+
+    @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizer of theta and, with an outer loop, that of gamma."""
         return [x for x in (self.inner_optimizer, self.outer_optimizer) if x is not None]
 
     def inner_step(self, batch: Batch) -> Tensor:
         """Add the gradient of a batch to theta, and update theta if `accumulate_grad_batches` batches are complete.
+
+        Args:
+            batch: a batch of the inner loop.
 
         Returns:
             The loss, a scalar.
@@ -256,6 +246,10 @@ class BiLevelLoop:
 
     def outer_step(self, batch: Batch, outer_batch: Batch) -> Tensor:
         """Update gamma by its hypergradient (paper, equations 4 and 5), after the inner step of the same batch.
+
+        Args:
+            batch: the batch of the inner step, which the second-order gradient uses.
+            outer_batch: a batch drawn from the meta subset.
 
         Returns:
             The loss of the outer batch, a scalar.
@@ -284,6 +278,10 @@ class BiLevelLoop:
 
     def joint_step(self, batch: Batch, outer_batch: Batch) -> tuple[Tensor, Tensor]:
         """Run both batches in one pass; theta gets the gradient of the inner rows, gamma that of the outer rows.
+
+        Args:
+            batch: a batch of the inner loop.
+            outer_batch: a batch drawn from the meta subset.
 
         Returns:
             The inner and the outer loss, scalars.
@@ -397,14 +395,19 @@ class MetaSplitter:
         return np.setdiff1d(all_chips, self.meta_subset(epoch)) if self.meta.holdout else all_chips
 
     def meta_batch(self, epoch: int, index: int) -> Indices:
-        """Draw a meta batch, given epoch and inner step from 0. Samplers other than "random" may draw a chip twice.
+        """Draw a meta batch. Samplers other than "random" may draw a chip twice.
+
+        Args:
+            epoch: number of the epoch from 0.
+            index: number of the inner step in the epoch from 0.
 
         Returns:
             Indices of at most `batch_size` training chips (B,).
         """
         subset = self.meta_subset(epoch)
         rng = np.random.default_rng((self.seed, epoch, 2, index))
-        return SAMPLERS[self.meta.sampling]().draw(self.labels, subset, min(self.batch_size, len(subset)), rng)
+        size = min(self.batch_size, len(subset))
+        return SAMPLERS[self.meta.sampling]().draw(self.labels, subset, size, rng)
 
     def _split(self, number: int) -> Indices:
         rng = np.random.default_rng((self.seed, number, 1))

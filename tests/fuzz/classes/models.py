@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from rsft.backbones.loading import read_checkpoint, read_metadata
 from rsft.models.bundle.bundle import Bundle
-from rsft.training.fit import TrainingPosition, load_newest_checkpoint, save_checkpoint
+from rsft.training.checkpointing import TrainingPosition, load_newest_checkpoint, save_checkpoint
 from rsft.utils.archives import extract_archive
 from tests.fuzz.classes.stores import copy_of
 from tests.fuzz.mutate import (

@@ -1,0 +1,212 @@
+"""Record a run while it trains: time its steps, write tables to the run folder, call listeners, and stop early."""
+
+import math
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from rsft.peft import Site
+from rsft.training.runs.writer import Run
+from rsft.training.trackers import RunListener, StepReport
+
+if sys.platform == "win32":
+    import psutil
+else:
+    import resource
+
+
+class StepTimer:
+    """Timer of the phases of training. On a GPU it uses CUDA events, so that no measurement waits for the GPU.
+
+    Args:
+        cuda: whether to use CUDA events.
+
+    Example:
+        >>> timer = StepTimer()
+        >>> with timer(inner=1):
+        ...     pass
+        >>> timer.seconds("inner") < 1
+        True
+    """
+
+    def __init__(self, cuda: bool = False) -> None:
+        self.cuda = cuda
+        self._pending: deque[tuple[Any, Any, dict[str, float]]] = deque()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, **weights: float) -> Iterator[None]:
+        """Measure the block.
+
+        Args:
+            **weights: share of each phase in the time: `inner=1`, or by number of rows as in `inner=32, outer=8`.
+
+        Yields:
+            Nothing.
+        """
+        start = self._now()
+        yield
+        self._pending.append((start, self._now(), weights))
+
+    def reset(self) -> None:
+        """Start from 0."""
+        self._pending.clear()
+        self._seconds.clear()
+
+    def seconds(self, phase: str) -> float:
+        """Return the seconds of a phase since the last reset; blocks that the GPU has not finished do not count."""
+        while self._pending and (not self.cuda or self._pending[0][1].query()):
+            start, end, weights = self._pending.popleft()
+            elapsed = start.elapsed_time(end) / 1000 if self.cuda else end - start
+            for name, weight in weights.items():
+                self._seconds[name] += elapsed * weight / sum(weights.values())
+        return self._seconds[phase]
+
+    def _now(self) -> Any:
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+
+class Recorder:
+    """Writes the tables of a run after each epoch, and calls listeners, from the start to the end of a `with` block.
+
+    Args:
+        run: the run that receives the tables.
+        timer: measures inner and outer steps.
+        epochs: number of epochs of the run.
+        listeners: the listeners to call.
+    """
+
+    def __init__(self, run: Run, timer: StepTimer, epochs: int, listeners: Sequence[RunListener] = ()) -> None:
+        self.run, self.timer, self.epochs, self.listeners = run, timer, epochs, listeners
+        self._epoch = self._steps = 0  # number of the epoch, and its steps
+        self._epoch_images = self._epoch_steps = 0  # of this session
+        self._session_steps = 0  # since the start or resume
+        self._epoch_began = self._session_began = time.monotonic()
+        self._epoch_pace: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self._session_began = time.monotonic()
+        for listener in self.listeners:
+            listener.on_start(self.run, self.run.metadata)
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        for listener in self.listeners:
+            listener.on_end(failed=error is not None)
+
+    def start_epoch(self, epoch: int, steps: int) -> None:
+        """Start the clock of an epoch with a number of steps."""
+        self._epoch, self._steps = epoch, steps
+        self._epoch_began, self._epoch_images, self._epoch_steps = time.monotonic(), 0, 0
+        self.timer.reset()
+
+    def add_step(self, index: int, loss: Tensor, images: int) -> None:
+        """Report a step to the listeners.
+
+        Args:
+            index: number of the step in its epoch from 0.
+            loss: the loss of the inner loop, a scalar.
+            images: images of the step, over all processes.
+        """
+        self._epoch_images += images
+        self._epoch_steps, self._session_steps = self._epoch_steps + 1, self._session_steps + 1
+        if self.listeners:
+            pace, done, total = self._pace(), self._epoch * self._steps + index + 1, self.epochs * self._steps
+            step = StepReport(
+                epoch=self._epoch,
+                step=index + 1,
+                steps=self._steps,
+                done=done,
+                total=total,
+                loss=float(loss),
+                images_per_s=pace["images_per_s"],
+                **{phase: pace[phase] / self._epoch_steps for phase in ("data_s", "inner_s", "outer_s")},
+                **peak_memory(),
+                left_s=(time.monotonic() - self._session_began) / self._session_steps * (total - done),
+            )
+            for listener in self.listeners:
+                listener.on_step(step)
+
+    def stop_clock(self) -> None:
+        """Stop the clock of the epoch, before the validation."""
+        self._epoch_pace = self._pace()
+
+    def end_epoch(self, measures: dict[str, float], scales: dict[Site, float]) -> None:
+        """Write the row of the epoch and the learned scales.
+
+        Args:
+            measures: columns of metrics.csv, without those on time and memory.
+            scales: learned scales by site; empty without a modulator.
+        """
+        row = measures | self._epoch_pace | peak_memory()
+        self.run.add_epoch(row, scales)
+        for listener in self.listeners:
+            listener.on_epoch_end(row, scales)
+
+    def _pace(self) -> dict[str, float]:
+        """Return images per second, and the seconds of the epoch so far, in total and by phase."""
+        seconds = time.monotonic() - self._epoch_began
+        inner, outer = (self.timer.seconds(phase) for phase in ("inner", "outer"))
+        return {
+            "seconds": seconds,
+            "images_per_s": self._epoch_images / seconds if seconds else math.nan,
+            "data_s": max(0.0, seconds - inner - outer),
+            "inner_s": inner,
+            "outer_s": outer,
+        }
+
+
+def peak_memory() -> dict[str, float]:
+    """Return the peak memory of this process in MB.
+
+    Returns:
+        "memory_mb", resident; "gpu_mb", allocated on its GPU, NaN without one.
+    """
+    if sys.platform == "win32":
+        resident = psutil.Process().memory_info().peak_wset / 1e6
+    else:
+        bytes_per_unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit / 1e6
+    allocated = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
+    return {"memory_mb": resident, "gpu_mb": allocated or math.nan}
+
+
+class EarlyStopping:
+    """Stops training after `patience` validations without a better macro accuracy.
+
+    Args:
+        patience: number of validations; None never stops.
+        min_delta: smallest improvement that counts, as accuracy 0-1.
+    """
+
+    def __init__(self, patience: int | None, min_delta: float) -> None:
+        self.patience, self.min_delta = patience, min_delta
+        self.best_score, self.wait_count = -math.inf, 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether training must stop."""
+        return self.patience is not None and self.wait_count >= self.patience
+
+    def update(self, score: float) -> None:
+        """Compare the macro accuracy of a validation (0-1) with the best one so far."""
+        is_better = score - self.min_delta > self.best_score
+        self.best_score, self.wait_count = (score, 0) if is_better else (self.best_score, self.wait_count + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        return {"best": self.best_score, "waited": self.wait_count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint."""
+        self.best_score, self.wait_count = state["best"], state["waited"]
