@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import pickle
 import signal
 from functools import partial
 
@@ -14,12 +15,55 @@ from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.models.classifier import Classifier
 from rsft.recipe.load import load_recipe
 from rsft.training import fit
+from rsft.training.checkpointing import TrainingPosition, load_newest_checkpoint, save_checkpoint
 from rsft.training.finetune import finetune
 from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
 from rsft.training.trackers import RunListener
 from tests.helpers.messages import mentions
 
-pytestmark = pytest.mark.slow
+
+def test_the_last_two_are_kept(tmp_path):
+    for position in (TrainingPosition(0, 9), TrainingPosition(0, 10), TrainingPosition(1, 2)):
+        save_checkpoint(tmp_path, position, {"step": torch.tensor(position)})
+    assert [path.name for path in sorted(tmp_path.glob("*.ckpt"))] == ["00000-0000010.ckpt", "00001-0000002.ckpt"]
+    checkpoint = load_newest_checkpoint(tmp_path)
+    assert checkpoint.position == (1, 2) and checkpoint.state["step"].tolist() == [1, 2]
+
+
+def test_a_folder_without_checkpoints(tmp_path):
+    assert load_newest_checkpoint(tmp_path / "missing") is None
+
+
+def assert_no_checkpoint(folder):
+    with pytest.raises(RsftError, match=mentions("no checkpoint")):
+        load_newest_checkpoint(folder)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps(Evil(), protocol=2)])
+def test_an_unreadable_file_is_refused_and_no_code_in_it_runs(tmp_path, content, capsys):
+    (tmp_path / "00000-0000001.ckpt").write_bytes(content)
+    assert_no_checkpoint(tmp_path)
+    torch.save({"format": 1, "position": (0, 1), "state": Evil()}, tmp_path / "00000-0000002.ckpt")
+    assert_no_checkpoint(tmp_path)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_file_of_another_format_is_refused(tmp_path):
+    torch.save({"format": 0, "position": (0, 1), "state": {}}, tmp_path / "00000-0000002.ckpt")
+    assert_no_checkpoint(tmp_path)
+
+
+def test_the_log_says_why_a_file_is_refused(tmp_path, caplog):
+    content = {"format": 1, "position": (0, 1), "state": {}}
+    torch.save(content, tmp_path / "00000-0000001.ckpt", _use_new_zipfile_serialization=False)
+    assert_no_checkpoint(tmp_path)
+    assert "00000-0000001.ckpt cannot be read: it is not in the zip format" in caplog.text
+
 
 OVERRIDES = [
     "peft={rank: 4, dropout: 0.3}",
@@ -79,6 +123,7 @@ def checkpoint_files(run_folder):
 
 
 @pytest.mark.first_case
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("step", [3, 4, 6])  # within an accumulated step, at the end of an epoch, in the next epoch
 def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results, number, code, step):
@@ -90,6 +135,7 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results
     assert not (folder / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_a_head_on_an_earlier_block(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, [*OVERRIDES, "head.earlier_blocks=[0]", "train.precision=bf16"])
     unbroken = finetune(recipe, tmp_path / "unbroken")
@@ -97,6 +143,7 @@ def test_a_resumed_run_with_a_head_on_an_earlier_block(recipe_file, tmp_path):
     assert results(finetune(recipe, tmp_path, resume=folder)) == results(unbroken)
 
 
+@pytest.mark.slow
 def test_a_signal_during_validation(recipe, tmp_path, unbroken_results, monkeypatch):
     forward = Classifier.forward
 
@@ -111,6 +158,7 @@ def test_a_signal_during_validation(recipe, tmp_path, unbroken_results, monkeypa
     assert results(finetune(recipe, tmp_path, resume=tmp_path / "bars/001")) == unbroken_results
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_a_checkpoint(recipe, tmp_path, unbroken_results, monkeypatch):
     save, calls = fit.torch.save, []
 
@@ -132,6 +180,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(recipe, tmp_path, unbroken_results,
     assert results(finetune(recipe, tmp_path, resume=folder)) == unbroken_results
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_a_table(recipe, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.csv")
@@ -141,6 +190,7 @@ def test_a_disk_that_is_full_at_a_table(recipe, tmp_path, monkeypatch):
         finetune(recipe, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(recipe, tmp_path, unbroken_results, caplog):
     folder, _ = interrupt(recipe, tmp_path)
     *_, newest = checkpoint_files(folder)
@@ -149,6 +199,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(recipe, tmp_path, unbrok
     assert newest.name in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_other_chips(recipe, tmp_path, monkeypatch):
     folder, _ = interrupt(recipe, tmp_path)
     monkeypatch.setattr("rsft.training.runs.reader.hash_manifest", lambda root: "f" * 64)
@@ -156,6 +207,7 @@ def test_a_run_is_not_resumed_with_other_chips(recipe, tmp_path, monkeypatch):
         finetune(recipe, tmp_path, resume=folder)
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_without_its_data(recipe, tmp_path):
     folder, _ = interrupt(recipe, tmp_path)
     gone = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(tmp_path / "gone")})})
@@ -164,6 +216,7 @@ def test_a_run_is_not_resumed_without_its_data(recipe, tmp_path):
     assert read_run_info(folder).status == "interrupted"
 
 
+@pytest.mark.slow
 def test_chips_that_give_nan_are_named(recipe_file, tmp_path, monkeypatch):
     batch = ChipImages.batch
 
@@ -181,6 +234,7 @@ def test_chips_that_give_nan_are_named(recipe_file, tmp_path, monkeypatch):
     assert caught.value.location.endswith(f"chips {metadata['chips'][0]}")
 
 
+@pytest.mark.slow
 def test_a_run_in_progress_is_not_resumed(recipe, tmp_path, monkeypatch):
     folder, _ = interrupt(recipe, tmp_path)
 
