@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.bars_recipe import BARS_RECIPE
 
 ROOT = Path(__file__).parents[1]
+os.environ["NO_PROXY"] = "127.0.0.1"  # servers of tests, on a machine with a proxy
 Command = Callable[..., tuple[int, str]]
 
 

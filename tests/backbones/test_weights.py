@@ -19,7 +19,6 @@ from tests.helpers.messages import mentions
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path
 
 

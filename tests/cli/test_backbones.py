@@ -19,7 +19,6 @@ TINY = "test_vit.r160_in1k"
 @pytest.fixture(autouse=True)
 def weights_folder(rsft, monkeypatch, tmp_path):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("COLUMNS", "80")
 
 

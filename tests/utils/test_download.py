@@ -14,7 +14,6 @@ from tests.helpers.http_server import BODY, SHA, serving
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(module, "_PAUSE", 0)
     with serving() as server:
         yield server

@@ -9,7 +9,6 @@ from tests.helpers.file_server import serving_folder
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     (tmp_path / "a").write_bytes(bytes(range(250)) * 40)
     with serving_folder(tmp_path) as server:
@@ -57,7 +56,6 @@ def test_a_login_in_the_environment_of_gdal(server, monkeypatch):
 )
 def test_no_server(monkeypatch, url, message):
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(NetworkError, match=message) as caught:
         probe_url(url)
     assert "sig" not in caught.value.location

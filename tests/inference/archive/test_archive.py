@@ -231,7 +231,6 @@ def test_other_files_have_no_metadata(tmp_path):
 
 
 def test_scenes_on_a_server(scenes, tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     with serving_folder(scenes) as server:
         server.query = "sig=1"

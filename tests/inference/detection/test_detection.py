@@ -53,10 +53,7 @@ def test_position_and_size_of_a_ship():
 def test_gaps_are_bridged():
     ratio = np.zeros((40, 40), np.float32)
     ratio[10:14, 5:10] = ratio[10:14, 12:17] = 20
-    assert (
-        len(detection.find_bright_objects(ratio, ratio > 10, 1)) == 2
-        and len(detection.find_bright_objects(ratio, ratio > 10, 2)) == 1
-    )
+    assert [len(detection.find_bright_objects(ratio, ratio > 10, gap)) for gap in (1, 2)] == [2, 1]
 
 
 def test_pixels_without_data_are_ignored():
@@ -125,9 +122,8 @@ def test_a_block_with_few_cells_takes_the_looks_of_the_scene():
 
 def test_values_of_blocks_at_pixels():
     blocks = np.array([[1.0, 2.0]])
-    values = detection.expand_blocks(
-        blocks, PixelWindow(-2, detection.BLOCK - 2, 1, 2 * detection.BLOCK + 5), detection.BLOCK
-    )
+    window = PixelWindow(-2, detection.BLOCK - 2, 1, 2 * detection.BLOCK + 5)
+    values = detection.expand_blocks(blocks, window, detection.BLOCK)
     assert values.shape == (3, detection.BLOCK + 7) and values[0, :3].tolist() == [1, 1, 2] and values[2, -1] == 2
 
 
@@ -144,14 +140,11 @@ def amplitude():
     return water
 
 
-DEFAULTS = CfarOptions()
-
-
-def detect(folder, pixels, options=DEFAULTS, contract=SAR, unit="amplitude", names=("VV",), **profile):
+def detect(folder, pixels, options=None, contract=SAR, unit="amplitude", names=("VV",), **profile):
     tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64}
     scene = open_scene(write_geotiff(folder / "s.tif", pixels, names=names, **tiles, **profile))
     window = make_chip_window(contract, scene, ChipOptions(), True)
-    return detect_bright_objects(scene, options, window, Declaration(unit), contract, None)
+    return detect_bright_objects(scene, options or CfarOptions(), window, Declaration(unit), contract, None)
 
 
 def centers(locations):
@@ -168,9 +161,8 @@ def test_ships_are_found_once_with_every_window_size(tmp_path, amplitude, monkey
     locations = detect(tmp_path, amplitude)
     assert centers(locations) == [pytest.approx(ship, abs=1) for ship in SHIPS]
     assert [location.name for location in locations.locations] == ["s_d000001", "s_d000002", "s_d000003"]
-    assert re.fullmatch(
-        r"s.tif: 3 bright objects in .* s \(.* per second, .* million pixels per second\)", locations.notes[0]
-    )
+    speed = r"\(.* per second, .* million pixels per second\)"
+    assert re.fullmatch(rf"s.tif: 3 bright objects in .* s {speed}", locations.notes[0])
     assert "not always ships" in locations.notes[1] and "4.0 looks" in locations.notes[1]
     assert "0.0 % of the scene is land (brightness" in locations.notes[2]
 
@@ -299,8 +291,7 @@ def test_other_sources_open_no_polygons(tmp_path, shorelines, source):
 
 def test_without_georeference_or_package(tmp_path, shorelines, monkeypatch):
     shorelines(shapely.box(-180, -90, 180, 90))
-    scene = open_scene(write_geotiff(tmp_path / "s.tif", np.zeros((100, 100), np.uint8)))
-    assert open_land_polygons("auto", scene) is None
+    assert open_land_polygons("auto", open_zeros(tmp_path / "s.tif", None, None)) is None
     monkeypatch.setattr(detection, "find_spec", lambda name: None)
     assert open_land_polygons("auto", open_zeros(tmp_path / "t.tif")) is None
 
@@ -323,7 +314,5 @@ def test_files_that_are_no_land(tmp_path, name, text, parts):
 
 
 def test_keywords_and_paths():
-    assert [parse_land(text) for text in ("auto", "none", "brightness", "land.gpkg", "./none")] == [
-        *("auto", "none", "brightness"),
-        *(Path("land.gpkg"), Path("none")),
-    ]
+    sources = [parse_land(text) for text in ("auto", "none", "brightness", "land.gpkg", "./none")]
+    assert sources == ["auto", "none", "brightness", Path("land.gpkg"), Path("none")]

@@ -485,7 +485,6 @@ def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(bundle: Path
 def test_scene_on_a_web_server_is_resumed_after_a_failure(
     bundle: Path, scene: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     request = PredictionRequest(query=SceneQuery(grid=8), batch_size=8)
     local = predict(bundle, [scene], tmp_path / "local.csv", request)

@@ -27,9 +27,9 @@ from rsft.inference.scenes.georeference import (
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 from rsft.types import Floats
 from tests.helpers.geokeys import ODD_GEOKEYS, write_scene_with_geokeys
-from tests.helpers.scenes import ground_control_points, write_geotiff
+from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
 
-UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
+BLANK = np.zeros((100, 100), np.uint8)
 
 
 def chip(folder: Path, crs: str | None, transform: Affine | None) -> Path:
@@ -45,9 +45,8 @@ def test_utm_chip(tmp_path: Path) -> None:
 def test_rotated_chip_keeps_its_corners(tmp_path: Path) -> None:
     outline = read_footprint(chip(tmp_path, "EPSG:4326", Affine(0.001, 0.0005, 20, 0.0003, -0.001, 50)))
     assert outline is not None
-    assert outline.equals_exact(
-        shapely.Polygon([(20, 50), (20.016, 49.968), (20.08, 49.9872), (20.064, 50.0192)]), 1e-9
-    )
+    corners = [(20, 50), (20.016, 49.968), (20.08, 49.9872), (20.064, 50.0192)]
+    assert outline.equals_exact(shapely.Polygon(corners), 1e-9)
 
 
 def test_cut_at_the_antimeridian(tmp_path: Path) -> None:
@@ -85,9 +84,8 @@ def open_georeference(path: Path) -> Georeference:
 def test_points_across_the_antimeridian_near_the_pole(tmp_path: Path) -> None:
     """Compare with the transform that the points were made with; half a pixel is 20 m."""
     gcps = ground_control_points(LOCAL_TRANSFORM, 1000, 1000, LOCAL, steps=9)
-    georeference = open_georeference(
-        write_geotiff(tmp_path / "s.tif", np.zeros((1000, 1000), np.uint8), crs="EPSG:4326", gcps=gcps)
-    )
+    pixels = np.zeros((1000, 1000), np.uint8)
+    georeference = open_georeference(write_geotiff(tmp_path / "s.tif", pixels, crs="EPSG:4326", gcps=gcps))
     assert georeference.description == "81 ground control points, EPSG:4326"
     rows, cols = np.meshgrid([3.0, 333.3, 777.7], [10.0, 500.5, 990.0])
     lonlat = georeference.pixels_to_lonlat(rows.ravel(), cols.ravel())
@@ -95,9 +93,8 @@ def test_points_across_the_antimeridian_near_the_pole(tmp_path: Path) -> None:
     x, y = Transformer.from_crs("EPSG:4326", LOCAL, always_xy=True).transform(*lonlat.T)
     expected = LOCAL_TRANSFORM @ (cols.ravel(), rows.ravel())
     assert np.hypot(x - expected[0], y - expected[1]).max() < 1
-    assert georeference.lonlat_to_pixels(*lonlat.T) == pytest.approx(
-        np.column_stack([rows.ravel(), cols.ravel()]), abs=0.02
-    )
+    pairs = np.column_stack([rows.ravel(), cols.ravel()])
+    assert georeference.lonlat_to_pixels(*lonlat.T) == pytest.approx(pairs, abs=0.02)
     assert georeference.spacing_at(500, 500) == pytest.approx((40.11, 40.05), abs=0.2)
 
 
@@ -109,22 +106,18 @@ def test_rational_polynomials(tmp_path: Path) -> None:
         samp_off=50, samp_scale=1000, line_num_coeff=[*zero[:2], -1.0, *zero[3:]], line_den_coeff=one,
         samp_num_coeff=[0.0, 1.0, *zero[2:]], samp_den_coeff=one, err_bias=None, err_rand=None,
     )  # fmt: skip
-    georeference = open_georeference(write_geotiff(tmp_path / "s.tif", np.zeros((100, 100), np.uint8), rpcs=rpcs))
+    georeference = open_georeference(write_geotiff(tmp_path / "s.tif", BLANK, rpcs=rpcs))
     assert georeference.description == "RPCs, at height 0 m above the ellipsoid"
-    assert georeference.pixels_to_lonlat(50, 50)[0] == pytest.approx((20, 10), abs=1e-3)
-    assert georeference.pixels_to_lonlat(60, 80)[0] - georeference.pixels_to_lonlat(50, 50)[0] == pytest.approx(
-        (0.03, -0.01), abs=1e-6
-    )
-    assert georeference.lonlat_to_pixels(*georeference.pixels_to_lonlat([12.5], [77.25])[0])[0] == pytest.approx(
-        (12.5, 77.25), abs=1e-3
-    )
+    middle, other, third = georeference.pixels_to_lonlat([50, 60, 12.5], [50, 80, 77.25])
+    assert middle == pytest.approx((20, 10), abs=1e-3)
+    assert other - middle == pytest.approx((0.03, -0.01), abs=1e-6)
+    assert georeference.lonlat_to_pixels(*third)[0] == pytest.approx((12.5, 77.25), abs=1e-3)
 
 
 def test_outline_around_the_pole_is_none(tmp_path: Path) -> None:
     stereographic = Affine(1000, 0, -50_000, 0, -1000, 50_000)
-    georeference = open_georeference(
-        write_geotiff(tmp_path / "s.tif", np.zeros((100, 100), np.uint8), crs="EPSG:3413", transform=stereographic)
-    )
+    path = write_geotiff(tmp_path / "s.tif", BLANK, crs="EPSG:3413", transform=stereographic)
+    georeference = open_georeference(path)
     around, beside = rectangle_corners(0, 0, 100, 100), rectangle_corners(0, 0, 10, 10)
     first, second = georeference.outline_polygons(np.stack([around, beside]))
     assert first is None and second is not None and second.area > 0
@@ -135,9 +128,8 @@ def by_gdal(path: Path, pairs: Floats, *options: str) -> Floats:
     if shutil.which("gdaltransform") is None:
         pytest.skip("gdaltransform is not on this machine (Debian: gdal-bin)")
     lines = "\n".join(f"{col} {row}" for col, row in pairs)
-    done = subprocess.run(
-        ["gdaltransform", *options, "-output_xy", path], input=lines, capture_output=True, text=True, check=True
-    )
+    command = ["gdaltransform", *options, "-output_xy", path]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
     return np.array([line.split() for line in done.stdout.splitlines()], float)
 
 
@@ -151,9 +143,7 @@ def test_ground_control_points_against_gdal(shared: Callable[[str], Path]) -> No
     """
     (path,) = shared("s1_ew_gcp").glob("S1A*.tif")
     georeference, earth = open_georeference(path), Geod(ellps="WGS84")
-    cols, rows = (
-        axis.ravel().astype(float) for axis in np.meshgrid(np.arange(50, 1000, 150), np.arange(50, 1000, 150))
-    )
+    cols, rows = np.mgrid[50.0:1000:150, 50.0:1000:150].reshape(2, -1)
     gdal = by_gdal(path, np.column_stack([cols, rows]), "-order", "3")
     lonlat = georeference.pixels_to_lonlat(rows, cols)
     assert earth.inv(*lonlat.T, *gdal.T)[2].max() < 40
@@ -173,9 +163,8 @@ def test_ground_control_points_against_gdal(shared: Callable[[str], Path]) -> No
 def test_geotransform_against_gdal(shared: Callable[[str], Path]) -> None:
     path = shared("sen1floods11_sample") / "Spain_7370579_S1Hand.tif"
     pairs = np.array([[0, 0], [100.5, 20.25], [511, 300]])
-    assert open_georeference(path).pixels_to_lonlat(pairs[:, 1], pairs[:, 0]) == pytest.approx(
-        by_gdal(path, pairs), abs=1e-9
-    )
+    lonlat = open_georeference(path).pixels_to_lonlat(pairs[:, 1], pairs[:, 0])
+    assert lonlat == pytest.approx(by_gdal(path, pairs), abs=1e-9)
 
 
 WITH_COORDINATES = {"user_defined_projection", "unknown_units", "unknown_vertical_system"}

@@ -26,16 +26,23 @@ PIXELS = np.array([[30.25, 40.5], [90.0, 10.75]])  # row, col
 BOX = (20, 10, 60, 30)  # xmin ymin xmax ymax in pixels
 
 
+def blank(folder, **georeference):
+    return open_scene(write_geotiff(folder / "s.tif", np.zeros((100, 200), np.uint8), **georeference))
+
+
 @pytest.fixture
 def scene(tmp_path):
-    return open_scene(
-        write_geotiff(tmp_path / "s.tif", np.zeros((100, 200), np.uint8), crs="EPSG:32633", transform=UTM)
-    )
+    return blank(tmp_path, crs="EPSG:32633", transform=UTM)
 
 
 @pytest.fixture
 def bare(tmp_path):
-    return open_scene(write_geotiff(tmp_path / "s.tif", np.zeros((100, 200), np.uint8)))
+    return blank(tmp_path)
+
+
+def written(path, text):
+    path.write_text(text)
+    return path
 
 
 def in_crs(crs):
@@ -66,8 +73,8 @@ def test_layers(scene, tmp_path, crs, suffix):
 )
 def test_csv(scene, tmp_path, names, crs, option):
     rows = [f"{x:.9f},{y:.9f},7" for x, y in zip(*in_crs(crs), strict=True)]
-    (tmp_path / "a.csv").write_text("\n".join([f"{names},mmsi", *rows, ",,8", "a,b,9"]))
-    positions = read_positions(tmp_path / "a.csv", scene, option)
+    path = written(tmp_path / "a.csv", "\n".join([f"{names},mmsi", *rows, ",,8", "a,b,9"]))
+    positions = read_positions(path, scene, option)
     assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
     assert [location.source_row for location in positions.locations] == [2, 3]
     assert positions.attributes.to_dict("list") == {"at": [2, 3], "mmsi": [7, 7]}
@@ -76,8 +83,8 @@ def test_csv(scene, tmp_path, names, crs, option):
 
 @pytest.mark.parametrize(("header", "crs"), [("row,col", None), ("y,x", "pixel")])
 def test_pixels(bare, tmp_path, header, crs):
-    (tmp_path / "a.csv").write_text("\n".join([header, *(f"{row},{col}" for row, col in PIXELS)]))
-    assert middles(read_positions(tmp_path / "a.csv", bare, crs)) == pytest.approx(PIXELS)
+    path = written(tmp_path / "a.csv", "\n".join([header, *(f"{row},{col}" for row, col in PIXELS)]))
+    assert middles(read_positions(path, bare, crs)) == pytest.approx(PIXELS)
 
 
 def test_rotated_boxes(scene, tmp_path):
@@ -180,9 +187,8 @@ def test_refused(bare, tmp_path, name, content, parts):
 
 
 def test_unknown_coordinate_system(scene, tmp_path):
-    (tmp_path / "a.csv").write_text("x,y\n1,2")
     with pytest.raises(RequestError, match=mentions("EPSG:1", "--at-crs")):
-        read_positions(tmp_path / "a.csv", scene, "EPSG:1")
+        read_positions(written(tmp_path / "a.csv", "x,y\n1,2"), scene, "EPSG:1")
 
 
 def layer_of(attributes, count=2):
@@ -225,8 +231,7 @@ def geojson(path, *features):
         {"type": "Feature", "geometry": {"type": "Point", "coordinates": [x, y]}} | feature
         for x, y, feature in zip(lon, lat, features, strict=True)
     ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": rows}))
-    return path
+    return written(path, json.dumps({"type": "FeatureCollection", "features": rows}))
 
 
 @pytest.mark.parametrize(
@@ -258,9 +263,8 @@ def test_nested_attributes_become_json(scene, tmp_path):
 
 
 def test_binary_attributes_are_left_out_with_a_note(scene, tmp_path):
-    layer_of({"photo": pd.array([b"x", b"y"], pd.ArrowDtype(pa.binary())), "mmsi": [1, 2]}).to_file(
-        tmp_path / "a.gpkg", use_arrow=True
-    )
+    layer = layer_of({"photo": pd.array([b"x", b"y"], pd.ArrowDtype(pa.binary())), "mmsi": [1, 2]})
+    layer.to_file(tmp_path / "a.gpkg", use_arrow=True)
     positions = read_positions(tmp_path / "a.gpkg", scene)
     assert list(positions.attributes) == ["at", "mmsi"]
     assert positions.notes == ["a.gpkg: binary attributes were left out: photo"]
@@ -280,15 +284,13 @@ def test_layers_are_chosen_by_name(scene, tmp_path):
     assert read_positions(tmp_path / "a.gpkg", scene, layer="buoys").attributes["mmsi"].tolist() == [3, 4]
     with pytest.raises(RequestError, match=mentions("boats", "ships, buoys")):
         read_positions(tmp_path / "a.gpkg", scene, layer="boats")
-    (tmp_path / "a.csv").write_text("lon,lat\n")
     with pytest.raises(RequestError, match=mentions("a.csv", "--layer")):
-        read_positions(tmp_path / "a.csv", scene, layer="ships")
+        read_positions(written(tmp_path / "a.csv", "lon,lat\n"), scene, layer="ships")
 
 
 def test_types_and_lines_of_a_csv(bare, tmp_path):
     text = 'row,col,MMSI,imo,speed,towing,"first\nname",\n1,2,211,007,1.5,true,"a\nb",x\n\n3,4,NA,8,,FALSE,NA,\n'
-    (tmp_path / "a.csv").write_text(text)
-    attributes = read_positions(tmp_path / "a.csv", bare).attributes
+    attributes = read_positions(written(tmp_path / "a.csv", text), bare).attributes
     assert attributes.astype(object).where(attributes.notna(), None).to_dict("list") == {
         "at": [3, 6],  # the header and the first row have two lines each, and line 5 is blank
         "MMSI": [211, None],
@@ -309,8 +311,7 @@ def test_types_and_lines_of_a_csv(bare, tmp_path):
     ],
 )
 def test_separators_of_a_csv(bare, tmp_path, text, note):
-    (tmp_path / "a.csv").write_text("\ufeff" + text)
-    positions = read_positions(tmp_path / "a.csv", bare)
+    positions = read_positions(written(tmp_path / "a.csv", "\ufeff" + text), bare)
     assert middles(positions).tolist() == [[30.25, 40.5]] and positions.attributes["size"].tolist() == [1.5]
     assert positions.notes == [note]
 
@@ -318,19 +319,17 @@ def test_separators_of_a_csv(bare, tmp_path, text, note):
 @pytest.mark.parametrize(("name", "text"), [("a.txt", ""), ("a.csv", "lon,lat\n")])
 def test_a_file_without_objects(scene, tmp_path, name, text):
     """A detector that found nothing writes only a header, or nothing."""
-    (tmp_path / name).write_text(text)
-    positions = read_positions(tmp_path / name, scene)
+    positions = read_positions(written(tmp_path / name, text), scene)
     assert not positions.locations and positions.attributes["at"].tolist() == []
 
 
 def test_attributes_of_detections(bare, tmp_path):
     box = "20 10 60 10 60 30 20 30"
-    (tmp_path / "dota.txt").write_text(f"gsd:1\n{box} ship 1\n{box} tank\n")
-    dota = read_positions(tmp_path / "dota.txt", bare).attributes
+    dota = read_positions(written(tmp_path / "dota.txt", f"gsd:1\n{box} ship 1\n{box} tank\n"), bare).attributes
     assert dota[["at", "class"]].to_dict("list") == {"at": [2, 3], "class": ["ship", "tank"]}
     assert dota["difficulty"].fillna(-1).tolist() == [1, -1]
-    (tmp_path / "yolo.txt").write_text("4 0.2 0.2 0.2 0.2\n")
-    assert read_positions(tmp_path / "yolo.txt", bare).attributes.to_dict("list") == {"at": [1], "class": [4]}
+    yolo = read_positions(written(tmp_path / "yolo.txt", "4 0.2 0.2 0.2 0.2\n"), bare).attributes
+    assert yolo.to_dict("list") == {"at": [1], "class": [4]}
 
 
 def test_attributes_of_coco(bare, tmp_path):
@@ -342,28 +341,25 @@ def test_attributes_of_coco(bare, tmp_path):
             {"id": 70, "image_id": 7, "bbox": [20, 10, 40, 20], "category_id": 2, "iscrowd": 0, "segmentation": [[1]]},
         ],
     }
-    (tmp_path / "a.json").write_text(json.dumps(coco))
-    positions = read_positions(tmp_path / "a.json", bare)
+    positions = read_positions(written(tmp_path / "a.json", json.dumps(coco)), bare)
     attributes = {"at": [70], "category_id": [2], "iscrowd": [0], "category": ["tanker"]}
     assert positions.attributes.to_dict("list") == attributes
     assert positions.locations[0].name == "s_000070"
     coco["annotations"][1]["id"] = "a-1"
-    (tmp_path / "a.json").write_text(json.dumps(coco))
-    assert read_positions(tmp_path / "a.json", bare).attributes["at"].tolist() == ["a-1"]
+    assert read_positions(written(tmp_path / "a.json", json.dumps(coco)), bare).attributes["at"].tolist() == ["a-1"]
 
 
 @pytest.mark.parametrize(("names", "crs"), [("lat,lon", None), ("y,x", "EPSG:32633")])
 def test_exchanged_coordinates_are_named(scene, tmp_path, names, crs):
     rows = [f"{x},{y}" for x, y in zip(*in_crs(crs or "EPSG:4326"), strict=True)]
-    (tmp_path / "a.csv").write_text("\n".join([names, *rows]))
+    path = written(tmp_path / "a.csv", "\n".join([names, *rows]))
     with pytest.raises(RequestError, match=r"2 of 2 positions lie in s\.tif if (lon and lat|x and y) are exchanged"):
-        read_positions(tmp_path / "a.csv", scene, crs)
+        read_positions(path, scene, crs)
 
 
 def test_a_few_exchanged_coordinates_give_a_note(scene, tmp_path):
     lon, lat = (values[0] for values in in_crs("EPSG:4326"))
-    (tmp_path / "a.csv").write_text(f"lat,lon\n{lon},{lat}\n1,2\n3,4\n")
-    positions = read_positions(tmp_path / "a.csv", scene)
+    positions = read_positions(written(tmp_path / "a.csv", f"lat,lon\n{lon},{lat}\n1,2\n3,4\n"), scene)
     assert not positions.locations and positions.outside == 3
     assert positions.notes == [
         "1 of 3 positions lie in s.tif if lon and lat are exchanged, and none as they are",
@@ -373,8 +369,7 @@ def test_a_few_exchanged_coordinates_give_a_note(scene, tmp_path):
 
 def test_scores_of_coco_that_are_no_numbers(bare, tmp_path):
     rows = [{"image_id": 1, "bbox": [10, 10, 5, 5], "score": score} for score in ("x", [1], None, 0.5, {"a": 1})]
-    (tmp_path / "d.json").write_text(json.dumps(rows))
-    found = read_positions(tmp_path / "d.json", bare)
+    found = read_positions(written(tmp_path / "d.json", json.dumps(rows)), bare)
     assert [location.score for location in found.locations] == [None, 0.5]
     assert [(line, reason) for _, line, reason in found.rejected] == [
         (1, "the score 'x' is not a number"),
@@ -387,45 +382,36 @@ POINT = Location(50.0, 60.0, None, "p")
 BOXED = Location(20.0, 40.0, (10, 20, 30, 20, 30, 60, 10, 60), "b")
 
 
-def blank(folder, spacing=10.0, crs="EPSG:32633"):
-    transform = Affine(spacing, 0, 500_000, 0, -spacing, 5_000_000) if crs else None
-    return open_scene(write_geotiff(folder / "s.tif", np.zeros((100, 200), np.uint8), crs=crs, transform=transform))
+def window_of(scene, options, has_points=True, **contract):
+    return make_chip_window(toy_contract(**contract), scene, options, has_points)
 
 
-def test_side_is_the_crop(tmp_path):
-    window = make_chip_window(toy_contract(crop=16), blank(tmp_path), ChipOptions(), has_points=True)
+def test_side_is_the_crop(scene):
+    window = window_of(scene, ChipOptions(), crop=16)
     assert window.chip_size(POINT) == (16, 16) and window.window_at(POINT) == (42, 52, 58, 68)
 
 
-def test_margin_around_a_box(tmp_path):
-    window = make_chip_window(toy_contract(), blank(tmp_path), ChipOptions(margin=3), has_points=False)
+def test_margin_around_a_box(scene):
+    window = window_of(scene, ChipOptions(margin=3), has_points=False)
     assert window.chip_size(BOXED) == (26, 46) and window.window_at(BOXED) == (7, 17, 33, 63)
 
 
-def test_resampled(tmp_path):
-    window = make_chip_window(
-        toy_contract(crop=16, spacing_m=20), blank(tmp_path), ChipOptions(resample_to=20), has_points=True
-    )
+def test_resampled(scene):
+    window = window_of(scene, ChipOptions(resample_to=20), crop=16, spacing_m=20)
     assert window.window_at(POINT) == (34, 44, 66, 76)
     pixels = np.arange(32 * 32, dtype=np.float32).reshape(32, 32, 1)
     chip = resize_chip(pixels, window.chip_size(POINT))
     assert chip.shape == (16, 16, 1) and chip[0, 0, 0] == pytest.approx(pixels[:2, :2].mean())
 
 
-def test_spacing_option(tmp_path):
-    options = ChipOptions(resample_to=20, spacing=5)
-    window = make_chip_window(toy_contract(crop=16, spacing_m=20), blank(tmp_path, crs=None), options, has_points=True)
-    assert window.scale == (4, 4)
+def test_spacing_option(bare):
+    assert window_of(bare, ChipOptions(resample_to=20, spacing=5), crop=16, spacing_m=20).scale == (4, 4)
 
 
 def test_pixels_in_degrees_are_not_square(tmp_path):
-    transform = Affine(1e-4, 0, 15, 0, -1e-4, 60)
-    path = write_geotiff(tmp_path / "s.tif", np.zeros((100, 200), np.uint8), crs="EPSG:4326", transform=transform)
-    spacing = open_scene(path).spacing
-    assert spacing == pytest.approx((11.14, 5.58), abs=0.01)
-    window = make_chip_window(
-        toy_contract(crop=100), open_scene(path), ChipOptions(resample_to=spacing[0]), has_points=True
-    )
+    scene = blank(tmp_path, crs="EPSG:4326", transform=Affine(1e-4, 0, 15, 0, -1e-4, 60))
+    assert scene.spacing == pytest.approx((11.14, 5.58), abs=0.01)
+    window = window_of(scene, ChipOptions(resample_to=scene.spacing[0]), crop=100)
     assert window.scale == pytest.approx((1, 2), rel=0.01)
 
 
@@ -440,22 +426,22 @@ def test_pixels_in_degrees_are_not_square(tmp_path):
         ({"crop": 8, "spacing_m": 3.0}, ChipOptions(resample_to=5), ["pixels of 5 m", "3 m", "--resample-to 3"]),
     ],
 )
-def test_sizes_that_are_refused(tmp_path, fields, options, parts):
+def test_sizes_that_are_refused(scene, fields, options, parts):
     with pytest.raises((RequestError, DataError), match=mentions(*parts)):
-        make_chip_window(toy_contract(**fields), blank(tmp_path), options, has_points=True)
+        window_of(scene, options, **fields)
 
 
-def test_pixels_of_unknown_spacing_are_not_resampled(tmp_path):
+def test_pixels_of_unknown_spacing_are_not_resampled(bare):
     with pytest.raises(DataError, match=mentions("unknown spacing", "--spacing")):
-        make_chip_window(toy_contract(crop=8), blank(tmp_path, crs=None), ChipOptions(resample_to=5), has_points=True)
+        window_of(bare, ChipOptions(resample_to=5), crop=8)
 
 
 @pytest.mark.parametrize(
     ("side", "stride", "tops", "lefts"),
     [(50, 50, [0, 50], [0, 50, 100, 150]), (64, 40, [0, 36], [0, 40, 80, 120, 136]), (300, 300, [0], [0])],
 )
-def test_tiles_end_at_the_edge(tmp_path, side, stride, tops, lefts):
-    locations = tile_locations(blank(tmp_path), (side, side), (stride, stride)).locations
+def test_tiles_end_at_the_edge(scene, side, stride, tops, lefts):
+    locations = tile_locations(scene, (side, side), (stride, stride)).locations
     corners = [(location.row - side / 2, location.col - side / 2) for location in locations]
     assert corners == [(top, left) for top in tops for left in lefts]
     assert len({location.name for location in locations}) == len(locations)
@@ -473,17 +459,14 @@ def test_complex_pixels_are_not_resized():
         resize_chip(np.ones((4, 4, 1), np.complex64), (2, 2))
 
 
-def test_chips_have_a_largest_size(tmp_path):
-    bare = blank(tmp_path, crs=None)
+def test_chips_have_a_largest_size(bare):
     with pytest.raises(RequestError, match=mentions("60,000 pixels", "8,192 x 8,192")):
-        make_chip_window(toy_contract(), bare, ChipOptions(margin=60_000), has_points=False)
-    window = make_chip_window(toy_contract(), bare, ChipOptions(margin=0), has_points=False)
+        window_of(bare, ChipOptions(margin=60_000), has_points=False)
+    window = window_of(bare, ChipOptions(margin=0), has_points=False)
     huge = Location(250.0, 250.0, (-40_000, -40_000, 40_500, -40_000, 40_500, 40_500, -40_000, 40_500), "h")
     assert window.find_fault(BOXED, 1) == ""
     assert "80,500 x 80,500 pixels; the limit is 8,192" in window.find_fault(huge, 1)
     wide = Location(50.0, 50.0, (0, 0, 8000, 0, 8000, 8000, 0, 8000), "w")
     assert "more than 268,435,456 values in 13 bands" in window.find_fault(wide, 13)
-    finer = make_chip_window(
-        toy_contract(), bare, ChipOptions(margin=10, spacing=0.01, resample_to=10), has_points=False
-    )
+    finer = window_of(bare, ChipOptions(margin=10, spacing=0.01, resample_to=10), has_points=False)
     assert "20,000 x 20,000 pixels" in finer.find_fault(BOXED, 1)

@@ -53,18 +53,10 @@ class Unprintable:
 
 
 def table(*outlines: shapely.Geometry | None) -> pd.DataFrame:
-    count = len(outlines)
-    return pd.DataFrame(
-        {
-            "chip": [f"{index}.tif" for index in range(count)],
-            "path": [f"d,1/{index}.tif" for index in range(count)],
-            "class": ["Öltanker"] * count,
-            "probability": [0.75] * count,
-            "p_ship": [0.25] * count,
-            "p_Öltanker": [0.75] * count,
-            "geometry": pd.Series(outlines, dtype=object),
-        }
-    )
+    names = [f"{index}.tif" for index in range(len(outlines))]
+    rows = pd.DataFrame({"chip": names, "path": [f"d,1/{name}" for name in names], "class": "Öltanker"})
+    rows = rows.assign(probability=0.75, p_ship=0.25, p_Öltanker=0.75)
+    return rows.assign(geometry=pd.Series(outlines, dtype=object))
 
 
 def write(
