@@ -17,7 +17,7 @@ from rsft.data.simulation.scene import SCENE_CLASSES
 from rsft.inference.options import CfarOptions, PredictionRequest, SceneQuery
 from rsft.inference.predict import job
 from tests.helpers.report_page import Page
-from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
+from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 
 REPOSITORY = Path(__file__).parents[1]
 SHIPS = sum(SCENE_CLASSES.values())
@@ -36,8 +36,7 @@ def quickstart_commands():
 @pytest.mark.slow
 def test_detection_finds_the_ships_of_the_scene(monkeypatch, tmp_path):
     contract = toy_contract(units={"uint16": (Stretch(high=856.0),) * 3}, crop=96)
-    monkeypatch.setattr(job.Bundle, "load", lambda folder: toy_bundle(classes=("cargo", "fishing"), contract=contract))
-    monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
+    use_toy_model(monkeypatch, toy_bundle(classes=("cargo", "fishing"), contract=contract))
     scene = tmp_path / "scene"
     prepare_demo_scene(scene, 1)
     request = PredictionRequest(

@@ -60,6 +60,21 @@ def toy_engine(infer, bundle) -> LoadedEngine:
     return LoadedEngine(infer, bundle.contract, REFERENCE)
 
 
+def use_toy_model(patch, bundle=None, infer=brightness_logits, concurrency: int = 1) -> None:
+    """Let prediction jobs load a toy bundle and run a toy engine.
+
+    Args:
+        patch: a `pytest.MonkeyPatch`.
+        bundle: the bundle, by default `toy_bundle()`.
+        infer: computes the outputs of network inputs.
+        concurrency: number of threads that may call `infer` at the same time.
+    """
+    from rsft.inference.predict import job
+
+    patch.setattr(job.Bundle, "load", lambda folder: bundle or toy_bundle())
+    patch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(infer, bundle)._replace(concurrency=concurrency))
+
+
 def toy_bundle(**fields) -> SimpleNamespace:
     """Return an object with those fields of a bundle that a prediction job uses."""
     data = SimpleNamespace(root="data/ships")

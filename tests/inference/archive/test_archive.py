@@ -14,18 +14,9 @@ from rsft.errors import RequestError
 from rsft.inference import archive
 from rsft.inference.archive import SceneResult, classify_scene, predict_archive
 from rsft.inference.options import PredictionRequest, SceneQuery
-from rsft.inference.predict import job
 from rsft.inference.writers.tables import read_geopackage_metadata
 from tests.helpers.file_server import serving_folder
-from tests.helpers.scenes import (
-    UTM,
-    brightness_calibrator,
-    brightness_logits,
-    toy_bundle,
-    toy_contract,
-    toy_engine,
-    write_geotiff,
-)
+from tests.helpers.scenes import UTM, brightness_calibrator, toy_bundle, toy_contract, use_toy_model, write_geotiff
 
 TILES = PredictionRequest(query=SceneQuery(grid=16))
 
@@ -33,9 +24,8 @@ TILES = PredictionRequest(query=SceneQuery(grid=16))
 @pytest.fixture(autouse=True)
 def model(monkeypatch):
     """Use a toy bundle and a toy engine."""
-    monkeypatch.setattr(archive.Bundle, "load", lambda folder: toy_bundle())
+    use_toy_model(monkeypatch)
     monkeypatch.setattr(archive, "load_engine", lambda *_: None)
-    monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
     monkeypatch.setattr(archive, "_PAUSE", 0)
 
 

@@ -14,7 +14,7 @@ from rsft.data.imagery.contract import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.inference.options import ChipOptions, Declaration, PredictionRequest, SceneQuery
 from rsft.inference.predict import job
-from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
+from tests.helpers.scenes import UTM, toy_bundle, toy_contract, use_toy_model, write_geotiff
 
 SIDE = 8
 SHIPS = [(2, 2), (2, 40), (20, 20), (20, 41), (45, 3), (46, 46)]  # row, col; four of them at the edge of 48 x 48
@@ -32,13 +32,14 @@ class Desk(NamedTuple):
     scene: Path
     positions: Path
     folder: Path
+    patch: pytest.MonkeyPatch
 
     def predict(self, name: str = "out.gpkg", bands: tuple[str, ...] = ("VH", "VV"), chips: bool = True, **fields):
         """Predict the ships with a model of some bands, and return the table's path."""
         stretch = (Stretch(low=-40.0, high=0.0),) * len(bands)
         contract = toy_contract(units={"db": stretch}, bands=("VH", "VV"), planes=bands, mean=(0.5,), std=(0.25,))
         contract = contract.model_copy(update={"mean": (0.5,) * len(bands), "std": (0.25,) * len(bands)})
-        _FakeBundle.loaded = toy_bundle(contract=fields.pop("contract", contract))
+        use_toy_model(self.patch, toy_bundle(contract=fields.pop("contract", contract)))
         query = fields.pop("query", SceneQuery(at=self.positions))
         options = {
             "chip_options": ChipOptions(side=SIDE),
@@ -55,20 +56,10 @@ class Desk(NamedTuple):
         return ChipStore.open(self.store).table
 
 
-class _FakeBundle:
-    loaded = toy_bundle()
-
-    @classmethod
-    def load(cls, folder):
-        return cls.loaded
-
-
 @pytest.fixture
 def desk(tmp_path, monkeypatch) -> Desk:
     """Make a store with the classes dark and bright in two bands (dB), and a scene with six ships."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(job, "Bundle", _FakeBundle)
-    monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
     for split, count in {"train": 3, "val": 2}.items():
         for number, name in enumerate(("bright", "dark")):
             folder = tmp_path / "source" / split / name
@@ -80,4 +71,4 @@ def desk(tmp_path, monkeypatch) -> Desk:
     scene = write_geotiff(tmp_path / "scene.tif", decibels(48, 48), crs="EPSG:32633", transform=UTM, names=("VH", "VV"))
     lines = ["row,col", *(f"{row},{col}" for row, col in SHIPS)]
     (tmp_path / "ships.csv").write_text("\n".join(lines))
-    return Desk(store.root, scene, tmp_path / "ships.csv", tmp_path)
+    return Desk(store.root, scene, tmp_path / "ships.csv", tmp_path, monkeypatch)

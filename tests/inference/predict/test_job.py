@@ -21,10 +21,8 @@ import pandas as pd
 import pyarrow as pa
 import pyogrio
 import pytest
-import rasterio
 import shapely
 from pyproj import Transformer
-from rasterio.transform import Affine
 
 from rsft.errors import DataError, NetworkError, RequestError, WeightsError
 from rsft.inference.options import CfarOptions, ChipOptions, PredictionRequest, SceneQuery
@@ -34,6 +32,7 @@ from rsft.inference.predict.result_table import table_columns
 from rsft.inference.writers.tables import read_geopackage_metadata
 from rsft.models.outputs import ClassifierOutputs
 from tests.helpers.file_server import serving_folder
+from tests.helpers.files import written
 from tests.helpers.killing import kill_this_process, run_until_killed
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import (
@@ -42,7 +41,7 @@ from tests.helpers.scenes import (
     brightness_logits,
     toy_bundle,
     toy_contract,
-    toy_engine,
+    use_toy_model,
     write_geotiff,
 )
 
@@ -54,10 +53,7 @@ def chips(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     dark, bright = rng.integers(0, 60, (16, 16), np.uint8), rng.integers(200, 256, (16, 16), np.uint8)
     cv2.imwrite(str(folder / "a_dark.png"), dark)
-    profile = {"driver": "GTiff", "width": 16, "height": 16, "count": 1, "dtype": "uint8"}
-    transform = Affine(10, 0, 500_000, 0, -10, 5_000_000)
-    with rasterio.open(folder / "b_bright.tif", "w", crs="EPSG:32633", transform=transform, **profile) as file:
-        file.write(bright[None])
+    write_geotiff(folder / "b_bright.tif", bright, crs="EPSG:32633", transform=UTM)
     cv2.imwrite(str(folder / "c_gray_as_rgb.png"), cv2.merge([bright] * 3))
     return folder
 
@@ -75,21 +71,9 @@ def broken(chips: Path) -> Path:
     return chips
 
 
-class _FakeBundle:
-    """Replaces `Bundle`; a test sets the bundle that it loads."""
-
-    loaded = toy_bundle()
-
-    @classmethod
-    def load(cls, folder):
-        return cls.loaded
-
-
 @pytest.fixture
 def bundle(monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(job, "Bundle", _FakeBundle)
-    monkeypatch.setattr(_FakeBundle, "loaded", toy_bundle())
-    monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
+    use_toy_model(monkeypatch)
     return Path("bundle")
 
 
@@ -159,9 +143,8 @@ def test_incompatible_options(options: dict[str, object]) -> None:
 def test_batches_and_readers_do_not_change_the_result(bundle: Path, chips: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int, str]] = []
     one = predict(bundle, [chips], tmp_path / "a.csv", PredictionRequest(batch_size=1, readers=3))
-    both = predict(
-        bundle, [chips], tmp_path / "b.csv", PredictionRequest(batch_size=2), lambda *step: calls.append(step)
-    )
+    request = PredictionRequest(batch_size=2)
+    both = predict(bundle, [chips], tmp_path / "b.csv", request, lambda *step: calls.append(step))
     pd.testing.assert_frame_equal(one.table, both.table)
     assert calls == [(2, 3, "classifying"), (3, 3, "classifying")]
 
@@ -173,7 +156,7 @@ def test_engines_that_take_two_callers(bundle: Path, chips: Path, tmp_path: Path
         both.wait()  # returns once two threads have called it
         return brightness_logits(inputs)
 
-    monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(engine, bundle)._replace(concurrency=2))
+    use_toy_model(monkeypatch, infer=engine, concurrency=2)
     (chips / "c_gray_as_rgb.png").unlink()
     table = predict(bundle, [chips], tmp_path / "out.csv", PredictionRequest(batch_size=1)).table
     assert table["class"].tolist() == ["dark", "bright"]
@@ -181,7 +164,7 @@ def test_engines_that_take_two_callers(bundle: Path, chips: Path, tmp_path: Path
 
 def test_diverged_model(bundle: Path, chips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = ClassifierOutputs(np.full((3, 2), np.nan, np.float32), np.zeros((3, 1), np.float32))
-    monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(lambda inputs: outputs, bundle))
+    use_toy_model(monkeypatch, infer=lambda inputs: outputs)
     with pytest.raises(WeightsError, match="not finite"):
         predict(bundle, [chips], tmp_path / "out.csv")
 
@@ -197,6 +180,11 @@ def test_scene_given_as_a_chip(bundle: Path, tmp_path: Path) -> None:
     write_geotiff(tmp_path / "s.tif", np.zeros((10, 9000), np.uint8))
     with pytest.raises(DataError, match=mentions("10 x 9,000", "not a chip", "--at")):
         predict(bundle, [tmp_path / "s.tif"], tmp_path / "out.csv")
+
+
+def request_at(positions: Path, **fields) -> PredictionRequest:
+    """Return a request for chips of 16 pixels at the positions of a file."""
+    return PredictionRequest(SceneQuery(at=positions), **({"chip_options": ChipOptions(side=16)} | fields))
 
 
 @pytest.fixture
@@ -218,14 +206,12 @@ def test_tiles_of_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
 
 
 def test_positions_in_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
-    (tmp_path / "at.csv").write_text("row,col\n20,30\n20,100\n20,1000\n,\n")
-    request = PredictionRequest(
-        query=SceneQuery(at=tmp_path / "at.csv"), chip_options=ChipOptions(side=16), chips_dir=tmp_path / "cut"
-    )
+    at = written(tmp_path / "at.csv", "row,col\n20,30\n20,100\n20,1000\n,\n")
+    request = request_at(at, chips_dir=tmp_path / "cut")
     result = predict(bundle, [scene], tmp_path / "out.parquet", request)
     assert result.table["class"].tolist() == ["dark", "bright"] and result.table["at"].tolist() == [2, 3]
     assert result.table["path"].tolist() == [str(tmp_path / f"cut/s_{number:06d}.tif") for number in (2, 3)]
-    assert result.rejected == [(Path(f"{tmp_path / 'at.csv'}:5"), "no position")]
+    assert result.rejected == [(Path(f"{at}:5"), "no position")]
     assert result.notes[:2] == ["georeference of s.tif: geotransform, EPSG:32633", "positions outside of s.tif: 1 of 3"]
     again = predict(bundle, [tmp_path / "cut"], tmp_path / "again.csv")
     assert again.table["p_dark"].tolist() == result.table["p_dark"].tolist()
@@ -267,10 +253,7 @@ AT_SHIPS = {"at": [3, 4, 6], "mmsi": [211, 212, None], "at_class": ["tug", None,
 
 @pytest.mark.parametrize("suffix", ["gpkg", "geojson", "parquet", "csv"])
 def test_positions_keep_their_identity(bundle: Path, scene: Path, tmp_path: Path, suffix: str) -> None:
-    request = PredictionRequest(
-        query=SceneQuery(at=ships_layer(tmp_path / "ships.gpkg")), chip_options=ChipOptions(side=16), batch_size=2
-    )
-    out = tmp_path / f"out.{suffix}"
+    out, request = tmp_path / f"out.{suffix}", request_at(ships_layer(tmp_path / "ships.gpkg"), batch_size=2)
     table = predict(bundle, [scene], out, request).table.sort_values("at")
     assert list(table)[-6:] == ["at", "mmsi", "at_class", "built", "towing", "nothing", "geometry"][-6:]
     assert table["class"].tolist() == ["dark", "bright", "dark"] and table["at"].tolist() == [3, 4, 6]
@@ -296,14 +279,11 @@ def test_positions_keep_their_identity(bundle: Path, scene: Path, tmp_path: Path
 
 
 def test_text_ids_stay_text(bundle: Path, scene: Path, tmp_path: Path) -> None:
-    point = {
-        "type": "Point",
-        "coordinates": Transformer.from_crs(32633, 4326, always_xy=True).transform(*(UTM @ (30, 20))),
-    }
+    lonlat = Transformer.from_crs(32633, 4326, always_xy=True).transform(*(UTM @ (30, 20)))
+    point = {"type": "Point", "coordinates": lonlat}
     feature = {"type": "Feature", "id": "007", "geometry": point, "properties": {"FID": 5}}
-    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    request = PredictionRequest(query=SceneQuery(at=tmp_path / "a.geojson"), chip_options=ChipOptions(side=16))
-    predict(bundle, [scene], tmp_path / "out.gpkg", request)
+    at = written(tmp_path / "a.geojson", json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    predict(bundle, [scene], tmp_path / "out.gpkg", request_at(at))
     stored = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions", fid_as_index=True)
     assert stored["at"].tolist() == ["007"] and stored["at_FID"].tolist() == [5]
 
@@ -313,7 +293,7 @@ def test_positions_of_several_scenes(bundle: Path, scene: Path, tmp_path: Path) 
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/s.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (tmp_path / "labels/t.txt").write_text("gsd:1\n20 10 60 10 60 30 20 30 ship 0\n")
-    request = PredictionRequest(query=SceneQuery(at=tmp_path / "labels"), chip_options=ChipOptions(margin=2))
+    request = request_at(tmp_path / "labels", chip_options=ChipOptions(margin=2))
     table = predict(bundle, [scene, other], tmp_path / "out.gpkg", request).table
     assert table[["scene", "at", "at_class"]].to_numpy().tolist() == [["s.tif", 1, "0"], ["t.tif", 2, "ship"]]
 
@@ -323,9 +303,8 @@ def test_positions_of_several_scenes(bundle: Path, scene: Path, tmp_path: Path) 
 def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, suffix: str, query: str) -> None:
     pixels = np.full((64, 128), 0 if query == "grid" else 9, np.uint8)
     scene = write_geotiff(tmp_path / "s.tif", pixels, crs="EPSG:32633", transform=UTM)
-    (tmp_path / "at.csv").write_text("row,col,mmsi\n")
     queries = {
-        "at": (SceneQuery(at=tmp_path / "at.csv"), 16, "at.csv has no positions"),
+        "at": (SceneQuery(at=written(tmp_path / "at.csv", "row,col,mmsi\n")), 16, "at.csv has no positions"),
         "grid": (SceneQuery(grid=16), None, "all tiles are without data"),
         "detect": (SceneQuery(detect=CfarOptions()), 16, "no object was detected"),
     }
@@ -353,8 +332,7 @@ def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, su
 
 
 def test_positions_that_all_lie_outside_are_an_error(bundle: Path, scene: Path, tmp_path: Path) -> None:
-    (tmp_path / "at.csv").write_text("row,col\n2000,30\n20,-9\n,\n")
-    request = PredictionRequest(query=SceneQuery(at=tmp_path / "at.csv"), chip_options=ChipOptions(side=16))
+    request = request_at(written(tmp_path / "at.csv", "row,col\n2000,30\n20,-9\n,\n"))
     other, out = Path(shutil.copy(scene, tmp_path / "t.tif")), tmp_path / "o.gpkg"
     with pytest.raises(DataError, match=mentions("none", "2 positions", "in s.tif")) as caught:
         predict(bundle, [scene], out, request)
@@ -371,9 +349,7 @@ def test_positions_that_all_lie_outside_are_an_error(bundle: Path, scene: Path, 
 
 
 def test_a_corrected_table_is_only_replaced_on_request(bundle: Path, scene: Path, tmp_path: Path) -> None:
-    (tmp_path / "at.csv").write_text("row,col\n20,30\n")
-    request = PredictionRequest(query=SceneQuery(at=tmp_path / "at.csv"), chip_options=ChipOptions(side=16))
-    out = tmp_path / "o.geojson"
+    out, request = tmp_path / "o.geojson", request_at(written(tmp_path / "at.csv", "row,col\n20,30\n"))
     predict(bundle, [scene], out, request)
     content = json.loads(out.read_text())
     content["features"][0]["properties"]["corrected"] = "dark"
@@ -387,11 +363,9 @@ def test_a_corrected_table_is_only_replaced_on_request(bundle: Path, scene: Path
 
 
 def test_review_page_shows_attributes(bundle: Path, scene: Path, tmp_path: Path) -> None:
-    query = SceneQuery(at=ships_layer(tmp_path / "ships.gpkg"))
-    page = tmp_path / "page.html"
-    request = PredictionRequest(query=query, chip_options=ChipOptions(side=16), html_path=page)
+    request = request_at(ships_layer(tmp_path / "ships.gpkg"), html_path=tmp_path / "page.html")
     predict(bundle, [scene], tmp_path / "out.gpkg", request)
-    text = page.read_text()
+    text = (tmp_path / "page.html").read_text()
     data = json.loads(text.partition('<script id="data" type="application/json">')[2].partition("</script>")[0])
     shown = {chip["attributes"]["at"]: chip["attributes"] for chip in data["chips"]}
     assert shown[3] == {"at": 3, "mmsi": 211, "at_class": "tug", "built": "1999-05-01", "towing": True}
@@ -399,7 +373,7 @@ def test_review_page_shows_attributes(bundle: Path, scene: Path, tmp_path: Path)
 
 
 def test_tiles_of_another_size_than_the_crop(bundle: Path, scene: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(_FakeBundle, "loaded", toy_bundle(contract=toy_contract(crop=32)))
+    use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=32)))
     with pytest.raises(RequestError, match=mentions("16 pixels", "middle 32 pixels")):
         predict(bundle, [scene], tmp_path / "out.csv", PredictionRequest(query=SceneQuery(grid=16)))
 
@@ -414,18 +388,18 @@ def _killed_after(calls: int, *arguments: object) -> None:
             kill_this_process()
         return brightness_logits(inputs)
 
-    job.Bundle, job.select_engine = _FakeBundle, lambda bundle, *_: toy_engine(engine, bundle)
+    use_toy_model(pytest.MonkeyPatch(), infer=engine)
     predict(*arguments)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("query", ["grid", "at"])
 def test_killed_job_is_resumed(bundle: Path, scene: Path, tmp_path: Path, caplog, monkeypatch, query: str) -> None:
-    at, out = ships_layer(tmp_path / "ships.gpkg"), tmp_path / "out.gpkg"
-    queries = {"grid": SceneQuery(grid=8), "at": SceneQuery(at=at)}
-    options = ChipOptions(side=16 if query == "at" else None)
+    out, request = tmp_path / "out.gpkg", PredictionRequest(query=SceneQuery(grid=8))
+    if query == "at":
+        request = request_at(ships_layer(tmp_path / "ships.gpkg"))
     size, calls, count = (8, 9, 124) if query == "grid" else (1, 2, 3)
-    request = PredictionRequest(query=queries[query], chip_options=options, batch_size=size)
+    request = replace(request, batch_size=size)
     whole = predict(bundle, [scene], tmp_path / "whole.gpkg", request)
     run_until_killed(_killed_after, calls, bundle, [scene], out, request)
     assert not out.exists()
@@ -435,7 +409,7 @@ def test_killed_job_is_resumed(bundle: Path, scene: Path, tmp_path: Path, caplog
         batch_sizes.append(len(inputs))
         return brightness_logits(inputs)
 
-    monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(engine, bundle))
+    use_toy_model(monkeypatch, infer=engine)
     resumed = predict(bundle, [scene], out, request)
     found = re.search("resuming an interrupted job after ([1289]) batches", caplog.text)
     assert found and sum(batch_sizes) <= count - int(found[1]) * size and len(whole.table) == count
@@ -497,7 +471,7 @@ def test_scene_on_a_web_server_is_resumed_after_a_failure(
                 raise NetworkError("127.0.0.1 answered 503", server.url(scene.name))
             return brightness_logits(inputs)
 
-        monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(engine, bundle))
+        use_toy_model(monkeypatch, infer=engine)
         address = server.url(f"{scene.name}?sig=1")
         with pytest.raises(NetworkError, match="answered 503"):
             predict(bundle, [address], tmp_path / "out.csv", request)
@@ -510,8 +484,8 @@ def test_scene_on_a_web_server_is_resumed_after_a_failure(
     assert "sig" not in str(result.notes) and result.notes[0] == local.notes[0]
 
 
-def test_class_sets_of_foreign_chips_are_withheld(bundle: Path, tmp_path: Path) -> None:
-    _FakeBundle.loaded = toy_bundle(calibrator=brightness_calibrator())
+def test_class_sets_of_foreign_chips_are_withheld(bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    use_toy_model(monkeypatch, toy_bundle(calibrator=brightness_calibrator()))
     folder = tmp_path / "gray"
     folder.mkdir()
     rng = np.random.default_rng(0)

@@ -13,13 +13,12 @@ from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import UNDECLARED, PredictionRequest, SceneQuery
-from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.scene_chips import describe_scene, product_record, select_scene_unit
 from rsft.inference.scenes.locations import check_scene_bands
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 from tests.helpers.messages import mentions
-from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
+from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model, write_geotiff
 from tests.helpers.sentinel1 import calibrate_pixel, write_product, zip_product
 
 DN = np.random.default_rng(0).gamma(2, 60, (40, 50)).astype(np.uint16) + 40
@@ -141,8 +140,7 @@ NAME = "S1A_IW_GRDH_1SDV_20210119T031653_20210119T031718_036201_043ED0_8255"
 def use_unit(monkeypatch):
     def use(unit):
         contract = toy_contract(units={unit: (Stretch(low=-30, high=0),) * 3}, bands=("VV",), planes=("VV",) * 3)
-        monkeypatch.setattr(job.Bundle, "load", lambda folder: toy_bundle(contract=contract))
-        monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
+        use_toy_model(monkeypatch, toy_bundle(contract=contract))
 
     return use
 

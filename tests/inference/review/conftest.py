@@ -1,14 +1,11 @@
 """Fixtures of the review page in headless Chromium."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from rsft.inference.options import PredictionRequest, SceneQuery
-from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
-from tests.helpers.scenes import UTM, brightness_logits, toy_bundle, toy_contract, toy_engine, write_geotiff
+from tests.helpers.scenes import UTM, toy_bundle, toy_contract, use_toy_model, write_geotiff
 from tools.maintenance.chromium import chromium
 
 POSITIONS = [(16, 16), (16, 48), (16, 80), (48, 16), (48, 48), (48, 80)]  # row, col: the darkest first
@@ -33,10 +30,8 @@ def made(tmp_path_factory):
     request = PredictionRequest(
         SceneQuery(at=folder / "at.csv"), chips_dir=folder / "cut", html_path=folder / "review.html"
     )
-    toy = toy_bundle(contract=toy_contract(crop=16))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "Bundle", SimpleNamespace(load=lambda folder: toy))
-        patch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
+        use_toy_model(patch, toy_bundle(contract=toy_contract(crop=16)))
         table = predict(folder / "runs/ships", [scene], folder / "out.gpkg", request).table
     return folder / "review.html", table.sort_values("probability", kind="stable", ignore_index=True)
 

@@ -19,6 +19,7 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.options import ChipOptions
 from rsft.inference.scenes.locations import Location, make_chip_window, read_positions, resize_chip, tile_locations
 from rsft.inference.scenes.raster import open_scene
+from tests.helpers.files import written
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, toy_contract, write_geotiff
 
@@ -38,11 +39,6 @@ def scene(tmp_path):
 @pytest.fixture
 def bare(tmp_path):
     return blank(tmp_path)
-
-
-def written(path, text):
-    path.write_text(text)
-    return path
 
 
 def in_crs(crs):

@@ -17,9 +17,8 @@ from rasterio.transform import GCPTransformer, rowcol
 
 from rsft.data.imagery.contract import CHIP_MAX, Stretch
 from rsft.inference.options import CfarOptions, Declaration, PredictionRequest, SceneQuery
-from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
-from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
+from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 from tests.helpers.sentinel1 import calibrate_pixel
 
 pytestmark = pytest.mark.realdata
@@ -30,8 +29,7 @@ PIXELS = np.array([[101.5, 60.5], [400.5, 333.5], [250.5, 490.5]])  # row, col
 @pytest.fixture
 def model(monkeypatch):
     def use(**fields):
-        monkeypatch.setattr(job.Bundle, "load", lambda folder: toy_bundle(contract=toy_contract(**fields)))
-        monkeypatch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(brightness_logits, bundle))
+        use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(**fields)))
 
     return use
 
