@@ -77,13 +77,9 @@ def test_group_is_the_mean_recall_of_its_present_classes(pairs):
 def test_absent_class_does_not_change_its_group():
     labels = np.array([0, 0, 2, 3])  # class 1, the whole medium group, has no test chip
     summary = summarize_accuracy(np.array([0, 0, 2, 0]), labels, 4, GROUPS)
-    assert summary.head.value == 1.0
-    assert summary.medium is None
-    assert summary.tail.value == 0.5
-    assert summary.avg.value == 0.75
+    assert (summary.head.value, summary.medium, summary.tail.value, summary.avg.value) == (1.0, None, 0.5, 0.75)
     assert summary.recall == [1.0, None, 1.0, 0.0]
-    assert summary.worst == (3, 0.0)
-    assert summary.harmonic == 0.0
+    assert summary.worst == (3, 0.0) and summary.harmonic == 0.0
 
 
 def test_harmonic_mean_and_worst_class():
@@ -120,15 +116,10 @@ def test_interval_equals_that_of_resampled_chips():
 
 
 def test_dictionary_for_metrics_json():
-    summary = summarize_accuracy(np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]}).to_dict(
-        ["a", "b", "c"]
-    )
-    assert summary["head"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    assert summary["medium"] is None
-    assert summary["worst"] == {"class": "b", "value": 0.0}
-    assert summary["recall"] == [1.0, 0.0, None]
-    assert summary["precision"] == [0.5, None, None]
-    assert (summary["absent"], summary["ece"]) == (["c"], None)
+    summary = summarize_accuracy(np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]})
+    expected = {"head": {"value": 1.0, "low": 1.0, "high": 1.0}, "medium": None, "absent": ["c"], "ece": None}
+    expected |= {"worst": {"class": "b", "value": 0.0}, "recall": [1.0, 0.0, None], "precision": [0.5, None, None]}
+    assert expected.items() <= summary.to_dict(["a", "b", "c"]).items()
 
 
 @pytest.mark.parametrize(
@@ -236,21 +227,14 @@ def test_holm():
     assert holm_adjust([0.9, 0.8]) == [1.0, 1.0] and holm_adjust([]) == []
 
 
-def case(seed, absent=()):
-    rng = np.random.default_rng(seed)
-    labels = rng.choice([c for c in range(5) if c not in absent], 200)
-    return rng.dirichlet(np.ones(5), 200), labels
-
-
 @pytest.mark.parametrize("absent", [(), (1,), (0, 3)])
 def test_scores_agree_with_scikit_learn(absent):
-    probabilities, labels = case(len(absent), absent)
+    probabilities, labels = random_case(len(absent), 5, missing=absent)
     summary = summarize_accuracy(probabilities, labels, 5, {})
     weights = (1 / np.bincount(labels, minlength=5).clip(1))[labels]
     assert summary.top2.value == pytest.approx(top_k_accuracy_score(labels, probabilities, k=2, labels=range(5)))
-    assert summary.log_loss.value == pytest.approx(
-        log_loss(labels, probabilities, sample_weight=weights, labels=range(5))
-    )
+    expected = log_loss(labels, probabilities, sample_weight=weights, labels=range(5))
+    assert summary.log_loss.value == pytest.approx(expected)
     for interval in (summary.top2, summary.log_loss):
         assert interval.low < interval.value < interval.high
 
@@ -261,9 +245,8 @@ def test_equal_probabilities_go_to_the_lower_index_as_in_argmax():
 
 
 def test_probability_0_of_the_true_class_gives_a_finite_score():
-    assert summarize_accuracy(np.array([[1.0, 0.0]]), np.array([1]), 2, {}).log_loss.value == pytest.approx(
-        36.04, abs=0.01
-    )
+    summary = summarize_accuracy(np.array([[1.0, 0.0]]), np.array([1]), 2, {})
+    assert summary.log_loss.value == pytest.approx(36.04, abs=0.01)
 
 
 def test_predictions_without_probabilities_have_no_scores():

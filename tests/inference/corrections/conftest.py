@@ -36,9 +36,9 @@ class Desk(NamedTuple):
 
     def predict(self, name: str = "out.gpkg", bands: tuple[str, ...] = ("VH", "VV"), chips: bool = True, **fields):
         """Predict the ships with a model of some bands, and return the table's path."""
-        stretch = (Stretch(low=-40.0, high=0.0),) * len(bands)
-        contract = toy_contract(units={"db": stretch}, bands=("VH", "VV"), planes=bands, mean=(0.5,), std=(0.25,))
-        contract = contract.model_copy(update={"mean": (0.5,) * len(bands), "std": (0.25,) * len(bands)})
+        count, stretch = len(bands), (Stretch(low=-40.0, high=0.0),)
+        planes = {"units": {"db": stretch * count}, "planes": bands, "mean": (0.5,) * count, "std": (0.25,) * count}
+        contract = toy_contract(bands=("VH", "VV"), **planes)
         use_toy_model(self.patch, toy_bundle(contract=fields.pop("contract", contract)))
         query = fields.pop("query", SceneQuery(at=self.positions))
         options = {

@@ -279,9 +279,8 @@ def test_digital_numbers_of_a_product_are_amplitude(desk):
     write_geotiff(source / "ship/a.tif", pixels[:2, :8, :8], names=("VV", "VH"))
     store = prepare_folder(source, desk.folder / "amplitude", unit="amplitude", val=0).root
     safe = write_product(desk.folder, {"vv": pixels[2], "vh": pixels[3]})
-    contract = toy_contract(
-        units={"amplitude": (Stretch(high=500.0),) * 2}, bands=("VV", "VH"), planes=("VV", "VH"), mean=(0.5, 0.5)
-    ).model_copy(update={"std": (0.25, 0.25)})
+    units, bands = {"amplitude": (Stretch(high=500.0),) * 2}, ("VV", "VH")
+    contract = toy_contract(units=units, bands=bands, planes=bands, mean=(0.5,) * 2, std=(0.25,) * 2)
     product = desk._replace(scene=safe)
     saved = product.predict("saved.gpkg", contract=contract, declaration=UNDECLARED)
     result = add_corrections(store, correct(saved, ["ship"] * 6)).result

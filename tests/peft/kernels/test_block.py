@@ -84,12 +84,8 @@ class Plain(nn.Module):
 
 def plain(timm_block, x, deltas_by_layer, split=None) -> torch.Tensor:
     """Run timm's forward pass with every layer replaced by `Plain`."""
-    for parent, name in (
-        (timm_block.attn, "qkv"),
-        (timm_block.attn, "proj"),
-        (timm_block.mlp, "fc1"),
-        (timm_block.mlp, "fc2"),
-    ):
+    attention, mlp = timm_block.attn, timm_block.mlp
+    for parent, name in ((attention, "qkv"), (attention, "proj"), (mlp, "fc1"), (mlp, "fc2")):
         setattr(parent, name, Plain(getattr(parent, name), deltas_by_layer.get(name, ()), split))
     return timm_block(x)
 
@@ -229,10 +225,8 @@ def test_under_bfloat16_autocast_it_equals_torch_within_rounding(class_token_onl
     ours, autocast = gradients(actual, [x, *abm]), gradients(reference, [x, *abm])
     assert {gradient.dtype for gradient in ours} == {torch.float32}
     for kind in (slice(0, 1), slice(1, None, 3), slice(2, None, 3), slice(3, None, 3)):  # x, a, b, m
-        our, torch_gradient, right = (
-            torch.cat([g.flatten() for g in grads[kind]]) for grads in (ours, autocast, exact)
-        )
-        assert (our - right).norm() < 0.01 * right.norm() + 1.5 * (torch_gradient - right).norm()
+        our, theirs, right = (torch.cat([g.flatten() for g in grads[kind]]) for grads in (ours, autocast, exact))
+        assert (our - right).norm() < 0.01 * right.norm() + 1.5 * (theirs - right).norm()
     assert torch.equal(from_rounded, actual)  # autocast rounds the weights to the same values
 
 

@@ -166,9 +166,8 @@ def test_modules_that_cannot_be_merged_remain_attached(vit):
 
 
 def test_full_tuning_of_some_blocks_beside_lora(vit, images):
-    adapted = with_random_adapter(
-        attach(vit, CompositeMethod((LoRA(rank=2, blocks=[0, 1]), FullTuning(blocks="last:1"))))
-    )
+    method = CompositeMethod((LoRA(rank=2, blocks=[0, 1]), FullTuning(blocks="last:1")))
+    adapted = with_random_adapter(attach(vit, method))
     before = adapted(images)
     assert torch.allclose(adapted.merge()(images), before, atol=1e-4)
 

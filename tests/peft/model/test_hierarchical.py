@@ -34,6 +34,11 @@ from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 NETWORK = pytest.mark.parametrize("name", HIERARCHICAL)
 
 
+def adapt(network):
+    """Attach LoRA with random factors and learned scales to all positions of a network."""
+    return with_random_adapter(attach(network, LoRA(rank=2, positions="all"), learn_scales=True))
+
+
 def test_blocks_are_counted_through_all_stages():
     assert list(named_blocks(tiny_swin())) == ["layers.0.blocks.0", "layers.1.blocks.0", "layers.1.blocks.1"]
     assert list(named_blocks(tiny_convnext()))[:3] == ["stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1"]
@@ -96,7 +101,7 @@ def test_attach_train_merge_and_detach(name, images, init):
 
 @NETWORK
 def test_merged_equals_attached(name, images):
-    adapted = with_random_adapter(attach(HIERARCHICAL[name](), LoRA(rank=2, positions="all"), learn_scales=True))
+    adapted = adapt(HIERARCHICAL[name]())
     attached = adapted(images)
     merged = adapted.merge()
     assert torch.allclose(merged(images), attached, atol=1e-4) and not adapted.unmerged
@@ -105,7 +110,7 @@ def test_merged_equals_attached(name, images):
 
 @NETWORK
 def test_saved_adapter_loads_equal(tmp_path, name, images):
-    adapted = with_random_adapter(attach(HIERARCHICAL[name](), LoRA(rank=2, positions="all"), learn_scales=True))
+    adapted = adapt(HIERARCHICAL[name]())
     adapted.save(tmp_path / "adapter.safetensors")
     again = load(HIERARCHICAL[name](), tmp_path / "adapter.safetensors")
     assert again.sites == adapted.sites and torch.equal(again(images), adapted(images))
@@ -113,10 +118,7 @@ def test_saved_adapter_loads_equal(tmp_path, name, images):
 
 @NETWORK
 def test_joint_gradients(name, images):
-    adapted = with_random_adapter(
-        attach(HIERARCHICAL[name]().double(), LoRA(rank=2, positions="all"), learn_scales=True)
-    )
-    images = images.double()
+    adapted, images = adapt(HIERARCHICAL[name]().double()), images.double()
     expected = torch.autograd.grad(adapted(images[:3]).square().sum(), adapted.theta)
     expected += torch.autograd.grad(adapted(images[3:]).square().sum(), adapted.gamma)
     with adapted.joint(3):
@@ -142,7 +144,7 @@ def test_a_step_in_function_space_does_not_depend_on_the_scale(name, images):
 
 @NETWORK
 def test_half_precision(name, images):
-    adapted = with_random_adapter(attach(HIERARCHICAL[name](), LoRA(rank=2, positions="all"), learn_scales=True))
+    adapted = adapt(HIERARCHICAL[name]())
     with torch.autocast("cpu", torch.bfloat16):
         loss = adapted(images).float().square().sum()
     gradients = torch.autograd.grad(loss, [*adapted.theta, *adapted.gamma])
@@ -151,7 +153,7 @@ def test_half_precision(name, images):
 
 @NETWORK
 def test_additions_are_observed(name, images):
-    adapted = with_random_adapter(attach(HIERARCHICAL[name](), LoRA(rank=2, positions="all"), learn_scales=True))
+    adapted = adapt(HIERARCHICAL[name]())
     seen = {}
     with observe_additions(adapted, lambda site, added, frozen: seen.update({site: (added, frozen)})):
         adapted(images)
@@ -161,7 +163,7 @@ def test_additions_are_observed(name, images):
 
 def test_large_batches_of_a_network_that_changes_outputs_in_place(images):
     many = images.repeat(16, 1, 1, 1)  # outputs come from the pool of buffers; Swin V2 adds the bias of qkv in place
-    adapted = with_random_adapter(attach(tiny_swin_v2(), LoRA(rank=2, positions="all"), learn_scales=True))
+    adapted = adapt(tiny_swin_v2())
     parameters = [*adapted.theta, *adapted.gamma]
     together = torch.autograd.grad(adapted(many).square().mean(), parameters)
     alone = torch.autograd.grad(adapted(images).square().mean(), parameters)
@@ -206,11 +208,8 @@ def test_tuning_of_own_parameters(name, images, method):
 
 
 def test_adapters_where_a_block_has_an_mlp_with_the_norm_before_it(images):
-    for network, method in [
-        (tiny_swin, Adapter(dim=2)),
-        (tiny_swin, AdaptFormer(dim=2)),
-        (tiny_swin_v2, Adapter(dim=2)),
-    ]:
+    cases = [(tiny_swin, Adapter(dim=2)), (tiny_swin, AdaptFormer(dim=2)), (tiny_swin_v2, Adapter(dim=2))]
+    for network, method in cases:
         adapted = attach(network(), method, learn_scales=True)
         assert torch.allclose(adapted(images), network()(images), atol=1e-5)
         assert not torch.allclose(with_random_adapter(adapted)(images), network()(images), atol=1e-2)
@@ -255,7 +254,7 @@ def reference_network(name):
 @NETWORK
 def test_peft_loads_our_files(tmp_path, name, images):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
-    adapted = with_random_adapter(attach(HIERARCHICAL[name](), LoRA(rank=2, positions="all"), learn_scales=True)).eval()
+    adapted = adapt(HIERARCHICAL[name]()).eval()
     export_peft(adapted, tmp_path)
     reference = peft.PeftModel.from_pretrained(reference_network(name), str(tmp_path)).eval()
     expected = adapted(images)

@@ -284,11 +284,8 @@ def second_order(model, dtype=None):
 @pytest.mark.parametrize(
     ("method", "init_scale", "steps"),
     [
-        (
-            LoRA(rank=1, positions="qkvo12", init="rank"),
-            4.0,
-            0,
-        ),  # strong curvature, where a distance of 0.01 is 11 % off
+        # strong curvature, where a distance of 0.01 is 11 % off
+        (LoRA(rank=1, positions="qkvo12", init="rank"), 4.0, 0),
         (LoRA(rank=2, init="rank"), 1.0, 10),
         (LoRA(rank=2), 1.0, 10),
         (LoTR(rank=2), 1.0, 10),

@@ -60,9 +60,8 @@ def test_the_head_has_a_learning_rate_of_its_own(decay_all):
 
 
 def test_adamw():
-    optimizer = build_inner_optimizer(
-        classifier(), TrainSection(epochs=1, optimizer="adamw", lr=3e-3, weight_decay=0.1)
-    )
+    train = TrainSection(epochs=1, optimizer="adamw", lr=3e-3, weight_decay=0.1)
+    optimizer = build_inner_optimizer(classifier(), train)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(3e-3, 0.1)]
 
@@ -70,10 +69,8 @@ def test_adamw():
 def test_optimizers():
     model = classifier(head=nn.Linear(24, 3), modulated=True)
     inner = build_inner_optimizer(model, TrainSection(epochs=1, lr=0.1, batch_size=32, decay_all=False))
-    assert [(len(g["params"]), g["weight_decay"], g["lr"]) for g in inner.param_groups] == [
-        (25, 5e-4, 0.05),
-        (1, 0.0, 0.05),
-    ]
+    groups = [(len(group["params"]), group["weight_decay"], group["lr"]) for group in inner.param_groups]
+    assert groups == [(25, 5e-4, 0.05), (1, 0.0, 0.05)]
 
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(32, 1), (16, 2)])
@@ -160,13 +157,9 @@ def test_focal_has_a_gradient_for_a_certain_chip():
 
 def test_ldam_margins_scale_with_the_fourth_root_of_the_counts():
     # counts 16 and 1: margins 0.5 / 2 and 0.5, at scale 10 off the true logit
-    results = [
-        loss("ldam", torch.tensor([16.0, 1.0]), margin=0.5, margin_scale=10.0)(torch.zeros(1, 2), torch.tensor([label]))
-        for label in (0, 1)
-    ]
-    assert [result.item() for result in results] == pytest.approx(
-        [math.log1p(math.exp(2.5)), math.log1p(math.exp(5.0))]
-    )
+    ldam = loss("ldam", torch.tensor([16.0, 1.0]), margin=0.5, margin_scale=10.0)
+    values = [ldam(torch.zeros(1, 2), torch.tensor([label])).item() for label in (0, 1)]
+    assert values == pytest.approx([math.log1p(math.exp(2.5)), math.log1p(math.exp(5.0))])
 
 
 def test_effective_numbers():
@@ -202,17 +195,14 @@ CROSS_ENTROPY = F.cross_entropy(*DRAWN).item()
 
 
 class CountsLoss:
-    """Keeps the counts that it is made with."""
+    """Returns the counts that it is made with."""
 
     def make(self, class_counts, drawn_counts):
-        self.counts = class_counts, drawn_counts
-        return F.cross_entropy
+        return [class_counts.tolist(), drawn_counts.tolist()]
 
 
 def counts_of(class_counts, exponent):
-    loss = CountsLoss()
-    make_loss(loss, class_counts, exponent)
-    return [counts.tolist() for counts in loss.counts]
+    return make_loss(CountsLoss(), class_counts, exponent)
 
 
 def shift_of(function):
