@@ -108,9 +108,8 @@ def test_only_the_first_blocks(tmp_path):
     first = load_backbone("timm:test_vit", 160, tmp_path / "complete.safetensors", blocks=2)
     assert len(first.vit.blocks) == 2 and "blocks.5.mlp.fc1.bias" in first.left_out
     image = torch.randn(1, 3, 160, 160)
-    (expected,) = complete.forward_intermediates(
-        image, indices=[1], norm=True, intermediates_only=True, output_fmt="NLC"
-    )
+    options = {"norm": True, "intermediates_only": True, "output_fmt": "NLC"}
+    (expected,) = complete.forward_intermediates(image, indices=[1], **options)
     torch.testing.assert_close(first.vit.forward_features(image)[:, 1:], expected)
     safetensors.torch.save_file(first.vit.state_dict(), tmp_path / "cut.safetensors")
     cut = load_backbone("timm:test_vit", 160, tmp_path / "cut.safetensors", blocks=2)
@@ -124,9 +123,8 @@ def test_license_belongs_to_the_published_file(tmp_path):
     assert load_backbone(SHIPPED, 64).license == "MIT"
     state = load_backbone(SHIPPED, 64).vit.state_dict()
     safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
-    assert load_backbone(SHIPPED, 64, tmp_path / "mine.safetensors").license == (
-        "unknown; the weights are those of mine.safetensors"
-    )
+    backbone = load_backbone(SHIPPED, 64, tmp_path / "mine.safetensors")
+    assert backbone.license == "unknown; the weights are those of mine.safetensors"
     convert_weights(find_card(SHIPPED), tmp_path / "mine.safetensors", tmp_path / "named.safetensors")
     assert load_backbone(SHIPPED, 64, tmp_path / "named.safetensors").license == "MIT"
     safetensors.torch.save_file(state, tmp_path / simship.WEIGHTS.name)

@@ -259,9 +259,8 @@ def test_unexpected_tensors_are_refused(tmp_path: Path) -> None:
 
 def test_scale_mae_positions_are_those_of_one_meter_pixels() -> None:
     theirs = get_2d_sincos_pos_embed_with_resolution(32, 14, torch.ones(1), cls_token=True)
-    tensors = card("ScaleMAELarge16_Weights.FMOW_RGB").convert(
-        {"cls_token": torch.zeros(1, 1, 32), "pos_embed": torch.zeros(1, 197, 32), "head.weight": torch.zeros(1)}
-    )
+    shapes = {"cls_token": (1, 1, 32), "pos_embed": (1, 197, 32), "head.weight": (1,)}
+    tensors = card("ScaleMAELarge16_Weights.FMOW_RGB").convert({key: torch.zeros(x) for key, x in shapes.items()})
     assert list(tensors) == ["cls_token", "pos_embed"]
     torch.testing.assert_close(tensors["pos_embed"], theirs)
 

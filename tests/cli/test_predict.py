@@ -33,9 +33,8 @@ def test_refused(run, tmp_path, rsft, options, words):
 def test_the_last_line_says_how_many_chips_are_unusual(run, root, rsft):
     code, printed = rsft("predict", run, root / "chips/val", "-o", "out.csv", "--engine", "torch")
     table = pd.read_csv("out.csv")
-    assert code == 0 and printed.splitlines()[-1].startswith(
-        f"{table['ood'].sum()} of 18 chips are unlike the training"
-    )
+    last = printed.splitlines()[-1]
+    assert code == 0 and last.startswith(f"{table['ood'].sum()} of 18 chips are unlike the training")
     text = " ".join(printed.split())  # the width of the terminal breaks lines
     assert "class sets contain the true class of 90%" in text
     assert "if the chips are like the 18 validation chips" in text

@@ -73,9 +73,8 @@ def start_sweep(sweep_file, *arguments):
     def restore_sigint():  # a job in the background of a shell ignores it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    return subprocess.Popen(
-        command, cwd=sweep_file.parent, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=restore_sigint
-    )
+    options = {"cwd": sweep_file.parent, "env": environment, "preexec_fn": restore_sigint}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
 def trial_processes(sweep_file):

@@ -3,24 +3,14 @@ import pytest
 
 from rsft.evaluation.evaluate import estimate_by_scene, measure_calibration
 from rsft.models.outputs import ClassifierOutputs
-from rsft.models.uncertainty.calibrator import Calibrator
+from tests.helpers.two_classes import fit_calibrator, outputs
 
 GROUPS = {"head": [0], "tail": [1]}
 
 
-def outputs(rng, labels, shift=0.0):
-    features = rng.normal(size=(len(labels), 2)) + 1.5 * np.eye(2)[labels] + shift
-    return ClassifierOutputs(1.5 * features, features)
-
-
 @pytest.fixture(scope="module")
 def calibrator():
-    rng = np.random.default_rng(0)
-    labels = np.array([0, 1] * 60)
-    validation, train = outputs(rng, labels), outputs(rng, labels)
-    return Calibrator.fit(
-        validation.logits, labels, validation.features, train_features=train.features, train_labels=labels
-    )
+    return fit_calibrator(np.random.default_rng(0), 120, 120)
 
 
 def joined(*parts):

@@ -12,7 +12,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
@@ -31,12 +30,11 @@ from rsft.models.classifier import (
 from rsft.models.outputs import VIEWS, take_crops
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import EvaluateSection, Recipe
+from tests.helpers.scenes import toy_contract
 from tests.helpers.tiny_bundles import perturbed_copy
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-CONTRACT = Contract(
-    units={}, bands=("gray",), planes=("gray",) * 3, crop=None, size=16, mean=(0.5,) * 3, std=(0.25,) * 3
-)
+CONTRACT = toy_contract(units={}, bands=("gray",), planes=("gray",) * 3, size=16)
 
 
 def classifier(seed, blocks=()):

@@ -31,10 +31,8 @@ def test_what_became_of_the_rows(capsys):
     assert isinstance(event, Result) and event.count("added") == 3 and event.count("rejected") == 12
     changes = ["added: 3 cargo to train", "relabeled: 1, cargo is now tanker", "unsure: 1", "not looked at: 2"]
     assert texts.addition_lines(event) == [*changes, "a note"]
-    assert (
-        texts.rejection_lines(event)[0] == "row 1 rejected: outside"
-        and texts.rejection_lines(event)[-1] == "and 2 more"
-    )
+    first, *_, last = texts.rejection_lines(event)
+    assert (first, last) == ("row 1 rejected: outside", "and 2 more")
     assert texts.addition_lines(Result()) == ["the layer has no rows"] and texts.rejection_lines(Result()) == []
 
 
@@ -58,9 +56,8 @@ def test_the_old_bundle(tmp_path):
     assert texts.start_bundle(Result({"run": str(tmp_path)})) == texts.start_bundle(Result()) == ""
     (tmp_path / "run.json").write_text('{"start": {"bundle": "runs/<a>/001/bundle"}}')
     old = texts.start_bundle(Result({"run": str(tmp_path)}))
-    assert old == "runs/<a>/001/bundle" and "keep using it: runs/&lt;a&gt;/001/bundle<" in texts.replay_page(
-        {}, "b", old
-    )
+    assert old == "runs/<a>/001/bundle"
+    assert "keep using it: runs/&lt;a&gt;/001/bundle<" in texts.replay_page({}, "b", old)
     (tmp_path / "run.json").write_text('{"start": null}')
     assert texts.start_bundle(Result({"run": str(tmp_path)})) == ""
 

@@ -191,10 +191,8 @@ def test_every_key_is_described_and_dumped(quick):
         if key in effective or "." not in key:
             assert f"# {field.description}" in text, key
         else:
-            assert (
-                f"  {key.partition('.')[2]}: "
-                not in text.partition(f"\n{key.partition('.')[0]}:")[2].partition("\n\n")[0]
-            )
+            section, _, name = key.partition(".")
+            assert f"  {name}: " not in text.partition(f"\n{section}:")[2].partition("\n\n")[0]
         assert allowed_words(key), key
     assert all(f"\n{name}:" in text for name in SECTIONS)
 

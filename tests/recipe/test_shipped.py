@@ -59,9 +59,8 @@ def test_expected_number_names_its_table_and_groups(entry):
 def test_recipes_of_a_transfer_differ_only_in_their_method():
     """Beside their method, only the learning rate of LoRA's modules on SAR and the epochs of MetaPEFT differ."""
     for group, entries in groupby(sorted(THREE_SCENARIOS, key=attrgetter("group")), key=attrgetter("group")):
-        comparable = [
-            entry for entry in entries if not entry.name.endswith("_lift")
-        ]  # these also differ in evaluate.tta
+        # recipes called *_lift also differ in evaluate.tta
+        comparable = [entry for entry in entries if not entry.name.endswith("_lift")]
         keys = [
             {
                 key: value

@@ -17,9 +17,8 @@ def test_all_options_in_one_run(recipe_file, tmp_path, monkeypatch):
         "train.precision=auto",
     ]
     overrides += ["train.sampler=class-balanced", "train.decay_all=false", "train.schedule=constant"]
-    run = finetune(
-        load_recipe(recipe_file, [*overrides, "train.warmup_epochs=1", "train.accumulate_grad_batches=2"]), tmp_path
-    )
+    recipe = load_recipe(recipe_file, [*overrides, "train.warmup_epochs=1", "train.accumulate_grad_batches=2"])
+    run = finetune(recipe, tmp_path)
     recipe = Bundle.load(run.folder).recipe
     assert recipe.train.precision == "bf16" and load_recipe(run.folder / "recipe.yaml") == recipe
     assert run.metadata["precision_speeds"] == {"bf16": 1.5}

@@ -28,16 +28,13 @@ def test_the_file_of_a_run(run, root, tmp_path):
         return table.assign(added_on=pd.Series(pd.NA, table.index, "string").mask(is_added, "2026-11-26"))
 
     store = edit_store(root, tmp_path / "more", ["flat", "steep", "slanted"], edit)
-    again = finetune(
-        correction_recipe(run, [f"data.root={store}", "train.lr=0.1", "train.epochs=2"]), tmp_path / "runs"
-    )
+    recipe = correction_recipe(run, [f"data.root={store}", "train.lr=0.1", "train.epochs=2"])
+    again = finetune(recipe, tmp_path / "runs")
     content = json.loads((again.folder / "replay.json").read_text())
     assert content["start_sha256"] == Bundle.load(run).sha256
     assert content["bundle_sha256"] == again.metadata["bundle_sha256"]
-    assert [(part["name"], sum(row["chips"] for row in part["classes"])) for part in content["parts"]] == [
-        (VALIDATION, 18),
-        (ADDED, 4),
-    ]
+    chips = {part["name"]: sum(row["chips"] for row in part["classes"]) for part in content["parts"]}
+    assert list(chips.items()) == [(VALIDATION, 18), (ADDED, 4)]
     hits = []
     for folder in (run, again.folder):
         bundle, opened = Bundle.load(folder), ChipStore.open(store)

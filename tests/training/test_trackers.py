@@ -116,9 +116,8 @@ def test_mlflow_writes_to_the_uri_of_the_recipe_or_of_the_environment(recipe_fil
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/environment.db")
     for overrides in ([], [f"track.uri=sqlite:///{tmp_path}/recipe.db"]):
-        open_tracker("mlflow", load_recipe(recipe_file, ["track.to=[mlflow]", *overrides]), tmp_path).close(
-            failed=False
-        )
+        recipe = load_recipe(recipe_file, ["track.to=[mlflow]", *overrides])
+        open_tracker("mlflow", recipe, tmp_path).close(failed=False)
         names = {path.name for path in tmp_path.glob("*.db")}
         assert names == ({"environment.db", "recipe.db"} if overrides else {"environment.db"})
 

@@ -18,9 +18,8 @@ def test_the_namespace_is_that_of_the_array():
 def test_conversion_to_float(bits):
     integers = np.arange(3)
     array, tensor = to_float(integers, bits), to_float(torch.from_numpy(integers), bits)
-    assert (
-        array.dtype == f"float{bits}" and np.array_equal(array, tensor.numpy()) and tensor.numpy().dtype == array.dtype
-    )
+    assert array.dtype == tensor.numpy().dtype == f"float{bits}"
+    assert np.array_equal(array, tensor.numpy())
 
 
 @pytest.mark.parametrize(

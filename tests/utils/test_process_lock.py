@@ -30,11 +30,8 @@ def test_the_file_exists_while_the_block_runs(tmp_path):
 
 @pytest.mark.slow
 def test_another_process_holds_the_lock(tmp_path):
-    with (
-        FileLock(tmp_path / "lock"),
-        pytest.raises(RequestError, match="busy"),
-        process_lock(tmp_path / "lock", conflict),
-    ):
+    path = tmp_path / "lock"
+    with FileLock(path), pytest.raises(RequestError, match="busy"), process_lock(path, conflict):
         pass
     with process_lock(tmp_path / "lock", conflict):
         pass
@@ -55,9 +52,7 @@ def test_system_that_cannot_remove_the_file_of_a_held_lock(tmp_path, monkeypatch
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with (
-        pytest.raises(RsftError, match=mentions("in the place")) as caught,
-        process_lock(tmp_path / "file/a", conflict),
-    ):
+    in_the_place = pytest.raises(RsftError, match=mentions("in the place"))
+    with in_the_place as caught, process_lock(tmp_path / "file/a", conflict):
         pass
     assert caught.value.location == str(tmp_path / "file")

@@ -21,9 +21,8 @@ def finished(rank, scale, value):
 @pytest.fixture
 def make_display():
     def make(**options):
-        return SweepDisplay(
-            SWEEP, 4, {"a": finished(2, 0.5, 0.25)}, Console(file=io.StringIO(), width=100, markup=False, **options)
-        )
+        console = Console(file=io.StringIO(), width=100, markup=False, **options)
+        return SweepDisplay(SWEEP, 4, {"a": finished(2, 0.5, 0.25)}, console)
 
     return make
 

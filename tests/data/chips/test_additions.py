@@ -68,9 +68,8 @@ def test_other_columns_of_the_manifest_stay(store, class_folders, tmp_path):
     new = tmp_path / "new.png"
     cv2.imwrite(str(new), 255 - cv2.imread(str(class_folders / "train/flat/0.png"), -1))
     record = {"date": "2026-11-26", "table": "labels.csv"}
-    add_chips(
-        store.root, [labeled(new, "flat", scene="b.tif", split="val")], table=tmp_path / "labels.csv", record=record
-    )
+    chips = [labeled(new, "flat", scene="b.tif", split="val")]
+    add_chips(store.root, chips, table=tmp_path / "labels.csv", record=record)
     table = ChipStore.open(store.root).table
     (row,) = table.index[table["name"] == "new"]
     assert table.loc[row, ["split", "group_key"]].tolist() == ["val", "b"]

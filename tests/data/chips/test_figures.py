@@ -36,9 +36,8 @@ def test_select_sheet_chips() -> None:
 
 def test_contact_sheet_shows_all_chips(tmp_path: Path) -> None:
     for index in range(9):
-        cv2.imwrite(
-            str(tmp_path / f"{index} 船.png"), np.random.default_rng(index).integers(0, 256, (40, 20), np.uint8)
-        )
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 20), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{index} 船.png"), pixels)
     sheet = render_contact_sheet(sorted(tmp_path.glob("*.png")))
     assert decode(sheet).shape == (204, 804, 3)
     assert render_contact_sheet(sorted(tmp_path.glob("*.png"))) == sheet

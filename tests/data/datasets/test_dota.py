@@ -219,9 +219,8 @@ def test_the_table_of_torchgeo_names_the_files(tmp_path: Path) -> None:
     table.write_text("\n".join([*lines, "train/images/P9.png,train/annotations/version1.0/P9.txt,train,1.0"]))
     source = DOTAObjects(tmp_path)
     assert [image.stem for image in source.images] == ["P0000"] and len(source) == 0
-    assert [(Path(file).name, reason) for file, _, reason in source.rejected] == [
-        ("P9.txt", "the file cannot be read: No such file or directory")
-    ]
+    ((file, _, reason),) = source.rejected
+    assert (Path(file).name, reason) == ("P9.txt", "the file cannot be read: No such file or directory")
     assert len(DOTAObjects(tmp_path, "all")) == 1  # with the object of the validation split
     table.unlink()
     assert len(DOTAObjects(tmp_path)) == 1  # all files of the plain tree

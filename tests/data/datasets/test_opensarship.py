@@ -145,9 +145,8 @@ def test_the_real_scenes_agree_with_the_list_beside_them(
     assert len(source) == 187 and source.rejected == [] and all(chip.flags == () for chip in source.chips)
     table = pd.read_csv(root / "chips.csv").sort_values(["scene", "file"])
     if product == "cal":
-        assert [(chip.scene, chip.paths[0].name) for chip in source.chips] == list(
-            zip(table["scene"], table["file"], strict=True)
-        )
+        names = [(chip.scene, chip.paths[0].name) for chip in source.chips]
+        assert names == list(zip(table["scene"], table["file"], strict=True))
         assert [chip.incidence_deg for chip in source.chips] == table["incidence_deg"].tolist()
         assert [len(chip.bands) for chip in source.chips] == table["bands"].tolist()
     assert all(read_opensarship_pixels(chip, product).ndim == 3 for chip in source.chips)

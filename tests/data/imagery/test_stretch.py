@@ -14,9 +14,8 @@ from tests.helpers.messages import mentions
 
 def fitted(option, unit, chips):
     """Return the stretch and the statistics of chips of one plane in a unit."""
-    stretches, statistics = fit_stretches(
-        option, ("VV",), ("VV",), {unit: (unit, unit)}, lambda _: [np.float32(chip)[..., None] for chip in chips]
-    )
+    pixels = [np.float32(chip)[..., None] for chip in chips]
+    stretches, statistics = fit_stretches(option, ("VV",), ("VV",), {unit: (unit, unit)}, lambda _: pixels)
     return stretches[unit][0], statistics.get(unit, (None,))[0]
 
 

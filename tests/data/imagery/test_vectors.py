@@ -42,9 +42,8 @@ def test_layers_that_contain_their_features(layer: geopandas.GeoDataFrame, tmp_p
 def test_kml_without_links(tmp_path: Path) -> None:
     mark = "<Placemark><Point><coordinates>1,2</coordinates></Point></Placemark>"
     path = tmp_path / "a.kml"
-    path.write_text(
-        f"<?xml version='1.0'?><kml xmlns='http://www.opengis.net/kml/2.2'><Document>{mark}</Document></kml>"
-    )
+    kml = f"<kml xmlns='http://www.opengis.net/kml/2.2'><Document>{mark}</Document></kml>"
+    path.write_text(f"<?xml version='1.0'?>{kml}")
     assert len(pyogrio.read_dataframe(open_vector(path))) == 1
     path.write_text("<kml><Document><NetworkLink><Link><href>x.kml</href></Link></NetworkLink></Document></kml>")
     with pytest.raises(RequestError, match=mentions("other files")):

@@ -291,9 +291,8 @@ def test_one_row_says_what_the_trained_modules_add(gaining, evaluation, override
 
 CARGO = ClassReplay("cargo<b>", 1400, 0.9, 0.5, 1, 17, 1e-4)
 NEW = ClassReplay("dredger", 4, None, 1.0, 4, 0, 0.25)
-CHECK = Replay(
-    "x", "y", (PartReplay(VALIDATION, (CARGO, NEW), 0.9, 0.5, 0.003), PartReplay(ADDED, (NEW,), None, None, 0.25))
-)
+PARTS = PartReplay(VALIDATION, (CARGO, NEW), 0.9, 0.5, 0.003), PartReplay(ADDED, (NEW,), None, None, 0.25)
+CHECK = Replay("x", "y", PARTS)
 
 
 @pytest.fixture

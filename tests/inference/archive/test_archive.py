@@ -45,8 +45,8 @@ def in_this_process(scenes, bundle_dir, request):
         yield classify_scene(scene, bundle_dir, request)
 
 
-def run_archive(tmp_path, *inputs, request=TILES, executor=in_this_process):
-    return predict_archive(Path("bundle"), inputs, tmp_path / "out", request, executor)
+def run_archive(tmp_path, *inputs, request=TILES, executor=in_this_process, **options):
+    return predict_archive(Path("bundle"), inputs, tmp_path / "out", request, executor, **options)
 
 
 def table(tmp_path):
@@ -56,9 +56,7 @@ def table(tmp_path):
 
 def test_each_scene_has_one_output(scenes, tmp_path):
     calls = []
-    result = predict_archive(
-        Path("bundle"), [scenes / "*.tif"], tmp_path / "out", TILES, in_this_process, lambda *step: calls.append(step)
-    )
+    result = run_archive(tmp_path, scenes / "*.tif", progress=lambda *step: calls.append(step))
     assert result.counts == {"done": 3} and calls == [(n, 3, "scenes") for n in (1, 2, 3)]
     assert table(tmp_path) == [("a.tif", "done", 6), ("b.tif", "done", 6), ("c.tif", "done", 6)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.gpkg", "b.gpkg", "c.gpkg", "scenes.csv"]
@@ -92,15 +90,12 @@ def test_paths_may_be_given_from_another_folder(scenes, tmp_path, monkeypatch):
     (tmp_path / "at.csv").write_text("row,col\n16,16\n")
     request = PredictionRequest(query=SceneQuery(at=Path("at.csv")))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        archive.Bundle, "load", lambda folder: toy_bundle(contract=toy_contract().model_copy(update={"crop": 8}))
-    )
+    use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=8)))
     assert predict_archive(Path("b"), [Path("in/a.tif")], Path("out"), request, in_this_process).counts == {"done": 1}
     monkeypatch.chdir(scenes)
     request = PredictionRequest(query=SceneQuery(at=Path("../at.csv").resolve()))
-    assert predict_archive(Path("b"), [Path("a.tif").resolve()], Path("../out"), request, in_this_process).counts == {
-        "skipped": 1
-    }
+    again = predict_archive(Path("b"), [Path("a.tif").resolve()], Path("../out"), request, in_this_process)
+    assert again.counts == {"skipped": 1}
 
 
 def test_a_scene_without_positions_is_done(scenes, tmp_path, monkeypatch):

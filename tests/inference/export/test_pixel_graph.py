@@ -28,9 +28,8 @@ def make_contract(units: dict, bands: tuple[str, ...], planes: tuple[str, ...], 
 
 
 GRAY = make_contract({"uint8": (IDENTITY_STRETCH,) * 3}, ("gray",), ("gray",) * 3)
-OPTICAL = make_contract(
-    {"uint16": (Stretch(low=0, high=3000),) * 3}, ("B02", "B03", "B04", "B08"), ("B04", "B03", "B02")
-)
+REFLECTANCE = {"uint16": (Stretch(low=0, high=3000),) * 3}
+OPTICAL = make_contract(REFLECTANCE, ("B02", "B03", "B04", "B08"), ("B04", "B03", "B02"))
 INDEX = make_contract(
     {"uint16": (Stretch(low=-1, high=1), Stretch(low=0, high=3000), Stretch(low=0, high=10))},
     ("B04", "B08"),

@@ -90,9 +90,8 @@ def test_all_products_among_the_float_nodes_are_required():
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_several_runs(tmp_path):
-    program = trace_network(
-        TraceableNetwork([tiny_classifier(0, head="cosine"), tiny_classifier(1, "adapter")]), CONTRACT
-    )
+    network = TraceableNetwork([tiny_classifier(0, head="cosine"), tiny_classifier(1, "adapter")])
+    program = trace_network(network, CONTRACT)
     assert len(float_nodes(program, 0).names) == 4 + 2  # attention of two blocks in each run, and two heads
     path = quantize("onnx", program, tmp_path)
     assert count_int8_products("onnx", path) == PRODUCTS["lora"] + PRODUCTS["adapter"]

@@ -34,10 +34,9 @@ def test_tables_equal_those_of_single_bundles(rsft, run, other, root, tmp_path):
     code, printed = rsft("predict", run, chips, "-o", "out.csv", "--also", other, "--device", "cpu")
     assert code == 0 and printed.count("18 chips classified") == 2
     assert printed.count("engine: torch fp32") == 2
+    request = PredictionRequest(engine="torch", device="cpu")
     for folder, name in ((run, "out.csv"), (other, "out.bars.csv")):
-        alone = predict(
-            folder, [chips], tmp_path / f"alone.{name}", PredictionRequest(engine="torch", device="cpu")
-        ).table
+        alone = predict(folder, [chips], tmp_path / f"alone.{name}", request).table
         table = pd.read_csv(tmp_path / name)
         assert table["class"].tolist() == alone["class"].tolist()
         np.testing.assert_allclose(table["p_flat"], alone["p_flat"], atol=1e-5)

@@ -22,9 +22,10 @@ from rsft.inference.predict.result_table import (
 )
 from rsft.inference.scenes.raster import RasterScene, open_scene
 from rsft.models.outputs import ClassifierOutputs
-from rsft.models.uncertainty.calibrator import Calibrator, ConfidenceEstimate
+from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.models.uncertainty.statistics import Difference, ShiftTest
 from tests.helpers.scenes import UTM, write_geotiff
+from tests.helpers.two_classes import fit_calibrator, outputs
 
 CLASSES = ("cargo", "tanker")
 LARGE, SMALL = Difference(0.6, 1e-9), Difference(0.05, 0.9)
@@ -33,19 +34,9 @@ SHIFTED = ShiftTest({"distance": LARGE, "probability": SMALL, "classes": SMALL})
 UNTESTED = ShiftTest(reason="fewer than 10 chips with a distance")
 
 
-def outputs(rng, labels, shift=0.0):
-    features = rng.normal(size=(len(labels), 2)) + 1.5 * np.eye(2)[labels] + shift
-    return ClassifierOutputs(1.5 * features, features)
-
-
 @pytest.fixture(scope="module")
 def calibrator():
-    rng = np.random.default_rng(0)
-    labels, train_labels = np.array([0, 1] * 40), np.array([0, 1] * 60)
-    validation, train = outputs(rng, labels), outputs(rng, train_labels)
-    return Calibrator.fit(
-        validation.logits, labels, validation.features, train_features=train.features, train_labels=train_labels
-    )
+    return fit_calibrator(np.random.default_rng(0), 80, 120)
 
 
 def predictions(calibrator, count, shift=0.0, scene=None):
@@ -151,9 +142,8 @@ def test_uncalibrated():
 def test_calibrated():
     sets = np.array([[True, True, False], [True, False, True]])
     estimate = ConfidenceEstimate(np.array([[0.3, 0.4, 0.3], [0.5, 0.2, 0.3]]), sets, np.array([0.5, 1.5]))
-    table = predictions_table(
-        ClassifierOutputs(LOGITS, LOGITS), NAMES, SimpleNamespace(apply=lambda logits, features: estimate)
-    )
+    calibrator = SimpleNamespace(apply=lambda logits, features: estimate)
+    table = predictions_table(ClassifierOutputs(LOGITS, LOGITS), NAMES, calibrator)
     assert table["probability"].tolist() == [0.4, 0.5] and table["class_set"].tolist() == ["b | a", "a | c"]
     assert table["ood"].tolist() == [False, True] and table["ood_distance"].tolist() == [0.5, 1.5]
 

@@ -184,9 +184,8 @@ def test_a_job_tells_what_was_done(use_unit, tmp_path):
         }
     ]
     table = result.table.sort_values("chip")
-    assert table["incidence_deg"].tolist() == pytest.approx(
-        [30 + 16 * col / 95 + 0.1 * row / 63 for row in (16, 48) for col in (16, 48, 80)], abs=0.01
-    )
+    expected = [30 + 16 * col / 95 + 0.1 * row / 63 for row in (16, 48) for col in (16, 48, 80)]
+    assert table["incidence_deg"].tolist() == pytest.approx(expected, abs=0.01)
     assert "--unit sigma0 --bands VV" in page.read_text()
 
 
@@ -199,9 +198,8 @@ def test_saved_chips_are_in_the_unit_of_the_scene_and_declare_their_nodata(use_u
     path = min((tmp_path / "cut").glob("*.tif"))
     chip = read_chip(path)
     assert np.isnan(chip[:, :5]).all() and np.isfinite(chip[:, 5:]).all()
-    assert chip[9, 20, 0] == pytest.approx(
-        calibrate_pixel(safe, "vv", float(dn[9, 20]), 9, 20, "sigma0", True), rel=1e-5
-    )
+    expected = calibrate_pixel(safe, "vv", float(dn[9, 20]), 9, 20, "sigma0", True)
+    assert chip[9, 20, 0] == pytest.approx(expected, rel=1e-5)
     scene = open_scene(path)
     assert (scene.unit, scene.bands) == ("sigma0", ("VV",))
 

@@ -68,13 +68,10 @@ def test_page_of_chip_files(tmp_path, monkeypatch):
 
 
 def test_page_of_a_scene(tmp_path):
-    scene = open_scene(
-        write_geotiff(tmp_path / "s.tif", np.random.default_rng(0).integers(0, 999, (30, 60), np.uint16))
-    )
+    pixels = np.random.default_rng(0).integers(0, 999, (30, 60), np.uint16)
+    scene = open_scene(write_geotiff(tmp_path / "s.tif", pixels))
     text, data = write_page(tmp_path, make_layer(scene="s.tif"), [scene])
-    assert {key: data["scenes"][0][key] for key in ("name", "width", "height")} == {
-        **{"name": "s.tif", "width": 60, "height": 30}
-    }
+    assert {"name": "s.tif", "width": 60, "height": 30}.items() <= data["scenes"][0].items()
     assert data["scenes"][0]["picture"].startswith("data:image/jpeg;base64,/9j/")
     assert not data["can_label"] and data["chips"][0]["path"] is None and "--chips DIR" in text
     text, data = write_page(tmp_path, make_layer(scene="s.tif"), [scene], "out.gpkg")

@@ -95,9 +95,8 @@ def test_a_raw_product_is_calibrated(model, shared, tmp_path):
     dn = np.random.default_rng(0).gamma(4, 40, (64, 64)).astype(np.uint16)
     profile = {"driver": "GTiff", "width": 25931, "height": 16854, "count": 1, "dtype": "uint16"}
     (safe / "measurement").mkdir(exist_ok=True)
-    with rasterio.open(
-        safe / f"measurement/{annotation.stem}.tiff", "w", **profile, crs="EPSG:4326", gcps=gcps, SPARSE_OK=True
-    ) as file:
+    path = safe / f"measurement/{annotation.stem}.tiff"
+    with rasterio.open(path, "w", **profile, crs="EPSG:4326", gcps=gcps, SPARSE_OK=True) as file:
         file.write(dn[None], window=rasterio.windows.Window(20_000, 9_000, 64, 64))
     model(**sar("db", ("VV",), Stretch(low=-30, high=0), spacing_m=10.0))
     (tmp_path / "at.csv").write_text("row,col\n9032,20032\n")

@@ -57,9 +57,8 @@ def test_an_uncertain_chip_of_a_rare_class_comes_first(tmp_path: Path) -> None:
 
 def test_a_chip_unlike_the_training_chips_comes_first(tmp_path: Path) -> None:
     sets = ["cargo | tug"] * 3
-    path = write(
-        tmp_path, [0.3, 0.3, 0.3], class_set=sets, ood_distance=[0.2, 1.25, 0.9], scene="s.tif", at=[5, 6, None]
-    )
+    columns = {"class_set": sets, "ood_distance": [0.2, 1.25, 0.9], "scene": "s.tif", "at": [5, 6, None]}
+    path = write(tmp_path, [0.3, 0.3, 0.3], **columns)
     table = suggest_chips(path, 1).table
     assert table["at"].tolist() == ["6"] and table["scene"].tolist() == ["s.tif"]
     assert table["reason"][0].endswith(
@@ -77,9 +76,8 @@ def test_identical_chips_are_suggested_once_unless_nothing_else_is_left(tmp_path
 def test_labeled_rows_are_left_out(tmp_path: Path) -> None:
     path = write(tmp_path, [0.4, 0.5, 0.6], corrected=["cargo", None, "unsure"], ood_distance=0.5)
     suggestions = suggest_chips(path, 9)
-    assert (
-        suggestions.predictions["chip"].tolist() == ["1"] and "rows that have a label already: 2" in suggestions.notes
-    )
+    assert suggestions.predictions["chip"].tolist() == ["1"]
+    assert "rows that have a label already: 2" in suggestions.notes
 
 
 def test_counts_of_a_bundle(tmp_path: Path) -> None:

@@ -204,9 +204,8 @@ def test_the_network_states_sites_without_tensors(run: Path) -> None:
 
 def test_an_unknown_backbone_is_refused(run: Path) -> None:
     bundle = Bundle.load(run)
-    unknown = bundle.recipe.model_copy(
-        update={"backbone": bundle.recipe.backbone.model_copy(update={"name": "vit_unknown"})}
-    )
+    backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_unknown"})
+    unknown = bundle.recipe.model_copy(update={"backbone": backbone})
     with pytest.raises(RequestError, match=mentions("no backbone", "'vit_unknown'")):
         find_sites(replace(bundle, recipe=unknown))
 

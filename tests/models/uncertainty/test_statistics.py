@@ -118,9 +118,8 @@ def test_the_difference_is_that_of_the_distribution_functions_and_of_the_shares(
 def test_a_small_difference_of_many_chips_is_tolerated():
     rng = np.random.default_rng(2)
     result = compare_chips(alike(rng.normal(0.15, 1, 20_000)), alike(rng.normal(0, 1, 20_000)))
-    assert (
-        result.differences["distance"].p < 1e-9 and result.differences["distance"].size < 0.1 and result.shifted == ()
-    )
+    distance = result.differences["distance"]
+    assert distance.p < 1e-9 and distance.size < 0.1 and result.shifted == ()
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, MIN_CHIPS - 1])
@@ -150,9 +149,8 @@ def test_chips_without_a_distance_are_left_out():
 def test_a_class_that_the_validation_chips_do_not_have():
     rng = np.random.default_rng(5)
     ones, zeros = np.ones(20, int), np.zeros(30, int)
-    result = compare_chips(
-        ChipSummary(rng.normal(size=20), np.ones(20), ones), ChipSummary(rng.normal(size=30), np.ones(30), zeros)
-    )
+    first = ChipSummary(rng.normal(size=20), np.ones(20), ones)
+    result = compare_chips(first, ChipSummary(rng.normal(size=30), np.ones(30), zeros))
     assert result.differences["classes"].size == 1 and result.shifted == ("classes",)
 
 
@@ -168,9 +166,8 @@ def test_small_samples_have_the_exact_probability(n: int, m: int, offset: float)
     rng = np.random.default_rng(n + m)
     values, others = rng.normal(size=n), rng.normal(offset, size=m)
     expected = stats.ks_2samp(values, others, method="exact")
-    assert kolmogorov_smirnov(values, others) == pytest.approx(
-        (expected.statistic, expected.pvalue), rel=1e-6, abs=1e-9
-    )
+    pair = (expected.statistic, expected.pvalue)
+    assert kolmogorov_smirnov(values, others) == pytest.approx(pair, rel=1e-6, abs=1e-9)
 
 
 def test_ties_and_equal_samples() -> None:

@@ -13,9 +13,8 @@ def checkout(tmp_path, monkeypatch):
     (tmp_path / "tests/part").mkdir(parents=True)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = exhaustive\n")
     (tmp_path / "rsft/part/f.py").write_text(SOURCE)
-    (tmp_path / "tests/part/test_f.py").write_text(
-        "import runpy\nf = runpy.run_path('rsft/part/f.py')['f']\ndef test_f():\n    assert f(4) and not f(1)\n"
-    )
+    test = "f = runpy.run_path('rsft/part/f.py')['f']\ndef test_f():\n    assert f(4) and not f(1)\n"
+    (tmp_path / "tests/part/test_f.py").write_text("import runpy\n" + test)
     return tmp_path
 
 

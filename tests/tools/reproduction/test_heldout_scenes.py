@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from rsft.models.outputs import ClassifierOutputs
-from rsft.models.uncertainty.calibrator import Calibrator
 from tests.helpers.chip_tables import write_manifest_store
+from tests.helpers.two_classes import fit_calibrator, outputs
 from tools.reproduction.heldout_scenes import CONTROL, format_table, measure, split_store
 
 CLASSES = ("cargo", "tanker")
@@ -25,20 +24,11 @@ def test_a_scene_is_left_out(store, tmp_path, kind):
     assert (table["split"] == "val").sum() == 10 and (tmp_path / "fold/chips").is_dir()
 
 
-def outputs(rng, labels, shift=0.0):
-    features = rng.normal(size=(len(labels), 2)) + 1.5 * np.eye(2)[labels] + shift
-    return ClassifierOutputs(1.5 * features, features)
-
-
 def test_measured_sets_and_table():
     rng = np.random.default_rng(0)
-    labels = np.array([0, 1] * 40)
-    validation, train = outputs(rng, labels), outputs(rng, labels)
-    calibrator = Calibrator.fit(
-        validation.logits, labels, validation.features, train_features=train.features, train_labels=labels
-    )
-    near = measure(calibrator, outputs(rng, labels[:30]), labels[:30], CLASSES)
-    far = measure(calibrator, outputs(rng, labels[:30], 9.0), labels[:30], CLASSES)
+    calibrator, labels = fit_calibrator(rng, 80, 80), np.arange(30) % 2
+    near = measure(calibrator, outputs(rng, labels), labels, CLASSES)
+    far = measure(calibrator, outputs(rng, labels, 9.0), labels, CLASSES)
     assert near["chips"] == near["plain"]["issued"] == near["guarded"]["issued"] == 30 and near["shifted"] == []
     assert near["plain"]["covered"] == sum(covered for covered, _ in near["plain"]["by_class"].values()) > 20
     assert far["ood"] == 30 and far["guarded"]["issued"] == far["guarded"]["covered"] == 0

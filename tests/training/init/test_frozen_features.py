@@ -32,9 +32,8 @@ def test_features_are_computed_once_for_most_methods(recipe_file, root, run, mon
 @pytest.mark.slow
 def test_prompts_change_the_initial_features(recipe_file, root, run, monkeypatch):
     plain = compute_initial_features(*make_inputs(recipe_file, root, run), 16)
-    prompted = compute_initial_features(
-        *make_inputs(recipe_file, root, run, "peft={method: vpt-deep}", "meta=null"), 16
-    )
+    inputs = make_inputs(recipe_file, root, run, "peft={method: vpt-deep}", "meta=null")
+    prompted = compute_initial_features(*inputs, 16)
     assert not torch.allclose(plain, prompted, atol=1e-3)
 
 

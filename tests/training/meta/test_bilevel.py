@@ -195,9 +195,8 @@ def test_the_quadratic_of_darts(order, expected):
     # L_train = w^2 - 2 a w + a^2, L_val = a w - 2 a + 1 at a = 2, w = -2, xi = 0.5: w' = a, and w' - 2 + a is 2
     w, a = parameter(-2.0), parameter(2.0)
     before = w.detach().clone()
-    gradients = hypergradient(
-        [w], [a], lambda: (w * w - 2 * a * w + a * a).sum(), lambda: (a * w - 2 * a + 1).sum(), order=order, lr=0.5
-    )
+    losses = (lambda: (w * w - 2 * a * w + a * a).sum(), lambda: (a * w - 2 * a + 1).sum())
+    gradients = hypergradient([w], [a], *losses, order=order, lr=0.5)
     assert torch.equal(w, before)
     assert gradients[0].item() == pytest.approx(expected, abs=1e-3)
 

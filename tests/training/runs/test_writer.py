@@ -61,9 +61,8 @@ def test_a_number_that_another_process_takes_is_left_to_it(
 
 def git(folder, *arguments):
     identity = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false"]
-    process = subprocess.run(
-        ["git", *identity, "-C", str(folder), *arguments], check=True, capture_output=True, text=True
-    )
+    command = ["git", *identity, "-C", str(folder), *arguments]
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
     return process.stdout.strip()
 
 

@@ -90,25 +90,21 @@ def test_extracted_archive_is_not_extracted_again(tmp_path, location, caplog):
     assert f"{archive} is not extracted" in caplog.text
     path.write_bytes(b"half a file")
     with open_source_tree(src, tmp_path / "out") as folder:
-        assert folder != src and listing(folder).keys() - listing(src).keys() in (
-            {"part/d/a", "part/b"},
-            {"part.tgz/d/a", "part.tgz/b"},
-        )
+        extracted = listing(folder).keys() - listing(src).keys()
+        assert folder != src and extracted in ({"part/d/a", "part/b"}, {"part.tgz/d/a", "part.tgz/b"})
 
 
 def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "src").mkdir()
     make_rar(tmp_path / "src/FUSAR.rar", {"a/": b"", "a/b.tif": b"hi"}, is_compressed=True)
-    with (
-        pytest.raises(DataError, match="needs the program unrar"),
-        open_source_tree(tmp_path / "src", tmp_path / "out"),
-    ):
+    src, out = tmp_path / "src", tmp_path / "out"
+    with pytest.raises(DataError, match="needs the program unrar"), open_source_tree(src, out):
         pass
-    (tmp_path / "src/FUSAR/a").mkdir(parents=True)
-    (tmp_path / "src/FUSAR/a/b.tif").write_bytes(b"HI")
-    with open_source_tree(tmp_path / "src", tmp_path / "out") as folder:
-        assert folder == tmp_path / "src"
+    (src / "FUSAR/a").mkdir(parents=True)
+    (src / "FUSAR/a/b.tif").write_bytes(b"HI")
+    with open_source_tree(src, out) as folder:
+        assert folder == src
 
 
 def test_file_that_is_not_an_archive_is_reported(src, tmp_path):
@@ -166,11 +162,8 @@ def test_files_of_another_build_are_removed(src, tmp_path):
 
 @pytest.mark.slow
 def test_second_build_is_refused(src, tmp_path):
-    with (
-        FileLock(tmp_path / ".out.unpacked.lock"),
-        pytest.raises(RequestError, match="another process"),
-        open_source_tree(src, tmp_path / "out"),
-    ):
+    conflict = pytest.raises(RequestError, match="another process")
+    with FileLock(tmp_path / ".out.unpacked.lock"), conflict, open_source_tree(src, tmp_path / "out"):
         pass
 
 
@@ -178,9 +171,8 @@ def test_second_build_is_refused(src, tmp_path):
 def test_dota_as_torchgeo_downloads_it(tmp_path):
     src = tmp_path / "src"
     for version, category in (("1.0", "ship"), ("1.5", "plane")):
-        write_pair(
-            tmp_path / version / "train", row(10, 10, 30, 20, category), labels_in=f"annotations/version{version}"
-        )
+        labels = row(10, 10, 30, 20, category)
+        write_pair(tmp_path / version / "train", labels, labels_in=f"annotations/version{version}")
     src.mkdir()
     for version, part in (("1.0", "images"), ("1.0", "annotations"), ("1.5", "annotations")):
         name = src / f"dotav{version}_{part}_train"

@@ -32,10 +32,8 @@ def test_no_cluster_at_the_address(monkeypatch):
         raise ConnectionError("nobody answers")
 
     monkeypatch.setattr(ray, "init", refuse)
-    with (
-        pytest.raises(RequestError, match=mentions("Ray", "nobody answers")),
-        session.ray_session("far:6379"),
-    ):
+    refused = pytest.raises(RequestError, match=mentions("Ray", "nobody answers"))
+    with refused, session.ray_session("far:6379"):
         pytest.fail("the session started")
     assert calls == [("far:6379", False, "0")]
     assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"  # listens where the cluster can reach it

@@ -29,9 +29,8 @@ def write_tiff(path: Path, pixels: np.ndarray) -> None:
     count, height, width = pixels.shape
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(
-            path, "w", driver="GTiff", width=width, height=height, count=count, dtype=pixels.dtype.name
-        ) as file:
+        shape = {"width": width, "height": height, "count": count, "dtype": pixels.dtype.name}
+        with rasterio.open(path, "w", driver="GTiff", **shape) as file:
             file.write(pixels)
 
 

@@ -24,10 +24,8 @@ def test_folder_manifest_and_archive(tmp_path, cog):
         assert [name.split("-")[3] for name in folder.measurements] == ["vh", "vv"]
         for name in folder.measurements:
             for kind in ("calibration-", "noise-"):
-                assert (
-                    folder.read_xml(folder.find_xml("annotation/calibration", name, kind), lambda root: root.tag)
-                    == kind[:-1]
-                )
+                file = folder.find_xml("annotation/calibration", name, kind)
+                assert folder.read_xml(file, lambda root: root.tag) == kind[:-1]
             assert folder.read_xml(folder.find_xml("annotation", name), lambda root: root.tag) == "product"
     assert folders[2].files[0].startswith(f"/vsizip/{{{tmp_path}") and folders[2].prefix == f"{safe.name}/"
 
