@@ -190,15 +190,8 @@ def test_rows_rules_and_generated_files(copy):
     files = [f"tests/{name}.py" for name in (*rows, *rules)]
     selection = "toy or tested or losses or architecture or schema or documentation or fastest"
     selection += " or (help and (predict or export)) or pages_are_current"
-    options = (
-        "-vv",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        f"({selection}) and not budget",
-        *files,
-        "tests/test_snapshots.py",
-    )
+    options = ("-vv", "-p", "no:cacheprovider", "-k", f"({selection}) and not budget")
+    options += (*files, "tests/test_snapshots.py")
     printed = copy.run(copy.root, "-c", GENERATE_AND_TEST, *options, RSFT_UPDATE_SNAPSHOTS="1")
     passed = [line for line in printed.splitlines() if "toy" in line and "PASSED" in line]
     for file in files[:3]:

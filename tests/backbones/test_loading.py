@@ -20,18 +20,8 @@ def build(size, **options):
 
 
 def card(build=build, **changes):
-    values = {
-        "name": "toy",
-        "about": "",
-        "size": 32,
-        "patch": 8,
-        "bands": ("R", "G", "B"),
-        "unit": "uint8",
-        "mean": (0.5,) * 3,
-        "std": (0.2,) * 3,
-        "license": "MIT",
-        "weights": Path("toy.safetensors"),
-    }
+    values = {"name": "toy", "about": "", "license": "MIT", "size": 32, "patch": 8, "weights": Path("toy.safetensors")}
+    values |= {"bands": ("R", "G", "B"), "unit": "uint8", "mean": (0.5,) * 3, "std": (0.2,) * 3}
     return Card(build=build, **values | changes)
 
 

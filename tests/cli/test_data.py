@@ -118,11 +118,8 @@ def test_suggest_from_a_table_of_an_earlier_version(data, tmp_path):
     assert code == 2 and "the file exists already" in printed
     code, printed = data("suggest", table, "--count", "99", "--json", "--bundle", COMPAT / "run")
     content = json.loads(printed)
-    assert (
-        code == 0
-        and len(content["chips"]) == content["candidates"] == 12
-        and content["table"] is content["page"] is None
-    )
+    assert code == 0 and len(content["chips"]) == content["candidates"] == 12
+    assert content["table"] is content["page"] is None
     assert "give --bundle BUNDLE" not in " ".join(content["notes"])
 
 

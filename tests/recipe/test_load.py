@@ -47,12 +47,8 @@ def faults(path, *overrides):
 
 def test_defaults_and_name(quick):
     recipe = load_recipe(quick)
-    assert (recipe.name, recipe.seed, recipe.data.crop, recipe.peft.settings["positions"]) == (
-        "quickstart",
-        0,
-        None,
-        "qkvo12",
-    )
+    assert (recipe.name, recipe.seed, recipe.data.crop) == ("quickstart", 0, None)
+    assert recipe.peft.settings["positions"] == "qkvo12"
     assert recipe.meta == MetaSection(lr=0.001)
     assert (recipe.head.logit_scale, recipe.loss.tau, recipe.train.momentum, recipe.evaluate.knn) == (25.0, 1.0, 0.9, 5)
 

@@ -33,17 +33,9 @@ def test_metrics_table_omits_empty_groups(printed):
 
     labels = np.array([0, 0, 1, 1])
     methods = {"LoRA": summarize_accuracy(np.array([0, 0, 1, 0]), labels, 2, {"head": [0], "tail": [1]})}
+    chips = {"data": "data/x", "split": "val", "count": 4, "classes": ("a", "b"), "train_counts": (9, 1)}
     groups = {"head": [0], "medium": [], "tail": [1]}
-    evaluation = Evaluation(
-        data="data/x",
-        split="val",
-        classes=("a", "b"),
-        groups=groups,
-        methods=methods,
-        confusion=[[2, 0], [1, 1]],
-        train_counts=(9, 1),
-        count=4,
-    )
+    evaluation = Evaluation(**chips, groups=groups, methods=methods, confusion=[[2, 0], [1, 1]])
     printed.write("")
     console.console.print(console.metrics_table(evaluation))
     text = printed.getvalue()

@@ -28,26 +28,17 @@ def make_contract(units: dict, bands: tuple[str, ...], planes: tuple[str, ...], 
 
 
 GRAY = make_contract({"uint8": (IDENTITY_STRETCH,) * 3}, ("gray",), ("gray",) * 3)
-REFLECTANCE = {"uint16": (Stretch(low=0, high=3000),) * 3}
-OPTICAL = make_contract(REFLECTANCE, ("B02", "B03", "B04", "B08"), ("B04", "B03", "B02"))
+REFLECTANCE, SIX = Stretch(low=0, high=3000), ("B02", "B03", "B04", "B08", "B11", "B12")
+OPTICAL = make_contract({"uint16": (REFLECTANCE,) * 3}, ("B02", "B03", "B04", "B08"), ("B04", "B03", "B02"))
+SIX_BANDS = make_contract({"uint16": (REFLECTANCE,) * 6}, SIX, SIX)
 INDEX = make_contract(
-    {"uint16": (Stretch(low=-1, high=1), Stretch(low=0, high=3000), Stretch(low=0, high=10))},
+    {"uint16": (Stretch(low=-1, high=1), REFLECTANCE, Stretch(low=0, high=10))},
     ("B04", "B08"),
     ("(B08 - B04) / (B08 + B04)", "B04 * 0.5 - 1", "2"),
 )
-SIX_BANDS = make_contract(
-    {"uint16": (Stretch(low=0, high=3000),) * 6},
-    ("B02", "B03", "B04", "B08", "B11", "B12"),
-    ("B02", "B03", "B04", "B08", "B11", "B12"),
-)
 DECIBEL = make_contract({"db": (LINEAR, LINEAR, Stretch(low=-10, high=20))}, ("VV", "VH"), ("VV", "VH", "VV - VH"))
-AMPLITUDE = make_contract(
-    {"amplitude": (LOG,) * 3, "intensity": (Stretch(low=0, high=9e4),) * 3},
-    ("HH",),
-    ("HH",) * 3,
-    digital="amplitude",
-    crop=24,
-)
+AMPLITUDES = {"amplitude": (LOG,) * 3, "intensity": (Stretch(low=0, high=9e4),) * 3}
+AMPLITUDE = make_contract(AMPLITUDES, ("HH",), ("HH",) * 3, digital="amplitude", crop=24)
 
 
 def pixels_of(contract: Contract, unit: str, side: int) -> np.ndarray:

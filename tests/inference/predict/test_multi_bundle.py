@@ -97,14 +97,12 @@ def test_refused(rsft, run, other, root, tmp_path, options, message):
 @pytest.mark.slow
 def test_incompatible_bundles(run):
     bundle = Bundle.load(run)
+    contract = bundle.contract.model_copy(update={"crop": 8, "size": 64})
+    recipe = bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta="five-crop")})
     others = {
         "have different backbones: vit_tiny_patch8_64.simship": replace(bundle, backbone_sha256="0" * 64),
-        "their contracts differ in crop, size": replace(
-            bundle, contract=bundle.contract.model_copy(update={"crop": 8, "size": 64})
-        ),
-        "test-time views": replace(
-            bundle, recipe=bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta="five-crop")})
-        ),
+        "their contracts differ in crop, size": replace(bundle, contract=contract),
+        "test-time views": replace(bundle, recipe=recipe),
     }
     for message, other in others.items():
         with pytest.raises(RequestError, match=message) as caught:

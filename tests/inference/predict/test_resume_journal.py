@@ -23,13 +23,9 @@ BATCHES = 4
 
 
 def make_batch(number: int) -> BatchResult:
-    rows = pd.DataFrame(
-        {
-            "chip": [f"{number}/{index}.png" for index in range(4)],
-            "p": [number + index / 8 for index in range(4)],
-            "geometry": [shapely.Point(number, index) for index in range(4)],
-        }
-    )
+    names, shares = [f"{number}/{index}.png" for index in range(4)], [number + index / 8 for index in range(4)]
+    points = [shapely.Point(number, index) for index in range(4)]
+    rows = pd.DataFrame({"chip": names, "p": shares, "geometry": points})
     return BatchResult(rows, [(f"{number}.png", 0, "unreadable")], Counter(empty=number, gray=1))
 
 

@@ -97,18 +97,16 @@ def test_a_graph_engine_needs_no_torch(
     run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path, kind: str, engine: str, is_blocked: bool
 ) -> None:
     arguments, blocked = job_arguments(kind, root, scene), ABSENT if is_blocked else ()
-    packages = predict_in_process(
-        tmp_path, run, *arguments, "-o", "out.gpkg", "--engine", exports / engine, blocked=blocked
-    )
+    options = ("-o", "out.gpkg", "--engine", exports / engine)
+    packages = predict_in_process(tmp_path, run, *arguments, *options, blocked=blocked)
     assert not packages & set(ABSENT)
     assert (tmp_path / "out.gpkg").stat().st_size > 0
 
 
 @pytest.mark.slow
 def test_the_predictions_are_those_of_pytorch(run: Path, root: Path, exports: Path, tmp_path: Path, rsft) -> None:
-    predict_in_process(
-        tmp_path, run, root / "chips/val", "-o", "graph.csv", "--engine", exports / "onnx", blocked=ABSENT
-    )
+    options = ("-o", "graph.csv", "--engine", exports / "onnx")
+    predict_in_process(tmp_path, run, root / "chips/val", *options, blocked=ABSENT)
     code, printed = rsft("predict", run, root / "chips/val", "-o", tmp_path / "torch.csv", "--engine", "torch")
     assert code == 0, printed
     graph, reference = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("graph", "torch"))

@@ -11,23 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Stretch
 from rsft.models.bundle.bundle import Bundle, source_license
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.schema import Recipe
 from tests.helpers.fake_run import _metrics
+from tests.helpers.scenes import toy_contract
 
 CLASSES, GROUPS = ("cargo", "fishing", "tanker"), {"tail": ("cargo", "fishing", "tanker")}
-CONTRACT = Contract(
-    units={"uint16": (Stretch(low=0.0, high=3686.0),) * 3, "uint8": (IDENTITY_STRETCH,) * 3},
-    bands=("gray",),
-    planes=("gray",) * 3,
-    crop=48,
-    size=32,
-    mean=(0.4,) * 3,
-    std=(0.2,) * 3,
-)
+UNITS = {"uint16": (Stretch(low=0.0, high=3686.0),) * 3, "uint8": (IDENTITY_STRETCH,) * 3}
+NORMALIZATION = {"mean": (0.4,) * 3, "std": (0.2,) * 3}
+CONTRACT = toy_contract(units=UNITS, bands=("gray",), planes=("gray",) * 3, crop=48, size=32, **NORMALIZATION)
 RECIPE = {
     "name": "ships",
     "data": {"root": "data/ships", "size": 32, "crop": 48},
@@ -46,9 +41,8 @@ def ships_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     classifier = build_classifier(encoder, len(CLASSES), recipe)
     labels, features = np.arange(27) % 3, rng.normal(size=(27, encoder.width))
-    calibrator = Calibrator.fit(
-        rng.normal(size=(27, 3)), labels, features, train_features=features + 1, train_labels=labels
-    )
+    logits, training = rng.normal(size=(27, 3)), {"train_features": features + 1, "train_labels": labels}
+    calibrator = Calibrator.fit(logits, labels, features, **training)
     accuracy = {"value": 0.4444, "low": 0.2963, "high": 0.5926}
     bundle = Bundle(
         recipe=recipe,
@@ -62,12 +56,8 @@ def ships_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         calibrator=calibrator,
         licenses=(source_license("backbone", encoder.name, "MIT"), source_license("data", "", "unknown")),
     )
-    run = {
-        "bundle_sha256": bundle.save(folder / "bundle"),
-        "finished": "2026-11-26T06:30:38+01:00",
-        "versions": {"torch": "2.5.1+cpu"},
-    }
-    (folder / "run.json").write_text(json.dumps(run))
+    run = {"finished": "2026-11-26T06:30:38+01:00", "versions": {"torch": "2.5.1+cpu"}}
+    (folder / "run.json").write_text(json.dumps(run | {"bundle_sha256": bundle.save(folder / "bundle")}))
     (folder / "evaluation").mkdir()
     metrics, _, _ = _metrics(rng, list(CLASSES), {"MetaLoRA": 0.85, "plain k-NN": 0.65})
     (folder / "evaluation/metrics.json").write_text(json.dumps(metrics))

@@ -38,9 +38,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_layout(folder: Path) -> None:
-    bundle = [
-        f"bundle/{name}" for name in ("bundle.json", "confidence.safetensors", "recipe.yaml", "weights.safetensors")
-    ]
+    names = ("bundle.json", "confidence.safetensors", "recipe.yaml", "weights.safetensors")
+    bundle = [f"bundle/{name}" for name in names]
     assert list(list_hub_files(folder)) == ["README.md", *bundle, "item.json"]
     item = json.loads((folder / "item.json").read_text("utf-8"))
     assert item_faults(item) == [] and item["assets"]["weights"]["href"] == "./bundle/weights.safetensors"

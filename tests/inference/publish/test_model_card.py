@@ -34,9 +34,8 @@ def test_the_card_says_what_the_bundle_knows(ships: Path) -> None:
     [tanker] = [row for row in rows if row.startswith("| tanker | tail | 4 | ")]
     measured = source.measurements[0]
     assert tanker.endswith(f"| {100 * measured.recall[2]:.1f} % | {measured.class_chips[2]} |")
-    assert any(row.startswith("| MetaLoRA | ") for row in rows) and any(
-        row.startswith("| plain k-NN | ") for row in rows
-    )
+    for name in ("MetaLoRA", "plain k-NN"):
+        assert any(row.startswith(f"| {name} | ") for row in rows)
     assert "| lora | 44.4 (29.6 to 59.3) | 44.4 (29.6 to 59.3) | 44.4 (29.6 to 59.3) |" in rows
     assert "    hf download analyst/ships --local-dir ships" in rows
     assert "- backbone `vit_tiny_patch8_64.simship`: MIT" in rows
@@ -53,12 +52,8 @@ def test_a_base_model_is_a_repository_of_the_hub(ships: Path) -> None:
 def test_names_of_classes_stay_text(ships: Path) -> None:
     source = read_source(ships)
     hostile = "![x](https://example.org/x.png)<script>|\n---\nlicense: mit"
-    bundle = replace(
-        source.bundle,
-        classes=("cargo", hostile, "tanker"),
-        groups={"tail": ("cargo", hostile, "tanker")},
-        recipe=source.bundle.recipe.model_copy(update={"name": "a: [b"}),
-    )
+    classes, recipe = ("cargo", hostile, "tanker"), source.bundle.recipe.model_copy(update={"name": "a: [b"})
+    bundle = replace(source.bundle, classes=classes, groups={"tail": classes}, recipe=recipe)
     text = render_card(replace(source, bundle=bundle))
     assert "![x](" not in text and "<script>" not in text and text.count("\n---\n") == 1
     assert r"| !\[x\](https://example.org/x.png)&lt;script&gt;\| --- license: mit | tail | 8 |" in text
@@ -69,9 +64,8 @@ def test_names_of_classes_stay_text(ships: Path) -> None:
 def test_many_classes_are_counted(ships: Path) -> None:
     source = read_source(ships)
     names = tuple(f"class {index}" for index in range(MAX_CLASSES + 1))
-    bundle = replace(
-        source.bundle, classes=names, train_counts=(1,) * len(names), groups={"tail": names}, calibrator=None
-    )
+    counts = (1,) * len(names)
+    bundle = replace(source.bundle, classes=names, train_counts=counts, groups={"tail": names}, calibrator=None)
     text = render_card(replace(source, bundle=bundle, measurements=()))
     assert "201 classes (201 tail)" in text and "class 7" not in text
     assert "Not measured." in text and "not calibrated" in text

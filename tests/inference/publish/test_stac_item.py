@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsft.data.imagery.contract import CHIP_MAX, IDENTITY_STRETCH, Contract, Stretch
+from rsft.data.imagery.contract import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.export.metadata import write_export_metadata
 from rsft.inference.publish.source import Measurement, read_source
 from rsft.inference.publish.stac_item import describe_scaling, model_name, render_item, write_stac_item
 from rsft.metrics import Interval
+from tests.helpers.scenes import toy_contract
 from tests.helpers.stac_schemas import item_faults
 
 Item = dict[str, Any]
@@ -81,15 +82,8 @@ def test_the_published_schemas_refuse_a_damaged_item(damage: Callable[[Item], An
 
 def test_planes_that_are_computed_are_valid(ships: Path) -> None:
     source = read_source(ships)
-    contract = Contract(
-        units={"db": (Stretch(low=-30.0, high=0.0), Stretch(low=-40.0, high=-10.0), CHIP_MAX)},
-        bands=("VV", "VH", "HH"),
-        planes=("VV", "VH", "VV - VH"),
-        crop=None,
-        size=32,
-        mean=(0.4,) * 3,
-        std=(0.2,) * 3,
-    )
+    units = {"db": (Stretch(low=-30.0, high=0.0), Stretch(low=-40.0, high=-10.0), CHIP_MAX)}
+    contract = toy_contract(units=units, bands=("VV", "VH", "HH"), planes=("VV", "VH", "VV - VH"), size=32)
     source = replace(source, bundle=replace(source.bundle, contract=contract))
     item = json.loads(render_item(source, ships, {}))
     assert item_faults(item) == []
@@ -124,9 +118,8 @@ def test_exports_of_this_bundle_are_assets(ships: Path) -> None:
         folder = ships / "exports" / name
         folder.mkdir(parents=True)
         (folder / "model.onnx").write_bytes(b"graph")
-        write_export_metadata(
-            folder, {"format": 1, "kind": "onnx", "precision": "fp32", "bundle_sha256": bundle_sha256}
-        )
+        metadata = {"format": 1, "kind": "onnx", "precision": "fp32", "bundle_sha256": bundle_sha256}
+        write_export_metadata(folder, metadata)
     item = read_item(ships)
     assert item_faults(item) == []
     exports = {name: asset for name, asset in item["assets"].items() if "onnx" in name}

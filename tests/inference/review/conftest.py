@@ -5,6 +5,7 @@ import pytest
 
 from rsft.inference.options import PredictionRequest, SceneQuery
 from rsft.inference.predict.job import predict
+from tests.helpers.files import written
 from tests.helpers.scenes import UTM, toy_bundle, toy_contract, use_toy_model, write_geotiff
 from tools.maintenance.chromium import chromium
 
@@ -26,10 +27,8 @@ def made(tmp_path_factory):
     for number, (row, col) in enumerate(POSITIONS):
         pixels[row - 16 : row + 16, col - 16 : col + 16] += np.uint8(5 + 40 * number)
     scene = write_geotiff(folder / SCENE, pixels, crs="EPSG:32633", transform=UTM, names=("HH",))
-    (folder / "at.csv").write_text("row,col\n" + "\n".join(f"{row},{col}" for row, col in POSITIONS))
-    request = PredictionRequest(
-        SceneQuery(at=folder / "at.csv"), chips_dir=folder / "cut", html_path=folder / "review.html"
-    )
+    at = written(folder / "at.csv", "row,col\n" + "\n".join(f"{row},{col}" for row, col in POSITIONS))
+    request = PredictionRequest(SceneQuery(at=at), chips_dir=folder / "cut", html_path=folder / "review.html")
     with pytest.MonkeyPatch.context() as patch:
         use_toy_model(patch, toy_bundle(contract=toy_contract(crop=16)))
         table = predict(folder / "runs/ships", [scene], folder / "out.gpkg", request).table

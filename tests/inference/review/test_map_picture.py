@@ -92,9 +92,8 @@ def scenes(tmp_path: Path) -> list[str]:
 
 def write_table(path: Path, scenes: list[str], **changes: object) -> Path:
     rows = [("a.tif", 25, 50, "cargo", False), ("a.tif", 75, 150, "tanker", True), ("b.tif", 9, 9, "cargo", False)]
-    table = pd.DataFrame(rows, columns=["scene", "row", "col", "class", "ood"]).assign(
-        geometry=[shapely.Point(15, 50)] * len(rows)
-    )
+    table = pd.DataFrame(rows, columns=["scene", "row", "col", "class", "ood"])
+    table = table.assign(geometry=[shapely.Point(15, 50)] * len(rows))
     metadata = {"scenes": scenes, "classes": list(TWO_CLASSES), "bundle_sha256": "f00", "truth": [TRUTH]} | changes
     layer = PredictionLayer(table, "EPSG:4326", TWO_CLASSES, metadata)
     write_prediction_table(layer, path, overwrite=True)

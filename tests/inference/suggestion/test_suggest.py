@@ -30,17 +30,9 @@ def write(folder: Path, tug: list[float], name: str = "p.parquet", **columns: An
     (folder / "cut").mkdir(exist_ok=True)
     for path in paths:
         Path(path).touch()
-    table = pd.DataFrame(
-        {
-            "chip": [f"{number}" for number in range(len(tug))],
-            "path": paths,
-            "class": np.where(probabilities > 0.5, "tug", "cargo"),
-            "p_cargo": 1 - probabilities,
-            "p_tug": probabilities,
-            **columns,
-            "geometry": None,
-        }
-    )
+    names = [str(number) for number in range(len(tug))]
+    table = pd.DataFrame({"chip": names, "path": paths, "class": np.where(probabilities > 0.5, "tug", "cargo")})
+    table = table.assign(**({"p_cargo": 1 - probabilities, "p_tug": probabilities} | columns), geometry=None)
     write_prediction_table(PredictionLayer(table, None, CLASSES, METADATA), folder / name)
     return folder / name
 

@@ -76,11 +76,8 @@ def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
 
 def test_contract_with_two_bands():
     stretches = (Stretch(low=-25, high=0), Stretch(low=-30, high=-5), CHIP_MAX)
-    description = describe_contract(
-        toy_contract(
-            units={"db": stretches}, bands=("VV", "VH"), planes=("VV", "VH", "VV-VH"), crop=64, spacing_m=10.0, size=96
-        )
-    )
+    planes = {"units": {"db": stretches}, "bands": ("VV", "VH"), "planes": ("VV", "VH", "VV-VH")}
+    description = describe_contract(toy_contract(**planes, crop=64, spacing_m=10.0, size=96))
     assert description == {
         "bands": "VV, VH",
         "unit": "db",

@@ -33,12 +33,11 @@ def test_an_epoch_draws_added_chips_more_often(run, root, tmp_path, monkeypatch)
         return make_losses(loss, class_counts, *exponents)
 
     monkeypatch.setattr("rsft.training.finetune.make_losses", record)
-    store = edit_store(
-        root,
-        tmp_path / "more",
-        list(Bundle.load(run).classes),
-        lambda table: table.assign(added_on=np.where(table["class"] == "slanted", "2026-11-26", None)),
-    )
+
+    def edit(table):
+        return table.assign(added_on=np.where(table["class"] == "slanted", "2026-11-26", None))
+
+    store = edit_store(root, tmp_path / "more", list(Bundle.load(run).classes), edit)
     overrides = [f"data.root={store}", "train.repeat_added=6", "train.epochs=1", "meta.holdout=false"]
     again = finetune(correction_recipe(run, overrides), tmp_path / "runs")
     slanted = Bundle.load(run).classes.index("slanted")

@@ -36,21 +36,15 @@ def make_batch(seed, rows=8):
     return torch.randn(rows, 3, 16, 16, generator=generator), torch.randint(0, 3, (rows,), generator=generator)
 
 
-def make_loops(
-    model, lr=0.1, outer_lr=0.1, accumulate_grad_batches=1, scale_losses=False, max_grad_norm=None, **meta
-) -> BiLevelLoop:
+LOOP_DEFAULTS = {"accumulate_grad_batches": 1, "scale_losses": False, "max_grad_norm": None}
+
+
+def make_loops(model, lr=0.1, outer_lr=0.1, **keys):
+    """Return the loops of a model; the keys are options of the loops, or of the section `meta`."""
     inner = torch.optim.SGD(model.theta, lr=lr, momentum=0.9)
     outer = torch.optim.Adam(model.adapted.gamma, lr=outer_lr)
-    return BiLevelLoop(
-        model,
-        F.cross_entropy,
-        inner,
-        outer,
-        MetaSection(**meta),
-        accumulate_grad_batches=accumulate_grad_batches,
-        scale_losses=scale_losses,
-        max_grad_norm=max_grad_norm,
-    )
+    options = {name: keys.pop(name, default) for name, default in LOOP_DEFAULTS.items()}
+    return BiLevelLoop(model, F.cross_entropy, inner, outer, MetaSection(**keys), **options)
 
 
 def snapshot(model, *optimizers):
@@ -266,16 +260,9 @@ def true_hypergradient(model):
 
 
 def second_order(model, dtype=None):
+    losses, options = (make_loss(model, 0), make_loss(model, 1)), {"full_precision": model.adapted.in_full_precision}
     with torch.autocast("cpu", dtype, enabled=dtype is not None):
-        (gradient,) = hypergradient(
-            model.theta,
-            model.adapted.gamma,
-            make_loss(model, 0),
-            make_loss(model, 1),
-            order=2,
-            lr=LR,
-            full_precision=model.adapted.in_full_precision,
-        )
+        (gradient,) = hypergradient(model.theta, model.adapted.gamma, *losses, order=2, lr=LR, **options)
     return gradient
 
 

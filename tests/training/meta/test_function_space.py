@@ -20,17 +20,7 @@ def make_batch(seed, rows=8):
     return torch.randn(rows, 3, 16, 16, generator=generator), torch.randint(0, 3, (rows,), generator=generator)
 
 
-def outputs_by_step(
-    scale,
-    method="lora",
-    invariant=True,
-    outer_lr=0.0,
-    steps=8,
-    schedule="alternating",
-    scale_losses=False,
-    precision=torch.float64,
-    **train,
-):
+def outputs_by_step(scale, method="lora", schedule="alternating", scale_losses=False, precision=torch.float64, **train):
     """Logits of fixed images after every inner step, in float64 so that rounding does not hide a difference."""
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
@@ -38,20 +28,12 @@ def outputs_by_step(
     adapted = attach(vit, METHODS[method](**keys), learn_scales=True, init_scale=scale).double()
     model = Classifier(adapted, CosineHead(24, 3, scale=10.0).double(), "token")
     section = TrainSection(epochs=1, batch_size=8, **({"lr": 0.5, "weight_decay": 0.01} | train))
-    meta = MetaSection(scale_invariant_steps=invariant, lr=max(outer_lr, 1e-9), schedule=schedule)
-    outer = torch.optim.Adam(adapted.gamma, lr=outer_lr)
-    loops = BiLevelLoop(
-        model,
-        F.cross_entropy,
-        build_inner_optimizer(model, section),
-        outer,
-        meta,
-        max_grad_norm=section.max_grad_norm,
-        accumulate_grad_batches=section.accumulate_grad_batches,
-        scale_losses=scale_losses,
-    )
+    meta = MetaSection(scale_invariant_steps=True, lr=1e-9, schedule=schedule)
+    inner, outer = build_inner_optimizer(model, section), torch.optim.Adam(adapted.gamma, lr=0.0)
+    options = {"max_grad_norm": section.max_grad_norm, "accumulate_grad_batches": section.accumulate_grad_batches}
+    loops = BiLevelLoop(model, F.cross_entropy, inner, outer, meta, scale_losses=scale_losses, **options)
     outputs = []
-    for step in range(steps):
+    for step in range(8):
         images, labels = make_batch(step)
         outer_images, outer_labels = make_batch(100 + step)
         outer_batch = (outer_images.double(), outer_labels) if step % 2 else None
