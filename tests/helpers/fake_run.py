@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 
 SHIPS = ["cargo", "fishing", "tanker", "dredger"]
 POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2")
+Floats = NDArray[np.float64]
 BASELINES = {"logit-adjusted linear probe": 0.8, "plain k-NN": 0.65}
 """Baselines with their recall of the head."""
 
@@ -55,8 +57,18 @@ def write_fake_run(
     return folder
 
 
+def read_metrics(run: Path) -> dict[str, Any]:
+    """Return metrics.json of a run."""
+    return json.loads((run / "evaluation/metrics.json").read_text())
+
+
+def change_metrics(run: Path, **changes: object) -> None:
+    """Replace entries of metrics.json of a run."""
+    (run / "evaluation/metrics.json").write_text(json.dumps(read_metrics(run) | changes))
+
+
 def _predictions(
-    rng: np.random.Generator, chips: pd.DataFrame, classes: list[str], probabilities: NDArray[np.float64]
+    rng: np.random.Generator, chips: pd.DataFrame, classes: list[str], probabilities: Floats
 ) -> pd.DataFrame:
     table, names = chips.copy(), np.array(classes)
     table["predicted"] = names[probabilities.argmax(1)]
@@ -66,10 +78,8 @@ def _predictions(
     return pd.concat([table, shares], axis=1)
 
 
-def _embedding(
-    rng: np.random.Generator, chips: pd.DataFrame, labels: NDArray[np.int64], limit: int = 400
-) -> pd.DataFrame:
-    chosen = np.linspace(0, len(chips) - 1, min(limit, len(chips))).astype(int)
+def _embedding(rng: np.random.Generator, chips: pd.DataFrame, labels: NDArray[np.int64]) -> pd.DataFrame:
+    chosen = np.linspace(0, len(chips) - 1, min(400, len(chips))).astype(int)
     table = chips.iloc[chosen].reset_index(drop=True)
     for stage, distance in {"frozen": 4, "adapted": 14}.items():
         centers = distance * rng.normal(size=(labels.max() + 1, 2))
@@ -119,7 +129,7 @@ def _scales(rng: np.random.Generator, epochs: int, blocks: int) -> pd.DataFrame:
 
 def _metrics(
     rng: np.random.Generator, classes: list[str], methods: dict[str, float]
-) -> tuple[dict[str, object], NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[dict[str, object], NDArray[np.int64], Floats]:
     """Return metrics.json, and the labels (N,) and probabilities (N, C) of the run."""
     n = len(classes)
     counts = np.rint(400 * 100 ** (-np.arange(n) / max(1, n - 1))).astype(int)
@@ -152,9 +162,7 @@ def _metrics(
     return metrics, labels, run_probabilities
 
 
-def _confidence(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64], groups: dict[str, list[int]]
-) -> dict[str, object]:
+def _confidence(probabilities: Floats, labels: NDArray[np.int64], groups: dict[str, list[int]]) -> dict[str, object]:
     coverage = []
     for target in (0.8, 0.9, 0.95):
         sets = probabilities > (1 - target) / 4

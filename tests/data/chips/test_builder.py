@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,8 @@ from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels
+from tests.helpers.killing import kill_this_process as die
+from tests.helpers.killing import run_until_killed
 from tests.helpers.messages import mentions
 
 DESCRIPTION = StoreDescription("tiny", ("a", "b c", "货船"), "rsft prepare tiny", rejected=[("list.txt", 2, "odd")])
@@ -57,18 +57,6 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def killed(target: Callable[..., object], *arguments: object) -> None:
-    """Run `target` in a process that kills itself."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
-    process.start()
-    process.join(20)
-    assert process.exitcode == -signal.SIGKILL
-
-
-def die(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("raw")
@@ -98,7 +86,7 @@ def test_killed_build_resumes(
     raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], jobs: int, stop: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "数据 集" / "out"
-    killed(build_until, root, raw, jobs, stop)
+    run_until_killed(build_until, root, raw, jobs, stop)
     assert not root.exists()
     assert contents(build_store(root, source(raw), DESCRIPTION, jobs=jobs).root) == undisturbed
     assert "resuming a build that was stopped" in caplog.text
@@ -129,7 +117,7 @@ def test_killed_in_the_last_steps(
 ) -> None:
     root = build_store(tmp_path / "home" / "out", list(source(raw))[1:2], DESCRIPTION).root
     before = contents(root)
-    killed(build_with, patched, name, action, root, raw)
+    run_until_killed(build_with, patched, name, action, root, raw)
     if root.exists():
         assert contents(root) in (before, undisturbed)
     assert contents(build_store(root, source(raw), DESCRIPTION, overwrite=True).root) == undisturbed
@@ -140,7 +128,7 @@ def test_killed_in_the_last_steps(
 def test_replaced_store_is_restored_after_a_kill(raw: Path, tmp_path: Path) -> None:
     root = build_store(tmp_path / "out", list(source(raw))[1:2], DESCRIPTION).root
     before = contents(root)
-    killed(build_with, Path, "replace", rename_and_die, root, raw)
+    run_until_killed(build_with, Path, "replace", rename_and_die, root, raw)
     assert not root.exists()
     with pytest.raises(RequestError, match="already"):
         build_store(root, source(raw), DESCRIPTION)
@@ -150,7 +138,7 @@ def test_replaced_store_is_restored_after_a_kill(raw: Path, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_finished_chips_are_not_written_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "out"
-    killed(build_until, root, raw, 1, 40)
+    run_until_killed(build_until, root, raw, 1, 40)
     written: list[str] = []
     write = builder.write_chip
     monkeypatch.setattr(builder, "write_chip", lambda target, data: (written.append(target), write(target, data)))
@@ -200,7 +188,7 @@ def test_chips_of_changed_files_are_written_again(tmp_path: Path) -> None:
 def test_build_with_other_arguments_starts_over_with_a_warning(
     raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    killed(build_until, tmp_path / "out", raw, 1, 40)
+    run_until_killed(build_until, tmp_path / "out", raw, 1, 40)
     other = StoreDescription("tiny", DESCRIPTION.classes, "rsft prepare tiny --seed 1")
     store = build_store(tmp_path / "out", list(source(raw))[1:2], other)
     assert "unfinished build with other arguments" in caplog.text and "resuming" not in caplog.text

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
-import signal
 from pathlib import Path
 
 import cv2
@@ -22,6 +20,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.data.loading import batches
 from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.errors import DataError, RsftError
+from tests.helpers.killing import kill_this_process, run_until_killed
 from tests.helpers.messages import mentions
 
 UNITS = {"uint8": (IDENTITY_STRETCH,) * 3, "uint16": (IDENTITY_STRETCH,) * 3}
@@ -93,14 +92,11 @@ def test_cache_of_another_manifest_is_removed(store: ChipStore) -> None:
 
 def test_temporary_file_of_a_killed_process_is_removed(store: ChipStore) -> None:
     def read_and_die() -> None:
-        batches._pack_chunk = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # in its own process
+        batches._pack_chunk = kill_this_process  # in its own process
         read(store)
 
-    process = multiprocessing.get_context("fork").Process(target=read_and_die)
-    process.start()
-    process.join(20)
+    run_until_killed(read_and_die)
     (stale,) = (store.root / ".cache").rglob("*.npy")
-    assert process.exitcode == -signal.SIGKILL
     read(store)
     assert [*(store.root / ".cache").rglob("*.npy")] == packed(store) != [stale]
 

@@ -12,7 +12,7 @@ from rsft.evaluation.report.maps import ModulatorMap, contribution_map
 from rsft.evaluation.report.pages import write_report
 from rsft.evaluation.report.render import signed_points
 from rsft.models.bundle.bundle import Bundle, source_license
-from tests.helpers.fake_run import SHIPS, write_fake_run
+from tests.helpers.fake_run import SHIPS, change_metrics, read_metrics, write_fake_run
 from tests.helpers.messages import mentions
 from tests.helpers.report_page import Page, page_of
 
@@ -22,10 +22,6 @@ COMPAT = Path(__file__).parents[2] / "compat/0.2"
 @pytest.fixture
 def run(tmp_path):
     return write_fake_run(tmp_path, SHIPS)
-
-
-def metrics(run):
-    return json.loads((run / "evaluation" / "metrics.json").read_text())
 
 
 def test_the_page_has_every_section(run):
@@ -53,7 +49,7 @@ def test_licenses_of_the_bundle_are_shown(run):
 
 
 def test_the_numbers_are_those_of_metrics_json(run):
-    methods = metrics(run)["methods"]
+    methods = read_metrics(run)["methods"]
     page = page_of(run)
     assert page.tables[0][0] == ["Method", "Overall", "Mean of groups", "Head", "Medium", "Tail"]
     rows = {row[0]: row[1:] for row in page.tables[0][1:]}
@@ -71,7 +67,7 @@ def test_the_numbers_are_those_of_metrics_json(run):
 
 
 def test_classes_with_counts_recall_and_precision(run):
-    expected = metrics(run)
+    expected = read_metrics(run)
     summary = expected["methods"]["MetaLoRA"]
     rows = page_of(run).tables[2][1:]
     assert [row[0] for row in rows] == SHIPS
@@ -85,7 +81,7 @@ def test_every_count_of_the_confusion_matrix_is_shown(run):
     html = write_report(run).read_text(encoding="utf-8")
     chart = html.split("<title>Confusion matrix, chips</title>")[1].split("</svg>")[0]
     numbers = [text for text in re.findall(r">([^<>]+)</text>", chart) if text.isdigit()]
-    assert numbers == [str(count) for row in metrics(run)["confusion"] for count in row if count]
+    assert numbers == [str(count) for row in read_metrics(run)["confusion"] for count in row if count]
 
 
 def test_the_page_shows_the_last_scales_and_contains_those_of_every_epoch(run):
@@ -174,11 +170,11 @@ def test_a_missing_file_leaves_its_section_out_and_the_page_says_why(run, file, 
 
 
 def test_a_group_without_classes_and_a_class_without_test_chips(run):
-    edited = metrics(run)
-    for summary in edited["methods"].values():
+    metrics = read_metrics(run)
+    for summary in metrics["methods"].values():
         summary["medium"], summary["recall"][1], summary["precision"][1] = None, None, None
-    edited["groups"]["medium"], edited["confusion"][1] = [], [0, 0, 0, 0]
-    (run / "evaluation" / "metrics.json").write_text(json.dumps(edited))
+    metrics["groups"]["medium"], metrics["confusion"][1] = [], [0, 0, 0, 0]
+    change_metrics(run, **metrics)
     page = page_of(run)
     assert page.tables[0][0] == ["Method", "Overall", "Mean of groups", "Head", "Tail"]
     assert "left out of all means of recall: fishing" in page.sections["classes"]
@@ -245,8 +241,7 @@ def test_a_damaged_file_is_named(run, file, text):
 
 
 def test_lists_that_do_not_fit_the_classes_are_refused(run):
-    edited = metrics(run) | {"train_counts": [1, 2]}
-    (run / "evaluation" / "metrics.json").write_text(json.dumps(edited))
+    change_metrics(run, train_counts=[1, 2])
     with pytest.raises(DataError, match=mentions("one entry per class")):
         write_report(run)
 

@@ -21,7 +21,7 @@ from rsft.recipe import schema
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.registries import LOSSES, SAMPLERS
 from rsft.training.runs.reader import ADDED, VALIDATION, ClassReplay, PartReplay, Replay
-from tests.helpers.fake_run import SHIPS, write_fake_run
+from tests.helpers.fake_run import SHIPS, change_metrics, read_metrics, write_fake_run
 from tests.helpers.messages import mentions
 from tests.helpers.report_page import page_of
 
@@ -98,8 +98,7 @@ def test_the_bins_are_those_of_the_calibration_error(run):
 
 
 def test_coverage_is_shown_by_group_beside_its_target(run):
-    metrics = json.loads((run / "evaluation/metrics.json").read_text())
-    expected = metrics["confidence"]["coverage"][1]["groups"]["tail"]
+    expected = read_metrics(run)["confidence"]["coverage"][1]["groups"]["tail"]
     page = page_of(run)
     rows = {(row[0], row[1]): row[2:] for row in page.tables[-2][1:]}
     row = rows["90 %", "tail"]
@@ -110,13 +109,11 @@ def test_coverage_is_shown_by_group_beside_its_target(run):
 
 @pytest.mark.slow
 def test_coverage_is_shown_by_scene(run):
-    path = run / "evaluation/metrics.json"
-    metrics = json.loads(path.read_text())
     assert "Sets for 90 % by group" not in page_of(run).sections["confidence"]
     coverage = {"value": 0.77, "low": 0.69, "high": 0.84, "size": 1.9, "single": 0.4, "chips": 124}
     scene = {"accuracy": 0.41, "confidence": 0.76, "coverage": coverage, "ood_share": 0.1, "widened": True}
     scenes = [scene | {"group": f"S1 {n}", "shifted": ["distance", "classes"] if n == 0 else []} for n in range(25)]
-    path.write_text(json.dumps(metrics | {"confidence": metrics["confidence"] | {"scenes": scenes}}))
+    change_metrics(run, confidence=read_metrics(run)["confidence"] | {"scenes": scenes})
     page = page_of(run)
     assert "such as scene: the 20 largest of 25" in page.sections["confidence"]
     assert len(page.tables[-2]) == 21
@@ -133,8 +130,7 @@ def test_the_axis_of_coverage_contains_all_intervals(low, first):
 
 
 def test_a_bundle_without_calibration(run):
-    path = run / "evaluation/metrics.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"confidence": None, "distances": {}, "notes": []}))
+    change_metrics(run, confidence=None, distances={}, notes=[])
     sections = page_of(run).sections
     assert "The bundle has no calibration" in sections["confidence"] and "Reliability" in sections["confidence"]
     assert "Notes" not in sections["header"]
@@ -176,7 +172,7 @@ def test_the_gallery_shows_class_sets_and_out_of_distribution_scores(run):
 
 def test_the_map_has_every_chip_and_marks_mistakes(run):
     embedding = pd.read_parquet(run / "evaluation/embedding.parquet")
-    evaluation = Evaluation.model_validate(json.loads((run / "evaluation/metrics.json").read_text()))
+    evaluation = Evaluation.model_validate(read_metrics(run))
     chip_map = ChipMap(embedding, evaluation, predictions(run))
     data = linked_maps_data([(chip_map, stage) for stage in STAGES])
     truth = predictions(run).set_index("path").loc[embedding["path"]]
@@ -192,7 +188,7 @@ def test_the_map_has_every_chip_and_marks_mistakes(run):
 def test_every_class_has_its_own_marker_up_to_a_limit(tmp_path):
     for count in (MAX_MARKED_CLASSES, MAX_MARKED_CLASSES + 1):
         run = write_fake_run(tmp_path / str(count), [f"class {index}" for index in range(count)])
-        evaluation = Evaluation.model_validate(json.loads((run / "evaluation/metrics.json").read_text()))
+        evaluation = Evaluation.model_validate(read_metrics(run))
         chip_map = ChipMap(pd.read_parquet(run / "evaluation/embedding.parquet"), evaluation, None)
         markers = {chip_map.marker(index) for index in range(count)}
         assert len(markers) == len(chip_map.legend()) == (count if count == MAX_MARKED_CLASSES else 3)
@@ -236,25 +232,22 @@ def test_colors_have_enough_contrast(scheme):
 def gaining(tmp_path):
     """Return a run that gains in the tail and loses in the head."""
     folder = write_fake_run(tmp_path, SHIPS)
-    path = folder / "evaluation/metrics.json"
-    metrics = json.loads(path.read_text())
     values = {
         "MetaLoRA": {"micro": 0.545, "head": 0.71, "medium": None, "tail": 0.38},
         "logit-adjusted linear probe": {"micro": 0.51, "head": 0.67, "medium": None, "tail": 0.35},
         "plain k-NN": {"micro": 0.465, "head": 0.92, "medium": None, "tail": 0.01},
     }
-    template = metrics["methods"]["MetaLoRA"]
-    metrics["methods"] = {
-        name: template | {key: x and {"value": x, "low": x - 0.05, "high": x + 0.05} for key, x in numbers.items()}
-        for name, numbers in values.items()
-    }
-    path.write_text(json.dumps(metrics))
+    template, methods = read_metrics(folder)["methods"]["MetaLoRA"], {}
+    for name, numbers in values.items():
+        intervals = {key: x and {"value": x, "low": x - 0.05, "high": x + 0.05} for key, x in numbers.items()}
+        methods[name] = template | intervals
+    change_metrics(folder, methods=methods)
     return folder
 
 
 @pytest.fixture
 def evaluation(gaining):
-    return Evaluation.model_validate_json((gaining / "evaluation/metrics.json").read_text())
+    return Evaluation.model_validate(read_metrics(gaining))
 
 
 def test_the_header_has_gains_losses_and_the_best_baseline_of_every_group(gaining):
