@@ -1,7 +1,5 @@
 """Fixtures for all tests."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable
@@ -18,13 +16,13 @@ os.environ["NO_PROXY"] = "127.0.0.1"  # servers of tests, on a machine with a pr
 Command = Callable[..., tuple[int, str]]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser):
     """Add `--first-cases`."""
     parser.addoption("--first-cases", action="store_true", help="run the first case of every parametrized test only")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the selection by marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config, items):
     """Mark further cases, and begin with the files that contain long tests, so that no process is idle at the end."""
     begun = set()
     for item in items:
@@ -37,11 +35,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def shared() -> Callable[[str], Path]:
+def shared():
     """Return the folder of a real data set by name; skip the test if the folder is missing."""
     base = Path(os.environ.get("RSFT_SHARED", ROOT.parent / "shared")) / "data"
 
-    def find(name: str) -> Path:
+    def find(name):
         if not (base / name).exists():
             pytest.skip(f"real data set {name} is not at {base} (set RSFT_SHARED)")
         return base / name
@@ -50,7 +48,7 @@ def shared() -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+def rsft(monkeypatch, capsys, tmp_path):
     """Run a command in an empty folder; return its exit code and everything that it printed."""
     from rsft.cli import main
     from rsft.cli.display.console import console
@@ -59,7 +57,7 @@ def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(console, "_width", None)  # Rich keeps the COLUMNS of the test that imports the console first
 
-    def run(*arguments: object) -> tuple[int, str]:
+    def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
@@ -70,7 +68,7 @@ def rsft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
 
 @pytest.fixture(scope="session")
-def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def class_folders(tmp_path_factory):
     """Class folders in train/ and val/: speckled bars of three directions, with 24, 12 and 4 training chips."""
     source = tmp_path_factory.mktemp("source")
     rng = np.random.default_rng(0)
@@ -88,7 +86,7 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def root(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(class_folders, tmp_path_factory):
     """Chip store of `class_folders`."""
     from rsft.data.prepare.image_folder import prepare_folder
 
@@ -96,7 +94,7 @@ def root(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def recipe_file(root: Path, tmp_path: Path) -> Path:
+def recipe_file(root, tmp_path):
     """Recipe that trains on `root` in a few seconds."""
     path = tmp_path / "bars.yaml"
     path.write_text(BARS_RECIPE.replace("ROOT", str(root)))
@@ -104,7 +102,7 @@ def recipe_file(root: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(root, tmp_path_factory):
     """Folder of a finished run of `BARS_RECIPE` on `root`."""
     from rsft.recipe.load import load_recipe
     from rsft.training.finetune import finetune

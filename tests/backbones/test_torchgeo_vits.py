@@ -1,14 +1,9 @@
 """Compare our cards and the index with the installed TorchGeo, and load checkpoints that its constructors write."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,9 +14,9 @@ from torchgeo.models.scale_mae import get_2d_sincos_pos_embed_with_resolution
 from torchvision.transforms.v2 import Normalize
 
 from rsft.backbones import torchgeo_vits
-from rsft.backbones.card import Card, Remote
+from rsft.backbones.card import Remote
 from rsft.backbones.input_layer import fit_inputs
-from rsft.backbones.loading import Backbone, load_encoder_weights
+from rsft.backbones.loading import load_encoder_weights
 from rsft.backbones.torchgeo_vits import PublishedWeights, published_weights, read_enums
 from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError, WeightsError
@@ -37,36 +32,36 @@ UNITLESS.add("ResNet50_Weights.SENTINEL1_GRD_GEOCLOSP")
 S1 = "ViTSmall16_Weights.SENTINEL1_GRD_MAE"
 
 
-def card(name: str) -> Card:
+def card(name):
     result = torchgeo_vits.torchgeo_card(name)
     assert result is not None
     return result
 
 
-def load(folder: Path, our_card: Card, content: Any, size: int = 224) -> Backbone:
+def load(folder, our_card, content, size=224):
     """Load a file with some content as the weights of a card."""
     torch.save(content, folder / "x.pth")
     return load_encoder_weights(our_card, size, folder / "x.pth")
 
 
-def test_every_vision_transformer_resnet_and_swin_of_torchgeo_has_a_card() -> None:
+def test_every_vision_transformer_resnet_and_swin_of_torchgeo_has_a_card():
     assert {str(member) for enum in ENUMS for member in enum} == set(torchgeo_vits.torchgeo_names()) | UNITLESS
 
 
-def test_most_weights_load() -> None:
+def test_most_weights_load():
     names, everything = set(torchgeo_vits.torchgeo_names()), set(published_weights())
     radar = {name for name in everything if "SENTINEL1" in name}
     assert len(names & everything) >= 95 and len(names & radar) == 15
     assert radar - names - UNITLESS <= {"Tessera_Weights.TESSERA_SENTINEL1_ENCODER"}  # in TorchGeo 0.10
 
 
-def our_band_name(band: str) -> str:
+def our_band_name(band):
     """Return our name of a Sentinel-2 band: B01 for B1, B8A for B8a."""
     return "B8A" if band in ("B8a", "B8A") else band if band == "NDVI" else f"B{band[1:].zfill(2)}"
 
 
 @pytest.mark.parametrize("member", [m for enum in ENUMS for m in enum if str(m) not in UNITLESS], ids=str)
-def test_cards_match_torchgeo(member: Any) -> None:
+def test_cards_match_torchgeo(member):
     assert published.get_weight(str(member)) is member
     our_card, meta = card(str(member)), member.meta
     assert isinstance(our_card.weights, Remote)
@@ -89,7 +84,7 @@ def test_cards_match_torchgeo(member: Any) -> None:
     torch.testing.assert_close((ours - mean) / std, theirs)
 
 
-def test_bands_and_units() -> None:
+def test_bands_and_units():
     assert (card(S1).bands, card(S1).unit) == (("VV", "VH"), "db")
     assert (card(S1).mean, card(S1).std) == ((-12.59, -20.26), (5.26, 5.91))
     sentinel2 = card("ViTBase16_Weights.SENTINEL2_ALL_MAE")
@@ -103,7 +98,7 @@ def test_bands_and_units() -> None:
     assert (fmow.bands, fmow.unit, fmow.mean) == (("R", "G", "B"), "uint8", (0.485, 0.456, 0.406))
 
 
-def test_files_of_an_unknown_repository_have_no_known_license(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_an_unknown_repository_have_no_known_license(monkeypatch):
     weights = replace(published_weights()[S1], url="https://hf.co/someone/new/resolve/1f/x-00112233.pth")
     monkeypatch.setattr(torchgeo_vits, "published_weights", lambda: {S1: weights})
     new = card(S1)
@@ -111,7 +106,7 @@ def test_files_of_an_unknown_repository_have_no_known_license(monkeypatch: pytes
     assert (new.weights.page, new.weights.sha256) == ("https://huggingface.co/someone/new", "00112233")
 
 
-def test_checksums_come_from_file_names_or_the_hub() -> None:
+def test_checksums_come_from_file_names_or_the_hub():
     checksums = {name: card(name).weights.sha256 for name in torchgeo_vits.torchgeo_names()}
     assert checksums[S1] is None
     assert checksums["ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO"] == "a1c967d8"
@@ -121,7 +116,7 @@ def test_checksums_come_from_file_names_or_the_hub() -> None:
         assert f"-{digest[:8]}.pth" in card(name).weights.file.replace("scalemae-98ed9821", "scalemae-386989c9")
 
 
-def test_licenses_are_those_of_the_documentation_of_torchgeo() -> None:
+def test_licenses_are_those_of_the_documentation_of_torchgeo():
     licenses = {}
     for name in torchgeo_vits.torchgeo_names():
         licenses.setdefault(card(name).license, set()).add(name.rpartition("_")[2])
@@ -137,7 +132,7 @@ def test_licenses_are_those_of_the_documentation_of_torchgeo() -> None:
     }
 
 
-def test_prefix_is_optional() -> None:
+def test_prefix_is_optional():
     assert card(f"torchgeo:{S1}").name == S1
 
 
@@ -154,19 +149,19 @@ def test_prefix_is_optional() -> None:
         ("torchgeo:nothing", "has no weights called nothing"),
     ],
 )
-def test_unsupported_networks_are_refused_with_the_reason(name: str, message: str) -> None:
+def test_unsupported_networks_are_refused_with_the_reason(name, message):
     with pytest.raises(RequestError) as caught:
         torchgeo_vits.torchgeo_card(name)
     assert message in str(caught.value)
 
 
-def test_names_of_other_sources_have_no_torchgeo_card() -> None:
+def test_names_of_other_sources_have_no_torchgeo_card():
     assert torchgeo_vits.torchgeo_card("vit_base_patch16_224.mae") is None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [S1, "ViTSmall14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON"])
-def test_torchgeo_file_loads_completely_with_equal_features(tmp_path: Path, name: str) -> None:
+def test_torchgeo_file_loads_completely_with_equal_features(tmp_path, name):
     small14 = "DINOv2" in name
     torch.manual_seed(0)
     model = published.vit_small_patch14_dinov2(in_chans=2, img_size=224) if small14 else None
@@ -188,7 +183,7 @@ SWINS = {
 @pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWINS)
-def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path: Path, name: str) -> None:
+def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path, name):
     torch.manual_seed(0)
     our_card, model = card(name), SWINS[name]()
     bands = len(our_card.bands)
@@ -206,7 +201,7 @@ def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path: Path) -> None:
+def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path):
     our_card, state = card("Swin_T_Weights.CITYSCAPES_SEMSEG"), published.swin_t().state_dict()
     weight = state.pop("features.1.1.mlp.0.weight")
     with pytest.raises(WeightsError, match=r"missing: layers\.0\.blocks\.1\.mlp\.fc1\.weight"):
@@ -217,7 +212,7 @@ def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [224, 96])
-def test_resnet_of_torchgeo_loads_completely_with_equal_features(tmp_path: Path, size: int) -> None:
+def test_resnet_of_torchgeo_loads_completely_with_equal_features(tmp_path, size):
     torch.manual_seed(0)
     model = published.resnet50(in_chans=2)
     backbone = load(tmp_path, card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), model.state_dict(), size)
@@ -228,7 +223,7 @@ def test_resnet_of_torchgeo_loads_completely_with_equal_features(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_channels_of_a_resnet_are_adapted(tmp_path: Path) -> None:
+def test_channels_of_a_resnet_are_adapted(tmp_path):
     our_card, state = card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), published.resnet50(in_chans=2).state_dict()
     backbone = load(tmp_path, our_card, state, 64)
     filters = backbone.vit.conv1.weight.clone()
@@ -241,7 +236,7 @@ def test_channels_of_a_resnet_are_adapted(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_training_checkpoint_loads_without_its_decoder(tmp_path: Path) -> None:
+def test_training_checkpoint_loads_without_its_decoder(tmp_path):
     encoder = card(S1).build(224).state_dict()
     decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 197, 8)}
     decoder |= nn.ModuleDict({"decoder_blocks": nn.Linear(8, 8), "decoder_pred": nn.Linear(8, 8)}).state_dict()
@@ -250,14 +245,14 @@ def test_training_checkpoint_loads_without_its_decoder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_unexpected_tensors_are_refused(tmp_path: Path) -> None:
+def test_unexpected_tensors_are_refused(tmp_path):
     name = "ViTSmall16_Weights.SENTINEL2_ALL_DINO"
     state = card(name).build(224).state_dict() | {"mask_token": torch.zeros(1, 1, 8)}
     with pytest.raises(WeightsError, match=mentions("150 of the 150", "not expected: mask_token")):
         load(tmp_path, card(name), state)
 
 
-def test_scale_mae_positions_are_those_of_one_meter_pixels() -> None:
+def test_scale_mae_positions_are_those_of_one_meter_pixels():
     theirs = get_2d_sincos_pos_embed_with_resolution(32, 14, torch.ones(1), cls_token=True)
     shapes = {"cls_token": (1, 1, 32), "pos_embed": (1, 197, 32), "head.weight": (1,)}
     tensors = card("ScaleMAELarge16_Weights.FMOW_RGB").convert({key: torch.zeros(x) for key, x in shapes.items()})
@@ -266,7 +261,7 @@ def test_scale_mae_positions_are_those_of_one_meter_pixels() -> None:
 
 
 @pytest.mark.slow
-def test_scale_mae_becomes_a_plain_vision_transformer() -> None:
+def test_scale_mae_becomes_a_plain_vision_transformer():
     our_card = card("ScaleMAELarge16_Weights.FMOW_RGB")
     shape = {"patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16, "qkv_bias": True, "num_classes": 0}
     with torch.device("meta"):
@@ -276,14 +271,14 @@ def test_scale_mae_becomes_a_plain_vision_transformer() -> None:
 
 
 @pytest.fixture
-def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cache_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(torchgeo_vits, "user_cache_path", lambda name: tmp_path / name)
     published_weights.cache_clear()
     yield tmp_path / "rsft/torchgeo"
     published_weights.cache_clear()
 
 
-def test_index_equals_the_enums_before_and_after_it_is_cached(cache_folder: Path) -> None:
+def test_index_equals_the_enums_before_and_after_it_is_cached(cache_folder):
     expected = {weights.name: weights for weights in read_enums()}
     assert published_weights() == expected and len(expected) > 100
     published_weights.cache_clear()
@@ -291,7 +286,7 @@ def test_index_equals_the_enums_before_and_after_it_is_cached(cache_folder: Path
     assert published_weights() == expected and list(published_weights()) == list(expected)
 
 
-def test_an_entry_has_the_values_of_its_enum() -> None:
+def test_an_entry_has_the_values_of_its_enum():
     name = "ResNet50_Weights.SENTINEL1_ALL_MOCO"
     member = get_weight(name)
     assert published_weights()[name] == PublishedWeights(
@@ -308,7 +303,7 @@ def test_an_entry_has_the_values_of_its_enum() -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "[{}]", '[{"normalizations": 1}]', "[1]"])
-def test_damaged_cache_is_replaced(cache_folder: Path, damage: str) -> None:
+def test_damaged_cache_is_replaced(cache_folder, damage):
     published_weights()
     (file,) = cache_folder.iterdir()
     content = file.read_text()
@@ -317,13 +312,13 @@ def test_damaged_cache_is_replaced(cache_folder: Path, damage: str) -> None:
     assert len(published_weights()) > 100 and file.read_text() == content
 
 
-def test_index_needs_no_writable_cache(cache_folder: Path) -> None:
+def test_index_needs_no_writable_cache(cache_folder):
     cache_folder.parent.write_text("a file where the folder should be")
     assert len(published_weights()) > 100
 
 
 @pytest.mark.slow
-def test_cards_are_listed_without_importing_torchgeo() -> None:
+def test_cards_are_listed_without_importing_torchgeo():
     published_weights()  # writes the cache
     code = (
         "import sys; from rsft.backbones.torchgeo_vits import torchgeo_card, torchgeo_names\n"

@@ -1,35 +1,31 @@
 """The folder of weights: missing, fetched, verified, altered."""
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from rsft.backbones import simship
-from rsft.backbones.card import Card, Remote, fetch_weights, find_weights, verify_weights
+from rsft.backbones.card import Remote, fetch_weights, find_weights, verify_weights
 from rsft.errors import DataError, WeightsError
-from tests.helpers.http_server import BODY, SHA, Server, serving
+from tests.helpers.http_server import BODY, SHA, serving
 from tests.helpers.messages import mentions
 
 
 @pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def folder(monkeypatch, tmp_path):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
+def running():
     with serving() as server:
         yield server
 
 
 @pytest.fixture
-def server(running: Server) -> Server:
+def server(running):
     running.tag, running.requested_ranges = None, []
     return running
 
@@ -37,11 +33,11 @@ def server(running: Server) -> Server:
 SHIPPED = simship.CARDS[0]
 
 
-def card(url: str | None = None, size: int | None = None, sha256: str | None = None, md5: str | None = None) -> Card:
+def card(url=None, size=None, sha256=None, md5=None):
     return replace(SHIPPED, name="x.y", weights=Remote("x.pth", url, size, sha256, "https://page", md5))
 
 
-def test_the_error_for_missing_weights_says_what_to_download(folder: Path) -> None:
+def test_the_error_for_missing_weights_says_what_to_download(folder):
     with pytest.raises(WeightsError, match="are missing") as caught:
         find_weights(card("https://host/y.pth", 343_000_000))
     assert caught.value.location == str(folder / "x.pth")
@@ -49,7 +45,7 @@ def test_the_error_for_missing_weights_says_what_to_download(folder: Path) -> No
     assert caught.value.hint == hint + str(folder / "x.pth")
 
 
-def test_weights_without_a_url_are_fetched_by_hand(folder: Path) -> None:
+def test_weights_without_a_url_are_fetched_by_hand(folder):
     with pytest.raises(WeightsError) as caught:
         fetch_weights(card())
     assert caught.value.hint.startswith("create or download x.pth by hand (") and "https://page" in caught.value.hint
@@ -58,7 +54,7 @@ def test_weights_without_a_url_are_fetched_by_hand(folder: Path) -> None:
     assert find_weights(card()) == folder / "x.pth"
 
 
-def test_published_weights_are_fetched_once_and_verified(server: Server, folder: Path) -> None:
+def test_published_weights_are_fetched_once_and_verified(server, folder):
     seen: list[tuple[int, int, str]] = []
     status = fetch_weights(card(server.url, len(BODY), SHA), lambda *step: seen.append(step))
     assert (status.sha256, status.bytes, status.evidence) == (SHA, len(BODY), "SHA-256 as published")
@@ -67,7 +63,7 @@ def test_published_weights_are_fetched_once_and_verified(server: Server, folder:
     assert fetch_weights(card(server.url, len(BODY), SHA)) == status and len(server.requested_ranges) == 1
 
 
-def test_without_a_published_checksum_the_digest_is_recorded(server: Server, folder: Path) -> None:
+def test_without_a_published_checksum_the_digest_is_recorded(server, folder):
     status = fetch_weights(card(server.url))
     evidence = "no checksum is published; the digest is recorded in x.pth.sha256"
     assert (status.state, status.evidence) == ("first seen", evidence)
@@ -79,7 +75,7 @@ def test_without_a_published_checksum_the_digest_is_recorded(server: Server, fol
         verify_weights(card(server.url))
 
 
-def test_the_digest_from_the_server_is_checked(server: Server, folder: Path) -> None:
+def test_the_digest_from_the_server_is_checked(server, folder):
     server.tag = "0" * 64
     with pytest.raises(DataError, match="not the published file"):
         fetch_weights(card(server.url))
@@ -91,7 +87,7 @@ def test_the_digest_from_the_server_is_checked(server: Server, folder: Path) -> 
 
 
 @pytest.mark.parametrize("published", [{"sha256": SHA[:8]}, {"md5": hashlib.md5(BODY).hexdigest()}])
-def test_short_checksums_are_completed_by_a_record(server: Server, folder: Path, published: dict[str, str]) -> None:
+def test_short_checksums_are_completed_by_a_record(server, folder, published):
     status = fetch_weights(card(server.url, **published))
     words = "8 digits" if "sha256" in published else "MD5"
     assert status.evidence == f"{words} as published; the digest is recorded in x.pth.sha256"
@@ -99,21 +95,21 @@ def test_short_checksums_are_completed_by_a_record(server: Server, folder: Path,
 
 
 @pytest.mark.parametrize("published", [{"sha256": "0" * 8}, {"sha256": "0" * 64}, {"md5": "0" * 32}])
-def test_other_file_is_an_error(folder: Path, published: dict[str, str]) -> None:
+def test_other_file_is_an_error(folder, published):
     (folder / "x.pth").write_bytes(BODY)
     with pytest.raises(WeightsError, match="not the published file") as caught:
         verify_weights(card("https://host/y.pth", **published))
     assert caught.value.hint.startswith("move the file away, then run `rsft weights get x.y`")
 
 
-def test_the_size_is_checked_before_the_hash(folder: Path) -> None:
+def test_the_size_is_checked_before_the_hash(folder):
     (folder / "x.pth").write_bytes(b"123")
     with pytest.raises(WeightsError, match=mentions("3 bytes", "published one 4")):
         verify_weights(card("https://host/y.pth", 4, SHA))
 
 
 @pytest.mark.parametrize("record", [b"", b"\xff\xfe"])
-def test_damaged_record(folder: Path, record: bytes) -> None:
+def test_damaged_record(folder, record):
     (folder / "x.pth").write_bytes(BODY)
     (folder / "x.pth.sha256").write_bytes(record)
     if record:
@@ -123,7 +119,7 @@ def test_damaged_record(folder: Path, record: bytes) -> None:
         assert verify_weights(card()).state == "first seen"
 
 
-def test_the_shipped_weights_match_their_model_card() -> None:
+def test_the_shipped_weights_match_their_model_card():
     status = verify_weights(SHIPPED)
     assert status.evidence == "SHA-256 as published" and status.path == SHIPPED.weights
     assert fetch_weights(SHIPPED) == status

@@ -1,21 +1,17 @@
 """Audit of chips: each fault occurs once and is found once."""
 
-from __future__ import annotations
-
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from rsft.data.audit import AuditResult, audit_folder, audit_store, find_near_duplicates
+from rsft.data.audit import audit_folder, audit_store, find_near_duplicates
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
-from rsft.data.chips.store import ChipStore
 
 
-def speckle(seed: int) -> np.ndarray:
+def speckle(seed):
     """(64, 64) gamma speckle around a bright bar that `seed` places."""
     rng = np.random.default_rng(seed)
     image = rng.gamma(4, 8, (64, 64))
@@ -23,17 +19,17 @@ def speckle(seed: int) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def positive_counts(audit: AuditResult) -> dict[str, int]:
+def positive_counts(audit):
     return {finding.description: finding.count for finding in audit.findings if finding.count}
 
 
-def write(folder: Path, **images: np.ndarray) -> None:
+def write(folder, **images):
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
         cv2.imwrite(str(folder / f"{name}.png"), image)
 
 
-def test_each_fault_is_found(tmp_path: Path) -> None:
+def test_each_fault_is_found(tmp_path):
     twin = speckle(1)
     twin[0, 0] ^= 1
     bright = np.where(speckle(9) > 30, 255, speckle(9)).astype(np.uint8)
@@ -57,7 +53,7 @@ def test_each_fault_is_found(tmp_path: Path) -> None:
     assert not audit.is_clean and audit.classes["a"]["all"] == {"train": 4, "val": 4}
 
 
-def test_clean_chips_are_clean(tmp_path: Path) -> None:
+def test_clean_chips_are_clean(tmp_path):
     for index in range(6):
         write(tmp_path / ("val" if index > 3 else "train") / "ab"[index % 2], **{f"i{index}": speckle(index)})
     assert audit_folder(tmp_path).is_clean
@@ -67,7 +63,7 @@ def test_clean_chips_are_clean(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ChipStore:
+def store(tmp_path):
     """Three chips of two vessels, one of them in two splits, y altered after the build."""
     write(tmp_path / "raw", x=speckle(1), y=speckle(2), z=speckle(3))
     rows = [("x", "train", "v1"), ("y", "test", "v1"), ("z", "test", "v2")]
@@ -80,25 +76,25 @@ def store(tmp_path: Path) -> ChipStore:
     return store
 
 
-def test_store_is_compared_with_its_manifest(store: ChipStore) -> None:
+def test_store_is_compared_with_its_manifest(store):
     audit = audit_store(store)
     assert positive_counts(audit)["vessels (MMSI) in two splits"] == 1
     assert positive_counts(audit)["chips whose file differs from the manifest"] == 1
 
 
-def test_shared_scenes_and_their_test_chips(store: ChipStore) -> None:
+def test_shared_scenes_and_their_test_chips(store):
     by_description = {finding.description: finding for finding in audit_store(store).findings}
     assert by_description["scenes or vessels in two splits"].examples == ("v1",)
     leaking = by_description["test chips of a scene or vessel of another split"]
     assert (leaking.count, leaking.total, leaking.examples) == (1, 2, ("y",))
 
 
-def test_processes_do_not_change_the_result(tmp_path: Path) -> None:
+def test_processes_do_not_change_the_result(tmp_path):
     write(tmp_path / "a", x=speckle(1), y=speckle(2))
     assert audit_folder(tmp_path, jobs=2) == audit_folder(tmp_path)
 
 
-def test_near_pairs_equal_brute_force() -> None:
+def test_near_pairs_equal_brute_force():
     rng = np.random.default_rng(0)
     values = [int(value) for value in rng.integers(0, 2**63, 100, np.uint64)]
     for value in values[:40]:  # neighbours at distance 1 to 5

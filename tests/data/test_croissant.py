@@ -1,15 +1,11 @@
 """The description of a chip store, as the validator and loader of MLCommons reads it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
 import mlcroissant
 import numpy as np
@@ -24,7 +20,6 @@ from rsft.data.chips.store import PROVENANCE, SCHEMA, ChipStore
 from rsft.data.croissant import _FORMATS, COLUMN_DESCRIPTIONS, Publication, describe_store, write_croissant
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
-from rsft.types import Pixels
 from tests.helpers.messages import mentions
 
 RELEASE = Path(__file__).parents[1] / "compat/0.2/store"
@@ -38,20 +33,20 @@ GEOCROISSANT = {
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> NoReturn:
+def _no_network(monkeypatch):
+    def refuse(*arguments, **options):
         raise AssertionError(f"a request: {arguments}")
 
     for owner, name in ((socket, "getaddrinfo"), (socket.socket, "connect"), (requests, "get")):
         monkeypatch.setattr(owner, name, refuse)
 
 
-def read_ramp(low: int, dtype: str, side: int) -> Pixels:
+def read_ramp(low, dtype, side):
     return (np.arange(side * side, dtype=dtype) + low).reshape(side, side, 1)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ChipStore:
+def store(tmp_path):
     """Chips of several types, with gaps in most columns of the manifest."""
     labels = tmp_path / "1.txt"
     columns = {"source": "SRSDD", "spacing_m": 1.5, "mmsi": "9", "box": [1.0, 2.5] * 4, "group_key": "s1"}
@@ -67,35 +62,35 @@ def store(tmp_path: Path) -> ChipStore:
 
 
 @pytest.fixture
-def released(tmp_path: Path) -> ChipStore:
+def released(tmp_path):
     """Chip store of version 0.1."""
     return ChipStore.open(shutil.copytree(RELEASE, tmp_path / "released"))
 
 
-def open_croissant(path: Path) -> mlcroissant.Dataset:
+def open_croissant(path):
     """Validate a description; fail if the validator reports an error."""
     dataset = mlcroissant.Dataset(str(path))
     assert not dataset.metadata.ctx.issues.errors
     return dataset
 
 
-def decode(value: object) -> object:
+def decode(value):
     """Return a value of a record; texts are bytes there."""
     return value.decode() if isinstance(value, bytes) else value
 
 
-def iter_records(path: Path, record_set: str) -> Iterator[dict[str, object]]:
+def iter_records(path, record_set):
     """Iterate over the records, with the names of the fields."""
     for record in open_croissant(path).records(record_set):
         yield {name.rpartition("/")[2]: decode(value) for name, value in record.items()}
 
 
-def node(document: Mapping[str, Any], kind: str, name: str) -> dict[str, Any]:
+def node(document, kind, name):
     (found,) = [item for item in document[kind] if item["@id"] == name]
     return dict(found)
 
 
-def test_the_records_have_the_values_of_the_manifest(store: ChipStore) -> None:
+def test_the_records_have_the_values_of_the_manifest(store):
     records = list(iter_records(write_croissant(store.root, PUBLICATION), "chips"))
     assert len(records) == len(store.table) == 4
     for record, (_, row) in zip(records, store.table.iterrows(), strict=True):
@@ -111,7 +106,7 @@ def test_the_records_have_the_values_of_the_manifest(store: ChipStore) -> None:
     assert not described & {"sensor", "incidence_deg", "polarisation"}  # columns without a value
 
 
-def test_the_classes_have_the_counts_of_each_split(store: ChipStore) -> None:
+def test_the_classes_have_the_counts_of_each_split(store):
     path = write_croissant(store.root)
     splits = [{"name": "train", "url": "cr:TrainingSplit"}, {"name": "test", "url": "cr:TestSplit"}]
     assert list(iter_records(path, "splits")) == splits
@@ -121,7 +116,7 @@ def test_the_classes_have_the_counts_of_each_split(store: ChipStore) -> None:
     assert "val" not in records[0] and records[0]["group"] == "tail"
 
 
-def test_the_files(store: ChipStore) -> None:
+def test_the_files(store):
     path = write_croissant(store.root)
     document = json.loads(path.read_text("utf-8"))
     chips = node(document, "distribution", "chip-files")
@@ -133,7 +128,7 @@ def test_the_files(store: ChipStore) -> None:
     assert manifest["contentSize"] == f"{(store.root / 'manifest.parquet').stat().st_size} B"
 
 
-def test_another_manifest_is_noticed(store: ChipStore) -> None:
+def test_another_manifest_is_noticed(store):
     path = write_croissant(store.root)
     store.table.drop(columns="flags").to_parquet(store.root / "manifest.parquet")
     with pytest.raises(Exception, match=r"Download\(manifest.parquet\)") as error:
@@ -141,7 +136,7 @@ def test_another_manifest_is_noticed(store: ChipStore) -> None:
     assert "hash" in str(error.value.__cause__).lower()
 
 
-def test_the_properties_of_the_data_set(store: ChipStore) -> None:
+def test_the_properties_of_the_data_set(store):
     metadata = open_croissant(write_croissant(store.root, PUBLICATION)).metadata
     assert metadata.name == "ships 1" and metadata.url == "https://example.com/ships"
     assert [creator.name for creator in metadata.creators] == ["Example Lab"]
@@ -152,7 +147,7 @@ def test_the_properties_of_the_data_set(store: ChipStore) -> None:
     assert metadata.data_collection_raw_data == "Chips by source: SRSDD 1, [b] 1. Chips by sensor: unknown."
 
 
-def test_what_is_unknown_is_said_and_not_invented(released: ChipStore) -> None:
+def test_what_is_unknown_is_said_and_not_invented(released):
     path = write_croissant(released.root)
     document = json.loads(path.read_text("utf-8"))
     assert not {"url", "creator", "datePublished", "geocr:spatialResolution"} & document.keys()
@@ -164,7 +159,7 @@ def test_what_is_unknown_is_said_and_not_invented(released: ChipStore) -> None:
     assert open_croissant(path).metadata.license[0].name == "unknown"
 
 
-def test_the_terms_are_those_of_geocroissant(store: ChipStore) -> None:
+def test_the_terms_are_those_of_geocroissant(store):
     document = describe_store(store)
     assert document["rai:dataLimitations"][0].startswith("The chips were not audited.")
     assert document["geocr:bandConfiguration"]["geocr:bandNameList"] == list(store.bands)
@@ -175,7 +170,7 @@ def test_the_terms_are_those_of_geocroissant(store: ChipStore) -> None:
     assert {word.removeprefix("geocr:").rstrip(":,") for word in used} <= GEOCROISSANT
 
 
-def test_the_pixel_spacing_of_all_chips_is_that_of_the_data_set(store: ChipStore) -> None:
+def test_the_pixel_spacing_of_all_chips_is_that_of_the_data_set(store):
     assert "geocr:spatialResolution" not in describe_store(store)
     table = store.table.assign(spacing_m=1.5)
     table.to_parquet(store.root / "manifest.parquet")
@@ -183,7 +178,7 @@ def test_the_pixel_spacing_of_all_chips_is_that_of_the_data_set(store: ChipStore
     assert resolution == {"@type": "sc:QuantitativeValue", "value": 1.5, "unitText": "m"}
 
 
-def test_the_findings_of_the_audit_are_limitations(store: ChipStore) -> None:
+def test_the_findings_of_the_audit_are_limitations(store):
     write_audits(store.root / AUDIT_FILE, [audit_store(store)])
     metadata = open_croissant(write_croissant(store.root)).metadata
     limitations = " ".join(metadata.data_limitations)
@@ -197,7 +192,7 @@ def test_the_findings_of_the_audit_are_limitations(store: ChipStore) -> None:
     ]
 
 
-def test_an_audit_of_other_chips_is_refused(store: ChipStore) -> None:
+def test_an_audit_of_other_chips_is_refused(store):
     result = AuditResult("x", {}, [count_finding("contents in two splits", ["a"], 4)], {"b": {"all": {"train": 9}}})
     write_audits(store.root / AUDIT_FILE, [result])
     with pytest.raises(DataError, match=mentions("audit", "other chips")):
@@ -205,7 +200,7 @@ def test_an_audit_of_other_chips_is_refused(store: ChipStore) -> None:
     assert not (store.root / "croissant.json").exists()
 
 
-def test_labels_that_a_classifier_suggested_are_a_limitation(store: ChipStore) -> None:
+def test_labels_that_a_classifier_suggested_are_a_limitation(store):
     table = store.table.assign(added_bundle=[None, "0" * 64, "", "1" * 64], added_predicted=["b"] * 4)
     table.to_parquet(store.root / "manifest.parquet")
     document = describe_store(ChipStore.open(store.root))
@@ -213,7 +208,7 @@ def test_labels_that_a_classifier_suggested_are_a_limitation(store: ChipStore) -
     assert "chips/added_predicted" in json.dumps(document)
 
 
-def test_an_existing_description_stays(store: ChipStore) -> None:
+def test_an_existing_description_stays(store):
     path = write_croissant(store.root)
     first = path.read_bytes()
     with pytest.raises(RequestError, match="the file exists already"):
@@ -222,5 +217,5 @@ def test_an_existing_description_stays(store: ChipStore) -> None:
     assert write_croissant(store.root, PUBLICATION, overwrite=True).read_bytes() != first
 
 
-def test_every_column_and_image_format_is_described() -> None:
+def test_every_column_and_image_format_is_described():
     assert set(COLUMN_DESCRIPTIONS) == {*SCHEMA.names, *PROVENANCE} and _FORMATS.keys() >= IMAGE_SUFFIXES

@@ -1,28 +1,24 @@
 """A damaged journal of a build gives the rows of an intact one, or says what is written again."""
 
-from __future__ import annotations
-
 import hashlib
 import random
-from pathlib import Path
 
 import pytest
 
-from rsft.data.chips.build_journal import BuildJournal, RecordOutcome
+from rsft.data.chips.build_journal import BuildJournal
 from rsft.data.chips.record import ChipRecord
 from rsft.errors import RsftError
-from rsft.types import Pixels
 from tests.helpers.messages import mentions
 
 CHIP = b"a chip"
 COUNT = 40
 
 
-def no_pixels() -> Pixels:
+def no_pixels():
     raise AssertionError
 
 
-def records(folder: Path) -> list[ChipRecord]:
+def records(folder):
     if not (folder / "labels.txt").exists():
         (folder / "labels.txt").touch()
     return [
@@ -31,14 +27,14 @@ def records(folder: Path) -> list[ChipRecord]:
     ]
 
 
-def outcome(record: ChipRecord) -> RecordOutcome:
+def outcome(record):
     if record.line % 7 == 0:
         return record.path_stem, (str(record.source_path), record.line, "the box lies outside the image")
     row = {"name": record.name, "path": f"{record.path_stem}.png", "split": "train", "class": "ship", "bands": "gray"}
     return record.path_stem, row | {"sha256": hashlib.sha256(CHIP).hexdigest(), "flags": "", "unit": "uint8"}
 
 
-def run_round(folder: Path) -> tuple[int, list[object]]:
+def run_round(folder):
     """Finish a build; return the number of records that were written, and all that the store is made of."""
     journal = BuildJournal(folder / "journal.sqlite", folder)
     try:
@@ -55,7 +51,7 @@ def run_round(folder: Path) -> tuple[int, list[object]]:
 
 
 @pytest.mark.slow
-def test_flipped_bits_never_give_other_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_flipped_bits_never_give_other_rows(tmp_path, caplog):
     path = tmp_path / "journal.sqlite"
     _, expected = run_round(tmp_path)
     content, faults = path.read_bytes(), []
@@ -74,13 +70,13 @@ def test_flipped_bits_never_give_other_rows(tmp_path: Path, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"SQLite format 3\0" + bytes(4080)])
-def test_other_files_begin_a_new_journal(tmp_path: Path, content: bytes) -> None:
+def test_other_files_begin_a_new_journal(tmp_path, content):
     (tmp_path / "journal.sqlite").write_bytes(content)
     written, _ = run_round(tmp_path)
     assert written == COUNT
 
 
-def test_damage_during_the_build_stops_it(tmp_path: Path) -> None:
+def test_damage_during_the_build_stops_it(tmp_path):
     _, expected = run_round(tmp_path)
     journal = BuildJournal(tmp_path / "journal.sqlite", tmp_path)
     for record in records(tmp_path):

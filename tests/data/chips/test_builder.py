@@ -1,10 +1,7 @@
 """Builds that are killed, run twice, run out of space or lose a source give the bytes of an undisturbed build."""
 
-from __future__ import annotations
-
 import errno
 import os
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +16,6 @@ from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.types import Pixels
 from tests.helpers.killing import kill_this_process as die
 from tests.helpers.killing import run_until_killed
 from tests.helpers.messages import mentions
@@ -28,15 +24,15 @@ DESCRIPTION = StoreDescription("tiny", ("a", "b c", "货船"), "rsft prepare tin
 COUNT = 60
 
 
-def cut(seed: int, dtype: str = "uint8", bands: int = 1) -> Pixels:
+def cut(seed, dtype="uint8", bands=1):
     return np.random.default_rng(seed).integers(0, 256, (8, 6, bands)).astype(dtype)
 
 
-def fail() -> Pixels:
+def fail():
     raise DataError("the box lies outside the image")
 
 
-def source(folder: Path) -> Iterator[ChipRecord]:
+def source(folder):
     """Yield files and cut chips of three classes; every seventh is unusable."""
     for index in range(COUNT):
         label = DESCRIPTION.classes[index % 3]
@@ -53,22 +49,22 @@ def source(folder: Path) -> Iterator[ChipRecord]:
             yield ChipRecord(name, "test", label, labels, read_pixels, index, extra_columns=columns)
 
 
-def contents(root: Path) -> dict[str, bytes]:
+def contents(root):
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def raw(tmp_path_factory):
     return tmp_path_factory.mktemp("raw")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(raw: Path) -> dict[str, bytes]:
+def undisturbed(raw):
     return contents(build_store(raw / "undisturbed", source(raw), DESCRIPTION).root)
 
 
 @pytest.mark.slow
-def test_processes_and_order_do_not_change_the_bytes(raw: Path, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+def test_processes_and_order_do_not_change_the_bytes(raw, tmp_path, undisturbed):
     two = build_store(tmp_path / "two", source(raw), DESCRIPTION, jobs=2)
     backwards = build_store(tmp_path / "backwards", list(source(raw))[::-1], DESCRIPTION)
     assert contents(two.root) == contents(backwards.root) == undisturbed
@@ -76,15 +72,13 @@ def test_processes_and_order_do_not_change_the_bytes(raw: Path, tmp_path: Path, 
     assert two.table["box"].dropna().iloc[0].tolist() == list(range(8))
 
 
-def build_until(root: Path, folder: Path, jobs: int, stop: int) -> None:
+def build_until(root, folder, jobs, stop):
     build_store(root, source(folder), DESCRIPTION, jobs=jobs, progress=lambda done, *_: die() if done >= stop else None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("jobs", "stop"), [(1, 1), (1, 40), (2, 20), (1, COUNT)])
-def test_killed_build_resumes(
-    raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], jobs: int, stop: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_killed_build_resumes(raw, tmp_path, undisturbed, jobs, stop, caplog):
     root = tmp_path / "数据 集" / "out"
     run_until_killed(build_until, root, raw, jobs, stop)
     assert not root.exists()
@@ -93,12 +87,12 @@ def test_killed_build_resumes(
     assert list(root.parent.iterdir()) == [root]
 
 
-def build_with(patched: object, name: str, action: Callable[..., object], root: Path, folder: Path) -> None:
+def build_with(patched, name, action, root, folder):
     setattr(patched, name, action)  # in its own process
     build_store(root, source(folder), DESCRIPTION, overwrite=True)
 
 
-def rename_and_die(source: Path, target: Path) -> None:
+def rename_and_die(source, target):
     """Stand for Path.replace, and die between the two renames that publish a store."""
     os.replace(source, target)  # noqa: PTH105  # stands for it
     if target.name == "old":
@@ -112,9 +106,7 @@ def rename_and_die(source: Path, target: Path) -> None:
      (sidecars, "render_contact_sheet", die), (os, "sync", die), (Path, "replace", rename_and_die),
      (builder.shutil, "rmtree", die)],
 )  # fmt: skip
-def test_killed_in_the_last_steps(
-    raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], patched: object, name: str, action: Callable[..., object]
-) -> None:
+def test_killed_in_the_last_steps(raw, tmp_path, undisturbed, patched, name, action):
     root = build_store(tmp_path / "home" / "out", list(source(raw))[1:2], DESCRIPTION).root
     before = contents(root)
     run_until_killed(build_with, patched, name, action, root, raw)
@@ -125,7 +117,7 @@ def test_killed_in_the_last_steps(
 
 
 @pytest.mark.slow
-def test_replaced_store_is_restored_after_a_kill(raw: Path, tmp_path: Path) -> None:
+def test_replaced_store_is_restored_after_a_kill(raw, tmp_path):
     root = build_store(tmp_path / "out", list(source(raw))[1:2], DESCRIPTION).root
     before = contents(root)
     run_until_killed(build_with, Path, "replace", rename_and_die, root, raw)
@@ -136,7 +128,7 @@ def test_replaced_store_is_restored_after_a_kill(raw: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_finished_chips_are_not_written_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_chips_are_not_written_again(raw, tmp_path, monkeypatch):
     root = tmp_path / "out"
     run_until_killed(build_until, root, raw, 1, 40)
     written: list[str] = []
@@ -149,19 +141,19 @@ def test_finished_chips_are_not_written_again(raw: Path, tmp_path: Path, monkeyp
     assert read_chip(root / "chips/train/b c/1.png").shape == (8, 6, 1)
 
 
-def test_chips_of_changed_files_are_written_again(tmp_path: Path) -> None:
+def test_chips_of_changed_files_are_written_again(tmp_path):
     labels, images = tmp_path / "1.txt", [tmp_path / name for name in ("same.png", "swapped.png", "fixed.png")]
     for number, path in enumerate(images[:2]):
         cv2.imwrite(str(path), cut(number)[..., 0])
     images[2].write_bytes(b"half")
     cuts: list[str] = []
 
-    def read(path: Path) -> Pixels:
+    def read(path):
         cuts.append(path.stem)
         return read_chip(path)
 
-    def build(stop: bool) -> pd.DataFrame:
-        def progress(*_: object) -> None:
+    def build(stop):
+        def progress(*_):
             if stop:
                 raise KeyboardInterrupt
 
@@ -185,9 +177,7 @@ def test_chips_of_changed_files_are_written_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_build_with_other_arguments_starts_over_with_a_warning(
-    raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_build_with_other_arguments_starts_over_with_a_warning(raw, tmp_path, caplog):
     run_until_killed(build_until, tmp_path / "out", raw, 1, 40)
     other = StoreDescription("tiny", DESCRIPTION.classes, "rsft prepare tiny --seed 1")
     store = build_store(tmp_path / "out", list(source(raw))[1:2], other)
@@ -196,8 +186,8 @@ def test_build_with_other_arguments_starts_over_with_a_warning(
 
 
 @pytest.mark.slow
-def test_two_builds_at_once(raw: Path, tmp_path: Path) -> None:
-    def second(done: int, *_: object) -> None:
+def test_two_builds_at_once(raw, tmp_path):
+    def second(done, *_):
         with pytest.raises(RequestError, match=rf"process {os.getpid()} on .* is building this store"):
             build_store(tmp_path / "out", source(raw), DESCRIPTION)
 
@@ -206,9 +196,7 @@ def test_two_builds_at_once(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_missing_source_file_stops_the_build_until_it_is_back(
-    raw: Path, tmp_path: Path, undisturbed: dict[str, bytes]
-) -> None:
+def test_missing_source_file_stops_the_build_until_it_is_back(raw, tmp_path, undisturbed):
     lost, aside = raw / "41 图.png", raw / "aside"
     records = list(source(raw))
     status = lost.stat()
@@ -221,10 +209,8 @@ def test_missing_source_file_stops_the_build_until_it_is_back(
     assert contents(build_store(tmp_path / "out", records, DESCRIPTION).root) == undisturbed
 
 
-def test_full_disk_by_a_simulated_error(
-    raw: Path, tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(target: str, data: bytes) -> None:
+def test_full_disk_by_a_simulated_error(raw, tmp_path, undisturbed, monkeypatch):
+    def full(target, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
 
     with monkeypatch.context() as patch:
@@ -235,7 +221,7 @@ def test_full_disk_by_a_simulated_error(
     assert contents(build_store(tmp_path / "out", source(raw), DESCRIPTION).root) == undisturbed
 
 
-def test_folder_that_is_not_writable(raw: Path, tmp_path: Path) -> None:
+def test_folder_that_is_not_writable(raw, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RsftError, match=mentions("in the place")) as caught:
         build_store(tmp_path / "file" / "out", source(raw), DESCRIPTION)
@@ -247,7 +233,7 @@ def test_folder_that_is_not_writable(raw: Path, tmp_path: Path) -> None:
         build_store(tmp_path / "shut" / "out", source(raw), DESCRIPTION)
 
 
-def test_killed_worker(tmp_path: Path) -> None:
+def test_killed_worker(tmp_path):
     records = [ChipRecord("x", "train", "a", tmp_path / "1.txt", die)]
     with pytest.raises(RsftError, match=mentions("worker", "killed")):
         build_store(tmp_path / "out", records, DESCRIPTION, jobs=2)
@@ -255,15 +241,15 @@ def test_killed_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_records_are_read_lazily(raw: Path, tmp_path: Path) -> None:
+def test_records_are_read_lazily(raw, tmp_path):
     read, ahead = [0], [0]
 
-    def endless() -> Iterator[ChipRecord]:
+    def endless():
         for index in range(400):
             read[0] += 1
             yield ChipRecord(str(index), "train", "a", tmp_path / f"{index}.txt", partial(cut, index))
 
-    def progress(done: int, *_: object) -> None:
+    def progress(done, *_):
         ahead.append(read[0] - done)
 
     build_store(tmp_path / "out", endless(), DESCRIPTION, jobs=2, progress=progress)
@@ -276,7 +262,7 @@ def test_records_are_read_lazily(raw: Path, tmp_path: Path) -> None:
      (None, "uint8", 3, "png")],
 )  # fmt: skip
 @pytest.mark.filterwarnings("error")
-def test_pixels_of_every_unit_come_back(tmp_path: Path, unit: str | None, dtype: str, bands: int, suffix: str) -> None:
+def test_pixels_of_every_unit_come_back(tmp_path, unit, dtype, bands, suffix):
     pixels = cut(5, dtype, bands) * np.dtype(dtype).type(0.03 if dtype == "float32" else 1) - 4 * (unit == "db")
     names = tuple(f"B{index}" for index in range(bands))
     columns = {"unit": unit} if unit else {}
@@ -304,7 +290,7 @@ def test_pixels_of_every_unit_come_back(tmp_path: Path, unit: str | None, dtype:
         ("sigma0", cut(0, "float32") - 300, "values from -300 to -"),
     ],
 )
-def test_unit_that_does_not_fit_is_rejected(tmp_path: Path, unit: str | None, pixels: Pixels, reason: str) -> None:
+def test_unit_that_does_not_fit_is_rejected(tmp_path, unit, pixels, reason):
     columns = {"unit": unit} if unit else {}
     records = [
         ChipRecord("good", "train", "a", tmp_path / "1.txt", partial(cut, 1)),
@@ -314,20 +300,20 @@ def test_unit_that_does_not_fit_is_rejected(tmp_path: Path, unit: str | None, pi
     assert pd.read_csv(store.root / "rejected.csv").set_index("line").loc[4, "reason"].startswith(reason)
 
 
-def test_nodata_stays_nodata(tmp_path: Path) -> None:
+def test_nodata_stays_nodata(tmp_path):
     pixels = np.float32([[[0.1], [np.nan]], [[0.3], [0]]])
     record = ChipRecord("x", "train", "a", tmp_path / "1.txt", lambda: pixels, extra_columns={"unit": "sigma0"})
     store = build_store(tmp_path / "out", [record], DESCRIPTION)
     np.testing.assert_array_equal(read_chip(store.root / "chips/train/a/x.tif"), pixels)
 
 
-def test_same_content_under_two_names_is_two_chips(tmp_path: Path) -> None:
+def test_same_content_under_two_names_is_two_chips(tmp_path):
     path = tmp_path / "x.png"
     cv2.imwrite(str(path), cut(0)[..., 0])
     store = build_store(tmp_path / "out", [ChipRecord(name, "train", "a", path) for name in ("x", "y")], DESCRIPTION)
     assert store.table["sha256"].nunique() == 1 and len(store.table) == 2
 
 
-def test_jobs_below_one(tmp_path: Path) -> None:
+def test_jobs_below_one(tmp_path):
     with pytest.raises(RequestError, match="0 jobs"):
         build_store(tmp_path / "out", [], DESCRIPTION, jobs=0)

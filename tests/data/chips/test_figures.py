@@ -1,9 +1,6 @@
 """Figures have the same bytes every time, for all pixels and all scripts of class names."""
 
-from __future__ import annotations
-
 import warnings
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,13 +9,13 @@ import pytest
 from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, render_thumbnail, select_sheet_chips
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data):
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5, 200])
-def test_class_figure(count: int) -> None:
+def test_class_figure(count):
     counts = {"train": {f"货$_{index}": 3 * index for index in range(count)}, "test": {"货$_0": 4}}
     group_of = {name: ("head", "medium", "tail")[index % 3] for index, name in enumerate(counts["train"])}
     with warnings.catch_warnings():
@@ -28,13 +25,13 @@ def test_class_figure(count: int) -> None:
     assert decode(first).std() > 10 and b"Matplotlib" not in first
 
 
-def test_select_sheet_chips() -> None:
+def test_select_sheet_chips():
     assert select_sheet_chips(3) == [0, 1, 2]
     numbers = select_sheet_chips(1000)
     assert len(numbers) == 48 and numbers[0] == 0 and numbers[-1] == 979
 
 
-def test_contact_sheet_shows_all_chips(tmp_path: Path) -> None:
+def test_contact_sheet_shows_all_chips(tmp_path):
     for index in range(9):
         pixels = np.random.default_rng(index).integers(0, 256, (40, 20), np.uint8)
         cv2.imwrite(str(tmp_path / f"{index} 船.png"), pixels)
@@ -43,7 +40,7 @@ def test_contact_sheet_shows_all_chips(tmp_path: Path) -> None:
     assert render_contact_sheet(sorted(tmp_path.glob("*.png"))) == sheet
 
 
-def test_thumbnail_keeps_aspect_ratio_band_order_and_bytes() -> None:
+def test_thumbnail_keeps_aspect_ratio_band_order_and_bytes():
     red = np.zeros((96, 48, 3), np.uint8)
     red[..., 0] = 200
     small = render_thumbnail(red)
@@ -51,7 +48,7 @@ def test_thumbnail_keeps_aspect_ratio_band_order_and_bytes() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "bands"), [("uint16", 1), ("float32", 2), ("float32", 5)])
-def test_other_values_are_stretched(dtype: str, bands: int) -> None:
+def test_other_values_are_stretched(dtype, bands):
     pixels = np.linspace(-30 if dtype == "float32" else 0, 3000, 96 * 96).reshape(96, 96, 1).astype(dtype)
     small = render_thumbnail(np.repeat(pixels, bands, axis=2))
     assert small.min() == 0 and small.max() == 255 and abs(small.mean() - 127) < 3

@@ -1,11 +1,8 @@
 """Chip stores: chips come back unchanged, inputs are rejected or counted, existing folders are not overwritten."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,18 +25,17 @@ from rsft.data.chips.store import (
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.inference.predict.chip_files import read_declarations
-from rsft.types import Pixels
 from tests.helpers.messages import mentions
 
 LEFT_OUT = {"skipped": {"not an image": 2}, "rejected": [("labels.txt", 3, "odd")]}
 DESCRIPTION = StoreDescription("tiny", ("b", "a"), "rsft prepare tiny", **LEFT_OUT)
 
 
-def chip(seed: int, dtype: str = "uint8", bands: int = 1) -> Pixels:
+def chip(seed, dtype="uint8", bands=1):
     return np.random.default_rng(seed).integers(0, 256, (6, 5, bands)).astype(dtype)
 
 
-def records(folder: Path) -> list[ChipRecord]:
+def records(folder):
     """Two image files and two chips cut from larger images, of classes a and b."""
     for name, dtype in (("x.PNG", "uint8"), ("y.tiff", "uint16")):
         Image.fromarray(chip(1, dtype)[..., 0]).save(folder / name)
@@ -53,24 +49,24 @@ def records(folder: Path) -> list[ChipRecord]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ChipStore:
+def store(tmp_path):
     return build_store(tmp_path / "store", records(tmp_path), DESCRIPTION)
 
 
-def change_manifest(store: ChipStore, **columns: object) -> None:
+def change_manifest(store, **columns):
     path = store.root / "manifest.parquet"
     pd.read_parquet(path).assign(**columns).to_parquet(path)
 
 
 @pytest.mark.slow
-def test_files_are_copied_byte_for_byte_and_cut_chips_keep_their_pixels(tmp_path: Path, store: ChipStore) -> None:
+def test_files_are_copied_byte_for_byte_and_cut_chips_keep_their_pixels(tmp_path, store):
     assert (store.root / "chips/train/a/x.png").read_bytes() == (tmp_path / "x.PNG").read_bytes()
     cut = read_chip(store.root / "chips/val/a/L1_2.png")
     assert cut.dtype == np.uint16
     np.testing.assert_array_equal(cut, chip(3, "uint16"))
 
 
-def test_manifest_describes_each_chip(store: ChipStore) -> None:
+def test_manifest_describes_each_chip(store):
     assert list(store.table.columns) == SCHEMA.names
     row = store.table.set_index("path").loc["chips/train/a/x.png"]
     assert (row["class"], row["unit"], row["bands"], row["mmsi"]) == ("a", "uint8", "gray", "900000001")
@@ -78,7 +74,7 @@ def test_manifest_describes_each_chip(store: ChipStore) -> None:
     assert len(row["sha256"]) == 64
 
 
-def test_store_is_queried_by_split(store: ChipStore) -> None:
+def test_store_is_queried_by_split(store):
     assert store.classes == ("b", "a") and store.groups == {"head": [], "medium": [], "tail": ["b", "a"]}
     assert store.class_counts("train").tolist() == [1, 1] and store.class_counts("val").tolist() == [0, 1]
     assert store.split("test")["name"].tolist() == ["y"] and store.units == ("uint16", "uint8")
@@ -87,7 +83,7 @@ def test_store_is_queried_by_split(store: ChipStore) -> None:
         store.split("dev")
 
 
-def test_license_of_the_data(tmp_path: Path, store: ChipStore) -> None:
+def test_license_of_the_data(tmp_path, store):
     assert store.license == "unknown"
     metadata = json.loads((store.root / "dataset.json").read_text())
     del metadata["license"]
@@ -100,10 +96,10 @@ def test_license_of_the_data(tmp_path: Path, store: ChipStore) -> None:
     assert "License of the data: CC-BY-NC-4.0 (non-commercial)." in (store.root / "README.md").read_text()
 
 
-def test_rejected_inputs_are_listed_with_a_reason(tmp_path: Path) -> None:
+def test_rejected_inputs_are_listed_with_a_reason(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"text")
 
-    def outside() -> Pixels:
+    def outside():
         raise DataError("the box lies outside the image")
 
     more = [
@@ -124,7 +120,7 @@ def test_rejected_inputs_are_listed_with_a_reason(tmp_path: Path) -> None:
     assert "lists 6 inputs that cannot be used" in readme and "- category-index: 1" in readme
 
 
-def test_texts_of_a_store_are_neither_html_nor_formulas(tmp_path: Path) -> None:
+def test_texts_of_a_store_are_neither_html_nor_formulas(tmp_path):
     names = ("<img src=x onerror=alert(1)>", "a|b", "=1+1")
     rows = [replace(record, label=name) for record, name in zip(records(tmp_path) * 3, names, strict=False)]
     rejected = [("=cmd|'x'", 1, "@no")]
@@ -136,7 +132,7 @@ def test_texts_of_a_store_are_neither_html_nor_formulas(tmp_path: Path) -> None:
     assert pd.read_csv(store.root / "rejected.csv").iloc[0].tolist() == ["'=cmd|'x'", 1, "'@no"]
 
 
-def test_failed_build_leaves_no_folder(tmp_path: Path) -> None:
+def test_failed_build_leaves_no_folder(tmp_path):
     twice = [*records(tmp_path), records(tmp_path)[0]]
     with pytest.raises(DataError, match=mentions("two chips of a", "called x")):
         build_store(tmp_path / "store", twice, DESCRIPTION)
@@ -145,7 +141,7 @@ def test_failed_build_leaves_no_folder(tmp_path: Path) -> None:
     assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
-def test_overwrite_replaces_a_store_but_no_other_folder(tmp_path: Path, store: ChipStore) -> None:
+def test_overwrite_replaces_a_store_but_no_other_folder(tmp_path, store):
     with pytest.raises(RequestError, match=mentions("chip store", "exists")):
         build_store(store.root, records(tmp_path), DESCRIPTION)
     assert len(build_store(store.root, records(tmp_path)[:1], DESCRIPTION, overwrite=True).table) == 1
@@ -156,7 +152,7 @@ def test_overwrite_replaces_a_store_but_no_other_folder(tmp_path: Path, store: C
     assert (tmp_path / "photos" / "holiday.jpg").exists()
 
 
-def test_progress_reaches_the_total(tmp_path: Path) -> None:
+def test_progress_reaches_the_total(tmp_path):
     seen: list[tuple[int, int, str]] = []
     build_store(tmp_path / "store", records(tmp_path), DESCRIPTION, progress=lambda *step: seen.append(step))
     assert seen[-1] == (4, 4, "writing chips")
@@ -167,7 +163,7 @@ def test_progress_reaches_the_total(tmp_path: Path) -> None:
     [("manifest.parquet", b"PAR1"), *(("dataset.json", x) for x in (b"{", b"{}", b"[" * 100_000, b"[]", b'"x"'))],
     ids=range(6),
 )
-def test_damaged_store_is_an_error(store: ChipStore, file: str, content: bytes) -> None:
+def test_damaged_store_is_an_error(store, file, content):
     (store.root / file).write_bytes(content)
     with pytest.raises(DataError, match=r"cannot be read|damaged") as caught:
         ChipStore.open(store.root)
@@ -177,7 +173,7 @@ def test_damaged_store_is_an_error(store: ChipStore, file: str, content: bytes) 
         ChipStore.open(store.root)
 
 
-def test_missing_columns_and_unknown_classes_are_named(store: ChipStore) -> None:
+def test_missing_columns_and_unknown_classes_are_named(store):
     store.table.drop(columns=["unit", "mmsi"]).to_parquet(store.root / "manifest.parquet")
     with pytest.raises(DataError, match="no column unit, mmsi"):
         ChipStore.open(store.root)
@@ -191,7 +187,7 @@ def test_missing_columns_and_unknown_classes_are_named(store: ChipStore) -> None
 @pytest.mark.parametrize(
     "path", ["/etc/hostname", "../../../etc/hostname", "a/../../x.png", "..\\x.png", "C:\\x.png", "", None]
 )
-def test_paths_of_a_manifest_stay_in_the_store(store: ChipStore, path: str | None) -> None:
+def test_paths_of_a_manifest_stay_in_the_store(store, path):
     change_manifest(store, path=[path, *store.table["path"][1:]])
     for read in (read_manifest, read_declarations):
         with pytest.raises(DataError, match=r"row 1 leaves the store|row 1 has no path"):
@@ -205,7 +201,7 @@ def test_paths_of_a_manifest_stay_in_the_store(store: ChipStore, path: str | Non
      ("polarisation", 7, "7"), ("mmsi", 900000001, "900000001"), ("sha256", 7, "7"), ("sha256", "5d8e", "'5d8e'"),
      ("incidence_deg", "steep", "'steep'"), ("incidence_deg", 400, "400")],
 )  # fmt: skip
-def test_a_wrong_cell_of_the_manifest_is_named(store: ChipStore, column: str, value: object, found: str) -> None:
+def test_a_wrong_cell_of_the_manifest_is_named(store, column, value, found):
     cells = [None if pd.isna(cell) else cell for cell in store.table[column]]
     row = 2 if value is None else 1
     cells = [cells[0], value, *cells[2:]] if value is None else [value] * 4  # a Parquet column has one type
@@ -215,24 +211,24 @@ def test_a_wrong_cell_of_the_manifest_is_named(store: ChipStore, column: str, va
 
 
 @pytest.mark.parametrize("column", ["polarisation", "mmsi", "sha256", "incidence_deg", "spacing_m", "box"])
-def test_an_empty_text_is_an_empty_cell(store: ChipStore, column: str) -> None:
+def test_an_empty_text_is_an_empty_cell(store, column):
     change_manifest(store, **{column: ""})
     assert len(ChipStore.open(store.root).table) == 4
 
 
 @pytest.mark.parametrize("box", [[1.0] * 7, [1.0] * 7 + [float("inf")], [1.0] * 7 + [None], ["1"] * 8, [[1.0]] * 8, []])
-def test_a_wrong_box_of_the_manifest_is_named(store: ChipStore, box: list[object]) -> None:
+def test_a_wrong_box_of_the_manifest_is_named(store, box):
     change_manifest(store, box=pd.Series([None, None, box, box], dtype=object))
     with pytest.raises(DataError, match=mentions("row 3", "box", "8 finite numbers")):
         _ = ChipStore.open(store.root).table
 
 
-def test_a_box_may_have_integers(store: ChipStore) -> None:
+def test_a_box_may_have_integers(store):
     change_manifest(store, box=pd.Series([None, [*range(8)], None, [*range(8)]], dtype=object))
     assert ChipStore.open(store.root).table["box"].dropna().index.tolist() == [1, 3]
 
 
-def test_columns_that_the_manifest_cannot_hold_reject_the_chip(tmp_path: Path) -> None:
+def test_columns_that_the_manifest_cannot_hold_reject_the_chip(tmp_path):
     wrong = [{"incidence_deg": 400.0}, {"incidence_deg": float("inf")}, {"box": [0.0] * 7}, {"box": "x"}]
     good = [{"incidence_deg": float("nan")}, {"incidence_deg": -40, "box": np.arange(8.0)}]
     chips = [
@@ -244,14 +240,14 @@ def test_columns_that_the_manifest_cannot_hold_reject_the_chip(tmp_path: Path) -
     assert "incidence_deg is 400, expected an angle from -90 to 90" in (store.root / "rejected.csv").read_text()
 
 
-def test_a_name_that_is_too_long_for_a_file_rejects_the_chip(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_for_a_file_rejects_the_chip(tmp_path):
     chips = [ChipRecord(name, "train", "a", tmp_path / "1.txt", lambda: chip(2)) for name in ("x", "n" * 251)]
     store = build_store(tmp_path / "store", chips, replace(DESCRIPTION, rejected=()))
     assert store.rejected == 1 and store.table["name"].tolist() == ["x"]
     assert "the name of the chip has 251 letters; the limit is 250 bytes" in (store.root / "rejected.csv").read_text()
 
 
-def test_metadata_of_a_manifest_that_are_not_text_are_an_error(store: ChipStore) -> None:
+def test_metadata_of_a_manifest_that_are_not_text_are_an_error(store):
     path = store.root / "manifest.parquet"
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"pandas": b"\xff\xfe{"}), path)
@@ -273,7 +269,7 @@ def test_metadata_of_a_manifest_that_are_not_text_are_an_error(store: ChipStore)
         ({"additions": [{"date": "2026-11-26", "table": "t.csv", "added": [], "relabeled": [{}]}]}, "additions.0.rel"),
     ],
 )
-def test_a_wrong_key_of_the_description_is_named(store: ChipStore, change: dict[str, object], message: str) -> None:
+def test_a_wrong_key_of_the_description_is_named(store, change, message):
     metadata = json.loads((store.root / "dataset.json").read_text())
     (store.root / "dataset.json").write_text(json.dumps(metadata | change))
     with pytest.raises(DataError, match=message):
@@ -285,17 +281,17 @@ def test_a_wrong_key_of_the_description_is_named(store: ChipStore, change: dict[
     [(b"", 0), (b"\xff\xfe", 0), (b"file,line,reason\na.png,0,\xff\n", 1), (b"file,line,reason\na,1,b,c,d\ne\n\n", 2),
      (b"file,line,reason\n" + b"x" * 200_000 + b",1,y\n", 1)],
 )  # fmt: skip
-def test_rejected_inputs_are_counted_whatever_they_are(store: ChipStore, content: bytes, count: int) -> None:
+def test_rejected_inputs_are_counted_whatever_they_are(store, content, count):
     (store.root / "rejected.csv").write_bytes(content)
     assert ChipStore.open(store.root).rejected == count
 
 
-def cut(low: int, dtype: str, side: int) -> Pixels:
+def cut(low, dtype, side):
     return (np.arange(side * (side + 1), dtype=dtype) + low).reshape(side, side + 1, 1)
 
 
 @pytest.fixture
-def varied(tmp_path: Path) -> ChipStore:
+def varied(tmp_path):
     labels = tmp_path / "1.txt"
     records = [
         ChipRecord("1", "train", "a", labels, partial(cut, 0, "uint8", 3)),
@@ -305,19 +301,19 @@ def varied(tmp_path: Path) -> ChipStore:
     return build_store(tmp_path / "out", records, StoreDescription("x", ("a", "船", "never"), "x"))
 
 
-def test_missing_classes_are_named_if_they_have_chips_elsewhere(varied: ChipStore) -> None:
+def test_missing_classes_are_named_if_they_have_chips_elsewhere(varied):
     counts = count_chips(varied)
     assert counts["train"] == {"a": 1, "船": 1, "never": 0} and not any(counts["val"].values())
     assert missing_classes(counts) == {"test": ["船"]}
     assert "lacks:\n\n- test: 船\n" in (varied.root / "README.md").read_text("utf-8")
 
 
-def test_empty_counts_have_no_missing_class() -> None:
+def test_empty_counts_have_no_missing_class():
     assert missing_classes({"train": {}, "test": {"a": 0}}) == {}
 
 
 @pytest.mark.slow
-def test_pixels_by_unit_and_dtype(varied: ChipStore) -> None:
+def test_pixels_by_unit_and_dtype(varied):
     summary = summarize_pixels(varied.root, varied.table).to_dict("index")
     file_bytes = sum((varied.root / path).stat().st_size for path in varied.split("train")["path"])
     assert list(summary) == ["db float32", "uint8"]
@@ -338,14 +334,14 @@ def test_pixels_by_unit_and_dtype(varied: ChipStore) -> None:
         ({}, []),
     ],
 )
-def test_label_typos(counts: dict[str, int], pairs: list[tuple[str, str]]) -> None:
+def test_label_typos(counts, pairs):
     assert find_label_typos(counts) == pairs
 
 
-def test_label_typos_among_many_classes() -> None:
+def test_label_typos_among_many_classes():
     names = {f"{number:b}".translate(str.maketrans("01", "xy")): 90 for number in range(3000)}
     assert find_label_typos(names) == []
 
 
-def test_first_names() -> None:
+def test_first_names():
     assert list_first_names(["a", "b", "c"], 2) == "a, b and 1 more" and list_first_names(["a"]) == "a"

@@ -1,11 +1,8 @@
 """DOTA: folder layouts, label files with faults, and crop windows."""
 
-from __future__ import annotations
-
 import shutil
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from matplotlib import pyplot as plt
 from torch import nn
 from torchgeo.datasets import DOTA, DatasetNotFoundError
 
-from rsft.data.datasets.dota import CLASSES, DOTAObjects, DOTASplit, DOTAVersion, crop_object, crop_window, read_rgb
+from rsft.data.datasets.dota import CLASSES, DOTAObjects, crop_object, crop_window, read_rgb
 from rsft.data.imagery import reader
 from rsft.errors import DataError
 from tests.data.datasets.dota import data
@@ -34,7 +31,7 @@ from tests.helpers.messages import mentions
         ((60, 40, 80, 40, 80, 60, 60, 60), (60, 40, 80, 60)),
     ],
 )
-def test_window_is_the_clipped_bounding_box(box: tuple[float, ...], window: tuple[int, ...]) -> None:
+def test_window_is_the_clipped_bounding_box(box, window):
     assert crop_window(box, 80, 60) == window
 
 
@@ -50,12 +47,12 @@ def test_window_is_the_clipped_bounding_box(box: tuple[float, ...], window: tupl
         ((0, 5, 1e400, 5, 9, 20, 0, 20), "NaN or infinite"),
     ],
 )
-def test_unusable_box_is_refused_with_its_reason(box: tuple[float, ...], match: str) -> None:
+def test_unusable_box_is_refused_with_its_reason(box, match):
     with pytest.raises(DataError, match=match):
         crop_window(box, 80, 60, margin=3, min_side=4)
 
 
-def test_faulty_label_rows_are_rejected_with_their_line(tmp_path: Path) -> None:
+def test_faulty_label_rows_are_rejected_with_their_line(tmp_path):
     rows = [
         row(10, 10, 30, 20),
         row(10.5, 10, 30, 20, "Small_Vehicle", 2),
@@ -97,13 +94,13 @@ def test_faulty_label_rows_are_rejected_with_their_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "gsd:null\n", "imagesource:GF\n"])
-def test_header_may_be_missing_or_empty(tmp_path: Path, header: str) -> None:
+def test_header_may_be_missing_or_empty(tmp_path, header):
     write_pair(tmp_path, header + row(10, 10, 30, 20))
     source = DOTAObjects(tmp_path, "all")
     assert len(source) == 1 and source.images[0].spacing_m is None
 
 
-def test_gray_is_repeated_alpha_dropped_other_modes_refused(tmp_path: Path) -> None:
+def test_gray_is_repeated_alpha_dropped_other_modes_refused(tmp_path):
     gray = write_pair(tmp_path, row(10, 10, 30, 20), "P1", mode="L")
     alpha = write_pair(tmp_path, row(10, 10, 30, 20), "P2", mode="RGBA")
     write_pair(tmp_path, row(10, 10, 30, 20), "P3", mode="I;16")
@@ -114,7 +111,7 @@ def test_gray_is_repeated_alpha_dropped_other_modes_refused(tmp_path: Path) -> N
     assert source.rejected[0][2].startswith("the image has mode I;16")
 
 
-def test_error_gives_the_reason_if_no_image_is_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_gives_the_reason_if_no_image_is_usable(tmp_path, monkeypatch):
     write_pair(tmp_path, row(10, 10, 30, 20))
     monkeypatch.setattr(reader, "MAX_PIXELS", 1000)
     with pytest.raises(DataError, match=mentions("no image", "too large", "1,000")):
@@ -122,7 +119,7 @@ def test_error_gives_the_reason_if_no_image_is_usable(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.filterwarnings("error")
-def test_largest_images_of_v2_are_accepted(tmp_path: Path) -> None:
+def test_largest_images_of_v2_are_accepted(tmp_path):
     write_pair(tmp_path, row(19_000, 19_000, 20_010, 19_500, "airport"))
     header = struct.pack(">4s2I5B", b"IHDR", 20_000, 20_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
@@ -131,7 +128,7 @@ def test_largest_images_of_v2_are_accepted(tmp_path: Path) -> None:
     assert DOTAObjects(tmp_path, "all", num_classes=18).objects[0].window == (19_000, 19_000, 20_000, 19_500)
 
 
-def test_files_without_a_partner_are_reported(tmp_path: Path) -> None:
+def test_files_without_a_partner_are_reported(tmp_path):
     write_pair(tmp_path, row(10, 10, 30, 20))
     write_pair(tmp_path, row(10, 10, 30, 20), labels_in="more labels")
     write_pair(tmp_path, b"\xff\xfe", "P2")
@@ -165,9 +162,7 @@ def test_files_without_a_partner_are_reported(tmp_path: Path) -> None:
         ("P9.txt", "-1.5 2e1 " + "3 " * 6 + "plane", True),
     ],
 )
-def test_a_text_file_without_an_image_is_a_label_file_or_counted(
-    tmp_path: Path, path: str, text: str | bytes, is_label: bool
-) -> None:
+def test_a_text_file_without_an_image_is_a_label_file_or_counted(tmp_path, path, text, is_label):
     write_pair(tmp_path, row(10, 10, 30, 20))
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -177,7 +172,7 @@ def test_a_text_file_without_an_image_is_a_label_file_or_counted(
     assert len(source) == 1
 
 
-def write_versions(root: Path, layout: str) -> None:
+def write_versions(root, layout):
     for split in ("train", "val"):
         for version, category in (("1.0", "plane"), ("1.5", "container-crane")):
             folder = layout.format(version=version)
@@ -187,7 +182,7 @@ def write_versions(root: Path, layout: str) -> None:
 @pytest.mark.parametrize(
     "layout", ["annotations/version{version}", "labelTxt-v{version}", "DOTA v{version} 标注/labelTxt"]
 )
-def test_folders_determine_split_and_version(tmp_path: Path, layout: str) -> None:
+def test_folders_determine_split_and_version(tmp_path, layout):
     write_versions(tmp_path, layout)
     for folder in ("labelTxt-v1.0_hbb", "trainset_reclabelTxt"):
         write_pair(tmp_path / "train", row(10, 10, 35, 25), "P-train", folder)
@@ -202,7 +197,7 @@ def test_folders_determine_split_and_version(tmp_path: Path, layout: str) -> Non
 
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_files_boxes_and_labels_are_those_of_torchgeo(tmp_path: Path, split: DOTASplit, version: DOTAVersion) -> None:
+def test_files_boxes_and_labels_are_those_of_torchgeo(tmp_path, split, version):
     data.write_torchgeo_tree(tmp_path)
     theirs = DOTA(tmp_path, split, version)[1]
     ours = DOTAObjects(str(tmp_path), split, version, num_classes=18)
@@ -213,7 +208,7 @@ def test_files_boxes_and_labels_are_those_of_torchgeo(tmp_path: Path, split: DOT
     assert len(ours.images) == 2 and ours.rejected == [] and ours.skipped == {}
 
 
-def test_the_table_of_torchgeo_names_the_files(tmp_path: Path) -> None:
+def test_the_table_of_torchgeo_names_the_files(tmp_path):
     table = data.write_torchgeo_tree(tmp_path) / "samples.csv"
     lines = [line for line in table.read_text().splitlines() if "train/images/P0001" not in line]
     table.write_text("\n".join([*lines, "train/images/P9.png,train/annotations/version1.0/P9.txt,train,1.0"]))
@@ -227,7 +222,7 @@ def test_the_table_of_torchgeo_names_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_archives_of_torchgeo_give_its_pixels_without_rejections(tmp_path: Path, version: DOTAVersion) -> None:
+def test_archives_of_torchgeo_give_its_pixels_without_rejections(tmp_path, version):
     archives = data.write_torchgeo_archives(tmp_path / "archives")
     for archive in archives.glob("*.tar.gz"):
         shutil.unpack_archive(archive, tmp_path / "tree" / archive.name.removesuffix(".tar.gz"), filter="data")
@@ -239,7 +234,7 @@ def test_archives_of_torchgeo_give_its_pixels_without_rejections(tmp_path: Path,
     assert source.skipped["file that the folder of another version repeats"] > 0
 
 
-def test_archives_are_extracted_only_with_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_are_extracted_only_with_download(tmp_path, monkeypatch):
     archives = data.write_torchgeo_archives(tmp_path / "archives")
     before = sorted(archives.rglob("*"))
     with pytest.raises(DatasetNotFoundError, match="use `download=True`"):
@@ -247,7 +242,7 @@ def test_archives_are_extracted_only_with_download(tmp_path: Path, monkeypatch: 
     assert sorted(archives.rglob("*")) == before
     checksums = []
 
-    def copy(dataset: DOTA, files: object) -> None:
+    def copy(dataset, files):
         checksums.append(dataset.checksum)
         shutil.copytree(archives, dataset.root, dirs_exist_ok=True)
 
@@ -256,7 +251,7 @@ def test_archives_are_extracted_only_with_download(tmp_path: Path, monkeypatch: 
     assert [item.name for item in source.objects] == ["P0001_10_10_31_20"] and checksums == [True]
 
 
-def test_split_selects_the_images_of_a_folder(tmp_path: Path) -> None:
+def test_split_selects_the_images_of_a_folder(tmp_path):
     write_pair(tmp_path / "train", row(10, 10, 30, 20), "P1")
     write_pair(tmp_path / "Validation", row(10, 10, 30, 20, "ship") + row(1, 1, 2, 2), "P2")
     write_pair(tmp_path, row(10, 10, 30, 20, "harbor"), "P3")
@@ -273,7 +268,7 @@ def test_split_selects_the_images_of_a_folder(tmp_path: Path) -> None:
         DOTAObjects(tmp_path, version=unknown)
 
 
-def test_plot(tmp_path: Path) -> None:
+def test_plot(tmp_path):
     write_pair(tmp_path, row(10, 10, 30, 20, "harbor"))
     source = DOTAObjects(tmp_path, "all", transforms=nn.Identity())
     sample = source[0]
@@ -285,7 +280,7 @@ def test_plot(tmp_path: Path) -> None:
 
 
 @pytest.mark.realdata
-def test_crops_of_P1888_have_the_published_names(shared: Callable[[str], Path]) -> None:
+def test_crops_of_P1888_have_the_published_names(shared):
     root = shared("dota_samples")
     source = DOTAObjects(root, "all")
     ours = [f"val/{item.category}/{item.name}.png" for item in source.objects if item.image.path.stem == "P1888"]

@@ -1,12 +1,8 @@
 """FUSRS: the authors' lists, and samples from both archives."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,11 +20,11 @@ from tests.helpers.messages import mentions
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path):
     return write_fusrs(tmp_path / "root")
 
 
-def test_rows_keep_their_lines_and_repetitions(tmp_path: Path) -> None:
+def test_rows_keep_their_lines_and_repetitions(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes("\ufeffShip_C07S11N0002.png 0\r\n\r\nL12_3.png 3\r\nShip_C07S11N0002.png 0\r\n".encode())
     rows, rejected = read_fusrs_list(path, "train", 4)
@@ -49,7 +45,7 @@ def test_rows_keep_their_lines_and_repetitions(tmp_path: Path) -> None:
         ("L1.png 0", "L1.png is neither"),
     ],
 )
-def test_invalid_row_is_rejected_with_its_line(tmp_path: Path, row: str, reason: str) -> None:
+def test_invalid_row_is_rejected_with_its_line(tmp_path, row, reason):
     path = tmp_path / "list.txt"
     path.write_text(f"L1_1.png 0\n{row}\n", "utf-8")
     rows, rejected = read_fusrs_list(path, "test", 4)
@@ -59,13 +55,13 @@ def test_invalid_row_is_rejected_with_its_line(tmp_path: Path, row: str, reason:
 
 
 @pytest.mark.parametrize(("content", "reason"), [("nonsense\n", "line 1: 1 fields"), ("", "the file is empty")])
-def test_a_list_without_a_usable_row_is_refused(root: Path, content: str, reason: str) -> None:
+def test_a_list_without_a_usable_row_is_refused(root, content, reason):
     (root / "v25_train.txt").write_text(content)
     with pytest.raises(ValueError, match=mentions("v25_train.txt", reason)):
         FUSRS(root)
 
 
-def test_samples_are_the_rows(root: Path) -> None:
+def test_samples_are_the_rows(root):
     dataset = FUSRS(root)
     assert [row.name for row in dataset.rows] == ["L1_1", "Ship_C07S11N0002", "Ship_C07S11N0002"]
     assert [int(dataset[index]["label"]) for index in range(len(dataset))] == [0, 0, 0]
@@ -82,13 +78,13 @@ def test_samples_are_the_rows(root: Path) -> None:
     ("split", "num_classes", "classes"),
     [("test", 4, ["fishing", "tanker"]), ("train", 5, ["other"]), ("test", 5, ["dredger"])],
 )
-def test_splits_and_classes(root: Path, split: str, num_classes: int, classes: list[str]) -> None:
+def test_splits_and_classes(root, split, num_classes, classes):
     dataset = FUSRS(root, split, num_classes, transforms=lambda sample: sample | {"seen": torch.ones(1)})
     assert [dataset.classes[int(dataset[index]["label"])] for index in range(len(dataset))] == classes
     assert dataset[0]["seen"] == 1
 
 
-def test_invalid_arguments(root: Path) -> None:
+def test_invalid_arguments(root):
     with pytest.raises(AssertionError, match="Split 'val' not supported"):
         FUSRS(root, split="val")
     with pytest.raises(AssertionError, match=mentions("num_classes")):
@@ -96,13 +92,13 @@ def test_invalid_arguments(root: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["v25_train.txt", "FUSAR-Ship", "SRSDD"])
-def test_not_found(root: Path, missing: str) -> None:
+def test_not_found(root, missing):
     shutil.move(root / missing, root.parent / "elsewhere")
     with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
         FUSRS(root)
 
 
-def test_lists_are_downloaded_once_and_checked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_are_downloaded_once_and_checked(root, monkeypatch):
     lists = root.parent / "published"
     lists.mkdir()
     for name, rows in LISTS.items():
@@ -122,7 +118,7 @@ def test_lists_are_downloaded_once_and_checked(root: Path, monkeypatch: pytest.M
         FUSRS(root, checksum=True)
 
 
-def test_a_name_of_several_files_stands_for_the_one_in_its_category(root: Path) -> None:
+def test_a_name_of_several_files_stands_for_the_one_in_its_category(root):
     write_chip(root / "FUSAR-Ship/Cargo/Sub11/Ship_C07S11N0002.tiff", seed=5)
     write_chip(root / "FUSAR-Ship/Other/Sub12/Ship_C07S11N0002.tiff", seed=6)
     dataset = FUSRS(root)
@@ -130,7 +126,7 @@ def test_a_name_of_several_files_stands_for_the_one_in_its_category(root: Path) 
     assert dataset[1]["image"].shape == (1, 16, 16)
 
 
-def test_every_category_is_mapped_or_unknown() -> None:
+def test_every_category_is_mapped_or_unknown():
     assert set(FUSARShip.classes) - FUSAR_TO_FUSRS.keys() == {"Reserved", "Unspecified"}
     assert set(SRSDD.classes) == SRSDD_TO_FUSRS.keys()
 
@@ -143,7 +139,7 @@ def test_every_category_is_mapped_or_unknown() -> None:
         (5, {"cargo": 3890, "other": 1710, "fishing": 814, "tanker": 315, "dredger": 242}, 2129),
     ],
 )
-def test_the_published_lists(shared: Callable[[str], Path], num_classes: int, train: dict[str, int], test: int) -> None:
+def test_the_published_lists(shared, num_classes, train, test):
     version = LIST_VERSIONS[num_classes]
     paths = {split: shared("fusrs_lists") / f"{version}_{split}.txt" for split in FUSRS.splits}
     (rows, rejected), (test_rows, test_rejected) = (read_fusrs_list(paths[s], s, num_classes) for s in FUSRS.splits)

@@ -1,10 +1,5 @@
 """Class folders and list files: three layouts, and files that do not belong there."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,17 +11,17 @@ from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
 
 
-def touch(root: Path, *names: str) -> None:
+def touch(root, *names):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")
 
 
-def entries(root: Path) -> list[tuple[str, str, str]]:
+def entries(root):
     return [(file.path.relative_to(root).as_posix(), file.label, file.split) for file in LabeledFiles(root).files]
 
 
-def test_class_folders_at_the_top_all_count_as_train(tmp_path: Path) -> None:
+def test_class_folders_at_the_top_all_count_as_train(tmp_path):
     touch(tmp_path, "b/1.jpg", "a/deep/er/2.PNG", "stray.png")
     touch(tmp_path, "a/notes.txt", "SOURCE.txt", "a/.hidden.png", ".git/x.png")
     assert entries(tmp_path) == [("a/deep/er/2.PNG", "a", "train"), ("b/1.jpg", "b", "train")]
@@ -35,13 +30,13 @@ def test_class_folders_at_the_top_all_count_as_train(tmp_path: Path) -> None:
     assert folder.skipped == {"not an image by its name": 3, "image outside the class folders": 1}
 
 
-def test_split_folders_are_kept(tmp_path: Path) -> None:
+def test_split_folders_are_kept(tmp_path):
     touch(tmp_path, "train/10/1.jpg", "train/9/1.jpg", "valid/9/2.jpg", "test/10/3.jpg")
     assert [split for _, _, split in entries(tmp_path)] == ["train", "train", "val", "test"]
     assert LabeledFiles(tmp_path).classes == ["9", "10"]
 
 
-def test_lists_have_precedence_and_allow_backslash_bom_and_crlf(tmp_path: Path) -> None:
+def test_lists_have_precedence_and_allow_backslash_bom_and_crlf(tmp_path):
     touch(tmp_path, "train/0/1.jpg", "train/0/not listed.jpg", "val/1/2.jpg", "with space.jpg")
     (tmp_path / "train.txt").write_bytes("\ufeff0/1.jpg 0\r\n\r\nwith space.jpg\t7\r\n".encode())
     (tmp_path / "val.txt").write_text("1\\2.jpg 1\n")
@@ -49,7 +44,7 @@ def test_lists_have_precedence_and_allow_backslash_bom_and_crlf(tmp_path: Path) 
     assert entries(tmp_path) == expected
 
 
-def test_rows_that_cannot_be_used_are_listed_with_their_line(tmp_path: Path) -> None:
+def test_rows_that_cannot_be_used_are_listed_with_their_line(tmp_path):
     touch(tmp_path, "1.jpg")
     (tmp_path / "train.txt").write_text("1.jpg 0\nlonely\ngone.jpg 0\n1.jpg 1\n")
     folder = LabeledFiles(tmp_path)
@@ -61,7 +56,7 @@ def test_rows_that_cannot_be_used_are_listed_with_their_line(tmp_path: Path) -> 
     ]
 
 
-def test_labels_and_paths_that_would_leave_the_store_are_listed(tmp_path: Path) -> None:
+def test_labels_and_paths_that_would_leave_the_store_are_listed(tmp_path):
     touch(tmp_path / "src", "1.jpg", "2.jpg", "飞 机/3 4.jpg")
     touch(tmp_path, "secret.jpg")
     rows = ("1.jpg 0", "2.jpg -1", "2.jpg ..", "2.jpg a/b", "../secret.jpg 0", f"{tmp_path}/secret.jpg 0")
@@ -78,14 +73,14 @@ def test_labels_and_paths_that_would_leave_the_store_are_listed(tmp_path: Path) 
     ]
 
 
-def test_a_class_may_be_called_train_and_an_empty_one_is_counted(tmp_path: Path) -> None:
+def test_a_class_may_be_called_train_and_an_empty_one_is_counted(tmp_path):
     touch(tmp_path, "train/1.png", "tractor/2.png", "val/notes.txt")
     folder = LabeledFiles(tmp_path)
     assert folder.layout == "class folders" and folder.classes == ["tractor", "train"]
     assert folder.skipped == {"not an image by its name": 1, "class folder without an image": 1}
 
 
-def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
+def test_samples_keep_their_values_and_can_be_plotted(tmp_path):
     pixels = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000
     (tmp_path / "飞 机").mkdir()
     Image.fromarray(pixels).save(tmp_path / "飞 机/1.PNG")
@@ -96,14 +91,14 @@ def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n\0\0"])
-def test_incomplete_image_is_refused_when_it_is_read(tmp_path: Path, content: bytes) -> None:
+def test_incomplete_image_is_refused_when_it_is_read(tmp_path, content):
     touch(tmp_path, "a/1.png")
     (tmp_path / "a/1.png").write_bytes(content)
     with pytest.raises(DataError):
         ImageFolderLT(tmp_path)[0]
 
 
-def test_folder_without_images_is_refused(tmp_path: Path) -> None:
+def test_folder_without_images_is_refused(tmp_path):
     with pytest.raises(RequestError, match=mentions("folder does not exist")):
         LabeledFiles(tmp_path / "absent")
     with pytest.raises(RequestError, match="no labeled image"):
@@ -117,14 +112,14 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
         ImageFolderLT(tmp_path, "val")
 
 
-def test_list_that_is_not_text_is_refused(tmp_path: Path) -> None:
+def test_list_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8"):
         LabeledFiles(tmp_path)
 
 
 @pytest.mark.realdata
-def test_mstar_lists_name_all_its_chips(shared: Callable[[str], Path]) -> None:
+def test_mstar_lists_name_all_its_chips(shared):
     folder = LabeledFiles(shared("mstar_soc10"))
     splits = [file.split for file in folder.files]
     assert folder.layout == "lists" and folder.classes == [str(index) for index in range(10)]

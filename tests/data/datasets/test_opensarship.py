@@ -1,8 +1,5 @@
 """OpenSARShip: three products of a scene, and records with and without a chip."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +21,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreference
 SHIPS = {"Cargo_x3_y4": 70, "Other Type_x5_y6": 0}
 
 
-def bands_of(path: Path) -> np.ndarray:
+def bands_of(path):
     with rasterio.open(path) as file:
         return np.asarray(file.read())
 
 
 @pytest.mark.parametrize("scene", [GRD, SLC])
-def test_each_product_has_its_pixels(tmp_path: Path, scene: str) -> None:
+def test_each_product_has_its_pixels(tmp_path, scene):
     folder = write_scene(tmp_path, scene, SHIPS)
     patch, cal = bands_of(folder / "Patch/Cargo_x3_y4.tif"), bands_of(folder / "Patch_Cal/Cargo_x3_y4.tif")
     eye = [bands_of(folder / f"Patch_Uint8/Visual_Cargo_x3_y4_{band}.tif")[0] for band in ("vh", "vv")]
@@ -44,7 +41,7 @@ def test_each_product_has_its_pixels(tmp_path: Path, scene: str) -> None:
         assert source.chips[0].bands == ("VH", "VV") and source.rejected == []
 
 
-def test_a_chip_is_joined_to_its_record(tmp_path: Path) -> None:
+def test_a_chip_is_joined_to_its_record(tmp_path):
     write_scene(tmp_path / "deep/down", GRD, SHIPS)
     chip = OpenSARShip(tmp_path).chips[0]
     assert (chip.scene, chip.category, chip.sensor) == (GRD, "Cargo", "S1A IW GRDH")
@@ -52,7 +49,7 @@ def test_a_chip_is_joined_to_its_record(tmp_path: Path) -> None:
     assert chip.latitude is chip.length_m is None
 
 
-def test_records_and_files_without_a_partner_are_rejected(tmp_path: Path) -> None:
+def test_records_and_files_without_a_partner_are_rejected(tmp_path):
     more = RECORD.format(x=7, y=8, code=70)
     folder = write_scene(tmp_path, GRD, {"Cargo_x3_y4": 80, "Tanker_x5_y6": 80, "Tug_x9_y9": 52}, more=more)
     (folder / "Patch_Uint8/Visual_Tanker_x5_y6_vv.tif").unlink()
@@ -70,14 +67,14 @@ def test_records_and_files_without_a_partner_are_rejected(tmp_path: Path) -> Non
     ]
 
 
-def test_a_single_polarization_scene_has_one_band(tmp_path: Path) -> None:
+def test_a_single_polarization_scene_has_one_band(tmp_path):
     write_scene(tmp_path, SINGLE, SHIPS, end="</ShipList>")
     for product in OpenSARShip.products:
         source = OpenSARShip(tmp_path, product)
         assert source[0]["image"].shape == (1, 9, 9) and source.chips[0].bands == ("VV",)
 
 
-def test_scene_name_is_read_from_a_file_if_the_folder_was_renamed(tmp_path: Path) -> None:
+def test_scene_name_is_read_from_a_file_if_the_folder_was_renamed(tmp_path):
     folder = write_scene(tmp_path, GRD, SHIPS).rename(tmp_path / "scene one")
     source = OpenSARShip(tmp_path)
     assert len(source) == 0 and "neither the folder nor a file" in source.rejected[0][2]
@@ -93,9 +90,7 @@ def test_scene_name_is_read_from_a_file_if_the_folder_was_renamed(tmp_path: Path
         (None, OSError, "No such file"),
     ],
 )
-def test_invalid_ship_list_is_rejected_and_chips_stay(
-    tmp_path: Path, text: str | None, error: type[Exception], match: str
-) -> None:
+def test_invalid_ship_list_is_rejected_and_chips_stay(tmp_path, text, error, match):
     path = write_scene(tmp_path, GRD, SHIPS) / "Ship.xml"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(error, match=match):
@@ -104,7 +99,7 @@ def test_invalid_ship_list_is_rejected_and_chips_stay(
     assert [chip.flags for chip in source.chips] == [("no-record",)] * 2 and match in source.rejected[0][2]
 
 
-def test_pixels_of_another_product_are_refused(tmp_path: Path) -> None:
+def test_pixels_of_another_product_are_refused(tmp_path):
     folder = write_scene(tmp_path, GRD, SHIPS)
     noise = np.random.default_rng(0).integers(0, 255, (3, 9, 9), dtype=np.uint8)
     write_tiff(folder / "Patch_Cal/Cargo_x3_y4.tif", noise)
@@ -115,7 +110,7 @@ def test_pixels_of_another_product_are_refused(tmp_path: Path) -> None:
         OpenSARShip(tmp_path)[0]
 
 
-def test_missing_dataset_and_wrong_product(tmp_path: Path) -> None:
+def test_missing_dataset_and_wrong_product(tmp_path):
     with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
         OpenSARShip(tmp_path, "cal")
     unknown: Any = "jpeg"
@@ -123,7 +118,7 @@ def test_missing_dataset_and_wrong_product(tmp_path: Path) -> None:
         OpenSARShip(tmp_path, unknown)
 
 
-def test_sample_is_that_of_torchgeo(tmp_path: Path) -> None:
+def test_sample_is_that_of_torchgeo(tmp_path):
     write_scene(tmp_path, GRD, SHIPS)
     source = OpenSARShip(str(tmp_path), "cal", transforms=nn.Identity())
     sample = source[1]
@@ -137,9 +132,7 @@ def test_sample_is_that_of_torchgeo(tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("product", ["uint8", "cal", "patch"])
-def test_the_real_scenes_agree_with_the_list_beside_them(
-    shared: Callable[[str], Path], product: OpenSARShipProduct
-) -> None:
+def test_the_real_scenes_agree_with_the_list_beside_them(shared, product):
     root = shared("opensarship")
     source = OpenSARShip(root, product)
     assert len(source) == 187 and source.rejected == [] and all(chip.flags == () for chip in source.chips)

@@ -1,7 +1,5 @@
 """The content of a file cannot make GDAL read other files, or ask a server."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -23,14 +21,14 @@ RAMP = np.arange(300 * 200, dtype=np.uint16).reshape(300, 200) + 1
 SECRET = b"root:x:0:0:root:/root:/bin/bash\n" * 100
 
 
-def vrt(source: str, relative: int = 0, band: str = "", rest: str = "") -> str:
+def vrt(source, relative=0, band="", rest=""):
     """Return a VRT of one image; `band` and `rest` are added to its elements."""
     name = f'<SourceFilename relativeToVRT="{relative}">{source}</SourceFilename>'
     band = f'<VRTRasterBand dataType="UInt16" band="1" {band}><SimpleSource>{name}</SimpleSource>{rest}</VRTRasterBand>'
     return f'<VRTDataset rasterXSize="200" rasterYSize="300">{band}</VRTDataset>'
 
 
-def raw_vrt(path: Path) -> str:
+def raw_vrt(path):
     """Return a VRT that reads any file as pixels."""
     name = f'<SourceFilename relativetoVRT="0">{path}</SourceFilename>'
     steps = "<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>20</LineOffset>"
@@ -38,14 +36,14 @@ def raw_vrt(path: Path) -> str:
     return f'<VRTDataset rasterXSize="20" rasterYSize="20">{band}</VRTDataset>'
 
 
-def service(address: str) -> str:
+def service(address):
     """Return the description of a map service."""
     server = f'<Service name="TMS"><ServerUrl>{address}</ServerUrl></Service>'
     return f"<GDAL_WMS>{server}<BandsCount>1</BandsCount></GDAL_WMS>"
 
 
 @pytest.mark.parametrize("name", ["x.tif", "x.jp2", "x.vrt", "x", "x.png"])
-def test_content_cannot_name_a_server(tmp_path: Path, name: str) -> None:
+def test_content_cannot_name_a_server(tmp_path, name):
     write_geotiff(tmp_path / "a.tif", RAMP)
     with serving_folder(tmp_path) as server:
         address = server.url("a.tif")
@@ -67,7 +65,7 @@ def test_content_cannot_name_a_server(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.tif", "x.vrt"])
-def test_content_cannot_name_a_file(tmp_path: Path, name: str) -> None:
+def test_content_cannot_name_a_file(tmp_path, name):
     (tmp_path / "secret").write_bytes(SECRET)
     (tmp_path / name).write_text(raw_vrt(tmp_path / "secret"))
     with pytest.raises(ForeignFilesError):
@@ -76,7 +74,7 @@ def test_content_cannot_name_a_file(tmp_path: Path, name: str) -> None:
         read_chip(tmp_path / name)
 
 
-def test_vrt_names_images_below_its_folder(tmp_path: Path) -> None:
+def test_vrt_names_images_below_its_folder(tmp_path):
     (tmp_path / "in/tiles").mkdir(parents=True)
     write_geotiff(tmp_path / "in/tiles/a.tif", RAMP)
     write_geotiff(tmp_path / "outside.tif", RAMP)
@@ -110,7 +108,7 @@ def test_vrt_names_images_below_its_folder(tmp_path: Path) -> None:
             open_raster(str(path))
 
 
-def test_vrt_in_an_archive_is_refused(tmp_path: Path) -> None:
+def test_vrt_in_an_archive_is_refused(tmp_path):
     (tmp_path / "secret").write_bytes(SECRET)
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
         file.writestr("x.vrt", raw_vrt(tmp_path / "secret"))
@@ -118,7 +116,7 @@ def test_vrt_in_an_archive_is_refused(tmp_path: Path) -> None:
         open_raster(f"/vsizip/{tmp_path}/z.zip/x.vrt")
 
 
-def test_sidecars_are_images(tmp_path: Path) -> None:
+def test_sidecars_are_images(tmp_path):
     path = write_geotiff(tmp_path / "a.tif", RAMP)
     with rasterio.open(path) as file:
         profile = file.profile
@@ -137,7 +135,7 @@ def test_sidecars_are_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-def test_pipes_are_refused(tmp_path: Path) -> None:
+def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.tif")
     with pytest.raises(ForeignFilesError, match=mentions("pipe", "device")):
         open_raster(str(tmp_path / "a.tif"))
@@ -147,7 +145,7 @@ def test_pipes_are_refused(tmp_path: Path) -> None:
         open_raster("/dev/zero")
 
 
-def test_tags_of_tiff_files(tmp_path: Path) -> None:
+def test_tags_of_tiff_files(tmp_path):
     write_geotiff(tmp_path / "a.tif", np.eye(8, dtype=np.uint8), names=("VV",))
     assert read_tiff_tags(tmp_path / "a.tif", lambda file: file.descriptions) == ("VV",)
     (tmp_path / "a.tif").rename(tmp_path / "a.png")

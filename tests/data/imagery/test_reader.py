@@ -1,14 +1,9 @@
 """Complete images are read unchanged; all other files are errors with a reason."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 import rasterio
-from numpy.typing import NDArray
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -23,7 +18,7 @@ GRAY = RNG.integers(0, 256, (24, 20), dtype=np.uint8)
 RGB = RNG.integers(0, 256, (24, 20, 3), dtype=np.uint8)
 
 
-def write_tiff(path: Path, pixels: NDArray[np.generic], **options: object) -> None:
+def write_tiff(path, pixels, **options):
     """Write pixels (H, W, B) without a georeference."""
     height, width, count = pixels.shape
     profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": pixels.dtype, **options}
@@ -31,7 +26,7 @@ def write_tiff(path: Path, pixels: NDArray[np.generic], **options: object) -> No
         file.write(pixels.transpose(2, 0, 1))
 
 
-def save(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
+def save(path, pixels, **options):
     Image.fromarray(pixels).save(path, **options)
     return path
 
@@ -41,20 +36,20 @@ def save(path: Path, pixels: NDArray[np.generic], **options: object) -> Path:
     [("a.png", GRAY), ("b.png", GRAY.astype(np.uint16) * 257), ("c.png", RGB), ("a.tiff", GRAY),
      ("b.tiff", GRAY.astype(np.uint16) * 257), ("c.tiff", RGB), ("a.bmp", RGB)],
 )  # fmt: skip
-def test_pixels_are_not_changed(tmp_path: Path, name: str, pixels: NDArray[np.generic]) -> None:
+def test_pixels_are_not_changed(tmp_path, name, pixels):
     back = read_chip(save(tmp_path / name, pixels))
     assert back.dtype == pixels.dtype
     np.testing.assert_array_equal(back, pixels.reshape(24, 20, -1))
 
 
-def test_color_png_of_16_bits_keeps_its_bits_in_rgb_order(tmp_path: Path) -> None:
+def test_color_png_of_16_bits_keeps_its_bits_in_rgb_order(tmp_path):
     pixels = RGB.astype(np.uint16) * 251
     cv2.imwrite(str(tmp_path / "a.png"), pixels[:, :, ::-1])
     np.testing.assert_array_equal(read_chip(tmp_path / "a.png"), pixels)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16", "uint16"])
-def test_tiff_of_many_bands_passes_unchanged(tmp_path: Path, dtype: str) -> None:
+def test_tiff_of_many_bands_passes_unchanged(tmp_path, dtype):
     pixels = RNG.normal(0, 100, (9, 7, 5)).astype(dtype)
     write_tiff(tmp_path / "a.tif", pixels)
     back = read_chip(tmp_path / "a.tif")
@@ -63,20 +58,20 @@ def test_tiff_of_many_bands_passes_unchanged(tmp_path: Path, dtype: str) -> None
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex_int16"])
-def test_complex_pixels(tmp_path: Path, dtype: str) -> None:
+def test_complex_pixels(tmp_path, dtype):
     path = write_geotiff(tmp_path / "slc.tif", np.ones((8, 8), np.complex64) * (1 + 2j), dtype=dtype)
     with pytest.raises(DataError, match="the pixels are complex") as caught:
         read_chip(path)
     assert "--modulus" in caught.value.hint
 
 
-def test_palette_png_gives_colors(tmp_path: Path) -> None:
+def test_palette_png_gives_colors(tmp_path):
     image = Image.fromarray(RGB).quantize(16)
     image.save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_chip(tmp_path / "a.png"), np.asarray(image.convert("RGB")))
 
 
-def test_format_depends_on_the_content_only(tmp_path: Path) -> None:
+def test_format_depends_on_the_content_only(tmp_path):
     save(tmp_path / "a.png", GRAY).rename(tmp_path / "a.tif")
     np.testing.assert_array_equal(read_chip(tmp_path / "a.tif")[..., 0], GRAY)
 
@@ -85,7 +80,7 @@ def test_format_depends_on_the_content_only(tmp_path: Path) -> None:
     ("name", "options"),
     [("a.png", {}), ("a.jpg", {}), ("b.jpg", {"progressive": True}), ("a.tif", {}), ("b.tif", {"compression": "raw"})],
 )
-def test_truncated_file_is_an_error_at_any_length(tmp_path: Path, name: str, options: dict[str, object]) -> None:
+def test_truncated_file_is_an_error_at_any_length(tmp_path, name, options):
     data = save(tmp_path / name, GRAY, **options).read_bytes()
     for length in [*range(1, len(data) - 10, 11), len(data) - 10]:
         (tmp_path / name).write_bytes(data[:length])
@@ -96,7 +91,7 @@ def test_truncated_file_is_an_error_at_any_length(tmp_path: Path, name: str, opt
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"", "empty"), (b"this is text\n", "not an image"), (b"II*\0junk", "damaged")]
 )
-def test_file_that_is_not_an_image_is_an_error(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_file_that_is_not_an_image_is_an_error(tmp_path, content, reason):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(DataError, match=reason) as caught:
         read_chip(tmp_path / "a.png")
@@ -105,9 +100,7 @@ def test_file_that_is_not_an_image_is_an_error(tmp_path: Path, content: bytes, r
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.webp"])
 @pytest.mark.filterwarnings("error")
-def test_pixel_limit_is_ours_and_that_of_pillow_is_restored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_pixel_limit_is_ours_and_that_of_pillow_is_restored(tmp_path, monkeypatch, name):
     path = save(tmp_path / name, RGB)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     monkeypatch.setattr(reader, "MAX_PIXELS", RGB.shape[0] * RGB.shape[1])
@@ -121,12 +114,12 @@ def test_pixel_limit_is_ours_and_that_of_pillow_is_restored(
 
 
 @pytest.mark.parametrize(("name", "dtype", "value"), [("a.tiff", np.uint16, 0), ("a.png", np.uint8, 17)])
-def test_constant_chip_is_an_error(tmp_path: Path, name: str, dtype: type[np.generic], value: int) -> None:
+def test_constant_chip_is_an_error(tmp_path, name, dtype, value):
     with pytest.raises(DataError, match=f"every pixel is {value} "):
         read_chip(save(tmp_path / name, np.full((8, 8), value, dtype)))
 
 
-def test_nan_is_an_error_with_a_count(tmp_path: Path) -> None:
+def test_nan_is_an_error_with_a_count(tmp_path):
     pixels = RNG.normal(size=(8, 8, 1)).astype(np.float32)
     pixels[0, :3] = np.nan
     write_tiff(tmp_path / "a.tif", pixels)
@@ -135,7 +128,7 @@ def test_nan_is_an_error_with_a_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_libraries_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_libraries_print_nothing(tmp_path, capfd):
     data = save(tmp_path / "a.tif", GRAY).read_bytes()
     read_chip(tmp_path / "a.tif")
     (tmp_path / "a.tif").write_bytes(data[:-30])
@@ -157,13 +150,13 @@ def test_declared_nodata(tmp_path, values, nodata, result):
     np.testing.assert_array_equal(read_chip(tmp_path / "a.tif")[..., 0], result)
 
 
-def test_only_nodata(tmp_path: Path) -> None:
+def test_only_nodata(tmp_path):
     write_tiff(tmp_path / "a.tif", np.full((2, 2, 1), -1, np.float32), nodata=-1)
     with pytest.raises(DataError, match="no pixel"):
         read_chip(tmp_path / "a.tif")
 
 
-def test_doubles_become_float32(tmp_path: Path) -> None:
+def test_doubles_become_float32(tmp_path):
     lowest = np.finfo(np.float64).min
     for nodata in (lowest, None):
         path = tmp_path / f"{nodata}.tif"
@@ -176,7 +169,7 @@ def test_doubles_become_float32(tmp_path: Path) -> None:
         read_chip(tmp_path / "None.tif")
 
 
-def test_a_small_tiff_that_states_a_large_size(tmp_path: Path) -> None:
+def test_a_small_tiff_that_states_a_large_size(tmp_path):
     path = tmp_path / "a.tif"
     profile = {"width": 100_000, "height": 100_000, "count": 1, "dtype": "uint8", "SPARSE_OK": True, "tiled": True}
     with rasterio.open(path, "w", driver="GTiff", compress="deflate", blockxsize=4096, blockysize=4096, **profile):

@@ -1,12 +1,9 @@
 """The content of a vector layer cannot make OGR read other files, or ask a server."""
 
-from __future__ import annotations
-
 import json
 import os
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import geopandas
 import pyogrio
@@ -21,25 +18,25 @@ from tests.helpers.messages import mentions
 POINT = {"type": "Feature", "properties": {"a": 1}, "geometry": {"type": "Point", "coordinates": [1, 2]}}
 
 
-def collection(**members: object) -> dict[str, object]:
+def collection(**members):
     """Return GeoJSON with one point."""
     return {"type": "FeatureCollection", "features": [POINT]} | members
 
 
 @pytest.fixture
-def layer() -> geopandas.GeoDataFrame:
+def layer():
     return geopandas.GeoDataFrame({"a": [1]}, geometry=shapely.points([[1.0, 2.0]]), crs=4326)
 
 
 @pytest.mark.parametrize("name", ["a.gpkg", "a.geojson", "a.fgb", "a.shp", "a.sqlite"])
-def test_layers_that_contain_their_features(layer: geopandas.GeoDataFrame, tmp_path: Path, name: str) -> None:
+def test_layers_that_contain_their_features(layer, tmp_path, name):
     layer.to_file(tmp_path / name, driver="SQLite" if name == "a.sqlite" else None)
     frame = pyogrio.read_dataframe(open_vector(tmp_path / name))
     assert frame.geometry[0].coords[0] == (1, 2)
     assert frame.crs == 4326
 
 
-def test_kml_without_links(tmp_path: Path) -> None:
+def test_kml_without_links(tmp_path):
     mark = "<Placemark><Point><coordinates>1,2</coordinates></Point></Placemark>"
     path = tmp_path / "a.kml"
     kml = f"<kml xmlns='http://www.opengis.net/kml/2.2'><Document>{mark}</Document></kml>"
@@ -51,7 +48,7 @@ def test_kml_without_links(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.gpkg", "x.geojson", "x.json", "x.kml", "x.shp"])
-def test_content_cannot_name_a_server(tmp_path: Path, name: str) -> None:
+def test_content_cannot_name_a_server(tmp_path, name):
     with serving_folder(tmp_path) as server:
         address = server.url("s.gpkg")
         source = f"<SrcDataSource>/vsicurl/{address}</SrcDataSource>"
@@ -79,7 +76,7 @@ def test_content_cannot_name_a_server(tmp_path: Path, name: str) -> None:
         assert server.requests == []
 
 
-def test_keys_are_read_once(tmp_path: Path) -> None:
+def test_keys_are_read_once(tmp_path):
     path = tmp_path / "a.geojson"
     path.write_text('{"type": "gdal_streamed_alg", "command_line": "x", ' + json.dumps(collection())[1:])
     data = open_vector(path)
@@ -101,7 +98,7 @@ def test_keys_are_read_once(tmp_path: Path) -> None:
         "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT load_extension('/tmp/x.so'); END",
     ],
 )
-def test_views_that_read_files(layer: geopandas.GeoDataFrame, tmp_path: Path, statement: str) -> None:
+def test_views_that_read_files(layer, tmp_path, statement):
     path = tmp_path / "a.gpkg"
     layer.to_file(path)
     with closing(sqlite3.connect(path)) as database:
@@ -110,7 +107,7 @@ def test_views_that_read_files(layer: geopandas.GeoDataFrame, tmp_path: Path, st
         open_vector(path)
 
 
-def test_virtual_tables_that_read_files(layer: geopandas.GeoDataFrame, tmp_path: Path) -> None:
+def test_virtual_tables_that_read_files(layer, tmp_path):
     path = tmp_path / "a.gpkg"
     layer.to_file(path)
     with closing(sqlite3.connect(path)) as database:
@@ -123,7 +120,7 @@ def test_virtual_tables_that_read_files(layer: geopandas.GeoDataFrame, tmp_path:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-def test_pipes_are_refused(tmp_path: Path) -> None:
+def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.gpkg")
     with pytest.raises(RequestError, match=mentions("pipe", "device")):
         open_vector(tmp_path / "a.gpkg")

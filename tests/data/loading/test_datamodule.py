@@ -1,9 +1,6 @@
 """A chip store trains with the classification task of TorchGeo."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +11,6 @@ from torchgeo.datamodules import BaseDataModule
 
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
-from rsft.data.chips.store import ChipStore
 from rsft.data.loading.datamodule import ChipStoreDataModule, fit_store_contract
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
@@ -27,7 +23,7 @@ else:
 PIXELS = np.stack([np.linspace(0.01, 1, 144), np.linspace(1, 100, 144)], 1).reshape(12, 12, 2).astype(np.float32)
 
 
-def sigma0_store(root: Path, scale: float = 1.0) -> ChipStore:
+def sigma0_store(root, scale=1.0):
     records = [
         ChipRecord(
             *(f"{split}{number}", split, label, root),
@@ -43,7 +39,7 @@ def sigma0_store(root: Path, scale: float = 1.0) -> ChipStore:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_task_of_torchgeo_trains_one_step(root: Path, tmp_path: Path) -> None:
+def test_a_task_of_torchgeo_trains_one_step(root, tmp_path):
     data = ChipStoreDataModule(root, batch_size=8, size=32)
     assert isinstance(data, BaseDataModule) and (data.in_channels, data.num_classes) == (1, 3)
     task = ClassificationTask("resnet18", in_channels=data.in_channels, num_classes=data.num_classes)
@@ -56,7 +52,7 @@ def test_a_task_of_torchgeo_trains_one_step(root: Path, tmp_path: Path) -> None:
     assert {"train_loss", "val_loss", "val_AverageAccuracy"} <= trainer.callback_metrics.keys()
 
 
-def test_samples_are_the_stretched_chips(root: Path) -> None:
+def test_samples_are_the_stretched_chips(root):
     data = ChipStoreDataModule(root, size=32)
     data.setup("fit")
     assert data.train_dataset is not None and data.val_dataset is not None
@@ -74,7 +70,7 @@ def test_samples_are_the_stretched_chips(root: Path) -> None:
     torch.testing.assert_close(data.aug(batch)["image"].amax(), batch["image"].amax() / 255)
 
 
-def test_units_are_converted_before_the_stretch(tmp_path: Path) -> None:
+def test_units_are_converted_before_the_stretch(tmp_path):
     data = ChipStoreDataModule(sigma0_store(tmp_path).root, size=12, unit="db", stretch=((-20.0, 0.0), (0.0, 20.0)))
     data.setup("test")
     assert data.test_dataset is not None
@@ -83,14 +79,14 @@ def test_units_are_converted_before_the_stretch(tmp_path: Path) -> None:
     assert np.abs(data.test_dataset[0]["image"].numpy() - expected).max() <= 0.5 + 1e-3
 
 
-def test_limits_are_measured_on_the_training_chips(tmp_path: Path) -> None:
+def test_limits_are_measured_on_the_training_chips(tmp_path):
     contract = fit_store_contract(sigma0_store(tmp_path), size=12)
     (first, second) = contract.units["sigma0"]
     assert first.low == second.low == 0 and first.high is not None and second.high is not None
     assert 0.95 < first.high < 1.01 and 95 < second.high < 101
 
 
-def test_missing_splits_and_wrong_units_are_refused(tmp_path: Path) -> None:
+def test_missing_splits_and_wrong_units_are_refused(tmp_path):
     root = sigma0_store(tmp_path).root
     with pytest.raises(RequestError, match=mentions("no val chips")) as caught:
         ChipStoreDataModule(root, size=12).setup("fit")
@@ -101,7 +97,7 @@ def test_missing_splits_and_wrong_units_are_refused(tmp_path: Path) -> None:
         ChipStoreDataModule(tmp_path / "none")
 
 
-def test_predict_takes_the_test_split(tmp_path: Path) -> None:
+def test_predict_takes_the_test_split(tmp_path):
     data = ChipStoreDataModule(str(sigma0_store(tmp_path).root), batch_size=2, size=6)
     data.setup("predict")
     batch = next(iter(data.predict_dataloader()))

@@ -1,19 +1,15 @@
 """The demonstration data: counts, splits without shared scenes, skipped chips."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rsft.data.chips import builder
-from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.demo import DEMO_CLASSES, prepare_demo, prepare_demo_scene
 from rsft.data.simulation import scene
 from rsft.errors import RequestError
@@ -27,11 +23,11 @@ COUNTS = {"train": {"cargo": 6, "fishing": 3, "tanker": 2, "dredger": 1}} | {
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> ChipStore:
+def demo(tmp_path_factory):
     return prepare_demo(tmp_path_factory.mktemp("data") / "demo", counts=COUNTS, scenes=4)
 
 
-def test_counts_are_met_from_both_archives(demo: ChipStore) -> None:
+def test_counts_are_met_from_both_archives(demo):
     for split, counts in COUNTS.items():
         assert demo.class_counts(split).tolist() == [counts[name] for name in DEMO_CLASSES]
     assert set(demo.table["source"]) == {"simulated FUSAR-Ship", "simulated SRSDD"}
@@ -41,7 +37,7 @@ def test_counts_are_met_from_both_archives(demo: ChipStore) -> None:
     assert demo.license == "MIT" and [path.name for path in demo.root.parent.iterdir()] == ["demo"]
 
 
-def test_chips_have_both_units_one_band_and_metadata(demo: ChipStore) -> None:
+def test_chips_have_both_units_one_band_and_metadata(demo):
     assert demo.bands == ("HH",) and demo.units == ("uint16", "uint8") and demo.rejected == 0
     fusar, srsdd = (demo.table[demo.table["source"] == f"simulated {name}"] for name in ("FUSAR-Ship", "SRSDD"))
     assert fusar["mmsi"].notna().all() and fusar["incidence_deg"].between(20, 50).all()
@@ -49,20 +45,18 @@ def test_chips_have_both_units_one_band_and_metadata(demo: ChipStore) -> None:
     assert srsdd.groupby(srsdd["name"].str.split("_").str[0])["split"].nunique().max() == 1  # of a scene
 
 
-def test_the_seed_decides_every_byte_whatever_the_number_of_processes(demo: ChipStore, tmp_path: Path) -> None:
+def test_the_seed_decides_every_byte_whatever_the_number_of_processes(demo, tmp_path):
     again = prepare_demo(tmp_path / "again", counts=COUNTS, scenes=4, jobs=1)
     assert (again.root / "manifest.parquet").read_bytes() == (demo.root / "manifest.parquet").read_bytes()
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"counts": COUNTS | {"val": COUNTS["train"]}}])
-def test_a_store_of_another_request_is_refused_before_any_work(demo: ChipStore, options: dict[str, Any]) -> None:
+def test_a_store_of_another_request_is_refused_before_any_work(demo, options):
     with pytest.raises(RequestError, match="a chip store already"):
         prepare_demo(demo.root, **{"counts": COUNTS, "scenes": 4} | options)
 
 
-def test_the_same_request_is_done_already(
-    demo: ChipStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_same_request_is_done_already(demo, monkeypatch, caplog):
     monkeypatch.setattr(scene, "write_srsdd_tree", None)
     before = (demo.root / "dataset.json").stat()
     left = [demo.root.parent / name for name in (".demo.partial", ".demo.simulated", ".demo-fusar.unpacked")]
@@ -74,10 +68,8 @@ def test_the_same_request_is_done_already(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
-def test_a_killed_build_goes_on_with_its_simulated_files(
-    demo: ChipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def build_and_die() -> None:
+def test_a_killed_build_goes_on_with_its_simulated_files(demo, tmp_path, monkeypatch):
+    def build_and_die():
         kill_at_call(builder, "build_store")
         prepare_demo(tmp_path / "demo", counts=COUNTS, scenes=4, jobs=1)
 
@@ -91,7 +83,7 @@ def test_a_killed_build_goes_on_with_its_simulated_files(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="asks Linux for child processes")
-def test_workers_die_with_their_parent(tmp_path: Path) -> None:
+def test_workers_die_with_their_parent(tmp_path):
     process = multiprocessing.get_context("fork").Process(target=prepare_demo, args=(tmp_path / "demo",))
     process.start()
     workers: list[str] = []
@@ -111,7 +103,7 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     assert not alive
 
 
-def test_a_scene_replaces_only_a_scene(tmp_path: Path) -> None:
+def test_a_scene_replaces_only_a_scene(tmp_path):
     folder = tmp_path / "new" / "scene"
     prepare_demo_scene(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["land.gpkg", "scene.tif", "ships.gpkg"]

@@ -1,11 +1,8 @@
 """FUSRS v2 with both protocols, on archives of noise in the published formats."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.fusrs import LIST_VERSIONS, read_fusrs_list
 from rsft.data.prepare.published import prepare_fusrs
 from rsft.errors import DataError, RequestError
@@ -30,7 +26,7 @@ TEST = "L1_2.png 1\nShip_C12S01N0001.png 2\nShip_C07S11N0002.png 0\n"
 
 
 @pytest.fixture
-def raw(tmp_path: Path) -> Path:
+def raw(tmp_path):
     """Both archives, the lists, and a name in two folders."""
     raw = tmp_path / "raw"
     names = ["Ship_C07S11N0002", "Ship_C04S01N0001", "Ship_C03S01N0001", "Ship_C12S01N0001", "Ship_C01S01N0001"]
@@ -46,16 +42,16 @@ def raw(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def published(raw: Path, tmp_path: Path) -> ChipStore:
+def published(raw, tmp_path):
     return prepare_fusrs(tmp_path / "out", protocol="published", lists=tmp_path / "lists", jobs=1)
 
 
-def rejections(store: ChipStore) -> list[tuple[str, int, str]]:
+def rejections(store):
     table = pd.read_csv(store.root / "rejected.csv")
     return [(Path(row.file).name, row.line, row.reason) for row in table.itertuples()]
 
 
-def test_published_has_one_chip_per_row_with_the_label_of_the_list(published: ChipStore) -> None:
+def test_published_has_one_chip_per_row_with_the_label_of_the_list(published):
     table = published.table.sort_values(["split", "name"])
     assert list(zip(table["split"], table["name"], table["class"], strict=True)) == [
         ("test", "L1_2", "fishing"),
@@ -71,13 +67,13 @@ def test_published_has_one_chip_per_row_with_the_label_of_the_list(published: Ch
     assert published.groups == {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
 
 
-def test_doubtful_rows_are_flagged(published: ChipStore) -> None:
+def test_doubtful_rows_are_flagged(published):
     flags = dict(zip(published.table["name"], published.table["flags"], strict=True))
     assert flags["L2_2"] == "label-contradicts-annotation" and flags["L1_1"] == ""
     assert flags["Ship_C07S11N0002__2"] == "repeated-row,label-contradicts-annotation,ambiguous-name"
 
 
-def test_rows_without_a_chip_are_rejected_with_their_line(published: ChipStore) -> None:
+def test_rows_without_a_chip_are_rejected_with_their_line(published):
     assert rejections(published) == [
         ("v25_train.txt", 7, "L9_1 is in neither archive"),
         ("v25_train.txt", 8, "1 fields; a row is `name label`"),
@@ -86,7 +82,7 @@ def test_rows_without_a_chip_are_rejected_with_their_line(published: ChipStore) 
     assert published.skipped == dict.fromkeys(reasons, 1)
 
 
-def test_name_stands_for_one_file_with_unchanged_pixels(published: ChipStore, raw: Path) -> None:
+def test_name_stands_for_one_file_with_unchanged_pixels(published, raw):
     rows = published.table[published.table["name"].str.startswith("Ship_C07S11N0002")]
     origin = raw / "FUSAR/Other/Sub11/Ship_C07S11N0002.tiff"
     assert {(published.root / path).read_bytes() for path in rows["path"]} == {origin.read_bytes()}
@@ -94,7 +90,7 @@ def test_name_stands_for_one_file_with_unchanged_pixels(published: ChipStore, ra
     assert (row["sensor"], row["polarisation"], row["incidence_deg"]) == ("Gaofen-3", "DH", 30.5)
 
 
-def test_audit_is_written_into_the_store(published: ChipStore) -> None:
+def test_audit_is_written_into_the_store(published):
     [audit] = json.loads((published.root / "audit.json").read_text("utf-8"))
     counts = {finding["what"]: finding["count"] for finding in audit["findings"]}
     repeated = "chips that repeat the content of another in their split"
@@ -103,15 +99,15 @@ def test_audit_is_written_into_the_store(published: ChipStore) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
-def test_a_build_that_is_killed_after_its_last_step_is_done(raw: Path, tmp_path: Path) -> None:
+def test_a_build_that_is_killed_after_its_last_step_is_done(raw, tmp_path):
     shutil.make_archive(str(tmp_path / "fusar"), "zip", raw / "FUSAR")
     build = partial(prepare_fusrs, tmp_path / "out", fusar=tmp_path / "fusar.zip", srsdd=raw / "SRSDD", jobs=1)
     build = partial(build, allow_partial=True)
 
-    def build_and_die() -> None:
+    def build_and_die():
         replace = Path.replace
 
-        def replace_and_die(source: Path, target: Path) -> Path:
+        def replace_and_die(source, target):
             result = replace(source, target)
             if target == tmp_path / "out":  # the store has its name
                 kill_this_process()
@@ -131,14 +127,14 @@ def test_a_build_that_is_killed_after_its_last_step_is_done(raw: Path, tmp_path:
     assert audit.read_text("utf-8") == text and {path.name for path in tmp_path.iterdir()} == before | {"out"}
 
 
-def test_a_taken_root_is_refused_before_missing_archives(published: ChipStore, raw: Path) -> None:
+def test_a_taken_root_is_refused_before_missing_archives(published, raw):
     shutil.rmtree(raw)
     with pytest.raises(RequestError, match=mentions("chip store", "exists")):
         prepare_fusrs(published.root)
 
 
 @pytest.mark.slow
-def test_validation_takes_whole_groups_of_the_training_rows(raw: Path, tmp_path: Path) -> None:
+def test_validation_takes_whole_groups_of_the_training_rows(raw, tmp_path):
     store = prepare_fusrs(tmp_path / "out", protocol="published", lists=tmp_path / "lists", val=0.3, jobs=1)
     counts = store.table["split"].value_counts()
     assert counts["train"] + counts["val"] == 6 and counts["test"] == 3 and counts["val"] >= 1
@@ -147,7 +143,7 @@ def test_validation_takes_whole_groups_of_the_training_rows(raw: Path, tmp_path:
 
 
 @pytest.fixture
-def many(tmp_path: Path) -> Path:
+def many(tmp_path):
     """138 FUSAR-Ship chips of 46 vessels, 40 images with three ships each."""
     codes = ["01"] * 60 + ["04"] * 24 + ["12"] * 18 + ["03"] * 30 + ["13"] * 6
     write_fusar(tmp_path / "FUSAR", [f"Ship_C{code}S01N{index:04}" for index, code in enumerate(codes)])
@@ -156,7 +152,7 @@ def many(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_clean_splits_share_no_scene_and_no_vessel(many: Path) -> None:
+def test_clean_splits_share_no_scene_and_no_vessel(many):
     store = prepare_fusrs(many / "out", jobs=1)
     assert len(store.table) == 132 + 120 and store.skipped == {"FUSAR-Ship Tug: not among the classes": 6}
     group = store.table["mmsi"].fillna(store.table["name"].str.split("_").str[0])
@@ -166,7 +162,7 @@ def test_clean_splits_share_no_scene_and_no_vessel(many: Path) -> None:
 
 
 @pytest.mark.slow
-def test_clean_takes_each_content_once_and_rejects_contents_of_two_categories(many: Path) -> None:
+def test_clean_takes_each_content_once_and_rejects_contents_of_two_categories(many):
     fusar = many / "FUSAR"
     shutil.copy(fusar / "Cargo/Sub01/Ship_C01S01N0000.tiff", fusar / "Cargo/Sub01/Ship_C01S01N0900.tiff")
     shutil.copy(fusar / "Cargo/Sub01/Ship_C01S01N0001.tiff", fusar / "Tug/Sub01/Ship_C13S01N0901.tiff")
@@ -182,7 +178,7 @@ def test_clean_takes_each_content_once_and_rejects_contents_of_two_categories(ma
 
 
 @pytest.mark.slow
-def test_seed_determines_every_byte(many: Path) -> None:
+def test_seed_determines_every_byte(many):
     first, again = (prepare_fusrs(many / name, jobs=jobs) for name, jobs in (("a", 1), ("b", 2)))
     assert (first.root / "manifest.parquet").read_bytes() == (again.root / "manifest.parquet").read_bytes()
     other = prepare_fusrs(many / "c", seed=1, jobs=1)
@@ -190,7 +186,7 @@ def test_seed_determines_every_byte(many: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sources_are_found_by_content_or_must_be_named(many: Path) -> None:
+def test_sources_are_found_by_content_or_must_be_named(many):
     (many / "FUSAR").rename(many / "下载 1")
     assert len(prepare_fusrs(many / "out", jobs=1).table) == 252
     shutil.copytree(many / "SRSDD", many / "SRSDD again")
@@ -205,13 +201,13 @@ def test_sources_are_found_by_content_or_must_be_named(many: Path) -> None:
     ("arguments", "message"),
     [({"val": 0.9}, "share is 0.9"), ({"classes": 3}, "3 classes"), ({"lists": Path()}, "--lists")],
 )
-def test_arguments_out_of_range_are_refused(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
+def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
     with pytest.raises(RequestError, match=message):
         prepare_fusrs(tmp_path / "out", **arguments)  # type: ignore[arg-type]
 
 
-def test_failed_download_tells_how_to_get_the_lists(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(*_: object, **__: object) -> None:
+def test_failed_download_tells_how_to_get_the_lists(many, monkeypatch):
+    def closed(*_, **__):
         raise DataError("v25_train.txt cannot be downloaded: no network", "url", "fetch it by hand")
 
     monkeypatch.setattr("rsft.utils.download.download", closed)
@@ -224,9 +220,7 @@ def test_failed_download_tells_how_to_get_the_lists(many: Path, monkeypatch: pyt
 @pytest.mark.exhaustive
 @pytest.mark.realdata
 @pytest.mark.parametrize(("classes", "train", "test"), [(4, 5261, 1700), (5, 6971, 2129)])
-def test_the_published_lists_row_for_row(
-    shared: Callable[[str], Path], tmp_path: Path, classes: int, train: int, test: int
-) -> None:
+def test_the_published_lists_row_for_row(shared, tmp_path, classes, train, test):
     lists = shared("fusrs_lists")
     files = [(lists / f"{LIST_VERSIONS[classes]}_{split}.txt", split) for split in ("train", "test")]
     rows = [row for path, split in files for row in read_fusrs_list(path, split, classes)[0]]

@@ -1,18 +1,12 @@
 """Layouts of FUSAR-Ship and SRSDD that are met in the wild: each gives the right store, or an error."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.published import prepare_fusrs
 from rsft.errors import DataError, RequestError
 from tests.data.datasets.fusar_ship.data import make_names, write_fusar
@@ -28,47 +22,47 @@ RIGHT = {"cargo": 16, "fishing": 8, "tanker": 6, "dredger": 4}
 
 
 @pytest.fixture
-def raw(tmp_path: Path) -> Path:
+def raw(tmp_path):
     """SRSDD with 20 ships, and the folder for FUSAR-Ship beside it."""
     write_srsdd(tmp_path / "SRSDD", {image: ["Container", "ore-oil"] for image in range(10)})
     return tmp_path
 
 
-def build(raw: Path, **options: Any) -> ChipStore:
+def build(raw, **options):
     return prepare_fusrs(raw / "out", jobs=1, **options)
 
 
-def fusar_counts(store: ChipStore) -> Counter[str]:
+def fusar_counts(store):
     return Counter(store.table["class"][store.table["source"] == "FUSAR-Ship"])
 
 
-def rename_categories(root: Path, names: dict[str, str]) -> None:
+def rename_categories(root, names):
     moved = [(path.rename(path.with_name("_" + path.name)), path) for path in root.iterdir() if path.is_dir()]
     for temporary, path in moved:
         temporary.rename(path.with_name(names.get(path.name, path.name)))
 
 
-def as_published(raw: Path) -> None:
+def as_published(raw):
     write_fusar(raw / "FUSAR-Ship1.0", NAMES)
 
 
-def in_a_folder_called_sar(raw: Path) -> None:
+def in_a_folder_called_sar(raw):
     root = write_fusar(raw / "高分辨率船只数据集FUSAR-Ship1.0/SAR", NAMES)
     (root / "meta.csv").rename(root.parent / "meta.csv")
 
 
-def in_raw(raw: Path) -> None:
+def in_raw(raw):
     (raw / "raw").mkdir()
     (raw / "SRSDD").rename(raw / "raw/SRSDD")
     write_fusar(raw / "raw/SAR", NAMES)
 
 
-def with_three_equal_bands(raw: Path) -> None:
+def with_three_equal_bands(raw):
     for path in write_fusar(raw / "FUSAR", NAMES, suffix=".png").rglob("*.png"):
         Image.fromarray(np.repeat(np.asarray(Image.open(path))[:, :, None], 3, axis=2)).save(path)
 
 
-def in_train_and_test(raw: Path) -> None:
+def in_train_and_test(raw):
     write_fusar(raw / "FUSAR/SAR/train", NAMES[:20])
     write_fusar(raw / "FUSAR/SAR/test", NAMES[20:])
 
@@ -76,21 +70,21 @@ def in_train_and_test(raw: Path) -> None:
 @pytest.mark.parametrize(
     "write", [as_published, in_a_folder_called_sar, in_raw, with_three_equal_bands, in_train_and_test]
 )
-def test_layouts_give_the_same_chips(raw: Path, write: Callable[[Path], None]) -> None:
+def test_layouts_give_the_same_chips(raw, write):
     write(raw)
     store = build(raw, classes=5)
     assert fusar_counts(store) == RIGHT | {"other": 12} and len(store.table) == 46 + 20
     assert set(store.table["flags"]) == {""} and store.rejected == 0 and store.table["mmsi"].notna().sum() == 46
 
 
-def test_other_categories_are_counted(raw: Path) -> None:
+def test_other_categories_are_counted(raw):
     as_published(raw)
     store = build(raw)
     assert fusar_counts(store) == RIGHT
     assert store.skipped == {f"FUSAR-Ship {x}: not among the classes": count for x, count in (("Other", 9), ("SAR", 3))}
 
 
-def test_png_copies_beside_the_originals_are_left_out(raw: Path) -> None:
+def test_png_copies_beside_the_originals_are_left_out(raw):
     write_fusar(raw / "FUSAR/tiff", NAMES)
     write_fusar(raw / "FUSAR/png", NAMES, suffix=".png")
     store = build(raw)
@@ -99,7 +93,7 @@ def test_png_copies_beside_the_originals_are_left_out(raw: Path) -> None:
 
 
 @pytest.mark.parametrize("is_flat", [True, False])
-def test_folders_without_a_category_take_it_from_the_names(raw: Path, is_flat: bool) -> None:
+def test_folders_without_a_category_take_it_from_the_names(raw, is_flat):
     root = write_fusar(raw / "FUSAR", NAMES, suffix=".png")
     for path in root.rglob("*.png") if is_flat else ():  # as the authors have it
         path.rename(root / path.name)
@@ -109,7 +103,7 @@ def test_folders_without_a_category_take_it_from_the_names(raw: Path, is_flat: b
     assert not is_flat or store.table["mmsi"].notna().sum() == 34
 
 
-def test_most_names_contradict_their_folder(raw: Path) -> None:
+def test_most_names_contradict_their_folder(raw):
     root = write_fusar(raw / "FUSAR", NAMES)
     names = {"Cargo": "Tanker", "Fishing": "Dredger"}
     rename_categories(root, names | {other: name for name, other in names.items()})
@@ -121,7 +115,7 @@ def test_most_names_contradict_their_folder(raw: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["FUSAR-Ship", "SRSDD"])
 @pytest.mark.parametrize("is_damaged", [True, False])
-def test_a_source_without_a_chip_of_the_classes(raw: Path, missing: str, is_damaged: bool) -> None:
+def test_a_source_without_a_chip_of_the_classes(raw, missing, is_damaged):
     write_fusar(raw / "FUSAR", make_names({"Tug": 3}) if missing == "FUSAR-Ship" and not is_damaged else NAMES)
     if is_damaged:
         for path in (raw / missing.removesuffix("-Ship")).rglob("*.tiff" if missing == "FUSAR-Ship" else "*.png"):
@@ -136,7 +130,7 @@ def test_a_source_without_a_chip_of_the_classes(raw: Path, missing: str, is_dama
     assert missing not in set(store.table["source"]) and "--allow-partial" in (store.root / "README.md").read_text()
 
 
-def test_one_source_alone(raw: Path) -> None:
+def test_one_source_alone(raw):
     with pytest.raises(RequestError, match=mentions("FUSAR-Ship: no folder contains it", "--allow-partial")):
         build(raw)
     store = build(raw, allow_partial=True)

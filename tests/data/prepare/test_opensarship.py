@@ -1,17 +1,12 @@
 """Chip stores of OpenSARShip."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
 
 from rsft.data.chips.store import SPLITS
-from rsft.data.datasets.opensarship import OpenSARShip, OpenSARShipProduct, read_opensarship_pixels
+from rsft.data.datasets.opensarship import OpenSARShip, read_opensarship_pixels
 from rsft.data.prepare.published import PRODUCT_UNITS, prepare_opensarship
 from rsft.errors import DataError, RequestError
 from tests.data.datasets.opensarship.data import GRD, SINGLE, SLC, write_scene, write_tiff
@@ -23,7 +18,7 @@ SHIPS = {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80, "Law Enforcement_x5_y6": 55}
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes")
     write_scene(root, SINGLE, SHIPS)
     for number, scene in enumerate((GRD, SLC, GRD.replace("2015", "2016"))):
@@ -32,7 +27,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("product", ["uint8", "cal", "patch"])
-def test_chips_have_pixels_bands_and_metadata(scenes: Path, tmp_path: Path, product: OpenSARShipProduct) -> None:
+def test_chips_have_pixels_bands_and_metadata(scenes, tmp_path, product):
     store = prepare_opensarship(scenes, tmp_path / "out", product=product, val=0.3, test=0.3)
     assert store.bands == ("VH", "VV") and store.units == (PRODUCT_UNITS[product],)
     assert store.skipped == {"VV, but most chips have VH,VV": 3} and store.rejected == 0
@@ -46,7 +41,7 @@ def test_chips_have_pixels_bands_and_metadata(scenes: Path, tmp_path: Path, prod
 
 
 @pytest.mark.slow
-def test_a_scene_is_in_one_split(scenes: Path, tmp_path: Path) -> None:
+def test_a_scene_is_in_one_split(scenes, tmp_path):
     table = prepare_opensarship(scenes, tmp_path / "out", classes="typed", val=0.3, test=0.3).table
     assert table.groupby(table["name"].str.split("__").str[0])["split"].nunique().tolist() == [1, 1, 1]
     assert sorted(set(table["split"])) == ["test", "train", "val"]
@@ -54,12 +49,12 @@ def test_a_scene_is_in_one_split(scenes: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_manifest(scenes: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_manifest(scenes, tmp_path):
     stores = [prepare_opensarship(scenes, tmp_path / name, seed=3) for name in ("a", "b")]
     pd.testing.assert_frame_equal(stores[0].table, stores[1].table)
 
 
-def test_bad_requests_and_empty_scenes(scenes: Path, tmp_path: Path) -> None:
+def test_bad_requests_and_empty_scenes(scenes, tmp_path):
     bad: list[dict[str, object]] = [{"product": "x"}, {"classes": "5"}, {"val": 0.5, "test": 0.5}, {"val": -0.1}]
     for arguments in bad:
         with pytest.raises(RequestError):
@@ -72,7 +67,7 @@ def test_bad_requests_and_empty_scenes(scenes: Path, tmp_path: Path) -> None:
         prepare_opensarship(tmp_path, tmp_path / "out")
 
 
-def test_damaged_chips_are_rejected_with_their_reason(tmp_path: Path) -> None:
+def test_damaged_chips_are_rejected_with_their_reason(tmp_path):
     folder = write_scene(tmp_path / "src", GRD, SHIPS | {"Tug_x7_y8": 52}) / "Patch_Cal"
     (folder / "Cargo_x3_y4.tif").write_bytes((folder / "Cargo_x3_y4.tif").read_bytes()[:300])
     write_tiff(folder / "Tanker_x1_y2.tif", np.full((2, 9, 9), np.nan, np.float32))
@@ -87,7 +82,7 @@ def test_damaged_chips_are_rejected_with_their_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_bands_that_all_scenes_have(scenes: Path, tmp_path: Path) -> None:
+def test_bands_that_all_scenes_have(scenes, tmp_path):
     for product in OpenSARShip.products:
         store = prepare_opensarship(scenes, tmp_path / product, product=product, bands=("VV",), val=0.3, test=0.3)
         assert store.bands == ("VV",) and len(store.table) == 12 and not store.skipped and not store.rejected
@@ -98,7 +93,7 @@ def test_bands_that_all_scenes_have(scenes: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(file.read()[0], read_opensarship_pixels(chip, "cal")[:, :, 1])
 
 
-def test_bands_that_some_scenes_lack(scenes: Path, tmp_path: Path) -> None:
+def test_bands_that_some_scenes_lack(scenes, tmp_path):
     store = prepare_opensarship(scenes, tmp_path / "out", bands=("VV", "VH"), val=0.3, test=0.3)
     assert store.bands == ("VV", "VH") and store.skipped == {"VV, without VV,VH": 3} and len(store.table) == 9
     with pytest.raises(RequestError, match="no chip has HH") as caught:
@@ -110,7 +105,7 @@ def test_bands_that_some_scenes_lack(scenes: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_real_scenes_build(shared, tmp_path):
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal")
     assert store.table["class"].value_counts().to_dict() == {"Cargo": 83, "Other": 26, "Tanker": 22}
     assert store.skipped == {"VV, but most chips have VH,VV": 56} and store.rejected == 0
@@ -120,7 +115,7 @@ def test_the_real_scenes_build(shared: Callable[[str], Path], tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_classes_that_a_split_lacks_are_reported(shared: Callable[[str], Path], tmp_path: Path) -> None:
+def test_classes_that_a_split_lacks_are_reported(shared, tmp_path):
     store = prepare_opensarship(shared("opensarship"), tmp_path / "out", classes="typed")
     missing = (store.root / "README.md").read_text().split("Classes that a split lacks:")[1]
     assert "- test: Law Enforcement, Search and Rescue vessel, Tug\n" in missing

@@ -1,7 +1,5 @@
 """Archives without Ray: scenes that are classified, that fail, and that are skipped."""
 
-from __future__ import annotations
-
 import csv
 import sqlite3
 from pathlib import Path

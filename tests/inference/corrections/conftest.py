@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from rsft.data.chips.store import ChipStore
@@ -20,7 +19,7 @@ SIDE = 8
 SHIPS = [(2, 2), (2, 40), (20, 20), (20, 41), (45, 3), (46, 46)]  # row, col; four of them at the edge of 48 x 48
 
 
-def decibels(height: int, width: int, seed: int = 0, bands: int = 2) -> np.ndarray:
+def decibels(height, width, seed=0, bands=2):
     """Return bands of a sea in dB (B, H, W)."""
     return np.random.default_rng(seed).normal(-20, 2, (bands, height, width)).astype(np.float32)
 
@@ -34,7 +33,7 @@ class Desk(NamedTuple):
     folder: Path
     patch: pytest.MonkeyPatch
 
-    def predict(self, name: str = "out.gpkg", bands: tuple[str, ...] = ("VH", "VV"), chips: bool = True, **fields):
+    def predict(self, name="out.gpkg", bands=("VH", "VV"), chips=True, **fields):
         """Predict the ships with a model of some bands, and return the table's path."""
         count, stretch = len(bands), (Stretch(low=-40.0, high=0.0),)
         planes = {"units": {"db": stretch * count}, "planes": bands, "mean": (0.5,) * count, "std": (0.25,) * count}
@@ -51,13 +50,13 @@ class Desk(NamedTuple):
         job.predict(Path("bundle"), [self.scene], self.folder / name, request)
         return self.folder / name
 
-    def table(self) -> pd.DataFrame:
+    def table(self):
         """Return the manifest of the store."""
         return ChipStore.open(self.store).table
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch) -> Desk:
+def desk(tmp_path, monkeypatch):
     """Make a store with the classes dark and bright in two bands (dB), and a scene with six ships."""
     monkeypatch.chdir(tmp_path)
     for split, count in {"train": 3, "val": 2}.items():

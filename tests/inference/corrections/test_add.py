@@ -1,7 +1,5 @@
 """Labels of corrected tables join a store: from saved chips and from the scene, whole or not at all."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

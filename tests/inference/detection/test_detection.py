@@ -1,7 +1,5 @@
 """False alarm rate, ships to the pixel, looks by block, land, and windows of every size."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,9 +1,5 @@
 """The graph of the chip treatment gives the inputs of `Contract.to_input`."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -20,7 +16,7 @@ RNG = np.random.default_rng(0)
 LINEAR, LOG = Stretch(low=-25.0, high=5.0), Stretch(curve="log1p", low=0.0, high=300.0)
 
 
-def make_contract(units: dict, bands: tuple[str, ...], planes: tuple[str, ...], **fields: object) -> Contract:
+def make_contract(units, bands, planes, **fields):
     """Return a contract with inputs of 32 pixels."""
     count = len(planes)
     defaults = {"crop": None, "size": 32, "mean": (0.4,) * count, "std": (0.2,) * count}
@@ -41,7 +37,7 @@ AMPLITUDES = {"amplitude": (LOG,) * 3, "intensity": (Stretch(low=0, high=9e4),) 
 AMPLITUDE = make_contract(AMPLITUDES, ("HH",), ("HH",) * 3, digital="amplitude", crop=24)
 
 
-def pixels_of(contract: Contract, unit: str, side: int) -> np.ndarray:
+def pixels_of(contract, unit, side):
     """Return chips (4, B, side, side) in a unit."""
     shape = (4, len(contract.used_bands), side, side)
     if unit == "uint8":
@@ -67,7 +63,7 @@ def pixels_of(contract: Contract, unit: str, side: int) -> np.ndarray:
         (AMPLITUDE, "sigma0"),
     ],
 )
-def test_inputs_are_those_of_the_contract(contract: Contract, unit: str, side: int) -> None:
+def test_inputs_are_those_of_the_contract(contract, unit, side):
     if contract.crop is not None and side < contract.crop:
         return
     pixels = pixels_of(contract, unit, side)
@@ -87,7 +83,7 @@ def test_inputs_are_those_of_the_contract(contract: Contract, unit: str, side: i
     ("contract", "unit", "side"),
     [(SIX_BANDS, "uint16", 48), (INDEX, "uint16", 24), (DECIBEL, "sigma0", 40), (AMPLITUDE, "sigma0", 40)],
 )
-def test_onnx_runtime_computes_the_same_inputs(tmp_path: Path, contract: Contract, unit: str, side: int) -> None:
+def test_onnx_runtime_computes_the_same_inputs(tmp_path, contract, unit, side):
     pixels = pixels_of(contract, unit, side)
     pixels[0, 0, :3, :3] = np.nan if unit == "sigma0" else 0
     treatment = ChipTreatment(contract, unit, side)
@@ -103,7 +99,7 @@ def test_onnx_runtime_computes_the_same_inputs(tmp_path: Path, contract: Contrac
 @pytest.mark.parametrize(
     ("side", "size"), [(64, 32), (96, 32), (128, 32), (48, 32), (33, 32), (20, 32), (7, 32), (31, 32)]
 )
-def test_bytes_are_those_of_opencv(side: int, size: int, channels: int) -> None:
+def test_bytes_are_those_of_opencv(side, size, channels):
     images = RNG.integers(0, 256, (3, channels, side, side), np.uint8)
     resized = ByteResize(side, size, channels)(torch.from_numpy(images).float()).numpy()
     method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
@@ -112,7 +108,7 @@ def test_bytes_are_those_of_opencv(side: int, size: int, channels: int) -> None:
         np.testing.assert_array_equal(np.moveaxis(result, 0, 2), expected.reshape(size, size, channels))
 
 
-def test_what_no_graph_computes_is_refused() -> None:
+def test_what_no_graph_computes_is_refused():
     with pytest.raises(RequestError, match="maximum of each chip"):
         ChipTreatment(make_contract({"amplitude": (CHIP_MAX,)}, ("HH",), ("HH",)), "amplitude", 32)
     with pytest.raises(DataError, match=mentions("gamma0 pixels", "takes db")):

@@ -1,9 +1,5 @@
 """Choice of the matrix products to quantize to int8."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from rsft.errors import WeightsError
@@ -25,7 +21,7 @@ def traced(method="lora", head="linear"):
     return trace_network(network, CONTRACT), network(IMAGES)[0]
 
 
-def quantize(name, program, folder, first=0, progress=None, nodes=None) -> Path:
+def quantize(name, program, folder, first=0, progress=None, nodes=None):
     graph_format = find_format(name)
     calibration = Calibration(IMAGES.numpy(), nodes or float_nodes(program, first), progress)
     graph_format.quantize(program, folder, METADATA, calibration)

@@ -1,14 +1,10 @@
 """`rsft export --whole`: the graph gives what `rsft predict` says of the same chips."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import pandas as pd
 import pytest
 
 from rsft.data.imagery.reader import read_chip
@@ -25,21 +21,21 @@ from tests.helpers.tiny_bundles import perturbed_copy
 pytestmark = pytest.mark.slow
 
 
-def run_graph(folder: Path, paths: list[Path]) -> list[np.ndarray]:
+def run_graph(folder, paths):
     """Return the outputs of a graph for chips of files."""
     pixels = np.stack([np.moveaxis(read_chip(path)[:, :, :1], 2, 0) for path in paths]).astype(np.float32)
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     return session.run(["probabilities", *[x.name for x in session.get_outputs()][1:]], {"pixels": pixels})
 
 
-def predictions(bundle: Path, paths: list[Path], output: Path) -> pd.DataFrame:
+def predictions(bundle, paths, output):
     """Return the table of `rsft predict` with PyTorch."""
     return predict(bundle, paths, output, PredictionRequest(engine="torch")).table
 
 
 @pytest.mark.first_case
 @pytest.mark.parametrize(("tta", "runs"), [("none", 1), ("turns", 1), ("five-crop", 2)])
-def test_the_graph_gives_the_predictions(run: Path, root: Path, tmp_path: Path, tta: str, runs: int) -> None:
+def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     bundle = Bundle.load(run)
     recipe = bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta=tta, margin=8)})
     if runs > 1:
@@ -58,7 +54,7 @@ def test_the_graph_gives_the_predictions(run: Path, root: Path, tmp_path: Path, 
 
 
 @pytest.mark.exhaustive
-def test_a_bundle_without_calibration_has_probabilities_only(run: Path, root: Path, tmp_path: Path) -> None:
+def test_a_bundle_without_calibration_has_probabilities_only(run, root, tmp_path):
     replace(Bundle.load(run), calibrator=None).save(tmp_path / "bundle")
     folder = export_bundle(tmp_path / "bundle", "onnx", whole=True, side=32).folder
     paths = sorted((root / "chips/val").rglob("*.png"))[:4]
@@ -68,7 +64,7 @@ def test_a_bundle_without_calibration_has_probabilities_only(run: Path, root: Pa
     np.testing.assert_allclose(probabilities, table[columns].to_numpy(), atol=1e-4)
 
 
-def test_the_command_and_what_it_refuses(rsft, run: Path, root: Path, tmp_path: Path) -> None:
+def test_the_command_and_what_it_refuses(rsft, run, root, tmp_path):
     code, printed = rsft("export", run, "--format", "onnx", "--whole", "--side", 48, "-o", tmp_path / "out")
     assert code == 0 and "the graph takes chips of 48 x 48 pixels in uint8, with the bands gray" in printed
     assert "probabilities differ from those of rsft predict by" in printed and "chips of noise" in printed
@@ -87,7 +83,7 @@ def test_the_command_and_what_it_refuses(rsft, run: Path, root: Path, tmp_path: 
 
 
 @pytest.mark.exhaustive
-def test_a_graph_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_differs_is_not_written(run, tmp_path, monkeypatch):
     monkeypatch.setattr(whole.ByteResize, "forward", lambda self, images: images.flip(3))
     with pytest.raises(WeightsError, match=mentions("differs from rsft predict")):
         export_bundle(run, "onnx", output_dir=tmp_path / "out", whole=True, side=32)
@@ -95,7 +91,7 @@ def test_a_graph_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypa
 
 
 @pytest.mark.exhaustive
-def test_a_crop_gives_the_size(run: Path, tmp_path: Path) -> None:
+def test_a_crop_gives_the_size(run, tmp_path):
     bundle = Bundle.load(run)
     replace(bundle, contract=bundle.contract.model_copy(update={"crop": 24})).save(tmp_path / "bundle")
     result = export_bundle(tmp_path / "bundle", "onnx", whole=True)

@@ -1,7 +1,5 @@
 """The prediction job on good and broken chips and on scenes, with a toy model that classifies by brightness."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -47,7 +45,7 @@ from tests.helpers.scenes import (
 
 
 @pytest.fixture
-def chips(tmp_path: Path) -> Path:
+def chips(tmp_path):
     folder = tmp_path / "chips"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -59,7 +57,7 @@ def chips(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def broken(chips: Path) -> Path:
+def broken(chips):
     rng = np.random.default_rng(1)
     png = (chips / "a_dark.png").read_bytes()
     (chips / "d_cut.png").write_bytes(png[: len(png) // 2])
@@ -72,12 +70,12 @@ def broken(chips: Path) -> Path:
 
 
 @pytest.fixture
-def bundle(monkeypatch: pytest.MonkeyPatch) -> Path:
+def bundle(monkeypatch):
     use_toy_model(monkeypatch)
     return Path("bundle")
 
 
-def test_good_and_broken_chips(bundle: Path, broken: Path, tmp_path: Path) -> None:
+def test_good_and_broken_chips(bundle, broken, tmp_path):
     out = tmp_path / "out.csv"
     result = predict(bundle, [broken], out, PredictionRequest(batch_size=2))
     assert result.table["chip"].tolist() == ["a_dark.png", "b_bright.tif", "c_gray_as_rgb.png"]
@@ -103,7 +101,7 @@ def test_good_and_broken_chips(bundle: Path, broken: Path, tmp_path: Path) -> No
     assert not list(tmp_path.glob(".*"))
 
 
-def test_no_usable_chip(bundle: Path, tmp_path: Path) -> None:
+def test_no_usable_chip(bundle, tmp_path):
     (tmp_path / "text.png").write_text("not an image")
     with pytest.raises(DataError, match=mentions("none of the 1")):
         predict(bundle, [tmp_path / "text.png"], tmp_path / "out.csv")
@@ -114,7 +112,7 @@ def test_no_usable_chip(bundle: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out.rejected.csv").exists()
 
 
-def test_existing_output_is_refused_before_any_work(bundle: Path, tmp_path: Path) -> None:
+def test_existing_output_is_refused_before_any_work(bundle, tmp_path):
     (tmp_path / "out.csv").touch()
     with pytest.raises(RequestError, match="--overwrite"):
         predict(bundle, [tmp_path / "absent"], tmp_path / "out.csv")
@@ -128,19 +126,19 @@ def test_existing_output_is_refused_before_any_work(bundle: Path, tmp_path: Path
         (PredictionRequest(query=SceneQuery(grid=8), chip_options=ChipOptions(spacing=3.0)), "no such scene"),
     ],
 )
-def test_refused_before_any_work(bundle: Path, tmp_path: Path, request_: PredictionRequest, message: str) -> None:
+def test_refused_before_any_work(bundle, tmp_path, request_, message):
     with pytest.raises((RequestError, DataError), match=message):
         predict(bundle, [tmp_path / "absent.tif"], tmp_path / "out.csv", request_)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("options", [{"at": Path("x"), "grid": 3}, {"stride": 3}, {"crs": "EPSG:4326"}, {"layer": "a"}])
-def test_incompatible_options(options: dict[str, object]) -> None:
+def test_incompatible_options(options):
     with pytest.raises(RequestError, match=r"together|needs"):
         SceneQuery(**options)
 
 
-def test_batches_and_readers_do_not_change_the_result(bundle: Path, chips: Path, tmp_path: Path) -> None:
+def test_batches_and_readers_do_not_change_the_result(bundle, chips, tmp_path):
     calls: list[tuple[int, int, str]] = []
     one = predict(bundle, [chips], tmp_path / "a.csv", PredictionRequest(batch_size=1, readers=3))
     request = PredictionRequest(batch_size=2)
@@ -149,7 +147,7 @@ def test_batches_and_readers_do_not_change_the_result(bundle: Path, chips: Path,
     assert calls == [(2, 3, "classifying"), (3, 3, "classifying")]
 
 
-def test_engines_that_take_two_callers(bundle: Path, chips: Path, tmp_path: Path, monkeypatch) -> None:
+def test_engines_that_take_two_callers(bundle, chips, tmp_path, monkeypatch):
     both = threading.Barrier(2, timeout=30)
 
     def engine(inputs):
@@ -162,33 +160,33 @@ def test_engines_that_take_two_callers(bundle: Path, chips: Path, tmp_path: Path
     assert table["class"].tolist() == ["dark", "bright"]
 
 
-def test_diverged_model(bundle: Path, chips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diverged_model(bundle, chips, tmp_path, monkeypatch):
     outputs = ClassifierOutputs(np.full((3, 2), np.nan, np.float32), np.zeros((3, 1), np.float32))
     use_toy_model(monkeypatch, infer=lambda inputs: outputs)
     with pytest.raises(WeightsError, match="not finite"):
         predict(bundle, [chips], tmp_path / "out.csv")
 
 
-def test_name_that_is_not_utf8(bundle: Path, chips: Path, tmp_path: Path) -> None:
+def test_name_that_is_not_utf8(bundle, chips, tmp_path):
     odd = chips / os.fsdecode(b"caf\xe9.png")
     (chips / "a_dark.png").rename(odd)
     result = predict(bundle, [odd], tmp_path / "out.gpkg")
     assert result.table["chip"].tolist() == ["caf\\udce9.png"]
 
 
-def test_scene_given_as_a_chip(bundle: Path, tmp_path: Path) -> None:
+def test_scene_given_as_a_chip(bundle, tmp_path):
     write_geotiff(tmp_path / "s.tif", np.zeros((10, 9000), np.uint8))
     with pytest.raises(DataError, match=mentions("10 x 9,000", "not a chip", "--at")):
         predict(bundle, [tmp_path / "s.tif"], tmp_path / "out.csv")
 
 
-def request_at(positions: Path, **fields) -> PredictionRequest:
+def request_at(positions, **fields):
     """Return a request for chips of 16 pixels at the positions of a file."""
     return PredictionRequest(SceneQuery(at=positions), **({"chip_options": ChipOptions(side=16)} | fields))
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Path:
+def scene(tmp_path):
     """Write a scene of 64 x 128 pixels: the left side dark, the right side bright, one corner empty."""
     pixels = np.random.default_rng(0).integers(0, 60, (64, 128), np.uint8)
     pixels[:, 64:] += 180
@@ -196,7 +194,7 @@ def scene(tmp_path: Path) -> Path:
     return write_geotiff(tmp_path / "s.tif", pixels, crs="EPSG:32633", transform=UTM)
 
 
-def test_tiles_of_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
+def test_tiles_of_a_scene(bundle, scene, tmp_path):
     result = predict(bundle, [scene], tmp_path / "out.gpkg", PredictionRequest(query=SceneQuery(grid=16), batch_size=7))
     assert len(result.table) == 31 and "tiles without data were left out: 1" in result.notes
     assert ((result.table["col"] > 64) == (result.table["class"] == "bright")).all()
@@ -205,7 +203,7 @@ def test_tiles_of_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
     assert "length_m" not in frame
 
 
-def test_positions_in_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None:
+def test_positions_in_a_scene(bundle, scene, tmp_path):
     at = written(tmp_path / "at.csv", "row,col\n20,30\n20,100\n20,1000\n,\n")
     request = request_at(at, chips_dir=tmp_path / "cut")
     result = predict(bundle, [scene], tmp_path / "out.parquet", request)
@@ -217,7 +215,7 @@ def test_positions_in_a_scene(bundle: Path, scene: Path, tmp_path: Path) -> None
     assert again.table["p_dark"].tolist() == result.table["p_dark"].tolist()
 
 
-def test_scenes_without_georeference(bundle: Path, tmp_path: Path) -> None:
+def test_scenes_without_georeference(bundle, tmp_path):
     pixels = np.random.default_rng(0).integers(1, 255, (16, 16), np.uint8)
     paths = [write_geotiff(tmp_path / f"{name}.tif", pixels) for name in "ab"]
     result = predict(bundle, paths, tmp_path / "out.gpkg", PredictionRequest(query=SceneQuery(grid=8)))
@@ -230,7 +228,7 @@ def test_scenes_without_georeference(bundle: Path, tmp_path: Path) -> None:
         predict(bundle, [paths[0], paths[0]], tmp_path / "c.csv", PredictionRequest(query=SceneQuery(grid=8)))
 
 
-def ships_layer(path: Path) -> Path:
+def ships_layer(path):
     """Write a layer of three ships with the feature ids 3, 4 and 6, as after features were deleted in QGIS."""
     lon, lat = Transformer.from_crs(32633, 4326, always_xy=True).transform(*(UTM @ (np.array([30, 100, 30]), 20)))
     attributes = {
@@ -252,7 +250,7 @@ AT_SHIPS = {"at": [3, 4, 6], "mmsi": [211, 212, None], "at_class": ["tug", None,
 
 
 @pytest.mark.parametrize("suffix", ["gpkg", "geojson", "parquet", "csv"])
-def test_positions_keep_their_identity(bundle: Path, scene: Path, tmp_path: Path, suffix: str) -> None:
+def test_positions_keep_their_identity(bundle, scene, tmp_path, suffix):
     out, request = tmp_path / f"out.{suffix}", request_at(ships_layer(tmp_path / "ships.gpkg"), batch_size=2)
     table = predict(bundle, [scene], out, request).table.sort_values("at")
     assert list(table)[-6:] == ["at", "mmsi", "at_class", "built", "towing", "nothing", "geometry"][-6:]
@@ -278,7 +276,7 @@ def test_positions_keep_their_identity(bundle: Path, scene: Path, tmp_path: Path
         assert dict(zip(info["fields"], info["ogr_subtypes"], strict=True))["towing"] == "OFSTBoolean"
 
 
-def test_text_ids_stay_text(bundle: Path, scene: Path, tmp_path: Path) -> None:
+def test_text_ids_stay_text(bundle, scene, tmp_path):
     lonlat = Transformer.from_crs(32633, 4326, always_xy=True).transform(*(UTM @ (30, 20)))
     point = {"type": "Point", "coordinates": lonlat}
     feature = {"type": "Feature", "id": "007", "geometry": point, "properties": {"FID": 5}}
@@ -288,7 +286,7 @@ def test_text_ids_stay_text(bundle: Path, scene: Path, tmp_path: Path) -> None:
     assert stored["at"].tolist() == ["007"] and stored["at_FID"].tolist() == [5]
 
 
-def test_positions_of_several_scenes(bundle: Path, scene: Path, tmp_path: Path) -> None:
+def test_positions_of_several_scenes(bundle, scene, tmp_path):
     other = Path(shutil.copy(scene, tmp_path / "t.tif"))
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/s.txt").write_text("0 0.5 0.5 0.2 0.2\n")
@@ -300,7 +298,7 @@ def test_positions_of_several_scenes(bundle: Path, scene: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("suffix", ["gpkg", "geojson", "parquet", "csv"])
 @pytest.mark.parametrize("query", ["at", "grid", "detect"])
-def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, suffix: str, query: str) -> None:
+def test_job_without_rows_writes_an_empty_layer(bundle, tmp_path, suffix, query):
     pixels = np.full((64, 128), 0 if query == "grid" else 9, np.uint8)
     scene = write_geotiff(tmp_path / "s.tif", pixels, crs="EPSG:32633", transform=UTM)
     queries = {
@@ -331,7 +329,7 @@ def test_job_without_rows_writes_an_empty_layer(bundle: Path, tmp_path: Path, su
     assert any("QGIS opens .parquet" in note for note in result.notes) == (suffix == "parquet")
 
 
-def test_positions_that_all_lie_outside_are_an_error(bundle: Path, scene: Path, tmp_path: Path) -> None:
+def test_positions_that_all_lie_outside_are_an_error(bundle, scene, tmp_path):
     request = request_at(written(tmp_path / "at.csv", "row,col\n2000,30\n20,-9\n,\n"))
     other, out = Path(shutil.copy(scene, tmp_path / "t.tif")), tmp_path / "o.gpkg"
     with pytest.raises(DataError, match=mentions("none", "2 positions", "in s.tif")) as caught:
@@ -348,7 +346,7 @@ def test_positions_that_all_lie_outside_are_an_error(bundle: Path, scene: Path, 
         predict(bundle, [scene], tmp_path / "o.csv", replace(request, html_path=None))
 
 
-def test_a_corrected_table_is_only_replaced_on_request(bundle: Path, scene: Path, tmp_path: Path) -> None:
+def test_a_corrected_table_is_only_replaced_on_request(bundle, scene, tmp_path):
     out, request = tmp_path / "o.geojson", request_at(written(tmp_path / "at.csv", "row,col\n20,30\n"))
     predict(bundle, [scene], out, request)
     content = json.loads(out.read_text())
@@ -362,7 +360,7 @@ def test_a_corrected_table_is_only_replaced_on_request(bundle: Path, scene: Path
     assert json.loads(out.read_text())["features"][0]["properties"]["corrected"] is None
 
 
-def test_review_page_shows_attributes(bundle: Path, scene: Path, tmp_path: Path) -> None:
+def test_review_page_shows_attributes(bundle, scene, tmp_path):
     request = request_at(ships_layer(tmp_path / "ships.gpkg"), html_path=tmp_path / "page.html")
     predict(bundle, [scene], tmp_path / "out.gpkg", request)
     text = (tmp_path / "page.html").read_text()
@@ -372,13 +370,13 @@ def test_review_page_shows_attributes(bundle: Path, scene: Path, tmp_path: Path)
     assert shown[6] == {"at": 6, "at_class": "ferry", "towing": False}
 
 
-def test_tiles_of_another_size_than_the_crop(bundle: Path, scene: Path, tmp_path: Path, monkeypatch) -> None:
+def test_tiles_of_another_size_than_the_crop(bundle, scene, tmp_path, monkeypatch):
     use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=32)))
     with pytest.raises(RequestError, match=mentions("16 pixels", "middle 32 pixels")):
         predict(bundle, [scene], tmp_path / "out.csv", PredictionRequest(query=SceneQuery(grid=16)))
 
 
-def _killed_after(calls: int, *arguments: object) -> None:
+def _killed_after(calls, *arguments):
     """Run a job whose process is killed after some calls of the engine."""
     remaining = [calls]
 
@@ -394,7 +392,7 @@ def _killed_after(calls: int, *arguments: object) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("query", ["grid", "at"])
-def test_killed_job_is_resumed(bundle: Path, scene: Path, tmp_path: Path, caplog, monkeypatch, query: str) -> None:
+def test_killed_job_is_resumed(bundle, scene, tmp_path, caplog, monkeypatch, query):
     out, request = tmp_path / "out.gpkg", PredictionRequest(query=SceneQuery(grid=8))
     if query == "at":
         request = request_at(ships_layer(tmp_path / "ships.gpkg"))
@@ -418,13 +416,11 @@ def test_killed_job_is_resumed(bundle: Path, scene: Path, tmp_path: Path, caplog
 
 
 @pytest.mark.parametrize("suffix", ["csv", "gpkg"])
-def test_a_page_that_failed_is_finished_by_the_same_call(
-    bundle: Path, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
-) -> None:
+def test_a_page_that_failed_is_finished_by_the_same_call(bundle, scene, tmp_path, monkeypatch, suffix):
     out, page = tmp_path / f"out.{suffix}", tmp_path / "page.html"
     request = PredictionRequest(query=SceneQuery(grid=16), batch_size=8, html_path=page)
 
-    def fill_disk(*_: object) -> None:
+    def fill_disk(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -443,10 +439,10 @@ def test_a_page_that_failed_is_finished_by_the_same_call(
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(bundle: Path, scene: Path, tmp_path: Path) -> None:
+def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(bundle, scene, tmp_path):
     request = PredictionRequest(query=SceneQuery(grid=16), batch_size=8, html_path=tmp_path / "page.html")
 
-    def predict_and_die() -> None:
+    def predict_and_die():
         job.ResumeJournal.close = kill_this_process
         predict(bundle, [scene], tmp_path / "out.csv", request)
 
@@ -456,9 +452,7 @@ def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(bundle: Path
 
 
 @pytest.mark.slow
-def test_scene_on_a_web_server_is_resumed_after_a_failure(
-    bundle: Path, scene: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_scene_on_a_web_server_is_resumed_after_a_failure(bundle, scene, tmp_path, monkeypatch):
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     request = PredictionRequest(query=SceneQuery(grid=8), batch_size=8)
     local = predict(bundle, [scene], tmp_path / "local.csv", request)
@@ -484,7 +478,7 @@ def test_scene_on_a_web_server_is_resumed_after_a_failure(
     assert "sig" not in str(result.notes) and result.notes[0] == local.notes[0]
 
 
-def test_class_sets_of_foreign_chips_are_withheld(bundle: Path, tmp_path: Path, monkeypatch) -> None:
+def test_class_sets_of_foreign_chips_are_withheld(bundle, tmp_path, monkeypatch):
     use_toy_model(monkeypatch, toy_bundle(calibrator=brightness_calibrator()))
     folder = tmp_path / "gray"
     folder.mkdir()

@@ -1,7 +1,5 @@
 """Several bundles on the same chips."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """A journal keeps the results of one job; a damaged one gives the same rows, or says what is computed again."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -9,7 +7,6 @@ import random
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -22,14 +19,14 @@ from tests.helpers.messages import mentions
 BATCHES = 4
 
 
-def make_batch(number: int) -> BatchResult:
+def make_batch(number):
     names, shares = [f"{number}/{index}.png" for index in range(4)], [number + index / 8 for index in range(4)]
     points = [shapely.Point(number, index) for index in range(4)]
     rows = pd.DataFrame({"chip": names, "p": shares, "geometry": points})
     return BatchResult(rows, [(f"{number}.png", 0, "unreadable")], Counter(empty=number, gray=1))
 
 
-def write_journal(path: Path) -> bytes:
+def write_journal(path):
     journal = ResumeJournal(path, "key")
     for number in range(BATCHES):
         journal.record(number, make_batch(number))
@@ -38,11 +35,11 @@ def write_journal(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def describe(results: list[BatchResult]) -> list[str]:
+def describe(results):
     return [json.dumps([result.rows.astype(str).to_dict("list"), *result[1:]]) for result in results]
 
 
-def flip_bits(content: bytes, seed: int) -> bytes:
+def flip_bits(content, seed):
     generator, damaged = random.Random(seed), bytearray(content)
     for _ in range(generator.randint(1, 2)):
         damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)

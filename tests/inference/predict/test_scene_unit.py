@@ -1,7 +1,5 @@
 """Which unit a scene is read in, and what a job on a raw product says about it."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 

@@ -1,7 +1,5 @@
 """Run every command of docs/analyst.md."""
 
-from __future__ import annotations
-
 import csv
 import re
 import shlex

@@ -1,13 +1,10 @@
 """Prediction with an exported graph runs without PyTorch and its companions. Each job runs in a process of its own."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Collection
 from importlib.metadata import packages_distributions, requires
 from itertools import product
 from pathlib import Path
@@ -44,7 +41,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file
 
 
 @pytest.fixture(scope="session")
-def exports(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exports(run, tmp_path_factory):
     """The bundle of `run` as onnx and openvino."""
     folder = tmp_path_factory.mktemp("exports")
     for name in ("onnx", "openvino"):
@@ -53,7 +50,7 @@ def exports(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Path:
+def scene(tmp_path):
     """A scene with a georeference, and positions in it as GeoJSON."""
     pixels = np.random.default_rng(0).integers(0, 200, (96, 128), np.uint8)
     x, y = UTM @ (64, 48)
@@ -65,7 +62,7 @@ def scene(tmp_path: Path) -> Path:
     return write_geotiff(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
 
 
-def predict_in_process(tmp_path: Path, *arguments: object, blocked: Collection[str] = ()) -> set[str]:
+def predict_in_process(tmp_path, *arguments, blocked=()):
     """Run `rsft predict` in a new process in which packages are missing, and return the packages that it imported."""
     program = PROGRAM.replace("BLOCKED", repr(set(blocked)))
     command = [sys.executable, "-c", program, "predict", *map(str, arguments)]
@@ -74,7 +71,7 @@ def predict_in_process(tmp_path: Path, *arguments: object, blocked: Collection[s
     return set(json.loads((tmp_path / "modules.json").read_text()))
 
 
-def job_arguments(kind: str, root: Path, scene: Path) -> list[object]:
+def job_arguments(kind, root, scene):
     """Return inputs and options of a job with chips, positions or tiles."""
     if kind == "chips":
         return [root / "chips/val"]
@@ -93,9 +90,7 @@ JOBS = [
 @pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "engine", "is_blocked"), JOBS)
-def test_a_graph_engine_needs_no_torch(
-    run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path, kind: str, engine: str, is_blocked: bool
-) -> None:
+def test_a_graph_engine_needs_no_torch(run, root, exports, scene, tmp_path, kind, engine, is_blocked):
     arguments, blocked = job_arguments(kind, root, scene), ABSENT if is_blocked else ()
     options = ("-o", "out.gpkg", "--engine", exports / engine)
     packages = predict_in_process(tmp_path, run, *arguments, *options, blocked=blocked)
@@ -104,7 +99,7 @@ def test_a_graph_engine_needs_no_torch(
 
 
 @pytest.mark.slow
-def test_the_predictions_are_those_of_pytorch(run: Path, root: Path, exports: Path, tmp_path: Path, rsft) -> None:
+def test_the_predictions_are_those_of_pytorch(run, root, exports, tmp_path, rsft):
     options = ("-o", "graph.csv", "--engine", exports / "onnx")
     predict_in_process(tmp_path, run, root / "chips/val", *options, blocked=ABSENT)
     code, printed = rsft("predict", run, root / "chips/val", "-o", tmp_path / "torch.csv", "--engine", "torch")
@@ -116,9 +111,7 @@ def test_the_predictions_are_those_of_pytorch(run: Path, root: Path, exports: Pa
 
 
 @pytest.mark.slow
-def test_the_documented_packages_are_needed_and_suffice(
-    run: Path, root: Path, exports: Path, scene: Path, tmp_path: Path
-) -> None:
+def test_the_documented_packages_are_needed_and_suffice(run, root, exports, scene, tmp_path):
     distributions, documented = packages_distributions(), documented_packages()
     needed = with_requirements(documented)
     others = {package for package, names in distributions.items() if not needed & {*map(_normalize, names), "rsft"}}
@@ -132,14 +125,14 @@ def test_the_documented_packages_are_needed_and_suffice(
     assert documented <= imported
 
 
-def documented_packages() -> set[str]:
+def documented_packages():
     """Return the packages that docs/engines.md lists for prediction without PyTorch."""
     section = DOC.partition("## Predict without PyTorch")[2]
     commands = re.findall(r"^    pip install (?!--no-deps)(.*)$", section, re.MULTILINE)
     return {_normalize(word) for command in commands for word in command.split()}
 
 
-def with_requirements(packages: set[str]) -> set[str]:
+def with_requirements(packages):
     """Return packages with everything that they require without extras."""
     closure, pending = set(packages), list(packages)
     while pending:
@@ -150,7 +143,7 @@ def with_requirements(packages: set[str]) -> set[str]:
     return closure
 
 
-def _normalize(name: str) -> str:
+def _normalize(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

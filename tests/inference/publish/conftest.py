@@ -1,10 +1,7 @@
 """The folder of a finished run with a bundle of three classes of ships, which a test may change."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -34,7 +31,7 @@ RECIPE = {
 
 
 @pytest.fixture(scope="session")
-def ships_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ships_run(tmp_path_factory):
     """Run folder with a bundle of random weights, and an invented evaluation."""
     folder, recipe, rng = tmp_path_factory.mktemp("ships"), Recipe.model_validate(RECIPE), np.random.default_rng(0)
     encoder = load_encoder(recipe, CONTRACT.bands)
@@ -65,13 +62,13 @@ def ships_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ships(ships_run: Path, tmp_path: Path) -> Path:
+def ships(ships_run, tmp_path):
     """Copy of the run folder."""
     return shutil.copytree(ships_run, tmp_path / "runs/ships/001")
 
 
 @pytest.fixture
-def chips(tmp_path: Path) -> Path:
+def chips(tmp_path):
     """Folder with chips that the bundle classifies."""
     (tmp_path / "chips").mkdir()
     for number in range(3):

@@ -1,13 +1,9 @@
 """A bundle is laid out as a repository of the Hub, rsft reads this folder, and only an upload contacts the Hub."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from unittest.mock import create_autospec
 
 import pandas as pd
@@ -23,12 +19,12 @@ huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub
 
 
 @pytest.fixture
-def folder(ships: Path, tmp_path: Path) -> Path:
+def folder(ships, tmp_path):
     return write_hub_folder(ships, tmp_path / "hub", "analyst/ships", item=True)
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Any:
+def api(monkeypatch):
     """The client of the Hub, which accepts the arguments of the installed version and sends nothing."""
     client = create_autospec(huggingface_hub.HfApi, instance=True)
     client.repo_exists.return_value = False
@@ -37,7 +33,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Any:
     return client
 
 
-def test_the_layout(folder: Path) -> None:
+def test_the_layout(folder):
     names = ("bundle.json", "confidence.safetensors", "recipe.yaml", "weights.safetensors")
     bundle = [f"bundle/{name}" for name in names]
     assert list(list_hub_files(folder)) == ["README.md", *bundle, "item.json"]
@@ -46,7 +42,7 @@ def test_the_layout(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_rsft_predicts_with_a_download(ships: Path, folder: Path, chips: Path, tmp_path: Path) -> None:
+def test_rsft_predicts_with_a_download(ships, folder, chips, tmp_path):
     snapshot, blobs = tmp_path / "snapshots/1", tmp_path / "blobs"
     for number, name in enumerate(list_hub_files(folder)):  # the cache of the Hub has links to files without names
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +53,7 @@ def test_rsft_predicts_with_a_download(ships: Path, folder: Path, chips: Path, t
     pd.testing.assert_frame_equal(rsft.load_bundle(snapshot).predict(chips), expected)
 
 
-def test_a_bundle_with_any_folder_name_and_a_signature(ships: Path, tmp_path: Path) -> None:
+def test_a_bundle_with_any_folder_name_and_a_signature(ships, tmp_path):
     bundle = (ships / "bundle").rename(tmp_path / "mine")
     (bundle / ".signature.json").write_text("{}")
     (bundle / ".secret").touch()
@@ -68,7 +64,7 @@ def test_a_bundle_with_any_folder_name_and_a_signature(ships: Path, tmp_path: Pa
     assert item["assets"]["bundle"]["href"] == "./bundle/bundle.json"
 
 
-def test_a_card_of_the_user(ships: Path, tmp_path: Path) -> None:
+def test_a_card_of_the_user(ships, tmp_path):
     (tmp_path / "card.md").write_text("my card")
     folder = write_hub_folder(ships, tmp_path / "hub", card=tmp_path / "card.md")
     assert (folder / "README.md").read_text() == "my card" and not (folder / "item.json").exists()
@@ -78,7 +74,7 @@ def test_a_card_of_the_user(ships: Path, tmp_path: Path) -> None:
         write_hub_folder(ships, folder)
 
 
-def test_a_new_repository_is_private(folder: Path, api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_repository_is_private(folder, api, monkeypatch):
     monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", False)
     assert upload_hub_folder(folder, "analyst/ships").endswith("/commit/1")
@@ -89,7 +85,7 @@ def test_a_new_repository_is_private(folder: Path, api: Any, monkeypatch: pytest
     assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY and os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
 
-def test_a_public_repository_is_requested_twice(folder: Path, api: Any) -> None:
+def test_a_public_repository_is_requested_twice(folder, api):
     api.repo_exists.return_value = True
     api.repo_info.return_value = SimpleNamespace(private=False)
     with pytest.raises(RequestError, match="everybody"):
@@ -100,7 +96,7 @@ def test_a_public_repository_is_requested_twice(folder: Path, api: Any) -> None:
     api.upload_folder.assert_called_once()
 
 
-def test_a_failed_upload_is_a_sentence(folder: Path, api: Any) -> None:
+def test_a_failed_upload_is_a_sentence(folder, api):
     api.create_repo.side_effect = OSError("401 Client Error\nmore")
     with pytest.raises(RequestError, match="401 Client Error") as error:
         upload_hub_folder(folder, "analyst/ships")
@@ -110,13 +106,13 @@ def test_a_failed_upload_is_a_sentence(folder: Path, api: Any) -> None:
 @pytest.mark.parametrize(
     "name", ["ships", "a/b/c", "../ships", "a/..", "-a/b", "a b/c", "", "https://huggingface.co/a"]
 )
-def test_names_of_repositories(name: str, folder: Path, api: Any) -> None:
+def test_names_of_repositories(name, folder, api):
     with pytest.raises(RequestError, match="name of a repository"):
         upload_hub_folder(folder, name)
     assert not api.method_calls
 
 
-def test_paths_of_this_machine_are_found(ships: Path) -> None:
+def test_paths_of_this_machine_are_found(ships):
     bundle = read_source(ships).bundle
     assert find_local_paths(bundle) == {}
     data = bundle.recipe.data.model_copy(update={"root": "/home/analyst/ships"})

@@ -1,10 +1,7 @@
 """The model card has the front matter of the Hub, and shows names as text."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,7 +13,7 @@ from rsft.models.bundle.bundle import source_license
 from rsft.models.inspection.describe import EncoderOrigin
 
 
-def test_the_hub_reads_the_front_matter(ships: Path) -> None:
+def test_the_hub_reads_the_front_matter(ships):
     hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
     card = hub.ModelCard(write_model_card(ships, repository="analyst/ships").read_text("utf-8"))
     assert card.data.license == "unknown" and card.data.library_name == "rsft"
@@ -27,7 +24,7 @@ def test_the_hub_reads_the_front_matter(ships: Path) -> None:
     assert results["val", "mean recall of the tail classes"] == 0.4444
 
 
-def test_the_card_says_what_the_bundle_knows(ships: Path) -> None:
+def test_the_card_says_what_the_bundle_knows(ships):
     text = write_model_card(ships, repository="analyst/ships").read_text("utf-8")
     rows = text.splitlines()
     source = read_source(ships)
@@ -42,14 +39,14 @@ def test_the_card_says_what_the_bundle_knows(ships: Path) -> None:
     assert "- unit: uint16 or uint8" in rows and source.bundle.sha256 in text
 
 
-def test_a_base_model_is_a_repository_of_the_hub(ships: Path) -> None:
+def test_a_base_model_is_a_repository_of_the_hub(ships):
     source = read_source(ships)
     assert "base_model" not in front_matter(source)
     front = front_matter(replace(source, encoder=EncoderOrigin("ViT", "https://x", "timm/vit")))
     assert (front["base_model"], front["base_model_relation"]) == ("timm/vit", "adapter")
 
 
-def test_names_of_classes_stay_text(ships: Path) -> None:
+def test_names_of_classes_stay_text(ships):
     source = read_source(ships)
     hostile = "![x](https://example.org/x.png)<script>|\n---\nlicense: mit"
     classes, recipe = ("cargo", hostile, "tanker"), source.bundle.recipe.model_copy(update={"name": "a: [b"})
@@ -61,7 +58,7 @@ def test_names_of_classes_stay_text(ships: Path) -> None:
     assert front["license"] == "unknown" and front["model-index"][0]["name"] == "a: [b"
 
 
-def test_many_classes_are_counted(ships: Path) -> None:
+def test_many_classes_are_counted(ships):
     source = read_source(ships)
     names = tuple(f"class {index}" for index in range(MAX_CLASSES + 1))
     counts = (1,) * len(names)
@@ -71,14 +68,14 @@ def test_many_classes_are_counted(ships: Path) -> None:
     assert "Not measured." in text and "not calibrated" in text
 
 
-def test_a_damaged_evaluation_is_named(ships: Path) -> None:
+def test_a_damaged_evaluation_is_named(ships):
     path = ships / "evaluation/metrics.json"
     path.write_text(json.dumps({"classes": []}))
     with pytest.raises(DataError, match="damaged"):
         write_model_card(ships)
 
 
-def test_an_existing_card_stays(ships: Path) -> None:
+def test_an_existing_card_stays(ships):
     path = write_model_card(ships)
     with pytest.raises(RequestError, match="exists"):
         write_model_card(ships)
@@ -96,7 +93,7 @@ def test_an_existing_card_stays(ships: Path) -> None:
         ("DINOv3 License", "DINOv3 License", "other", "other"),
     ],
 )
-def test_licenses(ships: Path, backbone: str, data: str, stac: str | None, hub: str) -> None:
+def test_licenses(ships, backbone, data, stac, hub):
     source = read_source(ships)
     licenses = (source_license("backbone", "vit", backbone), source_license("data", "ships", data))
     assert spdx_license(licenses) == stac and spdx_license([]) is None

@@ -1,13 +1,10 @@
 """The item of a bundle is valid STAC with the extension MLM, and says what the bundle knows."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +24,12 @@ from tests.helpers.stac_schemas import item_faults
 Item = dict[str, Any]
 
 
-def read_item(run: Path, **options: Any) -> Item:
+def read_item(run, **options):
     return json.loads(write_stac_item(run, **options).read_text("utf-8"))
 
 
 @pytest.mark.slow
-def test_the_published_schemas_accept_a_new_bundle(run: Path, tmp_path: Path) -> None:
+def test_the_published_schemas_accept_a_new_bundle(run, tmp_path):
     item = read_item(run, output=tmp_path / "item.json")
     assert item_faults(item) == []
     properties = item["properties"]
@@ -42,7 +39,7 @@ def test_the_published_schemas_accept_a_new_bundle(run: Path, tmp_path: Path) ->
     assert [entry["description"] for entry in classes] == ["flat", "slanted", "steep"]
 
 
-def test_pystac_reads_the_item_and_finds_the_files(ships: Path) -> None:
+def test_pystac_reads_the_item_and_finds_the_files(ships):
     pystac = pytest.importorskip("pystac", reason="pystac-core is not installed")
     item = pystac.Item.from_file(write_stac_item(ships))
     assert item.geometry is None and item.datetime.isoformat() == "2026-11-26T05:30:38+00:00"
@@ -53,7 +50,7 @@ def test_pystac_reads_the_item_and_finds_the_files(ships: Path) -> None:
         assert asset.extra_fields["file:checksum"] == f"1220{hashlib.sha256(data).hexdigest()}"
 
 
-def test_stac_model_accepts_the_fields(ships: Path) -> None:
+def test_stac_model_accepts_the_fields(ships):
     reason = "stac-model is not installed: it needs the newest pip, so rsft does not list it"
     schema = pytest.importorskip("stac_model.schema", reason=reason)
     properties = read_item(ships)["properties"]
@@ -73,14 +70,14 @@ def test_stac_model_accepts_the_fields(ships: Path) -> None:
         lambda item: item["assets"]["weights"].update({"file:checksum": "sha256"}),
     ],
 )
-def test_the_published_schemas_refuse_a_damaged_item(damage: Callable[[Item], Any], ships: Path) -> None:
+def test_the_published_schemas_refuse_a_damaged_item(damage, ships):
     item = copy.deepcopy(read_item(ships))
     assert item_faults(item) == []
     damage(item)
     assert item_faults(item)
 
 
-def test_planes_that_are_computed_are_valid(ships: Path) -> None:
+def test_planes_that_are_computed_are_valid(ships):
     source = read_source(ships)
     units = {"db": (Stretch(low=-30.0, high=0.0), Stretch(low=-40.0, high=-10.0), CHIP_MAX)}
     contract = toy_contract(units=units, bands=("VV", "VH", "HH"), planes=("VV", "VH", "VV - VH"), size=32)
@@ -98,7 +95,7 @@ def test_planes_that_are_computed_are_valid(ships: Path) -> None:
     "stretch",
     [Stretch(low=-3.5, high=400.0), Stretch(curve="log1p", low=2.0, high=900.0), Stretch(curve="log1p", low=-1.0)],
 )
-def test_a_formula_gives_the_input_of_the_network(stretch: Stretch) -> None:
+def test_a_formula_gives_the_input_of_the_network(stretch):
     plane = np.random.default_rng(0).gamma(2.0, 150.0, (9, 9)).astype(np.float32)
     scaling = describe_scaling(stretch, 0.4, 0.22)
     values = eval(scaling["expression"], {"__builtins__": {}}, vars(np) | {"A": plane.astype(np.float64)})
@@ -107,12 +104,12 @@ def test_a_formula_gives_the_input_of_the_network(stretch: Stretch) -> None:
     assert np.isclose(values, expected).mean() > 0.97
 
 
-def test_a_z_score_gives_the_input_of_the_network() -> None:
+def test_a_z_score_gives_the_input_of_the_network():
     scaling = describe_scaling(IDENTITY_STRETCH, 0.4, 0.22)
     assert (200 - scaling["mean"]) / scaling["stddev"] == pytest.approx((200 / 255 - 0.4) / 0.22)
 
 
-def test_exports_of_this_bundle_are_assets(ships: Path) -> None:
+def test_exports_of_this_bundle_are_assets(ships):
     digest = read_source(ships).bundle.sha256
     for name, bundle_sha256 in {"onnx-fp32": digest, "onnx-bf16": "0" * 64}.items():
         folder = ships / "exports" / name
@@ -128,7 +125,7 @@ def test_exports_of_this_bundle_are_assets(ships: Path) -> None:
     assert exports["onnx-fp32"]["roles"] == ["mlm:model"] and exports["onnx-fp32"]["mlm:framework"] == "ONNX"
 
 
-def test_nothing_is_taken_from_the_run_of_another_bundle(ships: Path) -> None:
+def test_nothing_is_taken_from_the_run_of_another_bundle(ships):
     metadata = json.loads((ships / "run.json").read_text())
     (ships / "run.json").write_text(json.dumps(metadata | {"bundle_sha256": "0" * 64}))
     properties = read_item(ships)["properties"]
@@ -136,30 +133,30 @@ def test_nothing_is_taken_from_the_run_of_another_bundle(ships: Path) -> None:
     assert [entry["split"] for entry in properties["rsft:accuracy"]] == ["val"]
 
 
-def test_settings_name_no_folder(ships: Path) -> None:
+def test_settings_name_no_folder(ships):
     settings = read_item(ships)["properties"]["mlm:hyperparameters"]
     assert settings["peft.rank"] == 2 and not {"data.root", "train.start_bundle", "train.device"} & set(settings)
 
 
-def test_an_existing_item_stays(ships: Path) -> None:
+def test_an_existing_item_stays(ships):
     path = write_stac_item(ships)
     with pytest.raises(RequestError, match="exists"):
         write_stac_item(ships)
     assert write_stac_item(ships, overwrite=True) == path == ships / "item.json"
 
 
-def test_the_links_follow_the_folder(ships: Path, tmp_path: Path) -> None:
+def test_the_links_follow_the_folder(ships, tmp_path):
     folder = shutil.copytree(ships / "bundle", tmp_path / "my ships")
     item = read_item(folder, output=tmp_path / "items/ships.json")
     assert item["assets"]["bundle"]["href"] == "../my%20ships/bundle.json"
 
 
-def test_a_number_that_is_not_finite_is_refused(ships: Path) -> None:
+def test_a_number_that_is_not_finite_is_refused(ships):
     measurement = Measurement("ships", "test", 1, {"lora": {"micro": Interval(float("nan"), 0.0, 1.0)}})
     with pytest.raises(WeightsError, match="not finite"):
         render_item(replace(read_source(ships), measurements=(measurement,)), ships, {})
 
 
 @pytest.mark.parametrize("name", ["ships", "7", "ü", "a", "new ships (2)", "x" * 300, "-", "a_"])
-def test_any_recipe_has_a_valid_name(name: str) -> None:
+def test_any_recipe_has_a_valid_name(name):
     assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]", model_name(name))

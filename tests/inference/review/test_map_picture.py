@@ -1,7 +1,5 @@
 """Maps show scene, classes, unlike chips and the shape on the ground; they are drawn from the table alone."""
 
-from __future__ import annotations
-
 import json
 from io import BytesIO
 from pathlib import Path
@@ -25,7 +23,7 @@ CLASSES = ("cargo", "fishing", "tanker")
 COLORS = class_colors(CLASSES)
 
 
-def draw(tmp_path: Path, table: pd.DataFrame, size=(100, 200), **profile) -> np.ndarray:
+def draw(tmp_path, table, size=(100, 200), **profile):
     pixels = np.random.default_rng(0).integers(1, 60, size, np.uint8)
     scene = open_scene(write_geotiff(tmp_path / "s.tif", pixels, **profile))
     png = draw_map_picture(PredictionLayer(table, None, CLASSES, {}), scene, ["2 of 3 found"])
@@ -33,12 +31,12 @@ def draw(tmp_path: Path, table: pd.DataFrame, size=(100, 200), **profile) -> np.
     return np.asarray(Image.open(BytesIO((tmp_path / "map.png").read_bytes())).convert("RGB")) / 255
 
 
-def table(*rows: tuple[float, float, str | None, bool, object]) -> pd.DataFrame:
+def table(*rows):
     columns = ["row", "col", "class", "ood", "geometry"]
     return pd.DataFrame(rows, columns=columns).assign(scene="s.tif")
 
 
-def positions(picture: np.ndarray, color: str, side: float) -> np.ndarray:
+def positions(picture, color, side):
     """Return the positions of a color in the map, which has the height of the picture, as shares of height and side."""
     rows, cols = np.nonzero(np.abs(picture - to_rgb(color)).max(axis=2) < 0.02)
     inside = cols < side
@@ -46,7 +44,7 @@ def positions(picture: np.ndarray, color: str, side: float) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_dots_have_the_color_of_their_class_and_lie_where_the_objects_are(tmp_path) -> None:
+def test_dots_have_the_color_of_their_class_and_lie_where_the_objects_are(tmp_path):
     rows = table((25, 50, "cargo", False, None), (75, 150, "tanker", False, None), (50, 100, "cargo", True, None))
     picture = draw(tmp_path, rows, crs="EPSG:32633", transform=UTM)
     side = 2 * picture.shape[0]
@@ -58,7 +56,7 @@ def test_dots_have_the_color_of_their_class_and_lie_where_the_objects_are(tmp_pa
 
 
 @pytest.mark.slow
-def test_outlines_in_pixels_without_a_georeference(tmp_path) -> None:
+def test_outlines_in_pixels_without_a_georeference(tmp_path):
     box = shapely.box(40, -80, 120, -20)  # column and -row
     picture = draw(tmp_path, table((50, 80, "fishing", False, box)))
     found = positions(picture, COLORS["fishing"], 2 * len(picture))
@@ -66,7 +64,7 @@ def test_outlines_in_pixels_without_a_georeference(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("along", [10, 5])
-def test_pixels_that_are_not_square_keep_the_shape_of_the_ground(tmp_path, along: float) -> None:
+def test_pixels_that_are_not_square_keep_the_shape_of_the_ground(tmp_path, along):
     transform = Affine(along, 0, 500_000, 0, -10, 5_000_000)
     picture = draw(tmp_path, table(), size=(100, 100), crs="EPSG:32633", transform=transform)
     is_white = (picture == 1).all(axis=2).mean(axis=0) > 0.8  # columns of the legend
@@ -74,7 +72,7 @@ def test_pixels_that_are_not_square_keep_the_shape_of_the_ground(tmp_path, along
 
 
 @pytest.mark.slow
-def test_an_empty_table_and_ugly_classes(tmp_path) -> None:
+def test_an_empty_table_and_ugly_classes(tmp_path):
     assert draw(tmp_path, table()).shape[2] == 3
     assert draw(tmp_path, table((10, 10, None, False, None))).shape[2] == 3
     assert draw(tmp_path, table((10, 10, "cargo", False, None)).drop(columns="ood")).shape[2] == 3
@@ -85,12 +83,12 @@ TRUTH = {"scene": "a.tif", "objects": 3, "found": 2, "right": 1, "other": 1}
 
 
 @pytest.fixture
-def scenes(tmp_path: Path) -> list[str]:
+def scenes(tmp_path):
     pixels = np.random.default_rng(0).integers(1, 60, (100, 200), np.uint8)
     return [str(write_geotiff(tmp_path / f"{name}.tif", pixels, crs="EPSG:32633", transform=UTM)) for name in "ab"]
 
 
-def write_table(path: Path, scenes: list[str], **changes: object) -> Path:
+def write_table(path, scenes, **changes):
     rows = [("a.tif", 25, 50, "cargo", False), ("a.tif", 75, 150, "tanker", True), ("b.tif", 9, 9, "cargo", False)]
     table = pd.DataFrame(rows, columns=["scene", "row", "col", "class", "ood"])
     table = table.assign(geometry=[shapely.Point(15, 50)] * len(rows))
@@ -102,13 +100,13 @@ def write_table(path: Path, scenes: list[str], **changes: object) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet"])
-def test_every_scene_has_a_map_with_its_numbers(tmp_path: Path, scenes: list[str], suffix: str) -> None:
+def test_every_scene_has_a_map_with_its_numbers(tmp_path, scenes, suffix):
     first, second = draw_scene_maps(write_table(tmp_path / f"t{suffix}", scenes), "f00")
     assert first[:3] == ("a.tif", 2, 1) and first[3][0] == "2 of 3 true objects found"
     assert second[:4] == ("b.tif", 1, 0, []) and Image.open(BytesIO(first[4])).format == "PNG"
 
 
-def test_without_calibration_the_number_of_unlike_chips_is_unknown(tmp_path: Path, scenes: list[str]) -> None:
+def test_without_calibration_the_number_of_unlike_chips_is_unknown(tmp_path, scenes):
     path = write_table(tmp_path / "t.geojson", scenes[:1])
     content = json.loads(path.read_text())
     for feature in content["features"]:
@@ -118,7 +116,7 @@ def test_without_calibration_the_number_of_unlike_chips_is_unknown(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_tables_that_cannot_be_drawn(tmp_path: Path, scenes: list[str]) -> None:
+def test_tables_that_cannot_be_drawn(tmp_path, scenes):
     with pytest.raises(RequestError, match=mentions("another bundle", "table")):
         draw_scene_maps(write_table(tmp_path / "t.gpkg", scenes), "bad")
     for changes in ({"scenes": []}, {"scenes": [3]}, {"classes": "cargo"}):

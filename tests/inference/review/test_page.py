@@ -1,7 +1,5 @@
 """The page contains all its data and escapes text from the data."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

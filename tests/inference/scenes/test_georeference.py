@@ -1,11 +1,7 @@
 """Transform pixels to longitude and latitude and back, by geotransform, ground control points, RPCs and odd GeoKeys."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,38 +14,36 @@ from rasterio.transform import Affine
 from rsft.data.imagery.reader import read_band_names, read_chip, read_tiff_tags
 from rsft.inference.predict.scene_chips import describe_scene
 from rsft.inference.scenes.georeference import (
-    Georeference,
     _from_points,
     read_footprint,
     read_georeference,
     rectangle_corners,
 )
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
-from rsft.types import Floats
 from tests.helpers.geokeys import ODD_GEOKEYS, write_scene_with_geokeys
 from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
 
 BLANK = np.zeros((100, 100), np.uint8)
 
 
-def chip(folder: Path, crs: str | None, transform: Affine | None) -> Path:
+def chip(folder, crs, transform):
     return write_geotiff(folder / "chip.tif", np.zeros((32, 64), np.uint8), crs=crs, transform=transform)
 
 
-def test_utm_chip(tmp_path: Path) -> None:
+def test_utm_chip(tmp_path):
     outline = read_footprint(chip(tmp_path, "EPSG:32633", UTM))
     assert outline is not None
     assert outline.bounds == pytest.approx((15.0, 45.150596, 15.008142, 45.153477), abs=1e-6)
 
 
-def test_rotated_chip_keeps_its_corners(tmp_path: Path) -> None:
+def test_rotated_chip_keeps_its_corners(tmp_path):
     outline = read_footprint(chip(tmp_path, "EPSG:4326", Affine(0.001, 0.0005, 20, 0.0003, -0.001, 50)))
     assert outline is not None
     corners = [(20, 50), (20.016, 49.968), (20.08, 49.9872), (20.064, 50.0192)]
     assert outline.equals_exact(shapely.Polygon(corners), 1e-9)
 
 
-def test_cut_at_the_antimeridian(tmp_path: Path) -> None:
+def test_cut_at_the_antimeridian(tmp_path):
     outline = read_footprint(chip(tmp_path, "EPSG:32660", Affine(10, 0, 833_900, 0, -10, 100_000)))
     assert outline is not None and outline.geom_type == "MultiPolygon" and outline.area < 0.0001
 
@@ -65,7 +59,7 @@ def test_cut_at_the_antimeridian(tmp_path: Path) -> None:
         ("EPSG:4326", Affine(1, 0, 200, 0, -1, 95)),
     ],
 )
-def test_no_usable_georeference(tmp_path: Path, crs: str | None, transform: Affine | None) -> None:
+def test_no_usable_georeference(tmp_path, crs, transform):
     assert read_footprint(chip(tmp_path, crs, transform)) is None is read_footprint(tmp_path / "absent.png")
 
 
@@ -74,14 +68,14 @@ LOCAL = "+proj=stere +lat_0=86 +lon_0=179.9 +ellps=WGS84 +units=m"
 LOCAL_TRANSFORM = Affine(40, 3, -20_000, -2, -40, 20_000)
 
 
-def open_georeference(path: Path) -> Georeference:
+def open_georeference(path):
     with rasterio.open(path) as file:
         georeference = read_georeference(file)
     assert georeference is not None
     return georeference
 
 
-def test_points_across_the_antimeridian_near_the_pole(tmp_path: Path) -> None:
+def test_points_across_the_antimeridian_near_the_pole(tmp_path):
     """Compare with the transform that the points were made with; half a pixel is 20 m."""
     gcps = ground_control_points(LOCAL_TRANSFORM, 1000, 1000, LOCAL, steps=9)
     pixels = np.zeros((1000, 1000), np.uint8)
@@ -98,7 +92,7 @@ def test_points_across_the_antimeridian_near_the_pole(tmp_path: Path) -> None:
     assert georeference.spacing_at(500, 500) == pytest.approx((40.11, 40.05), abs=0.2)
 
 
-def test_rational_polynomials(tmp_path: Path) -> None:
+def test_rational_polynomials(tmp_path):
     """A linear camera: 0.001 degrees per line and sample."""
     one, zero = [1.0] + [0.0] * 19, [0.0] * 20
     rpcs = RPC(
@@ -114,7 +108,7 @@ def test_rational_polynomials(tmp_path: Path) -> None:
     assert georeference.lonlat_to_pixels(*third)[0] == pytest.approx((12.5, 77.25), abs=1e-3)
 
 
-def test_outline_around_the_pole_is_none(tmp_path: Path) -> None:
+def test_outline_around_the_pole_is_none(tmp_path):
     stereographic = Affine(1000, 0, -50_000, 0, -1000, 50_000)
     path = write_geotiff(tmp_path / "s.tif", BLANK, crs="EPSG:3413", transform=stereographic)
     georeference = open_georeference(path)
@@ -123,7 +117,7 @@ def test_outline_around_the_pole_is_none(tmp_path: Path) -> None:
     assert first is None and second is not None and second.area > 0
 
 
-def by_gdal(path: Path, pairs: Floats, *options: str) -> Floats:
+def by_gdal(path, pairs, *options):
     """Transform column and row (N, 2) to longitude and latitude (N, 2) by gdaltransform."""
     if shutil.which("gdaltransform") is None:
         pytest.skip("gdaltransform is not on this machine (Debian: gdal-bin)")
@@ -135,7 +129,7 @@ def by_gdal(path: Path, pairs: Floats, *options: str) -> Floats:
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_ground_control_points_against_gdal(shared: Callable[[str], Path]) -> None:
+def test_ground_control_points_against_gdal(shared):
     """Compare on a Sentinel-1 EW scene at 86 degrees north, with pixels of 40 m.
 
     The result is within one pixel of GDAL's polynomial in degrees. It is exact at the points, and points that are
@@ -160,7 +154,7 @@ def test_ground_control_points_against_gdal(shared: Callable[[str], Path]) -> No
 
 
 @pytest.mark.realdata
-def test_geotransform_against_gdal(shared: Callable[[str], Path]) -> None:
+def test_geotransform_against_gdal(shared):
     path = shared("sen1floods11_sample") / "Spain_7370579_S1Hand.tif"
     pairs = np.array([[0, 0], [100.5, 20.25], [511, 300]])
     lonlat = open_georeference(path).pixels_to_lonlat(pairs[:, 1], pairs[:, 0])
@@ -171,7 +165,7 @@ WITH_COORDINATES = {"user_defined_projection", "unknown_units", "unknown_vertica
 
 
 @pytest.mark.parametrize("name", ODD_GEOKEYS)
-def test_odd_geokeys(name: str, tmp_path: Path) -> None:
+def test_odd_geokeys(name, tmp_path):
     path = write_scene_with_geokeys(tmp_path / "a.tif", ODD_GEOKEYS[name])
     scene = open_scene(path)
     reader = SceneReader(scene)
@@ -188,7 +182,7 @@ def test_odd_geokeys(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_GEOKEYS)
-def test_chips_with_odd_geokeys(name: str, tmp_path: Path) -> None:
+def test_chips_with_odd_geokeys(name, tmp_path):
     path = write_scene_with_geokeys(tmp_path / "a.tif", ODD_GEOKEYS[name])
     assert np.ptp(read_chip(path)) > 0
     assert read_tiff_tags(path, read_band_names) is None

@@ -1,7 +1,5 @@
 """Read positions in every format, to the pixel; the size of a chip by contract, options and spacing."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import sqlite3

@@ -1,12 +1,8 @@
 """Read windows of scenes: files, archives, web servers, subdatasets and STAC items; and what goes wrong there."""
 
-from __future__ import annotations
-
 import json
 import os
 import zipfile
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +13,15 @@ from scipy.io import netcdf_file
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RequestError
-from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader, gdal_environment, open_scene
-from tests.helpers.file_server import FileServer, serving_folder
+from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
+from tests.helpers.file_server import serving_folder
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
 
 RAMP = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) + 1
 
 
-def read(scene: RasterScene, *edges: int) -> np.ndarray:
+def read(scene, *edges):
     """Return pixels (H, W, B) of a scene from the top, left, bottom and right edge of a window."""
     reader = SceneReader(scene)
     try:
@@ -152,25 +148,25 @@ TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64}
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     write_geotiff(tmp_path / "a b.tif", LARGE_RAMP, crs="EPSG:32633", transform=UTM, **TILES)
     write_geotiff(tmp_path / "ü.tif", LARGE_RAMP)
     return tmp_path
 
 
 @pytest.fixture
-def server(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def server(folder, monkeypatch):
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     with serving_folder(folder) as server, gdal_environment():
         yield server
 
 
-def is_large_ramp(name: str | Path) -> bool:
+def is_large_ramp(name):
     """Return whether four pixels of a scene are those of the large ramp."""
     return (read(open_scene(name), 10, 20, 12, 22)[:, :, 0] == LARGE_RAMP[10:12, 20:22]).all()
 
 
-def archive(path: Path, *members: Path) -> Path:
+def archive(path, *members):
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("readme.txt", "text")
         for member in members:
@@ -178,13 +174,13 @@ def archive(path: Path, *members: Path) -> Path:
     return path
 
 
-def test_archive_with_one_raster(folder: Path) -> None:
+def test_archive_with_one_raster(folder):
     path = archive(folder / "z.zip", folder / "a b.tif")
     assert is_large_ramp(path) and is_large_ramp(f"/vsizip/{path}/in/a b.tif")
     assert (open_scene(path).name, open_scene(f"/vsizip/{path}/in/a b.tif").name) == ("z", "a_b")
 
 
-def test_archives_that_are_no_scene(folder: Path) -> None:
+def test_archives_that_are_no_scene(folder):
     with pytest.raises(RequestError, match="contains 2 rasters") as caught:
         open_scene(archive(folder / "two.zip", folder / "a b.tif", folder / "ü.tif"))
     assert f"/vsizip/{{{folder}/two.zip}}/in/ü.tif" in caught.value.hint
@@ -200,7 +196,7 @@ def test_archives_that_are_no_scene(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["raw.tif", "raw.vrt"])
-def test_text_that_names_a_file_is_no_scene(tmp_path: Path, name: str) -> None:
+def test_text_that_names_a_file_is_no_scene(tmp_path, name):
     band = "<SourceFilename>/etc/passwd</SourceFilename><PixelOffset>1</PixelOffset><LineOffset>20</LineOffset>"
     band = f'<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">{band}</VRTRasterBand>'
     (tmp_path / name).write_text(f'<VRTDataset rasterXSize="40" rasterYSize="40">{band}</VRTDataset>')
@@ -209,7 +205,7 @@ def test_text_that_names_a_file_is_no_scene(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-def test_pipes_are_no_scene(tmp_path: Path) -> None:
+def test_pipes_are_no_scene(tmp_path):
     for name in ("a.tif", "a.json"):
         os.mkfifo(tmp_path / name)
         with pytest.raises(DataError, match=mentions("pipe", "device")):
@@ -217,14 +213,14 @@ def test_pipes_are_no_scene(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a%20b.tif", "a b.tif", "ü.tif", "%C3%BC.tif"])
-def test_scene_on_a_web_server_is_read_in_parts(server: FileServer, name: str) -> None:
+def test_scene_on_a_web_server_is_read_in_parts(server, name):
     scene = open_scene(server.url(name))
     assert is_large_ramp(server.url(name))
     assert str(scene.path) == server.url(name) and scene.path.name in ("a b.tif", "ü.tif")
     assert {request.split(" ", 1)[1] for request in server.requests} == {scene.path.name}  # no search for other files
 
 
-def test_signed_address(server: FileServer) -> None:
+def test_signed_address(server):
     server.query = "se=2030&sig=a%2Bb"
     scene = open_scene(server.url("a%20b.tif?se=2030&sig=a%2Bb"))
     assert str(scene.path) == server.url("a%20b.tif") and scene.name == "a_b"
@@ -243,7 +239,7 @@ def test_signed_address(server: FileServer) -> None:
         ("empty.tif", DataError, "the file is empty"),
     ],
 )
-def test_faults_of_a_web_server(server: FileServer, folder: Path, name: str, error: type, message: str) -> None:
+def test_faults_of_a_web_server(server, folder, name, error, message):
     (folder / "page.tif").write_text("\n<!DOCTYPE HTML><html>Log in</html>")
     (folder / "text.tif").write_text("no raster")
     (folder / "empty.tif").touch()
@@ -252,7 +248,7 @@ def test_faults_of_a_web_server(server: FileServer, folder: Path, name: str, err
         open_scene(server.url(name))
 
 
-def test_servers_that_cannot_be_used(server: FileServer) -> None:
+def test_servers_that_cannot_be_used(server):
     server.ranges = False
     with pytest.raises(DataError, match=mentions("parts of a file", "download")):
         open_scene(server.url("a%20b.tif"))
@@ -263,14 +259,14 @@ def test_servers_that_cannot_be_used(server: FileServer) -> None:
 
 
 @pytest.mark.slow
-def test_server_that_fails_while_the_scene_is_read(server: FileServer) -> None:
+def test_server_that_fails_while_the_scene_is_read(server):
     scene = open_scene(server.url("a%20b.tif"))
     server.statuses["a b.tif"] = 404
     with pytest.raises(NetworkError, match=mentions("127.0.0.1 answered 404", "resumes")):
         read(scene, 0, 0, 300, 200)
 
 
-def test_truncated_file_on_a_web_server(server: FileServer, folder: Path) -> None:
+def test_truncated_file_on_a_web_server(server, folder):
     noise = np.random.default_rng(0).integers(0, 999, (400, 400), np.uint16)
     path = folder / "cut.tif"
     rasterio.shutil.copy(write_geotiff(folder / "whole.tif", noise), path, driver="COG", compress="none", blocksize=128)
@@ -279,7 +275,7 @@ def test_truncated_file_on_a_web_server(server: FileServer, folder: Path) -> Non
         read(open_scene(server.url("cut.tif")), 300, 300, 310, 310)
 
 
-def test_state_changes_with_the_file_on_the_server(server: FileServer, folder: Path) -> None:
+def test_state_changes_with_the_file_on_the_server(server, folder):
     uri = SceneUri(server.url("ü.tif"))
     before = uri.state()
     assert before == uri.state() and before[0] == (folder / "ü.tif").stat().st_size and before[1].startswith('"')
@@ -287,7 +283,7 @@ def test_state_changes_with_the_file_on_the_server(server: FileServer, folder: P
     assert uri.state() != before
 
 
-def write_netcdf(path: Path) -> Path:
+def write_netcdf(path):
     with netcdf_file(str(path), "w") as file:
         for name, length in (("y", 30), ("x", 20)):
             file.createDimension(name, length)
@@ -298,7 +294,7 @@ def write_netcdf(path: Path) -> Path:
     return path
 
 
-def test_variables_of_a_netcdf_file(tmp_path: Path) -> None:
+def test_variables_of_a_netcdf_file(tmp_path):
     path = write_netcdf(tmp_path / "s.nc")
     for name in (f'NETCDF:"{path}":VH', f"NETCDF:{path}:VH"):
         scene = open_scene(name)
@@ -320,29 +316,29 @@ TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 GAMMA0 = {"unit": "gamma0", "scale": 0.5, "offset": 2000, "nodata": -2500, "spatial_resolution": 10}
 
 
-def asset(href: str, **content: Any) -> dict[str, Any]:
+def asset(href, **content):
     return {"href": href, "type": TIFF, "roles": ["data"]} | content
 
 
-def write_item(path: Path, assets: dict[str, Any], **properties: Any) -> Path:
+def write_item(path, assets, **properties):
     item = {"type": "Feature", "stac_version": "1.0.0", "id": path.stem, "properties": properties, "assets": assets}
     path.write_text(json.dumps(item))
     return path
 
 
 @pytest.fixture
-def tiffs(tmp_path: Path) -> Path:
+def tiffs(tmp_path):
     for name in ("vv", "vh", "a b ü"):
         write_geotiff(tmp_path / f"{name}.tif", STORED + (name == "vh"), crs="EPSG:32633", transform=UTM)
     return tmp_path
 
 
-def corner(name: str | Path, **options: Any) -> list[float]:
+def corner(name, **options):
     """Return the first two pixels of a scene."""
     return read(open_scene(name, ProductOptions(**options)), 0, 0, 1, 2).ravel().tolist()
 
 
-def test_item_declares_unit_scale_nodata_and_names(tiffs: Path) -> None:
+def test_item_declares_unit_scale_nodata_and_names(tiffs):
     path = write_item(tiffs / "S1A_x.json", {"vv": asset("./vv.tif", **{"raster:bands": [GAMMA0]})})
     scene = open_scene(path)
     assert (scene.name, scene.unit, scene.bands, scene.dtype) == ("S1A_x", "gamma0", ("VV",), "float32")
@@ -351,7 +347,7 @@ def test_item_declares_unit_scale_nodata_and_names(tiffs: Path) -> None:
     np.testing.assert_array_equal(corner(path), [np.nan, 2000 - 2499 / 2])
 
 
-def test_item_of_version_1_1(tiffs: Path) -> None:
+def test_item_of_version_1_1(tiffs):
     band = {"name": "HH", "unit": "dB", "nodata": "nan", "raster:scale": 0.01, "raster:spatial_resolution": 20}
     path = write_item(tiffs / "i.json", {"data": asset("vv.tif", bands=[band])})
     scene = open_scene(path)
@@ -361,13 +357,13 @@ def test_item_of_version_1_1(tiffs: Path) -> None:
     np.testing.assert_array_equal(corner(path), [-5000, np.nan])
 
 
-def test_spacing_of_a_file_without_georeference(tiffs: Path) -> None:
+def test_spacing_of_a_file_without_georeference(tiffs):
     write_geotiff(tiffs / "plain.tif", STORED)
     path = write_item(tiffs / "i.json", {"vv": asset("plain.tif", **{"raster:bands": [{"spatial_resolution": 2.5}]})})
     assert open_scene(path).spacing == (2.5, 2.5)
 
 
-def test_polarizations_become_bands(tiffs: Path) -> None:
+def test_polarizations_become_bands(tiffs):
     assets = {"vh": asset("vh.tif"), "vv": asset("vv.tif")}
     assets["look"] = asset("vv.png", type="image/png", roles=["overview"])
     path = write_item(tiffs / "i.json", assets)
@@ -384,7 +380,7 @@ def test_polarizations_become_bands(tiffs: Path) -> None:
 
 
 @pytest.mark.parametrize("href", ["a b ü.tif", "./a%20b%20%C3%BC.tif"])
-def test_addresses_with_spaces(tiffs: Path, server: FileServer, href: str) -> None:
+def test_addresses_with_spaces(tiffs, server, href):
     path = write_item(tiffs / "i j.json", {"vv": asset(href)})
     assert corner(path) == [-2500, -2499]
     (tiffs / "item").write_bytes(path.read_bytes())  # addresses of a STAC API have no suffix
@@ -394,7 +390,7 @@ def test_addresses_with_spaces(tiffs: Path, server: FileServer, href: str) -> No
     assert corner(path) == [-2500, -2499]
 
 
-def test_item_on_a_server(tiffs: Path, server: FileServer) -> None:
+def test_item_on_a_server(tiffs, server):
     write_item(tiffs / "i.json", {"vv": asset("missing.tif")})
     write_item(tiffs / "j.json", {"vv": asset("file:///etc/passwd")})
     with pytest.raises(NetworkError, match=r"answered 404 Not Found.*missing.tif"):
@@ -423,7 +419,7 @@ def test_item_on_a_server(tiffs: Path, server: FileServer) -> None:
         ({"vv": {"sar:polarizations": [None]}}, None, DataError, "sar:polarizations of vv is not a list of texts"),
     ],
 )
-def test_items_that_are_no_scene(tiffs: Path, assets: dict, chosen: str | None, error: type, message: str) -> None:
+def test_items_that_are_no_scene(tiffs, assets, chosen, error, message):
     write_geotiff(tiffs / "big.tif", np.zeros((40, 40), np.int16))
     with pytest.raises(error, match=message):
         open_scene(write_item(tiffs / "i.json", assets), ProductOptions(asset=chosen))
@@ -438,13 +434,13 @@ def test_items_that_are_no_scene(tiffs: Path, assets: dict, chosen: str | None, 
         ('{"type": "Feature", "geometry": null}', "the JSON is Feature, not a STAC item"),
     ],
 )
-def test_other_json(tmp_path: Path, content: str, message: str) -> None:
+def test_other_json(tmp_path, content, message):
     (tmp_path / "i.json").write_text(content)
     with pytest.raises(DataError, match=message):
         open_scene(tmp_path / "i.json")
 
 
-def test_file_and_item_contradict_each_other(tiffs: Path) -> None:
+def test_file_and_item_contradict_each_other(tiffs):
     with rasterio.open(tiffs / "vv.tif", "r+") as file:
         file.scales = (0.1,)
     path = write_item(tiffs / "i.json", {"vv": asset("vv.tif", **{"raster:bands": [{"scale": 0.5}]})})
@@ -452,6 +448,6 @@ def test_file_and_item_contradict_each_other(tiffs: Path) -> None:
         open_scene(path)
 
 
-def test_asset_without_an_item(tiffs: Path) -> None:
+def test_asset_without_an_item(tiffs):
     with pytest.raises(RequestError, match=mentions("--asset", "STAC")):
         open_scene(tiffs / "vv.tif", ProductOptions(asset="vv"))

@@ -1,7 +1,5 @@
 """Geometry of predictions on real scenes, with a toy model that classifies by brightness."""
 
-from __future__ import annotations
-
 import zipfile
 from xml.etree import ElementTree
 

@@ -1,7 +1,5 @@
 """Suggestions from a predictions table: which chips, why, and the table that the analyst fills."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +22,7 @@ CLASSES = ("cargo", "tug")
 METADATA = {"classes": list(CLASSES), "train_counts": {"cargo": 90, "tug": 3}}
 
 
-def write(folder: Path, tug: list[float], name: str = "p.parquet", **columns: Any) -> Path:
+def write(folder, tug, name="p.parquet", **columns):
     probabilities = np.array(tug)
     paths = [str(folder / f"cut/{number}.tif") for number in range(len(tug))]
     (folder / "cut").mkdir(exist_ok=True)
@@ -37,7 +35,7 @@ def write(folder: Path, tug: list[float], name: str = "p.parquet", **columns: An
     return folder / name
 
 
-def test_an_uncertain_chip_of_a_rare_class_comes_first(tmp_path: Path) -> None:
+def test_an_uncertain_chip_of_a_rare_class_comes_first(tmp_path):
     suggestions = suggest_chips(write(tmp_path, [0.01, 0.4, 0.6, 0.99], ood_distance=0.5), 2)
     assert tuple(suggestions.table.columns) == COLUMNS and suggestions.candidates == 4
     assert [Path(path).name for path in suggestions.table["path"]] == ["2.tif", "1.tif"]
@@ -47,7 +45,7 @@ def test_an_uncertain_chip_of_a_rare_class_comes_first(tmp_path: Path) -> None:
     assert suggestions.notes == ["the table has no class sets: uncertainty is the margin alone"]
 
 
-def test_a_chip_unlike_the_training_chips_comes_first(tmp_path: Path) -> None:
+def test_a_chip_unlike_the_training_chips_comes_first(tmp_path):
     sets = ["cargo | tug"] * 3
     columns = {"class_set": sets, "ood_distance": [0.2, 1.25, 0.9], "scene": "s.tif", "at": [5, 6, None]}
     path = write(tmp_path, [0.3, 0.3, 0.3], **columns)
@@ -58,21 +56,21 @@ def test_a_chip_unlike_the_training_chips_comes_first(tmp_path: Path) -> None:
     )
 
 
-def test_identical_chips_are_suggested_once_unless_nothing_else_is_left(tmp_path: Path) -> None:
+def test_identical_chips_are_suggested_once_unless_nothing_else_is_left(tmp_path):
     path = write(tmp_path, [0.5] * 60 + [0.1, 0.2, 0.9], ood_distance=0.5)
     chips = [int(chip) for chip in suggest_chips(path, 4).predictions["chip"]]
     assert chips[0] == 0 and sorted(chips[1:]) == [60, 61, 62]
     assert len(suggest_chips(path, 500).table) == 63
 
 
-def test_labeled_rows_are_left_out(tmp_path: Path) -> None:
+def test_labeled_rows_are_left_out(tmp_path):
     path = write(tmp_path, [0.4, 0.5, 0.6], corrected=["cargo", None, "unsure"], ood_distance=0.5)
     suggestions = suggest_chips(path, 9)
     assert suggestions.predictions["chip"].tolist() == ["1"]
     assert "rows that have a label already: 2" in suggestions.notes
 
 
-def test_counts_of_a_bundle(tmp_path: Path) -> None:
+def test_counts_of_a_bundle(tmp_path):
     path = write(tmp_path, [0.4, 0.6], "p.csv", ood_distance=0.5)
     note = "training chips by class unknown, so rarity is that of the predictions: give --bundle BUNDLE"
     assert note in suggest_chips(path, 1).notes
@@ -85,21 +83,21 @@ def test_counts_of_a_bundle(tmp_path: Path) -> None:
         suggest_chips(write(tmp_path, [0.0], p_cargo=1.0), 1, other)
 
 
-def test_a_table_without_rows(tmp_path: Path) -> None:
+def test_a_table_without_rows(tmp_path):
     suggestions = suggest_chips(write(tmp_path, []), 5)
     assert suggestions.table.empty and suggestions.candidates == 0
     write_suggestions(suggestions, tmp_path / "s.csv")
     assert (tmp_path / "s.csv").read_text() == "path,class,verdict,predicted,scene,at,reason,chip,row,col,table\n"
 
 
-def test_chips_without_files_are_noted(tmp_path: Path) -> None:
+def test_chips_without_files_are_noted(tmp_path):
     path = write(tmp_path, [0.4, 0.5, 0.6], path=["scenes/s.tif", "cut/gone.tif", str(tmp_path)], scene="s.tif")
     notes = suggest_chips(path, 9).notes
     assert "1 chips have no file of their own: to label them, run `rsft predict` with --chips DIR" in notes
     assert "2 files do not exist: run the command in the folder where `rsft predict` ran" in notes
 
 
-def test_outputs(tmp_path: Path) -> None:
+def test_outputs(tmp_path):
     (tmp_path / "a.csv").touch()
     check_suggestion_path(tmp_path / "a.csv", (".csv",), overwrite=True)
     for path, message in {"a.csv": "exists already", "a.gpkg": "must be a .csv file"}.items():

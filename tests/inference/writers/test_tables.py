@@ -1,13 +1,10 @@
 """Write every format, and read it by another library."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sqlite3
 import subprocess
 from functools import partial
-from pathlib import Path
 
 import geopandas
 import geoparquet_validator
@@ -45,28 +42,26 @@ QGIS = {
 class Unprintable:
     """A value that cannot be written."""
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         """Raise an error."""
         raise RuntimeError("the disk is full")
 
     __str__ = __repr__
 
 
-def table(*outlines: shapely.Geometry | None) -> pd.DataFrame:
+def table(*outlines):
     names = [f"{index}.tif" for index in range(len(outlines))]
     rows = pd.DataFrame({"chip": names, "path": [f"d,1/{name}" for name in names], "class": "Öltanker"})
     rows = rows.assign(probability=0.75, p_ship=0.25, p_Öltanker=0.75)
     return rows.assign(geometry=pd.Series(outlines, dtype=object))
 
 
-def write(
-    out: Path, *outlines: shapely.Geometry | None, crs: str | None = "EPSG:4326", overwrite: bool = False
-) -> Path:
+def write(out, *outlines, crs="EPSG:4326", overwrite=False):
     write_prediction_table(PredictionLayer(table(*outlines), crs, CLASSES, METADATA), out, overwrite=overwrite)
     return out
 
 
-def test_geopackage(tmp_path: Path) -> None:
+def test_geopackage(tmp_path):
     out = write(tmp_path / "new" / "out.gpkg", SQUARE, None)
     kinds = dict(pyogrio.list_layers(out).tolist())
     assert kinds == {"predictions": "Polygon", "layer_styles": None, "rsft_metadata": None}
@@ -84,7 +79,7 @@ def test_geopackage(tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["out.gpkg"]
 
 
-def test_geopackage_by_ogrinfo(tmp_path: Path) -> None:
+def test_geopackage_by_ogrinfo(tmp_path):
     if shutil.which("ogrinfo") is None:
         pytest.skip("ogrinfo is not on this machine (Debian: gdal-bin)")
     command = ["ogrinfo", "-al", write(tmp_path / "out.gpkg", POINT)]
@@ -94,7 +89,7 @@ def test_geopackage_by_ogrinfo(tmp_path: Path) -> None:
     assert "Warning" not in done.stderr and "ERROR" not in done.stderr
 
 
-def test_the_style_in_a_geopackage(tmp_path: Path) -> None:
+def test_the_style_in_a_geopackage(tmp_path):
     out = write(tmp_path / "out.gpkg", SQUARE)
     with sqlite3.connect(out) as database:
         columns = {name: kind for _, name, kind, *_ in database.execute("PRAGMA table_info(layer_styles)")}
@@ -111,30 +106,30 @@ def test_the_style_in_a_geopackage(tmp_path: Path) -> None:
     ("shapes", "step", "kind"),
     [((POINT, POINT), None, "point"), ((SQUARE, None), None, "box"), ((SQUARE,), 0.5, "tile")],
 )
-def test_kind_of_a_layer(shapes: tuple[shapely.Geometry | None, ...], step: float | None, kind: str) -> None:
+def test_kind_of_a_layer(shapes, step, kind):
     assert PredictionLayer(table(*shapes), None, CLASSES, METADATA, tile_step=step).shape == kind
 
 
-def test_corrections_of_positions_are_kept(tmp_path: Path) -> None:
+def test_corrections_of_positions_are_kept(tmp_path):
     rows = table(POINT, POINT).assign(Corrected=["ship", None])
     write_prediction_table(PredictionLayer(rows, "EPSG:4326", CLASSES, METADATA), tmp_path / "out.gpkg")
     frame = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions")
     assert frame["Corrected"].fillna("").tolist() == ["ship", ""] and "corrected" not in frame
 
 
-def test_geopackage_without_outlines(tmp_path: Path) -> None:
+def test_geopackage_without_outlines(tmp_path):
     out = write(tmp_path / "out.gpkg", None)
     with sqlite3.connect(out) as database:
         contents = database.execute("SELECT table_name, data_type FROM gpkg_contents").fetchall()
     assert contents == [("predictions", "attributes"), ("rsft_metadata", "attributes")]
 
 
-def test_geopackage_in_pixels(tmp_path: Path) -> None:
+def test_geopackage_in_pixels(tmp_path):
     frame = pyogrio.read_dataframe(write(tmp_path / "out.gpkg", shapely.Point(3, -4), crs=None), layer="predictions")
     assert frame.geometry[0].wkt == "POINT (3 -4)" and (frame.crs is None or not frame.crs.is_geographic)
 
 
-def test_geojson(tmp_path: Path) -> None:
+def test_geojson(tmp_path):
     out = write(tmp_path / "out.geojson", SQUARE, None)
     collection = json.loads(out.read_text(encoding="utf-8"))
     assert collection["metadata"] == METADATA
@@ -146,7 +141,7 @@ def test_geojson(tmp_path: Path) -> None:
     assert pyogrio.read_info(out)["features"] == 2
 
 
-def test_geojson_holds_no_nan_and_no_pixels(tmp_path: Path) -> None:
+def test_geojson_holds_no_nan_and_no_pixels(tmp_path):
     rows = table(SQUARE, SQUARE).assign(length_m=[1.5, float("nan")])
     write_prediction_table(PredictionLayer(rows, None, CLASSES, METADATA), tmp_path / "out.geojson")
     first, second = json.loads((tmp_path / "out.geojson").read_text(), parse_constant=pytest.fail)["features"]
@@ -155,7 +150,7 @@ def test_geojson_holds_no_nan_and_no_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", None])
-def test_geoparquet(tmp_path: Path, crs: str | None) -> None:
+def test_geoparquet(tmp_path, crs):
     out = write(tmp_path / "out.parquet", SQUARE, None, crs=crs)
     frame = geopandas.read_parquet(out)
     assert frame.crs == crs and frame.geometry[0].equals(SQUARE) and list(frame.columns) == [*COLUMNS, "geometry"]
@@ -169,9 +164,7 @@ def test_geoparquet(tmp_path: Path, crs: str | None) -> None:
 
 @pytest.mark.parametrize("shapes", [(SQUARE, None, POINT), (None, SQUARE), (SQUARE,), (None,), ()])
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32633", None])
-def test_geoparquet_conforms_to_its_specification(
-    tmp_path: Path, shapes: tuple[shapely.Geometry | None, ...], crs: str | None
-) -> None:
+def test_geoparquet_conforms_to_its_specification(tmp_path, shapes, crs):
     out = write(tmp_path / "out.parquet", *shapes, crs=crs)
     assert len(geopandas.read_parquet(out)) == len(shapes)
     report = geoparquet_validator.check(str(out))
@@ -179,21 +172,21 @@ def test_geoparquet_conforms_to_its_specification(
     assert not [name for group in ("core", "covering") for name in geoparquet_validator.failed(report, group)]
 
 
-def test_geoparquet_of_positions_with_a_bbox(tmp_path: Path) -> None:
+def test_geoparquet_of_positions_with_a_bbox(tmp_path):
     rows = table(SQUARE).assign(bbox=["mine"])
     write_prediction_table(PredictionLayer(rows, "EPSG:4326", CLASSES, METADATA), tmp_path / "out.parquet")
     assert geopandas.read_parquet(tmp_path / "out.parquet")["bbox"].tolist() == ["mine"]
 
 
 @pytest.mark.parametrize(("outline", "extra"), [(SQUARE, ["wkt"]), (None, [])])
-def test_csv(tmp_path: Path, outline: shapely.Geometry | None, extra: list[str]) -> None:
+def test_csv(tmp_path, outline, extra):
     frame = pd.read_csv(write(tmp_path / "out.CSV", outline))
     assert list(frame.columns) == [*COLUMNS, *extra]
     assert frame.loc[0, "path"] == "d,1/0.tif"
     assert not extra or shapely.from_wkt(str(frame.loc[0, "wkt"])).equals(SQUARE)
 
 
-def test_formulas_in_csv_come_back(tmp_path: Path) -> None:
+def test_formulas_in_csv_come_back(tmp_path):
     rows = table(None, None).assign(**{"class": ["=cmd|' /C calc'!A0", "'+x"], "note": ["@a", "-5"]})
     out = tmp_path / "out.csv"
     write_prediction_table(PredictionLayer(rows, None, CLASSES, METADATA), out)
@@ -202,7 +195,7 @@ def test_formulas_in_csv_come_back(tmp_path: Path) -> None:
     assert again["class"].tolist() == rows["class"].tolist() and again["note"].tolist() == ["@a", "-5"]
 
 
-def test_types_of_csv_columns(tmp_path: Path) -> None:
+def test_types_of_csv_columns(tmp_path):
     rows = table(SQUARE).assign(ood=[True], at=pd.array([7], "Int64"), day=pd.to_datetime(["2026-11-26T10:00:00Z"]))
     write_prediction_table(PredictionLayer(rows, "EPSG:4326", CLASSES, METADATA), tmp_path / "out.csv")
     types = (tmp_path / "out.csvt").read_text()
@@ -213,7 +206,7 @@ def test_types_of_csv_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "sidecar"), [("out.geojson", "out.qml"), ("out.csv", "out.csvt")])
-def test_sidecars_belong_to_their_table(tmp_path: Path, name: str, sidecar: str) -> None:
+def test_sidecars_belong_to_their_table(tmp_path, name, sidecar):
     (tmp_path / sidecar).write_text("precious")
     with pytest.raises(RequestError, match=sidecar):
         write(tmp_path / name, SQUARE)
@@ -223,14 +216,14 @@ def test_sidecars_belong_to_their_table(tmp_path: Path, name: str, sidecar: str)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, sidecar])
 
 
-def test_a_stale_style_is_removed(tmp_path: Path) -> None:
+def test_a_stale_style_is_removed(tmp_path):
     write(tmp_path / "out.geojson", SQUARE)
     write(tmp_path / "out.geojson", None, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out.geojson"]
 
 
 @pytest.mark.parametrize("name", ["out.geojson", "out.csv"])
-def test_a_failure_leaves_neither_table_nor_sidecar(tmp_path: Path, name: str) -> None:
+def test_a_failure_leaves_neither_table_nor_sidecar(tmp_path, name):
     rows = table(SQUARE).assign(broken=[Unprintable()])
     with pytest.raises((RuntimeError, AttributeError)):
         write_prediction_table(PredictionLayer(rows, "EPSG:4326", CLASSES, METADATA), tmp_path / name)
@@ -241,20 +234,20 @@ def test_a_failure_leaves_neither_table_nor_sidecar(tmp_path: Path, name: str) -
     ("name", "reason"),
     [("out.shp", "10 characters"), ("out.feather", "unknown format"), ("out", "no suffix"), ("folder.csv", "folder")],
 )
-def test_refused(tmp_path: Path, name: str, reason: str) -> None:
+def test_refused(tmp_path, name, reason):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(RequestError, match=reason):
         write(tmp_path / name, None)
 
 
-def test_columns_that_only_differ_in_case(tmp_path: Path) -> None:
+def test_columns_that_only_differ_in_case(tmp_path):
     with pytest.raises(RequestError, match="duplicates: p_cargo"):
         check_output_path(tmp_path / "out.gpkg", ["chip", "p_Cargo", "p_cargo"])
     check_output_path(tmp_path / "out.csv", ["chip", "p_Cargo", "p_cargo"])
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
-def test_keeps_labels_that_an_analyst_entered(tmp_path: Path, suffix: str) -> None:
+def test_keeps_labels_that_an_analyst_entered(tmp_path, suffix):
     out = tmp_path / f"out{suffix}"
     layer = PredictionLayer(table(SQUARE, SQUARE), "EPSG:4326", CLASSES, METADATA).with_corrections()
     write_prediction_table(layer, out)
@@ -272,7 +265,7 @@ def test_keeps_labels_that_an_analyst_entered(tmp_path: Path, suffix: str) -> No
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".csv"])
-def test_overwrites_only_on_request(tmp_path: Path, suffix: str) -> None:
+def test_overwrites_only_on_request(tmp_path, suffix):
     out = tmp_path / f"out{suffix}"
     out.write_text("precious")
     with pytest.raises(RequestError, match="--overwrite"):

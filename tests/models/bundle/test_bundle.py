@@ -1,14 +1,11 @@
 """Save, load and find bundles; refuse altered ones."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -281,14 +278,14 @@ def test_sources_with_unknown_licenses_are_named_once():
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path):
     """A file with two tensors, one of them in bfloat16."""
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.ones(2, dtype=torch.bfloat16), "b": torch.zeros(3)}, path)
     return path
 
 
-def test_it_is_a_dictionary(path: Path) -> None:
+def test_it_is_a_dictionary(path):
     tensors = TensorFile(path)
     assert sorted(tensors) == ["a", "b"] and len(tensors) == 2
     assert tensors["a"].dtype == torch.bfloat16 and "c" not in tensors
@@ -298,7 +295,7 @@ def test_it_is_a_dictionary(path: Path) -> None:
     assert sorted(TensorFile(path)) == ["a", "b"]
 
 
-def test_a_replaced_or_removed_file_is_an_error(path: Path) -> None:
+def test_a_replaced_or_removed_file_is_an_error(path):
     first, second = TensorFile(path), TensorFile(path)
     save_file({"a": torch.zeros(4)}, path)
     with pytest.raises(WeightsError, match=mentions("replaced")):

@@ -1,10 +1,7 @@
 """Describe bundles and contracts."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -155,18 +152,18 @@ def test_tensor_kinds_of_an_ensemble():
     assert [tensor_kind(name) for name in names] == ["adapter", "gamma", "head", "head", "adapter"]
 
 
-def test_an_encoder_in_rsft_has_no_address() -> None:
+def test_an_encoder_in_rsft_has_no_address():
     origin = find_encoder_origin(BackboneSection())
     assert "simulated optical ships" in origin.about and origin.url is None and origin.repository is None
 
 
-def test_an_encoder_of_the_hub_has_a_repository() -> None:
+def test_an_encoder_of_the_hub_has_a_repository():
     origin = find_encoder_origin(BackboneSection(name="ViTSmall16_Weights.LANDSAT_OLI_TIRS_TOA_MOCO"))
     assert origin.repository == "torchgeo/ssl4eo_landsat" and str(origin.url).startswith("https://huggingface.co/")
     assert find_encoder_origin(BackboneSection(name="satmae_vit_large_patch16_224.fmow_rgb")).repository is None
 
 
-def test_nothing_is_known_of_a_file_or_an_unknown_encoder() -> None:
+def test_nothing_is_known_of_a_file_or_an_unknown_encoder():
     assert find_encoder_origin(BackboneSection(weights="mine.pth")) == EncoderOrigin()
     assert find_encoder_origin(BackboneSection(name="vit_of_tomorrow")) == EncoderOrigin()
 
@@ -182,24 +179,24 @@ def test_nothing_is_known_of_a_file_or_an_unknown_encoder() -> None:
         ("other_net", "other_net"),
     ],
 )
-def test_families(name: str, family: str) -> None:
+def test_families(name, family):
     assert architecture_family(name) == family
 
 
-def test_names_of_tensors_state_the_sites(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_tensors_state_the_sites(run, monkeypatch):
     bundle = Bundle.load(run)
     expected = build_meta_model(bundle).sites
     monkeypatch.setattr(verify, "build_meta_model", None)
     assert find_sites(bundle) == expected and len(expected) == 36
 
 
-def test_the_network_states_sites_without_tensors(run: Path) -> None:
+def test_the_network_states_sites_without_tensors(run):
     bundle = Bundle.load(run)
     pruned = replace(bundle, tensors={k: v for k, v in bundle.tensors.items() if not k.startswith("blocks.0.q.")})
     assert find_sites(pruned) == find_sites(bundle)
 
 
-def test_an_unknown_backbone_is_refused(run: Path) -> None:
+def test_an_unknown_backbone_is_refused(run):
     bundle = Bundle.load(run)
     backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_unknown"})
     unknown = bundle.recipe.model_copy(update={"backbone": backbone})
@@ -207,7 +204,7 @@ def test_an_unknown_backbone_is_refused(run: Path) -> None:
         find_sites(replace(bundle, recipe=unknown))
 
 
-def test_without_a_modulator_there_are_no_sites(run: Path) -> None:
+def test_without_a_modulator_there_are_no_sites(run):
     bundle = Bundle.load(run)
     plain = bundle.recipe.model_copy(update={"meta": None})
     assert find_sites(replace(bundle, recipe=plain, tensors={"head.weight": torch.zeros(3, 4)})) == ()

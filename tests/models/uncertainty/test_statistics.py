@@ -1,7 +1,5 @@
 """The limit for unlike chips: its rate on new chips, with few and many validation chips, over many seeds."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -32,18 +30,18 @@ from rsft.models.uncertainty.statistics import (
 @pytest.mark.parametrize(
     ("count", "rank", "share"), [(1, 1, 1 / 2), (9, 9, 1 / 10), (19, 19, 1 / 20), (60, 58, 3 / 61), (999, 950, 0.05)]
 )
-def test_the_limit_is_a_distance_of_a_validation_chip(count: int, rank: int, share: float) -> None:
+def test_the_limit_is_a_distance_of_a_validation_chip(count, rank, share):
     distances = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
     assert ood_limit(distances, 0.05) == rank
     assert expected_share(count, 0.05) == pytest.approx(share)
 
 
-def test_equal_distances_have_a_limit_above_zero() -> None:
+def test_equal_distances_have_a_limit_above_zero():
     assert ood_limit(np.zeros(30), 0.05) == 1e-12
 
 
 @pytest.mark.parametrize("count", [20, 60, 400])
-def test_the_share_of_unlike_chips_is_the_expected_one_over_seeds(count: int) -> None:
+def test_the_share_of_unlike_chips_is_the_expected_one_over_seeds(count):
     shares, warnings = [], []
     for seed in range(2000):
         rng = np.random.default_rng(seed)
@@ -55,7 +53,7 @@ def test_the_share_of_unlike_chips_is_the_expected_one_over_seeds(count: int) ->
     assert sum(warnings) <= binom.ppf(0.999, 2000, 0.01)
 
 
-def test_chance_of_ood_chips_is_that_of_a_known_rate_with_many_validation_chips() -> None:
+def test_chance_of_ood_chips_is_that_of_a_known_rate_with_many_validation_chips():
     assert chance_of_ood_chips(20, 200, 10**6, 0.05) == pytest.approx(binom.sf(19, 200, 0.05), rel=0.01)
     assert chance_of_ood_chips(20, 200, 60, 0.05) > 25 * binom.sf(19, 200, 0.05)
     assert chance_of_ood_chips(0, 5, 60, 0.05) == 1 == chance_of_ood_chips(0, 0, 60, 0.05)
@@ -64,14 +62,14 @@ def test_chance_of_ood_chips_is_that_of_a_known_rate_with_many_validation_chips(
 @pytest.mark.parametrize(
     ("unlike", "chips", "validation_chips"), [(1, 5, 60), (3, 40, 19), (900, 20_000, 400), (7, 7, 9)]
 )
-def test_chance_of_ood_chips_is_beta_binomial(unlike: int, chips: int, validation_chips: int) -> None:
+def test_chance_of_ood_chips_is_beta_binomial(unlike, chips, validation_chips):
     rank = int(ood_limit(np.arange(1.0, validation_chips + 1), 0.05))
     expected = betabinom.sf(unlike - 1, chips, validation_chips + 1 - rank, rank)
     assert chance_of_ood_chips(unlike, chips, validation_chips, 0.05) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(("chips", "validation_chips"), [(1, 60), (200, 60), (200, 600), (12, 9)])
-def test_a_larger_share_than_the_largest_one_is_not_explained_by_chance(chips: int, validation_chips: int) -> None:
+def test_a_larger_share_than_the_largest_one_is_not_explained_by_chance(chips, validation_chips):
     largest = round(chips * largest_chance_share(chips, validation_chips, 0.05, 0.01))
     assert chance_of_ood_chips(largest, chips, validation_chips, 0.05) >= 0.01
     assert largest == chips or chance_of_ood_chips(largest + 1, chips, validation_chips, 0.05) < 0.01
@@ -162,7 +160,7 @@ def test_rare_classes_are_pooled():
 
 @pytest.mark.parametrize(("n", "m"), [(10, 10), (10, 37), (60, 60), (25, 400), (13, 1)])
 @pytest.mark.parametrize("offset", [0.0, 0.3, 1.0])
-def test_small_samples_have_the_exact_probability(n: int, m: int, offset: float) -> None:
+def test_small_samples_have_the_exact_probability(n, m, offset):
     rng = np.random.default_rng(n + m)
     values, others = rng.normal(size=n), rng.normal(offset, size=m)
     expected = stats.ks_2samp(values, others, method="exact")
@@ -170,7 +168,7 @@ def test_small_samples_have_the_exact_probability(n: int, m: int, offset: float)
     assert kolmogorov_smirnov(values, others) == pytest.approx(pair, rel=1e-6, abs=1e-9)
 
 
-def test_ties_and_equal_samples() -> None:
+def test_ties_and_equal_samples():
     values, others = np.repeat([1.0, 2.0, 3.0], [5, 3, 4]), np.repeat([1.0, 2.0, 4.0], [2, 6, 3])
     expected = stats.ks_2samp(values, others, method="exact")
     assert kolmogorov_smirnov(values, others) == pytest.approx((expected.statistic, expected.pvalue))
@@ -178,7 +176,7 @@ def test_ties_and_equal_samples() -> None:
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.03, 0.1])
-def test_large_samples_are_near_the_exact_probability(monkeypatch: pytest.MonkeyPatch, offset: float) -> None:
+def test_large_samples_are_near_the_exact_probability(monkeypatch, offset):
     rng = np.random.default_rng(3)
     values, others = rng.normal(size=900), rng.normal(offset, size=1000)
     exact = kolmogorov_smirnov(values, others)
@@ -188,7 +186,7 @@ def test_large_samples_are_near_the_exact_probability(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (2, 3), (2, 6)])
-def test_shares_are_compared_as_by_scipy(shape: tuple[int, int]) -> None:
+def test_shares_are_compared_as_by_scipy(shape):
     for seed in range(5):
         counts = np.random.default_rng(seed).integers(1, 40, shape)
         assert chi_squared(counts) == pytest.approx(stats.chi2_contingency(counts).pvalue, rel=1e-9)
@@ -196,7 +194,7 @@ def test_shares_are_compared_as_by_scipy(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 8, 101])
 @pytest.mark.parametrize("value", [0.0, 1e-6, 1.0, 30.0, 2000.0])
-def test_the_tail_of_the_chi_squared_distribution(degrees: int, value: float) -> None:
+def test_the_tail_of_the_chi_squared_distribution(degrees, value):
     assert chi_squared_tail(value, degrees) == pytest.approx(stats.chi2.sf(value, degrees), rel=1e-9, abs=1e-300)
 
 

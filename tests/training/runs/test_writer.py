@@ -1,26 +1,22 @@
 """A run folder appears whole, with the next free number."""
 
-from __future__ import annotations
-
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from rsft.recipe.load import load_recipe
-from rsft.recipe.schema import Recipe
 from rsft.training.runs.reader import find_runs, is_running
 from rsft.training.runs.writer import Run, collect_provenance, git_state
 from rsft.utils.atomic_files import sha256
 
 
 @pytest.fixture
-def recipe(recipe_file: Path) -> Recipe:
+def recipe(recipe_file):
     return load_recipe(recipe_file)
 
 
-def test_numbers_follow_the_highest_one(recipe: Recipe, tmp_path: Path) -> None:
+def test_numbers_follow_the_highest_one(recipe, tmp_path):
     first = Run.create(recipe, tmp_path)
     (tmp_path / recipe.name / "007").mkdir()
     second = Run.create(recipe, tmp_path)
@@ -29,10 +25,8 @@ def test_numbers_follow_the_highest_one(recipe: Recipe, tmp_path: Path) -> None:
     assert is_running(second.folder)
 
 
-def test_nothing_is_left_of_a_run_that_could_not_begin(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object, **__: object) -> None:
+def test_nothing_is_left_of_a_run_that_could_not_begin(recipe, tmp_path, monkeypatch):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
@@ -41,12 +35,10 @@ def test_nothing_is_left_of_a_run_that_could_not_begin(
     assert find_runs(tmp_path) == [] and list((tmp_path / recipe.name).iterdir()) == []
 
 
-def test_a_number_that_another_process_takes_is_left_to_it(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_number_that_another_process_takes_is_left_to_it(recipe, tmp_path, monkeypatch):
     update = Run.update
 
-    def take_the_number(run: Run, **entries: object) -> None:
+    def take_the_number(run, **entries):
         other = tmp_path / recipe.name / "001"
         if not other.exists():
             other.mkdir()

@@ -1,7 +1,5 @@
 """Find the files of a Sentinel-1 product, in folders and archives."""
 
-from __future__ import annotations
-
 import zipfile
 
 import numpy as np
