@@ -30,14 +30,6 @@ def card_of(name: str) -> Card:
     return card
 
 
-def stored(path: Path, name: str) -> tuple[Path, torch.nn.Module]:
-    """Write a classifier as on the hub; return the path and the model."""
-    torch.manual_seed(0)
-    model = timm.create_model(name).eval()
-    save_file(model.state_dict(), path)
-    return path, model
-
-
 def test_card_of_a_listed_name() -> None:
     card = card_of("vit_base_patch16_224.augreg_in21k")
     assert (card.size, card.patch, card.bands, card.unit) == (224, 16, ("R", "G", "B"), "uint8")
@@ -55,8 +47,7 @@ def test_every_listed_name_has_a_card_with_a_unique_file() -> None:
 
 
 def test_name_without_a_tag_gets_the_default_tag() -> None:
-    card = card_of("test_vit")
-    assert card.name == TINY
+    assert card_of("test_vit").name == TINY
 
 
 @pytest.mark.slow
@@ -68,9 +59,9 @@ def test_native_size_is_a_multiple_of_the_patch() -> None:
 @pytest.mark.parametrize("name", [TINY, "test_vit2.r160_in1k", "test_vit3.r160_in1k"])
 @pytest.mark.parametrize("size", [160, 96])
 def test_hub_file_loads_without_its_classifier(tmp_path: Path, name: str, size: int) -> None:
-    card = card_of(name)
-    path, model = stored(tmp_path / "x.safetensors", name)
-    backbone = load_encoder_weights(card, size, path)
+    torch.manual_seed(0)
+    model = timm.create_model(name).eval()
+    backbone = load(tmp_path, card_of(name), size, model.state_dict())
     assert backbone.left_out == ("head.bias", "head.weight")
     assert len(backbone.vit.state_dict()) == len(model.state_dict()) - 2
     if size == 160:
@@ -90,9 +81,8 @@ def test_other_layout_is_refused_with_counts(tmp_path: Path) -> None:
     card = card_of(TINY)
     state = {f"visual.trunk.{name}": value for name, value in timm.create_model(TINY).state_dict().items()}
     state["cls_token"] = torch.zeros(1, 1, 64)
-    save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match=mentions("1 of the 78", "and 74 more", "not expected: visual")):
-        load_encoder_weights(card, 160, tmp_path / "x.safetensors")
+        load(tmp_path, card, 160, state)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +135,15 @@ FAMILIES = {
 EACH = pytest.mark.parametrize("name", FAMILIES)
 
 
-def small_card(name: str) -> Card:
-    card = timm_card(name)
-    assert card is not None
+def small_card(name):
+    card = card_of(name)
     return replace(card, build=partial(build_timm_vit, name, card.patch, **SMALL))
+
+
+def load(folder, card, size, state):
+    """Write a state as in a file of the hub, and load it as the weights of a card."""
+    save_file(state, folder / "x.safetensors")
+    return load_encoder_weights(card, size, folder / "x.safetensors")
 
 
 def random_model(name: str, size: int, classes: int = 3) -> nn.Module:
@@ -166,9 +161,8 @@ def random_model(name: str, size: int, classes: int = 3) -> nn.Module:
 def test_features_equal_those_of_timm(tmp_path: Path, name: str, factor: int) -> None:
     card = small_card(name)
     stored = random_model(name, 4 * card.patch).state_dict()
-    save_file(stored, tmp_path / "x.safetensors")
     size = factor * card.patch
-    backbone = load_encoder_weights(card, size, tmp_path / "x.safetensors")
+    backbone = load(tmp_path, card, size, stored)
     assert backbone.left_out == ("head.bias", "head.weight")
 
     expected = random_model(name, size, classes=0)
@@ -191,12 +185,10 @@ def test_a_missing_or_unknown_tensor_is_refused(tmp_path: Path, name: str) -> No
     card = small_card(name)
     state = random_model(name, 4 * card.patch).state_dict()
     incomplete = {key: value for key, value in state.items() if key != "blocks.1.attn.proj.weight"}
-    save_file(incomplete, tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match=r"missing: blocks\.1\.attn\.proj\.weight"):
-        load_encoder_weights(card, 4 * card.patch, tmp_path / "x.safetensors")
-    save_file(state | {"blocks.1.gamma_3": torch.zeros(32)}, tmp_path / "x.safetensors")
+        load(tmp_path, card, 4 * card.patch, incomplete)
     with pytest.raises(WeightsError, match=r"not expected: blocks\.1\.gamma_3"):
-        load_encoder_weights(card, 4 * card.patch, tmp_path / "x.safetensors")
+        load(tmp_path, card, 4 * card.patch, state | {"blocks.1.gamma_3": torch.zeros(32)})
 
 
 def meta_layout(state: dict[str, Tensor], bias: Tensor) -> dict[str, Tensor]:
@@ -244,13 +236,8 @@ def test_masked_pre_training_of_eva02_loads(tmp_path: Path) -> None:
     name = "eva02_small_patch14_224.mim_in22k"
     card, model = small_card(name), random_model(name, 56, classes=0)
     state = {key.replace("fc_norm.", "norm."): value for key, value in model.state_dict().items()}
-    state |= {
-        "mask_token": torch.zeros(1, 1, 32),
-        "lm_head.weight": torch.zeros(8, 32),
-        "rope.freqs_cos": torch.ones(2),
-    }
-    save_file(state, tmp_path / "x.safetensors")
-    backbone = load_encoder_weights(card, 56, tmp_path / "x.safetensors")
+    state |= {"mask_token": torch.zeros(1, 1, 32), "lm_head.weight": torch.zeros(8, 32)}
+    backbone = load(tmp_path, card, 56, state | {"rope.freqs_cos": torch.ones(2)})
     assert backbone.left_out == ("lm_head.weight", "mask_token", "rope.freqs_cos")
     assert backbone.vit.fc_norm.weight.equal(model.get_parameter("fc_norm.weight"))
 

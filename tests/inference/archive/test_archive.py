@@ -2,6 +2,7 @@
 
 import csv
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from rsft.inference.archive import SceneResult, classify_scene, predict_archive
 from rsft.inference.options import PredictionRequest, SceneQuery
 from rsft.inference.writers.tables import read_geopackage_metadata
 from tests.helpers.file_server import serving_folder
+from tests.helpers.files import written
 from tests.helpers.scenes import UTM, brightness_calibrator, toy_bundle, toy_contract, use_toy_model, write_geotiff
 
 TILES = PredictionRequest(query=SceneQuery(grid=16))
@@ -62,7 +64,7 @@ def test_each_scene_has_one_output(scenes, tmp_path):
 
 
 def test_scenes_unlike_the_training_chips_are_counted(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(archive.Bundle, "load", lambda folder: toy_bundle(calibrator=brightness_calibrator()))
+    use_toy_model(monkeypatch, toy_bundle(calibrator=brightness_calibrator()))
     for status in ("done", "skipped"):
         (result,) = run_archive(tmp_path, scenes / "a.tif").scenes
         assert (result.status, result.chips, result.ood, result.class_sets) == (status, 6, 6, "withheld")
@@ -73,56 +75,49 @@ def test_scenes_unlike_the_training_chips_are_counted(scenes, tmp_path, monkeypa
 def test_a_second_call_skips_finished_scenes(scenes, tmp_path):
     run_archive(tmp_path, scenes / "a.tif")
     before = (tmp_path / "out/a.gpkg").read_bytes()
-    (tmp_path / "list.txt").write_text(f"# the archive\n{scenes}/a.tif\n\n{scenes}/[bc].tif\n{scenes}/a.tif\n")
-    result = run_archive(tmp_path, Path(f"@{tmp_path / 'list.txt'}"))
+    text = f"# the archive\n{scenes}/a.tif\n\n{scenes}/[bc].tif\n{scenes}/a.tif\n"
+    result = run_archive(tmp_path, Path(f"@{written(tmp_path / 'list.txt', text)}"))
     assert result.counts == {"skipped": 1, "done": 2} and (tmp_path / "out/a.gpkg").read_bytes() == before
     assert table(tmp_path)[0] == ("a.tif", "skipped", 6)
-
-    def never(*_):
-        raise AssertionError
-
-    assert run_archive(tmp_path, scenes / "*.tif", executor=never).counts == {"skipped": 3}
+    again = run_archive(tmp_path, scenes / "*.tif", executor=lambda *_: pytest.fail("a scene is classified again"))
+    assert again.counts == {"skipped": 3}
 
 
 def test_paths_may_be_given_from_another_folder(scenes, tmp_path, monkeypatch):
-    (tmp_path / "at.csv").write_text("row,col\n16,16\n")
+    at = written(tmp_path / "at.csv", "row,col\n16,16\n")
     request = PredictionRequest(query=SceneQuery(at=Path("at.csv")))
     monkeypatch.chdir(tmp_path)
     use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=8)))
     assert predict_archive(Path("b"), [Path("in/a.tif")], Path("out"), request, in_this_process).counts == {"done": 1}
     monkeypatch.chdir(scenes)
-    request = PredictionRequest(query=SceneQuery(at=Path("../at.csv").resolve()))
+    request = PredictionRequest(query=SceneQuery(at=at))
     again = predict_archive(Path("b"), [Path("a.tif").resolve()], Path("../out"), request, in_this_process)
     assert again.counts == {"skipped": 1}
 
 
 def test_a_scene_without_positions_is_done(scenes, tmp_path, monkeypatch):
     """One file of positions covers many scenes."""
-    (tmp_path / "at.csv").write_text("row,col\n1600,16\n")
-    contract = toy_contract().model_copy(update={"crop": 8})
-    monkeypatch.setattr(archive.Bundle, "load", lambda folder: toy_bundle(contract=contract))
-    request = PredictionRequest(query=SceneQuery(at=tmp_path / "at.csv"))
-    result = predict_archive(Path("b"), [scenes / "a.tif"], tmp_path / "out", request, in_this_process)
+    use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=8)))
+    request = PredictionRequest(query=SceneQuery(at=written(tmp_path / "at.csv", "row,col\n1600,16\n")))
+    result = run_archive(tmp_path, scenes / "a.tif", request=request)
     assert result.counts == {"done": 1} and result.scenes[0].chips == 0
 
 
 @pytest.mark.parametrize("change", ["request", "bundle", "scene", "file"])
 def test_an_output_of_another_job_is_not_overwritten_unasked(scenes, tmp_path, monkeypatch, change):
     run_archive(tmp_path, scenes / "a.tif")
-    request = TILES
-    if change == "request":
-        request = PredictionRequest(query=SceneQuery(grid=8))
-    elif change == "bundle":
+    request = PredictionRequest(query=SceneQuery(grid=8)) if change == "request" else TILES
+    if change == "bundle":
         monkeypatch.setattr(archive.Bundle, "load", lambda folder: toy_bundle(sha256="1" * 64))
     elif change == "scene":
         write_geotiff(scenes / "a.tif", np.full((16, 16), 7, np.uint8) + np.eye(16, dtype=np.uint8))
-    else:
+    elif change == "file":
         (tmp_path / "out/a.gpkg").write_text("a letter")
     before = (tmp_path / "out/a.gpkg").read_bytes()
     result = run_archive(tmp_path, scenes / "a.tif", request=request)
     assert result.counts == {"failed": 1} and "--overwrite" in result.scenes[0].reason
     assert (tmp_path / "out/a.gpkg").read_bytes() == before
-    again = PredictionRequest(query=request.query, overwrite=True)
+    again = replace(request, overwrite=True)
     assert run_archive(tmp_path, scenes / "a.tif", request=again).counts == {"done": 1}
     assert run_archive(tmp_path, scenes / "a.tif", request=again).counts == {"skipped": 1}
 
@@ -190,11 +185,7 @@ def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):
     ("request_", "names", "message"),
     [
         (PredictionRequest(), ["a"], "say where to cut chips"),
-        (
-            PredictionRequest(query=SceneQuery(grid=8), html_path=Path("x.html")),
-            ["a"],
-            "for one job, not for an archive",
-        ),
+        (replace(TILES, html_path=Path("x.html")), ["a"], "for one job, not for an archive"),
         (TILES, ["a", "other/a"], "1 names belong to several scenes, such as a"),
     ],
 )
