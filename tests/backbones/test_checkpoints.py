@@ -19,6 +19,19 @@ from tests.helpers.messages import mentions
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 
 
+def saved(folder, content, **options):
+    """Write a checkpoint and return its path."""
+    torch.save(content, folder / "net.pth", **options)
+    return folder / "net.pth"
+
+
+def refusal(path, message):
+    """Assert that a checkpoint is refused, and return the error."""
+    with pytest.raises(WeightsError, match=message) as caught:
+        read_checkpoint(path)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -32,8 +45,7 @@ STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=t
     ids=["bare", "mae", "state_dict", "dino", "nested", "parameters"],
 )
 def test_supported_layouts(content, tmp_path):
-    torch.save(content, tmp_path / "net.pth")
-    state = read_checkpoint(tmp_path / "net.pth")
+    state = read_checkpoint(saved(tmp_path, content))
     assert state.keys() == STATE.keys()
     assert all(torch.equal(state[name], STATE[name]) and state[name].dtype == STATE[name].dtype for name in STATE)
 
@@ -56,11 +68,10 @@ class Hostile:
 
 def test_code_in_a_pickle_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    file, proof = tmp_path / "net.pth", tmp_path / "proof"
-    torch.save({"model": STATE, "args": Hostile(proof)}, file)
-    with pytest.raises(WeightsError, match=mentions(".mkdir", "not allowed")) as error:
-        read_checkpoint(file)
-    assert error.value.location == str(file) and "publisher" in error.value.hint
+    proof = tmp_path / "proof"
+    file = saved(tmp_path, {"model": STATE, "args": Hostile(proof)})
+    error = refusal(file, mentions(".mkdir", "not allowed"))
+    assert error.location == str(file) and "publisher" in error.hint
     assert not proof.exists()
     torch.load(file, weights_only=False)
     assert proof.exists()  # torch runs the code without the restriction
@@ -71,11 +82,10 @@ class Trusted:
 
 
 def test_only_argparse_namespaces_are_allowed(tmp_path):
-    torch.save({"model": STATE, "args": Trusted()}, tmp_path / "net.pth")
+    path = saved(tmp_path, {"model": STATE, "args": Trusted()})
     with serialization.safe_globals([Trusted]):
         before = serialization.get_safe_globals()
-        with pytest.raises(WeightsError, match=mentions("Trusted", "not allowed")):
-            read_checkpoint(tmp_path / "net.pth")
+        refusal(path, mentions("Trusted", "not allowed"))
         assert sorted(map(str, serialization.get_safe_globals())) == sorted(map(str, before))
     assert argparse.Namespace not in serialization.get_safe_globals()
 
@@ -89,20 +99,17 @@ def test_truncated_file(suffix, share, tmp_path):
     else:
         safetensors.torch.save_file(state, file)
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
-    with pytest.raises(WeightsError, match=r"truncated|damaged") as error:
-        read_checkpoint(file)
-    assert error.value.location == str(file) and error.value.hint == "download it again"
+    error = refusal(file, r"truncated|damaged")
+    assert error.location == str(file) and error.hint == "download it again"
 
 
 def test_damaged_pickle(tmp_path):
-    file = tmp_path / "net.pth"
-    torch.save({"model": STATE}, file)
+    file = saved(tmp_path, {"model": STATE})
     data = bytearray(file.read_bytes())
     start = data.index(b"a.weight")
     data[start - 10 : start + 20] = bytes(30)
     file.write_bytes(data)
-    with pytest.raises(WeightsError, match="damaged"):
-        read_checkpoint(file)
+    refusal(file, "damaged")
 
 
 @pytest.mark.parametrize(
@@ -111,37 +118,29 @@ def test_damaged_pickle(tmp_path):
 )
 def test_files_without_weights(content, fault, tmp_path):
     (tmp_path / "net.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=fault):
-        read_checkpoint(tmp_path / "net.pth")
+    refusal(tmp_path / "net.pth", fault)
 
 
 def test_legacy_pickle(tmp_path):
-    torch.save(STATE, tmp_path / "net.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(WeightsError, match=r"before torch 1\.6") as error:
-        read_checkpoint(tmp_path / "net.pth")
-    assert "python -c" in error.value.hint
+    path = saved(tmp_path, STATE, _use_new_zipfile_serialization=False)
+    assert "python -c" in refusal(path, r"before torch 1\.6").hint
 
 
 @pytest.mark.slow
 def test_the_hint_for_a_legacy_pickle_is_a_command_that_works(tmp_path):
     torch.save(STATE, tmp_path / "OLD", _use_new_zipfile_serialization=False)
-    with pytest.raises(WeightsError) as error:
-        read_checkpoint(tmp_path / "OLD")
-    command = shlex.split(error.value.hint.partition("rewrite it: ")[2])
+    command = shlex.split(refusal(tmp_path / "OLD", "").hint.partition("rewrite it: ")[2])
     subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True)
     assert torch.equal(read_checkpoint(tmp_path / "NEW")["a.weight"], STATE["a.weight"])
 
 
 def test_a_view_that_repeats_a_number(tmp_path):
-    torch.save({"a": torch.ones(1).expand(10**9)}, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=mentions("'a'", "larger than the file")):
-        read_checkpoint(tmp_path / "net.pth")
+    refusal(saved(tmp_path, {"a": torch.ones(1).expand(10**9)}), mentions("'a'", "larger than the file"))
 
 
 @pytest.mark.parametrize("path", ["absent.pth", "."])
 def test_missing_file(path, tmp_path):
-    with pytest.raises(WeightsError, match="cannot be read"):
-        read_checkpoint(tmp_path / path)
+    refusal(tmp_path / path, "cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -156,17 +155,13 @@ def test_missing_file(path, tmp_path):
     ],
 )
 def test_content_that_is_not_only_tensors(content, fault, tmp_path):
-    torch.save(content, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=fault):
-        read_checkpoint(tmp_path / "net.pth")
+    refusal(saved(tmp_path, content), fault)
 
 
 def test_mapping_that_contains_itself(tmp_path):
     content = {}
     content["model"] = content
-    torch.save(content, tmp_path / "self.pth")
-    with pytest.raises(WeightsError, match=mentions("'model'", "plain tensor")):
-        read_checkpoint(tmp_path / "self.pth")
+    refusal(saved(tmp_path, content), mentions("'model'", "plain tensor"))
 
 
 class Allocation:
@@ -177,23 +172,19 @@ class Allocation:
 
 
 def test_memory_that_the_file_does_not_fill(tmp_path):
-    torch.save({"model": STATE, "x": Allocation()}, tmp_path / "big.pth")
-    assert (tmp_path / "big.pth").stat().st_size < 10_000
-    with pytest.raises(WeightsError, match="asks for a bytearray"):
-        read_checkpoint(tmp_path / "big.pth")
+    path = saved(tmp_path, {"model": STATE, "x": Allocation()})
+    assert path.stat().st_size < 10_000
+    refusal(path, "asks for a bytearray")
 
 
 def test_compressed_members(tmp_path):
-    torch.save(STATE, tmp_path / "net.pth")
-    with zipfile.ZipFile(tmp_path / "net.pth") as source, zipfile.ZipFile(tmp_path / "packed.pth", "w", 8) as target:
+    with zipfile.ZipFile(saved(tmp_path, STATE)) as source, zipfile.ZipFile(tmp_path / "packed.pth", "w", 8) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    with pytest.raises(WeightsError, match="is compressed"):
-        read_checkpoint(tmp_path / "packed.pth")
+    refusal(tmp_path / "packed.pth", "is compressed")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=mentions("pipe", "device")):
-        read_checkpoint(tmp_path / "net.pth")
+    refusal(tmp_path / "net.pth", mentions("pipe", "device"))

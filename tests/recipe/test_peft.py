@@ -7,13 +7,13 @@ import pytest
 from rsft.errors import RecipeError
 from rsft.peft.methods.registry import METHODS
 from rsft.recipe.load import dump_recipe, load_recipe
+from tests.helpers.files import written
 
 BASE = "data: {root: x, size: 32}\ntrain: {epochs: 1}\n"
 
 
 def recipe(folder, peft):
-    (folder / "x.yaml").write_text(BASE + f"peft: {peft}\n")
-    return load_recipe(folder / "x.yaml")
+    return load_recipe(written(folder / "x.yaml", BASE + f"peft: {peft}\n"))
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -27,8 +27,7 @@ def test_the_keys_of_a_method_are_the_fields_of_its_dataclass(tmp_path, method):
 def test_every_method_loads_dumps_and_loads(tmp_path, method):
     loaded = recipe(tmp_path, f"{{method: {method}}}")
     text = dump_recipe(loaded)
-    (tmp_path / "y.yaml").write_text(text)
-    assert load_recipe(tmp_path / "y.yaml") == loaded
+    assert load_recipe(written(tmp_path / "y.yaml", text)) == loaded
     assert ("prompts:" in text) == (method in ("vpt-shallow", "vpt-deep"))
 
 
@@ -51,16 +50,14 @@ def test_unknown_method_and_its_keys_are_faults(tmp_path):
 def test_values_by_pattern(tmp_path):
     loaded = recipe(tmp_path, "{rank: {blocks.*.q: 8, '*': 0}, blocks: 0-3, scale: {'*': 0.5}}")
     assert loaded.peft.settings["rank"] == {"blocks.*.q": 8, "*": 0}
-    (tmp_path / "y.yaml").write_text(dump_recipe(loaded))
-    assert load_recipe(tmp_path / "y.yaml") == loaded
+    assert load_recipe(written(tmp_path / "y.yaml", dump_recipe(loaded))) == loaded
 
 
 def test_positions_by_letter_or_by_name(tmp_path):
     assert recipe(tmp_path, "{positions: 12}").peft.settings["positions"] == "12"
     named = recipe(tmp_path, "{positions: [q, v, mlp1]}")
     assert named.peft.settings["positions"] == ["q", "v", "mlp1"]
-    (tmp_path / "y.yaml").write_text(dump_recipe(named))
-    assert load_recipe(tmp_path / "y.yaml") == named
+    assert load_recipe(written(tmp_path / "y.yaml", dump_recipe(named))) == named
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,20 @@ import pytest
 from rsft.errors import RecipeError
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.registries import LOSSES
+from tests.helpers.files import written
 
 BASE = "data: {root: x, size: 32}\ntrain: {epochs: 1}\n"
 
 
 def recipe(folder, text):
-    (folder / "x.yaml").write_text(BASE + text + "\n")
-    return load_recipe(folder / "x.yaml")
+    return load_recipe(written(folder / "x.yaml", BASE + text + "\n"))
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_every_loss_loads_dumps_and_loads(tmp_path, loss):
     loaded = recipe(tmp_path, f"loss: {{name: {loss}}}")
     text = dump_recipe(loaded)
-    (tmp_path / "y.yaml").write_text(text)
-    assert load_recipe(tmp_path / "y.yaml") == loaded
+    assert load_recipe(written(tmp_path / "y.yaml", text)) == loaded
     assert loaded.loss.build() == LOSSES[loss]()
     assert ("  gamma:" in text) == (loss == "focal")
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import xlwt
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets.fusar_ship import FUSARShip
-from tests.data.datasets.fusar_ship.data import CATEGORIES, make_names, write_chip, write_fusar
+from tests.data.datasets.fusar_ship.data import CATEGORIES, make_names, write_chip, write_fusar, write_sheet
 from tests.helpers.messages import mentions
 
 META = "id,mmsi,length,width,polarMode,centerLookAngle,heightspace,widthspace,path\r\n"
@@ -75,15 +73,6 @@ def test_a_table_of_another_dataset_is_not_read(archive: Path) -> None:
     (archive.parent / "other").mkdir()
     (archive.parent / "other/meta.csv").write_text("a,b\n1,2\n")
     assert FUSARShip(archive.parent).chips[0].mmsi == "477939300"
-
-
-def write_sheet(path: Path, rows: Sequence[Sequence[object]]) -> None:
-    book = xlwt.Workbook()
-    sheet = book.add_sheet("meta")
-    for number, row in enumerate([META.strip().split(","), *rows]):
-        for column, value in enumerate(row):
-            sheet.write(number, column, value)
-    book.save(str(path))
 
 
 CELLS = ("Ship_C01S01N0001", 477939300, 138, 26, "DH", 42.51, 1.702183, 1.124222)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyogrio
-import xlwt
 from PIL import Image
 
 from rsft.data.datasets._label_files import PLACES_LT, LabeledFiles, LabelTable, ListFiles
@@ -22,7 +21,7 @@ from rsft.data.prepare.image_folder import _class_names
 from rsft.errors import DataError
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from tests.data.datasets.dota.data import row, write_pair
-from tests.data.datasets.fusar_ship.data import CATEGORIES, META, write_fusar
+from tests.data.datasets.fusar_ship.data import CATEGORIES, META, write_fusar, write_sheet
 from tests.data.datasets.opensarship.data import GRD, write_scene
 from tests.data.datasets.srsdd.data import HEADER, write_srsdd
 from tests.fuzz.mutate import mutate_bytes, mutate_text, mutate_zip
@@ -67,12 +66,7 @@ def _build_fusar_xlsx(folder: Path) -> None:
 
 def _build_fusar_xls(folder: Path) -> None:
     write_fusar(folder, NAMES, meta=False)
-    book = xlwt.Workbook()
-    sheet = book.add_sheet("meta")
-    for number, cells in enumerate((META, *ROWS)):
-        for column, value in enumerate(cells):
-            sheet.write(number, column, value)
-    book.save(str(folder / "meta.xls"))
+    write_sheet(folder / "meta.xls", ROWS)
 
 
 def _read_fusar(folder: Path) -> None:

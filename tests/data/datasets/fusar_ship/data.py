@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,13 @@ META = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "height
 
 
 def write_fusar(
-    root: Path, names: Iterable[str], *, size: int = 16, vessels: int = 3, suffix: str = ".tiff", meta: bool = True
+    root: Path, names: Iterable[str], *, vessels: int = 3, suffix: str = ".tiff", meta: bool = True
 ) -> Path:
     """Write one chip per name in the folder of its category; `vessels` consecutive chips share an MMSI."""
     rows = []
     for index, name in enumerate(sorted(set(names))):
         folder = f"{CATEGORIES[int(name[6:8]) - 1]}/Sub{name[9:11]}"
-        write_chip(root / folder / f"{name}{suffix}", seed=int(name[6:8]) * 10**6 + int(name[-4:]), size=size)
+        write_chip(root / folder / f"{name}{suffix}", seed=int(name[6:8]) * 10**6 + int(name[-4:]), size=16)
         mmsi = 900_000_000 + index // vessels
         rows.append((name, mmsi, 100, 20, "DH", 30.5, 1.7, 1.1, folder.replace("/", "\\")))
     if meta:
@@ -39,13 +39,22 @@ def write_chip(path: Path, seed: int = 0, size: int = 8, dtype: str = "uint8") -
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size)).astype(dtype)).save(path)
 
 
-def make_names(counts: dict[str, int], start: int = 0) -> list[str]:
-    """Return names of chips: `counts` of each category, numbered from `start`."""
-    return [
-        f"Ship_C{CATEGORIES.index(category) + 1:02}S01N{start + number:04}"
-        for category, count in counts.items()
-        for number in range(count)
-    ]
+def write_sheet(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write the meta table as an Excel file."""
+    import xlwt
+
+    book = xlwt.Workbook()
+    sheet = book.add_sheet("meta")
+    for number, row in enumerate([META, *rows]):
+        for column, value in enumerate(row):
+            sheet.write(number, column, value)
+    book.save(str(path))
+
+
+def make_names(counts: dict[str, int]) -> list[str]:
+    """Return names of chips: `counts` of each category."""
+    starts = {category: f"Ship_C{CATEGORIES.index(category) + 1:02}S01N" for category in counts}
+    return [f"{starts[category]}{number:04}" for category, count in counts.items() for number in range(count)]
 
 
 if __name__ == "__main__":
