@@ -1,8 +1,6 @@
 """Output of `rsft finetune` with --json and --quiet."""
 
 import json
-import multiprocessing
-import signal
 import sys
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 
 from rsft.cli import main
 from rsft.evaluation import evaluate
-from tests.helpers.killing import kill_at_call
+from tests.helpers.killing import kill_at_call, run_until_killed
 
 pytestmark = pytest.mark.slow
 
@@ -71,10 +69,7 @@ def test_a_run_that_is_killed_in_its_evaluation_gets_evaluation_and_report(rsft,
         sys.argv = ["rsft", *map(str, arguments)]
         main()
 
-    process = multiprocessing.get_context("fork").Process(target=train_and_die)
-    process.start()
-    process.join(300)
-    assert process.exitcode == -signal.SIGKILL
+    run_until_killed(train_and_die, timeout_s=300)
     folder = Path("runs/bars/001")
     assert json.loads((folder / "run.json").read_text())["status"] == "trained"
     bundle = (folder / "bundle/bundle.json").read_bytes()

@@ -13,11 +13,11 @@ def kill_this_process(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_until_killed(target: Callable[..., object], *arguments: object) -> None:
+def run_until_killed(target: Callable[..., object], *arguments: object, timeout_s: float = 20) -> None:
     """Run a function in a process, and assert that SIGKILL ended it."""
     process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
     process.start()
-    process.join(20)
+    process.join(timeout_s)
     assert process.exitcode == -signal.SIGKILL
 
 

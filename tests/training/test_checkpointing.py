@@ -118,6 +118,11 @@ def interrupt(recipe, folder, number=signal.SIGTERM, step=6):
     return folder / "bars/001", caught.value
 
 
+@pytest.fixture
+def interrupted(recipe, tmp_path):
+    return interrupt(recipe, tmp_path)[0]
+
+
 def checkpoint_files(run_folder):
     return sorted((run_folder / "checkpoints").glob("*.ckpt"))
 
@@ -191,29 +196,26 @@ def test_a_disk_that_is_full_at_a_table(recipe, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_skipped_with_a_warning(recipe, tmp_path, unbroken_results, caplog):
-    folder, _ = interrupt(recipe, tmp_path)
-    *_, newest = checkpoint_files(folder)
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(recipe, interrupted, tmp_path, unbroken_results, caplog):
+    *_, newest = checkpoint_files(interrupted)
     newest.write_bytes(newest.read_bytes()[:1000])
-    assert results(finetune(recipe, tmp_path, resume=folder)) == unbroken_results
+    assert results(finetune(recipe, tmp_path, resume=interrupted)) == unbroken_results
     assert newest.name in caplog.text
 
 
 @pytest.mark.slow
-def test_a_run_is_not_resumed_with_other_chips(recipe, tmp_path, monkeypatch):
-    folder, _ = interrupt(recipe, tmp_path)
+def test_a_run_is_not_resumed_with_other_chips(recipe, interrupted, tmp_path, monkeypatch):
     monkeypatch.setattr("rsft.training.runs.reader.hash_manifest", lambda root: "f" * 64)
     with pytest.raises(RequestError, match=mentions("chips have changed")):
-        finetune(recipe, tmp_path, resume=folder)
+        finetune(recipe, tmp_path, resume=interrupted)
 
 
 @pytest.mark.slow
-def test_a_run_is_not_resumed_without_its_data(recipe, tmp_path):
-    folder, _ = interrupt(recipe, tmp_path)
+def test_a_run_is_not_resumed_without_its_data(recipe, interrupted, tmp_path):
     gone = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(tmp_path / "gone")})})
     with pytest.raises(RequestError, match=mentions("not a chip store")):
-        finetune(gone, tmp_path, resume=folder)
-    assert read_run_info(folder).status == "interrupted"
+        finetune(gone, tmp_path, resume=interrupted)
+    assert read_run_info(interrupted).status == "interrupted"
 
 
 @pytest.mark.slow
@@ -235,15 +237,13 @@ def test_chips_that_give_nan_are_named(recipe_file, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_in_progress_is_not_resumed(recipe, tmp_path, monkeypatch):
-    folder, _ = interrupt(recipe, tmp_path)
-
+def test_a_run_in_progress_is_not_resumed(recipe, interrupted, tmp_path, monkeypatch):
     class ResumeAtStart(RunListener):
         def on_start(self, run, metadata):
-            assert read_run_info(folder).status == "running"
+            assert read_run_info(interrupted).status == "running"
             monkeypatch.setattr("rsft.training.runs.reader.lock_run", partial(lock_run, timeout_s=0))
             with pytest.raises(RequestError, match=mentions("in progress", "another process")):
-                finetune(recipe, tmp_path, resume=folder)
+                finetune(recipe, tmp_path, resume=interrupted)
 
-    finetune(recipe, tmp_path, ResumeAtStart(), resume=folder)
-    assert read_run_info(folder).status == "done"
+    finetune(recipe, tmp_path, ResumeAtStart(), resume=interrupted)
+    assert read_run_info(interrupted).status == "done"

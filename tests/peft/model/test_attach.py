@@ -257,19 +257,16 @@ def test_files_that_are_not_adapters(vit, tmp_path):
     with pytest.raises(FileNotFoundError):
         load(vit, path)
     attach(vit, LoRA(rank=2)).save(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-8])
-    with pytest.raises(ValueError, match=mentions("adapter.safetensors", "not a complete")):
-        load(tiny_vit(), path)
-    path.write_bytes(whole.replace(b"rsft.peft", b"other.fix"))
-    with pytest.raises(ValueError, match="names no method"):
-        load(tiny_vit(), path)
-    path.write_bytes(whole)
-    with pytest.raises(ValueError, match="no blocks"):
-        load(nn.Linear(2, 2), path)
-    narrow = tiny_vit(embed_dim=12)
-    with pytest.raises(ValueError, match="keys do not fit"):
-        load(narrow, path)
+    whole, narrow = path.read_bytes(), tiny_vit(embed_dim=12)
+    for content, network, message in (
+        (whole[:-8], tiny_vit(), mentions("adapter.safetensors", "not a complete")),
+        (whole.replace(b"rsft.peft", b"other.fix"), tiny_vit(), "names no method"),
+        (whole, nn.Linear(2, 2), "no blocks"),
+        (whole, narrow, "keys do not fit"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            load(network, path)
     attach(narrow, SSF())  # it was left as it was
     assert [file.name for file in tmp_path.iterdir()] == ["adapter.safetensors"]
 
