@@ -318,7 +318,11 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     _check_names(state, vit, card, path)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     resampled = _resample_positions(state, vit, card)
-    _check_shapes(resampled, vit, card, path)
+    expected = {name: _dtype_and_shape(tensor) for name, tensor in vit.state_dict().items()}
+    actual = {name: _dtype_and_shape(resampled[name]) for name in expected}
+    if faults := [f"{x} is {actual[x]}, not {expected[x]}" for x in expected if actual[x] != expected[x]]:
+        message = f"{len(faults)} of the {len(resampled)} tensors do not fit {card.name}: {_first_few(faults)}"
+        raise WeightsError(message, path, _hint_other_file(card))
     faults = [name for name, tensor in state.items() if not tensor.sum().isfinite()]  # a sum needs no extra memory
     if faults:
         message = f"{len(faults)} of the {len(state)} tensors of {card.name} hold NaN or infinity: {_first_few(faults)}"
@@ -401,15 +405,6 @@ def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -
         faults += [f"missing: {_first_few(missing)}"] if missing else []
         faults += [f"not expected: {_first_few(unexpected)}"] if unexpected else []
         raise WeightsError("; ".join(faults), path, _hint_other_file(card))
-
-
-def _check_shapes(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
-    expected = {name: _dtype_and_shape(tensor) for name, tensor in vit.state_dict().items()}
-    actual = {name: _dtype_and_shape(state[name]) for name in expected}
-    faults = [f"{x} is {actual[x]}, not {expected[x]}" for x in expected if actual[x] != expected[x]]
-    if faults:
-        message = f"{len(faults)} of the {len(state)} tensors do not fit {card.name}: {_first_few(faults)}"
-        raise WeightsError(message, path, _hint_other_file(card))
 
 
 def _dtype_and_shape(tensor: Tensor) -> str:

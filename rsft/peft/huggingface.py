@@ -34,11 +34,8 @@ _CONFIG_FILE, _WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _SITES = "rsft.sites"  # metadata of the weights: the rank of every site of a layer, in the order of A
 _UNSUPPORTED_KEYS = (
-    "alora_invocation_tokens",
-    "layer_replication",
-    "modules_to_save",
-    "target_parameters",
-    "trainable_token_indices",
+    *("alora_invocation_tokens", "layer_replication", "modules_to_save"),
+    *("target_parameters", "trainable_token_indices"),
 )
 _SUPPORTED_INITS = ("gaussian", "orthogonal", "eva")  # other named initializations change the frozen weights
 

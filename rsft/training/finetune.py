@@ -321,20 +321,10 @@ def finish(recipe: Recipe, run: Run, setup: TrainingSetup, device: str, progress
 MEMBERS_DIR = "members"
 """Subfolder of a run folder that contains the run folders of the members."""
 
-_log = logging.getLogger(__name__)
-
-SHARED_METADATA = [
-    "device",
-    "backbone_sha256",
-    "trained_parameters",
-    "modulator_parameters",
-    "total_parameters",
-    "train_chips",
-    "val_chips",
-    "stage_depths",
-    "blocks_kept",
-    "start",
-]
+SHARED_METADATA = (
+    *("device", "backbone_sha256", "trained_parameters", "modulator_parameters", "total_parameters"),
+    *("train_chips", "val_chips", "stage_depths", "blocks_kept", "start"),
+)
 """Entries of run.json that all members have in common."""
 
 

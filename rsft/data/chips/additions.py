@@ -251,7 +251,11 @@ def add_chips(
             changed = pd.concat([manifest, pd.DataFrame(rows)], ignore_index=True) if rows else manifest
             used = set(changed["class"])
             classes = list(dict.fromkeys([*store.classes, *(name for name in new_classes if name in used)]))
-            groups = _extend_groups(store, classes, changed)
+            counts = changed["class"][changed["split"] == "train"].value_counts()
+            added = {name: int(counts.get(name, 0)) for name in classes if name not in store.classes}
+            groups = {group: list(names) for group, names in store.groups.items()}
+            for group, names in group_by_count(added).items():  # the other classes stay, so that runs can be compared
+                groups.setdefault(group, []).extend(names)
             changed["group"] = changed["class"].map({name: group for group, names in groups.items() for name in names})
             dataset |= {"classes": classes, "groups": groups}
             dataset[ADDITIONS] = [*dataset.get(ADDITIONS, []), {**record, **_describe(result)}]
@@ -356,16 +360,6 @@ def scene_key(name: str) -> str:
     for suffix in (".zip", ".SAFE", ".tif", ".tiff", ".img", ".jp2", ".png", ".json", ".nc", ".h5", ".ntf", ".vrt"):
         stem = stem[: -len(suffix)] if stem.lower().endswith(suffix.lower()) else stem
     return stem
-
-
-def _extend_groups(store: ChipStore, classes: Sequence[str], table: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the groups of the classes. Those of the store stay, so that runs before and after can be compared."""
-    groups = {group: list(names) for group, names in store.groups.items()}
-    counts = table["class"][table["split"] == "train"].value_counts()
-    fresh = {name: int(counts.get(name, 0)) for name in classes if name not in store.classes}
-    for group, names in group_by_count(fresh).items():
-        groups.setdefault(group, []).extend(names)
-    return groups
 
 
 def _describe(result: AdditionResult) -> dict[str, Any]:

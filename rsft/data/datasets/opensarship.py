@@ -229,8 +229,7 @@ def _read_tiff(path: pathlib.Path) -> NDArray[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with path.open("rb") as data, rasterio.open(data, driver="GTiff") as file:
-            bands: NDArray[Any] = file.read()
-    return bands
+            return np.asarray(file.read())
 
 
 def _parse_record(record: Mapping[str, str], category: str) -> dict[str, Any]:

@@ -31,18 +31,10 @@ from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RunInfo
 from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
 from rsft.utils.write_errors import explain_os_error
 
-RECORDED_PACKAGES = [
-    "rsft",
-    "torch",
-    "lightning",
-    "timm",
-    "torchvision",
-    "torchgeo",
-    "rasterio",
-    "albumentations",
-    "numpy",
-    "pandas",
-]
+RECORDED_PACKAGES = (
+    *("rsft", "torch", "lightning", "timm", "torchvision", "torchgeo"),
+    *("rasterio", "albumentations", "numpy", "pandas"),
+)
 """Packages with versions that may change a result."""
 
 
