@@ -404,7 +404,6 @@ def _refresh_sidecars(root: Path, labels: set[str]) -> None:
     write_text(root / layout.README, render_readme(description, counts, group_of, flags, store.rejected, additions))
     write_bytes(root / layout.CLASS_FIGURE, render_class_figure(store.name, counts, group_of))
     for label in sorted(labels):
-        paths = [root / path for path in store.table["path"][store.table["class"] == label]]
-        if paths:
+        if paths := [root / path for path in store.table["path"][store.table["class"] == label]]:
             sheet = render_contact_sheet([paths[number] for number in select_sheet_chips(len(paths))])
             write_bytes(root / layout.CONTACT_SHEETS / f"{label}.png", sheet)

@@ -173,8 +173,7 @@ class OpenSARShip(LabeledImages):
         """Return the files by (category, center x, center y), then by the suffix of the band."""
         files: dict[tuple[str, str, str], dict[str, pathlib.Path]] = {}
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
-            match = _NAME.fullmatch(path.name)
-            if match is None:
+            if (match := _NAME.fullmatch(path.name)) is None:
                 self.rejected.append((str(path), 0, "the name is not <class>_x<column>_y<row>.tif"))
             else:
                 key = (_FULL_NAMES.get(match[1], match[1]), match[2], match[3])

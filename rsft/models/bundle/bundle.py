@@ -309,9 +309,6 @@ class Bundle:
     def load(cls, folder: Path) -> Bundle:
         """Open a bundle, in a folder as in `find_bundle`.
 
-        Returns:
-            The bundle.
-
         Raises:
             RequestError: `folder` contains no bundle.
             WeightsError: the bundle has an unknown format, or a file is missing, changed, or not part of the bundle.
