@@ -24,7 +24,7 @@ from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, combine_bundles, find_bundle, source_license
 from rsft.models.classifier import Classifier, build_classifier, choose_device, load_encoder, move_network, tta_warning
 from rsft.models.contract_fitting import fit_contract
-from rsft.peft.modules.adapter_module import stage_depths
+from rsft.peft.modules.adapter_module import stage_depths, transformer_blocks
 from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import DataSection, Recipe
 from rsft.training.calibration import calibrate_bundle
@@ -37,7 +37,6 @@ from rsft.training.init import (
     compute_initial_features,
     find_added_chips,
     init_head,
-    keep_first_blocks,
     repeat_added_chips,
 )
 from rsft.training.learner import Learner
@@ -212,7 +211,12 @@ def set_up(recipe: Recipe, start: StartBundle | None = None, progress: Progress 
         table = store.split("train")
         units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
         contract = fit_contract(recipe.data, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
-    keep_first_blocks(classifier, recipe.train.last_blocks)
+    if (last_blocks := recipe.train.last_blocks) is not None:  # the modules and scales of the others stay as they are
+        depth = len(transformer_blocks(classifier.adapted.vit))
+        if last_blocks > depth:
+            message = f"the network has {depth} blocks, fewer than {last_blocks}"
+            raise RequestError(message, "train.last_blocks", f"set train.last_blocks to {depth} or less")
+        classifier.adapted.keep_before(depth - last_blocks if last_blocks else depth + 1)
     return TrainingSetup(store, *_read_splits(store, contract, progress), encoder, classifier, contract, start)
 
 

@@ -8,7 +8,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,8 @@ from rsft.data.simulation.radar import Pose, SarSensor, Shore, amplitude_to_uint
 from rsft.data.simulation.ships import sample_ship
 from rsft.types import Floats, Progress
 from rsft.utils.atomic_files import atomic_folder
-from rsft.utils.process_pool import imap_unordered
+from rsft.utils.process_pool import Result, Task, imap_unordered
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 FusarTask = tuple[str, int, int]
 """Category, index of the sub-category, and number of the chip."""
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from rsft.backbones.input_layer import first_layer_path
 from rsft.backbones.loading import Backbone, find_card
@@ -137,7 +136,7 @@ def _tensor_faults(bundle: Bundle) -> list[str]:
     return faults
 
 
-def _member_faults(member: dict[str, Tensor], meta_model: MetaModel) -> list[str]:
+def _member_faults(member: dict[str, torch.Tensor], meta_model: MetaModel) -> list[str]:
     shapes, sites, gamma = meta_model.shapes, meta_model.sites, member.get("gamma")
     pruned: tuple[str, ...] = ()
     if gamma is not None and len(gamma) == len(sites):  # a pruned site has no tensors
