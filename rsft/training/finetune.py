@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from rsft.backbones import Backbone
 from rsft.data.chips.store import ChipStore, count_chips, list_first_names, missing_classes
@@ -123,9 +122,9 @@ def train_single_run(
         learner = make_learner(recipe, setup, (processes.rank, processes.world_size), progress)
         is_cached = isinstance(learner.batches.train, CachedPrefixTokens)
         run.update(
-            trained_parameters=sum(map(Tensor.numel, setup.classifier.theta)),
-            modulator_parameters=sum(map(Tensor.numel, setup.classifier.adapted.gamma)),
-            total_parameters=sum(map(Tensor.numel, setup.classifier.parameters())),
+            trained_parameters=sum(map(torch.Tensor.numel, setup.classifier.theta)),
+            modulator_parameters=sum(map(torch.Tensor.numel, setup.classifier.adapted.gamma)),
+            total_parameters=sum(map(torch.Tensor.numel, setup.classifier.parameters())),
             train_chips=len(setup.train),
             val_chips=len(setup.val),
             backbone_sha256=setup.encoder.sha256,

@@ -136,8 +136,7 @@ class Learner:
             "steps": self.steps,
             "losses": [torch.stack(values) if values else None for values in self.losses],
         }
-        on_cpu: dict[str, Any] = _to_cpu(state)
-        return on_cpu
+        return {name: _to_cpu(value) for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""

@@ -13,7 +13,6 @@ import rasterio
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning
 from torchgeo.datasets.errors import DatasetNotFoundError
 from torchgeo.datasets.utils import Path
 
@@ -226,7 +225,7 @@ def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) 
 def _read_tiff(path: pathlib.Path) -> NDArray[Any]:
     """Read all bands (B, H, W); chips are not georeferenced."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with path.open("rb") as data, rasterio.open(data, driver="GTiff") as file:
             return np.asarray(file.read())
 

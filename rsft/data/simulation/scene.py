@@ -201,14 +201,13 @@ def read_scene_seed(folder: Path) -> int | None:
         The seed; None if the folder has no complete scene, or one of another simulation.
     """
     import rasterio
-    from rasterio.errors import RasterioError
 
     if not all((folder / name).is_file() for name in (SCENE_FILE, SHIPS_FILE, LAND_FILE)):
         return None
     try:
         with rasterio.open(folder / SCENE_FILE, driver="GTiff") as file:
             seed = file.tags().get(_SEED_TAG, "")
-    except RasterioError:
+    except rasterio.errors.RasterioError:
         return None
     return int(seed) if seed.isdecimal() else None
 
