@@ -99,9 +99,12 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
         paths["report"] = write_report(folder)
     display.show_evaluation(evaluation)
     if check is not None:
-        from rsft.cli.display.training import show_replay
+        from rsft.cli.display.training import replay_table
 
-        show_replay(check)
+        for part in check.parts:
+            console.print(replay_table(part))
+        for sentence in check.sentences():
+            console.print(sentence)
         paths["replay"] = folder / REPLAY_FILE
     show_paths(paths)
     return paths

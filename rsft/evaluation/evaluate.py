@@ -250,11 +250,12 @@ def measure_calibration(
     members = {"all": np.ones(len(labels), bool)}
     members |= {name: np.isin(labels, list(groups[name])) for name in GROUPS if name in groups}
 
-    def measure_scene(name: str) -> SceneCoverage:
+    scene_reports = []
+    for name in names[np.argsort(-counts, kind="stable")]:
         rows = scenes == name
         scene, truth = ConfidenceEstimate(*(x[rows] for x in estimate)), labels[rows]
-        return SceneCoverage(
-            group=name,
+        scene_report = SceneCoverage(
+            group=str(name),
             accuracy=float((scene.probabilities.argmax(axis=1) == truth).mean()),
             confidence=float(scene.probabilities.max(axis=1).mean()),
             coverage=metrics.measure_coverage(scene.sets, truth),
@@ -262,7 +263,7 @@ def measure_calibration(
             shifted=list(calibrator.test_shift(scene.probabilities, scene.ood).shifted),
             widened=len(truth) >= MIN_CHIPS,
         )
-
+        scene_reports.append(scene_report)
     return CalibrationReport(
         temperature=calibrator.temperature,
         ece_uncalibrated=expected_calibration_error(np.exp(log_softmax(outputs.logits)), labels),
@@ -278,7 +279,7 @@ def measure_calibration(
         ],
         ood_false_positive_rate=OOD_FALSE_POSITIVE_RATE,
         ood_share={name: float(is_ood[mask].mean()) if mask.any() else None for name, mask in members.items()},
-        scenes=[measure_scene(str(name)) for name in names[np.argsort(-counts, kind="stable")]],
+        scenes=scene_reports,
         validation_chips=len(calibrator.labels),
     )
 
@@ -404,6 +405,20 @@ def _measure(
     predicted = next(iter(methods.values())).argmax(1)
     calibrator, scenes = bundle.calibrator, _scenes(chips)
     calibration = measure_calibration(calibrator, outputs, labels, groups, scenes) if calibrator else None
+    absent = [classes[index] for index in next(iter(summaries.values())).absent]
+    notes = [f"no chips in {split}, so left out of all means over classes: {', '.join(absent)}"] if absent else []
+    if len(bundle.members) > 1:
+        notes.append(f"probabilities are means over {len(bundle.members)} runs; contributions are of the first run")
+    if bundle.recipe.evaluate.tta != "none":
+        notes.append(f"probabilities are means over test-time views ({bundle.recipe.evaluate.tta}), as in rsft predict")
+    if warning := tta_warning(bundle.recipe, bundle.contract.units):
+        notes.append(warning)
+    if calibrator is None or calibration is None:
+        notes.append("the bundle has no calibration: probabilities are not calibrated and class sets are missing")
+    else:
+        if calibration.fitted_on_these_chips:
+            notes.append(f"the calibration was fitted on these chips of {split}, so the measured coverage is too good")
+        notes += [calibrator.promise(), *calibrator.notes(classes)]
     return Evaluation(
         data=data,
         split=split,
@@ -418,26 +433,8 @@ def _measure(
             stage: metrics.distance_by_group(metrics.class_mean_distances(values, labels, len(classes)), groups)
             for stage, values in features.items()
         },
-        notes=_notes(bundle, split, next(iter(summaries.values())).absent, calibration),
+        notes=notes,
     )
-
-
-def _notes(
-    bundle: Bundle, split: str, absent_classes: Iterable[int], calibration: CalibrationReport | None
-) -> list[str]:
-    absent = [bundle.classes[index] for index in absent_classes]
-    notes = [f"no chips in {split}, so left out of all means over classes: {', '.join(absent)}"] if absent else []
-    if len(bundle.members) > 1:
-        notes.append(f"probabilities are means over {len(bundle.members)} runs; contributions are of the first run")
-    if bundle.recipe.evaluate.tta != "none":
-        notes.append(f"probabilities are means over test-time views ({bundle.recipe.evaluate.tta}), as in rsft predict")
-    if warning := tta_warning(bundle.recipe, bundle.contract.units):
-        notes.append(warning)
-    if bundle.calibrator is None or calibration is None:
-        return [*notes, "the bundle has no calibration: probabilities are not calibrated and class sets are missing"]
-    if calibration.fitted_on_these_chips:
-        notes.append(f"the calibration was fitted on these chips of {split}, so the measured coverage is too good")
-    return [*notes, bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
 
 
 def _scenes(chips: ChipImages) -> NDArray[np.str_]:

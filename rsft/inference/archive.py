@@ -127,7 +127,12 @@ def predict_archive(
         hint = "say where to cut chips: give --at, --grid or --detect"
         raise RequestError("an archive consists of scenes", hint=hint)
     reject_scene_outputs(request, "review page, map and truth are for one job, not for an archive")
-    bundle, request = Bundle.load(bundle_dir), _with_absolute_paths(request)
+    bundle, query, chips_dir = Bundle.load(bundle_dir), request.query, request.chips_dir
+    if query.at is not None:
+        query = replace(query, at=query.at.absolute())
+    if query.detect is not None and isinstance(query.detect.land, Path):
+        query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
+    request = replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())
     check_output_path(output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True)
     scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))
     results = _plan(list(scenes), output_dir.absolute(), bundle, request)
@@ -194,16 +199,6 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
     chips, rejected, ood, withheld = (int(metadata[key]) for key in ("chips", "rejected", "ood", "withheld"))
     class_sets = "withheld" if withheld else ""
     return replace(planned, status=status, chips=chips, rejected=rejected, ood=ood, class_sets=class_sets)
-
-
-def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
-    """Return a request with absolute paths."""
-    query, chips_dir = request.query, request.chips_dir
-    if query.at is not None:
-        query = replace(query, at=query.at.absolute())
-    if query.detect is not None and isinstance(query.detect.land, Path):
-        query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
-    return replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())
 
 
 def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.console import console, emit_json_event, format_chip_count, make_table
+from rsft.cli.display.console import emit_json_event, format_chip_count, make_table
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
@@ -24,7 +24,7 @@ from rsft.training.runs.writer import Run
 from rsft.training.trackers import RunListener, StepReport
 
 if TYPE_CHECKING:
-    from rsft.training.runs.reader import PartReplay, Replay
+    from rsft.training.runs.reader import PartReplay
 
 
 COLUMNS = {
@@ -283,14 +283,6 @@ class SweepDisplay:
 
 MAX_ROWS = 30
 """Classes in a table; of more classes, those with the most gained and lost chips are shown."""
-
-
-def show_replay(replay: "Replay") -> None:
-    """Print one table per part of a replay check, and its sentences."""
-    for part in replay.parts:
-        console.print(replay_table(part))
-    for sentence in replay.sentences():
-        console.print(sentence)
 
 
 def replay_table(part: "PartReplay") -> Table:

@@ -174,9 +174,7 @@ def _pareto_plots(runs: Mapping[str, RunFiles]) -> dict[str, Any]:
     costs_by_name: dict[str, list[float | None]] = {
         "seconds": [run.metadata.seconds for run in runs.values()],
         "trained parameters": [run.metadata.trained_parameters for run in runs.values()],
-        "peak memory, MB": [
-            None if x.epochs is None else metric_tables.peak_memory_mb(x.epochs) for x in runs.values()
-        ],
+        "peak memory, MB": [metric_tables.peak_memory_mb(run.epochs) for run in runs.values()],
     }
     plots = {}
     for name, costs in costs_by_name.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,14 +95,12 @@ class OnnxEngine(GraphEngine):
         nodes = onnx.load(path, load_external_data=False).graph.node
         self.check_float_nodes(float_nodes.products, {_traced_name(node) for node in nodes})
         excluded = {node.name for node in nodes if _traced_name(node) in float_nodes.names}
-        starts = iter(range(0, len(chips), _CALIBRATION_BATCH))
 
-        def next_batch() -> dict[str, NDArray[np.float32]] | None:
-            if (start := next(starts, None)) is None:
-                return None
-            if progress is not None:
-                progress(min(start + _CALIBRATION_BATCH, len(chips)), len(chips), CALIBRATING)
-            return {IMAGES: chips[start : start + _CALIBRATION_BATCH]}
+        def batches() -> Iterator[dict[str, NDArray[np.float32]]]:
+            for start in range(0, len(chips), _CALIBRATION_BATCH):
+                if progress is not None:
+                    progress(min(start + _CALIBRATION_BATCH, len(chips)), len(chips), CALIBRATING)
+                yield {IMAGES: chips[start : start + _CALIBRATION_BATCH]}
 
         with silence_output():
             shapes.quant_pre_process(path, prepared_path, skip_symbolic_shape=True)
@@ -111,7 +110,7 @@ class OnnxEngine(GraphEngine):
             quantization.quantize_static(
                 prepared_path,
                 path,
-                SimpleNamespace(get_next=next_batch),  # as a `CalibrationDataReader`
+                SimpleNamespace(get_next=partial(next, batches(), None)),  # as a `CalibrationDataReader`
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,

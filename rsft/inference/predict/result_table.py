@@ -168,7 +168,12 @@ def collect_results(
         if item.attributes is not None
     ]
     if attributes:
-        table = _add_attributes(table, concat_attributes(attributes), [*types, *FORMAT_COLUMNS])
+        by_chip = concat_attributes(attributes)
+        rows = by_chip.take(by_chip.index.get_indexer(pd.Index(table["chip"]))).set_axis(table.index)
+        rows.columns = pd.Index([AT, *unique_names(rows.columns[1:], [*types, *FORMAT_COLUMNS])])
+        table[AT] = rows.pop(AT)
+        split = table.columns.get_loc("geometry")
+        table = pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
     elif tables and AT in table:
         table = table.astype({AT: types[AT]})
     notes = [*plan.notes]
@@ -186,15 +191,6 @@ def collect_results(
     else:
         notes += [bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
     return table, rejected, notes
-
-
-def _add_attributes(table: pd.DataFrame, attributes: pd.DataFrame, taken: list[str]) -> pd.DataFrame:
-    """Add identity and attributes, which are indexed by the name of the chip, before the geometry."""
-    rows = attributes.take(attributes.index.get_indexer(pd.Index(table["chip"]))).set_axis(table.index)
-    rows.columns = pd.Index([AT, *unique_names(rows.columns[1:], taken)])
-    table[AT] = rows.pop(AT)
-    split = table.columns.get_loc("geometry")
-    return pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
 
 
 def describe_empty_result(

@@ -292,7 +292,13 @@ def _describe(
         if len(item.bands) != len(nodata):
             message = f"the item describes {len(item.bands)} bands, but the asset has {len(nodata)}"
             raise DataError(message, uri, "download the asset, and give its path")
-        scalings = [_merge_scaling(*pair, uri) for pair in zip(scalings, item.bands, strict=True)]
+        for index, (stored, described) in enumerate(zip(scalings, [band.scaling for band in item.bands], strict=True)):
+            if stored == reader.IDENTITY_SCALING:
+                scalings[index] = described
+            elif described not in (stored, reader.IDENTITY_SCALING):
+                message = f"the item says scale {described.scale:g} and offset {described.offset:g}, but the file says"
+                message += f" {stored.scale:g} and {stored.offset:g}"
+                raise DataError(message, uri, "download the asset, and correct it")
         item_names = tuple(band.name for band in item.bands if band.name is not None)
         bands = bands or (item_names if len(set(item_names)) == len(item.bands) else None)
         nodata = [x.nodata if value is None else value for value, x in zip(nodata, item.bands, strict=True)]
@@ -317,14 +323,6 @@ def _describe(
         unit=product.unit,
         assets=item.assets if item else (),
     )
-
-
-def _merge_scaling(stored: reader.Scaling, band: _Band, uri: SceneUri) -> reader.Scaling:
-    if reader.IDENTITY_SCALING not in (stored, band.scaling) and stored != band.scaling:
-        message = f"the item says scale {band.scaling.scale:g} and offset {band.scaling.offset:g}, but the file says"
-        message += f" {stored.scale:g} and {stored.offset:g}"
-        raise DataError(message, uri, "download the asset, and correct it")
-    return band.scaling if stored == reader.IDENTITY_SCALING else stored
 
 
 def _check_exists(uri: SceneUri) -> None:
