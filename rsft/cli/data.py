@@ -176,15 +176,14 @@ def data_add(
         unit: Unit of the chip files, if neither they nor the table name it.
         bands: Names of the bands of the chip files, such as VV,VH, if they have none.
     """
-    from rsft.cli.display.console import quiet_console
-    from rsft.cli.display.results import emit_addition, json_progress, show_addition
+    from rsft.cli.display.results import emit_addition, report_progress, show_addition
     from rsft.inference.corrections.add import AdditionOptions, add_corrections
     from rsft.inference.options import Declaration
 
     declaration = Declaration(unit_name(unit), band_names(bands))
     options = AdditionOptions(label_field, not_a_target, tuple(new_classes or ()), declaration)
-    with quiet_console(quiet=False, as_json=as_json), progress() as report:
-        summary = add_corrections(root, corrected, options, json_progress() if as_json else report)
+    with report_progress(as_json) as report:
+        summary = add_corrections(root, corrected, options, report)
     (emit_addition if as_json else show_addition)(summary)
 
 
@@ -219,6 +218,7 @@ def data_suggest(
     from rsft.errors import RequestError
     from rsft.inference.predict.pipeline import Predictor
     from rsft.inference.suggestion import suggest
+    from rsft.inference.writers.tables import write_csv_table
     from rsft.models.bundle.bundle import Bundle
 
     if out is not None:
@@ -237,7 +237,7 @@ def data_suggest(
     if page is not None:
         suggest.write_suggestion_page(page, suggestions, bundle, str(source) if is_store else "STORE")
     if out is not None:
-        suggest.write_suggestions(suggestions, out)
+        write_csv_table(suggestions.table, out)
     show_suggestions(suggestions, {"table": out, "page": page}, as_json)
 
 

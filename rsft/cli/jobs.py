@@ -157,6 +157,7 @@ def evaluate(
         compare: Run, runs/<recipe>, or output of `rsft evaluate`, for a paired comparison.
     """
     import json
+    from dataclasses import asdict
 
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
     from rsft.evaluation.files import compare_runs
@@ -168,7 +169,7 @@ def evaluate(
     show_paths({"metrics": out / "metrics.json", "predictions": out / "predictions.parquet"})
     if compare is not None:
         comparison = compare_runs(out, compare)
-        write_text(out / "comparison.json", json.dumps(comparison.to_dict(), indent=1))
+        write_text(out / "comparison.json", json.dumps(asdict(comparison), indent=1))
         console.print(display.comparison_table(comparison))
 
 

@@ -124,9 +124,6 @@ def takes_options(**parsers: Callable[[str], Any]) -> Callable[[Callable[..., No
 
     A field that is a dataclass itself adds the options of its fields. If it has an `Option`, this is a flag, and the
     field is None without it.
-
-    Returns:
-        The decorator.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

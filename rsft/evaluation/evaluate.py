@@ -34,8 +34,6 @@ from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.evaluation import schema
 from rsft.evaluation.files import EVALUATION_FILE, write_predictions, write_representation
-from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation, SceneCoverage
-from rsft.metrics import confusion_matrix, expected_calibration_error, summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     Classifier,
@@ -230,7 +228,7 @@ def measure_calibration(
     labels: NDArray[np.integer],
     groups: Mapping[str, Sequence[int]],
     scenes: NDArray[np.str_],
-) -> CalibrationReport:
+) -> schema.CalibrationReport:
     """Measure a bundle's calibration on labeled chips.
 
     Args:
@@ -254,7 +252,7 @@ def measure_calibration(
     for name in names[np.argsort(-counts, kind="stable")]:
         rows = scenes == name
         scene, truth = ConfidenceEstimate(*(x[rows] for x in estimate)), labels[rows]
-        scene_report = SceneCoverage(
+        scene_report = schema.SceneCoverage(
             group=str(name),
             accuracy=float((scene.probabilities.argmax(axis=1) == truth).mean()),
             confidence=float(scene.probabilities.max(axis=1).mean()),
@@ -264,12 +262,12 @@ def measure_calibration(
             widened=len(truth) >= MIN_CHIPS,
         )
         scene_reports.append(scene_report)
-    return CalibrationReport(
+    return schema.CalibrationReport(
         temperature=calibrator.temperature,
-        ece_uncalibrated=expected_calibration_error(np.exp(log_softmax(outputs.logits)), labels),
+        ece_uncalibrated=metrics.expected_calibration_error(np.exp(log_softmax(outputs.logits)), labels),
         fitted_on_these_chips=calibrator.was_fitted_on(outputs.logits, labels),
         coverage=[
-            CoverageLevel(
+            schema.CoverageLevel(
                 target=target,
                 groups=metrics.coverage_by_group(level.sets, labels, groups),
                 by_class=metrics.coverage_by_class(level.sets, labels),
@@ -298,7 +296,7 @@ def evaluate(
     representation: bool = True,
     device: str = "auto",
     progress: Progress | None = None,
-) -> Evaluation:
+) -> schema.Evaluation:
     """Classify the chips of a split, and write the results to a folder.
 
     The files are metrics.json and predictions.parquet; with `representation` also embedding.parquet and, if the PEFT
@@ -398,10 +396,10 @@ def _measure(
     outputs: ClassifierOutputs,
     methods: Mapping[str, NDArray[np.float64]],
     features: Mapping[str, NDArray[np.float32]],
-) -> Evaluation:
+) -> schema.Evaluation:
     """Compute all numbers of metrics.json from the probabilities of each method."""
     classes, groups, labels = bundle.classes, bundle.group_indices, chips.labels
-    summaries = {name: summarize_accuracy(p, labels, len(classes), groups) for name, p in methods.items()}
+    summaries = {name: metrics.summarize_accuracy(p, labels, len(classes), groups) for name, p in methods.items()}
     predicted = next(iter(methods.values())).argmax(1)
     calibrator, scenes = bundle.calibrator, _scenes(chips)
     calibration = measure_calibration(calibrator, outputs, labels, groups, scenes) if calibrator else None
@@ -419,13 +417,13 @@ def _measure(
         if calibration.fitted_on_these_chips:
             notes.append(f"the calibration was fitted on these chips of {split}, so the measured coverage is too good")
         notes += [calibrator.promise(), *calibrator.notes(classes)]
-    return Evaluation(
+    return schema.Evaluation(
         data=data,
         split=split,
         classes=classes,
         groups=groups,
         methods=summaries,
-        confusion=confusion_matrix(labels, predicted, len(classes)).tolist(),
+        confusion=metrics.confusion_matrix(labels, predicted, len(classes)).tolist(),
         train_counts=bundle.train_counts,
         count=len(chips),
         confidence=calibration,

@@ -26,12 +26,10 @@ from rsft.inference.predict.chip_files import find_scenes, path_to_text
 from rsft.inference.predict.job import job_key, journal_path, predict, reject_scene_outputs
 from rsft.inference.predict.result_table import table_columns
 from rsft.inference.selection.fastest import load_engine
-from rsft.inference.writers.tables import check_output_path, read_geopackage_metadata
+from rsft.inference.writers.tables import check_output_path, read_geopackage_metadata, write_csv_table
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
-from rsft.utils.atomic_files import atomic_file
 from rsft.utils.ray_cluster.session import ray_session
-from rsft.utils.tables import escape_table
 
 SCENES_FILE = "scenes.csv"
 
@@ -152,8 +150,7 @@ def predict_archive(
         archive.scenes.extend(results.values())
         names = [field.name for field in fields(SceneResult)]
         table = pd.DataFrame([asdict(result) for result in archive.scenes], columns=names).drop(columns="address")
-        with atomic_file(archive.summary_path) as temporary:
-            escape_table(table).to_csv(temporary, index=False)
+        write_csv_table(table, archive.summary_path)
     return archive
 
 
@@ -164,9 +161,6 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
         planned: scene, output and job, with the status pending.
         bundle_dir: folder of the bundle.
         request: options of the job.
-
-    Returns:
-        The result, with the status done or failed.
     """
     start, out = time.monotonic(), Path(planned.output)
     if (finished := _read_output(planned, "done")) is not None:  # an earlier process was killed right after its work

@@ -254,11 +254,7 @@ class BrightObject(NamedTuple):
 
 
 def cfar_threshold(pfa: float, looks: Floats, cells: int) -> Floats:
-    """Return the ratio to the mean of `cells` other pixels that water with these looks exceeds with probability pfa.
-
-    Returns:
-        One ratio per number of looks, in their shape.
-    """
+    """Return the ratio to the mean of `cells` other pixels that water with these looks exceeds with probability pfa."""
     return np.asarray(stats.f.isf(pfa, 2 * looks, 2 * looks * cells), np.float64)
 
 

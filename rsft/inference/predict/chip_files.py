@@ -71,10 +71,7 @@ class ChipSource(ABC):
 
     @abstractmethod
     def read(self, number: int) -> SourceChip:
-        """Read a chip by its number from 0.
-
-        Returns:
-            The chip, with the bands of the contract.
+        """Read a chip by its number from 0, with the bands of the contract.
 
         Raises:
             NoDataError: the chip is a tile without data.
@@ -83,11 +80,7 @@ class ChipSource(ABC):
 
     @abstractmethod
     def location_of(self, number: int) -> tuple[str, int]:
-        """Return the file and the line (0 for the whole file) that the list of rejected chips names for a chip.
-
-        Returns:
-            File and line.
-        """
+        """Return the file and the line (0 for the whole file) that the list of rejected chips names for a chip."""
 
     def close(self) -> None:  # noqa: B027
         """Close all files that stay open."""
@@ -238,9 +231,6 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
 
     A name that is not a path, or does not exist, is returned unchanged.
 
-    Returns:
-        The scenes, in the order given.
-
     Raises:
         RequestError: a glob matches nothing, or a list cannot be read.
     """
@@ -259,9 +249,6 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
 
 def read_declarations(store: Path) -> dict[Path, Declaration]:
     """Return what the manifest of a chip store declares about each chip, by its path.
-
-    Returns:
-        The declaration of every chip, by its path.
 
     Raises:
         RequestError: the manifest cannot be read.

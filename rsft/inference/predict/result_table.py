@@ -385,11 +385,7 @@ def check_scenes(
 
 
 def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
-    """Describe how the chips differ from training and validation chips; the most important sentence is the last.
-
-    Returns:
-        Sentences; empty without checks.
-    """
+    """Describe how the chips differ from training and validation chips; the most important sentence is the last."""
     if not checks:
         return []
     sentences = []

@@ -169,8 +169,6 @@ def _find_exchange(
     Raises:
         RequestError: most positions do.
     """
-    if not shapes:
-        return []
     pixels = to_pixels(shapely.get_coordinates([shape.centroid for shape in shapes])[:, ::-1])
     with np.errstate(invalid="ignore"):
         count = int(((pixels >= 0) & (pixels < (scene.height, scene.width))).all(axis=1).sum())
@@ -247,11 +245,7 @@ class ChipWindow:
     scale: tuple[float, float]
 
     def chip_size(self, location: Location) -> tuple[int, int]:
-        """Return height and width of a chip in chip pixels.
-
-        Returns:
-            Height and width.
-        """
+        """Return height and width of a chip in chip pixels."""
         if self.side is not None:
             return self.side, self.side
         assert location.box is not None
@@ -259,11 +253,7 @@ class ChipWindow:
         return max(1, round(height) + 2 * self.margin), max(1, round(width) + 2 * self.margin)
 
     def window_at(self, location: Location) -> PixelWindow:
-        """Return the window of the scene for a chip. It may extend beyond the edge of the scene.
-
-        Returns:
-            The window, which may extend beyond the edge of the scene.
-        """
+        """Return the window of the scene for a chip. It may extend beyond the edge of the scene."""
         sizes = zip(self.chip_size(location), self.scale, strict=True)
         height, width = (max(1, round(size * scale)) for size, scale in sizes)
         top = math.floor(location.row + _NUDGE) - height // 2
@@ -320,11 +310,7 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
 
 
 def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
-    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options.
-
-    Returns:
-        Spacing along columns and along rows; None if it is unknown.
-    """
+    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options or None."""
     return file_spacing or (None if options.spacing is None else (options.spacing, options.spacing))
 
 

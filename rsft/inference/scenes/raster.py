@@ -238,7 +238,16 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
             scene = _describe(uri, handles, files, item, read_product(uri, handles, product, options))
             return scene.in_unit("sigma0" if options.factor else scene.unit)
     except (RasterioError, CPLE_BaseError, UnicodeEncodeError) as error:
-        raise _opening_error(uri, error) from error
+        if uri.is_remote and uri.url is None:
+            hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"
+            raise NetworkError(f"GDAL cannot open the scene: {error}", uri, hint) from error
+        if isinstance(error, reader.ForeignFilesError):
+            hint = "convert it on a machine where it may be read: gdal_translate IN OUT.tif"
+            raise DataError(str(error), uri, hint) from error
+        hint = "give a GeoTIFF, COG, NITF or ENVI; convert other formats: gdal_translate IN OUT.tif"
+        if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
+            hint = f"an archive on a server may contain one file; else name the raster in it: {uri.gdal_name}/NAME.tif"
+        raise DataError("GDAL cannot read the scene", uri, hint) from error
 
 
 class _Band(NamedTuple):
@@ -360,20 +369,6 @@ def _raster_in_archive(uri: SceneUri) -> str:
         listing = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
         raise RequestError(f"the archive contains {len(members)} rasters", uri, f"give one of them: {listing}")
     return members[0]
-
-
-def _opening_error(uri: SceneUri, error: Exception) -> RsftError:
-    """Return the error for a scene that GDAL cannot open."""
-    if uri.is_remote and uri.url is None:
-        hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"
-        return NetworkError(f"GDAL cannot open the scene: {error}", uri, hint)
-    if isinstance(error, reader.ForeignFilesError):
-        hint = "convert it on a machine where it may be read: gdal_translate IN OUT.tif"
-        return DataError(str(error), uri, hint)
-    hint = "give a GeoTIFF, COG, NITF or ENVI; convert other formats: gdal_translate IN OUT.tif"
-    if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
-        hint = f"an archive on a server may contain one file; else name the raster in it: {uri.gdal_name}/NAME.tif"
-    return DataError("GDAL cannot read the scene", uri, hint)
 
 
 def _reading_error(scene: RasterScene, error: Exception) -> RsftError:

@@ -31,7 +31,7 @@ from rsft.inference.engines.base import (
     find_engine,
     first_line,
 )
-from rsft.inference.engines.graph import GraphEngine, GraphModel, LoadedEngine, graph_engine
+from rsft.inference.engines.graph import GraphEngine, LoadedEngine, graph_engine
 from rsft.inference.export.export import find_training_store, write_export
 from rsft.inference.export.metadata import installed_versions, read_export_metadata
 from rsft.inference.export.traceable import OutputDifference, compare_outputs
@@ -72,8 +72,24 @@ def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | 
     """
     engine = find_engine(spec.engine)
     engine.check(spec.precision, device)
-    if isinstance(engine, GraphEngine):
-        return graph_engine(bundle, _open_cached_export(engine, bundle, spec.precision, images), spec)
+    if isinstance(engine, GraphEngine):  # the first call writes the export, and checks it on the images
+        cache = _cache_folder(bundle)
+        folder = cache / f"{engine.name}-{spec.precision}-{_hash(_versions([engine]))}"
+        try:
+            read_export_metadata(folder)
+        except RsftError:
+            cache.mkdir(parents=True, exist_ok=True)
+            others = [path for path in cache.parent.iterdir() if path != cache]
+            others.sort(key=lambda path: path.stat().st_mtime)
+            for old in others[: max(0, len(others) + 1 - MAX_CACHED_BUNDLES)]:
+                shutil.rmtree(old, ignore_errors=True)
+            size = bundle.contract.size
+            crops = None if images is None else images[:, :, :size, :size]  # one test-time view
+            needs_labels = engine.precisions[spec.precision].limit is None or images is None
+            store = find_training_store(bundle, None) if needs_labels else None
+            write_export(bundle, engine, spec.precision, folder, store, images=crops)
+        cache.touch()
+        return graph_engine(bundle, engine.open_graph(folder / engine.file_name, spec.precision), spec)
     assert isinstance(engine, DirectEngine), f"{spec.engine} is neither a DirectEngine nor a GraphEngine"
     loaded = engine.load(bundle, spec, device)
     model, contract = with_tta(loaded.model, bundle.contract, bundle.recipe.evaluate)
@@ -85,27 +101,6 @@ def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | 
         return ClassifierOutputs(*(torch.cat(column).float().cpu().numpy() for column in zip(*outputs, strict=True)))
 
     return LoadedEngine(infer, contract, loaded.spec, loaded.note, loaded.concurrency)
-
-
-def _open_cached_export(engine: GraphEngine, bundle: Bundle, precision: str, images: Tensor | None) -> GraphModel:
-    """Open the cached export of a bundle, or write it first and check it on `images` (n, P, S, S), if given."""
-    cache = _cache_folder(bundle)
-    folder = cache / f"{engine.name}-{precision}-{_hash(_versions([engine]))}"
-    try:
-        read_export_metadata(folder)
-    except RsftError:
-        cache.mkdir(parents=True, exist_ok=True)
-        others = [path for path in cache.parent.iterdir() if path != cache]
-        others.sort(key=lambda path: path.stat().st_mtime)
-        for old in others[: max(0, len(others) + 1 - MAX_CACHED_BUNDLES)]:
-            shutil.rmtree(old, ignore_errors=True)
-        size = bundle.contract.size
-        crops = None if images is None else images[:, :, :size, :size]  # one test-time view
-        needs_labels = engine.precisions[precision].limit is None or images is None
-        store = find_training_store(bundle, None) if needs_labels else None
-        write_export(bundle, engine, precision, folder, store, images=crops)
-    cache.touch()
-    return engine.open_graph(folder / engine.file_name, precision)
 
 
 def select_fastest(
