@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ app = typer.Typer()
 
 
 @app.command()
-@takes_options(unit=unit_name, bands=band_names, land=parse_land)
+@partial(takes_options, unit=unit_name, bands=band_names, land=parse_land)
 def predict(
     bundle: BundleArgument,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...")],

@@ -56,7 +56,7 @@ def show_addition(summary: CorrectionSummary) -> None:
     for note in result.notes:
         console.print(f"note: {note}", soft_wrap=True)
     if result.rejected:
-        listed = escape_controls(f", listed in {summary.rejected_list}")
+        listed = escape_controls(f", listed in {summary.root / 'rejected.csv'}")
         console.print(Text.assemble((f"{len(result.rejected):,} labels rejected", "yellow"), listed))
         for _, line, reason in result.rejected[:_REASONS_SHOWN]:
             console.print(f"  line {line}: {reason}", soft_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,12 +20,9 @@ from rsft.recipe.schema import Recipe
 from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
 from rsft.sweep.schema import Sweep
 from rsft.training.processes import is_rank_zero
+from rsft.training.runs.reader import PartReplay
 from rsft.training.runs.writer import Run
 from rsft.training.trackers import RunListener, StepReport
-
-if TYPE_CHECKING:
-    from rsft.training.runs.reader import PartReplay
-
 
 COLUMNS = {
     "epoch": "epoch",
@@ -285,7 +282,7 @@ MAX_ROWS = 30
 """Classes in a table; of more classes, those with the most gained and lost chips are shown."""
 
 
-def replay_table(part: "PartReplay") -> Table:
+def replay_table(part: PartReplay) -> Table:
     """Return recall before and after, and gained and lost chips, by class, and the mean over classes below them."""
     rows = part.classes
     if len(rows) > MAX_ROWS:

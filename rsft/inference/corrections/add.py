@@ -84,11 +84,6 @@ class CorrectionSummary:
     not_a_target_class: str | None
     result: AdditionResult
 
-    @property
-    def rejected_list(self) -> Path:
-        """The list of rejected rows."""
-        return self.root / REJECTED
-
 
 def add_corrections(
     root: Path, table: Path, options: AdditionOptions | None = None, progress: Progress | None = None

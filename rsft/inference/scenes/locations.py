@@ -133,12 +133,14 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
         if fault:
             result.rejected.append((str(path), number, fault))
             continue
-        box = _min_area_box(corners) if len(corners) > 1 else None
-        row, col = corners[0]
-        if box is not None and positions.are_boxes:
-            row, col = (corners.min(axis=0) + corners.max(axis=0)) / 2
-        elif box is not None:
-            row, col = np.reshape(box, (4, 2)).mean(axis=0)
+        (row, col), box = corners[0], None
+        if len(corners) > 1:  # the smallest rectangle around them, which may be rotated
+            rectangle = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
+            if rectangle.geom_type != "Polygon":  # all points lie on a line
+                rectangle = shapely.box(*corners.min(0), *corners.max(0))
+            ends = np.asarray(rectangle.exterior.coords)[:4]
+            row, col = (corners.min(axis=0) + corners.max(axis=0)) / 2 if positions.are_boxes else ends.mean(axis=0)
+            box = tuple(ends.ravel().tolist())
         name, score = f"{scene.name}_{number:06d}", None if np.isnan(score) else float(score)
         result.locations.append(Location(float(row), float(col), box, name, number, score))
     if not positions.are_boxes:
@@ -151,14 +153,6 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
 
 def _is_inside(location: Location, scene: RasterScene) -> bool:
     return 0 <= location.row < scene.height and 0 <= location.col < scene.width
-
-
-def _min_area_box(corners: Floats) -> tuple[float, ...]:
-    """Return the corners r1 c1 ... r4 c4 of the smallest rectangle around points (K, 2), which may be rotated."""
-    box = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
-    if box.geom_type != "Polygon":  # all points lie on a line
-        box = shapely.box(*corners.min(0), *corners.max(0))
-    return tuple(np.asarray(box.exterior.coords)[:4].ravel().tolist())
 
 
 def _find_exchange(

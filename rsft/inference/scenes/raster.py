@@ -186,14 +186,13 @@ class SceneReader:
                 clipped += count
         return np.stack(bands, axis=2), clipped
 
-    def _files(self) -> list[Any]:
+    def _files(self) -> Any:
         """Return the handles of the current thread."""
         if not hasattr(self._thread, "files"):
             with ignore_georeference_warnings():
                 self._thread.files = [reader.open_raster(name) for name in self.scene.files]
             self._handles += self._thread.files
-        files: list[Any] = self._thread.files
-        return files
+        return self._thread.files
 
     def close(self) -> None:
         """Close the handles of all threads."""
@@ -397,7 +396,16 @@ def _read_item(uri: SceneUri, asset: str | None) -> _Item | None:
         uri: the scene.
         asset: names of the assets to open, separated by commas; None takes the assets with the role "data".
     """
-    data = _read_json(uri)
+    data, suffix = None, Path(uri.name).suffix.lower()
+    if uri.url is not None and uri.url == uri.gdal_name.removeprefix("/vsicurl/"):
+        remote = None if suffix in _JSON_SUFFIXES else probe_url(uri.url)
+        if suffix in _JSON_SUFFIXES or (remote is not None and remote.head.lstrip().startswith(b"{")):
+            data = read_url(uri.url, _MAX_BYTES)
+    elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).exists():
+        try:
+            data = read_regular(Path(uri.text))
+        except OSError as error:
+            raise DataError(f"the item cannot be read: {error.strerror}", uri, "give a STAC item") from error
     if data is None:
         if asset is not None:
             raise RequestError("--asset is for STAC items", uri, "leave out --asset, or give the item")
@@ -410,20 +418,6 @@ def _read_item(uri: SceneUri, asset: str | None) -> _Item | None:
         bands = (bands[0]._replace(name=reader.parse_band_name(polarizations[0])),)
     files = tuple(_resolve(uri, name, assets[name]) for name in names)
     return _Item(tuple(names), files, bands, reader.unit_from_tags([band.unit for band in bands], uri))
-
-
-def _read_json(uri: SceneUri) -> bytes | str | None:
-    suffix = Path(uri.name).suffix.lower()
-    if uri.url is not None and uri.url == uri.gdal_name.removeprefix("/vsicurl/"):
-        remote = None if suffix in _JSON_SUFFIXES else probe_url(uri.url)
-        if suffix in _JSON_SUFFIXES or (remote is not None and remote.head.lstrip().startswith(b"{")):
-            return read_url(uri.url, _MAX_BYTES)
-    elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).exists():
-        try:
-            return read_regular(Path(uri.text))
-        except OSError as error:
-            raise DataError(f"the item cannot be read: {error.strerror}", uri, "give a STAC item") from error
-    return None
 
 
 def _parse_item(data: bytes | str, uri: SceneUri) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
