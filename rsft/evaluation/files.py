@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +92,6 @@ class Comparison:
     methods: tuple[str, str]
     count: int
     paired: PairedDifferences
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of comparison.json."""
-        return asdict(self)
 
 
 def compare_runs(first: Path, second: Path) -> Comparison:

@@ -133,12 +133,14 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
         if fault:
             result.rejected.append((str(path), number, fault))
             continue
-        box = _min_area_box(corners) if len(corners) > 1 else None
-        row, col = corners[0]
-        if box is not None and positions.are_boxes:
-            row, col = (corners.min(axis=0) + corners.max(axis=0)) / 2
-        elif box is not None:
-            row, col = np.reshape(box, (4, 2)).mean(axis=0)
+        (row, col), box = corners[0], None
+        if len(corners) > 1:  # the smallest rectangle around them, which may be rotated
+            rectangle = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
+            if rectangle.geom_type != "Polygon":  # all points lie on a line
+                rectangle = shapely.box(*corners.min(0), *corners.max(0))
+            ends = np.asarray(rectangle.exterior.coords)[:4]
+            row, col = (corners.min(axis=0) + corners.max(axis=0)) / 2 if positions.are_boxes else ends.mean(axis=0)
+            box = tuple(ends.ravel().tolist())
         name, score = f"{scene.name}_{number:06d}", None if np.isnan(score) else float(score)
         result.locations.append(Location(float(row), float(col), box, name, number, score))
     if not positions.are_boxes:
@@ -153,14 +155,6 @@ def _is_inside(location: Location, scene: RasterScene) -> bool:
     return 0 <= location.row < scene.height and 0 <= location.col < scene.width
 
 
-def _min_area_box(corners: Floats) -> tuple[float, ...]:
-    """Return the corners r1 c1 ... r4 c4 of the smallest rectangle around points (K, 2), which may be rotated."""
-    box = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
-    if box.geom_type != "Polygon":  # all points lie on a line
-        box = shapely.box(*corners.min(0), *corners.max(0))
-    return tuple(np.asarray(box.exterior.coords)[:4].ravel().tolist())
-
-
 def _find_exchange(
     path: Path, shapes: list[shapely.Geometry], scene: RasterScene, crs: str, to_pixels: _ToPixels
 ) -> list[str]:
@@ -169,8 +163,6 @@ def _find_exchange(
     Raises:
         RequestError: most positions do.
     """
-    if not shapes:
-        return []
     pixels = to_pixels(shapely.get_coordinates([shape.centroid for shape in shapes])[:, ::-1])
     with np.errstate(invalid="ignore"):
         count = int(((pixels >= 0) & (pixels < (scene.height, scene.width))).all(axis=1).sum())
@@ -247,11 +239,7 @@ class ChipWindow:
     scale: tuple[float, float]
 
     def chip_size(self, location: Location) -> tuple[int, int]:
-        """Return height and width of a chip in chip pixels.
-
-        Returns:
-            Height and width.
-        """
+        """Return height and width of a chip in chip pixels."""
         if self.side is not None:
             return self.side, self.side
         assert location.box is not None
@@ -259,11 +247,7 @@ class ChipWindow:
         return max(1, round(height) + 2 * self.margin), max(1, round(width) + 2 * self.margin)
 
     def window_at(self, location: Location) -> PixelWindow:
-        """Return the window of the scene for a chip. It may extend beyond the edge of the scene.
-
-        Returns:
-            The window, which may extend beyond the edge of the scene.
-        """
+        """Return the window of the scene for a chip. It may extend beyond the edge of the scene."""
         sizes = zip(self.chip_size(location), self.scale, strict=True)
         height, width = (max(1, round(size * scale)) for size, scale in sizes)
         top = math.floor(location.row + _NUDGE) - height // 2
@@ -320,11 +304,7 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
 
 
 def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
-    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options.
-
-    Returns:
-        Spacing along columns and along rows; None if it is unknown.
-    """
+    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options or None."""
     return file_spacing or (None if options.spacing is None else (options.spacing, options.spacing))
 
 

@@ -20,14 +20,13 @@ from rsft.inference.predict.scene_chips import describe_scene
 from rsft.inference.scenes.georeference import (
     Georeference,
     _from_points,
-    read_footprint,
     read_georeference,
     rectangle_corners,
 )
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 from rsft.types import Floats
 from tests.helpers.geokeys import ODD_GEOKEYS, write_scene_with_geokeys
-from tests.helpers.scenes import ground_control_points, write_geotiff
+from tests.helpers.scenes import ground_control_points, read_footprint, write_geotiff
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 
@@ -67,7 +66,7 @@ def test_cut_at_the_antimeridian(tmp_path: Path) -> None:
     ],
 )
 def test_no_usable_georeference(tmp_path: Path, crs: str | None, transform: Affine | None) -> None:
-    assert read_footprint(chip(tmp_path, crs, transform)) is None is read_footprint(tmp_path / "absent.png")
+    assert read_footprint(chip(tmp_path, crs, transform)) is None
 
 
 LOCAL = "+proj=stere +lat_0=86 +lon_0=179.9 +ellps=WGS84 +units=m"
