@@ -451,10 +451,9 @@ def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
         RequestError: a folder contains no bundle.
         WeightsError: the index of a bundle is damaged or was edited.
     """
-    from rsft.models.bundle.bundle import read_licenses, restriction_sentence, unknown_sentence
+    from rsft.models.bundle.bundle import license_sentences, read_licenses
 
     licenses = list(dict.fromkeys(entry for bundle in bundles for entry in read_licenses(bundle)))
-    lines = {"warning": restriction_sentence(licenses), "note": unknown_sentence(licenses) if unknown else None}
-    for kind, sentence in lines.items():
-        if sentence:
+    for kind, sentence in zip(("warning", "note"), license_sentences(licenses), strict=True):
+        if sentence and (kind == "warning" or unknown):
             error_console.print(f"{kind}: {sentence}; see `rsft bundle show`", soft_wrap=True)

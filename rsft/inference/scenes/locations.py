@@ -125,8 +125,14 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
     to_pixels, table = _pixel_transform(path, scene, crs), positions.table
     attributes = pd.DataFrame(table.drop(columns=[table.geometry.name, SCORE, IMAGE, FAULT]))
     result = SceneLocations(notes=list(positions.notes), attributes=attributes, are_boxes=positions.are_boxes)
-    faults = [fault or _find_fault(shape) for fault, shape in zip(table[FAULT], table.geometry, strict=True)]
-    for number, shape, score, fault in zip(table.index.tolist(), table.geometry, table[SCORE], faults, strict=True):
+    usable: list[shapely.Geometry] = []
+    columns = (table[name] for name in (table.geometry.name, SCORE, FAULT))
+    for number, shape, score, fault in zip(table.index.tolist(), *columns, strict=True):
+        if not fault and (shape is None or shape.is_empty):
+            fault = "no position"
+        elif not fault and shape.geom_type not in ("Point", "Polygon", "MultiPolygon"):
+            fault = f"{shape.geom_type} geometry, but only points and polygons can be used"
+        usable += [] if fault else [shape]
         corners = np.empty((0, 2)) if fault else to_pixels(shapely.get_coordinates(shape))
         if not fault and not np.isfinite(corners).all():
             fault = "the position cannot be transformed to pixels of the scene"
@@ -146,7 +152,6 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
     if not positions.are_boxes:
         result.are_boxes = bool(result.locations) and all(location.box for location in result.locations)
         if not any(_is_inside(location, scene) for location in result.locations):
-            usable = [shape for shape, fault in zip(table.geometry, faults, strict=True) if not fault]
             result.notes += _find_exchange(path, usable, scene, crs, to_pixels)
     return result
 
@@ -176,13 +181,6 @@ def _find_exchange(
         message = f"{names} are exchanged: no position lies in the scene, but {where}"
         raise RequestError(message, path, f"exchange {names} in the file")
     return [f"{where}, and none as they are"]
-
-
-def _find_fault(shape: shapely.Geometry | None) -> str:
-    if shape is None or shape.is_empty:
-        return "no position"
-    is_usable = shape.geom_type in ("Point", "Polygon", "MultiPolygon")
-    return "" if is_usable else f"{shape.geom_type} geometry, but only points and polygons can be used"
 
 
 def _pixel_transform(path: Path, scene: RasterScene, crs: str) -> _ToPixels:

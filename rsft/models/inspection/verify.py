@@ -111,8 +111,14 @@ def verify_bundle(folder: Path, sha256: str | None = None, key: Path | None = No
         return result
     tensors = f"{len(bundle.tensors)} tensors, finite, exactly those that the recipe's classifier learns"
     _record_check(result, tensors, _tensor_faults(bundle))
+    try:
+        encoder = load_encoder(bundle.recipe, bundle.contract.bands)
+        fault = f"backbone {encoder.name} has the hash {encoder.sha256}, not {bundle.backbone_sha256} as in training"
+        faults = [fault] if encoder.sha256 != bundle.backbone_sha256 else []
+    except RsftError as error:
+        faults = [_error_sentence(error)]
     backbone = f"backbone {bundle.recipe.backbone.name} on this machine is that of the training"
-    _record_check(result, backbone, _backbone_faults(bundle))
+    _record_check(result, backbone, faults)
     return result
 
 
@@ -154,16 +160,6 @@ def _member_faults(member: dict[str, torch.Tensor], meta_model: MetaModel) -> li
 
 def _format_shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "a number"
-
-
-def _backbone_faults(bundle: Bundle) -> list[str]:
-    try:
-        encoder = load_encoder(bundle.recipe, bundle.contract.bands)
-    except RsftError as error:
-        return [_error_sentence(error)]
-    if encoder.sha256 != bundle.backbone_sha256:
-        return [f"backbone {encoder.name} has the hash {encoder.sha256}, not {bundle.backbone_sha256} as in training"]
-    return []
 
 
 def _error_sentence(error: RsftError) -> str:
