@@ -253,8 +253,7 @@ def verify_weights(card: PublishedEncoder) -> WeightsStatus:
 
 def describe_checksum(card: PublishedEncoder) -> str:
     """Return the kind of checksum that is published for an encoder: "SHA-256", "8 digits", "MD5" or "none"."""
-    published = _published_checksum(card)
-    if published is None:
+    if (published := _published_checksum(card)) is None:
         return "none"
     if published.startswith("md5:"):
         return "MD5"

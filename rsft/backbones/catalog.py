@@ -45,9 +45,6 @@ def search_listing(word: str) -> list[ListedEncoder]:
 def find_encoder(name: str) -> PublishedEncoder:
     """Return an encoder by its name in a recipe; only one that is not listed needs its card.
 
-    Returns:
-        The listed encoder, or a card.
-
     Raises:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
     """

@@ -85,8 +85,7 @@ def first_layer_path(network: nn.Module) -> str | None:
 
 
 def _first_layer(backbone: Backbone) -> nn.Conv2d:
-    path = first_layer_path(backbone.vit)
-    if path is None:
+    if (path := first_layer_path(backbone.vit)) is None:
         message = f"{backbone.name} only takes its own bands: {', '.join(backbone.bands)}"
         raise RequestError(message, _BANDS_KEY, "name these bands in this order")
     return cast(nn.Conv2d, backbone.vit.get_submodule(path))

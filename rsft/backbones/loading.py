@@ -44,9 +44,6 @@ def names() -> list[str]:
     """Return the names of the encoders of rsft, timm and TorchGeo, in this order, that `rsft backbones ls` lists.
 
     `find_card` also accepts timm's other ViTs.
-
-    Returns:
-        The names of rsft's, timm's and TorchGeo's encoders, in this order.
     """
     from rsft.backbones import timm_vits, torchgeo_vits
 
@@ -58,14 +55,10 @@ def find_card(name: str, blocks: int | None = None) -> Card:
 
     Of its transformer blocks, the first `blocks` are kept; None keeps all.
 
-    Returns:
-        The card.
-
     Raises:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
     """
-    card = _RSFT_CARDS.get(name) or _external_card(name)
-    if card is None:
+    if (card := _RSFT_CARDS.get(name) or _external_card(name)) is None:
         closest = difflib.get_close_matches(name, names(), n=1)
         hint = f"did you mean {closest[0]}?" if closest else "list the encoders with `rsft backbones ls`"
         raise RequestError(f"no backbone is called {name!r}", "backbone.name", hint)
@@ -86,8 +79,7 @@ def find_unlisted_card(word: str) -> Card:
         RequestError: no encoder has this name, or it cannot be fine-tuned. The hint has the nearest words in the list
             of encoders, and models of timm that are not listed.
     """
-    card = _external_card(word)
-    if card is not None:
+    if card := _external_card(word):
         return card
     parts = {part.lower(): part for name in names() for part in (*re.split(r"[._:]", name), name)}
     nearest = [parts[part] for part in difflib.get_close_matches(word.lower(), parts, n=3)]
@@ -318,9 +310,12 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     _check_names(state, vit, card, path)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     resampled = _resample_positions(state, vit, card)
-    _check_shapes(resampled, vit, card, path)
-    faults = [name for name, tensor in state.items() if not tensor.sum().isfinite()]  # a sum needs no extra memory
-    if faults:
+    expected = {name: _dtype_and_shape(tensor) for name, tensor in vit.state_dict().items()}
+    actual = {name: _dtype_and_shape(resampled[name]) for name in expected}
+    if faults := [f"{x} is {actual[x]}, not {expected[x]}" for x in expected if actual[x] != expected[x]]:
+        message = f"{len(faults)} of the {len(resampled)} tensors do not fit {card.name}: {_first_few(faults)}"
+        raise WeightsError(message, path, _hint_other_file(card))
+    if faults := [name for name, tensor in state.items() if not tensor.sum().isfinite()]:  # a sum needs no extra memory
         message = f"{len(faults)} of the {len(state)} tensors of {card.name} hold NaN or infinity: {_first_few(faults)}"
         raise WeightsError(message, path, "download it again")
     vit.load_state_dict(resampled, assign=True)
@@ -401,15 +396,6 @@ def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -
         faults += [f"missing: {_first_few(missing)}"] if missing else []
         faults += [f"not expected: {_first_few(unexpected)}"] if unexpected else []
         raise WeightsError("; ".join(faults), path, _hint_other_file(card))
-
-
-def _check_shapes(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
-    expected = {name: _dtype_and_shape(tensor) for name, tensor in vit.state_dict().items()}
-    actual = {name: _dtype_and_shape(state[name]) for name in expected}
-    faults = [f"{x} is {actual[x]}, not {expected[x]}" for x in expected if actual[x] != expected[x]]
-    if faults:
-        message = f"{len(faults)} of the {len(state)} tensors do not fit {card.name}: {_first_few(faults)}"
-        raise WeightsError(message, path, _hint_other_file(card))
 
 
 def _dtype_and_shape(tensor: Tensor) -> str:

@@ -80,11 +80,8 @@ def _rename_meta_tensors(state: State, expected: Collection[str]) -> dict[str, T
 
 HIERARCHICAL_NAMES = (
     "resnet50.a1_in1k",
-    "convnext_tiny.fb_in22k",
-    "convnext_base.fb_in22k",
-    "convnextv2_tiny.fcmae_ft_in22k_in1k",
-    "swin_base_patch4_window7_224.ms_in22k",
-    "swinv2_base_window12_192.ms_in22k",
+    *("convnext_tiny.fb_in22k", "convnext_base.fb_in22k", "convnextv2_tiny.fcmae_ft_in22k_in1k"),
+    *("swin_base_patch4_window7_224.ms_in22k", "swinv2_base_window12_192.ms_in22k"),
 )
 """The models that `rsft backbones ls` lists. All other models of `_MODULES` have a card, too."""
 
@@ -142,24 +139,15 @@ def _skip_options(name: str) -> dict[str, Any]:
 
 
 NAMES = (
-    "vit_tiny_patch16_224.augreg_in21k",
-    "vit_small_patch16_224.augreg_in21k",
-    "vit_base_patch16_224.augreg_in21k",
-    "vit_large_patch16_224.augreg_in21k",
-    "vit_small_patch16_224.dino",
-    "vit_base_patch16_224.dino",
-    "vit_base_patch16_224.mae",
-    "vit_large_patch16_224.mae",
-    "vit_small_patch14_dinov2.lvd142m",
-    "vit_base_patch14_dinov2.lvd142m",
-    "vit_large_patch14_dinov2.lvd142m",
+    *("vit_tiny_patch16_224.augreg_in21k", "vit_small_patch16_224.augreg_in21k"),
+    *("vit_base_patch16_224.augreg_in21k", "vit_large_patch16_224.augreg_in21k"),
+    *("vit_small_patch16_224.dino", "vit_base_patch16_224.dino"),
+    *("vit_base_patch16_224.mae", "vit_large_patch16_224.mae"),
+    *("vit_small_patch14_dinov2.lvd142m", "vit_base_patch14_dinov2.lvd142m", "vit_large_patch14_dinov2.lvd142m"),
     "vit_base_patch16_clip_224.openai",
-    "vit_small_patch16_dinov3.lvd1689m",
-    "vit_base_patch16_dinov3.lvd1689m",
-    "vit_large_patch16_dinov3.lvd1689m",
+    *("vit_small_patch16_dinov3.lvd1689m", "vit_base_patch16_dinov3.lvd1689m", "vit_large_patch16_dinov3.lvd1689m"),
     "vit_large_patch16_dinov3.sat493m",
-    "eva02_base_patch14_224.mim_in22k",
-    "cait_s24_224.fb_dist_in1k",
+    *("eva02_base_patch14_224.mim_in22k", "cait_s24_224.fb_dist_in1k"),
 )
 """The models that `rsft backbones ls` lists. `timm_card` accepts all other vision transformers, too."""
 

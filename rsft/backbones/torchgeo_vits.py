@@ -66,11 +66,7 @@ _INDEX = TypeAdapter(list[PublishedWeights])
 
 @cache
 def published_weights() -> dict[str, PublishedWeights]:
-    """Return all weights that the installed TorchGeo publishes, by name in the order of its `list_models`.
-
-    Returns:
-        Name -> weights, in the order of `torchgeo.models.list_models`.
-    """
+    """Return all weights that the installed TorchGeo publishes, by name in the order of its `list_models`."""
     path = user_cache_path("rsft") / "torchgeo" / f"weights-{_FORMAT}-{version('torchgeo')}.json"
     try:
         index = _INDEX.validate_json(path.read_bytes())
@@ -255,8 +251,7 @@ def torchgeo_card(name: str) -> Card | None:
     weights_name = name.removeprefix(PREFIX)
     if weights_name == name and "_Weights" not in name:
         return None
-    weights = published_weights().get(weights_name)
-    if weights is None:
+    if (weights := published_weights().get(weights_name)) is None:
         raise _refusal_error(weights_name, "TorchGeo has no weights called {}")
     architecture, scale = _architecture(weights), _scale(weights)
     if architecture is None:

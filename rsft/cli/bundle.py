@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,26 +58,20 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     width = max(map(len, lines))
     for name, text in lines.items():
         console.print(f"{name:<{width}}  {text}", soft_wrap=True)
-    _show_classes(description["classes"])
+    classes = description["classes"]
+    title, columns = f"{len(classes):,} classes, in the order of the logits", ["class", "group", "training chips"]
+    rows = [[row["name"], row["group"] or "-", f"{row['train']:,}"] for row in classes]
+    if len(classes) > display.CLASSES_SHOWN:
+        title, columns = f"{len(classes):,} classes", ["group", "classes"]
+        groups = Counter(row["group"] or "-" for row in classes)
+        rows = [[group, f"{count:,}"] for group, count in groups.items()]
+    console.print(display.make_table(title, columns, rows, texts=columns[:-1]))
     if scales := description["scales"]:
         positions = list(dict.fromkeys(position for row in scales.values() for position in row))
         rows = [
-            (str(block), *(f"{row[x]:.2f}" if x in row else "" for x in positions)) for block, row in scales.items()
+            [str(block), *(f"{row[x]:.2f}" if x in row else "" for x in positions)] for block, row in scales.items()
         ]
         console.print(display.make_table("learned scales, block x position", ("block", *positions), rows, texts=()))
-
-
-def _show_classes(classes: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of the classes, or of their groups if the bundle has many classes."""
-    title = f"{len(classes):,} classes"
-    if len(classes) > display.CLASSES_SHOWN:
-        counts = Counter(row["group"] or "-" for row in classes)
-        groups = ((group, f"{count:,}") for group, count in counts.items())
-        console.print(display.make_table(title, ("group", "classes"), groups))
-        return
-    rows = ((row["name"], row["group"] or "-", f"{row['train']:,}") for row in classes)
-    columns = ("class", "group", "training chips")
-    console.print(display.make_table(f"{title}, in the order of the logits", columns, rows, texts=columns[:2]))
 
 
 @app.command("sign")
@@ -229,30 +222,25 @@ def bundle_push(
     """
     import tempfile
 
-    from rsft.inference.publish.hub import find_local_paths, list_hub_files, upload_hub_folder, write_hub_folder
+    from rsft.inference.publish.hub import list_hub_files, upload_hub_folder, write_hub_folder
     from rsft.models.bundle.bundle import Bundle
 
     display.warn_about_licenses([bundle], unknown=True)
-    if paths := find_local_paths(Bundle.load(bundle)):
-        listed = ", ".join(f"{key} {path}" for key, path in paths.items())
-        note = f"note: recipe.yaml of the bundle names paths of this machine: {listed}"
+    texts = {key: text for key, text in Bundle.load(bundle).recipe.flatten().items() if isinstance(text, str)}
+    paths = [f"{key} {text}" for key, text in texts.items() if Path(text).is_absolute() or text.startswith("~")]
+    if paths:
+        note = f"note: recipe.yaml of the bundle names paths of this machine: {', '.join(paths)}"
         display.error_console.print(note, soft_wrap=True)
-    if to is not None:
-        write_hub_folder(bundle, to, repository, card=card, item=item, overwrite=overwrite)
-        _show_hub_files(list_hub_files(to))
-        show_paths({"folder": to})
-        return
     with tempfile.TemporaryDirectory(prefix="rsft-") as temporary:
-        folder = write_hub_folder(bundle, Path(temporary) / "hub", repository, card=card, item=item)
-        _show_hub_files(list_hub_files(folder))
+        folder = to or Path(temporary) / "hub"
+        write_hub_folder(bundle, folder, repository, card=card, item=item, overwrite=overwrite)
+        for name, size in list_hub_files(folder).items():
+            console.print(f"{size:>12,} bytes  {name}", soft_wrap=True)
         visibility = "public" if public else "private"
-        if yes or typer.confirm(f"upload these files to the {visibility} repository {repository}?"):
+        if to is not None:
+            show_paths({"folder": to})
+        elif yes or typer.confirm(f"upload these files to the {visibility} repository {repository}?"):
             console.print(upload_hub_folder(folder, repository, public=public), soft_wrap=True)
-
-
-def _show_hub_files(sizes: Mapping[str, int]) -> None:
-    for name, size in sizes.items():
-        console.print(f"{size:>12,} bytes  {name}", soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rsft.cli import options
 from rsft.cli.display.console import console, make_table, progress, show_paths, show_store
-from rsft.cli.options import (
-    DeviceOption,
-    JobsOption,
-    JsonOption,
-    NotATargetOption,
-    OverwriteOption,
-    band_names,
-    check_new_file,
-    documented,
-    unit_name,
-)
 
 if TYPE_CHECKING:
     from rsft.data.audit import AuditResult
@@ -35,7 +25,7 @@ RootArgument = Annotated[Path, typer.Argument(help="Chip store made by `rsft pre
 
 
 @app.command("show")
-@documented
+@options.documented
 def data_show(root: RootArgument, chip: Annotated[str | None, typer.Argument()] = None) -> None:
     """Show the number of chips by class and split. With CHIP, show the manifest row of this chip.
 
@@ -89,13 +79,13 @@ def data_stats(root: RootArgument) -> None:
 
 
 @app.command("contact-sheet")
-@documented
+@options.documented
 def data_contact_sheet(
     root: RootArgument,
     out: Annotated[Path, typer.Option("-o", "--output")],
     name: Annotated[str | None, typer.Option("--class")] = None,
     split: str | None = None,
-    overwrite: OverwriteOption = False,
+    overwrite: options.OverwriteOption = False,
 ) -> None:
     """Write a PNG with thumbnails of chips, evenly spaced in the order of the manifest.
 
@@ -110,7 +100,7 @@ def data_contact_sheet(
     from rsft.utils.atomic_files import write_bytes
 
     store = ChipStore.open(root)
-    check_new_file(out, overwrite)
+    options.check_new_file(out, overwrite)
     if name is not None and name not in store.classes:
         raise RequestError(f"the chip store has no class {name}", root, f"choose one of {', '.join(store.classes)}")
     table = store.table if split is None else store.split(split)
@@ -124,13 +114,13 @@ def data_contact_sheet(
 
 
 @app.command("croissant")
-@documented
+@options.documented
 def data_croissant(
     root: RootArgument,
     url: str | None = None,
     creator: str | None = None,
     published: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE")] = None,
-    overwrite: OverwriteOption = False,
+    overwrite: options.OverwriteOption = False,
 ) -> None:
     """Write croissant.json into a chip store: its description for catalogs and data loaders.
 
@@ -152,16 +142,16 @@ def data_croissant(
 
 
 @app.command("add")
-@documented
+@options.documented
 def data_add(
     root: RootArgument,
     corrected: Path,
     label_field: Annotated[str | None, typer.Option("--field")] = None,
-    not_a_target: NotATargetOption = None,
+    not_a_target: options.NotATargetOption = None,
     new_classes: Annotated[list[str] | None, typer.Option("--new-class", metavar="NAME")] = None,
     unit: str | None = None,
     bands: str | None = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Join corrected labels to a chip store, all of them or none; list rows that cannot be used.
 
@@ -176,20 +166,19 @@ def data_add(
         unit: Unit of the chip files, if neither they nor the table name it.
         bands: Names of the bands of the chip files, such as VV,VH, if they have none.
     """
-    from rsft.cli.display.console import quiet_console
-    from rsft.cli.display.results import emit_addition, json_progress, show_addition
+    from rsft.cli.display.results import emit_addition, report_progress, show_addition
     from rsft.inference.corrections.add import AdditionOptions, add_corrections
     from rsft.inference.options import Declaration
 
-    declaration = Declaration(unit_name(unit), band_names(bands))
-    options = AdditionOptions(label_field, not_a_target, tuple(new_classes or ()), declaration)
-    with quiet_console(quiet=False, as_json=as_json), progress() as report:
-        summary = add_corrections(root, corrected, options, json_progress() if as_json else report)
+    declaration = Declaration(options.unit_name(unit), options.band_names(bands))
+    addition = AdditionOptions(label_field, not_a_target, tuple(new_classes or ()), declaration)
+    with report_progress(as_json) as report:
+        summary = add_corrections(root, corrected, addition, report)
     (emit_addition if as_json else show_addition)(summary)
 
 
 @app.command("suggest")
-@documented
+@options.documented
 def data_suggest(
     source: Annotated[Path, typer.Argument(metavar="PREDICTIONS|STORE")],
     count: Annotated[int, typer.Option(min=1)] = 50,
@@ -197,9 +186,9 @@ def data_suggest(
     bundle: Path | None = None,
     page: Path | None = None,
     split: str | None = None,
-    device: DeviceOption = "auto",
-    overwrite: OverwriteOption = False,
-    as_json: JsonOption = False,
+    device: options.DeviceOption = "auto",
+    overwrite: options.OverwriteOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Suggest the chips worth labeling next, or the labels of a chip store that a bundle contradicts.
 
@@ -219,6 +208,7 @@ def data_suggest(
     from rsft.errors import RequestError
     from rsft.inference.predict.pipeline import Predictor
     from rsft.inference.suggestion import suggest
+    from rsft.inference.writers.tables import write_csv_table
     from rsft.models.bundle.bundle import Bundle
 
     if out is not None:
@@ -237,7 +227,7 @@ def data_suggest(
     if page is not None:
         suggest.write_suggestion_page(page, suggestions, bundle, str(source) if is_store else "STORE")
     if out is not None:
-        suggest.write_suggestions(suggestions, out)
+        write_csv_table(suggestions.table, out)
     show_suggestions(suggestions, {"table": out, "page": page}, as_json)
 
 
@@ -245,12 +235,12 @@ audit_app = typer.Typer()
 
 
 @audit_app.command("audit")
-@documented
+@options.documented
 def audit(
     source: Annotated[Path, typer.Argument(metavar="DIR")],
     strict: bool = False,
     json: Path | None = None,
-    jobs: JobsOption = 2,
+    jobs: options.JobsOption = 2,
 ) -> None:
     """Find duplicates, near-duplicates, leaks between splits, contradictory labels and unusable chips.
 

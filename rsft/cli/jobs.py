@@ -99,9 +99,12 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
         paths["report"] = write_report(folder)
     display.show_evaluation(evaluation)
     if check is not None:
-        from rsft.cli.display.training import show_replay
+        from rsft.cli.display.training import replay_table
 
-        show_replay(check)
+        for part in check.parts:
+            console.print(replay_table(part))
+        for sentence in check.sentences():
+            console.print(sentence)
         paths["replay"] = folder / REPLAY_FILE
     show_paths(paths)
     return paths
@@ -154,6 +157,7 @@ def evaluate(
         compare: Run, runs/<recipe>, or output of `rsft evaluate`, for a paired comparison.
     """
     import json
+    from dataclasses import asdict
 
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
     from rsft.evaluation.files import compare_runs
@@ -165,7 +169,7 @@ def evaluate(
     show_paths({"metrics": out / "metrics.json", "predictions": out / "predictions.parquet"})
     if compare is not None:
         comparison = compare_runs(out, compare)
-        write_text(out / "comparison.json", json.dumps(comparison.to_dict(), indent=1))
+        write_text(out / "comparison.json", json.dumps(asdict(comparison), indent=1))
         console.print(display.comparison_table(comparison))
 
 

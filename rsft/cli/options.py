@@ -119,36 +119,30 @@ class _FieldOption(NamedTuple):
         return self.flag.removeprefix("--").replace("-", "_")
 
 
-def takes_options(**parsers: Callable[[str], Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator of commands. A parameter that is a dataclass becomes one option per field with an `Option`.
+def takes_options(command: Callable[..., None], **parsers: Callable[[str], Any]) -> Callable[..., None]:
+    """Make one option of a command for every field with an `Option` of a parameter that is a dataclass.
 
-    A field that is a dataclass itself adds the options of its fields. If it has an `Option`, this is a flag, and the
-    field is None without it.
-
-    Returns:
-        The decorator.
+    Use it below `command` as a decorator, as `partial(takes_options, unit=unit_name)` if the texts of a field, such as
+    `unit`, must be parsed. A field that is a dataclass itself adds the options of its fields. If it has an `Option`,
+    this is a flag, and the field is None without it.
     """
+    hints, texts, requests = get_type_hints(command, include_extras=True), argument_texts(command), {}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(command).parameters.items():
+        if is_dataclass(hints[name]):
+            requests[name] = hints[name]
+            parameters += _parameters(hints[name], parsers)
+        else:
+            parameters.append(describe_parameter(parameter, hints[name], texts))
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints, texts, requests = get_type_hints(command, include_extras=True), argument_texts(command), {}
-        parameters: list[Parameter] = []
-        for name, parameter in signature(command).parameters.items():
-            if is_dataclass(hints[name]):
-                requests[name] = hints[name]
-                parameters += _parameters(hints[name], parsers)
-            else:
-                parameters.append(describe_parameter(parameter, hints[name], texts))
+    @wraps(command)
+    def run(**values: Any) -> None:
+        made = {name: _make_request(request, values, parsers) for name, request in requests.items()}
+        command(**made, **values)
 
-        @wraps(command)
-        def run(**values: Any) -> None:
-            made = {name: _make_request(request, values, parsers) for name, request in requests.items()}
-            command(**made, **values)
-
-        run.__doc__ = _summary(command)
-        vars(run)["__signature__"] = Signature(parameters)
-        return run
-
-    return decorate
+    run.__doc__ = _summary(command)
+    vars(run)["__signature__"] = Signature(parameters)
+    return run
 
 
 def _field_options(request: type[Any]) -> Iterator[_FieldOption]:

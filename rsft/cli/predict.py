@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import progress, quiet_console, show_paths, warn_about_licenses
+from rsft.cli.display.console import show_paths, warn_about_licenses
 from rsft.cli.options import BundleArgument, band_names, takes_options, unit_name
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest, parse_land
-
-if TYPE_CHECKING:
-    from rsft.types import Progress
 
 app = typer.Typer()
 
 
 @app.command()
-@takes_options(unit=unit_name, bands=band_names, land=parse_land)
+@partial(takes_options, unit=unit_name, bands=band_names, land=parse_land)
 def predict(
     bundle: BundleArgument,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...")],
@@ -62,7 +58,17 @@ def predict(
         for folder in bundles:
             check_signature(folder, verify_key)
     if ray:
-        has_rejected = _predict_archive(bundle, inputs, out, request, address, jobs, as_json=as_json)
+        from rsft.cli.display.results import report_progress, show_archive
+        from rsft.utils.dependencies import check_installed
+
+        check_installed("ray", "ray")
+        from rsft.inference.archive import predict_archive, ray_executor
+
+        with report_progress(as_json) as report:
+            warn_about_licenses(bundles)
+            archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
+        show_archive(archive, as_json)
+        has_rejected = any(scene.status == "failed" or scene.rejected for scene in archive.scenes)
     else:
         has_rejected = _predict(bundles, inputs, out, request, as_json=as_json)
     if strict and has_rejected:
@@ -71,13 +77,13 @@ def predict(
 
 def _predict(bundles: list[Path], inputs: list[str], out: Path, request: PredictionRequest, *, as_json: bool) -> bool:
     """Write one table per bundle, and return whether anything was rejected."""
-    from rsft.cli.display.results import emit_predictions, show_checks, show_predictions
+    from rsft.cli.display.results import emit_predictions, report_progress, show_checks, show_predictions
     from rsft.inference.predict.job import predict as predict_table
     from rsft.inference.predict.job import predict_bundles
     from rsft.utils.process_pool import retain_freed_memory
 
     retain_freed_memory()
-    with _report_progress(as_json) as report:
+    with report_progress(as_json) as report:
         warn_about_licenses(bundles)
         if len(bundles) > 1:
             results = predict_bundles(bundles, inputs, out, request, report)
@@ -92,36 +98,3 @@ def _predict(bundles: list[Path], inputs: list[str], out: Path, request: Predict
         for result in results:
             show_checks(result)
     return any(result.rejected for result in results)
-
-
-def _predict_archive(
-    bundle: Path,
-    inputs: list[str],
-    out: Path,
-    request: PredictionRequest,
-    address: str | None,
-    jobs: int | None,
-    *,
-    as_json: bool,
-) -> bool:
-    """Write one table per scene, and return whether a scene failed or anything was rejected."""
-    from rsft.cli.display.results import show_archive
-    from rsft.utils.dependencies import check_installed
-
-    check_installed("ray", "ray")
-    from rsft.inference.archive import predict_archive, ray_executor
-
-    with _report_progress(as_json) as report:
-        warn_about_licenses([bundle])
-        archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
-    show_archive(archive, as_json)
-    return any(scene.status == "failed" or scene.rejected for scene in archive.scenes)
-
-
-@contextmanager
-def _report_progress(as_json: bool) -> Iterator[Progress]:
-    """Show bars, or print JSON lines for progress and errors."""
-    from rsft.cli.display.results import json_progress
-
-    with quiet_console(quiet=False, as_json=as_json), progress() as report:
-        yield json_progress() if as_json else report

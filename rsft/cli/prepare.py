@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import typer
 from rich.text import Text
@@ -16,9 +16,6 @@ from rich.text import Text
 from rsft.cli import options
 from rsft.cli.display.console import PlainGroup, console, escape_controls, progress, show_store
 from rsft.cli.options import argument_texts, band_names, describe_parameter
-
-if TYPE_CHECKING:
-    from rsft.data.chips.store import ChipStore
 
 _SHARED: dict[str, Any] = {
     **{"root": options.RootOption, "jobs": options.JobsOption},
@@ -74,11 +71,12 @@ def _group() -> None:
     """Build a chip store: a folder of chips with one manifest."""
 
 
-def make_command(function: Callable[..., ChipStore]) -> Callable[..., None]:
-    """Return the command of a data set; `rsft.data.prepare.registry` says how it follows from the function.
+def make_command(function: Any) -> Callable[..., None]:
+    """Return the command of a data set, which builds a chip store, and shows its counts and what a split lacks.
 
     Args:
-        function: a function that `data_set` has registered.
+        function: a function that `data_set` has registered; `rsft.data.prepare.registry` says how its parameters become
+            options.
     """
     parameters = list(inspect.signature(function).parameters.values())
     names = [parameter.name for parameter in parameters]
@@ -90,32 +88,23 @@ def make_command(function: Callable[..., ChipStore]) -> Callable[..., None]:
     hints |= dict.fromkeys(tuples, str | None) | _SHARED
 
     def command(**arguments: Any) -> None:
-        run_prepare(function, arguments | {name: band_names(arguments[name]) for name in tuples})
+        from rsft.data.chips.store import count_chips, list_first_names, missing_classes
+
+        arguments |= {name: band_names(arguments[name]) for name in tuples}
+        with progress() as report:
+            store = function(**arguments, progress=report)
+        show_store(store)
+        lines = [
+            f"warning: no chip in {split}: {list_first_names(names)}; {_CONSEQUENCES[split]}"
+            for split, names in missing_classes(count_chips(store)).items()
+        ]
+        if store.table["class"].nunique() == 1:
+            name = store.table["class"][0]
+            lines.append(f"warning: all chips have the class {name}; `rsft finetune` needs at least two classes")
+        for line in [*lines, *function.notes(store, arguments)]:
+            before, mark, after = line.rpartition("warning: ")
+            console.print(Text.assemble(before, (mark, "yellow"), escape_controls(after)), soft_wrap=True)
 
     described = [describe_parameter(parameter, hints[parameter.name], texts) for parameter in parameters]
     vars(command)["__signature__"] = inspect.Signature(described)
     return command
-
-
-def run_prepare(function: Any, arguments: Mapping[str, Any]) -> None:
-    """Build a chip store with a progress bar; show its counts and the classes that a split lacks.
-
-    Args:
-        function: a function that `data_set` has registered.
-        arguments: its arguments by name, without `progress`.
-    """
-    from rsft.data.chips.store import count_chips, list_first_names, missing_classes
-
-    with progress() as report:
-        store = function(**arguments, progress=report)
-    show_store(store)
-    lines = [
-        f"warning: no chip in {split}: {list_first_names(names)}; {_CONSEQUENCES[split]}"
-        for split, names in missing_classes(count_chips(store)).items()
-    ]
-    if store.table["class"].nunique() == 1:
-        name = store.table["class"][0]
-        lines.append(f"warning: all chips have the class {name}; `rsft finetune` needs at least two classes")
-    for line in [*lines, *function.notes(store, arguments)]:
-        before, mark, after = line.rpartition("warning: ")
-        console.print(Text.assemble(before, (mark, "yellow"), escape_controls(after)), soft_wrap=True)

@@ -312,6 +312,5 @@ def _list_limitations(store: ChipStore) -> Iterator[str]:
     else:
         meanings = "; ".join(f"{name} ({RESTRICTIONS[name]})" for name in restrictions)
         yield f"Restrictions of the license: {meanings or 'none that rsft knows'}."
-    suggested = store.table.get("added_bundle", pd.Series(dtype=object)).replace("", None).notna().sum()
-    if suggested:
+    if suggested := store.table.get("added_bundle", pd.Series(dtype=object)).replace("", None).notna().sum():
         yield f"{suggested:,} labels were given after a classifier had predicted a class, and may depend on it."

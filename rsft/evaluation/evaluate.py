@@ -34,8 +34,6 @@ from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.evaluation import schema
 from rsft.evaluation.files import EVALUATION_FILE, write_predictions, write_representation
-from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation, SceneCoverage
-from rsft.metrics import confusion_matrix, expected_calibration_error, summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     Classifier,
@@ -230,7 +228,7 @@ def measure_calibration(
     labels: NDArray[np.integer],
     groups: Mapping[str, Sequence[int]],
     scenes: NDArray[np.str_],
-) -> CalibrationReport:
+) -> schema.CalibrationReport:
     """Measure a bundle's calibration on labeled chips.
 
     Args:
@@ -250,11 +248,12 @@ def measure_calibration(
     members = {"all": np.ones(len(labels), bool)}
     members |= {name: np.isin(labels, list(groups[name])) for name in GROUPS if name in groups}
 
-    def measure_scene(name: str) -> SceneCoverage:
+    scene_reports = []
+    for name in names[np.argsort(-counts, kind="stable")]:
         rows = scenes == name
         scene, truth = ConfidenceEstimate(*(x[rows] for x in estimate)), labels[rows]
-        return SceneCoverage(
-            group=name,
+        scene_report = schema.SceneCoverage(
+            group=str(name),
             accuracy=float((scene.probabilities.argmax(axis=1) == truth).mean()),
             confidence=float(scene.probabilities.max(axis=1).mean()),
             coverage=metrics.measure_coverage(scene.sets, truth),
@@ -262,13 +261,13 @@ def measure_calibration(
             shifted=list(calibrator.test_shift(scene.probabilities, scene.ood).shifted),
             widened=len(truth) >= MIN_CHIPS,
         )
-
-    return CalibrationReport(
+        scene_reports.append(scene_report)
+    return schema.CalibrationReport(
         temperature=calibrator.temperature,
-        ece_uncalibrated=expected_calibration_error(np.exp(log_softmax(outputs.logits)), labels),
+        ece_uncalibrated=metrics.expected_calibration_error(np.exp(log_softmax(outputs.logits)), labels),
         fitted_on_these_chips=calibrator.was_fitted_on(outputs.logits, labels),
         coverage=[
-            CoverageLevel(
+            schema.CoverageLevel(
                 target=target,
                 groups=metrics.coverage_by_group(level.sets, labels, groups),
                 by_class=metrics.coverage_by_class(level.sets, labels),
@@ -278,7 +277,7 @@ def measure_calibration(
         ],
         ood_false_positive_rate=OOD_FALSE_POSITIVE_RATE,
         ood_share={name: float(is_ood[mask].mean()) if mask.any() else None for name, mask in members.items()},
-        scenes=[measure_scene(str(name)) for name in names[np.argsort(-counts, kind="stable")]],
+        scenes=scene_reports,
         validation_chips=len(calibrator.labels),
     )
 
@@ -297,7 +296,7 @@ def evaluate(
     representation: bool = True,
     device: str = "auto",
     progress: Progress | None = None,
-) -> Evaluation:
+) -> schema.Evaluation:
     """Classify the chips of a split, and write the results to a folder.
 
     The files are metrics.json and predictions.parquet; with `representation` also embedding.parquet and, if the PEFT
@@ -397,35 +396,14 @@ def _measure(
     outputs: ClassifierOutputs,
     methods: Mapping[str, NDArray[np.float64]],
     features: Mapping[str, NDArray[np.float32]],
-) -> Evaluation:
+) -> schema.Evaluation:
     """Compute all numbers of metrics.json from the probabilities of each method."""
     classes, groups, labels = bundle.classes, bundle.group_indices, chips.labels
-    summaries = {name: summarize_accuracy(p, labels, len(classes), groups) for name, p in methods.items()}
+    summaries = {name: metrics.summarize_accuracy(p, labels, len(classes), groups) for name, p in methods.items()}
     predicted = next(iter(methods.values())).argmax(1)
     calibrator, scenes = bundle.calibrator, _scenes(chips)
     calibration = measure_calibration(calibrator, outputs, labels, groups, scenes) if calibrator else None
-    return Evaluation(
-        data=data,
-        split=split,
-        classes=classes,
-        groups=groups,
-        methods=summaries,
-        confusion=confusion_matrix(labels, predicted, len(classes)).tolist(),
-        train_counts=bundle.train_counts,
-        count=len(chips),
-        confidence=calibration,
-        distances={
-            stage: metrics.distance_by_group(metrics.class_mean_distances(values, labels, len(classes)), groups)
-            for stage, values in features.items()
-        },
-        notes=_notes(bundle, split, next(iter(summaries.values())).absent, calibration),
-    )
-
-
-def _notes(
-    bundle: Bundle, split: str, absent_classes: Iterable[int], calibration: CalibrationReport | None
-) -> list[str]:
-    absent = [bundle.classes[index] for index in absent_classes]
+    absent = [classes[index] for index in next(iter(summaries.values())).absent]
     notes = [f"no chips in {split}, so left out of all means over classes: {', '.join(absent)}"] if absent else []
     if len(bundle.members) > 1:
         notes.append(f"probabilities are means over {len(bundle.members)} runs; contributions are of the first run")
@@ -433,11 +411,28 @@ def _notes(
         notes.append(f"probabilities are means over test-time views ({bundle.recipe.evaluate.tta}), as in rsft predict")
     if warning := tta_warning(bundle.recipe, bundle.contract.units):
         notes.append(warning)
-    if bundle.calibrator is None or calibration is None:
-        return [*notes, "the bundle has no calibration: probabilities are not calibrated and class sets are missing"]
-    if calibration.fitted_on_these_chips:
-        notes.append(f"the calibration was fitted on these chips of {split}, so the measured coverage is too good")
-    return [*notes, bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
+    if calibrator is None or calibration is None:
+        notes.append("the bundle has no calibration: probabilities are not calibrated and class sets are missing")
+    else:
+        if calibration.fitted_on_these_chips:
+            notes.append(f"the calibration was fitted on these chips of {split}, so the measured coverage is too good")
+        notes += [calibrator.promise(), *calibrator.notes(classes)]
+    return schema.Evaluation(
+        data=data,
+        split=split,
+        classes=classes,
+        groups=groups,
+        methods=summaries,
+        confusion=metrics.confusion_matrix(labels, predicted, len(classes)).tolist(),
+        train_counts=bundle.train_counts,
+        count=len(chips),
+        confidence=calibration,
+        distances={
+            stage: metrics.distance_by_group(metrics.class_mean_distances(values, labels, len(classes)), groups)
+            for stage, values in features.items()
+        },
+        notes=notes,
+    )
 
 
 def _scenes(chips: ChipImages) -> NDArray[np.str_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,6 @@ class Comparison:
     count: int
     paired: PairedDifferences
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of comparison.json."""
-        return asdict(self)
-
 
 def compare_runs(first: Path, second: Path) -> Comparison:
     """Compare two runs that were evaluated on the same chips: the first minus the second.
@@ -109,8 +105,7 @@ def compare_runs(first: Path, second: Path) -> Comparison:
         RequestError: an evaluation is missing, or the classes or the chips differ.
         DataError: a file of an evaluation is damaged.
     """
-    folders = [_evaluation_folder(folder) for folder in (first, second)]
-    metrics, tables = zip(*map(_read_evaluation, folders), strict=True)
+    folders, metrics, tables = zip(*map(_read_evaluation, (first, second)), strict=True)
     classes = metrics[0]["classes"]
     if metrics[1]["classes"] != classes:
         raise RequestError("the two evaluations have different classes", folders[1], "compare runs on the same classes")
@@ -128,17 +123,14 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     return Comparison(str(folders[0]), str(folders[1]), (method, other), len(chips), paired)
 
 
-def _evaluation_folder(folder: Path) -> Path:
+def _read_evaluation(folder: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
+    """Find an evaluation; read classes, methods and groups, and true and predicted class by path of the chip."""
     run = find_newest_run(folder)
-    for candidate in (folder, run / "evaluation"):
-        if (candidate / EVALUATION_FILE).is_file() and (candidate / PREDICTIONS_FILE).is_file():
-            return candidate
-    message = f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing"
-    raise RequestError(message, run, "evaluate the run first: rsft evaluate")
-
-
-def _read_evaluation(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Read classes, methods and groups, and true and predicted class names by path of the chip in its order."""
+    if not all((folder / name).is_file() for name in (EVALUATION_FILE, PREDICTIONS_FILE)):
+        folder = run / "evaluation"
+    if not all((folder / name).is_file() for name in (EVALUATION_FILE, PREDICTIONS_FILE)):
+        message = f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing"
+        raise RequestError(message, run, "evaluate the run first: rsft evaluate")
     path = folder / EVALUATION_FILE
     try:
         metrics = parse_json(path.read_text(encoding="utf-8"))
@@ -147,4 +139,4 @@ def _read_evaluation(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         table = pd.read_parquet(path, columns=["path", "class", "predicted"])
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:  # of damaged metadata, too
         raise DataError("the file is damaged", path, "evaluate again") from error
-    return metrics, table.set_index("path").sort_index()
+    return folder, metrics, table.set_index("path").sort_index()

@@ -26,12 +26,10 @@ from rsft.inference.predict.chip_files import find_scenes, path_to_text
 from rsft.inference.predict.job import job_key, journal_path, predict, reject_scene_outputs
 from rsft.inference.predict.result_table import table_columns
 from rsft.inference.selection.fastest import load_engine
-from rsft.inference.writers.tables import check_output_path, read_geopackage_metadata
+from rsft.inference.writers.tables import check_output_path, read_geopackage_metadata, write_csv_table
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
-from rsft.utils.atomic_files import atomic_file
 from rsft.utils.ray_cluster.session import ray_session
-from rsft.utils.tables import escape_table
 
 SCENES_FILE = "scenes.csv"
 
@@ -127,7 +125,12 @@ def predict_archive(
         hint = "say where to cut chips: give --at, --grid or --detect"
         raise RequestError("an archive consists of scenes", hint=hint)
     reject_scene_outputs(request, "review page, map and truth are for one job, not for an archive")
-    bundle, request = Bundle.load(bundle_dir), _with_absolute_paths(request)
+    bundle, query, chips_dir = Bundle.load(bundle_dir), request.query, request.chips_dir
+    if query.at is not None:
+        query = replace(query, at=query.at.absolute())
+    if query.detect is not None and isinstance(query.detect.land, Path):
+        query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
+    request = replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())
     check_output_path(output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True)
     scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))
     results = _plan(list(scenes), output_dir.absolute(), bundle, request)
@@ -147,8 +150,7 @@ def predict_archive(
         archive.scenes.extend(results.values())
         names = [field.name for field in fields(SceneResult)]
         table = pd.DataFrame([asdict(result) for result in archive.scenes], columns=names).drop(columns="address")
-        with atomic_file(archive.summary_path) as temporary:
-            escape_table(table).to_csv(temporary, index=False)
+        write_csv_table(table, archive.summary_path)
     return archive
 
 
@@ -159,9 +161,6 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
         planned: scene, output and job, with the status pending.
         bundle_dir: folder of the bundle.
         request: options of the job.
-
-    Returns:
-        The result, with the status done or failed.
     """
     start, out = time.monotonic(), Path(planned.output)
     if (finished := _read_output(planned, "done")) is not None:  # an earlier process was killed right after its work
@@ -194,16 +193,6 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
     chips, rejected, ood, withheld = (int(metadata[key]) for key in ("chips", "rejected", "ood", "withheld"))
     class_sets = "withheld" if withheld else ""
     return replace(planned, status=status, chips=chips, rejected=rejected, ood=ood, class_sets=class_sets)
-
-
-def _with_absolute_paths(request: PredictionRequest) -> PredictionRequest:
-    """Return a request with absolute paths."""
-    query, chips_dir = request.query, request.chips_dir
-    if query.at is not None:
-        query = replace(query, at=query.at.absolute())
-    if query.detect is not None and isinstance(query.detect.land, Path):
-        query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
-    return replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())
 
 
 def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:

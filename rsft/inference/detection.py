@@ -254,11 +254,7 @@ class BrightObject(NamedTuple):
 
 
 def cfar_threshold(pfa: float, looks: Floats, cells: int) -> Floats:
-    """Return the ratio to the mean of `cells` other pixels that water with these looks exceeds with probability pfa.
-
-    Returns:
-        One ratio per number of looks, in their shape.
-    """
+    """Return the ratio to the mean of `cells` other pixels that water with these looks exceeds with probability pfa."""
     return np.asarray(stats.f.isf(pfa, 2 * looks, 2 * looks * cells), np.float64)
 
 
@@ -432,7 +428,21 @@ def open_land_polygons(source: LandSource, scene: RasterScene) -> PolygonLandMas
         RequestError: the file cannot be read, or the scene or the file has no coordinate system.
     """
     if isinstance(source, Path):
-        return PolygonLandMask(_read_polygons(source, scene), scene, str(source))
+        if scene.georeference is None:
+            message = "the scene has no georeference, so polygons of land cannot be used"
+            raise RequestError(message, source, "leave out --land")
+        hint = f"give .gpkg, .geojson or another layer, or {', '.join(LAND_KEYWORDS)}"
+        try:
+            land = read_annotations(source)
+        except RequestError as error:
+            raise RequestError(error.message, source, hint) from error
+        if land.crs in (None, PIXEL, FRACTION):
+            raise RequestError("the polygons have no coordinate system", source, "export them with one")
+        try:
+            polygons = shapely.make_valid(land.table.geometry.set_crs(land.crs).to_crs(LONLAT).to_numpy())
+        except READ_ERRORS as error:
+            raise RequestError(f"the polygons cannot be read: {error}", source, hint) from error
+        return PolygonLandMask(polygons, scene, str(source))
     if source != "auto" or scene.georeference is None or find_spec(_PACKAGE) is None:
         return None
     description = f"shorelines of OpenStreetMap (roaring-landmask {version(_PACKAGE)}) and {_SHORE_METERS:g} m of sea"
@@ -444,24 +454,6 @@ def _read_shorelines() -> Any:
     """Return all land of the world. Reading it takes several seconds, so it is kept (100 MB) for the next scene."""
     package = importlib.import_module(_PACKAGE)
     return shapely.from_wkb(bytes(package.Shapes.wkb(package.LandmaskProvider.Osm)))
-
-
-def _read_polygons(path: Path, scene: RasterScene) -> Any:
-    """Return the polygons of a file in degrees."""
-    if scene.georeference is None:
-        message = "the scene has no georeference, so polygons of land cannot be used"
-        raise RequestError(message, path, "leave out --land")
-    hint = f"give .gpkg, .geojson or another layer, or {', '.join(LAND_KEYWORDS)}"
-    try:
-        land = read_annotations(path)
-    except RequestError as error:
-        raise RequestError(error.message, path, hint) from error
-    if land.crs in (None, PIXEL, FRACTION):
-        raise RequestError("the polygons have no coordinate system", path, "export them with one")
-    try:
-        return shapely.make_valid(land.table.geometry.set_crs(land.crs).to_crs(LONLAT).to_numpy())
-    except READ_ERRORS as error:
-        raise RequestError(f"the polygons cannot be read: {error}", path, hint) from error
 
 
 def _surroundings(outline: Floats) -> list[tuple[float, float, float, float]]:

@@ -78,8 +78,7 @@ def resampled_means(values: Floats, resamples: int, rng: np.random.Generator) ->
     count = len(values)
     if count > NORMAL_APPROXIMATION_MIN:
         return rng.normal(values.mean(), values.std() / np.sqrt(count), resamples)
-    means: Floats = values[rng.integers(count, size=(resamples, count))].mean(axis=1)
-    return means
+    return np.asarray(values[rng.integers(count, size=(resamples, count))].mean(axis=1))
 
 
 Hits = NDArray[np.bool_]
@@ -341,8 +340,7 @@ def summarize_accuracy(
 def confusion_matrix(labels: Labels, predictions: Labels, n_classes: int) -> _Counts:
     """Count chips (C, C) by class (row) and predicted class, given the class indices (N,) of both."""
     cells = labels.astype(np.int64) * n_classes + predictions
-    counts: _Counts = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
-    return counts
+    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def _accuracies(hits: _Counts, predicted: _Counts, truth: _Counts, groups: Groups) -> dict[str, Floats]:
@@ -361,8 +359,7 @@ def _accuracies(hits: _Counts, predicted: _Counts, truth: _Counts, groups: Group
 def _ratio(numerator: _Counts, denominator: _Counts) -> Floats:
     """Return numerator / denominator, NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    ratio: Floats = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
-    return ratio
+    return np.asarray(np.divide(numerator, denominator, np.full(numerator.shape, np.nan), where=denominator > 0))
 
 
 def _without_nan(values: Floats) -> list[float | None]:
@@ -415,11 +412,8 @@ def coverage_by_group(sets: NDArray[np.bool_], labels: Labels, groups: Groups) -
     Returns:
         "all", "head", "medium" and "tail" -> coverage; None for a group without chips.
     """
-    coverage: dict[str, SetCoverage | None] = {}
-    for name, indices in _members(sets.shape[1], groups).items():
-        mask = np.isin(labels, indices)
-        coverage[name] = measure_coverage(sets[mask], labels[mask]) if mask.any() else None
-    return coverage
+    masks = {name: np.isin(labels, indices) for name, indices in _members(sets.shape[1], groups).items()}
+    return {name: measure_coverage(sets[x], labels[x]) if x.any() else None for name, x in masks.items()}
 
 
 def _members(n_classes: int, groups: Groups) -> dict[str, Indices]:
@@ -482,5 +476,4 @@ def distance_by_group(distances: Floats, groups: Groups) -> dict[str, float | No
 
 def _unit(rows: Floats) -> Floats:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Floats = rows / np.maximum(lengths, 1e-12)
-    return unit
+    return np.asarray(rows / np.maximum(lengths, 1e-12))

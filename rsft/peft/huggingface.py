@@ -34,11 +34,8 @@ _CONFIG_FILE, _WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _SITES = "rsft.sites"  # metadata of the weights: the rank of every site of a layer, in the order of A
 _UNSUPPORTED_KEYS = (
-    "alora_invocation_tokens",
-    "layer_replication",
-    "modules_to_save",
-    "target_parameters",
-    "trainable_token_indices",
+    *("alora_invocation_tokens", "layer_replication", "modules_to_save"),
+    *("target_parameters", "trainable_token_indices"),
 )
 _SUPPORTED_INITS = ("gaussian", "orthogonal", "eva")  # other named initializations change the frozen weights
 
@@ -65,8 +62,7 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
         ...     len(import_peft(create(), folder).sites)
         24
     """
-    others = sorted({type(m).__name__ for m in adapted.adapter_modules if not isinstance(m, LowRankModule)})
-    if others:
+    if others := sorted({type(m).__name__ for m in adapted.adapter_modules if not isinstance(m, LowRankModule)}):
         raise ValueError(f"the layout of PEFT's LoRA holds only low-rank additions, not {', '.join(others)}")
     layers = {name: x for name, x in adapted.vit.named_modules() if isinstance(x, LowRankLinear | LowRankConv2d)}
     if not layers:
@@ -175,8 +171,7 @@ def _factors_by_layer(tensors: Mapping[str, Tensor], folder: object) -> dict[str
     pattern = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight")
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        match = pattern.fullmatch(key)
-        if match is None:
+        if (match := pattern.fullmatch(key)) is None:
             raise ValueError(f"{folder}: {key} is neither lora_A nor lora_B of a layer")
         layers.setdefault(match[1], {})[match[2]] = tensor
     incomplete = [name for name, factors in layers.items() if len(factors) < 2]

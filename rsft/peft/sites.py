@@ -145,8 +145,7 @@ def resolve_per_site(setting: T | Mapping[str, T], sites: Sequence[Site]) -> dic
     if not isinstance(setting, Mapping):
         return dict.fromkeys(sites, setting)
     matches = {site: [pattern for pattern in setting if fnmatchcase(str(site), pattern)] for site in sites}
-    unused = set(setting) - {pattern for patterns in matches.values() for pattern in patterns}
-    if unused:
+    if unused := set(setting) - {pattern for patterns in matches.values() for pattern in patterns}:
         raise ValueError(f"pattern {min(unused)!r} matches no site; names of sites look like {sites[0]}")
     for site, patterns in matches.items():
         if not patterns:

@@ -299,8 +299,7 @@ def settings_model(component: type[Any]) -> type[Section]:
     hints = get_type_hints(component)
     definitions: dict[str, Any] = {}
     for info in dataclasses.fields(component):
-        unknown = set(info.metadata) - _METADATA
-        if unknown:
+        if unknown := set(info.metadata) - _METADATA:
             raise TypeError(f"{component.__qualname__}.{info.name}: unknown metadata {', '.join(sorted(unknown))}")
         default: dict[str, Any] = {"default_factory": info.default_factory}
         if info.default_factory is dataclasses.MISSING:

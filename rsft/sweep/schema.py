@@ -129,17 +129,9 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
     for key, value in parse_overrides(document, overrides):
         if isinstance(changes, dict):  # any other value is a fault of the section itself
             changes[key] = value
-    sweep = _validate(document) if is_readable else None
-    for key, value, allowed in _contradictions(sweep) if sweep else ():
-        document.add_fault(key, to_yaml(value), allowed)
-    if sweep is None or document.faults:
-        raise RecipeError(sorted(document.faults, key=lambda fault: fault.line), subject="sweep")
-    return sweep, document
-
-
-def _validate(document: Document) -> Sweep | None:
+    sweep = None
     try:
-        return Sweep.model_validate(document.values)
+        sweep = Sweep.model_validate(document.values) if is_readable else None
     except ValidationError as error:
         schema = Sweep.model_json_schema()["properties"]
         for key, item in first_errors(error, ("grid", "search")).items():
@@ -149,7 +141,11 @@ def _validate(document: Document) -> Sweep | None:
             unknown = f"no such key; a sweep has {', '.join(schema)}"
             allowed = allowed_values(schema[section]) if section in schema else unknown
             document.add_fault(key, "nothing" if item["type"] == "missing" else to_yaml(value), allowed)
-        return None
+    for key, value, allowed in _contradictions(sweep) if sweep else ():
+        document.add_fault(key, to_yaml(value), allowed)
+    if sweep is None or document.faults:
+        raise RecipeError(sorted(document.faults, key=lambda fault: fault.line), subject="sweep")
+    return sweep, document
 
 
 def _contradictions(sweep: Sweep) -> Iterator[tuple[str, Any, str]]:

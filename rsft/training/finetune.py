@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from rsft.backbones import Backbone
 from rsft.data.chips.store import ChipStore, count_chips, list_first_names, missing_classes
@@ -24,7 +23,7 @@ from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, combine_bundles, find_bundle, source_license
 from rsft.models.classifier import Classifier, build_classifier, choose_device, load_encoder, move_network, tta_warning
 from rsft.models.contract_fitting import fit_contract
-from rsft.peft.modules.adapter_module import stage_depths
+from rsft.peft.modules.adapter_module import stage_depths, transformer_blocks
 from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import DataSection, Recipe
 from rsft.training.calibration import calibrate_bundle
@@ -37,7 +36,6 @@ from rsft.training.init import (
     compute_initial_features,
     find_added_chips,
     init_head,
-    keep_first_blocks,
     repeat_added_chips,
 )
 from rsft.training.learner import Learner
@@ -124,9 +122,9 @@ def train_single_run(
         learner = make_learner(recipe, setup, (processes.rank, processes.world_size), progress)
         is_cached = isinstance(learner.batches.train, CachedPrefixTokens)
         run.update(
-            trained_parameters=sum(map(Tensor.numel, setup.classifier.theta)),
-            modulator_parameters=sum(map(Tensor.numel, setup.classifier.adapted.gamma)),
-            total_parameters=sum(map(Tensor.numel, setup.classifier.parameters())),
+            trained_parameters=sum(map(torch.Tensor.numel, setup.classifier.theta)),
+            modulator_parameters=sum(map(torch.Tensor.numel, setup.classifier.adapted.gamma)),
+            total_parameters=sum(map(torch.Tensor.numel, setup.classifier.parameters())),
             train_chips=len(setup.train),
             val_chips=len(setup.val),
             backbone_sha256=setup.encoder.sha256,
@@ -212,7 +210,12 @@ def set_up(recipe: Recipe, start: StartBundle | None = None, progress: Progress 
         table = store.split("train")
         units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
         contract = fit_contract(recipe.data, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
-    keep_first_blocks(classifier, recipe.train.last_blocks)
+    if (last_blocks := recipe.train.last_blocks) is not None:  # the modules and scales of the others stay as they are
+        depth = len(transformer_blocks(classifier.adapted.vit))
+        if last_blocks > depth:
+            message = f"the network has {depth} blocks, fewer than {last_blocks}"
+            raise RequestError(message, "train.last_blocks", f"set train.last_blocks to {depth} or less")
+        classifier.adapted.keep_before(depth - last_blocks if last_blocks else depth + 1)
     return TrainingSetup(store, *_read_splits(store, contract, progress), encoder, classifier, contract, start)
 
 
@@ -321,20 +324,10 @@ def finish(recipe: Recipe, run: Run, setup: TrainingSetup, device: str, progress
 MEMBERS_DIR = "members"
 """Subfolder of a run folder that contains the run folders of the members."""
 
-_log = logging.getLogger(__name__)
-
-SHARED_METADATA = [
-    "device",
-    "backbone_sha256",
-    "trained_parameters",
-    "modulator_parameters",
-    "total_parameters",
-    "train_chips",
-    "val_chips",
-    "stage_depths",
-    "blocks_kept",
-    "start",
-]
+SHARED_METADATA = (
+    *("device", "backbone_sha256", "trained_parameters", "modulator_parameters", "total_parameters"),
+    *("train_chips", "val_chips", "stage_depths", "blocks_kept", "start"),
+)
 """Entries of run.json that all members have in common."""
 
 

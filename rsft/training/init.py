@@ -29,7 +29,6 @@ from rsft.errors import DataError, Fault, RecipeError, RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.classifier import Classifier, HeadAverage, build_head, copy_to_device
 from rsft.peft import AdaptedModel
-from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import HeadSection, Recipe
 from rsft.recipe.text import to_yaml
 from rsft.training.processes import is_rank_zero
@@ -445,21 +444,6 @@ def _network_settings(recipe: Recipe) -> dict[str, Any]:
     settings = {f"{name}.{x}": getattr(getattr(recipe, name), x) for name, keys in _SHARED_KEYS.items() for x in keys}
     peft: Mapping[str, Any] = {"method": recipe.peft.method, **recipe.peft.settings}
     return settings | {f"peft.{key}": value for key, value in peft.items() if key not in _FREE_PEFT_KEYS}
-
-
-def keep_first_blocks(classifier: Classifier, last_blocks: int | None) -> None:
-    """Keep the modules and scales of all blocks but the last ones as they are; None keeps none.
-
-    Raises:
-        RequestError: the network has fewer blocks.
-    """
-    if last_blocks is None:
-        return
-    depth = len(transformer_blocks(classifier.adapted.vit))
-    if last_blocks > depth:
-        message = f"the network has {depth} blocks, fewer than {last_blocks}"
-        raise RequestError(message, "train.last_blocks", f"set train.last_blocks to {depth} or less")
-    classifier.adapted.keep_before(depth - last_blocks if last_blocks else depth + 1)
 
 
 def _initialize_rows(classifier: Classifier, train: ChipImages, new: list[int], recipe: Recipe) -> None:

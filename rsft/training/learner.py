@@ -14,7 +14,6 @@ from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError
 from rsft.training.optim import optimizers
 from rsft.training.optim.losses import DeferredReweighting
-from rsft.training.optim.optimizers import LossFunctions, base_lr
 from rsft.training.processes import all_gather_object
 from rsft.training.recorder import StepTimer
 from rsft.types import Indices
@@ -40,7 +39,7 @@ class Learner:
     def __init__(
         self,
         classifier: Classifier,
-        loss: LossFunctions,
+        loss: optimizers.LossFunctions,
         batches: EpochBatches,
         splitter: MetaSplitter | None,
         train: TrainSection,
@@ -114,7 +113,7 @@ class Learner:
         inner, outer = (float(np.mean([float(loss) for loss in x])) if x else math.nan for x in self.losses)
         for values in self.losses:
             values.clear()
-        lr = base_lr(self.train) * self._lr_factor(epoch, 0)
+        lr = optimizers.base_lr(self.train) * self._lr_factor(epoch, 0)
         return {"epoch": epoch, "step": self.steps, "lr": lr, "train_loss": inner, "meta_loss": outer}
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,8 +136,7 @@ class Learner:
             "steps": self.steps,
             "losses": [torch.stack(values) if values else None for values in self.losses],
         }
-        on_cpu: dict[str, Any] = _to_cpu(state)
-        return on_cpu
+        return {name: _to_cpu(value) for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""

@@ -4,7 +4,6 @@ from typing import Any, Self, cast
 
 import torch
 from lightning import LightningModule, seed_everything
-from torch import Tensor
 
 from rsft.data.loading.batches import Batch, ChipLoader, UnaugmentedLoader
 from rsft.recipe.schema import Recipe
@@ -78,7 +77,7 @@ class FineTuningModule(LightningModule):
         """Enable dropout of the PEFT modules, and set the frozen backbone to evaluation mode."""
         self.classifier.train()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Take an inner step, and an outer step if one is due.
 
         Returns:

@@ -101,8 +101,14 @@ def require_consistent_processes(train: TrainSection) -> None:
     Raises:
         RequestError: they contradict each other, or the number of processes that torchrun or SLURM started.
     """
-    world_size, started = train.devices * train.nodes, _count_started_processes()
-    if started is not None and started != world_size:
+    world_size = started = train.devices * train.nodes
+    if torch.distributed.is_torchelastic_launched():
+        started = int(os.environ["WORLD_SIZE"])
+    elif "SLURM_NTASKS" in os.environ:
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+        started = int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else started  # no interactive shell
+    if started != world_size:
         message = f"{started} processes were started, but the recipe asks for {world_size}"
         hint = "set train.devices to the number on one machine and train.nodes to the number of machines"
         raise RequestError(message, "train.devices, train.nodes", hint)
@@ -127,17 +133,6 @@ def shard_frozen_blocks(classifier: Classifier) -> None:
     learned = {*classifier.adapted.additive.parameters(), *classifier.head.parameters(), *classifier.adapted.gamma}
     for block in transformer_blocks(classifier.adapted.vit):
         fully_shard(block, ignored_params=learned)
-
-
-def _count_started_processes() -> int | None:
-    """Return the number of processes that torchrun or SLURM started; None if rsft starts them."""
-    if torch.distributed.is_torchelastic_launched():
-        return int(os.environ["WORLD_SIZE"])
-    if "SLURM_NTASKS" not in os.environ:
-        return None
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-
-    return int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else None  # None in an interactive shell
 
 
 T = TypeVar("T")

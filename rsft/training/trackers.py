@@ -251,8 +251,7 @@ class TrackerListener(RunListener):
         self.recipe = recipe
         self.trackers = {name: cast("type[Tracker]", TRACKERS[name])() for name in recipe.track.to}
         for name, tracker in self.trackers.items():
-            missing = [package for package in tracker.packages if find_spec(package) is None]
-            if missing:
+            if missing := [package for package in tracker.packages if find_spec(package) is None]:
                 hint = f"pip install 'rsft[track]', or leave {name} out of track.to"
                 raise RequestError(f"the tracker {name} needs {', '.join(missing)}", "track.to", hint)
         self.records: dict[str, Record] = {}

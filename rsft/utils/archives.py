@@ -83,9 +83,6 @@ def extract_archive(
         max_members: limit of the number of files and folders.
         progress: called after each member with the MiB of the archive that have been read.
 
-    Returns:
-        The folder.
-
     Raises:
         RequestError: the archive does not exist, or `target` exists.
         DataError: the archive is damaged, encrypted, of another format or larger than a limit, or has a member that is

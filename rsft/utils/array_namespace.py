@@ -17,11 +17,7 @@ def array_namespace(array: Any) -> Any:
 
 
 def to_float(array: Any, bits: int = 32) -> Any:
-    """Convert an array, scalar or tensor to floating-point numbers of 32 or 64 bits.
-
-    Returns:
-        The converted array.
-    """
+    """Convert an array, scalar or tensor to floating-point numbers of 32 or 64 bits."""
     if hasattr(array, "astype"):
         return array.astype(f"float{bits}")
     return array.float() if bits == 32 else array.double()
@@ -45,20 +41,12 @@ def clip_array(array: Any, low: float, high: float | None) -> Any:
 
 
 def round_array(array: Any) -> Any:
-    """Round values to whole numbers, and halves to even ones. An array of NumPy is overwritten.
-
-    Returns:
-        The rounded values.
-    """
+    """Round values to whole numbers, and halves to even ones. An array of NumPy is overwritten."""
     return np.rint(array, out=array) if isinstance(array, np.ndarray) else array.round()
 
 
 def fill_missing(array: Any, value: float) -> Any:
-    """Replace values that are not finite. An array of NumPy is overwritten.
-
-    Returns:
-        The values.
-    """
+    """Replace values that are not finite. An array of NumPy is overwritten."""
     namespace = array_namespace(array)
     is_finite = namespace.isfinite(array)
     if not isinstance(array, np.ndarray):

@@ -52,9 +52,6 @@ def disable_telemetry(*packages: str) -> None:
 def require(module: str, extra: str) -> Any:
     """Import a module of a dependency that an extra of rsft installs ("" if none does), without its telemetry.
 
-    Returns:
-        The module.
-
     Raises:
         RequestError: the module cannot be imported; the hint says how to install it.
     """

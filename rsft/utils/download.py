@@ -44,32 +44,27 @@ def download(url: str, target: Path, checksum: str | None, *, progress: Progress
         _verify_checksum(target, checksum, "move it away and call again")
         return target
     busy = RequestError("another process is downloading this file", target, "wait until it is done, or stop it")
-    with process_lock(target.with_name(f"{target.name}.lock"), lambda: busy):
-        _download(url, target, checksum, progress)
-    return target
-
-
-def _download(url: str, target: Path, checksum: str | None, progress: Progress | None) -> None:
-    part = target.with_name(target.name + ".part")
-    hint = f"fetch {url} by hand and put it at {target}"
+    part, hint = target.with_name(target.name + ".part"), f"fetch {url} by hand and put it at {target}"
     if checksum:
         name, algorithm, digits = _parse_checksum(checksum)
         is_complete = len(digits) == 2 * hashlib.new(algorithm).digest_size
         hint += f"; its {name} {'is' if is_complete else 'begins with'} {digits}"
-    for attempt in range(_ATTEMPTS):
+    with process_lock(target.with_name(f"{target.name}.lock"), lambda: busy):
+        for attempt in range(_ATTEMPTS):
+            try:
+                _fetch(url, part, target.name, hint, progress)
+                break
+            except _TEMPORARY as error:
+                if attempt + 1 == _ATTEMPTS:
+                    raise DataError(f"{target.name} cannot be downloaded: {root_cause(error)}", url, hint) from error
+            time.sleep(_PAUSE * 2**attempt)
         try:
-            _fetch(url, part, target.name, hint, progress)
-            break
-        except _TEMPORARY as error:
-            if attempt + 1 == _ATTEMPTS:
-                raise DataError(f"{target.name} cannot be downloaded: {root_cause(error)}", url, hint) from error
-        time.sleep(_PAUSE * 2**attempt)
-    try:
-        _verify_checksum(part, checksum, hint)
-    except DataError:
-        part.unlink()  # a wrong file cannot be resumed
-        raise
-    part.replace(target)
+            _verify_checksum(part, checksum, hint)
+        except DataError:
+            part.unlink()  # a wrong file cannot be resumed
+            raise
+        part.replace(target)
+    return target
 
 
 def _fetch(url: str, part: Path, name: str, hint: str, progress: Progress | None) -> None:

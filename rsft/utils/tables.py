@@ -102,8 +102,7 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
         ValueError: row 2, column share: found 'x', expected a number
     """
     columns = list(columns)
-    missing = [column.name for column in columns if column.required and column.name not in table]
-    if missing:
+    if missing := [column.name for column in columns if column.required and column.name not in table]:
         raise ValueError(f"no column {', '.join(missing)}")
     for column in columns:
         if column.name in table:

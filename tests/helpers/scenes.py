@@ -11,15 +11,25 @@ import rasterio.shutil
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
+from shapely.geometry.base import BaseGeometry
 
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.engines.graph import LoadedEngine
+from rsft.inference.scenes.georeference import rectangle_corners
+from rsft.inference.scenes.raster import open_scene
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 CLASSES = ("dark", "bright")
+
+
+def read_footprint(path: Path) -> BaseGeometry | None:
+    """Return the outline of an image in longitude and latitude; None without georeference."""
+    scene = open_scene(path)
+    corners = rectangle_corners(0, 0, scene.height, scene.width)
+    return scene.georeference and scene.georeference.outline_polygons(corners[None])[0]
 
 
 def toy_contract(**fields) -> Contract:

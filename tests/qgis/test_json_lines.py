@@ -7,13 +7,14 @@ import pytest
 from rsft_qgis.json_lines import Epoch, Failure, OtherEvent, Progress, Result, Start, parse_line
 
 from rsft.cli.display.console import quiet_console
-from rsft.cli.display.results import emit_predictions, json_progress
+from rsft.cli.display.results import emit_predictions, report_progress
 from rsft.errors import DataError
 from rsft.inference.predict.job import PredictionResult
 
 
 def test_lines_of_rsft(capsys, tmp_path):
-    json_progress()(5, 20, "classifying")
+    with report_progress(as_json=True) as report:
+        report(5, 20, "classifying")
     table = pd.DataFrame({"class": ["a", "b", "a"]})
     counts, notes = {"a": 2, "b": 1}, ["engine: torch"]
     emit_predictions(PredictionResult(table, [(tmp_path, "too small")], counts, tmp_path / "o.gpkg", notes, []), {})

@@ -359,21 +359,7 @@ def counts_table(title: str, counts: Mapping[str, Mapping[str, int]], heading: s
 
 
 def show_evaluation(evaluation: Evaluation) -> None:
-    """Print the accuracy table, the coverage of class sets, and notes."""
-    console.print(metrics_table(evaluation))
-    if evaluation.confidence is not None:
-        level = next(level for level in evaluation.confidence.coverage if level.target == 0.9)
-        shares = {name: f"{100 * x.value:.0f} %" for name, x in level.groups.items() if x}
-        groups = ", ".join(f"{name} {share}" for name, share in shares.items() if name != "all")
-        share = f"{shares['all']} of the chips" + (f" ({groups})" if groups else "")
-        size = next(x.size for name, x in level.groups.items() if name == "all" and x)
-        console.print(f"90 % class sets contain the true class for {share}; {size:.1f} classes per set on average")
-    for note in evaluation.notes:
-        console.print(note)
-
-
-def metrics_table(evaluation: Evaluation) -> Table:
-    """Return accuracy by method (down) and group (across), in % with half the width of the 95 % interval."""
+    """Print accuracy by method and group in % with half the width of the 95 % interval, coverage, and notes."""
     title = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}; accuracy in %, 95 % interval"
     columns = {"head": "head", "medium": "medium", "tail": "tail", "macro": "macro", "micro": "overall"}
     shown = {key: name for key, name in columns.items() if any(getattr(s, key) for s in evaluation.methods.values())}
@@ -385,7 +371,16 @@ def metrics_table(evaluation: Evaluation) -> Table:
             spread = (f"±{50 * (x.high - x.low):.0f}", "dim") if x else ""
             cells.append(Text.assemble(f"{100 * x.value:.1f} ", spread) if x else Text("-"))
         table.add_row(method, *cells, style="bold" if method == evaluation.method else "")
-    return table
+    console.print(table)
+    if evaluation.confidence is not None:
+        level = next(level for level in evaluation.confidence.coverage if level.target == 0.9)
+        shares = {name: f"{100 * x.value:.0f} %" for name, x in level.groups.items() if x}
+        groups = ", ".join(f"{name} {share}" for name, share in shares.items() if name != "all")
+        share = f"{shares['all']} of the chips" + (f" ({groups})" if groups else "")
+        size = next(x.size for name, x in level.groups.items() if name == "all" and x)
+        console.print(f"90 % class sets contain the true class for {share}; {size:.1f} classes per set on average")
+    for note in evaluation.notes:
+        console.print(note)
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -456,10 +451,9 @@ def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
         RequestError: a folder contains no bundle.
         WeightsError: the index of a bundle is damaged or was edited.
     """
-    from rsft.models.bundle.bundle import read_licenses, restriction_sentence, unknown_sentence
+    from rsft.models.bundle.bundle import license_sentences, read_licenses
 
     licenses = list(dict.fromkeys(entry for bundle in bundles for entry in read_licenses(bundle)))
-    lines = {"warning": restriction_sentence(licenses), "note": unknown_sentence(licenses) if unknown else None}
-    for kind, sentence in lines.items():
-        if sentence:
+    for kind, sentence in zip(("warning", "note"), license_sentences(licenses), strict=True):
+        if sentence and (kind == "warning" or unknown):
             error_console.print(f"{kind}: {sentence}; see `rsft bundle show`", soft_wrap=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def show_addition(summary: CorrectionSummary) -> None:
     for note in result.notes:
         console.print(f"note: {note}", soft_wrap=True)
     if result.rejected:
-        listed = escape_controls(f", listed in {summary.rejected_list}")
+        listed = escape_controls(f", listed in {summary.root / 'rejected.csv'}")
         console.print(Text.assemble((f"{len(result.rejected):,} labels rejected", "yellow"), listed))
         for _, line, reason in result.rejected[:_REASONS_SHOWN]:
             console.print(f"  line {line}: {reason}", soft_wrap=True)
@@ -140,8 +141,9 @@ def show_archive(archive: ArchiveResult, as_json: bool) -> None:
         console.print(Text.assemble(sets, ", whose chips are mostly unlike them"))
 
 
-def json_progress() -> Progress:
-    """Return a callable that prints the progress of a job as JSON lines, at most one per percent and task."""
+@contextmanager
+def report_progress(as_json: bool) -> Iterator[Progress]:
+    """Show bars. With `as_json`, print errors and progress as JSON lines, at most one per percent and task."""
     printed: dict[str, int] = {}
 
     def report(done: int, total: int, task: str) -> None:
@@ -150,7 +152,8 @@ def json_progress() -> Progress:
             printed[task] = percent
             emit_json_event("progress", {"task": task, "done": done, "total": total})
 
-    return report
+    with display.quiet_console(quiet=False, as_json=as_json), display.progress() as show_bar:
+        yield report if as_json else show_bar
 
 
 def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,18 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.console import console, emit_json_event, format_chip_count, make_table
+from rsft.cli.display.console import emit_json_event, format_chip_count, make_table
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
 from rsft.sweep.schema import Sweep
 from rsft.training.processes import is_rank_zero
+from rsft.training.runs.reader import PartReplay
 from rsft.training.runs.writer import Run
 from rsft.training.trackers import RunListener, StepReport
-
-if TYPE_CHECKING:
-    from rsft.training.runs.reader import PartReplay, Replay
-
 
 COLUMNS = {
     "epoch": "epoch",
@@ -285,15 +282,7 @@ MAX_ROWS = 30
 """Classes in a table; of more classes, those with the most gained and lost chips are shown."""
 
 
-def show_replay(replay: "Replay") -> None:
-    """Print one table per part of a replay check, and its sentences."""
-    for part in replay.parts:
-        console.print(replay_table(part))
-    for sentence in replay.sentences():
-        console.print(sentence)
-
-
-def replay_table(part: "PartReplay") -> Table:
+def replay_table(part: PartReplay) -> Table:
     """Return recall before and after, and gained and lost chips, by class, and the mean over classes below them."""
     rows = part.classes
     if len(rows) > MAX_ROWS:

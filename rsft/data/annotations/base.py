@@ -122,9 +122,6 @@ _OTHER_FILES = "layer"  # the format of files that no format recognizes: it chec
 def read_annotations(path: Path, layer: str | None = None) -> Annotations:
     r"""Read the objects of a file; formats of other packages are asked first whether they recognize it.
 
-    Returns:
-        The objects.
-
     Raises:
         RequestError: the file does not exist, is empty or cannot be read, or it has no such layer.
 

@@ -251,7 +251,11 @@ def add_chips(
             changed = pd.concat([manifest, pd.DataFrame(rows)], ignore_index=True) if rows else manifest
             used = set(changed["class"])
             classes = list(dict.fromkeys([*store.classes, *(name for name in new_classes if name in used)]))
-            groups = _extend_groups(store, classes, changed)
+            counts = changed["class"][changed["split"] == "train"].value_counts()
+            added = {name: int(counts.get(name, 0)) for name in classes if name not in store.classes}
+            groups = {group: list(names) for group, names in store.groups.items()}
+            for group, names in group_by_count(added).items():  # the other classes stay, so that runs can be compared
+                groups.setdefault(group, []).extend(names)
             changed["group"] = changed["class"].map({name: group for group, names in groups.items() for name in names})
             dataset |= {"classes": classes, "groups": groups}
             dataset[ADDITIONS] = [*dataset.get(ADDITIONS, []), {**record, **_describe(result)}]
@@ -358,16 +362,6 @@ def scene_key(name: str) -> str:
     return stem
 
 
-def _extend_groups(store: ChipStore, classes: Sequence[str], table: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the groups of the classes. Those of the store stay, so that runs before and after can be compared."""
-    groups = {group: list(names) for group, names in store.groups.items()}
-    counts = table["class"][table["split"] == "train"].value_counts()
-    fresh = {name: int(counts.get(name, 0)) for name in classes if name not in store.classes}
-    for group, names in group_by_count(fresh).items():
-        groups.setdefault(group, []).extend(names)
-    return groups
-
-
 def _describe(result: AdditionResult) -> dict[str, Any]:
     """Return what the entry of an addition in dataset.json says of its chips."""
     return {
@@ -410,7 +404,6 @@ def _refresh_sidecars(root: Path, labels: set[str]) -> None:
     write_text(root / layout.README, render_readme(description, counts, group_of, flags, store.rejected, additions))
     write_bytes(root / layout.CLASS_FIGURE, render_class_figure(store.name, counts, group_of))
     for label in sorted(labels):
-        paths = [root / path for path in store.table["path"][store.table["class"] == label]]
-        if paths:
+        if paths := [root / path for path in store.table["path"][store.table["class"] == label]]:
             sheet = render_contact_sheet([paths[number] for number in select_sheet_chips(len(paths))])
             write_bytes(root / layout.CONTACT_SHEETS / f"{label}.png", sheet)

@@ -122,11 +122,7 @@ class BuildJournal:
         return str(first[0]) if first else ""
 
     def counts(self, bands: str) -> Mapping[tuple[str, str], int]:
-        """Count the chips with `bands` (joined by commas), by split and class.
-
-        Returns:
-            Number of chips by (split, class).
-        """
+        """Count the chips with `bands` (joined by commas), by split and class."""
         command = "SELECT split, class, count(*) FROM entry WHERE bands = ? GROUP BY split, class"
         return {(split, name): count for split, name, count in self.database.execute(command, (bands,))}
 
@@ -200,8 +196,7 @@ def _prepare(database: sqlite3.Connection, file: Path) -> bool:
         return False
     if database.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
         return False
-    damaged = database.execute(f"DELETE FROM entry WHERE {_IS_DAMAGED}").rowcount
-    if damaged:
+    if damaged := database.execute(f"DELETE FROM entry WHERE {_IS_DAMAGED}").rowcount:
         _log.warning("%s: %d entries are damaged; their chips are written again", file, damaged)
     database.commit()
     return True

@@ -226,8 +226,7 @@ def select_bands(
     if selected is None or names is None:
         return pixels, resolve_band_names(pixels, names or selected)
     names = resolve_band_names(pixels, names)
-    missing = [name for name in selected if name not in names]
-    if missing:
+    if missing := [name for name in selected if name not in names]:
         raise DataError(f"bands {', '.join(names)}, without {', '.join(missing)}")
     return (pixels if selected == names else pixels[:, :, [names.index(name) for name in selected]]), selected
 

@@ -209,9 +209,6 @@ class ChipStore:
     def open(cls, root: Path) -> ChipStore:
         """Open the chip store at `root`; its manifest is read on first use.
 
-        Returns:
-            The store; its manifest is read on first use.
-
         Raises:
             RequestError: the folder is not a chip store.
             DataError: the store is damaged.
@@ -225,8 +222,7 @@ class ChipStore:
         except ValidationError as error:
             message = f"the description of the data set is damaged: {_describe_fault(error)}"
             raise DataError(message, root / DATASET, _PREPARE) from error
-        unknown = sorted(manifest_classes - set(description.classes))
-        if unknown:
+        if unknown := sorted(manifest_classes - set(description.classes)):
             raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
         if unknown := sorted({x for names in description.groups.values() for x in names} - set(description.classes)):
             raise DataError(f"groups name the unknown class {unknown[0]}", root / DATASET, _PREPARE)
@@ -255,9 +251,6 @@ class ChipStore:
     def split(self, name: str) -> pd.DataFrame:
         """Return the manifest rows of one split; an empty table if the data set does not have it.
 
-        Returns:
-            One row per chip; empty if the data set does not have this split.
-
         Raises:
             RequestError: the name is not a split.
         """
@@ -266,11 +259,7 @@ class ChipStore:
         return self.table[self.table["split"] == name].reset_index(drop=True)
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
-        """Count the chips of each class in a split: (C,), in the order of `classes`.
-
-        Returns:
-            Number of chips (C,), in the order of `classes`.
-        """
+        """Count the chips of each class in a split: (C,), in the order of `classes`."""
         counts = self.split(split)["class"].value_counts()
         return np.array([counts.get(name, 0) for name in self.classes], np.int64)
 
@@ -301,9 +290,6 @@ def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
 def read_manifest(root: Path) -> pd.DataFrame:
     """Read the manifest of a store, one row per chip, and check the types of its columns.
 
-    Returns:
-        One row per chip.
-
     Raises:
         DataError: the manifest is damaged. The message names the row and the column.
     """
@@ -319,9 +305,6 @@ def read_manifest(root: Path) -> pd.DataFrame:
 def read_dataset(root: Path) -> dict[str, Any]:
     """Read dataset.json of a store. If a change was interrupted, return the content that belongs to the manifest.
 
-    Returns:
-        The content of dataset.json.
-
     Raises:
         DataError: the file is damaged.
     """
@@ -333,9 +316,6 @@ def read_dataset(root: Path) -> dict[str, Any]:
 
 def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | None]:
     """Read dataset.json: the description without the key "pending", and the change under this key.
-
-    Returns:
-        The description without the key "pending", and the change under this key.
 
     Raises:
         DataError: the file is damaged. The message names the key.
@@ -375,8 +355,7 @@ def _read_classes(path: Path) -> set[str]:
     """Return the classes in a manifest, after a check of its columns."""
     try:
         file = pq.ParquetFile(path)
-        missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
-        if missing:
+        if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:
             raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
         table = file.read(["class"]).to_pandas(ignore_metadata=True)
         check_columns(table, [CLASS_COLUMN])
@@ -393,11 +372,7 @@ Counts = Mapping[str, Mapping[str, int]]
 
 
 def count_chips(store: ChipStore) -> Counts:
-    """Count the chips of every split and class; 0 if a class has no chip.
-
-    Returns:
-        Number of chips by split and class; 0 if a class has no chip.
-    """
+    """Count the chips of every split and class; 0 if a class has no chip."""
     return {split: dict(zip(store.classes, store.class_counts(split).tolist(), strict=True)) for split in SPLITS}
 
 

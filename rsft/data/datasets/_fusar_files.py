@@ -113,8 +113,7 @@ def read_sheet(path: pathlib.Path) -> list[list[str]]:
     if result.returncode:
         limits = f"{_MEMORY >> 20} MiB, with {_MAX_TEXT:,} letters"
         raise ValueError(f"{path} is not an Excel table that can be read in {limits}; {hint}")
-    rows: list[list[str]] = json.loads(result.stdout)
-    return rows
+    return list(json.loads(result.stdout))
 
 
 META_COLUMNS = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -190,8 +189,8 @@ class DOTAImage:
         flag: "gray-repeated" or "alpha-dropped" if the image is not RGB, else "".
     """
 
-    path: pathlib.Path
-    label_file: pathlib.Path
+    path: Path
+    label_file: Path
     split: str
     width: int
     height: int
@@ -302,9 +301,9 @@ class DOTAObjects(LabeledImages):
         self.margin, self.min_side = margin, min_side
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
-        pairs = dict(_torchgeo_pairs(self, pathlib.Path(root)))
+        pairs = dict(_torchgeo_pairs(self, Path(root)))
         if not pairs:
-            tree = _Tree(pathlib.Path(root), split, version)
+            tree = _Tree(Path(root), split, version)
             pairs, self.skipped, self.rejected = tree.pairs, tree.skipped, tree.rejected
         self.images: list[DOTAImage] = []
         self.objects: list[DOTAObject] = []
@@ -337,7 +336,7 @@ class DOTAObjects(LabeledImages):
         figure.axes[0].add_patch(Polygon(sample["bbox"].numpy().reshape(4, 2), fill=False, edgecolor="tab:orange"))
         return figure
 
-    def _read_image(self, path: pathlib.Path, label_file: pathlib.Path, split: str) -> None:
+    def _read_image(self, path: Path, label_file: Path, split: str) -> None:
         header, rows, rejected = read_label_file(label_file, _CLASS_LOOKUP)
         self.rejected += rejected
         if any(line == 0 for _, line, _ in rejected):  # the whole file
@@ -371,7 +370,7 @@ class DOTAObjects(LabeledImages):
                 self.objects.append(DOTAObject(**vars(row), image=image, window=window, clipped=clipped))
 
 
-def read_rgb(path: pathlib.Path) -> Pixels:
+def read_rgb(path: Path) -> Pixels:
     """Read an image as RGB (H, W, 3): a gray band is repeated, a fourth band is dropped."""
     pixels = read_chip(path)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]

@@ -10,7 +10,6 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from torchgeo.datasets.geo import NonGeoDataset
 
 Sample = dict[str, Any]
@@ -84,12 +83,12 @@ def stretch_to_white(values: NDArray[Any]) -> NDArray[Any]:
     return np.clip(values / max(float(np.percentile(values, 99.5)), float(np.finfo(np.float32).tiny)), 0, 1)
 
 
-def to_image_tensor(pixels: NDArray[Any]) -> Tensor:
+def to_image_tensor(pixels: NDArray[Any]) -> torch.Tensor:
     """Convert pixels (H, W, B) of any data type to a tensor (B, H, W) of float32 with the same values."""
     return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
 
 
-def load_gray_image(path: str | os.PathLike[str]) -> Tensor:
+def load_gray_image(path: str | os.PathLike[str]) -> torch.Tensor:
     """Load an image of one band; some copies repeat the band as R, G and B.
 
     Returns:

@@ -13,7 +13,6 @@ import rasterio
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning
 from torchgeo.datasets.errors import DatasetNotFoundError
 from torchgeo.datasets.utils import Path
 
@@ -173,8 +172,7 @@ class OpenSARShip(LabeledImages):
         """Return the files by (category, center x, center y), then by the suffix of the band."""
         files: dict[tuple[str, str, str], dict[str, pathlib.Path]] = {}
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
-            match = _NAME.fullmatch(path.name)
-            if match is None:
+            if (match := _NAME.fullmatch(path.name)) is None:
                 self.rejected.append((str(path), 0, "the name is not <class>_x<column>_y<row>.tif"))
             else:
                 key = (_FULL_NAMES.get(match[1], match[1]), match[2], match[3])
@@ -227,10 +225,9 @@ def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) 
 def _read_tiff(path: pathlib.Path) -> NDArray[Any]:
     """Read all bands (B, H, W); chips are not georeferenced."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with path.open("rb") as data, rasterio.open(data, driver="GTiff") as file:
-            bands: NDArray[Any] = file.read()
-    return bands
+            return np.asarray(file.read())
 
 
 def _parse_record(record: Mapping[str, str], category: str) -> dict[str, Any]:

@@ -61,8 +61,7 @@ def check_planes(planes: Sequence[str], bands: Sequence[str]) -> None:
         RequestError: an expression is not valid, or needs a missing band.
     """
     for plane in planes:
-        missing = sorted(required_bands(plane) - set(bands))
-        if missing:
+        if missing := sorted(required_bands(plane) - set(bands)):
             message = f"the chips have no band {', '.join(missing)}"
             raise RequestError(message, f"data.bands, {plane!r}", f"they have {', '.join(bands)}")
 

@@ -12,7 +12,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from errno import EINVAL
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -105,11 +104,11 @@ def open_raster(name: str) -> Any:
         options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # a server has no list of files
     else:
         options = {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".rsft-none"}  # GDAL then opens no name of a server
-    with rasterio.Env(**options):
+    with rasterio.Env(**options) as environment:
         if not uri.is_path and not name.startswith("/vsi"):
             return rasterio.open(name)  # the name of a subdataset begins with that of its driver
         accepted = _IMAGE_DRIVERS | _ARRAY_DRIVERS if has_arrays else _IMAGE_DRIVERS
-        drivers = ["VRT"] if is_vrt else sorted(_available_drivers() & accepted)
+        drivers = ["VRT"] if is_vrt else sorted(accepted.intersection(environment.drivers()))
         file = DatasetReader(name, driver=drivers)  # `open` takes one driver
     if file.tags(ns="OVERVIEWS"):
         file.close()
@@ -167,12 +166,6 @@ def _check_vrt(path: Path) -> None:
         if not (source.is_relative_to(folder) and source.is_file()) or source.suffix.lower() == ".vrt":
             raise ForeignFilesError(f"the VRT names {text}, which is not an image below its folder")
         open_raster(str(source)).close()
-
-
-@cache
-def _available_drivers() -> frozenset[str]:
-    with rasterio.Env() as environment:
-        return frozenset(environment.drivers())
 
 
 def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:

@@ -238,8 +238,7 @@ def _containing_file(text: str) -> Path | None:
 
 def _split_subdataset(text: str) -> tuple[str, str]:
     """Split a name such as NETCDF:"a.nc":VV into the file and the variable; both are empty if it is something else."""
-    match = _SUBDATASET.fullmatch(text)
-    if match is None:
+    if (match := _SUBDATASET.fullmatch(text)) is None:
         return "", ""
     body = match[2]
     if body.startswith('"') and '"' in body[1:]:

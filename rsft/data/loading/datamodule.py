@@ -1,23 +1,19 @@
 """A chip store as a data set and a data module of TorchGeo, for training with TorchGeo's tasks."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torchgeo.datamodules import NonGeoDataModule
-from torchgeo.datasets import NonGeoDataset
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.images import plot_sample
+from rsft.data.datasets.images import LabeledImages, Sample, Transforms
 from rsft.data.imagery.contract import Contract, StretchOption, fit_stretches
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
 
 
-class ChipStoreDataset(NonGeoDataset):
+class ChipStoreDataset(LabeledImages):
     """The chips of one split of a chip store, cropped and resized to one size.
 
     Args:
@@ -36,11 +32,7 @@ class ChipStoreDataset(NonGeoDataset):
     """
 
     def __init__(
-        self,
-        store: ChipStore,
-        contract: Contract,
-        split: str = "train",
-        transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        self, store: ChipStore, contract: Contract, split: str = "train", transforms: Transforms | None = None
     ) -> None:
         table = store.split(split)
         if table.empty:
@@ -53,28 +45,14 @@ class ChipStoreDataset(NonGeoDataset):
         """Return the number of samples."""
         return len(self.chips)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def load_sample(self, index: int) -> Sample:
         """Return one sample.
 
         Returns:
             image: (B, size, size) float32 in 0-255; label: index into `classes`.
         """
         image = self.chips.images[index].transpose(2, 0, 1).astype(np.float32)
-        sample = {"image": torch.from_numpy(image), "label": torch.tensor(self.chips.labels[index])}
-        return sample if self.transforms is None else self.transforms(sample)
-
-    def plot(self, sample: dict[str, Any], show_titles: bool = True, suptitle: str | None = None) -> Figure:
-        """Plot a sample with its class name.
-
-        Args:
-            sample: a sample from `__getitem__`; it may have a prediction.
-            show_titles: whether to show the class, and the predicted class.
-            suptitle: title of the figure.
-
-        Returns:
-            The figure.
-        """
-        return plot_sample(sample, self.classes, show_titles, suptitle)
+        return {"image": torch.from_numpy(image), "label": torch.tensor(self.chips.labels[index])}
 
 
 class ChipStoreDataModule(NonGeoDataModule):
@@ -122,7 +100,7 @@ class ChipStoreDataModule(NonGeoDataModule):
         stretch: StretchOption = "auto",
         mean: float | tuple[float, ...] = 0.0,
         std: float | tuple[float, ...] = 255.0,
-        transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        transforms: Transforms | None = None,
     ) -> None:
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
         super().__init__(ChipStoreDataset, batch_size, num_workers)

@@ -119,11 +119,7 @@ class Pose:
     heading: float
 
     def to_image_frame(self, points: Floats) -> Floats:
-        """Transform points (..., 2), in meters along the keel and toward starboard, to the image frame.
-
-        Returns:
-            (..., 2) meters in the image frame.
-        """
+        """Transform points (..., 2), in meters along the keel and toward starboard, to the image frame."""
         cos, sin = np.cos(self.heading), np.sin(self.heading)
         return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y))
 

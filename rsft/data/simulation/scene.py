@@ -8,7 +8,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,8 @@ from rsft.data.simulation.radar import Pose, SarSensor, Shore, amplitude_to_uint
 from rsft.data.simulation.ships import sample_ship
 from rsft.types import Floats, Progress
 from rsft.utils.atomic_files import atomic_folder
-from rsft.utils.process_pool import imap_unordered
+from rsft.utils.process_pool import Result, Task, imap_unordered
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 FusarTask = tuple[str, int, int]
 """Category, index of the sub-category, and number of the chip."""
 
@@ -203,14 +201,13 @@ def read_scene_seed(folder: Path) -> int | None:
         The seed; None if the folder has no complete scene, or one of another simulation.
     """
     import rasterio
-    from rasterio.errors import RasterioError
 
     if not all((folder / name).is_file() for name in (SCENE_FILE, SHIPS_FILE, LAND_FILE)):
         return None
     try:
         with rasterio.open(folder / SCENE_FILE, driver="GTiff") as file:
             seed = file.tags().get(_SEED_TAG, "")
-    except RasterioError:
+    except rasterio.errors.RasterioError:
         return None
     return int(seed) if seed.isdecimal() else None
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from rsft.types import Floats
 
-DECK_OBJECT_KINDS = tuple(
-    ["hatch", "house", "container", "pipe", "manifold", "hopper", "crane", "mast", "funnel", "gear", "deck"]
+DECK_OBJECT_KINDS = (
+    *("hatch", "house", "container", "pipe", "manifold", "hopper", "crane", "mast", "funnel", "gear", "deck"),
 )
 """Kinds of objects on deck."""
 

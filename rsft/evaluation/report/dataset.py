@@ -30,18 +30,6 @@ RGB_PLANES = (("R", "G", "B"), ("red", "green", "blue"), ("B04", "B03", "B02"), 
 """Planes that are shown as red, green and blue, else the first plane is; the last two are those of Sentinel-2."""
 
 
-def open_chip_store(run: RunFiles, root: Path | None) -> ChipStore:
-    """Open a chip store, by default that of a run: its folder when the run was evaluated or trained.
-
-    Raises:
-        RequestError: the folder is not a chip store.
-        DataError: the chip store is damaged.
-    """
-    trained_on = Path(run.metadata.data.get("root", run.recipe.data.root))
-    candidates = [root] if root else [Path(run.data), trained_on]
-    return ChipStore.open(next((path for path in candidates if (path / MANIFEST).is_file()), candidates[0]))
-
-
 def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
     """Return the variables of the section on the data: chips by class or group and split, and the audit of the store.
 

@@ -5,15 +5,19 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from rsft.data.chips.store import ChipStore
+from markupsafe import Markup
+
+from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation.files import compare_runs
 from rsft.evaluation.report import charts, maps, metric_tables
-from rsft.evaluation.report.dataset import ChipPictures, make_gallery, open_chip_store, read_scene_maps, summarize_store
-from rsft.evaluation.report.maps import ChipMap, ModulatorMap
-from rsft.evaluation.report.recipe_text import describe_recipe
-from rsft.evaluation.report.render import join_words, write_page
+from rsft.evaluation.report.dataset import ChipPictures, make_gallery, read_scene_maps, summarize_store
+from rsft.evaluation.report.render import fill_template, join_words, write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
+from rsft.peft.sites import ALL_POSITIONS, select_positions
+from rsft.recipe.components import summarize
+from rsft.recipe.registries import SAMPLERS, sampling_exponent
+from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
 from rsft.training.runs.reader import TERMS, read_run_info, recipe_differences
 from rsft.types import GROUPS, Progress
@@ -26,6 +30,20 @@ MAX_RUNS = len(ascii_uppercase)
 
 MAX_FEATURE_MAPS = 6
 """Largest number of feature maps on a page. A map has up to 1,500 chips."""
+
+POOLS = {"token": "the class token", "avg": "the mean of the patch tokens or of the feature map"}
+"""Description of each value of `backbone.pool`."""
+
+HEAD_INITS = {
+    "class-mean": "the class means of frozen features",
+    "k-shot": "the means of {shots} frozen features per class",
+    "linear-probe": "a logistic regression on frozen features",
+    "random": "random weights",
+}
+"""Description of each value of `head.init`."""
+
+SITE_KEYS = ("positions", "blocks", "scale", "adapter_scale", "dropout", "alpha", "init")
+"""Keys of PEFT methods that are not sizes of modules."""
 
 
 def write_report(
@@ -49,8 +67,10 @@ def write_report(
     """
     run = read_run_files(run_dir)
     store, chips, reason = None, None, "" if pictures else "Pictures of chips were left out on request."
+    trained_on = Path(run.metadata.data.get("root", run.recipe.data.root))
+    candidates = [data] if data else [Path(run.data), trained_on]
     try:
-        store = open_chip_store(run, data)
+        store = ChipStore.open(next((path for path in candidates if (path / MANIFEST).is_file()), candidates[0]))
     except RsftError as error:
         location = f"The chips were not found ({error.message}: {error.location})."
         reason = reason or f"{location} Use --data to give the folder of the chip store."
@@ -72,7 +92,7 @@ def _page_content(run: RunFiles, store: ChipStore | None, pictures: ChipPictures
     if predictions is not None and predictions.empty:
         predictions = None
     if evaluation and run.embedding is not None:
-        chips = ChipMap(run.embedding, evaluation, run.predictions)
+        chips = maps.ChipMap(run.embedding, evaluation, run.predictions)
         chip_map = {
             "figures": [(title, title.partition(":")[0], chips, stage) for stage, title in maps.STAGES.items()],
             "data": maps.linked_maps_data(
@@ -82,6 +102,16 @@ def _page_content(run: RunFiles, store: ChipStore | None, pictures: ChipPictures
         }
     if evaluation and predictions is not None:
         gallery = make_gallery(predictions, evaluation.classes, pictures)
+    chips_by_split = {"training": run.metadata.train_chips, "validation": run.metadata.val_chips}
+    if evaluation and evaluation.split != "val":
+        chips_by_split[evaluation.split] = evaluation.count
+    sizes = [f"{count:,} {split}" for split, count in chips_by_split.items() if count is not None]
+    overview = {"Data": Path(run.data).name, "Chips": ", ".join(sizes)}
+    if evaluation:
+        groups = [f"{len(indices)} {group}" for group in GROUPS if (indices := evaluation.groups.get(group))]
+        overview["Classes"] = f"{len(evaluation.classes)}" + (f" ({join_words(groups)})" if groups else "")
+    restrictions = dict.fromkeys(name for entry in run.licenses or () for name in entry.restrictions if name != UNKNOWN)
+    overview |= {"Restrictions": ", ".join(restrictions), "Started": f"{run.metadata.started:%Y-%m-%d %H:%M}"}
     start = run.recipe.train.start_bundle
     return {
         "run": run,
@@ -93,30 +123,51 @@ def _page_content(run: RunFiles, store: ChipStore | None, pictures: ChipPictures
         "tables": metric_tables,
         "contribution_map": maps.contribution_map,
         "method": describe_recipe(run.recipe),
-        "overview": _overview(run),
+        "overview": overview,
         "start": start and run.metadata.start.get("bundle", start),
         "terms": TERMS,
-        "modulator": ModulatorMap.of_run(run),
+        "modulator": maps.ModulatorMap.of_run(run),
         "map": chip_map,
         "gallery": gallery,
         "dataset": summarize_store(run, store) if store else None,
     }
 
 
-def _overview(run: RunFiles) -> dict[str, str]:
-    """Return the entries below the title."""
-    metadata, evaluation = run.metadata, run.evaluation
-    chips = {"training": metadata.train_chips, "validation": metadata.val_chips}
-    if evaluation and evaluation.split != "val":
-        chips[evaluation.split] = evaluation.count
-    entries = {"Data": Path(run.data).name}
-    entries["Chips"] = ", ".join(f"{count:,} {split}" for split, count in chips.items() if count is not None)
-    if evaluation:
-        sizes = [f"{len(indices)} {group}" for group in GROUPS if (indices := evaluation.groups.get(group))]
-        entries["Classes"] = f"{len(evaluation.classes)}" + (f" ({join_words(sizes)})" if sizes else "")
-    restrictions = dict.fromkeys(name for entry in run.licenses or () for name in entry.restrictions if name != UNKNOWN)
-    entries["Restrictions"] = ", ".join(restrictions)
-    return entries | {"Started": f"{metadata.started:%Y-%m-%d %H:%M}"}
+def describe_recipe(recipe: Recipe) -> Markup:
+    """Describe method, modulator, loss and head, training and input of a recipe in one or two sentences each."""
+    head, settings = recipe.head, recipe.peft.settings
+    texts: dict[str, Any] = {key: to_yaml(x) if isinstance(x, dict) else f"{x}" for key, x in settings.items()}
+    positions = ""
+    if "positions" in settings:
+        every = settings["positions"] == ALL_POSITIONS
+        positions = "all positions" if every else join_words(select_positions(settings["positions"]))
+    loss, samplers = recipe.loss.build(), [recipe.train.sampler, *([recipe.meta.sampling] if recipe.meta else [])]
+    objective, exponents = summarize(loss), [sampling_exponent(name) for name in samplers]
+    if set(exponents) != {1.0} and getattr(loss, "uses_prior", False):  # not drawn as often as they occur
+        inner, *outer = ("n" if q == 1 else f"n^{q:g}" for q in exponents)
+        outer_prior = f" (outer loop: {outer[0]})" if outer and outer[0] != inner else ""
+        objective += f", with class priors as drawn: {inner} for n chips{outer_prior}"
+    content = {
+        "settings": settings | {"scale": texts.get("scale", "")},
+        "sizes": [f"{key} {text}" for key, text in texts.items() if key not in SITE_KEYS],
+        "positions": positions,
+        "blocks": _blocks(settings["blocks"]) if "blocks" in settings else "",
+        "objective": f"{objective[0].upper()}{objective[1:]}",
+        "pool": POOLS[recipe.backbone.pool],
+        "head_init": HEAD_INITS[head.init].format(shots=head.shots),
+        "sampler": SAMPLERS[recipe.train.sampler].title,
+    }
+    text = fill_template("sections/method.html", dict(recipe) | content)
+    return Markup(" ".join(text.split()))
+
+
+def _blocks(blocks: str | Sequence[int]) -> str:
+    if not isinstance(blocks, str):
+        return f"blocks {join_words([str(block) for block in blocks])}"
+    form, _, number = blocks.partition(":")
+    if "-" in form:
+        return f"blocks {form.replace('-', ' to ')}"
+    return {"all": "all blocks", "last": f"the last {number} blocks", "every": f"one of every {number} blocks"}[form]
 
 
 def write_comparison(runs: Sequence[Path], page_path: Path) -> Path:
@@ -174,9 +225,7 @@ def _pareto_plots(runs: Mapping[str, RunFiles]) -> dict[str, Any]:
     costs_by_name: dict[str, list[float | None]] = {
         "seconds": [run.metadata.seconds for run in runs.values()],
         "trained parameters": [run.metadata.trained_parameters for run in runs.values()],
-        "peak memory, MB": [
-            None if x.epochs is None else metric_tables.peak_memory_mb(x.epochs) for x in runs.values()
-        ],
+        "peak memory, MB": [metric_tables.peak_memory_mb(run.epochs) for run in runs.values()],
     }
     plots = {}
     for name, costs in costs_by_name.items():
@@ -195,13 +244,13 @@ def _feature_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
 
     The maps show the chips of the first run that has a map. A run with other chips has no map, but a reason.
     """
-    shown: dict[str, ChipMap] = {}
+    shown: dict[str, maps.ChipMap] = {}
     reasons: dict[str, str] = {}
     for letter, run in runs.items():
         if run.embedding is None or run.evaluation is None:
             reasons[letter] = "evaluation/embedding.parquet is missing; write it with rsft evaluate"
             continue
-        chip_map = ChipMap(run.embedding, run.evaluation, run.predictions)
+        chip_map = maps.ChipMap(run.embedding, run.evaluation, run.predictions)
         first = next(iter(shown.values()), chip_map)
         if (chip_map.paths, chip_map.classes) != (first.paths, first.classes):
             reasons[letter] = f"its chips or classes differ from those of {next(iter(shown))}"
@@ -222,7 +271,7 @@ def _modulator_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
 
     The colors of all maps cover the same distance from the initial scale.
     """
-    shown = {x: scale_map for x, run in runs.items() if (scale_map := ModulatorMap.of_run(run)) is not None}
+    shown = {x: scale_map for x, run in runs.items() if (scale_map := maps.ModulatorMap.of_run(run)) is not None}
     if not shown:
         return None
     widest = max(scale_map.color_range for scale_map in shown.values())

@@ -84,14 +84,10 @@ class Terms:
 
 def fill_template(name: str, content: Mapping[str, Any]) -> str:
     """Return a file of assets/ with its variables filled in."""
+    loader, terms = PackageLoader("rsft.evaluation.report", "assets"), Terms()
     environment = Environment(
-        loader=PackageLoader("rsft.evaluation.report", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    terms = Terms()
     environment.globals |= {"term": terms.term, "used_terms": terms.used}
     environment.filters |= {
         "terms": terms.mark,

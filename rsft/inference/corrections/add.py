@@ -27,7 +27,6 @@ from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.imagery import reader
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.imagery.products.options import ProductOptions
-from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable, read_corrected_table
@@ -84,11 +83,6 @@ class CorrectionSummary:
     not_a_target: int
     not_a_target_class: str | None
     result: AdditionResult
-
-    @property
-    def rejected_list(self) -> Path:
-        """The list of rejected rows."""
-        return self.root / REJECTED
 
 
 def add_corrections(
@@ -359,7 +353,7 @@ class ChipCutter:
         if store is not None:  # the manifest of a chip store says what its chips are
             stored = self._read_declarations(store).get(resolved, UNDECLARED)
         reader.check_declared_bands(self.declaration.bands, bands or stored.bands, path)
-        pixels = read_chip(path)
+        pixels = reader.read_chip(path)
         selected = self.fit.select_bands(pixels, self.declaration.bands or stored.bands or bands)
         declared = self.declaration.unit
         if declared and file_unit and declared != file_unit and selected.dtype.kind == "f":

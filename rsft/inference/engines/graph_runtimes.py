@@ -5,22 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rsft.inference.engines import base
+from rsft.inference.engines import base, graph
 from rsft.inference.engines.base import FEATURES, IMAGES, LOGITS, METADATA_KEY, Tolerance
-from rsft.inference.engines.graph import (
-    CALIBRATING,
-    Calibration,
-    GraphEngine,
-    GraphModel,
-    run_in_threads,
-    silence_output,
-)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +30,7 @@ _QUANTIZED_OPS = ("MatMul", "Gemm")
 
 
 @base.ENGINES.register
-class OnnxEngine(GraphEngine):
+class OnnxEngine(graph.GraphEngine):
     """ONNX Runtime on the CPU."""
 
     name = "onnx"
@@ -59,7 +52,7 @@ class OnnxEngine(GraphEngine):
         input_name = metadata.get("input", {}).get("name", IMAGES)
         output_names = list(metadata.get("outputs", (LOGITS, FEATURES)))
         has_large_weights = sum(tensor.nbytes for tensor in program.state_dict.values()) > _MAX_PROTOBUF
-        with silence_output():
+        with graph.silence_output():
             converted = torch.onnx.export(
                 program, dynamo=True, input_names=[input_name], output_names=output_names, verbose=False
             )
@@ -67,7 +60,7 @@ class OnnxEngine(GraphEngine):
             converted.save(path, external_data=has_large_weights)
         self._add_metadata(path, metadata)
 
-    def open_graph(self, path: Path, precision: str) -> GraphModel:
+    def open_graph(self, path: Path, precision: str) -> graph.GraphModel:
         from rsft.models.outputs import ClassifierOutputs
 
         runtime = self.require("onnxruntime")
@@ -75,14 +68,15 @@ class OnnxEngine(GraphEngine):
         options.intra_op_num_threads = 1  # each thread of the pool uses one core
         options.log_severity_level = 3
         session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return run_in_threads(lambda images: ClassifierOutputs(*session.run([LOGITS, FEATURES], {IMAGES: images})))
+        names = [LOGITS, FEATURES]
+        return graph.run_in_threads(lambda images: ClassifierOutputs(*session.run(names, {IMAGES: images})))
 
     def run_pipeline(self, path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         session = self.require("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
         return list(session.run(None, {session.get_inputs()[0].name: pixels}))
 
     def quantize(
-        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any], calibration: Calibration
+        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any], calibration: graph.Calibration
     ) -> None:
         """Write matrix products in int8 (QDQ) with one scale per row of a weight."""
         chips, float_nodes, progress = calibration
@@ -94,16 +88,14 @@ class OnnxEngine(GraphEngine):
         nodes = onnx.load(path, load_external_data=False).graph.node
         self.check_float_nodes(float_nodes.products, {_traced_name(node) for node in nodes})
         excluded = {node.name for node in nodes if _traced_name(node) in float_nodes.names}
-        starts = iter(range(0, len(chips), _CALIBRATION_BATCH))
 
-        def next_batch() -> dict[str, NDArray[np.float32]] | None:
-            if (start := next(starts, None)) is None:
-                return None
-            if progress is not None:
-                progress(min(start + _CALIBRATION_BATCH, len(chips)), len(chips), CALIBRATING)
-            return {IMAGES: chips[start : start + _CALIBRATION_BATCH]}
+        def batches() -> Iterator[dict[str, NDArray[np.float32]]]:
+            for start in range(0, len(chips), _CALIBRATION_BATCH):
+                if progress is not None:
+                    progress(min(start + _CALIBRATION_BATCH, len(chips)), len(chips), graph.CALIBRATING)
+                yield {IMAGES: chips[start : start + _CALIBRATION_BATCH]}
 
-        with silence_output():
+        with graph.silence_output():
             shapes.quant_pre_process(path, prepared_path, skip_symbolic_shape=True)
             prepared = onnx.load(prepared_path, load_external_data=False).graph.node
             products = {node.name for node in nodes if node.op_type in _QUANTIZED_OPS}
@@ -111,7 +103,7 @@ class OnnxEngine(GraphEngine):
             quantization.quantize_static(
                 prepared_path,
                 path,
-                SimpleNamespace(get_next=next_batch),  # as a `CalibrationDataReader`
+                SimpleNamespace(get_next=partial(next, batches(), None)),  # as a `CalibrationDataReader`
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
@@ -136,7 +128,7 @@ def _traced_name(node: Any) -> str:
 
 
 @base.ENGINES.register
-class OpenVinoEngine(GraphEngine):
+class OpenVinoEngine(graph.GraphEngine):
     """OpenVINO on the CPU."""
 
     name = "openvino"
@@ -151,7 +143,7 @@ class OpenVinoEngine(GraphEngine):
     def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
         self._save(self._convert(program), folder, metadata)
 
-    def open_graph(self, path: Path, precision: str) -> GraphModel:
+    def open_graph(self, path: Path, precision: str) -> graph.GraphModel:
         """Open an OpenVINO model.
 
         Without a set precision, OpenVINO chooses bfloat16 on CPUs where it is fast. An int8 graph uses bfloat16 for
@@ -174,10 +166,10 @@ class OpenVinoEngine(GraphEngine):
             # the next call overwrites the request's arrays
             return ClassifierOutputs(result[0].copy(), result[1].copy())
 
-        return run_in_threads(infer)
+        return graph.run_in_threads(infer)
 
     def quantize(
-        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any], calibration: Calibration
+        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any], calibration: graph.Calibration
     ) -> None:
         """Quantize with NNCF's settings for transformers, which smooth activations."""
         chips, float_nodes, progress = calibration
@@ -192,10 +184,10 @@ class OpenVinoEngine(GraphEngine):
 
         def as_batch(chip: NDArray[np.float32]) -> NDArray[np.float32]:
             if progress is not None:
-                progress(min(next(calls), total), total, CALIBRATING)
+                progress(min(next(calls), total), total, graph.CALIBRATING)
             return chip[None]
 
-        with silence_output():
+        with graph.silence_output():
             quantized = nncf.quantize(
                 model,
                 nncf.Dataset(chips, as_batch),
@@ -208,7 +200,7 @@ class OpenVinoEngine(GraphEngine):
 
     def _convert(self, program: ExportedProgram) -> Any:
         """Convert a traced network to an OpenVINO model with a fixed image size."""
-        with silence_output():
+        with graph.silence_output():
             model = self.require("openvino").convert_model(program)
         (example,), _ = program.example_inputs
         model.reshape([-1, *example.shape[1:]])

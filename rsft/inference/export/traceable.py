@@ -213,7 +213,13 @@ def write_timm_weights(
             return outputs
         reason = "the network that timm creates returns other logits"
     metadata["timm"] = {"create_model": None, "reason": reason}
-    return _compute_rsft_outputs(bundle, path, images)
+    recipe, state = bundle.recipe, load_file(path)  # a new network of rsft reads the file as well
+    classifier = build_classifier(load_encoder(recipe, bundle.contract.bands), len(bundle.classes), recipe)
+    classifier.adapted.detach()
+    names = {f"head.{key}" for key in classifier.head.state_dict()}  # ConvNeXt has a norm called head.norm
+    classifier.head.load_state_dict({name.removeprefix("head."): state[name] for name in names})
+    classifier.adapted.vit.load_state_dict({name: tensor for name, tensor in state.items() if name not in names})
+    return compute_outputs(TraceableNetwork([classifier]), images)
 
 
 def write_peft_weights(bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor) -> ClassifierOutputs:
@@ -298,16 +304,3 @@ def _load_in_timm(options: dict[str, Any], path: Path, head: nn.Module) -> tuple
         reason = str(error).splitlines()[-1].strip()[:200]
         return None, f"it is not a plain vision transformer of timm: {reason}"
     return model.eval(), ""
-
-
-def _compute_rsft_outputs(bundle: Bundle, path: Path, images: Tensor) -> ClassifierOutputs:
-    """Return the outputs of a new network of rsft with the written weights."""
-    recipe = bundle.recipe
-    encoder = load_encoder(recipe, bundle.contract.bands)
-    classifier = build_classifier(encoder, len(bundle.classes), recipe)
-    classifier.adapted.detach()
-    state = load_file(path)
-    names = {f"head.{key}" for key in classifier.head.state_dict()}  # ConvNeXt has a norm called head.norm
-    classifier.head.load_state_dict({name.removeprefix("head."): state[name] for name in names})
-    classifier.adapted.vit.load_state_dict({name: tensor for name, tensor in state.items() if name not in names})
-    return compute_outputs(TraceableNetwork([classifier]), images)

@@ -80,8 +80,16 @@ class ByteResize(nn.Module):
         super().__init__()
         self.side, self.size = side, size
         self.rounds_up = side == 2 * size and channels in (1, 3, 4)
-        if side > size:
-            self.register_buffer("weights", torch.from_numpy(_area_weights(side, size)))
+        if side > size:  # the share of each of `side` pixels in each of `size` pixels; 1 if pixels are not divided
+            if side % size == 0:
+                weights = np.repeat(np.eye(size), side // size, axis=1)
+            else:
+                scale = side / size
+                starts, pixels = np.arange(size)[:, None] * scale, np.arange(side)[None]
+                overlap = np.minimum(pixels + 1, starts + scale) - np.maximum(pixels, starts)
+                overlap[overlap < 1e-3] = 0  # as in OpenCV
+                weights = overlap / scale
+            self.register_buffer("weights", torch.from_numpy(weights.astype(np.float32)))
         else:
             # each position lies between two pixels; the share is that of the second one
             positions = ((np.arange(size) + 0.5) * (side / size) - 0.5).astype(np.float32)
@@ -114,17 +122,6 @@ class ByteResize(nn.Module):
         near, far = cast(Tensor, self.row_weights)[..., None].unbind()
         rows = torch.floor(columns[:, :, first] * near / 65536) + torch.floor(columns[:, :, second] * far / 65536)
         return torch.floor((rows + 2) / 4).clip(0, 255).float()
-
-
-def _area_weights(side: int, size: int) -> NDArray[np.float32]:
-    """Return the share of each of `side` pixels in each of `size` pixels (size, side); 1 if pixels are not divided."""
-    if side % size == 0:
-        return np.repeat(np.eye(size, dtype=np.float32), side // size, axis=1)
-    scale = side / size
-    starts, pixels = np.arange(size)[:, None] * scale, np.arange(side)[None]
-    overlap = np.minimum(pixels + 1, starts + scale) - np.maximum(pixels, starts)
-    overlap[overlap < 1e-3] = 0  # as in OpenCV
-    return np.asarray(overlap / scale, np.float32)
 
 
 def _whole_weights(shares: NDArray[np.floating]) -> Tensor:

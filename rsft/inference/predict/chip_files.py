@@ -13,15 +13,8 @@ import pyarrow.parquet as pq
 from rasterio.errors import RasterioError
 
 from rsft.data.chips.store import check_manifest_paths
+from rsft.data.imagery import reader
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.reader import (
-    IMAGE_SUFFIXES,
-    check_declared_bands,
-    open_image,
-    open_raster,
-    read_band_names,
-    read_chip,
-)
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
@@ -71,10 +64,7 @@ class ChipSource(ABC):
 
     @abstractmethod
     def read(self, number: int) -> SourceChip:
-        """Read a chip by its number from 0.
-
-        Returns:
-            The chip, with the bands of the contract.
+        """Read a chip by its number from 0, with the bands of the contract.
 
         Raises:
             NoDataError: the chip is a tile without data.
@@ -83,11 +73,7 @@ class ChipSource(ABC):
 
     @abstractmethod
     def location_of(self, number: int) -> tuple[str, int]:
-        """Return the file and the line (0 for the whole file) that the list of rejected chips names for a chip.
-
-        Returns:
-            File and line.
-        """
+        """Return the file and the line (0 for the whole file) that the list of rejected chips names for a chip."""
 
     def close(self) -> None:  # noqa: B027
         """Close all files that stay open."""
@@ -136,8 +122,8 @@ class ChipFiles(ChipSource):
         if georeference is not None:
             outline = georeference.outline_polygons(geo.rectangle_corners(0, 0, height, width)[None])[0]
             spacing = georeference.spacing_at(height / 2, width / 2)
-        check_declared_bands(declaration.bands, bands, path)
-        pixels = self.contract.select_bands(read_chip(path), declaration.bands or bands)
+        reader.check_declared_bands(declaration.bands, bands, path)
+        pixels = self.contract.select_bands(reader.read_chip(path), declaration.bands or bands)
         pixels, is_gray = collapse_gray_rgb(pixels, self.contract)
         spacing = resolve_spacing(spacing, self.options)
         if spacing is None and declaration.spacing_m is not None:
@@ -163,14 +149,14 @@ class ChipFiles(ChipSource):
         georeference or names of bands. The size is 0 if neither can open the file: `read_chip` raises the error.
         """
         if not self._may_have_sidecar(path):
-            with suppress(DataError), open_image(path) as image:
+            with suppress(DataError), reader.open_image(path) as image:
                 if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
                     return (image.height, image.width), None, None
         unreadable = suppress(RasterioError, UnicodeEncodeError)  # names that are not UTF-8
-        with unreadable, geo.ignore_georeference_warnings(), open_raster(str(path)) as file:
+        with unreadable, geo.ignore_georeference_warnings(), reader.open_raster(str(path)) as file:
             is_chip = max(file.height, file.width) <= MAX_CHIP_SIDE
             georeference = geo.read_georeference(file) if is_chip else None
-            return (file.height, file.width), georeference, read_band_names(file)
+            return (file.height, file.width), georeference, reader.read_band_names(file)
         return (0, 0), None, None
 
     def _may_have_sidecar(self, path: Path) -> bool:
@@ -219,17 +205,17 @@ def find_chips(
                 stored |= read_declarations(path)
             elif path.is_dir():
                 files = {file for file in path.rglob("*") if file.is_file()}
-                images = {file for file in files if file.suffix.lower() in IMAGE_SUFFIXES}
+                images = {file for file in files if file.suffix.lower() in reader.IMAGE_SUFFIXES}
                 chips |= images
                 skipped |= files - images
             else:
                 chips.add(path)
     chips |= stored.keys()
     if not chips:
-        hint = f"a folder must contain image files, with a suffix of {' '.join(sorted(IMAGE_SUFFIXES))}"
+        hint = f"a folder must contain image files, with a suffix of {' '.join(sorted(reader.IMAGE_SUFFIXES))}"
         raise RequestError("no chips", ", ".join(map(str, inputs)), hint)
     for path in sorted(stored):
-        check_declared_bands(declaration.bands, stored[path].bands, path)
+        reader.check_declared_bands(declaration.bands, stored[path].bands, path)
     return {path: declaration.merge(stored.get(path, UNDECLARED)) for path in sorted(chips)}, len(skipped - chips)
 
 
@@ -237,9 +223,6 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
     """Find scenes in paths, globs and lists ("@path"), in the order given.
 
     A name that is not a path, or does not exist, is returned unchanged.
-
-    Returns:
-        The scenes, in the order given.
 
     Raises:
         RequestError: a glob matches nothing, or a list cannot be read.
@@ -259,9 +242,6 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
 
 def read_declarations(store: Path) -> dict[Path, Declaration]:
     """Return what the manifest of a chip store declares about each chip, by its path.
-
-    Returns:
-        The declaration of every chip, by its path.
 
     Raises:
         RequestError: the manifest cannot be read.

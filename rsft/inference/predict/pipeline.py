@@ -76,9 +76,6 @@ def make_batches(sources: Sequence[chip_files.ChipSource], size: int) -> list[Ch
 
     Batches depend only on the sources and on `size`, so that a resumed job finds the same batches under the same
     numbers.
-
-    Returns:
-        All batches of the job.
     """
     ranges = [
         (source, range(start, min(start + size, len(source))))
@@ -160,11 +157,7 @@ def read_sample(batches: Sequence[ChipBatch], contract: Contract) -> NDArray[np.
 
 
 def batch_result(prepared: PreparedBatch, outputs: ClassifierOutputs | None, bundle: Bundle) -> BatchResult:
-    """Combine the columns of a batch with the outputs of the network; None if no chip could be classified.
-
-    Returns:
-        The rows of the predictions table, and the rejected chips.
-    """
+    """Combine the columns of a batch with the outputs of the network, which are None if no chip could be classified."""
     rows = pd.DataFrame()
     if outputs is not None:
         predictions = predictions_table(outputs, bundle.classes, bundle.calibrator)
@@ -256,11 +249,7 @@ class Predictor:
         return self.predict_source(chip_files.ChipFiles(files, self.engine.contract, ChipOptions()), batch_size)
 
     def predict_source(self, source: chip_files.ChipFiles | _ChipArrays, batch_size: int = 32) -> pd.DataFrame:
-        """Return the table of `predict` for the chips of a source.
-
-        Returns:
-            One row per chip, in the order of the source.
-        """
+        """Return the table of `predict` for the chips of a source, in the order of the source."""
         contract, bundle, tables = self.engine.contract, self.bundle, []
         for prepared in prefetch(lambda batch: prepare_batch(batch, contract), make_batches([source], batch_size), 1):
             if prepared.numbers:

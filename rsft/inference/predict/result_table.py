@@ -30,15 +30,8 @@ from rsft.inference.scenes.locations import read_positions
 from rsft.inference.scenes.raster import RasterScene
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
+from rsft.models.uncertainty import statistics
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator
-from rsft.models.uncertainty.statistics import (
-    SHIFT_LEVEL,
-    ShiftTest,
-    chance_of_ood_chips,
-    expected_share,
-    largest_chance_share,
-    log_softmax,
-)
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_cell
@@ -78,7 +71,6 @@ _MEASURES = {
     "probability": "probability",
     "classes": "shares of the classes",
 }
-_CLASS = "class"
 _TOLERANCE = 1 / 8  # largest distance of a detection from the outline of the object, as a share of the chip's side
 
 
@@ -107,7 +99,7 @@ def predictions_table(
     if not np.isfinite(outputs.logits).all():
         raise WeightsError("the model returns logits that are not finite", "", "train it with a lower learning rate")
     estimate = None if calibrator is None else calibrator.apply(*outputs)
-    probabilities = np.exp(log_softmax(outputs.logits)) if estimate is None else estimate.probabilities
+    probabilities = np.exp(statistics.log_softmax(outputs.logits)) if estimate is None else estimate.probabilities
     order = np.argsort(-probabilities, axis=1, kind="stable")
     table = pd.DataFrame(index=range(len(order)))
     for rank, suffix in enumerate(("", "_2")[: len(classes)]):
@@ -168,7 +160,12 @@ def collect_results(
         if item.attributes is not None
     ]
     if attributes:
-        table = _add_attributes(table, concat_attributes(attributes), [*types, *FORMAT_COLUMNS])
+        by_chip = concat_attributes(attributes)
+        rows = by_chip.take(by_chip.index.get_indexer(pd.Index(table["chip"]))).set_axis(table.index)
+        rows.columns = pd.Index([AT, *unique_names(rows.columns[1:], [*types, *FORMAT_COLUMNS])])
+        table[AT] = rows.pop(AT)
+        split = table.columns.get_loc("geometry")
+        table = pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
     elif tables and AT in table:
         table = table.astype({AT: types[AT]})
     notes = [*plan.notes]
@@ -186,15 +183,6 @@ def collect_results(
     else:
         notes += [bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
     return table, rejected, notes
-
-
-def _add_attributes(table: pd.DataFrame, attributes: pd.DataFrame, taken: list[str]) -> pd.DataFrame:
-    """Add identity and attributes, which are indexed by the name of the chip, before the geometry."""
-    rows = attributes.take(attributes.index.get_indexer(pd.Index(table["chip"]))).set_axis(table.index)
-    rows.columns = pd.Index([AT, *unique_names(rows.columns[1:], taken)])
-    table[AT] = rows.pop(AT)
-    split = table.columns.get_loc("geometry")
-    return pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
 
 
 def describe_empty_result(
@@ -328,15 +316,15 @@ class SceneCheck:
     scene: str
     chips: int
     ood: int
-    test: ShiftTest
+    test: statistics.ShiftTest
     class_sets: Literal["widened", "plain", "withheld"]
     validation_chips: int
 
     @property
     def is_unusual(self) -> bool:
         """Whether more chips are unlike the training chips than chance explains."""
-        chance = chance_of_ood_chips(self.ood, self.chips, self.validation_chips, OOD_FALSE_POSITIVE_RATE)
-        return chance < SHIFT_LEVEL
+        chance = statistics.chance_of_ood_chips(self.ood, self.chips, self.validation_chips, OOD_FALSE_POSITIVE_RATE)
+        return chance < statistics.SHIFT_LEVEL
 
     def as_json(self) -> dict[str, Any]:
         """Return the content as JSON values.
@@ -389,11 +377,7 @@ def check_scenes(
 
 
 def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
-    """Describe how the chips differ from training and validation chips; the most important sentence is the last.
-
-    Returns:
-        Sentences; empty without checks.
-    """
+    """Describe how the chips differ from training and validation chips; the most important sentence is the last."""
     if not checks:
         return []
     sentences = []
@@ -416,8 +400,9 @@ def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
         reason = "most of these chips are unlike the training chips"
         sentences.append(f"class sets withheld for {chips:,} chips{where}: {reason}")
     unlike, chips = sum(check.ood for check in checks), sum(check.chips for check in checks)
-    expected = expected_share(checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE)
-    most = largest_chance_share(chips, checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE, SHIFT_LEVEL)
+    validation_chips, rate = checks[0].validation_chips, OOD_FALSE_POSITIVE_RATE
+    expected = statistics.expected_share(validation_chips, rate)
+    most = statistics.largest_chance_share(chips, validation_chips, rate, statistics.SHIFT_LEVEL)
     shares = f"{expected:.0%} are expected, up to {most:.0%} by chance"
     sentence = f"{unlike:,} of {chips:,} chips are unlike the training chips ({shares})"
     if unusual := sorted((x for x in checks if x.is_unusual), key=lambda x: (-x.ood / x.chips, x.scene)):
@@ -489,9 +474,10 @@ def check_truth(table: pd.DataFrame, scene: RasterScene, truth_path: Path, side:
     from scipy.optimize import linear_sum_assignment
 
     truth = read_positions(truth_path, scene)
-    if truth.attributes is None or _CLASS not in truth.attributes:
-        hint = f"give a vector layer or a CSV with the column {_CLASS}"
-        raise DataError(f"the truth has no column {_CLASS}", truth_path, hint)
+    if truth.attributes is None or "class" not in truth.attributes:
+        raise DataError(
+            "the truth has no column class", truth_path, "give a vector layer or a CSV with the column class"
+        )
     name = path_to_text(scene.path.name)
     rows = table[table["class"].notna() & (table["scene"] == name)] if len(table) else table
     shapes = [
@@ -503,7 +489,7 @@ def check_truth(table: pd.DataFrame, scene: RasterScene, truth_path: Path, side:
     is_near = distances <= side * _TOLERANCE
     objects, detections = linear_sum_assignment(np.where(is_near, distances / max(side, 1), 1e6))
     pairs = [(i, j) for i, j in zip(objects, detections, strict=True) if is_near[i, j]]
-    class_of = truth.attributes[_CLASS].astype(str).to_dict()
+    class_of = truth.attributes["class"].astype(str).to_dict()
     classes = [class_of[location.source_row] for location in truth.locations]
     right = sum(classes[i] == rows["class"].iloc[j] for i, j in pairs)
     return TruthCheck(name, len(truth.locations), len(pairs), right, len(rows) - len(pairs))

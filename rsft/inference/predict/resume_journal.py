@@ -114,15 +114,10 @@ class ResumeJournal:
             for command in _TABLES.values():
                 self.database.execute(command)
             self.database.execute("INSERT INTO job VALUES (?, ?)", (self.key, compute_checksum(self.key)))
-        elif tables != {name.encode(): command.encode() for name, command in _TABLES.items()}:
+            self.database.commit()
+            return ""
+        if tables != {name.encode(): command.encode() for name, command in _TABLES.items()}:
             return "is damaged, or another version of rsft wrote it"
-        elif reason := self._verify():
-            return reason
-        self.database.commit()
-        return ""
-
-    def _verify(self) -> str:
-        """Return the reason why the content cannot be used, or "". Delete damaged batches."""
         if self.database.execute("PRAGMA quick_check(1)").fetchall() != [(b"ok",)]:
             return "is damaged"
         jobs = self.database.execute("SELECT key, checksum FROM job").fetchall()
@@ -137,6 +132,7 @@ class ResumeJournal:
         if damaged := [(number,) for number, *row in batches if not is_intact(row[0], self.key, number, *row[1:])]:
             _log.warning("%s: %d batches are damaged; they are computed again", self.path, len(damaged))
             self.database.executemany("DELETE FROM batch WHERE number = ?", damaged)
+        self.database.commit()
         return ""
 
     def finished_batches(self) -> set[int]:
@@ -194,11 +190,7 @@ class ResumeJournal:
             self.database.commit()
 
     def get_note(self, name: str) -> str | None:
-        """Return the text that `set_note` stored under a name; None if nothing was stored.
-
-        Returns:
-            The text; None if nothing was stored.
-        """
+        """Return the text that `set_note` stored under a name; None if nothing was stored."""
         row = self.database.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0].decode()
 

@@ -15,7 +15,7 @@ from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.errors import RequestError, RsftError
 from rsft.inference.publish.source import MEASURES, BundleSource, fill_bundle_template, read_source, spdx_license
 from rsft.inference.publish.stac_item import ITEM_FILE, render_item
-from rsft.models.bundle.bundle import INDEX_FILE, Bundle, read_index
+from rsft.models.bundle.bundle import INDEX_FILE, read_index
 from rsft.models.bundle.signature import SIGNATURE_FILE
 from rsft.utils.atomic_files import atomic_folder, write_text
 from rsft.utils.dependencies import require
@@ -175,16 +175,6 @@ def list_hub_files(folder: Path) -> dict[str, int]:
     """Return the size in bytes of each file that an upload of a folder would send, by its path in the repository."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-
-
-def find_local_paths(bundle: Bundle) -> dict[str, str]:
-    """Return the absolute paths in the recipe of a bundle, which a published bundle tells everybody.
-
-    Returns:
-        Path by recipe key.
-    """
-    texts = {key: value for key, value in bundle.recipe.flatten().items() if isinstance(value, str)}
-    return {key: value for key, value in texts.items() if Path(value).is_absolute() or value.startswith("~")}
 
 
 def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) -> str:

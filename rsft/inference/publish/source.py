@@ -105,12 +105,9 @@ def fill_bundle_template(name: str, source: BundleSource, **values: Any) -> str:
     """Fill a template of this package with the description of a bundle and further values."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    loader = PackageLoader("rsft.inference", "publish")
     environment = Environment(
-        loader=PackageLoader("rsft.inference", "publish"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.policies["json.dumps_kwargs"] = {}
     environment.filters |= {"md": escape_markdown, "code": code_span}

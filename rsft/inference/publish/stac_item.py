@@ -138,7 +138,7 @@ def render_item(source: BundleSource, base: Path, exports: Mapping[Path, Mapping
         known_bands=BANDS,
         entry_point=_ENTRY_POINT,
         scalings=[describe_scaling(*plane) for plane in zip(stretches, contract.mean, contract.std, strict=True)],
-        assets=_bundle_assets(source, base) | _export_assets(exports, base),
+        assets=_list_assets(source, exports, base),
     )
     try:
         return json.dumps(json.loads(text), indent=2, allow_nan=False) + "\n"
@@ -195,7 +195,8 @@ def model_name(name: str) -> str:
     return plain if re.match(r"[a-zA-Z]..", plain) else f"model-{plain}".rstrip("-")
 
 
-def _bundle_assets(source: BundleSource, base: Path) -> dict[str, Any]:
+def _list_assets(source: BundleSource, exports: Mapping[Path, Mapping[str, Any]], base: Path) -> dict[str, Any]:
+    """Return the files of the bundle, the published weights of its encoder, and the files of the exports."""
     backbone = source.bundle.recipe.backbone.name
     confidence = "temperature, class means and validation chips, for the confidence of predictions"
     files = {
@@ -215,11 +216,6 @@ def _bundle_assets(source: BundleSource, base: Path) -> dict[str, Any]:
     if source.encoder.url:
         title = f"published weights of the frozen encoder {backbone}"
         assets["backbone"] = {"href": source.encoder.url, "title": title, "type": _BINARY, "roles": ["mlm:weights"]}
-    return assets
-
-
-def _export_assets(exports: Mapping[Path, Mapping[str, Any]], base: Path) -> dict[str, Any]:
-    assets: dict[str, Any] = {}
     for folder, metadata in exports.items():
         kind, precision = str(metadata.get("kind")), metadata.get("precision")
         main_file = FORMATS[kind].file_name if kind in FORMATS else None

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
-from rsft.data.imagery.reader import open_raster
 from rsft.types import Floats
 
 LONLAT = "EPSG:4326"
@@ -77,11 +75,7 @@ class Georeference:
         return pixels
 
     def spacing_at(self, row: float, col: float) -> tuple[float, float]:
-        """Return the pixel spacing in meters around a pixel on the ellipsoid, along the column and along the row.
-
-        Returns:
-            Spacing along the column and along the row.
-        """
+        """Return the pixel spacing in meters around a pixel on the ellipsoid, along the column and along the row."""
         rows, cols = [row - _STEP, row + _STEP, row, row], [col, col, col - _STEP, col + _STEP]
         lon, lat = self.pixels_to_lonlat(rows, cols).T
         _, _, meters = _EARTH.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
@@ -122,20 +116,6 @@ def read_georeference(file: Any) -> Georeference | None:
         return None
     is_on_earth = abs(lon) <= 360 and abs(lat) <= 90  # not so with a wrong coordinate system, or not finite
     return georeference if is_on_earth and not georeference.crs.is_geocentric else None
-
-
-def read_footprint(path: Path) -> BaseGeometry | None:
-    """Read the outline of an image that GDAL can open in longitude and latitude.
-
-    Returns:
-        The outline, see `Georeference.outline_polygons`; None if the image has no georeference or cannot be opened.
-    """
-    try:
-        with ignore_georeference_warnings(), open_raster(str(path)) as file:
-            georeference, height, width = read_georeference(file), file.height, file.width
-    except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
-        return None
-    return georeference and georeference.outline_polygons(rectangle_corners(0, 0, height, width)[None])[0]
 
 
 @contextmanager

@@ -125,40 +125,39 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
     to_pixels, table = _pixel_transform(path, scene, crs), positions.table
     attributes = pd.DataFrame(table.drop(columns=[table.geometry.name, SCORE, IMAGE, FAULT]))
     result = SceneLocations(notes=list(positions.notes), attributes=attributes, are_boxes=positions.are_boxes)
-    faults = [fault or _find_fault(shape) for fault, shape in zip(table[FAULT], table.geometry, strict=True)]
-    for number, shape, score, fault in zip(table.index.tolist(), table.geometry, table[SCORE], faults, strict=True):
+    usable: list[shapely.Geometry] = []
+    columns = (table[name] for name in (table.geometry.name, SCORE, FAULT))
+    for number, shape, score, fault in zip(table.index.tolist(), *columns, strict=True):
+        if not fault and (shape is None or shape.is_empty):
+            fault = "no position"
+        elif not fault and shape.geom_type not in ("Point", "Polygon", "MultiPolygon"):
+            fault = f"{shape.geom_type} geometry, but only points and polygons can be used"
+        usable += [] if fault else [shape]
         corners = np.empty((0, 2)) if fault else to_pixels(shapely.get_coordinates(shape))
         if not fault and not np.isfinite(corners).all():
             fault = "the position cannot be transformed to pixels of the scene"
         if fault:
             result.rejected.append((str(path), number, fault))
             continue
-        box = _min_area_box(corners) if len(corners) > 1 else None
-        row, col = corners[0]
-        if box is not None and positions.are_boxes:
-            row, col = (corners.min(axis=0) + corners.max(axis=0)) / 2
-        elif box is not None:
-            row, col = np.reshape(box, (4, 2)).mean(axis=0)
+        (row, col), box = corners[0], None
+        if len(corners) > 1:  # the smallest rectangle around them, which may be rotated
+            rectangle = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
+            if rectangle.geom_type != "Polygon":  # all points lie on a line
+                rectangle = shapely.box(*corners.min(0), *corners.max(0))
+            ends = np.asarray(rectangle.exterior.coords)[:4]
+            row, col = (corners.min(axis=0) + corners.max(axis=0)) / 2 if positions.are_boxes else ends.mean(axis=0)
+            box = tuple(ends.ravel().tolist())
         name, score = f"{scene.name}_{number:06d}", None if np.isnan(score) else float(score)
         result.locations.append(Location(float(row), float(col), box, name, number, score))
     if not positions.are_boxes:
         result.are_boxes = bool(result.locations) and all(location.box for location in result.locations)
         if not any(_is_inside(location, scene) for location in result.locations):
-            usable = [shape for shape, fault in zip(table.geometry, faults, strict=True) if not fault]
             result.notes += _find_exchange(path, usable, scene, crs, to_pixels)
     return result
 
 
 def _is_inside(location: Location, scene: RasterScene) -> bool:
     return 0 <= location.row < scene.height and 0 <= location.col < scene.width
-
-
-def _min_area_box(corners: Floats) -> tuple[float, ...]:
-    """Return the corners r1 c1 ... r4 c4 of the smallest rectangle around points (K, 2), which may be rotated."""
-    box = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
-    if box.geom_type != "Polygon":  # all points lie on a line
-        box = shapely.box(*corners.min(0), *corners.max(0))
-    return tuple(np.asarray(box.exterior.coords)[:4].ravel().tolist())
 
 
 def _find_exchange(
@@ -169,8 +168,6 @@ def _find_exchange(
     Raises:
         RequestError: most positions do.
     """
-    if not shapes:
-        return []
     pixels = to_pixels(shapely.get_coordinates([shape.centroid for shape in shapes])[:, ::-1])
     with np.errstate(invalid="ignore"):
         count = int(((pixels >= 0) & (pixels < (scene.height, scene.width))).all(axis=1).sum())
@@ -184,13 +181,6 @@ def _find_exchange(
         message = f"{names} are exchanged: no position lies in the scene, but {where}"
         raise RequestError(message, path, f"exchange {names} in the file")
     return [f"{where}, and none as they are"]
-
-
-def _find_fault(shape: shapely.Geometry | None) -> str:
-    if shape is None or shape.is_empty:
-        return "no position"
-    is_usable = shape.geom_type in ("Point", "Polygon", "MultiPolygon")
-    return "" if is_usable else f"{shape.geom_type} geometry, but only points and polygons can be used"
 
 
 def _pixel_transform(path: Path, scene: RasterScene, crs: str) -> _ToPixels:
@@ -247,11 +237,7 @@ class ChipWindow:
     scale: tuple[float, float]
 
     def chip_size(self, location: Location) -> tuple[int, int]:
-        """Return height and width of a chip in chip pixels.
-
-        Returns:
-            Height and width.
-        """
+        """Return height and width of a chip in chip pixels."""
         if self.side is not None:
             return self.side, self.side
         assert location.box is not None
@@ -259,11 +245,7 @@ class ChipWindow:
         return max(1, round(height) + 2 * self.margin), max(1, round(width) + 2 * self.margin)
 
     def window_at(self, location: Location) -> PixelWindow:
-        """Return the window of the scene for a chip. It may extend beyond the edge of the scene.
-
-        Returns:
-            The window, which may extend beyond the edge of the scene.
-        """
+        """Return the window of the scene for a chip. It may extend beyond the edge of the scene."""
         sizes = zip(self.chip_size(location), self.scale, strict=True)
         height, width = (max(1, round(size * scale)) for size, scale in sizes)
         top = math.floor(location.row + _NUDGE) - height // 2
@@ -320,11 +302,7 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
 
 
 def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
-    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options.
-
-    Returns:
-        Spacing along columns and along rows; None if it is unknown.
-    """
+    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options or None."""
     return file_spacing or (None if options.spacing is None else (options.spacing, options.spacing))
 
 

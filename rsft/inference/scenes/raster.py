@@ -186,14 +186,13 @@ class SceneReader:
                 clipped += count
         return np.stack(bands, axis=2), clipped
 
-    def _files(self) -> list[Any]:
+    def _files(self) -> Any:
         """Return the handles of the current thread."""
         if not hasattr(self._thread, "files"):
             with ignore_georeference_warnings():
                 self._thread.files = [reader.open_raster(name) for name in self.scene.files]
             self._handles += self._thread.files
-        files: list[Any] = self._thread.files
-        return files
+        return self._thread.files
 
     def close(self) -> None:
         """Close the handles of all threads."""
@@ -238,7 +237,16 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
             scene = _describe(uri, handles, files, item, read_product(uri, handles, product, options))
             return scene.in_unit("sigma0" if options.factor else scene.unit)
     except (RasterioError, CPLE_BaseError, UnicodeEncodeError) as error:
-        raise _opening_error(uri, error) from error
+        if uri.is_remote and uri.url is None:
+            hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"
+            raise NetworkError(f"GDAL cannot open the scene: {error}", uri, hint) from error
+        if isinstance(error, reader.ForeignFilesError):
+            hint = "convert it on a machine where it may be read: gdal_translate IN OUT.tif"
+            raise DataError(str(error), uri, hint) from error
+        hint = "give a GeoTIFF, COG, NITF or ENVI; convert other formats: gdal_translate IN OUT.tif"
+        if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
+            hint = f"an archive on a server may contain one file; else name the raster in it: {uri.gdal_name}/NAME.tif"
+        raise DataError("GDAL cannot read the scene", uri, hint) from error
 
 
 class _Band(NamedTuple):
@@ -292,7 +300,13 @@ def _describe(
         if len(item.bands) != len(nodata):
             message = f"the item describes {len(item.bands)} bands, but the asset has {len(nodata)}"
             raise DataError(message, uri, "download the asset, and give its path")
-        scalings = [_merge_scaling(*pair, uri) for pair in zip(scalings, item.bands, strict=True)]
+        for index, (stored, described) in enumerate(zip(scalings, [band.scaling for band in item.bands], strict=True)):
+            if stored == reader.IDENTITY_SCALING:
+                scalings[index] = described
+            elif described not in (stored, reader.IDENTITY_SCALING):
+                message = f"the item says scale {described.scale:g} and offset {described.offset:g}, but the file says"
+                message += f" {stored.scale:g} and {stored.offset:g}"
+                raise DataError(message, uri, "download the asset, and correct it")
         item_names = tuple(band.name for band in item.bands if band.name is not None)
         bands = bands or (item_names if len(set(item_names)) == len(item.bands) else None)
         nodata = [x.nodata if value is None else value for value, x in zip(nodata, item.bands, strict=True)]
@@ -317,14 +331,6 @@ def _describe(
         unit=product.unit,
         assets=item.assets if item else (),
     )
-
-
-def _merge_scaling(stored: reader.Scaling, band: _Band, uri: SceneUri) -> reader.Scaling:
-    if reader.IDENTITY_SCALING not in (stored, band.scaling) and stored != band.scaling:
-        message = f"the item says scale {band.scaling.scale:g} and offset {band.scaling.offset:g}, but the file says"
-        message += f" {stored.scale:g} and {stored.offset:g}"
-        raise DataError(message, uri, "download the asset, and correct it")
-    return band.scaling if stored == reader.IDENTITY_SCALING else stored
 
 
 def _check_exists(uri: SceneUri) -> None:
@@ -364,20 +370,6 @@ def _raster_in_archive(uri: SceneUri) -> str:
     return members[0]
 
 
-def _opening_error(uri: SceneUri, error: Exception) -> RsftError:
-    """Return the error for a scene that GDAL cannot open."""
-    if uri.is_remote and uri.url is None:
-        hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"
-        return NetworkError(f"GDAL cannot open the scene: {error}", uri, hint)
-    if isinstance(error, reader.ForeignFilesError):
-        hint = "convert it on a machine where it may be read: gdal_translate IN OUT.tif"
-        return DataError(str(error), uri, hint)
-    hint = "give a GeoTIFF, COG, NITF or ENVI; convert other formats: gdal_translate IN OUT.tif"
-    if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
-        hint = f"an archive on a server may contain one file; else name the raster in it: {uri.gdal_name}/NAME.tif"
-    return DataError("GDAL cannot read the scene", uri, hint)
-
-
 def _reading_error(scene: RasterScene, error: Exception) -> RsftError:
     """Return the error for a window that cannot be read: of the network, which stops the job, or of the file."""
     for file in map(SceneUri, scene.files):
@@ -404,7 +396,16 @@ def _read_item(uri: SceneUri, asset: str | None) -> _Item | None:
         uri: the scene.
         asset: names of the assets to open, separated by commas; None takes the assets with the role "data".
     """
-    data = _read_json(uri)
+    data, suffix = None, Path(uri.name).suffix.lower()
+    if uri.url is not None and uri.url == uri.gdal_name.removeprefix("/vsicurl/"):
+        remote = None if suffix in _JSON_SUFFIXES else probe_url(uri.url)
+        if suffix in _JSON_SUFFIXES or (remote is not None and remote.head.lstrip().startswith(b"{")):
+            data = read_url(uri.url, _MAX_BYTES)
+    elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).exists():
+        try:
+            data = read_regular(Path(uri.text))
+        except OSError as error:
+            raise DataError(f"the item cannot be read: {error.strerror}", uri, "give a STAC item") from error
     if data is None:
         if asset is not None:
             raise RequestError("--asset is for STAC items", uri, "leave out --asset, or give the item")
@@ -417,20 +418,6 @@ def _read_item(uri: SceneUri, asset: str | None) -> _Item | None:
         bands = (bands[0]._replace(name=reader.parse_band_name(polarizations[0])),)
     files = tuple(_resolve(uri, name, assets[name]) for name in names)
     return _Item(tuple(names), files, bands, reader.unit_from_tags([band.unit for band in bands], uri))
-
-
-def _read_json(uri: SceneUri) -> bytes | str | None:
-    suffix = Path(uri.name).suffix.lower()
-    if uri.url is not None and uri.url == uri.gdal_name.removeprefix("/vsicurl/"):
-        remote = None if suffix in _JSON_SUFFIXES else probe_url(uri.url)
-        if suffix in _JSON_SUFFIXES or (remote is not None and remote.head.lstrip().startswith(b"{")):
-            return read_url(uri.url, _MAX_BYTES)
-    elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).exists():
-        try:
-            return read_regular(Path(uri.text))
-        except OSError as error:
-            raise DataError(f"the item cannot be read: {error.strerror}", uri, "give a STAC item") from error
-    return None
 
 
 def _parse_item(data: bytes | str, uri: SceneUri) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -22,16 +22,8 @@ from torch import Tensor
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError, RsftError
-from rsft.inference.engines.base import (
-    REFERENCE,
-    DirectEngine,
-    Engine,
-    EngineSpec,
-    all_engines,
-    find_engine,
-    first_line,
-)
-from rsft.inference.engines.graph import GraphEngine, GraphModel, LoadedEngine, graph_engine
+from rsft.inference.engines import base
+from rsft.inference.engines.graph import GraphEngine, LoadedEngine, graph_engine
 from rsft.inference.export.export import find_training_store, write_export
 from rsft.inference.export.metadata import installed_versions, read_export_metadata
 from rsft.inference.export.traceable import OutputDifference, compare_outputs
@@ -55,7 +47,7 @@ MIN_SECONDS_TO_COMPILE = 300.0
 """Compilation is only tried for jobs that take PyTorch more than this many seconds."""
 
 
-def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | None = None) -> LoadedEngine:
+def load_engine(bundle: Bundle, spec: base.EngineSpec, device: str, images: Tensor | None = None) -> LoadedEngine:
     """Load a bundle in any engine, with its test-time augmentation.
 
     If the engine runs exported graphs, the first call writes the export.
@@ -70,11 +62,27 @@ def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | 
         RequestError: the engine or the precision does not exist, or a package is not installed.
         WeightsError: the local backbone is not the bundle's, or an export differs from PyTorch.
     """
-    engine = find_engine(spec.engine)
+    engine = base.find_engine(spec.engine)
     engine.check(spec.precision, device)
-    if isinstance(engine, GraphEngine):
-        return graph_engine(bundle, _open_cached_export(engine, bundle, spec.precision, images), spec)
-    assert isinstance(engine, DirectEngine), f"{spec.engine} is neither a DirectEngine nor a GraphEngine"
+    if isinstance(engine, GraphEngine):  # the first call writes the export, and checks it on the images
+        cache = _cache_folder(bundle)
+        folder = cache / f"{engine.name}-{spec.precision}-{_hash(_versions([engine]))}"
+        try:
+            read_export_metadata(folder)
+        except RsftError:
+            cache.mkdir(parents=True, exist_ok=True)
+            others = [path for path in cache.parent.iterdir() if path != cache]
+            others.sort(key=lambda path: path.stat().st_mtime)
+            for old in others[: max(0, len(others) + 1 - MAX_CACHED_BUNDLES)]:
+                shutil.rmtree(old, ignore_errors=True)
+            size = bundle.contract.size
+            crops = None if images is None else images[:, :, :size, :size]  # one test-time view
+            needs_labels = engine.precisions[spec.precision].limit is None or images is None
+            store = find_training_store(bundle, None) if needs_labels else None
+            write_export(bundle, engine, spec.precision, folder, store, images=crops)
+        cache.touch()
+        return graph_engine(bundle, engine.open_graph(folder / engine.file_name, spec.precision), spec)
+    assert isinstance(engine, base.DirectEngine), f"{spec.engine} is neither a DirectEngine nor a GraphEngine"
     loaded = engine.load(bundle, spec, device)
     model, contract = with_tta(loaded.model, bundle.contract, bundle.recipe.evaluate)
 
@@ -85,27 +93,6 @@ def load_engine(bundle: Bundle, spec: EngineSpec, device: str, images: Tensor | 
         return ClassifierOutputs(*(torch.cat(column).float().cpu().numpy() for column in zip(*outputs, strict=True)))
 
     return LoadedEngine(infer, contract, loaded.spec, loaded.note, loaded.concurrency)
-
-
-def _open_cached_export(engine: GraphEngine, bundle: Bundle, precision: str, images: Tensor | None) -> GraphModel:
-    """Open the cached export of a bundle, or write it first and check it on `images` (n, P, S, S), if given."""
-    cache = _cache_folder(bundle)
-    folder = cache / f"{engine.name}-{precision}-{_hash(_versions([engine]))}"
-    try:
-        read_export_metadata(folder)
-    except RsftError:
-        cache.mkdir(parents=True, exist_ok=True)
-        others = [path for path in cache.parent.iterdir() if path != cache]
-        others.sort(key=lambda path: path.stat().st_mtime)
-        for old in others[: max(0, len(others) + 1 - MAX_CACHED_BUNDLES)]:
-            shutil.rmtree(old, ignore_errors=True)
-        size = bundle.contract.size
-        crops = None if images is None else images[:, :, :size, :size]  # one test-time view
-        needs_labels = engine.precisions[precision].limit is None or images is None
-        store = find_training_store(bundle, None) if needs_labels else None
-        write_export(bundle, engine, precision, folder, store, images=crops)
-    cache.touch()
-    return engine.open_graph(folder / engine.file_name, precision)
 
 
 def select_fastest(
@@ -127,9 +114,9 @@ def select_fastest(
     """
     if precision == "int8":
         message = "int8 outputs differ from float32, so auto does not select int8"
-        names = " or ".join(engine.name for engine in all_engines() if precision in engine.precisions)
+        names = " or ".join(engine.name for engine in base.all_engines() if precision in engine.precisions)
         raise RequestError(message, "--precision", f"name the engine as well: --engine {names}")
-    reference = load_engine(bundle, REFERENCE, device)._replace(requested="auto")
+    reference = load_engine(bundle, base.REFERENCE, device)._replace(requested="auto")
     images = read_images(bundle, read_sample)
     if images is None:
         return reference
@@ -138,13 +125,13 @@ def select_fastest(
     if previous is None and duration < MIN_SECONDS_TO_MEASURE and precision != "bf16":
         return reference._replace(reason="job too short to benchmark other engines")
     device_type = choose_device(device).type
-    specs = [spec for engine in all_engines() for spec in engine.candidates(device_type)]
+    specs = [spec for engine in base.all_engines() for spec in engine.candidates(device_type)]
     specs = [spec for spec in specs if precision in (None, spec.precision)]
-    specs.sort(key=lambda spec: spec.engine != REFERENCE.engine)
+    specs.sort(key=lambda spec: spec.engine != base.REFERENCE.engine)
     to_measure = [spec for spec in specs if not spec.compiled or duration > MIN_SECONDS_TO_COMPILE]
     benchmarks = _read_benchmarks(bundle, device, reference, images, to_measure if previous is None else [])
 
-    def expected_seconds(spec: EngineSpec) -> float:
+    def expected_seconds(spec: base.EngineSpec) -> float:
         benchmark = benchmarks.get(str(spec), {})
         if str(spec) == previous:
             return 0.0
@@ -153,7 +140,7 @@ def select_fastest(
     for spec in sorted(specs, key=expected_seconds):
         if expected_seconds(spec) == math.inf:
             break
-        if spec == REFERENCE:
+        if spec == base.REFERENCE:
             return reference._replace(reason="the fastest engine on these chips", benchmarks=benchmarks)
         loaded = load_engine(bundle, spec, device, images)
         difference = _compare(spec, loaded.infer(images.numpy()), outputs)
@@ -171,11 +158,11 @@ def read_images(bundle: Bundle, read_sample: ReadSample) -> Tensor | None:
 
 
 def _read_benchmarks(
-    bundle: Bundle, device: str, reference: LoadedEngine, images: Tensor, specs: Sequence[EngineSpec]
+    bundle: Bundle, device: str, reference: LoadedEngine, images: Tensor, specs: Sequence[base.EngineSpec]
 ) -> dict[str, dict[str, Any]]:
     """Return the stored measurements of this bundle on this machine; measure and store those of `specs` they lack."""
     machine = [platform.node(), _processor(), torch.get_num_threads(), device]
-    path = _cache_folder(bundle) / f"benchmarks-{_hash([machine, _versions(all_engines())])}.json"
+    path = _cache_folder(bundle) / f"benchmarks-{_hash([machine, _versions(base.all_engines())])}.json"
     benchmarks: dict[str, dict[str, Any]] = {}
     with suppress(OSError, ValueError):  # missing or damaged: measured again
         benchmarks = dict(json.loads(path.read_text("utf-8")))
@@ -186,9 +173,11 @@ def _read_benchmarks(
     return benchmarks
 
 
-def _measure(bundle: Bundle, spec: EngineSpec, device: str, reference: LoadedEngine, images: Tensor) -> dict[str, Any]:
+def _measure(
+    bundle: Bundle, spec: base.EngineSpec, device: str, reference: LoadedEngine, images: Tensor
+) -> dict[str, Any]:
     """Return relative speed, seconds to load and difference of outputs; or why the engine cannot be used."""
-    if spec == REFERENCE:
+    if spec == base.REFERENCE:
         return {"speed": 1.0, "open": 0.0, "difference": 0.0, "fits": True}
     try:
         load_engine(bundle, spec, device, images)  # writes the export if needed, so that only loading is timed below
@@ -200,7 +189,7 @@ def _measure(bundle: Bundle, spec: EngineSpec, device: str, reference: LoadedEng
         difference = _compare(spec, loaded.infer(images.numpy()), reference.infer(images.numpy()))
         speed = measure_speedup(lambda: reference.infer(images.numpy()), lambda: loaded.infer(images.numpy()), 3, 20.0)
     except Exception as error:  # an engine that fails cannot be selected
-        return {"failed": first_line(error)}
+        return {"failed": base.first_line(error)}
     return {
         "speed": round(speed, 2),
         "open": round(seconds, 2),
@@ -209,8 +198,8 @@ def _measure(bundle: Bundle, spec: EngineSpec, device: str, reference: LoadedEng
     }
 
 
-def _compare(spec: EngineSpec, outputs: ClassifierOutputs, reference: ClassifierOutputs) -> OutputDifference:
-    return compare_outputs(outputs, reference, find_engine(spec.engine).precisions[spec.precision])
+def _compare(spec: base.EngineSpec, outputs: ClassifierOutputs, reference: ClassifierOutputs) -> OutputDifference:
+    return compare_outputs(outputs, reference, base.find_engine(spec.engine).precisions[spec.precision])
 
 
 def _time_inference(engine: LoadedEngine, images: Tensor) -> tuple[ClassifierOutputs, float]:
@@ -228,7 +217,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _versions(engines: Sequence[Engine]) -> dict[str, str]:
+def _versions(engines: Sequence[base.Engine]) -> dict[str, str]:
     packages = [package for engine in engines for package in engine.packages]
     return {"rsft": __version__, **installed_versions(("torch", "timm", *packages))}
 

@@ -29,8 +29,6 @@ from rsft.inference.review.page import write_review_page
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Floats
-from rsft.utils.atomic_files import atomic_file
-from rsft.utils.tables import escape_table
 from rsft.version import __version__
 
 CUT_COLUMNS = ("chip", "row", "col", "table")
@@ -257,8 +255,16 @@ def suggest_chips(predictions: Path, count: int, bundle: Bundle | None = None) -
     if "corrected" in table and (labeled := int((table["corrected"] != "").sum())):
         notes.append(f"rows that have a label already: {labeled:,}")
         table = table[table["corrected"] == ""]
-    counts = _training_counts(file, bundle, predictions)
-    if counts is None:
+    listed, train_counts = (file.metadata.get(key) for key in ("classes", "train_counts"))
+    counts: NDArray[np.float64] | None = None
+    if bundle is not None:
+        if listed is not None and set(listed) != set(classes):
+            hint = "give the bundle that made the table, or one with the same classes"
+            raise RequestError(f"the table has the classes {', '.join(listed)}", predictions, hint)
+        counts = np.array(bundle.train_counts, float)
+    elif isinstance(train_counts, dict) and all(name in train_counts for name in classes):
+        counts = np.array([train_counts[name] for name in classes], float)
+    else:
         notes.append("training chips by class unknown, so rarity is that of the predictions: give --bundle BUNDLE")
     set_sizes = None
     if "class_set" in table:
@@ -316,12 +322,6 @@ def suggestion_table(
     return table, [note for note, count in notes.items() if count]
 
 
-def write_suggestions(suggestions: Suggestions, path: Path) -> None:
-    """Write suggestions as CSV, whole or not at all."""
-    with atomic_file(path) as temporary:
-        escape_table(suggestions.table).to_csv(temporary, index=False)
-
-
 def check_suggestion_path(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
     """Check that an output can be written.
 
@@ -339,20 +339,6 @@ def check_suggestion_path(path: Path, suffixes: Sequence[str], overwrite: bool) 
         raise RequestError("the output is a folder", path, "give the path of a file")
     if path.exists() and not overwrite:
         raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
-
-
-def _training_counts(file: PredictionFile, bundle: Bundle | None, path: Path) -> NDArray[np.float64] | None:
-    """Return the number of training chips of every class, from the bundle or from the metadata of the table."""
-    counts = file.metadata.get("train_counts")
-    if bundle is None:
-        if not isinstance(counts, dict) or not all(name in counts for name in file.classes):
-            return None
-        return np.array([counts[name] for name in file.classes], np.float64)
-    listed = file.metadata.get("classes")
-    if listed is not None and set(listed) != set(bundle.classes):
-        hint = "give the bundle that made the table, or one with the same classes"
-        raise RequestError(f"the table has the classes {', '.join(listed)}", path, hint)
-    return np.array(bundle.train_counts, float)
 
 
 def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: str | None = None) -> Suggestions:

@@ -311,6 +311,12 @@ def _write_csv(layer: PredictionLayer, path: Path) -> None:
         escape_table(flat).to_csv(temporary, index=False)
 
 
+def write_csv_table(table: pd.DataFrame, path: Path) -> None:
+    """Write any table as CSV, whole or not at all."""
+    with atomic_file(path) as temporary:
+        escape_table(table).to_csv(temporary, index=False)
+
+
 @contextmanager
 def _table_and_sidecar(path: Path, text: str | None) -> Iterator[Path]:
     """Yield a temporary path of a table. Table and sidecar get their names together, if the block succeeds.

@@ -58,21 +58,19 @@ def source_license(source: Literal["backbone", "data"], name: str, text: str) ->
     return SourceLicense(source=source, name=name, license=text, restrictions=license_restrictions(text))
 
 
-def restriction_sentence(licenses: Iterable[SourceLicense]) -> str | None:
-    """Return one sentence about the uses that licenses of bundles do not allow; None if no license names one."""
-    stated = {entry: [name for name in entry.restrictions if name != UNKNOWN] for entry in licenses}
-    parts = [f"{', '.join(names)} ({_describe_source(entry)})" for entry, names in stated.items() if names]
-    return f"licenses restrict the use of this bundle: {'; '.join(parts)}" if parts else None
+def license_sentences(licenses: Iterable[SourceLicense]) -> tuple[str | None, str | None]:
+    """Return one sentence about uses that licenses of bundles do not allow, and one about unknown licenses or terms.
 
-
-def unknown_sentence(licenses: Iterable[SourceLicense]) -> str | None:
-    """Return one sentence about sources whose license or its terms are unknown; None if all are known."""
-    unknown = dict.fromkeys(_describe_source(entry) for entry in licenses if UNKNOWN in entry.restrictions)
-    return f"the license or its terms are unknown: {', '.join(unknown)}" if unknown else None
-
-
-def _describe_source(entry: SourceLicense) -> str:
-    return f"{entry.source} {entry.name}".strip()
+    A sentence is None if there is nothing to say.
+    """
+    named = {entry: f"{entry.source} {entry.name}".strip() for entry in licenses}
+    stated = {entry: [name for name in entry.restrictions if name != UNKNOWN] for entry in named}
+    parts = [f"{', '.join(names)} ({named[entry]})" for entry, names in stated.items() if names]
+    unknown = dict.fromkeys(source for entry, source in named.items() if UNKNOWN in entry.restrictions)
+    return (
+        f"licenses restrict the use of this bundle: {'; '.join(parts)}" if parts else None,
+        f"the license or its terms are unknown: {', '.join(unknown)}" if unknown else None,
+    )
 
 
 BUNDLE_FORMAT = 3
@@ -308,9 +306,6 @@ class Bundle:
     @classmethod
     def load(cls, folder: Path) -> Bundle:
         """Open a bundle, in a folder as in `find_bundle`.
-
-        Returns:
-            The bundle.
 
         Raises:
             RequestError: `folder` contains no bundle.

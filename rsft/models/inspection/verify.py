@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from rsft.backbones.input_layer import first_layer_path
 from rsft.backbones.loading import Backbone, find_card
@@ -112,8 +111,14 @@ def verify_bundle(folder: Path, sha256: str | None = None, key: Path | None = No
         return result
     tensors = f"{len(bundle.tensors)} tensors, finite, exactly those that the recipe's classifier learns"
     _record_check(result, tensors, _tensor_faults(bundle))
+    try:
+        encoder = load_encoder(bundle.recipe, bundle.contract.bands)
+        fault = f"backbone {encoder.name} has the hash {encoder.sha256}, not {bundle.backbone_sha256} as in training"
+        faults = [fault] if encoder.sha256 != bundle.backbone_sha256 else []
+    except RsftError as error:
+        faults = [_error_sentence(error)]
     backbone = f"backbone {bundle.recipe.backbone.name} on this machine is that of the training"
-    _record_check(result, backbone, _backbone_faults(bundle))
+    _record_check(result, backbone, faults)
     return result
 
 
@@ -137,7 +142,7 @@ def _tensor_faults(bundle: Bundle) -> list[str]:
     return faults
 
 
-def _member_faults(member: dict[str, Tensor], meta_model: MetaModel) -> list[str]:
+def _member_faults(member: dict[str, torch.Tensor], meta_model: MetaModel) -> list[str]:
     shapes, sites, gamma = meta_model.shapes, meta_model.sites, member.get("gamma")
     pruned: tuple[str, ...] = ()
     if gamma is not None and len(gamma) == len(sites):  # a pruned site has no tensors
@@ -155,16 +160,6 @@ def _member_faults(member: dict[str, Tensor], meta_model: MetaModel) -> list[str
 
 def _format_shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "a number"
-
-
-def _backbone_faults(bundle: Bundle) -> list[str]:
-    try:
-        encoder = load_encoder(bundle.recipe, bundle.contract.bands)
-    except RsftError as error:
-        return [_error_sentence(error)]
-    if encoder.sha256 != bundle.backbone_sha256:
-        return [f"backbone {encoder.name} has the hash {encoder.sha256}, not {bundle.backbone_sha256} as in training"]
-    return []
 
 
 def _error_sentence(error: RsftError) -> str:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rsft.types import Floats, Labels, Reals
 from rsft.utils.array_namespace import array_namespace, log_sum_exp, to_float
@@ -116,8 +117,7 @@ def _fit_logistic_regression(rows: Floats, targets: Floats) -> tuple[Floats, flo
 
 def _sample(features: Reals) -> Reals:
     count = min(len(features), _MAX_FIT_CHIPS)
-    sample: Reals = features[np.linspace(0, len(features) - 1, count).astype(int)]
-    return sample
+    return np.asarray(features[np.linspace(0, len(features) - 1, count).astype(int)])
 
 
 def weighted_thresholds(
@@ -293,8 +293,7 @@ def mahalanobis_distance(features: Reals, means: Reals, whitening: Reals) -> Flo
         (N,).
     """
     white = features.astype(np.float64) @ whitening
-    distances: Floats = nearest_distance(white, white_class_means(means, whitening))
-    return distances
+    return np.asarray(nearest_distance(white, white_class_means(means, whitening)))
 
 
 def white_class_means(means: Reals, whitening: Reals) -> Floats:
@@ -307,8 +306,7 @@ def white_class_means(means: Reals, whitening: Reals) -> Floats:
     Returns:
         (K, D) for K classes with a mean.
     """
-    white: Floats = means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
-    return white
+    return means[~np.isnan(means).any(axis=1)].astype(np.float64) @ whitening
 
 
 def nearest_distance(white: Any, white_means: Any) -> Any:
@@ -373,7 +371,7 @@ def _exact_probability(distance: int, n: int, m: int) -> float:
     return min(1.0, max(0.0, 1.0 - float(share[m])))
 
 
-def chi_squared(counts: Labels) -> float:
+def chi_squared(counts: NDArray[np.integer]) -> float:
     """Compare the shares of K classes in two samples by the chi-squared test, with Yates' correction for two classes.
 
     Args:
@@ -494,8 +492,7 @@ def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
 
 
 def _without_nan(values: Reals) -> Floats:
-    finite: Floats = np.asarray(values, np.float64)[~np.isnan(values)].round(_DECIMALS)
-    return finite
+    return np.asarray(values, np.float64)[~np.isnan(values)].round(_DECIMALS)
 
 
 def _compare_classes(predicted: Labels, others: Labels) -> Difference:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rsft.peft.methods import registry
-from rsft.peft.methods.registry import register
 from rsft.peft.methods.settings import BottleneckMethod, LowRankMethod, PositionSetting, ScaleSetting
 from rsft.peft.sites import select_blocks
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from rsft.peft.modules.adapter_module import AdapterModule
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class LoRA(LowRankMethod):
     """Low-rank adaptation (Hu et al. 2022, https://arxiv.org/abs/2106.09685): f(x) = (x A) B, where B is zero at first.
@@ -42,7 +41,7 @@ class LoRA(LowRankMethod):
         return [LoRAModule(self, vit)]
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class LoTR(LowRankMethod):
     """Low tensor rank adaptation (Bershatsky et al. 2024, https://arxiv.org/abs/2402.01376): f(x) = (x A) G B.
@@ -68,7 +67,7 @@ class LoTR(LowRankMethod):
         return [LoTRModule(self, vit)]
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class Adapter(BottleneckMethod):
     """A bottleneck on the MLP's output y, before the residual (Houlsby et al. 2019, https://arxiv.org/abs/1902.00751).
@@ -97,7 +96,7 @@ class Adapter(BottleneckMethod):
         return [module]
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class AdaptFormer(BottleneckMethod):
     """A bottleneck parallel to the MLP (Chen et al. 2022, https://arxiv.org/abs/2205.13535).
@@ -125,7 +124,7 @@ class AdaptFormer(BottleneckMethod):
         return [BottleneckModule(self, vit, parallel=True)]
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class LoRAWithAdaptFormer:
     """LoRA and AdaptFormer together, which the paper's Table S2 counts as LoRA.
@@ -162,7 +161,7 @@ class LoRAWithAdaptFormer:
         return [*lora.build_modules(vit), *AdaptFormer(self.dim, self.blocks, self.adapter_scale).build_modules(vit)]
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class VPTShallow:
     """Prompts at the input of the first block (Jia et al. 2022, https://arxiv.org/abs/2203.12119).
@@ -191,7 +190,7 @@ class VPTShallow:
         return [PromptModule(vit, self.prompts, (0,), self.dropout)]
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class VPTDeep:
     """Prompts at the input of every selected block, which replace the prompts of the selected block before.
@@ -247,7 +246,7 @@ class SelectiveMethod:
         return [SelectiveTuning(vit, self.name, self.blocks, self.trains)]
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class BitFit(SelectiveMethod):
     """Training of every bias (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199).
@@ -271,7 +270,7 @@ class BitFit(SelectiveMethod):
         return parameter.endswith("bias")
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class LayerNormTuning(SelectiveMethod):
     """Training of weight and bias of every normalization (Zhao et al. 2024, https://arxiv.org/abs/2312.11420).
@@ -292,7 +291,7 @@ class LayerNormTuning(SelectiveMethod):
         return "norm" in type(module).__name__.lower()
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class SSF:
     """Scale and shift, y * scale + shift, after patch embedding, norms and linear layers (Lian et al. 2022).
@@ -324,7 +323,7 @@ class SSF:
         return [ScaleShiftModule(vit, self.blocks)]
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class LinearProbe:
     """A frozen network; only the classifier on top is trained.
@@ -346,7 +345,7 @@ class LinearProbe:
         return []
 
 
-@register
+@registry.register
 @dataclass(frozen=True)
 class FullTuning(SelectiveMethod):
     """Training of every parameter of the network except its classifier.

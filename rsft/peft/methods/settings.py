@@ -97,9 +97,6 @@ def resolve_scales(scale: ScaleSetting, ranks: dict[Site, int], alpha: float | N
 def validate_dropout(dropout: float | Mapping[str, float], sites: Sequence[Site]) -> dict[Site, float]:
     """Return the dropout rate of every site, given one rate, or rates by pattern of sites.
 
-    Returns:
-        Site -> rate.
-
     Raises:
         ValueError: a rate is outside of [0, 1).
     """

@@ -4,22 +4,16 @@ A sampler with the exponent q draws a class of n chips with a probability propor
 the class prior takes this one, so that the sampler and the loss together correct a long tail once.
 """
 
-from __future__ import annotations
-
 import math
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rsft.models.classifier import Classifier
 from rsft.recipe.registries import LossConfig, LossFunction
 from rsft.recipe.schema import TrainSection
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 PAPER_BATCH = 128
 """Batch size to which the learning rate of a recipe refers (paper, Section 4.2)."""

@@ -255,8 +255,7 @@ def _read_accuracy(folder: Path) -> dict[str, float]:
         return {name: float(run_measures[name]["value"]) for name in RUN_MEASURES if run_measures.get(name)}
     with suppress(OSError, ValueError, KeyError), (folder / METRICS_FILE).open(encoding="utf-8", newline="") as file:
         for row in reversed(list(csv.DictReader(file))):
-            accuracy = {name: float(row[f"val_{name}"]) for name in RUN_MEASURES if row.get(f"val_{name}")}
-            if accuracy:
+            if accuracy := {name: float(row[f"val_{name}"]) for name in RUN_MEASURES if row.get(f"val_{name}")}:
                 return accuracy
     return {}
 

@@ -27,22 +27,13 @@ from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs import reader
-from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RunInfo
 from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
 from rsft.utils.write_errors import explain_os_error
 
-RECORDED_PACKAGES = [
-    "rsft",
-    "torch",
-    "lightning",
-    "timm",
-    "torchvision",
-    "torchgeo",
-    "rasterio",
-    "albumentations",
-    "numpy",
-    "pandas",
-]
+RECORDED_PACKAGES = (
+    *("rsft", "torch", "lightning", "timm", "torchvision", "torchgeo"),
+    *("rasterio", "albumentations", "numpy", "pandas"),
+)
 """Packages with versions that may change a result."""
 
 
@@ -146,7 +137,7 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, info: RunInfo) -> Self:
+    def resume(cls, info: reader.RunInfo) -> Self:
         """Lock an unfinished run and record the new session.
 
         Raises:
@@ -218,7 +209,7 @@ class Run:
         """Add entries (key -> JSON value) to run.json."""
         self.metadata.update(entries)
         if self.is_writer:
-            write_text(self.folder / METADATA_FILE, json.dumps(self.metadata, indent=1))
+            write_text(self.folder / reader.METADATA_FILE, json.dumps(self.metadata, indent=1))
 
     def finish(self) -> None:
         """Write to run.json that training has ended, and delete the checkpoints. `mark_done` follows."""
@@ -232,7 +223,7 @@ class Run:
 
     def drop_epochs_from(self, epoch: int) -> None:
         """Delete the rows of an epoch and of later epochs, which are trained again."""
-        for name, rows in ((METRICS_FILE, self._rows), (MODULATOR_FILE, self._scales)):
+        for name, rows in ((reader.METRICS_FILE, self._rows), (MODULATOR_FILE, self._scales)):
             if self.is_writer and (self.folder / name).is_file():
                 table = pd.read_csv(self.folder / name)
                 earlier_rows: list[Any] = table[table["epoch"] < epoch].to_dict("records")
@@ -242,7 +233,7 @@ class Run:
     def add_epoch(self, row: dict[str, float], scales: dict[Site, float]) -> None:
         """Append an epoch to metrics.csv, and the learned scales to modulator.csv; a plain method has none."""
         self._rows.append(row)
-        self._write_table(METRICS_FILE, self._rows)
+        self._write_table(reader.METRICS_FILE, self._rows)
         if scales:
             self._scales += [{"epoch": row["epoch"], **x._asdict(), "value": scale} for x, scale in scales.items()]
             self._write_table(MODULATOR_FILE, self._scales)
@@ -258,10 +249,10 @@ def mark_done(folder: Path) -> None:
     metadata = reader.read_run_metadata(folder)
     if metadata.get("status") == "trained":
         shutil.rmtree(folder / reader.CHECKPOINTS_DIR, ignore_errors=True)  # of a process that was killed earlier
-        write_text(folder / METADATA_FILE, json.dumps(metadata | {"status": "done"}, indent=1))
+        write_text(folder / reader.METADATA_FILE, json.dumps(metadata | {"status": "done"}, indent=1))
 
 
-def require_unchanged_inputs(info: RunInfo, root: Path, backbone_sha256: str) -> None:
+def require_unchanged_inputs(info: reader.RunInfo, root: Path, backbone_sha256: str) -> None:
     """Raise an error if the chips of a store or the backbone have changed since the resumed run began.
 
     Raises:

@@ -66,9 +66,6 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
-    Returns:
-        The open file.
-
     Raises:
         OSError: the file cannot be opened, or is a folder, a pipe, a socket or a device.
     """

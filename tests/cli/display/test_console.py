@@ -28,7 +28,7 @@ def test_recipe_error_shows_every_fault(printed):
     assert "did you mean peft.rank?" in printed.getvalue()
 
 
-def test_metrics_table_omits_empty_groups(printed):
+def test_the_table_of_accuracies_omits_empty_groups(printed):
     import numpy as np
 
     labels = np.array([0, 0, 1, 1])
@@ -37,7 +37,7 @@ def test_metrics_table_omits_empty_groups(printed):
     groups = {"head": [0], "medium": [], "tail": [1]}
     evaluation = Evaluation(**chips, groups=groups, methods=methods, confusion=[[2, 0], [1, 1]])
     printed.write("")
-    console.console.print(console.metrics_table(evaluation))
+    console.show_evaluation(evaluation)
     text = printed.getvalue()
     assert "medium" not in text
     assert "100.0 ±0" in text and "75.0" in text

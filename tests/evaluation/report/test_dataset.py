@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
-from rsft.evaluation.report.dataset import ChipPictures, SceneMap, open_chip_store, read_scene_maps, save_scene_maps
+from rsft.evaluation.report.dataset import ChipPictures, SceneMap, read_scene_maps, save_scene_maps
 from rsft.evaluation.report.pages import write_report
 from rsft.evaluation.report.run_files import read_run_files
 from tests.helpers.fake_run import write_fake_run
@@ -40,7 +41,7 @@ def pixels(uri):
 
 def test_a_picture_is_the_chip_as_the_network_sees_it(folder, root):
     files = read_run_files(folder)
-    pictures = ChipPictures(files, open_chip_store(files, None))
+    pictures = ChipPictures(files, ChipStore.open(root))
     path = files.predictions["path"][4]
     shown = pixels(pictures.picture(path, 96))
     assert shown.shape == (32, 32, 3) and pictures.plane_names == "gray"

@@ -12,8 +12,7 @@ from rsft.evaluation.report.charts import coverage_plot, phase_bar, reliability_
 from rsft.evaluation.report.dataset import MAX_MISTAKES, MAX_UNSURE, make_gallery
 from rsft.evaluation.report.maps import MAX_MARKED_CLASSES, SIDE, STAGES, ChipMap, linked_maps_data
 from rsft.evaluation.report.metric_tables import method_rows
-from rsft.evaluation.report.pages import write_report
-from rsft.evaluation.report.recipe_text import HEAD_INITS, POOLS, describe_recipe
+from rsft.evaluation.report.pages import HEAD_INITS, POOLS, describe_recipe, write_report
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation
 from rsft.metrics import expected_calibration_error
 from rsft.peft.methods.registry import METHODS

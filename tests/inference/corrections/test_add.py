@@ -17,7 +17,8 @@ from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration, SceneQuery
-from rsft.inference.suggestion.suggest import suggest_chips, write_suggestions
+from rsft.inference.suggestion.suggest import suggest_chips
+from rsft.inference.writers.tables import write_csv_table
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract, write_geotiff
@@ -115,7 +116,7 @@ def test_suggested_chips_without_files_are_cut_again(desk):
     saved = desk.table()
     suggestions = suggest_chips(desk.predict(chips=False), 6)
     assert not [note for note in suggestions.notes if "--chips" in note]
-    write_suggestions(suggestions, desk.folder / "suggested.csv")
+    write_csv_table(suggestions.table, desk.folder / "suggested.csv")
     rows = pd.read_csv(desk.folder / "suggested.csv", dtype=str, keep_default_na=False)
     rows.assign(**{"class": "bright"}).to_csv(desk.folder / "suggested.csv", index=False)
     summary = add_corrections(desk.store, desk.folder / "suggested.csv")

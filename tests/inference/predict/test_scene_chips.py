@@ -13,10 +13,10 @@ from rsft.errors import DataError
 from rsft.inference.options import Declaration
 from rsft.inference.predict.chip_files import NoDataError
 from rsft.inference.predict.scene_chips import SceneChips, annotated_length, box_length, bright_length, measured_length
-from rsft.inference.scenes.georeference import read_footprint, rectangle_corners
+from rsft.inference.scenes.georeference import rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, check_scene_bands
 from rsft.inference.scenes.raster import open_scene
-from tests.helpers.scenes import UTM, ground_control_points, simulate_sea, toy_contract, write_geotiff
+from tests.helpers.scenes import UTM, ground_control_points, read_footprint, simulate_sea, toy_contract, write_geotiff
 
 BANDS = ("VV", "VH")
 SAR = toy_contract(

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import create_autospec
 
@@ -11,8 +10,7 @@ import pytest
 
 import rsft
 from rsft.errors import RequestError
-from rsft.inference.publish.hub import find_local_paths, list_hub_files, upload_hub_folder, write_hub_folder
-from rsft.inference.publish.source import read_source
+from rsft.inference.publish.hub import list_hub_files, upload_hub_folder, write_hub_folder
 from tests.helpers.stac_schemas import item_faults
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
@@ -110,11 +108,3 @@ def test_names_of_repositories(name, folder, api):
     with pytest.raises(RequestError, match="name of a repository"):
         upload_hub_folder(folder, name)
     assert not api.method_calls
-
-
-def test_paths_of_this_machine_are_found(ships):
-    bundle = read_source(ships).bundle
-    assert find_local_paths(bundle) == {}
-    data = bundle.recipe.data.model_copy(update={"root": "/home/analyst/ships"})
-    recipe = bundle.recipe.model_copy(update={"data": data})
-    assert find_local_paths(replace(bundle, recipe=recipe)) == {"data.root": "/home/analyst/ships"}

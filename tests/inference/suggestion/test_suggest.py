@@ -13,9 +13,8 @@ from rsft.inference.suggestion.suggest import (
     COLUMNS,
     check_suggestion_path,
     suggest_chips,
-    write_suggestions,
 )
-from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
+from rsft.inference.writers.tables import PredictionLayer, write_csv_table, write_prediction_table
 from tests.helpers.messages import mentions
 
 CLASSES = ("cargo", "tug")
@@ -86,7 +85,7 @@ def test_counts_of_a_bundle(tmp_path):
 def test_a_table_without_rows(tmp_path):
     suggestions = suggest_chips(write(tmp_path, []), 5)
     assert suggestions.table.empty and suggestions.candidates == 0
-    write_suggestions(suggestions, tmp_path / "s.csv")
+    write_csv_table(suggestions.table, tmp_path / "s.csv")
     assert (tmp_path / "s.csv").read_text() == "path,class,verdict,predicted,scene,at,reason,chip,row,col,table\n"
 
 

@@ -22,10 +22,9 @@ from rsft.models.bundle.bundle import (
     TensorFile,
     find_bundle,
     index_digest,
+    license_sentences,
     read_licenses,
-    restriction_sentence,
     source_license,
-    unknown_sentence,
 )
 from tests.helpers.messages import mentions
 
@@ -258,16 +257,16 @@ def test_licenses_survive_saving(run, tmp_path):
 
 
 def test_only_stated_restrictions_are_a_warning():
-    assert restriction_sentence([FREE, UNKNOWN]) is None
-    assert restriction_sentence([SATMAE, DOTA]) == (
+    assert license_sentences([FREE, UNKNOWN])[0] is None
+    assert license_sentences([SATMAE, DOTA])[0] == (
         "licenses restrict the use of this bundle: non-commercial (backbone satmae);"
         " non-commercial, research-only (data DOTA)"
     )
 
 
 def test_sources_with_unknown_licenses_are_named_once():
-    assert unknown_sentence([FREE, DOTA]) is None
-    assert unknown_sentence([SATMAE, UNKNOWN, UNKNOWN]) == (
+    assert license_sentences([FREE, DOTA])[1] is None
+    assert license_sentences([SATMAE, UNKNOWN, UNKNOWN])[1] == (
         "the license or its terms are unknown: backbone satmae, data bars"
     )
 
