@@ -1,7 +1,5 @@
 """Run the commands in the header of every shipped recipe, with small data and a small network of the same kind."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys

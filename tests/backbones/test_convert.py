@@ -1,9 +1,6 @@
 """Convert checkpoints to safetensors, and compute what an encoder gives for noise."""
 
-from __future__ import annotations
-
 import argparse
-from pathlib import Path
 
 import pytest
 import timm
@@ -25,7 +22,7 @@ TINY = "test_vit.r160_in1k"
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(tmp_path):
     torch.manual_seed(0)
     state = timm.create_model(TINY).half().state_dict()
     torch.save({"state_dict": state, "args": argparse.Namespace()}, tmp_path / "old.pth")
@@ -33,7 +30,7 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_only_the_encoder_is_written_with_its_source(source: Path, tmp_path: Path) -> None:
+def test_only_the_encoder_is_written_with_its_source(source, tmp_path):
     card, target = find_card(TINY), tmp_path / "new.safetensors"
     backbone = convert_weights(card, source, target)
     assert backbone.left_out == ("head.bias", "head.weight")
@@ -51,13 +48,13 @@ def test_only_the_encoder_is_written_with_its_source(source: Path, tmp_path: Pat
     assert again.sha256 == backbone.sha256 and again.left_out == ()
 
 
-def test_other_network_writes_nothing(source: Path, tmp_path: Path) -> None:
+def test_other_network_writes_nothing(source, tmp_path):
     with pytest.raises(WeightsError, match="tensors of test_vit2"):
         convert_weights(find_card("test_vit2.r160_in1k"), source, tmp_path / "new.safetensors")
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_pickle_output_is_refused(source: Path, tmp_path: Path) -> None:
+def test_pickle_output_is_refused(source, tmp_path):
     with pytest.raises(RequestError, match=r"not as \.pth"):
         convert_weights(find_card(TINY), source, tmp_path / "new.pth")
 

@@ -1,9 +1,5 @@
 """Cards and checked loading of ResNet, ConvNeXt, Swin and Swin V2."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import timm
 import torch
@@ -24,7 +20,7 @@ SIZES = {
 }
 
 
-def stored(folder: Path, name: str) -> tuple[Path, torch.nn.Module]:
+def stored(folder, name):
     """Write a classifier as on timm's hub; return the path and the model."""
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
@@ -35,7 +31,7 @@ def stored(folder: Path, name: str) -> tuple[Path, torch.nn.Module]:
 
 
 @pytest.mark.parametrize("name", timm_vits.HIERARCHICAL_NAMES)
-def test_cards_of_listed_names(name: str) -> None:
+def test_cards_of_listed_names(name):
     card = find_card(name)
     assert (card.name, card.patch, card.unit, card.bands) == (name, 32, "uint8", ("R", "G", "B"))
     assert card.size == {"swinv2_base_window12_192.ms_in22k": 192}.get(name, 224)
@@ -44,7 +40,7 @@ def test_cards_of_listed_names(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), SIZES.items())
-def test_features_are_those_of_timm(tmp_path: Path, name: str, size: int) -> None:
+def test_features_are_those_of_timm(tmp_path, name, size):
     path, model = stored(tmp_path, name)
     backbone = load_encoder_weights(find_card(f"timm:{name}"), size, path)
     image = torch.randn(2, 3, size, size)
@@ -57,7 +53,7 @@ def test_features_are_those_of_timm(tmp_path: Path, name: str, size: int) -> Non
 
 
 @pytest.mark.slow
-def test_windows_shrink_with_the_map_and_keep_the_scale_of_swin_v2(tmp_path: Path) -> None:
+def test_windows_shrink_with_the_map_and_keep_the_scale_of_swin_v2(tmp_path):
     path, model = stored(tmp_path, "swinv2_tiny_window8_256")
     card = find_card("timm:swinv2_tiny_window8_256")
     small, native = (load_encoder_weights(card, size, path) for size in (64, 256))
@@ -72,7 +68,7 @@ def test_windows_shrink_with_the_map_and_keep_the_scale_of_swin_v2(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_tables_of_swin_are_resampled_to_smaller_windows(tmp_path: Path) -> None:
+def test_tables_of_swin_are_resampled_to_smaller_windows(tmp_path):
     path, model = stored(tmp_path, "swin_tiny_patch4_window7_224")
     small = load_encoder_weights(find_card("timm:swin_tiny_patch4_window7_224"), 64, path)
     name = "layers.{}.blocks.0.attn.relative_position_bias_table"
@@ -84,13 +80,13 @@ def test_tables_of_swin_are_resampled_to_smaller_windows(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "size", "try_"), [("convnext_atto", 48, 64), ("swin_tiny_patch4_window7_224", 100, 96)]
 )
-def test_sizes_that_would_lose_pixels_are_refused(name: str, size: int, try_: int) -> None:
+def test_sizes_that_would_lose_pixels_are_refused(name, size, try_):
     with pytest.raises(RequestError, match=mentions("multiples of 32", f"not {size}", f"try {try_}")):
         find_card(f"timm:{name}").build(size)
 
 
 @pytest.mark.slow
-def test_incomplete_files_are_refused(tmp_path: Path) -> None:
+def test_incomplete_files_are_refused(tmp_path):
     path, model = stored(tmp_path, "resnet18")
     state = dict(model.state_dict())
     del state["layer2.0.bn1.running_var"]
@@ -101,7 +97,7 @@ def test_incomplete_files_are_refused(tmp_path: Path) -> None:
         load_encoder_weights(find_card("timm:resnet34"), 64, path)
 
 
-def test_first_blocks_alone_are_refused() -> None:
+def test_first_blocks_alone_are_refused():
     with pytest.raises(RequestError, match="stages of different resolution"):
         find_card("timm:resnet18", blocks=2).build(64)
 
@@ -111,13 +107,13 @@ def test_first_blocks_alone_are_refused() -> None:
     [("resnet18", "conv1"), ("resnet26d", "conv1.0"), ("convnext_atto", "stem.0"),
      ("swinv2_cr_tiny_224", "patch_embed.proj")],
 )  # fmt: skip
-def test_the_first_layer_is_found(name: str, layer: str) -> None:
+def test_the_first_layer_is_found(name, layer):
     with torch.device("meta"):
         assert first_layer_path(timm.create_model(name)) == layer
 
 
 @pytest.mark.slow
-def test_planes_of_one_image_are_folded_or_refused(tmp_path: Path) -> None:
+def test_planes_of_one_image_are_folded_or_refused(tmp_path):
     path, _ = stored(tmp_path, "convnext_atto")
     backbone = load_encoder_weights(find_card("timm:convnext_atto"), 64, path)
     gray = torch.rand(2, 1, 64, 64)
@@ -132,7 +128,7 @@ def test_planes_of_one_image_are_folded_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_check_describes_the_feature_map(tmp_path: Path) -> None:
+def test_check_describes_the_feature_map(tmp_path):
     path, _ = stored(tmp_path, "resnet18")
     result = check_encoder(load_encoder_weights(find_card("timm:resnet18"), 64, path), 64, seconds=0)
     assert result.tokens == 4 and list(result.features) == ["map mean"] and result.features["map mean"][2] > 0

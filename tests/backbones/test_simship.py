@@ -16,7 +16,7 @@ from tests.helpers.messages import mentions
 
 
 @pytest.fixture
-def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copied(tmp_path, monkeypatch):
     """Copy of the weights and their model card that a test may change."""
     shutil.copy(simship.CARD, tmp_path)
     weights = Path(shutil.copy(simship.WEIGHTS, tmp_path))
@@ -25,7 +25,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("size", [64, 96])
-def test_features(size: int) -> None:
+def test_features(size):
     vit = load_backbone(simship.NAME, size).vit
     with torch.no_grad():
         tokens = vit.forward_features(torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
@@ -34,14 +34,14 @@ def test_features(size: int) -> None:
     assert tokens.isfinite().all()
 
 
-def test_every_tensor_is_loaded() -> None:
+def test_every_tensor_is_loaded():
     stored = safetensors.torch.load_file(simship.WEIGHTS)
     loaded = load_backbone(simship.NAME, 64).vit.state_dict()
     assert loaded.keys() == stored.keys()
     assert all(torch.equal(loaded[key], stored[key].float()) for key in stored)
 
 
-def test_model_card_matches_the_weights_and_the_card() -> None:
+def test_model_card_matches_the_weights_and_the_card():
     card, model_card = simship.CARDS[0], json.loads(simship.CARD.read_text())
     assert model_card["sha256"] == sha256(simship.WEIGHTS)
     assert model_card["architecture"] == {"img_size": 64, **simship.ARCHITECTURE}
@@ -50,7 +50,7 @@ def test_model_card_matches_the_weights_and_the_card() -> None:
     assert model_card["licence"].startswith(card.license)
 
 
-def test_altered_weights(copied: Path) -> None:
+def test_altered_weights(copied):
     data = bytearray(copied.read_bytes())
     data[-1] ^= 1
     copied.write_bytes(data)
@@ -58,7 +58,7 @@ def test_altered_weights(copied: Path) -> None:
         load_backbone(simship.NAME, 64)
 
 
-def test_incomplete_weights(copied: Path) -> None:
+def test_incomplete_weights(copied):
     state = safetensors.torch.load_file(copied)
     del state["norm.bias"]
     safetensors.torch.save_file(state, copied)
@@ -68,7 +68,7 @@ def test_incomplete_weights(copied: Path) -> None:
         load_backbone(simship.NAME, 64)
 
 
-def test_missing_weights(copied: Path) -> None:
+def test_missing_weights(copied):
     copied.unlink()
     with pytest.raises(WeightsError, match="are missing"):
         load_backbone(simship.NAME, 64)

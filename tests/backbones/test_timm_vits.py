@@ -1,20 +1,17 @@
 """Cards of timm, checkpoints in the form of its hub, and families beside the plain ViT: equal features at any size."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from rsft.backbones import timm_vits
-from rsft.backbones.card import Card, Remote
+from rsft.backbones.card import Remote
 from rsft.backbones.loading import load_encoder_weights
 from rsft.backbones.timm_vits import build_timm_vit, timm_card
 from rsft.errors import RequestError, WeightsError
@@ -24,13 +21,13 @@ TINY = "test_vit.r160_in1k"
 """A test network of timm. test_vit2 has mean pooling before its last norm, and test_vit3 attention pooling."""
 
 
-def card_of(name: str) -> Card:
+def card_of(name):
     card = timm_vits.timm_card(name)
     assert card is not None
     return card
 
 
-def test_card_of_a_listed_name() -> None:
+def test_card_of_a_listed_name():
     card = card_of("vit_base_patch16_224.augreg_in21k")
     assert (card.size, card.patch, card.bands, card.unit) == (224, 16, ("R", "G", "B"), "uint8")
     assert (card.mean, card.std, card.license) == ((0.5,) * 3, (0.5,) * 3, "apache-2.0")
@@ -40,25 +37,25 @@ def test_card_of_a_listed_name() -> None:
 
 
 @pytest.mark.slow
-def test_every_listed_name_has_a_card_with_a_unique_file() -> None:
+def test_every_listed_name_has_a_card_with_a_unique_file():
     cards = [timm_vits.timm_card(name) for name in timm_vits.NAMES]
     assert [card and card.name for card in cards] == list(timm_vits.NAMES)
     assert len({card.weights.file for card in cards if card and isinstance(card.weights, Remote)}) == len(cards)
 
 
-def test_name_without_a_tag_gets_the_default_tag() -> None:
+def test_name_without_a_tag_gets_the_default_tag():
     assert card_of("test_vit").name == TINY
 
 
 @pytest.mark.slow
-def test_native_size_is_a_multiple_of_the_patch() -> None:
+def test_native_size_is_a_multiple_of_the_patch():
     card = card_of("vit_so400m_patch14_siglip_384.webli")
     assert (card.size, card.patch) == (378, 14)
 
 
 @pytest.mark.parametrize("name", [TINY, "test_vit2.r160_in1k", "test_vit3.r160_in1k"])
 @pytest.mark.parametrize("size", [160, 96])
-def test_hub_file_loads_without_its_classifier(tmp_path: Path, name: str, size: int) -> None:
+def test_hub_file_loads_without_its_classifier(tmp_path, name, size):
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
     backbone = load(tmp_path, card_of(name), size, model.state_dict())
@@ -71,13 +68,13 @@ def test_hub_file_loads_without_its_classifier(tmp_path: Path, name: str, size: 
         assert backbone.vit.forward_features(torch.zeros(1, 3, size, size)).shape == (1, 37, backbone.width)
 
 
-def test_both_heads_of_a_distilled_model_are_expected() -> None:
+def test_both_heads_of_a_distilled_model_are_expected():
     card = card_of("deit_tiny_distilled_patch16_224.fb_in1k")
     names = ("head.weight", "head_dist.bias", "dist_token", "head_other", "mask_token")
     assert list(card.convert({name: torch.zeros(1) for name in names})) == ["dist_token", "head_other"]
 
 
-def test_other_layout_is_refused_with_counts(tmp_path: Path) -> None:
+def test_other_layout_is_refused_with_counts(tmp_path):
     card = card_of(TINY)
     state = {f"visual.trunk.{name}": value for name, value in timm.create_model(TINY).state_dict().items()}
     state["cls_token"] = torch.zeros(1, 1, 64)
@@ -98,18 +95,18 @@ def test_other_layout_is_refused_with_counts(tmp_path: Path) -> None:
         ("vit_base_patch16_224.nope", "augreg_in21k"),
     ],
 )
-def test_unsupported_networks_are_refused_with_the_reason(name: str, message: str) -> None:
+def test_unsupported_networks_are_refused_with_the_reason(name, message):
     with pytest.raises(RequestError) as caught:
         timm_vits.timm_card(name)
     assert message in str(caught.value)
 
 
-def test_names_of_other_sources_have_no_timm_card() -> None:
+def test_names_of_other_sources_have_no_timm_card():
     assert timm_vits.timm_card("vit_tiny_patch8_64.simship") is None
     assert timm_vits.timm_card("torchgeo:ViTSmall16_Weights.SENTINEL1_GRD_MAE") is None
 
 
-def test_built_weights_are_random_or_on_the_meta_device() -> None:
+def test_built_weights_are_random_or_on_the_meta_device():
     card = card_of(TINY)
     assert card.build(160).patch_embed.proj.weight.std() > 0
     with torch.device("meta"):
@@ -146,7 +143,7 @@ def load(folder, card, size, state):
     return load_encoder_weights(card, size, folder / "x.safetensors")
 
 
-def random_model(name: str, size: int, classes: int = 3) -> nn.Module:
+def random_model(name, size, classes=3):
     """Return a small model of timm, as if trained: no parameter is constant."""
     torch.manual_seed(0)
     model = timm.create_model(name, img_size=size, num_classes=classes, **SMALL).eval()
@@ -158,7 +155,7 @@ def random_model(name: str, size: int, classes: int = 3) -> nn.Module:
 @pytest.mark.slow
 @EACH
 @pytest.mark.parametrize("factor", [4, 6], ids=["stored size", "another size"])
-def test_features_equal_those_of_timm(tmp_path: Path, name: str, factor: int) -> None:
+def test_features_equal_those_of_timm(tmp_path, name, factor):
     card = small_card(name)
     stored = random_model(name, 4 * card.patch).state_dict()
     size = factor * card.patch
@@ -181,7 +178,7 @@ def test_features_equal_those_of_timm(tmp_path: Path, name: str, factor: int) ->
 
 
 @EACH
-def test_a_missing_or_unknown_tensor_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_missing_or_unknown_tensor_is_refused(tmp_path, name):
     card = small_card(name)
     state = random_model(name, 4 * card.patch).state_dict()
     incomplete = {key: value for key, value in state.items() if key != "blocks.1.attn.proj.weight"}
@@ -191,7 +188,7 @@ def test_a_missing_or_unknown_tensor_is_refused(tmp_path: Path, name: str) -> No
         load(tmp_path, card, 4 * card.patch, state | {"blocks.1.gamma_3": torch.zeros(32)})
 
 
-def meta_layout(state: dict[str, Tensor], bias: Tensor) -> dict[str, Tensor]:
+def meta_layout(state, bias):
     """Return a DINOv3 state of timm under the names of Meta's repository."""
     renames = {"reg_token": "storage_tokens", ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}
     renamed = {}
@@ -206,7 +203,7 @@ def meta_layout(state: dict[str, Tensor], bias: Tensor) -> dict[str, Tensor]:
     return renamed | {"mask_token": torch.zeros(1, 32), "rope_embed.periods": torch.ones(4)}
 
 
-def test_a_file_of_meta_loads_as_dinov3(tmp_path: Path) -> None:
+def test_a_file_of_meta_loads_as_dinov3(tmp_path):
     name = "vit_large_patch16_dinov3.sat493m"
     card, model = small_card(name), random_model(name, 64, classes=0)
     torch.save(meta_layout(model.state_dict(), torch.zeros(96)), tmp_path / "x.pth")
@@ -216,7 +213,7 @@ def test_a_file_of_meta_loads_as_dinov3(tmp_path: Path) -> None:
     assert "rope_embed.periods" in backbone.left_out and "blocks.0.attn.qkv.bias" in backbone.left_out
 
 
-def test_a_bias_of_queries_and_values_needs_the_network_that_has_it(tmp_path: Path) -> None:
+def test_a_bias_of_queries_and_values_needs_the_network_that_has_it(tmp_path):
     bias = torch.cat([torch.ones(32), torch.zeros(32), 2 * torch.ones(32)])
     model = random_model("vit_small_patch16_dinov3_qkvb.lvd1689m", 64, classes=0)
     torch.save(meta_layout(model.state_dict(), bias), tmp_path / "x.pth")
@@ -231,7 +228,7 @@ def test_a_bias_of_queries_and_values_needs_the_network_that_has_it(tmp_path: Pa
         load_encoder_weights(small_card("vit_small_patch16_dinov3_qkvb.lvd1689m"), 64, tmp_path / "x.pth")
 
 
-def test_masked_pre_training_of_eva02_loads(tmp_path: Path) -> None:
+def test_masked_pre_training_of_eva02_loads(tmp_path):
     """The file has a norm before the pooling, a mask token and a language head."""
     name = "eva02_small_patch14_224.mim_in22k"
     card, model = small_card(name), random_model(name, 56, classes=0)
@@ -243,7 +240,7 @@ def test_masked_pre_training_of_eva02_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_cards_state_what_timm_states() -> None:
+def test_cards_state_what_timm_states():
     card = timm_card("vit_large_patch16_dinov3.sat493m")
     assert card is not None
     assert (card.size, card.patch, card.bands, card.unit) == (256, 16, ("R", "G", "B"), "uint8")

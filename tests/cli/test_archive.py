@@ -30,7 +30,7 @@ def archive(run, tmp_path):
     return tmp_path, [sys.executable, "-m", "rsft", *map(str, command)]
 
 
-def process_that_holds(path: Path) -> int | None:
+def process_that_holds(path):
     """Return the process that has a file open."""
     for handle in Path("/proc").glob("[0-9]*/fd/*"):
         try:
@@ -41,7 +41,7 @@ def process_that_holds(path: Path) -> int | None:
     return None
 
 
-def count_batches(journal: Path) -> int:
+def count_batches(journal):
     """Estimate the number of batches in a journal that another process holds."""
     return journal.stat().st_size // 4096 if journal.exists() else 0
 

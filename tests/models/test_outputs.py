@@ -1,7 +1,5 @@
 """Views and averages are the same for arrays of NumPy and tensors of PyTorch."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -32,13 +30,13 @@ IMAGES = np.arange(2 * 3 * 6 * 6, dtype=np.float32).reshape(2, 3, 6, 6)
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_views_of_arrays_are_those_of_tensors(name: str) -> None:
+def test_views_of_arrays_are_those_of_tensors(name):
     size = 4 if "crop" in name else 6
     arrays, tensors = VIEWS[name](IMAGES, size), VIEWS[name](torch.from_numpy(IMAGES), size)
     assert len(arrays) == len(tensors) and all(np.array_equal(a, b) for a, b in zip(arrays, tensors, strict=True))
 
 
-def test_averages_are_the_mean_of_probabilities_and_features() -> None:
+def test_averages_are_the_mean_of_probabilities_and_features():
     rng = np.random.default_rng(0)
     logits, features = 80 * rng.normal(size=(3, 5, 4)).astype("f4"), rng.normal(size=(3, 5, 2)).astype("f4")
     tensors = [torch.from_numpy(array) for array in logits], [torch.from_numpy(array) for array in features]

@@ -1,7 +1,5 @@
 """Running a command: progress, errors, cancelling."""
 
-from __future__ import annotations
-
 import sys
 import time
 

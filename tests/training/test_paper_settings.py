@@ -1,7 +1,5 @@
 """LoRA at the paper's settings leaves the frozen network, and collapses where the paper says that it does."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -23,7 +21,7 @@ CHIPS = {
 
 
 @pytest.fixture(scope="module")
-def ships(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ships(tmp_path_factory):
     """Simulated SAR ships of the four classes of FUSRS."""
     return prepare_demo(tmp_path_factory.mktemp("ships") / "store", counts=CHIPS, scenes=4, jobs=1).root
 

@@ -1,12 +1,9 @@
 """The list of encoders as plain data."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +15,7 @@ from rsft.backbones.loading import find_card, names
 pytestmark = pytest.mark.slow
 
 
-def test_the_list_agrees_with_the_cards() -> None:
+def test_the_list_agrees_with_the_cards():
     encoders = {encoder.name: encoder for encoder in listed_encoders()}
     assert list(encoders) == names()
     for name in names():
@@ -28,12 +25,12 @@ def test_the_list_agrees_with_the_cards() -> None:
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch8_64.simship", "resnet50.a1_in1k", "cait_s24_224.fb_dist_in1k"])
-def test_parameters_are_those_of_the_network(name: str) -> None:
+def test_parameters_are_those_of_the_network(name):
     (encoder,) = [encoder for encoder in listed_encoders() if encoder.name == name]
     assert encoder.parameters == list_card(find_card(name)).parameters
 
 
-def test_states_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_of_the_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     states = {encoder.name: encoder.state for encoder in listed_encoders()}
     assert states["vit_tiny_patch8_64.simship"] == "in rsft"
@@ -46,7 +43,7 @@ def test_states_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert manual.state == listed_encoders()[1].state == "here"
 
 
-def test_the_list_of_other_versions_is_made_from_the_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_other_versions_is_made_from_the_cards(tmp_path, monkeypatch):
     expected = listed_encoders()
     document = json.loads(catalog.LISTING.read_text("utf-8"))
     document["versions"]["timm"] = "0"
@@ -58,7 +55,7 @@ def test_the_list_of_other_versions_is_made_from_the_cards(tmp_path: Path, monke
     listed_encoders.cache_clear()
 
 
-def test_the_shipped_list_needs_neither_torch_nor_timm() -> None:
+def test_the_shipped_list_needs_neither_torch_nor_timm():
     document = json.loads(catalog.LISTING.read_text("utf-8"))
     if document["versions"] != listing_versions():
         pytest.skip("the shipped list is of other versions of timm and TorchGeo")

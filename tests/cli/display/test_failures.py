@@ -18,7 +18,7 @@ from rsft.cli.display.console import CRASH_EXIT_CODE, explain
 from rsft.errors import DataError
 
 
-def _fail(as_json: bool = False) -> None:
+def _fail(as_json=False):
     from rsft.cli.display.console import quiet_console
 
     with quiet_console(False, as_json):

@@ -1,7 +1,5 @@
 """Groups, profiles, subsets and splits of long-tailed class distributions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,28 +8,28 @@ from hypothesis import strategies as st
 from rsft.data.chips.record import group_by_count, long_tail_counts, sample_per_class, stratified_split
 
 
-def test_counts_at_the_bounds_are_medium() -> None:
+def test_counts_at_the_bounds_are_medium():
     counts = {"a": 101, "b": 100, "c": 20, "d": 19, "e": 0}
     assert group_by_count(counts) == {"head": ["a"], "medium": ["b", "c"], "tail": ["d", "e"]}
 
 
-def test_profile_of_cifar100_ir100_has_10847_images() -> None:
+def test_profile_of_cifar100_ir100_has_10847_images():
     counts = long_tail_counts({str(index): 500 for index in range(100)}, 100)
     assert sum(counts.values()) == 10_847
     assert (counts["0"], counts["99"]) == (500, 5)
 
 
-def test_profile_ranks_by_count_then_by_order_and_is_limited_by_the_available_chips() -> None:
+def test_profile_ranks_by_count_then_by_order_and_is_limited_by_the_available_chips():
     counts = long_tail_counts({"a": 10, "b": 100, "c": 100, "d": 99}, 4)
     assert counts == {"a": 10, "b": 100, "c": 62, "d": 39}
 
 
-def test_profile_gives_every_class_one_chip() -> None:
+def test_profile_gives_every_class_one_chip():
     assert long_tail_counts({"a": 5, "b": 5}, 100) == {"a": 5, "b": 1}
     assert long_tail_counts({"a": 5}, 100) == {"a": 5}
 
 
-def test_subset_follows_the_seed() -> None:
+def test_subset_follows_the_seed():
     labels = ["a"] * 30 + ["b"] * 30
     first = sample_per_class(labels, {"a": 10, "b": 3}, seed=1)
     np.testing.assert_array_equal(first, sample_per_class(labels, {"a": 10, "b": 3}, seed=1))
@@ -40,7 +38,7 @@ def test_subset_follows_the_seed() -> None:
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 3))
-def test_split_has_every_class_of_two_or_more_on_both_sides(labels: list[str], share: float, seed: int) -> None:
+def test_split_has_every_class_of_two_or_more_on_both_sides(labels, share, seed):
     first, second = stratified_split(labels, share, seed)
     assert sorted([*first, *second]) == list(range(len(labels)))
     for label in set(labels):
@@ -50,13 +48,13 @@ def test_split_has_every_class_of_two_or_more_on_both_sides(labels: list[str], s
         assert abs(taken - share * count) <= 1
 
 
-def test_split_follows_the_seed() -> None:
+def test_split_follows_the_seed():
     labels = ["a"] * 50
     assert not np.array_equal(stratified_split(labels, 0.5, 0)[1], stratified_split(labels, 0.5, 1)[1])
     np.testing.assert_array_equal(stratified_split(labels, 0.5, 0)[1], stratified_split(labels, 0.5, 0)[1])
 
 
 @pytest.mark.parametrize("ratio", [1, 10, 100])
-def test_smallest_class_has_one_ratio_th_of_the_largest(ratio: int) -> None:
+def test_smallest_class_has_one_ratio_th_of_the_largest(ratio):
     counts = long_tail_counts(dict.fromkeys("abcde", 1000), ratio)
     assert counts["e"] == pytest.approx(1000 / ratio, abs=1)

@@ -1,9 +1,6 @@
 """CIFAR-100 as published and as folders, in miniature."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +18,18 @@ from tests.helpers.cifar_data import dump, write_folders, write_pickles
 class Trap:
     """A pickle that writes a file when it is loaded."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path):
         self.path = path
 
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+    def __reduce__(self):
         return (Path.touch, (self.path,))
 
 
-def test_there_are_a_hundred_classes() -> None:
+def test_there_are_a_hundred_classes():
     assert len(CLASSES) == len(set(CLASSES)) == 100 and list(CLASSES) == sorted(CLASSES)
 
 
-def test_published_files_are_read_through_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_files_are_read_through_torchvision(tmp_path, monkeypatch):
     source = CIFAR100(write_pickles(tmp_path / "a/b", monkeypatch).parent, "all")
     assert source.layout == "pickles" and len(source) == 300
     image = source.images[299]
@@ -43,7 +40,7 @@ def test_published_files_are_read_through_torchvision(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
-def test_an_altered_pickle_is_never_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_altered_pickle_is_never_loaded(tmp_path, monkeypatch, name):
     root = write_pickles(tmp_path, monkeypatch)
     dump(root / PICKLES / name, Trap(tmp_path / "sprung"))
     with pytest.raises(DataError, match="incomplete or altered"):
@@ -51,7 +48,7 @@ def test_an_altered_pickle_is_never_loaded(tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "sprung").exists()
 
 
-def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
+def test_folders_are_read_and_others_counted(tmp_path):
     counts = {"train/train": 2, "train/apple": 1, "test/apple": 1, "train/ship": 3}
     source = CIFAR100(write_folders(tmp_path, counts), "all")
     assert source.layout == "folders" and source.skipped == {"image in a folder that is not a class of CIFAR-100": 3}
@@ -64,7 +61,7 @@ def test_folders_are_read_and_others_counted(tmp_path: Path) -> None:
     assert source.plot(sample, show_titles=False).axes[0].get_title() == ""
 
 
-def test_other_folders_are_refused(tmp_path: Path) -> None:
+def test_other_folders_are_refused(tmp_path):
     with pytest.raises(DatasetNotFoundError):
         CIFAR100(tmp_path)
     with pytest.raises(DatasetNotFoundError) as caught:
@@ -76,7 +73,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_shared_archive_has_the_published_profile(shared: Callable[[str], Path], tmp_path: Path) -> None:
+def test_shared_archive_has_the_published_profile(shared, tmp_path):
     source = CIFAR100(extract_archive(shared("cifar100_lt.tar"), tmp_path / "cifar"), "all")
     label_counts = Counter(image.label for image in source.images if image.split == "train")
     assert label_counts.total() == 10_847

@@ -1,7 +1,5 @@
 """FUSAR-Ship: files, metadata table, contradictions between them, and folders of other copies."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +18,7 @@ ROW = "Ship_C01S01N0001,477939300,138,26,DH,42.51,1.702183,1.124222,Cargo\\Aggre
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
+def archive(tmp_path):
     """Chips of two categories, a name that occurs twice, and other files, two folders deep."""
     root = tmp_path / "download" / "FUSAR-Ship1.0"
     write_chip(root / "Cargo/AggregatesCarrier/Ship_C01S01N0001.tiff", dtype="uint16")
@@ -32,7 +30,7 @@ def archive(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_table_describes_chips_and_the_folder_determines_the_category(archive: Path) -> None:
+def test_the_table_describes_chips_and_the_folder_determines_the_category(archive):
     chip, other, tanker = FUSARShip(archive).chips
     assert (chip.category, chip.subcategory, chip.mmsi) == ("Cargo", "AggregatesCarrier", "477939300")
     assert (chip.length_m, chip.width_m, chip.polarization, chip.incidence_deg) == (138, 26, "DH", 42.51)
@@ -43,13 +41,13 @@ def test_the_table_describes_chips_and_the_folder_determines_the_category(archiv
 
 
 @pytest.mark.parametrize("above", [0, 1, 2])
-def test_chips_lie_at_any_depth_and_other_files_are_counted(archive: Path, above: int) -> None:
+def test_chips_lie_at_any_depth_and_other_files_are_counted(archive, above):
     dataset = FUSARShip([archive, *archive.parents][above])
     assert len(dataset) == 3 and dataset.chips[0].mmsi == "477939300"
     assert dataset.skipped == {"SeaClutterWaves is not a ship category": 1, "not a .tiff or .png file": 1}
 
 
-def test_bad_rows_and_names_are_listed(archive: Path) -> None:
+def test_bad_rows_and_names_are_listed(archive):
     write_chip(archive / "Tug/Tug/tug.tiff")
     spare = ROW.replace("N0001", "N0009")
     rows = [ROW, "Ship_C01S01N0002,1,long\r\n", spare]
@@ -63,13 +61,13 @@ def test_bad_rows_and_names_are_listed(archive: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"), [(b"id,length\n", "no column mmsi, width"), (b"\xff\xfe", "not UTF-8"), (b"", "no column")]
 )
-def test_a_table_without_its_columns_is_refused(archive: Path, content: bytes, message: str) -> None:
+def test_a_table_without_its_columns_is_refused(archive, content, message):
     (archive / "meta.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         FUSARShip(archive)
 
 
-def test_a_table_of_another_dataset_is_not_read(archive: Path) -> None:
+def test_a_table_of_another_dataset_is_not_read(archive):
     (archive.parent / "other").mkdir()
     (archive.parent / "other/meta.csv").write_text("a,b\n1,2\n")
     assert FUSARShip(archive.parent).chips[0].mmsi == "477939300"
@@ -78,14 +76,14 @@ def test_a_table_of_another_dataset_is_not_read(archive: Path) -> None:
 CELLS = ("Ship_C01S01N0001", 477939300, 138, 26, "DH", 42.51, 1.702183, 1.124222)
 
 
-def test_excel_table_gives_the_same_values(archive: Path) -> None:
+def test_excel_table_gives_the_same_values(archive):
     expected = FUSARShip(archive).chips[0]
     (archive / "meta.csv").unlink()
     write_sheet(archive / "meta.xls", [[*CELLS, "Cargo\\AggregatesCarrier"]])
     assert FUSARShip(archive).chips[0] == expected
 
 
-def test_csv_has_precedence_over_excel(archive: Path) -> None:
+def test_csv_has_precedence_over_excel(archive):
     other = [*CELLS[:1], 1, *CELLS[2:], "Cargo\\AggregatesCarrier"]
     more = [*CELLS[:1], 2, *CELLS[2:], "Cargo\\BulkCarrier"]
     write_sheet(archive / "meta.xls", [other, more])
@@ -95,14 +93,14 @@ def test_csv_has_precedence_over_excel(archive: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no table", b"PK\x03\x04"])
-def test_a_damaged_excel_table_is_refused(archive: Path, content: bytes) -> None:
+def test_a_damaged_excel_table_is_refused(archive, content):
     (archive / "meta.xls").write_bytes(content)
     with pytest.raises(ValueError, match="not an Excel table"):
         FUSARShip(archive)
 
 
 @pytest.mark.slow
-def test_an_excel_table_that_asks_for_all_memory(archive: Path) -> None:
+def test_an_excel_table_that_asks_for_all_memory(archive):
     write_sheet(archive / "meta.xls", [[*CELLS, "Cargo\\AggregatesCarrier"]])
     data = bytearray((archive / "meta.xls").read_bytes())
     start = 512 * (1 + int.from_bytes(data[76:80], "little"))  # the first sector of the table of sectors
@@ -113,7 +111,7 @@ def test_an_excel_table_that_asks_for_all_memory(archive: Path) -> None:
         FUSARShip(archive)
 
 
-def test_not_found(tmp_path: Path) -> None:
+def test_not_found(tmp_path):
     (tmp_path / "Cargo").mkdir()
     for root in (tmp_path, tmp_path / "missing"):
         with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
@@ -121,7 +119,7 @@ def test_not_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_samples_keep_their_values(tmp_path: Path, dtype: str) -> None:
+def test_samples_keep_their_values(tmp_path, dtype):
     write_chip(tmp_path / "Tug/Sub/Ship_C13S01N0001.tiff", dtype=dtype)
     dataset = FUSARShip(tmp_path, transforms=lambda sample: sample | {"seen": torch.ones(1)})
     expected = np.asarray(Image.open(tmp_path / "Tug/Sub/Ship_C13S01N0001.tiff"))
@@ -130,7 +128,7 @@ def test_samples_keep_their_values(tmp_path: Path, dtype: str) -> None:
     assert dataset[0]["label"] == 12 and dataset[0]["seen"] == 1
 
 
-def test_equal_bands_are_one_and_others_are_refused(tmp_path: Path) -> None:
+def test_equal_bands_are_one_and_others_are_refused(tmp_path):
     path = write_fusar(tmp_path, ["Ship_C13S01N0001"], suffix=".png") / "Tug/Sub01/Ship_C13S01N0001.png"
     gray = np.asarray(Image.open(path))
     for bands in (np.repeat(gray[..., None], 3, axis=2), np.stack([gray, gray, 255 - gray], axis=2)):
@@ -141,11 +139,11 @@ def test_equal_bands_are_one_and_others_are_refused(tmp_path: Path) -> None:
         FUSARShip(tmp_path)[0]
 
 
-def categories(root: Path) -> Counter[str]:
+def categories(root):
     return Counter(chip.category for chip in FUSARShip(root).chips)
 
 
-def test_a_category_below_a_category_is_a_subcategory(tmp_path: Path) -> None:
+def test_a_category_below_a_category_is_a_subcategory(tmp_path):
     for name, folder in (("Ship_C07S01N0001", "Other/Fishing"), ("Ship_C07S02N0001", "Other/Tug")):
         write_chip(tmp_path / folder / f"{name}.tiff")
     write_chip(tmp_path / "Tanker/Tanker/Ship_C12S01N0001.tiff")
@@ -156,7 +154,7 @@ def test_a_category_below_a_category_is_a_subcategory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "counts"), [("", {"SAR": 3}), ("SAR", {"SAR": 30, "Cargo": 10}), ("SAR", {"Cargo": 5, "SAR": 1})]
 )
-def test_the_category_sar_and_a_folder_sar(tmp_path: Path, folder: str, counts: dict[str, int]) -> None:
+def test_the_category_sar_and_a_folder_sar(tmp_path, folder, counts):
     for name in make_names(counts):
         is_flat = folder and counts["SAR"] == 1
         path = f"{name}.png" if is_flat else f"{CATEGORIES[int(name[6:8]) - 1]}/Sub/{name}.png"
@@ -164,7 +162,7 @@ def test_the_category_sar_and_a_folder_sar(tmp_path: Path, folder: str, counts: 
     assert categories(tmp_path) == counts
 
 
-def test_a_folder_sar_above_folders_with_other_numbers(tmp_path: Path) -> None:
+def test_a_folder_sar_above_folders_with_other_numbers(tmp_path):
     for category, index in (("Cargo", 4), ("Fishing", 12), ("Tanker", 1)):
         write_chip(tmp_path / f"SAR/{category}/Sub/Ship_C{index:02}S01N0001.tiff")
     assert categories(tmp_path) == {"Cargo": 1, "Fishing": 1, "Tanker": 1}
@@ -172,7 +170,7 @@ def test_a_folder_sar_above_folders_with_other_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["cargo", "CARGO", "CargoShip", "cargo_ships", "01_Cargo", "Cargo vessels"])
-def test_spellings_of_a_folder(tmp_path: Path, folder: str) -> None:
+def test_spellings_of_a_folder(tmp_path, folder):
     root = write_fusar(tmp_path, make_names({"Cargo": 2, "Tug": 1}))
     (root / "Cargo").rename(root / "_").rename(root / folder)
     dataset = FUSARShip(tmp_path)
@@ -180,7 +178,7 @@ def test_spellings_of_a_folder(tmp_path: Path, folder: str) -> None:
     assert dataset.skipped == {}
 
 
-def test_names_without_a_category_are_no_ships(tmp_path: Path) -> None:
+def test_names_without_a_category_are_no_ships(tmp_path):
     write_chip(tmp_path / "Cargo/Sub/Ship_C01S01N0001.tiff")
     write_chip(tmp_path / "Bridge/Sub/Ship_C16S01N0001.tiff")
     write_chip(tmp_path / "Cargo/Sub/Ship_C16S01N0001.tiff")
@@ -189,7 +187,7 @@ def test_names_without_a_category_are_no_ships(tmp_path: Path) -> None:
     assert dataset.skipped == {"Bridge is not a ship category": 1}
 
 
-def test_links_are_followed_once_and_hidden_files_are_left_out(tmp_path: Path) -> None:
+def test_links_are_followed_once_and_hidden_files_are_left_out(tmp_path):
     write_fusar(tmp_path / "raw", make_names({"Cargo": 2}))
     (tmp_path / "raw/Cargo/Sub01/._Ship_C01S01N0000.tiff").write_bytes(b"x")
     (tmp_path / "root").mkdir()

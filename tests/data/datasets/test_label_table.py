@@ -1,14 +1,12 @@
 """CSV tables of paths and classes, with faulty rows."""
 
-from pathlib import Path
-
 import pytest
 
 from rsft.data.datasets._label_files import LabelTable
 from rsft.errors import RequestError
 
 
-def table(folder: Path, *rows: str, header: str = "path,class,predicted") -> Path:
+def table(folder, *rows, header="path,class,predicted"):
     for name in ("a.tif", "deep/b.tif"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()

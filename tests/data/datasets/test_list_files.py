@@ -1,9 +1,5 @@
 """List files of Places-LT and iNaturalist 2018, in miniature."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +17,7 @@ class Tiny(ListFileDataset):
     published = TINY
 
 
-def read(root: Path, lists: Path | None = None) -> ListFiles:
+def read(root, lists=None):
     return ListFiles(TINY, root, lists)
 
 
@@ -29,7 +25,7 @@ TRAIN = ("data/a/airfield/1.jpg 0", "data/a/apartment/outdoor/2.jpg 1", "data/a/
 VAL = ("val/4.jpg 1",)
 
 
-def write(root: Path, train: tuple[str, ...] = TRAIN, val: tuple[str, ...] = VAL, absent: str = "") -> Path:
+def write(root, train=TRAIN, val=VAL, absent=""):
     for row in (*train, *val):
         path = root / row.rpartition(" ")[0].replace("\\", "/")
         if path.suffix and ".." not in path.parts and path.is_relative_to(root) and path.name != absent:
@@ -41,27 +37,27 @@ def write(root: Path, train: tuple[str, ...] = TRAIN, val: tuple[str, ...] = VAL
     return root
 
 
-def reasons(source: ListFiles) -> list[tuple[int, str]]:
+def reasons(source):
     return [(line, reason) for _, line, reason in source.rejected]
 
 
-def test_classes_are_named_after_their_folders(tmp_path: Path) -> None:
+def test_classes_are_named_after_their_folders(tmp_path):
     source = read(write(tmp_path))
     assert source.classes == ["airfield", "apartment-outdoor"] and source.rejected == [] and source.differences == []
     rows = source.table[["split", "path", "label", "class"]].to_numpy().tolist()
     assert rows[3] == ["val", "val/4.jpg", 1, "apartment-outdoor"] and len(source.table) == 4
 
 
-def test_folder_class() -> None:
+def test_folder_class():
     names = {"train_val2018/Arachnida/5": "Arachnida-5", "train/rock_arch": "rock_arch", "val_256": ""}
     assert {folder: folder_to_class_name(folder) for folder in names} == names
 
 
-def test_without_folders_classes_are_numbered(tmp_path: Path) -> None:
+def test_without_folders_classes_are_numbered(tmp_path):
     assert read(write(tmp_path, ("1.jpg 0", "2.jpg 1", "3.jpg 1"))).classes == ["class-0", "class-1"]
 
 
-def test_every_faulty_row_is_listed_with_its_line(tmp_path: Path) -> None:
+def test_every_faulty_row_is_listed_with_its_line(tmp_path):
     bad = ("lonely", "data/a/airfield/5.jpg 2", "data/a/airfield/6.jpg one", "../out.jpg 0", "/etc/hostname 0")
     bad += (TRAIN[0], "data/a/airfield/7.jpg 1", "data/a/airfield/gone.jpg 0")
     source = read(write(tmp_path, (*TRAIN, *bad), absent="gone.jpg"))
@@ -78,13 +74,13 @@ def test_every_faulty_row_is_listed_with_its_line(tmp_path: Path) -> None:
     ]
 
 
-def test_an_image_of_both_splits_stays_in_training(tmp_path: Path) -> None:
+def test_an_image_of_both_splits_stays_in_training(tmp_path):
     source = read(write(tmp_path, val=(TRAIN[1],)))
     assert source.table["split"].tolist() == ["train"] * 3
     assert source.rejected[0][0] == str(tmp_path / "val.txt")
 
 
-def test_crlf_bom_backslashes_spaces_and_chinese(tmp_path: Path) -> None:
+def test_crlf_bom_backslashes_spaces_and_chinese(tmp_path):
     write(tmp_path / "飞 机", ("data\\机 场\\1 2.jpg 0", "data/b/2.jpg 1"))
     text = (tmp_path / "飞 机/train.txt").read_text("utf-8")
     (tmp_path / "飞 机/train.txt").write_text("\ufeff" + text.replace("\n", "\r\n\r\n"), "utf-8", newline="")
@@ -92,14 +88,14 @@ def test_crlf_bom_backslashes_spaces_and_chinese(tmp_path: Path) -> None:
     assert source.table["path"].tolist()[0] == "data/机 场/1 2.jpg" and source.classes[0] == "机 场"
 
 
-def test_differences_from_the_published_lists_are_reported(tmp_path: Path) -> None:
+def test_differences_from_the_published_lists_are_reported(tmp_path):
     source = read(write(tmp_path, TRAIN[:1]))
     assert source.differences == ["rows of train.txt: 1; published: 3", "classes with a training row: 1; published: 2"]
     (tmp_path / "val.txt").unlink()
     assert "rows of val.txt: 0; published: 1" in read(tmp_path).differences
 
 
-def test_lists_may_be_in_another_folder(tmp_path: Path) -> None:
+def test_lists_may_be_in_another_folder(tmp_path):
     write(tmp_path / "images")
     (tmp_path / "lists").mkdir()
     for name in ("train.txt", "val.txt"):
@@ -109,7 +105,7 @@ def test_lists_may_be_in_another_folder(tmp_path: Path) -> None:
         read(tmp_path / "images")
 
 
-def test_missing_or_unreadable_lists_are_refused(tmp_path: Path) -> None:
+def test_missing_or_unreadable_lists_are_refused(tmp_path):
     with pytest.raises(RequestError, match=mentions("folder does not exist")):
         ListFiles(PLACES_LT, tmp_path / "absent")
     (tmp_path / "iNaturalist18_train.txt").write_text("train_val2018/Aves/7/x.jpg 7\n")
@@ -124,7 +120,7 @@ def test_missing_or_unreadable_lists_are_refused(tmp_path: Path) -> None:
         ListFiles(INATURALIST_2018, tmp_path)
 
 
-def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
+def test_samples_keep_their_values_and_can_be_plotted(tmp_path):
     dataset = Tiny(str(write(tmp_path)), transforms=lambda sample: sample | {"seen": True})
     assert len(dataset) == 3 and dataset.table["split"].unique().tolist() == ["train"]
     sample = dataset[1]
@@ -132,7 +128,7 @@ def test_samples_keep_their_values_and_can_be_plotted(tmp_path: Path) -> None:
     assert sample["seen"] and dataset.plot(sample).axes[0].get_title() == "Label: apartment-outdoor"
 
 
-def test_splits(tmp_path: Path) -> None:
+def test_splits(tmp_path):
     write(tmp_path)
     paths = [row[:-2] for row in (*TRAIN, *VAL)]
     assert [Tiny(tmp_path, split).table["path"].tolist() for split in ("val", "all")] == [paths[3:], paths]
@@ -140,7 +136,7 @@ def test_splits(tmp_path: Path) -> None:
         Tiny(tmp_path, "test")
 
 
-def test_missing_files_raise_the_error_of_torchgeo(tmp_path: Path) -> None:
+def test_missing_files_raise_the_error_of_torchgeo(tmp_path):
     for dataset, split in ((PlacesLT, "test"), (INaturalist2018, "val"), (Tiny, "train")):
         with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
             dataset(tmp_path / "absent", split)

@@ -1,7 +1,5 @@
 """SRSDD: label files with faults, layouts of copies, and the chips around the boxes."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from tests.helpers.messages import mentions
 BOX = "100 100 150 100 150 120 100 120"
 
 
-def write_image(root: Path, labels: str | bytes, stem: str = "7", size: int = 200) -> SRSDD:
+def write_image(root, labels, stem="7", size=200):
     (root / "images").mkdir(parents=True, exist_ok=True)
     (root / "labels").mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(1, 256, (size, size), dtype=np.uint8)
@@ -29,13 +27,13 @@ def write_image(root: Path, labels: str | bytes, stem: str = "7", size: int = 20
 
 
 @pytest.mark.parametrize("header", ["", HEADER, "imagesource:GF3\n"])
-def test_ships_count_from_one_below_the_header(tmp_path: Path, header: str) -> None:
+def test_ships_count_from_one_below_the_header(tmp_path, header):
     ships = write_image(tmp_path, f"{header}{BOX} Fishing 1\n{BOX} ore-oil 0\n").ships
     expected = [("L7_1", "Fishing", 1), ("L7_2", "ore-oil", 0)]
     assert [(ship.name, ship.category, ship.difficult) for ship in ships] == expected
 
 
-def test_spellings_of_a_class_are_recognized_and_crlf_is_accepted(tmp_path: Path) -> None:
+def test_spellings_of_a_class_are_recognized_and_crlf_is_accepted(tmp_path):
     spellings = {"Cell-container": "Cell-Container", "Ore-oil": "ore-oil", "Law-enforce": "LawEnforce"}
     spellings |= dict.fromkeys(("Law Enforce", "law enforcement"), "LawEnforce") | {"dredger": "Dredger"}
     spellings |= dict.fromkeys(("bulk-cargo", "Bulk Cargo"), "bulk-cargo")
@@ -46,7 +44,7 @@ def test_spellings_of_a_class_are_recognized_and_crlf_is_accepted(tmp_path: Path
     assert [(ship.line, ship.number) for ship in dataset.ships[:2]] == [(1, 1), (3, 2)]
 
 
-def test_bad_rows_are_listed_and_rename_no_other_ship(tmp_path: Path) -> None:
+def test_bad_rows_are_listed_and_rename_no_other_ship(tmp_path):
     rows = [
         "1 2 3 Fishing 0",
         f"{BOX} Submarine 0",
@@ -70,7 +68,7 @@ def test_bad_rows_are_listed_and_rename_no_other_ship(tmp_path: Path) -> None:
     ]
 
 
-def test_chip_side_is_a_multiple_of_64_around_the_middle_of_the_box(tmp_path: Path) -> None:
+def test_chip_side_is_a_multiple_of_64_around_the_middle_of_the_box(tmp_path):
     ship = write_image(tmp_path, f"{BOX} Fishing 0\n").ships[0]
     image = np.asarray(Image.open(ship.image))
     np.testing.assert_array_equal(ship.crop(image), image[78:142, 93:157])
@@ -79,7 +77,7 @@ def test_chip_side_is_a_multiple_of_64_around_the_middle_of_the_box(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("box", "side"), [((20, 84), 64), ((20, 85), 128), ((20, 30), 64), ((-100, 140), 256)])
-def test_chip_side_grows_with_the_ship(tmp_path: Path, box: tuple[int, int], side: int) -> None:
+def test_chip_side_grows_with_the_ship(tmp_path, box, side):
     left, right = box
     ship = write_image(tmp_path, f"{left} 20 {right} 20 {right} 30 {left} 30 Fishing 0\n").ships[0]
     assert ship.crop(np.zeros((40, 40))).shape == (side, side)
@@ -89,13 +87,13 @@ def test_chip_side_grows_with_the_ship(tmp_path: Path, box: tuple[int, int], sid
     ("box", "message"),
     [("300 90 320 90 320 110 300 110", "outside"), ("0 0 50000 0 50000 50000 0 50000", "50,048 pixels .* 4,096")],
 )
-def test_a_box_outside_the_image_or_too_large_has_no_chip(tmp_path: Path, box: str, message: str) -> None:
+def test_a_box_outside_the_image_or_too_large_has_no_chip(tmp_path, box, message):
     ship = write_image(tmp_path, f"{box} Fishing 0\n").ships[0]
     with pytest.raises(ValueError, match=message):
         ship.crop(np.zeros((200, 200)))
 
 
-def test_at_the_border_the_image_is_mirrored(tmp_path: Path) -> None:
+def test_at_the_border_the_image_is_mirrored(tmp_path):
     ship = write_image(tmp_path, "-4 90 20 90 20 110 -4 110 Fishing 0\n").ships[0]
     left, top, side = ship.window
     image = np.asarray(Image.open(ship.image))
@@ -103,7 +101,7 @@ def test_at_the_border_the_image_is_mirrored(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ship.crop(image), expected)
 
 
-def test_images_and_labels_without_a_partner_are_reported(tmp_path: Path) -> None:
+def test_images_and_labels_without_a_partner_are_reported(tmp_path):
     write_image(tmp_path, b"\xff\xfe", stem="8")
     (tmp_path / "copy").mkdir()
     for name in ("images/9.png", "copy/8.png"):
@@ -118,13 +116,13 @@ def test_images_and_labels_without_a_partner_are_reported(tmp_path: Path) -> Non
     ]
 
 
-def test_not_found(tmp_path: Path) -> None:
+def test_not_found(tmp_path):
     for root in (tmp_path, tmp_path / "missing"):
         with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
             SRSDD(root)
 
 
-def test_labels_in_another_format_are_left_out(tmp_path: Path) -> None:
+def test_labels_in_another_format_are_left_out(tmp_path):
     write_srsdd(tmp_path, {1: ["Fishing"], 2: ["Dredger"]})
     for folder, row in (("labels_yolo", "0 0.5 0.5 0.1 0.2\n"), ("Annotations", "3 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n")):
         (tmp_path / folder).mkdir()
@@ -135,7 +133,7 @@ def test_labels_in_another_format_are_left_out(tmp_path: Path) -> None:
     assert dataset.skipped == {"label file in another format": 4}
 
 
-def test_splits(tmp_path: Path) -> None:
+def test_splits(tmp_path):
     write_srsdd(tmp_path / "train", {1: ["Fishing"], 10: ["Container"]})
     write_srsdd(tmp_path / "test", {2: ["Dredger"]})
     images = {split: [path.stem for path in SRSDD(tmp_path, split).images] for split in SRSDD.splits}
@@ -146,7 +144,7 @@ def test_splits(tmp_path: Path) -> None:
         SRSDD(tmp_path, bbox_orientation="vertical")
 
 
-def test_samples(tmp_path: Path) -> None:
+def test_samples(tmp_path):
     dataset = write_image(tmp_path, f"{BOX} Dredger 0\n{BOX} bulk-cargo 0\n")
     sample = dataset[0]
     assert sample["image"].shape == (1, 200, 200) and sample["bbox"].shape == (2, 8)
@@ -155,13 +153,13 @@ def test_samples(tmp_path: Path) -> None:
     assert horizontal["bbox_xyxy"].tolist() == [[100, 100, 150, 120]] * 2 and horizontal["seen"] == 1
 
 
-def test_an_image_without_ships_has_no_boxes(tmp_path: Path) -> None:
+def test_an_image_without_ships_has_no_boxes(tmp_path):
     sample = write_image(tmp_path, HEADER)[0]
     assert sample["bbox"].shape == (0, 8) and sample["label"].shape == (0,)
 
 
 @pytest.mark.parametrize("orientation", SRSDD.valid_orientations)
-def test_plot(tmp_path: Path, orientation: str) -> None:
+def test_plot(tmp_path, orientation):
     write_image(tmp_path, f"{BOX} Dredger 0\n")
     dataset = SRSDD(tmp_path, "all", orientation)
     axes = dataset.plot(dataset[0], suptitle="Test").axes[0]
@@ -172,7 +170,7 @@ def test_plot(tmp_path: Path, orientation: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["1e9", "1e300", "inf", "nan"])
-def test_coordinates_have_a_largest_value(tmp_path: Path, number: str) -> None:
+def test_coordinates_have_a_largest_value(tmp_path, number):
     dataset = write_image(tmp_path, f"0 0 {number} 0 {number} {number} 0 {number} ore-oil 0\n{BOX} Fishing 0\n")
     assert [ship.line for ship in dataset.ships] == [2]
     (reason,) = [reason for _, _, reason in dataset.rejected]
@@ -180,7 +178,7 @@ def test_coordinates_have_a_largest_value(tmp_path: Path, number: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
-def test_pipes_are_refused(tmp_path: Path) -> None:
+def test_pipes_are_refused(tmp_path):
     write_image(tmp_path, f"{BOX} Fishing 0\n")
     os.mkfifo(tmp_path / "labels/8.txt")
     with pytest.raises(OSError, match=mentions("pipe", "device")):

@@ -1,7 +1,5 @@
 """What a raster says of its bands: names and their contradictions, units, no data, scale and offset."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A chip becomes the network's input, or does not match the contract; images with any number of bands are resized."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -212,7 +210,7 @@ def test_six_planes_are_resized_like_each_of_them(side):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("bands", [1, 2, 4, 5, 13])
 @pytest.mark.parametrize("by_area", [True, False])
-def test_bands_are_resized_independently(dtype: str, bands: int, by_area: bool) -> None:
+def test_bands_are_resized_independently(dtype, bands, by_area):
     image = np.random.default_rng(0).integers(0, 255, (9, 12, bands)).astype(dtype)
     resized = resize_image(image, (6, 8) if by_area else (11, 13), by_area=by_area)
     assert resized.dtype == dtype and resized.shape == ((6, 8, bands) if by_area else (11, 13, bands))

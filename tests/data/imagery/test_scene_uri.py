@@ -1,7 +1,5 @@
 """Names of scenes: paths, URLs, members of archives and subdatasets; the cache of the last image."""
 
-from __future__ import annotations
-
 import os
 import weakref
 from pathlib import Path
@@ -63,7 +61,7 @@ def test_secrets_are_not_shown():
     assert str(nested) == 'NETCDF:"/vsicurl/https://h.org/a.nc":VV'
 
 
-def test_local_files_of_archives_and_subdatasets(tmp_path: Path, monkeypatch) -> None:
+def test_local_files_of_archives_and_subdatasets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.zip").write_bytes(b"12345")
     (tmp_path / "a:b.nc").write_bytes(b"123")
@@ -76,7 +74,7 @@ def test_local_files_of_archives_and_subdatasets(tmp_path: Path, monkeypatch) ->
     assert SceneUri("missing.tif").state() is None and SceneUri("/vsizip/missing.zip/b.tif").path is None
 
 
-def test_an_existing_file_is_a_path(tmp_path: Path, monkeypatch) -> None:
+def test_an_existing_file_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "NETCDF:a").touch()
     uri = SceneUri("NETCDF:a")
@@ -86,7 +84,7 @@ def test_an_existing_file_is_a_path(tmp_path: Path, monkeypatch) -> None:
     assert SceneUri.parse(tmp_path / "x.tif").path == tmp_path / "x.tif"
 
 
-def read(path: Path) -> Pixels:
+def read(path):
     """Return the bytes of a file as an image of one row."""
     try:
         data = path.read_bytes()
@@ -95,7 +93,7 @@ def read(path: Path) -> Pixels:
     return np.frombuffer(data, np.uint8).reshape(1, -1, 1)
 
 
-def test_image_is_read_once_and_again_after_a_change(tmp_path: Path) -> None:
+def test_image_is_read_once_and_again_after_a_change(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"ab")
     cache = LastImageCache(read)
@@ -109,10 +107,10 @@ def test_image_is_read_once_and_again_after_a_change(tmp_path: Path) -> None:
     assert cache(path).shape == (1, 3, 1)
 
 
-def test_last_image_is_freed_before_the_next_is_read(tmp_path: Path) -> None:
+def test_last_image_is_freed_before_the_next_is_read(tmp_path):
     seen: list[weakref.ref[Pixels]] = []
 
-    def counted(path: Path) -> Pixels:
+    def counted(path):
         assert all(image() is None for image in seen)
         pixels = np.zeros((2, 2, 1))
         seen.append(weakref.ref(pixels))
@@ -126,7 +124,7 @@ def test_last_image_is_freed_before_the_next_is_read(tmp_path: Path) -> None:
     assert seen[1]() is None
 
 
-def test_error_is_cached_with_its_cause_until_the_file_changes(tmp_path: Path) -> None:
+def test_error_is_cached_with_its_cause_until_the_file_changes(tmp_path):
     path, tries = tmp_path / "a.png", []
     cache = LastImageCache(lambda path: (tries.append(path), read(path))[1])
     for _ in range(3):

@@ -1,9 +1,5 @@
 """CIFAR100-LT: long tail, validation split, archives."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,24 +15,24 @@ SIZES = {"train": 16, "test": 4}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folders(tmp_path_factory):
     """Sixteen training and four test images of each of three classes."""
     counts = {f"{split}/{label}": count for split, count in SIZES.items() for label in ("apple", "bee", "train")}
     return write_folders(tmp_path_factory.mktemp("cifar"), counts)
 
 
-def counts(root: Path, split: str) -> dict[str, int]:
+def counts(root, split):
     table = pd.read_parquet(root / "manifest.parquet")
     return table[table["split"] == split]["class"].value_counts().sort_index().to_dict()
 
 
-def test_the_published_count_at_a_ratio_of_100() -> None:
+def test_the_published_count_at_a_ratio_of_100():
     profile = long_tail_counts(dict.fromkeys(CLASSES, SPLIT_SIZE["train"] // 100), 100)
     assert sum(profile.values()) == 10_847 and (profile["apple"], profile["worm"]) == (500, 5)
 
 
 @pytest.mark.slow
-def test_training_split_is_long_tailed_and_validation_is_taken_from_test(folders: Path, tmp_path: Path) -> None:
+def test_training_split_is_long_tailed_and_validation_is_taken_from_test(folders, tmp_path):
     store = prepare_cifar100(folders, tmp_path / "out", ratio=16, val=0.25)
     assert counts(store.root, "train") == {"apple": 16, "bee": 4, "train": 1}
     assert counts(store.root, "val") == {"apple": 1, "bee": 1, "train": 1}
@@ -45,7 +41,7 @@ def test_training_split_is_long_tailed_and_validation_is_taken_from_test(folders
 
 
 @pytest.mark.slow
-def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(folders: Path, tmp_path: Path) -> None:
+def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(folders, tmp_path):
     first, again, other = (
         prepare_cifar100(folders, tmp_path / name, ratio=16, val=0, seed=seed)
         for name, seed in (("1", 0), ("2", 0), ("3", 1))
@@ -56,7 +52,7 @@ def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(folders:
     assert second.table["sha256"].tolist() == first.table["sha256"].tolist()
 
 
-def test_a_faulty_archive_leaves_nothing(tmp_path: Path) -> None:
+def test_a_faulty_archive_leaves_nothing(tmp_path):
     (tmp_path / "cifar.tar").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"not a \.zip"):
         prepare_cifar100(tmp_path / "cifar.tar", tmp_path / "data/out")
@@ -64,7 +60,7 @@ def test_a_faulty_archive_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_published_files_become_png(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_files_become_png(tmp_path, monkeypatch):
     src = write_pickles(tmp_path / "src", monkeypatch, train=40, test=20)
     store = prepare_cifar100(src, tmp_path / "out", ratio=1, val=0)
     last = store.table.iloc[-1]
@@ -74,7 +70,7 @@ def test_published_files_become_png(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("argument", "value"), [("ratio", 0.5), ("val", 1.0)])
-def test_arguments_out_of_range_are_refused(folders: Path, tmp_path: Path, argument: str, value: float) -> None:
+def test_arguments_out_of_range_are_refused(folders, tmp_path, argument, value):
     with pytest.raises(RequestError) as caught:
         prepare_cifar100(folders, tmp_path / "out", **{argument: value})
     assert caught.value.location == f"--{argument}"

@@ -1,10 +1,7 @@
 """Chip stores of DOTA objects."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -20,7 +17,7 @@ from tests.helpers.messages import mentions
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("DOTA 图像")
     for number in range(10):
         rows = row(10, 10, 30, 20) + row(-5, 10, 30, 20, "ship", 1) + row(40, 5, 70, 50, "tennis-court")
@@ -30,7 +27,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_crops_are_the_pixels_of_the_image(tree: Path, tmp_path: Path, jobs: int) -> None:
+def test_crops_are_the_pixels_of_the_image(tree, tmp_path, jobs):
     store = prepare_dota(tree, tmp_path / "out", jobs=jobs)
     assert len(store.table) == 30 and store.bands == ("R", "G", "B") and store.units == ("uint8",)
     for chip in store.table.to_dict("records"):
@@ -50,7 +47,7 @@ def test_crops_are_the_pixels_of_the_image(tree: Path, tmp_path: Path, jobs: int
 
 
 @pytest.mark.slow
-def test_split_folders_are_kept(tmp_path: Path) -> None:
+def test_split_folders_are_kept(tmp_path):
     for split in ("train", "val"):
         write_pair(tmp_path / "src" / split, row(10, 10, 30, 20))
     store = prepare_dota(tmp_path / "src", tmp_path / "out", classes=18, jobs=1)
@@ -59,10 +56,10 @@ def test_split_folders_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_each_image_is_decoded_once(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_image_is_decoded_once(tree, tmp_path, monkeypatch):
     decoded: Counter[str] = Counter()
 
-    def counted(path: Path) -> np.ndarray:
+    def counted(path):
         decoded[path.stem] += 1
         return read_chip(path)
 
@@ -72,7 +69,7 @@ def test_each_image_is_decoded_once(tree: Path, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_truncated_image_rejects_only_its_objects(tmp_path: Path) -> None:
+def test_truncated_image_rejects_only_its_objects(tmp_path):
     for stem in ("P1", "P2"):
         write_pair(tmp_path / "src/train", row(10, 10, 30, 20) + row(10, 10, 30, 25), stem)
     path = tmp_path / "src/train/images/P1.png"
@@ -85,7 +82,7 @@ def test_truncated_image_rejects_only_its_objects(tmp_path: Path) -> None:
     ]
 
 
-def test_image_deleted_during_the_build_stops_it(tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_image_deleted_during_the_build_stops_it(tree, monkeypatch, tmp_path):
     write_pair(tmp_path / "src", row(10, 10, 30, 20))
     monkeypatch.setattr(common, "split_groups", lambda *_: (tmp_path / "src/images/P1.png").unlink() or {})
     with pytest.raises(RsftError, match="a source file disappeared") as caught:
@@ -94,8 +91,8 @@ def test_image_deleted_during_the_build_stops_it(tree: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_image_replaced_before_resuming_is_cropped_again(tmp_path: Path) -> None:
-    def stop(*_: object) -> None:
+def test_image_replaced_before_resuming_is_cropped_again(tmp_path):
+    def stop(*_):
         raise KeyboardInterrupt
 
     rows = "".join(row(left, 10, left + 9, 20) for left in range(20))
@@ -111,7 +108,7 @@ def test_image_replaced_before_resuming_is_cropped_again(tmp_path: Path) -> None
         np.testing.assert_array_equal(read_chip(store.root / chip["path"]), swapped[y1:y2, x1:x2])
 
 
-def test_bad_requests(tree: Path, tmp_path: Path) -> None:
+def test_bad_requests(tree, tmp_path):
     for arguments in ({"version": "3.0"}, {"classes": 16}, {"margin": -1}, {"min_side": 0}, {"val": 1.0}):
         with pytest.raises(RequestError):
             prepare_dota(tree, tmp_path / "out", **arguments)  # type: ignore[arg-type]
@@ -124,7 +121,7 @@ def test_bad_requests(tree: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_the_real_samples_build(shared: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_real_samples_build(shared, tmp_path):
     root = shared("dota_samples")
     store = prepare_dota(root, tmp_path / "out", val=0)
     assert len(store.table) == 593 and store.rejected == 4

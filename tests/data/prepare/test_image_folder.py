@@ -1,12 +1,9 @@
 """Chip stores of class folders: splits, long tails, class names."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +22,7 @@ from tests.helpers.scenes import write_geotiff
 Command = Callable[..., tuple[int, str]]
 
 
-def write_tree(root: Path, counts: dict[str, int]) -> Path:
+def write_tree(root, counts):
     for folder, count in counts.items():
         (root / folder).mkdir(parents=True)
         for index in range(count):
@@ -34,26 +31,26 @@ def write_tree(root: Path, counts: dict[str, int]) -> Path:
     return root
 
 
-def test_command_is_quoted_for_a_shell() -> None:
+def test_command_is_quoted_for_a_shell():
     options = {"names": None, "min_side": 4, "val": 0.2, "ratio": 100.0}
     command = format_prepare_command("folder", Path("raw data/船"), root=Path("out"), **options)
     assert command == "rsft prepare folder 'raw data/船' --root out --min-side 4 --val 0.2 --ratio 100"
 
 
-def test_one_level_gets_a_stratified_validation_split(tmp_path: Path) -> None:
+def test_one_level_gets_a_stratified_validation_split(tmp_path):
     src = write_tree(tmp_path / "src", {"a": 10, "b": 4, "c": 1})
     store = prepare_folder(src, tmp_path / "out", val=0.25)
     assert store.class_counts("train").tolist() == [8, 3, 1] and store.class_counts("val").tolist() == [2, 1, 0]
     assert store.split("test").empty and store.bands == ("gray",) and store.name == "out"
 
 
-def test_existing_splits_are_kept(tmp_path: Path) -> None:
+def test_existing_splits_are_kept(tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 6, "val/a": 3, "test/a": 2})
     store = prepare_folder(src, tmp_path / "out", val=0.5)
     assert [store.class_counts(split).tolist() for split in ("train", "val", "test")] == [[6], [3], [2]]
 
 
-def test_imbalance_reduces_only_training_and_is_counted(tmp_path: Path) -> None:
+def test_imbalance_reduces_only_training_and_is_counted(tmp_path):
     counts = {"train/a": 20, "train/b": 24, "train/c": 24, "val/a": 3, "val/b": 3, "val/c": 3}
     src = write_tree(tmp_path / "src", counts)
     store = prepare_folder(src, tmp_path / "out", imbalance=4)
@@ -61,7 +58,7 @@ def test_imbalance_reduces_only_training_and_is_counted(tmp_path: Path) -> None:
     assert store.skipped == {"training chip, to reach an imbalance of 4": 26}
 
 
-def test_class_folders_that_are_not_utf8_are_rejected_in_words(rsft: Command, tmp_path: Path) -> None:
+def test_class_folders_that_are_not_utf8_are_rejected_in_words(rsft, tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 3, "train/b": 3})
     (src / "train/b").rename(os.fsdecode(os.fsencode(src / "train") + b"/\xff\xfe"))
     code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "out")
@@ -77,7 +74,7 @@ def test_class_folders_that_are_not_utf8_are_rejected_in_words(rsft: Command, tm
 
 
 @pytest.mark.parametrize("kind", ["list", "table"])
-def test_rows_with_huge_labels_and_names_are_rejected(rsft: Command, tmp_path: Path, kind: str) -> None:
+def test_rows_with_huge_labels_and_names_are_rejected(rsft, tmp_path, kind):
     src = write_tree(tmp_path / "src", {"images": 2})
     rows = [("images/000.png", "1"), ("images/001.png", "9" * 5000), ("images/001.png", "货" * 90), ("n" * 300, "1")]
     rows += [("n" * 300 + "/x.png", "1"), ("n" * 5000, "1"), ("images/001.png", "n" * 251)]
@@ -93,7 +90,7 @@ def test_rows_with_huge_labels_and_names_are_rejected(rsft: Command, tmp_path: P
     assert rejected["reason"].str.contains("does not exist").sum() == 3 and rejected["reason"].str.len().max() < 700
 
 
-def test_classes_can_be_given_names(tmp_path: Path) -> None:
+def test_classes_can_be_given_names(tmp_path):
     src = write_tree(tmp_path / "src", {"0": 3, "1": 3})
     (tmp_path / "names.txt").write_text("\ufeff0 2S1\r\n1 main battle tank\r\n")
     store = prepare_folder(src, tmp_path / "out", names=tmp_path / "names.txt")
@@ -103,14 +100,14 @@ def test_classes_can_be_given_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "reason"), [("0 a", "no name for 1"), ("0 a\n1 a", "used twice"), ("0 a\n1 b/c", "cannot name")]
 )
-def test_faulty_names_are_refused(tmp_path: Path, names: str, reason: str) -> None:
+def test_faulty_names_are_refused(tmp_path, names, reason):
     src = write_tree(tmp_path / "src", {"0": 3, "1": 3})
     (tmp_path / "names.txt").write_text(names)
     with pytest.raises(RequestError, match=reason):
         prepare_folder(src, tmp_path / "out", names=tmp_path / "names.txt")
 
 
-def test_row_without_a_name_is_refused(tmp_path: Path) -> None:
+def test_row_without_a_name_is_refused(tmp_path):
     src = write_tree(tmp_path / "src", {"0": 3})
     (tmp_path / "names.txt").write_text("\n0\n")
     with pytest.raises(RequestError) as caught:
@@ -123,7 +120,7 @@ def test_row_without_a_name_is_refused(tmp_path: Path) -> None:
     [("val", 1.0), ("val", -0.1), ("imbalance", 0.5), ("not-a-target", "clutter")]
     + [("spacing", value) for value in (0.0, -1.0, float("nan"), float("inf"))],
 )
-def test_arguments_out_of_range_are_refused(tmp_path: Path, argument: str, value: Any) -> None:
+def test_arguments_out_of_range_are_refused(tmp_path, argument, value):
     src = write_tree(tmp_path / "src", {"a": 2})
     with pytest.raises(RequestError) as caught:
         prepare_folder(src, tmp_path / "out", **{argument.replace("-", "_"): value})
@@ -131,7 +128,7 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path, argument: str, value
 
 
 @pytest.mark.slow
-def test_license_is_stored_and_part_of_the_command(tmp_path: Path) -> None:
+def test_license_is_stored_and_part_of_the_command(tmp_path):
     src = write_tree(tmp_path / "src", {"a": 3, "b": 3})
     store = prepare_folder(src, tmp_path / "out", license="our terms, no-military")
     metadata = json.loads((store.root / "dataset.json").read_text())
@@ -143,14 +140,14 @@ def test_license_is_stored_and_part_of_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_license_is_an_option_of_the_command(tmp_path: Path, rsft: Command) -> None:
+def test_license_is_an_option_of_the_command(tmp_path, rsft):
     write_tree(tmp_path / "src", {"a": 3, "b": 3})
     code, printed = rsft("prepare", "folder", "src", "--root", "out", "--license", "CC-BY-NC-4.0")
     assert code == 0 and "license: CC-BY-NC-4.0 (non-commercial)" in printed
     assert "license: CC-BY-NC-4.0 (non-commercial)" in rsft("data", "show", "out")[1]
 
 
-def test_files_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_are_listed(tmp_path):
     src = write_tree(tmp_path / "src", {"a": 4})
     (src / "a" / "text.png").write_text("no image")
     (src / "a" / "cut.png").write_bytes((src / "a" / "000.png").read_bytes()[:60])
@@ -160,14 +157,14 @@ def test_files_that_cannot_be_used_are_listed(tmp_path: Path) -> None:
     assert [Path(file).name for file in listed["file"]] == ["cut.png", "text.png"]
 
 
-def test_one_name_in_two_folders_of_a_class_stays_two_chips(tmp_path: Path) -> None:
+def test_one_name_in_two_folders_of_a_class_stays_two_chips(tmp_path):
     src = write_tree(tmp_path / "src", {"a/x": 1, "a/y": 1})
     assert prepare_folder(src, tmp_path / "out", val=0).table["name"].tolist() == ["a__x__000_png", "a__y__000_png"]
 
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_mstar_long_tail(shared: Callable[[str], Path], tmp_path: Path) -> None:
+def test_mstar_long_tail(shared, tmp_path):
     store = prepare_folder(shared("mstar_soc10"), tmp_path / "mstar", imbalance=50, seed=0)
     assert sorted(store.class_counts("train"), reverse=True) == [299, 193, 125, 81, 52, 34, 22, 14, 9, 5]
     assert store.class_counts("val").tolist() == [274, 195, 274, 195, 196, 274, 273, 196, 274, 274]
@@ -175,7 +172,7 @@ def test_mstar_long_tail(shared: Callable[[str], Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_float_chips_of_two_polarizations(tmp_path: Path) -> None:
+def test_float_chips_of_two_polarizations(tmp_path):
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for index in range(2):
@@ -191,7 +188,7 @@ def test_float_chips_of_two_polarizations(tmp_path: Path) -> None:
         prepare_folder(tmp_path / "in", tmp_path / "other", unit="dB0")
 
 
-def test_a_table_of_labels(tmp_path: Path) -> None:
+def test_a_table_of_labels(tmp_path):
     write_tree(tmp_path / "src", {"x/a": 3, "y/a": 3})
     rows = [f"src/{folder}/a/{index:03}.png,{name}" for folder, name in (("x", "b"), ("y", "c")) for index in range(3)]
     (tmp_path / "labels.csv").write_text("\n".join(["path,class", *rows, "src/gone.png,b"]))
@@ -201,7 +198,7 @@ def test_a_table_of_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_bands_are_selected_by_the_names_in_the_files(tmp_path: Path) -> None:
+def test_bands_are_selected_by_the_names_in_the_files(tmp_path):
     pixels = np.random.default_rng(0).gamma(2, 0.05, (2, 8, 8)).astype(np.float32)
     for name, bands in (("both", ("VH", "VV")), ("vv", ("VV",)), ("vh", ("VH",)), ("one", ()), ("two", ("", ""))):
         (tmp_path / "in/train/ship").mkdir(parents=True, exist_ok=True)
@@ -233,7 +230,7 @@ def test_unit_in_the_tags_of_chips(tmp_path):
 
 
 @pytest.mark.slow
-def test_names_that_are_not_utf8_are_rejected(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_rejected(tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 4, "val/a": 2})
     odd = Path(os.fsdecode(os.fsencode(src / "train/a") + b"/\xff\xfe.png"))
     odd.write_bytes((src / "train/a/000.png").read_bytes())

@@ -1,9 +1,6 @@
 """Chip stores of small copies of Places-LT and iNaturalist 2018."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +12,7 @@ from rsft.data.prepare.image_folder import prepare_inat2018, prepare_places_lt
 from rsft.errors import RequestError
 
 
-def write_list(root: Path, name: str, rows: list[str], images: int) -> None:
+def write_list(root, name, rows, images):
     """Write a list, and the images of its first rows."""
     (root / name).write_text("\n".join(rows))
     for row in rows[:images]:
@@ -25,7 +22,7 @@ def write_list(root: Path, name: str, rows: list[str], images: int) -> None:
 
 
 @pytest.mark.slow
-def test_places(tmp_path: Path) -> None:
+def test_places(tmp_path):
     src = tmp_path / "places"
     src.mkdir()
     rows = [f"data_256/a/airfield/{index:08}.jpg 0" for index in range(101)]
@@ -48,7 +45,7 @@ def test_places(tmp_path: Path) -> None:
     ]
 
 
-def test_inaturalist_with_lists_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inaturalist_with_lists_in_another_folder(tmp_path, monkeypatch):
     published = replace(_label_files.INATURALIST_2018, classes=8)
     monkeypatch.setattr(_label_files, "INATURALIST_2018", published)
     src = tmp_path / "inat"

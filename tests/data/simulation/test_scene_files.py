@@ -1,9 +1,5 @@
 """The simulated scene: georeference, truth that agrees with the pixels, bright land, one scene per seed."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import geopandas
 import numpy as np
 import pytest
@@ -20,28 +16,28 @@ SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+def scenes(tmp_path_factory):
     folders = {seed: tmp_path_factory.mktemp("scenes") / str(seed) for seed in SEEDS}
     for seed, folder in folders.items():
         write_scene(folder, seed=seed)
     return folders
 
 
-def read_pixels(folder: Path) -> np.ndarray:
+def read_pixels(folder):
     with rasterio.open(folder / "scene.tif") as file:
         return file.read(1).astype(float)
 
 
-def read_layers(folder: Path) -> tuple[geopandas.GeoDataFrame, geopandas.GeoDataFrame]:
+def read_layers(folder):
     return geopandas.read_file(folder / "ships.gpkg"), geopandas.read_file(folder / "land.gpkg")
 
 
-def burn(shapes, folder: Path) -> np.ndarray:
+def burn(shapes, folder):
     with rasterio.open(folder / "scene.tif") as file:
         return rasterize(shapes, file.shape, transform=file.transform).astype(bool)
 
 
-def test_the_scene_has_a_georeference_a_unit_tag_and_says_that_it_is_simulated(scenes) -> None:
+def test_the_scene_has_a_georeference_a_unit_tag_and_says_that_it_is_simulated(scenes):
     with rasterio.open(scenes[0] / "scene.tif") as file:
         assert file.crs == rasterio.crs.CRS.from_string(SCENE_CRS) and file.res == (2.25, 3.4375)
         assert (file.dtypes, file.descriptions, file.units) == (("uint16",), ("HH",), ("DN",))
@@ -53,7 +49,7 @@ def test_the_scene_has_a_georeference_a_unit_tag_and_says_that_it_is_simulated(s
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_truth_agrees_with_the_pixels(scenes, seed: int) -> None:
+def test_the_truth_agrees_with_the_pixels(scenes, seed):
     pixels, (ships, land) = read_pixels(scenes[seed]), read_layers(scenes[seed])
     counts = ships["class"].value_counts()
     assert all(counts[name] >= count - 2 for name, count in SCENE_CLASSES.items())  # a ship may find no position
@@ -68,27 +64,27 @@ def test_the_truth_agrees_with_the_pixels(scenes, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_land_is_brighter_than_water_and_covers_a_part_of_the_scene(scenes, seed: int) -> None:
+def test_land_is_brighter_than_water_and_covers_a_part_of_the_scene(scenes, seed):
     pixels, (_, land) = read_pixels(scenes[seed]), read_layers(scenes[seed])
     mask = burn(land.geometry, scenes[seed])
     contrast = 20 * np.log10(np.median(pixels[mask]) / np.median(pixels[~mask]))
     assert 0.1 < mask.mean() < 0.4 and 2 < contrast < 25  # dB
 
 
-def test_ships_lie_apart_and_headings_are_spread(scenes) -> None:
+def test_ships_lie_apart_and_headings_are_spread(scenes):
     ships, _ = read_layers(scenes[0])
     distances = [a.distance(b) for i, a in enumerate(ships.geometry) for b in ships.geometry[:i]]
     assert min(distances) > 100 and np.ptp(ships["heading_deg"]) > 250
 
 
-def test_the_seed_decides_pixels_and_truth(scenes, tmp_path: Path) -> None:
+def test_the_seed_decides_pixels_and_truth(scenes, tmp_path):
     write_scene(tmp_path / "again", seed=0)
     assert np.array_equal(read_pixels(tmp_path / "again"), read_pixels(scenes[0]))
     again, ships = read_layers(tmp_path / "again")[0], read_layers(scenes[0])[0]
     assert again.equals(ships) and not np.array_equal(read_pixels(scenes[1]), read_pixels(scenes[0]))
 
 
-def test_the_outline_of_a_coast_is_where_land_begins() -> None:
+def test_the_outline_of_a_coast_is_where_land_begins():
     coast = sample_coast(np.random.default_rng(0), 2000)
     outline = coast.outline(3000)
     assert abs(coast.distance_inland(*outline[:-2].T)).max() < 1e-2 and not coast.has_quay
@@ -98,7 +94,7 @@ def test_the_outline_of_a_coast_is_where_land_begins() -> None:
     assert np.mean(shapely.contains_xy(inside, points) == is_land) > 0.99
 
 
-def test_no_ship_is_moored_at_a_natural_coast() -> None:
+def test_no_ship_is_moored_at_a_natural_coast():
     coast = Shore(0.0, 300.0, ((50.0, 700.0, 0.0),))
     poses = place_ships(["tug"] * 20, coast, (1000.0, 3000.0), np.random.default_rng(0), 40.0).values()
     assert len(poses) > 15 and max(abs(pose.x) for pose in poses) <= 500 < max(abs(pose.y) for pose in poses)

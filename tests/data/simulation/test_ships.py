@@ -1,21 +1,19 @@
 """Geometry of simulated ships."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
 
-from rsft.data.simulation.ships import DECK_OBJECT_KINDS, SHIP_CLASSES, SHIP_KINDS, Ship, sample_ship
+from rsft.data.simulation.ships import DECK_OBJECT_KINDS, SHIP_CLASSES, SHIP_KINDS, sample_ship
 
 
-def sample_ships(kind: str, count: int = 40) -> list[Ship]:
+def sample_ships(kind, count=40):
     rng = np.random.default_rng(3)
     return [sample_ship(kind, rng) for _ in range(count)]
 
 
 @pytest.mark.parametrize("kind", SHIP_KINDS)
-def test_sizes_are_in_the_ranges_of_the_class(kind: str) -> None:
+def test_sizes_are_in_the_ranges_of_the_class(kind):
     ranges = SHIP_CLASSES[kind]
     for ship in sample_ships(kind):
         assert ship.kind == kind
@@ -25,7 +23,7 @@ def test_sizes_are_in_the_ranges_of_the_class(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SHIP_KINDS)
-def test_deck_objects_lie_inside_the_hull(kind: str) -> None:
+def test_deck_objects_lie_inside_the_hull(kind):
     for ship in sample_ships(kind):
         outline = ship.outline().astype(np.float32)
         heights = [box.height for box in ship.deck_objects]
@@ -38,7 +36,7 @@ def test_deck_objects_lie_inside_the_hull(kind: str) -> None:
                     assert cv2.pointPolygonTest(outline, (x, y), True) > -0.02 * ship.beam
 
 
-def test_outline_spans_length_and_beam() -> None:
+def test_outline_spans_length_and_beam():
     ship = sample_ship("tanker", np.random.default_rng(0))
     x, y = ship.outline().T
     assert x.max() - x.min() == pytest.approx(ship.length)
@@ -46,7 +44,7 @@ def test_outline_spans_length_and_beam() -> None:
     assert ship.half_beam(ship.length / 2) == 0
 
 
-def test_typical_deck_objects() -> None:
+def test_typical_deck_objects():
     kinds = {"cargo": "hatch", "container": "container", "tanker": "manifold", "dredger": "hopper", "fishing": "gear"}
     for kind, typical in kinds.items():
         assert all(typical in {box.kind for box in ship.deck_objects} for ship in sample_ships(kind))

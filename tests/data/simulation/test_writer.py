@@ -1,10 +1,7 @@
 """The readers of the real data sets read the simulated trees."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,26 +15,26 @@ from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
 COUNTS = {"Cargo": 5, "Tanker": 2, "LawEnforce": 1}
 
 
-def digest(root: Path) -> dict[str, str]:
+def digest(root):
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
-def fusar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fusar(tmp_path_factory):
     root = tmp_path_factory.mktemp("raw") / "FUSAR-Ship"
     write_fusar_tree(root, COUNTS, size=64, clutter=2, jobs=1)
     return root
 
 
 @pytest.fixture(scope="module")
-def srsdd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def srsdd(tmp_path_factory):
     root = tmp_path_factory.mktemp("raw") / "SRSDD"
     write_srsdd_tree(root, 2, jobs=1)
     return root
 
 
-def test_fusar_reader_finds_every_chip_with_its_row(fusar: Path) -> None:
+def test_fusar_reader_finds_every_chip_with_its_row(fusar):
     source = FUSARShip(fusar)
     assert Counter(chip.category for chip in source.chips) == COUNTS
     assert source.skipped == {"SeaClutterWaves is not a ship category": 2} and source.rejected == []
@@ -51,14 +48,14 @@ def test_fusar_reader_finds_every_chip_with_its_row(fusar: Path) -> None:
     assert row.endswith("Cargo\\BulkCarrier")
 
 
-def test_fusar_files_have_8_or_16_bits(tmp_path: Path) -> None:
+def test_fusar_files_have_8_or_16_bits(tmp_path):
     write_fusar_tree(tmp_path / "raw", {"Fishing": 12}, size=32, jobs=1)
     dtypes = {read_chip(chip.path).dtype.name for chip in FUSARShip(tmp_path / "raw").chips}
     assert dtypes == {"uint8", "uint16"}
 
 
 @pytest.mark.slow
-def test_tree_depends_on_the_seed_but_not_on_the_number_of_processes(fusar: Path, tmp_path: Path) -> None:
+def test_tree_depends_on_the_seed_but_not_on_the_number_of_processes(fusar, tmp_path):
     write_fusar_tree(tmp_path / "again", COUNTS, size=64, clutter=2, jobs=2)
     assert digest(tmp_path / "again") == digest(fusar)
     write_fusar_tree(tmp_path / "other", {"Tanker": 2}, size=64, seed=1, jobs=1)
@@ -67,7 +64,7 @@ def test_tree_depends_on_the_seed_but_not_on_the_number_of_processes(fusar: Path
 
 
 @pytest.mark.slow
-def test_srsdd_reader_finds_bright_ships_in_the_boxes(srsdd: Path) -> None:
+def test_srsdd_reader_finds_bright_ships_in_the_boxes(srsdd):
     source = SRSDD(srsdd, split="all")
     assert len(source) == 2 and source.rejected == [] and source.ships
     for ship in source.ships:

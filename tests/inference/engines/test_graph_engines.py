@@ -1,10 +1,7 @@
 """Engines and formats that hold a graph: the written file gives PyTorch's outputs."""
 
-from __future__ import annotations
-
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -36,7 +33,7 @@ def written(tmp_path_factory):
     return folder, network(IMAGES), program
 
 
-def open_graph(name: str, folder: Path, precision: str = "fp32"):
+def open_graph(name, folder, precision="fp32"):
     graph_format = find_format(name)
     return graph_format.open_graph(folder / graph_format.file_name, precision)
 
@@ -102,7 +99,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
             find_format(name).require(package)
 
 
-def open_openvino(folder: Path, images, features, axis: int | None = None):
+def open_openvino(folder, images, features, axis=None):
     """Open a graph whose first weight, the axis of a normalization, is overwritten in the file."""
     path = folder / "model.xml"
     openvino.save_model(openvino.Model([features, features], [images]), path, compress_to_fp16=False)

@@ -1,11 +1,8 @@
 """PyTorch: bfloat16 with and without a compiler, padded batches; the number of threads of engines."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +19,7 @@ COMPILED = EngineSpec("torch", "bf16", compiled=True)
 @pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize("has_compiler", [False, True])
-def test_bfloat16_is_near_float32_and_reports_whether_it_is_compiled(
-    run: Path, monkeypatch: pytest.MonkeyPatch, has_compiler: bool
-) -> None:
+def test_bfloat16_is_near_float32_and_reports_whether_it_is_compiled(run, monkeypatch, has_compiler):
     if not has_compiler:
         monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: None)
     elif pytorch.find_cxx_compiler() is None:
@@ -38,7 +33,7 @@ def test_bfloat16_is_near_float32_and_reports_whether_it_is_compiled(
     np.testing.assert_allclose(loaded.infer(images).logits, expected, atol=1e-2 * abs(expected).max())
 
 
-def test_threads_of_the_pool_use_one_core_and_others_use_all() -> None:
+def test_threads_of_the_pool_use_one_core_and_others_use_all():
     before = engine_threads()
     assert before == torch.get_num_threads()
     torch.set_num_threads(3)
@@ -51,7 +46,7 @@ def test_threads_of_the_pool_use_one_core_and_others_use_all() -> None:
 
 
 @pytest.mark.parametrize(("variable", "most"), [("3", 3), ("5,2", 5), ("0", 1), (None, 1024)])
-def test_threads_without_pytorch(monkeypatch: pytest.MonkeyPatch, variable: str | None, most: int) -> None:
+def test_threads_without_pytorch(monkeypatch, variable, most):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
@@ -61,7 +56,7 @@ def test_threads_without_pytorch(monkeypatch: pytest.MonkeyPatch, variable: str 
     assert "torch" not in modules and (1 <= int(threads) <= most if variable is None else int(threads) == most)
 
 
-def test_candidates_depend_on_device_and_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_depend_on_device_and_compiler(monkeypatch):
     monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: "g++")
     engine = pytorch.TorchEngine()
     assert engine.candidates("cpu") == [REFERENCE, EngineSpec("torch", "bf16"), COMPILED]

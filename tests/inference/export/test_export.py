@@ -1,7 +1,5 @@
 """`rsft export` with a trained bundle and the chips of its training."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

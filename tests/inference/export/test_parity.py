@@ -1,7 +1,5 @@
 """How far the outputs and the accuracy of an export may differ."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """An int8 export keeps the accuracy of every group, or is not written."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A bundle as plain modules gives the classifier's outputs, and a graph for any number of images."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

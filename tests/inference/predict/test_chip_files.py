@@ -1,7 +1,5 @@
 """Find chips by file, folder and glob; their georeference, and how rarely GDAL opens them."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -95,7 +93,7 @@ def test_names_in_the_file_are_checked(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def working_directory(tmp_path, monkeypatch):
     for name in ("c/b.png", "c/deep/a.TIF", "c/notes.txt", "c/deep/raw", "d/x[1].png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -113,35 +111,35 @@ def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["d/x[1].png"], ["d/x[1].png"], 0),
     ],
 )
-def test_find_chips(inputs: list[str], chips: list[str], skipped: int) -> None:
+def test_find_chips(inputs, chips, skipped):
     found, others = find_chips([Path(name) for name in inputs])
     assert ([str(path) for path in found], others) == (chips, skipped)
 
 
-def test_absolute_glob(tmp_path: Path) -> None:
+def test_absolute_glob(tmp_path):
     assert list(find_chips([tmp_path / "c" / "*.png"])[0]) == [tmp_path / "c" / "b.png"]
 
 
 @pytest.mark.parametrize("name", ["absent.png", "c/*.jpg", "c/a**b"])
-def test_missing_input(name: str) -> None:
+def test_missing_input(name):
     with pytest.raises(RequestError, match="no such file"):
         find_chips([Path("c"), Path(name)])
 
 
-def test_folder_without_images(tmp_path: Path) -> None:
+def test_folder_without_images(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="no chips"):
         find_chips([Path("empty")])
 
 
-def test_figures_of_a_chip_store_are_not_chips(root: Path, tmp_path: Path) -> None:
+def test_figures_of_a_chip_store_are_not_chips(root, tmp_path):
     store = shutil.copytree(root, tmp_path / "store")
     (store / "chips/train/flat/stray.png").touch()
     chips, skipped = find_chips([store])
     assert (len(chips), skipped) == (58, 0) and {path.relative_to(store).parts[0] for path in chips} == {"chips"}
 
 
-def test_declared_bands_that_contradict_a_chip_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_declared_bands_that_contradict_a_chip_store(monkeypatch):
     Path("c/manifest.parquet").touch()
     chip = Path("c/a.tif")
     monkeypatch.setattr(chip_files, "read_declarations", lambda store: {chip: Declaration("db", ("VH", "VV"), 10.0)})
@@ -150,7 +148,7 @@ def test_declared_bands_that_contradict_a_chip_store(monkeypatch: pytest.MonkeyP
         find_chips(["c"], Declaration(bands=("VV", "VH")))
 
 
-def test_find_scenes() -> None:
+def test_find_scenes():
     Path("scenes.txt").write_text("# comment\nc/*.png\nhttps://h.org/a.tif?x=[1]\ns3://b/k.tif\nd/x[1].png\n")
     inputs = ["./c/b.png", "@scenes.txt", Path("absent.tif"), "NETCDF:a.nc:VV", "/vsizip/z.zip/a*.tif", "d/*"]
     assert [uri.text for uri in find_scenes(inputs)] == [
@@ -164,7 +162,7 @@ def test_find_scenes() -> None:
 
 
 @pytest.mark.parametrize("name", ["https://h.org/a.png?sig=1", "/vsizip/z.zip/a.png", "NETCDF:a.nc:VV"])
-def test_an_address_is_a_scene(name: str) -> None:
+def test_an_address_is_a_scene(name):
     with pytest.raises(RequestError, match=mentions("files or folders", "--grid")) as caught:
         find_chips(["c", name])
     assert "sig" not in str(caught.value)

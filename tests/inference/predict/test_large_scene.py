@@ -1,7 +1,5 @@
 """Classify large scenes: memory does not grow with the scene."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Use a bundle from Python; prefetch in order, within bounds and in parallel; thumbnails."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

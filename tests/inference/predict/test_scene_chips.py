@@ -1,7 +1,5 @@
 """Chips cut from a scene: pixels, geometry, saved files, and the length of the object."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

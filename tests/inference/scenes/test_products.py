@@ -1,7 +1,5 @@
 """Classify the same chips as uint8, as sigma0 and in dB by one bundle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +51,7 @@ def decibels(stores, tmp_path_factory):
     return folder
 
 
-def table(bundle, chips: list[Path], out: Path, declaration: Declaration):
+def table(bundle, chips, out, declaration):
     result = predict(bundle, chips, out, PredictionRequest(declaration=declaration))
     assert not result.rejected
     names = result.table["path"].map(lambda path: Path(path).stem.removesuffix("_vh"))

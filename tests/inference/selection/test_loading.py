@@ -1,9 +1,6 @@
 """An engine classifies chips as the evaluation does."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,7 +19,7 @@ from tests.helpers.tiny_bundles import perturbed_copy
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tta", ["none", "five-crop", "mirror", "turns"])
-def test_predictions_equal_those_of_the_evaluation(run: Path, root: Path, tmp_path: Path, tta: str) -> None:
+def test_predictions_equal_those_of_the_evaluation(run, root, tmp_path, tta):
     bundle = Bundle.load(run)
     recipe = bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta=tta, margin=8)})
     replace(bundle, recipe=recipe).save(tmp_path / "bundle")

@@ -1,10 +1,7 @@
 """Which engine a job uses."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,13 +62,13 @@ def loaded(monkeypatch, tmp_path):
     return names
 
 
-def toy_bundle() -> SimpleNamespace:
+def toy_bundle():
     bundle = scenes.toy_bundle()
     bundle.recipe.evaluate = EvaluateSection(tta="none")
     return bundle
 
 
-def select(name: str = "auto", precision: str | None = None, previous: str | None = None) -> LoadedEngine:
+def select(name="auto", precision=None, previous=None):
     sample = partial(read_sample, make_batches([BrightChips()], 20))
     return select_engine(toy_bundle(), name, precision, "cpu", sample, 100, previous)
 

@@ -1,7 +1,5 @@
 """Labels that a bundle contradicts are suggested, the most doubtful first."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,21 +14,20 @@ from rsft.inference.engines.base import REFERENCE
 from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.predict.pipeline import Predictor
 from rsft.inference.suggestion.suggest import suggest_label_checks
-from rsft.types import Pixels
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import CLASSES, brightness_logits, toy_bundle, toy_contract
 
 CHIPS = {"dark": (5, 10, 250), "bright": (240, 100), "odd": (1,)}
 
 
-def read_flat(value: int) -> Pixels:
+def read_flat(value):
     pixels = np.full((9, 9, 1), value, np.uint8)
     pixels[0, 0] += 1  # chips of one value are refused
     return pixels
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path):
     labels = tmp_path / "labels.txt"
     records = [
         ChipRecord(f"{name}-{value}", "val" if value == 100 else "train", name, labels, partial(read_flat, value))
@@ -42,13 +39,13 @@ def root(tmp_path: Path) -> Path:
     return build_store(tmp_path / "store", records, StoreDescription("x", tuple(CHIPS), "x")).root
 
 
-def make_predictor(classes: tuple[str, ...] = CLASSES, band: str = "gray") -> Predictor:
+def make_predictor(classes=CLASSES, band="gray"):
     contract = toy_contract(bands=(band,), planes=(band,) * 3)
     bundle: Any = toy_bundle(classes=classes, contract=contract)
     return Predictor(bundle, LoadedEngine(brightness_logits, contract, REFERENCE))
 
 
-def test_contradicted_labels(root: Path) -> None:
+def test_contradicted_labels(root):
     suggestions = suggest_label_checks(root, make_predictor(), 9)
     assert [Path(path).stem for path in suggestions.table["path"]] == ["dark-250", "bright-100"]
     assert suggestions.table["predicted"].tolist() == ["bright", "dark"]
@@ -61,13 +58,13 @@ def test_contradicted_labels(root: Path) -> None:
     ]
 
 
-def test_count_and_split(root: Path) -> None:
+def test_count_and_split(root):
     assert suggest_label_checks(root, make_predictor(), 1).predictions["chip"].tolist() == ["dark-250.png"]
     suggestions = suggest_label_checks(root, make_predictor(), 9, "val")
     assert suggestions.candidates == 1 and suggestions.table["predicted"].tolist() == ["dark"]
 
 
-def test_refused(root: Path, tmp_path: Path) -> None:
+def test_refused(root, tmp_path):
     with pytest.raises(RequestError, match=mentions("no label")) as refused:
         suggest_label_checks(root, make_predictor(("ship", "boat")), 9, "val")
     assert "split val" in refused.value.location and "ship, boat" in refused.value.hint

@@ -1,11 +1,7 @@
 """The review page of suggested chips shows these chips and the reasons."""
 
-from __future__ import annotations
-
 import json
 import re
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +22,7 @@ METADATA = {
 }
 
 
-def write(folder: Path, name: str = "p.gpkg", **columns: Any) -> Path:
+def write(folder, name="p.gpkg", **columns):
     rng = np.random.default_rng(0)
     paths = [
         str(write_geotiff(folder / f"{number}.tif", rng.normal(size=(20, 30)).astype(np.float32)))
@@ -40,7 +36,7 @@ def write(folder: Path, name: str = "p.gpkg", **columns: Any) -> Path:
     return folder / name
 
 
-def test_page(tmp_path: Path) -> None:
+def test_page(tmp_path):
     suggestions = suggest_chips(write(tmp_path), 2)
     write_suggestion_page(tmp_path / "page.html", suggestions, None, "data/ships")
     text = (tmp_path / "page.html").read_text("utf-8")
@@ -51,7 +47,7 @@ def test_page(tmp_path: Path) -> None:
     assert "rsft data add data/ships corrected.csv" in text
 
 
-def test_refused(tmp_path: Path) -> None:
+def test_refused(tmp_path):
     page = tmp_path / "page.html"
     with pytest.raises(RequestError, match="which lacks bundle_sha256"):
         write_suggestion_page(page, suggest_chips(write(tmp_path, "p.csv"), 2), None, "x")

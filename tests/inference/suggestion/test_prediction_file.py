@@ -1,9 +1,6 @@
 """Every format of `rsft predict` is read; other files are refused with a reason."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -23,7 +20,7 @@ CLASSES = ("ship", "Öltanker")
 METADATA = {"classes": list(CLASSES), "train_counts": {"ship": 9, "Öltanker": 2}, "recipe": "ships"}
 
 
-def write(path: Path, rows: int = 2) -> Path:
+def write(path, rows=2):
     table = pd.DataFrame(
         {
             "chip": ["a", "b"],
@@ -50,7 +47,7 @@ def probabilities(file):
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".csv"])
-def test_formats(tmp_path: Path, suffix: str) -> None:
+def test_formats(tmp_path, suffix):
     file = read_prediction_file(write(tmp_path / f"out{suffix}"))
     assert file.classes == CLASSES and file.invalid == 0
     assert probabilities(file).tolist() == [[0.75, 0.25], [0.5, 0.5]]
@@ -61,25 +58,25 @@ def test_formats(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".csv"])
-def test_no_rows(tmp_path: Path, suffix: str) -> None:
+def test_no_rows(tmp_path, suffix):
     assert probabilities(read_prediction_file(write(tmp_path / f"out{suffix}", rows=0))).shape == (0, 2)
 
 
-def test_a_layer_that_was_saved_again(tmp_path: Path) -> None:
+def test_a_layer_that_was_saved_again(tmp_path):
     frame = geopandas.read_file(write(tmp_path / "out.gpkg"), layer="predictions").assign(corrected=["ship", None])
     frame.to_file(tmp_path / "edited.gpkg", layer="my ships", driver="GPKG")
     file = read_prediction_file(tmp_path / "edited.gpkg", CLASSES)
     assert file.table["corrected"].tolist() == ["ship", ""] and file.metadata == {}
 
 
-def test_csv_of_a_spreadsheet(tmp_path: Path) -> None:
+def test_csv_of_a_spreadsheet(tmp_path):
     path = tmp_path / "saved.csv"
     path.write_text("path;class;p_a;p_b;ood_distance\nx.png;a;0,75;0,25;0,5\n", "utf-8-sig")
     file = read_prediction_file(path)
     assert probabilities(file).tolist() == [[0.75, 0.25]] and file.table["ood_distance"].tolist() == [0.5]
 
 
-def test_rows_without_valid_probabilities_are_left_out(tmp_path: Path) -> None:
+def test_rows_without_valid_probabilities_are_left_out(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("path,class,p_a,p_b\nx,a,0.6,0.4\ny,a,,\n,a,1,0\nz,b,0.9,0.9\nu,b,-1,2\nv,b,nan,1\nw,b,x,1\n")
     file = read_prediction_file(path)
@@ -103,27 +100,27 @@ def test_rows_without_valid_probabilities_are_left_out(tmp_path: Path) -> None:
         ("a.shp", b"", "unknown format: .shp"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_other_files_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RequestError, match=message) as refused:
         read_prediction_file(tmp_path / name)
     assert name in refused.value.location and refused.value.hint
 
 
-def test_missing_files_and_folders(tmp_path: Path) -> None:
+def test_missing_files_and_folders(tmp_path):
     with pytest.raises(RequestError, match="no such file"):
         read_prediction_file(tmp_path / "no.gpkg")
     with pytest.raises(RequestError, match="unknown format: no suffix"):
         read_prediction_file(tmp_path)
 
 
-def test_a_bundle_with_other_classes_is_refused(tmp_path: Path) -> None:
+def test_a_bundle_with_other_classes_is_refused(tmp_path):
     with pytest.raises(RequestError, match="no column p_tug"):
         read_prediction_file(write(tmp_path / "out.csv"), ("ship", "tug"))
 
 
 @pytest.mark.parametrize("metadata", [3, [], {"classes": 3}, {"classes": [1]}, {"train_counts": {"a": "x"}}])
-def test_damaged_metadata(tmp_path: Path, metadata: object) -> None:
+def test_damaged_metadata(tmp_path, metadata):
     path = tmp_path / "p.parquet"
     table = pa.table({"path": ["x"], "class": ["a"], "p_a": [1.0]})
     pq.write_table(table.replace_schema_metadata({"rsft": json.dumps(metadata)}), path)

@@ -1,8 +1,6 @@
 """The styles as XML. tests/qgis/test_maps.py draws them with QGIS."""
 
-from __future__ import annotations
-
-from xml.etree.ElementTree import Element, fromstring
+from xml.etree.ElementTree import fromstring
 
 import pandas as pd
 import pytest
@@ -14,20 +12,20 @@ COLUMNS = ["class", "corrected", "probability", "ood", "p_ship", "length_m", "mm
 LONLAT = "EPSG:4326"
 
 
-def layer(columns: list[str], shape: str = "point", tile_step: float | None = None, crs: str | None = LONLAT):
+def layer(columns, shape="point", tile_step=None, crs=LONLAT):
     table = pd.DataFrame(columns=[*columns, "geometry"])
     return PredictionLayer(table, crs, CLASSES, {}, "Point" if shape == "point" else "Polygon", tile_step)
 
 
-def parse(style: PredictionLayer) -> Element:
+def parse(style):
     return fromstring(qml_style(style))
 
 
-def labels(root: Element) -> list[str | None]:
+def labels(root):
     return [node.get("label") for node in root.iter("category")]
 
 
-def test_a_table_with_classes_alone() -> None:
+def test_a_table_with_classes_alone():
     root = parse(layer(["class"]))
     renderer = root.find("renderer-v2")
     assert renderer is not None and (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", '"class"')
@@ -36,7 +34,7 @@ def test_a_table_with_classes_alone() -> None:
 
 
 @pytest.mark.parametrize(("shape", "kinds"), [("point", {"marker"}), ("box", {"fill", "marker"}), ("tile", {"fill"})])
-def test_symbols(shape: str, kinds: set[str]) -> None:
+def test_symbols(shape, kinds):
     root = parse(layer(COLUMNS, shape, 0.5 if shape == "tile" else None))
     assert labels(root)[2:] == ["unlike the training chips", "probability 0.9 or more", "0.6 to 0.9", "below 0.6"]
     assert {node.get("type") for node in root.iter("symbol")} == kinds
@@ -46,7 +44,7 @@ def test_symbols(shape: str, kinds: set[str]) -> None:
     assert len(names) == len(list(root.iter("symbol")))
 
 
-def test_names_of_fields_and_choices() -> None:
+def test_names_of_fields_and_choices():
     root = parse(layer(COLUMNS))
     aliases = {node.get("field"): node.get("name") for node in root.iter("alias")}
     assert aliases["length_m"] == "Length (m)" and aliases["p_ship"] == "Probability of ship"
@@ -55,13 +53,13 @@ def test_names_of_fields_and_choices() -> None:
     assert choices == ["", "ship", "Öltanker", "not a target", "unsure"]
 
 
-def test_boxes_in_pixels() -> None:
+def test_boxes_in_pixels():
     text = qml_style(layer(COLUMNS, "box", crs=None))
     assert "@map_extent_width" in text and "@map_scale" not in text
     assert "@map_scale" in qml_style(layer(COLUMNS, "box"))
 
 
-def test_sld() -> None:
+def test_sld():
     rules = fromstring(sld_style(layer(COLUMNS, "box"))).findall(".//{*}Rule")
     literals = [[node.text for node in rule.iter("{http://www.opengis.net/ogc}Literal")] for rule in rules]
     assert literals == [["false", "ship"], ["false", "Öltanker"], ["true"]]

@@ -1,7 +1,5 @@
 """A signature proves that no file of a bundle changed since the owner of a key signed it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -22,7 +20,7 @@ from tests.helpers.messages import mentions
 PEM = serialization.Encoding.PEM
 
 
-def write_keys(folder: Path, key) -> tuple[Path, Path]:
+def write_keys(folder, key):
     """Write the private and the public key as PEM files."""
     folder.mkdir()
     private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -1,9 +1,6 @@
 """Verify bundles."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -108,7 +105,7 @@ def test_missing_backbone_weights(copy, monkeypatch, tmp_path):
     assert "rsft weights get vit_tiny_patch16_224.augreg_in21k" in faults[-1]
 
 
-def test_frozen_parameters(run: Path) -> None:
+def test_frozen_parameters(run):
     bundle = Bundle.load(run)
     learned = sum(tensor.numel() for tensor in bundle.tensors.values())
     total = sum(parameter.numel() for parameter in load_unmerged_classifier(bundle, "cpu").parameters())

@@ -40,7 +40,7 @@ def small_tensors_use_the_pool_too(monkeypatch):
     monkeypatch.setattr(default_pool, "smallest", 0)
 
 
-def block(dtype=torch.float64, width=D, **kind) -> Block:
+def block(dtype=torch.float64, width=D, **kind):
     torch.manual_seed(0)
     timm_block = Block(width, HEADS, **({"qkv_bias": True, "norm_layer": LayerNorm} | kind)).to(dtype).eval()
     for parameter in timm_block.parameters():
@@ -48,14 +48,14 @@ def block(dtype=torch.float64, width=D, **kind) -> Block:
     return timm_block.requires_grad_(False)
 
 
-def leaves(dtype=torch.float64) -> list[torch.Tensor]:
+def leaves(dtype=torch.float64):
     """x, then a, b, m of every site."""
     torch.manual_seed(1)
     shapes = [s for (_, _, width), rows in zip(SITES, ROWS, strict=True) for s in ((2, width), (rows, 2), ())]
     return [(torch.randn(s, dtype=dtype) * 0.5).requires_grad_() for s in [(B, N, D), *shapes]]
 
 
-def deltas(abm, dropout=0.0) -> dict[str, list[LowRankDelta]]:
+def deltas(abm, dropout=0.0):
     by_layer: dict[str, list[LowRankDelta]] = {}
     for (layer, rows, _), a, b, m in zip(SITES, abm[::3], abm[1::3], abm[2::3], strict=True):
         by_layer.setdefault(layer, []).append(LowRankDelta(rows, a, b, m, dropout))
@@ -82,7 +82,7 @@ class Plain(nn.Module):
         return y
 
 
-def plain(timm_block, x, deltas_by_layer, split=None) -> torch.Tensor:
+def plain(timm_block, x, deltas_by_layer, split=None):
     """Run timm's forward pass with every layer replaced by `Plain`."""
     attention, mlp = timm_block.attn, timm_block.mlp
     for parent, name in ((attention, "qkv"), (attention, "proj"), (mlp, "fc1"), (mlp, "fc2")):
@@ -266,7 +266,7 @@ def test_a_parameter_that_requires_a_gradient_is_refused():
 
 
 @pytest.mark.parametrize("queries", [1, 7])
-def test_attention_in_bfloat16_is_that_of_torch(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_in_bfloat16_is_that_of_torch(queries, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     shapes = ((2, 3, queries, 8), (2, 3, 7, 8), (2, 3, 7, 8))
     inputs = [torch.randn(shape, generator=generator).bfloat16().requires_grad_() for shape in shapes]
@@ -282,7 +282,7 @@ def test_attention_in_bfloat16_is_that_of_torch(queries: int, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("case", ["float32", "no gradient", "many tokens"])
-def test_torch_computes_other_attention(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_computes_other_attention(case, monkeypatch):
     calls = []
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *_, **options: calls.append(options))
     tokens = kernels_block._MAX_STORED_TOKENS + (case == "many tokens")

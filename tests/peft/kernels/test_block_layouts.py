@@ -38,7 +38,7 @@ EACH = pytest.mark.parametrize("kind", KINDS)
 TOKEN = pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
 
 
-def make_block(kind: str, dtype=torch.float64, width=D):
+def make_block(kind, dtype=torch.float64, width=D):
     block_class, options = KINDS[kind]
     torch.manual_seed(0)
     block = block_class(width, HEADS, **options).to(dtype).eval()
@@ -58,14 +58,14 @@ def rope_for(block, dtype=torch.float64):
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
-def linear_layers(block) -> dict[str, nn.Linear]:
+def linear_layers(block):
     named = {"qkv": "attn", "q_proj": "attn", "k_proj": "attn", "v_proj": "attn", "proj": "attn", "fc1": "mlp"}
     owners = {name: getattr(block, owner) for name, owner in (named | {"fc2": "mlp"}).items()}
     layers = {name: getattr(owner, name, None) for name, owner in owners.items()}
     return {name: layer for name, layer in layers.items() if layer is not None}
 
 
-def leaves(block, dtype=torch.float64) -> list[torch.Tensor]:
+def leaves(block, dtype=torch.float64):
     """x, then a, b, m of every layer; the addition to a fused layer has the rows of q and half of those of k."""
     torch.manual_seed(1)
     shapes = [(B, PREFIX + PATCHES, block.attn.proj.out_features)]
@@ -75,7 +75,7 @@ def leaves(block, dtype=torch.float64) -> list[torch.Tensor]:
     return [(torch.randn(shape, dtype=dtype) * 0.5).requires_grad_() for shape in shapes]
 
 
-def deltas(block, abm) -> dict[str, list[LowRankDelta]]:
+def deltas(block, abm):
     names = linear_layers(block)
     parts = zip(names, abm[::3], abm[1::3], abm[2::3], strict=True)
     return {name: [LowRankDelta(slice(0, len(b)), a, b, m)] for name, a, b, m in parts}
@@ -93,7 +93,7 @@ class Plain(nn.Module):
         return y + F.pad(F.linear(F.linear(x, a) * m, b), (0, y.shape[-1] - len(b)))
 
 
-def plain(block, x, by_layer, **kwargs) -> torch.Tensor:
+def plain(block, x, by_layer, **kwargs):
     if hasattr(block.attn, "qkv_bias_separate"):
         block.attn.qkv_bias_separate = True  # else timm reads the weight and does not call the layer
     for name, layer in linear_layers(block).items():

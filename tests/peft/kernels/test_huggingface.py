@@ -12,7 +12,7 @@ peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
 LAYERS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
 
 
-def lora(vit: VisionTransformer) -> torch.nn.Module:
+def lora(vit):
     torch.manual_seed(1)
     config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=list(LAYERS), init_lora_weights=False)
     config.exclude_modules = ["patch_embed.proj"]

@@ -12,12 +12,12 @@ from rsft.peft.kernels.recompute import GeluPrologue, LayerNormPrologue, SwiGluP
 WIDTH_IN, WIDTH_OUT = 5, 6
 
 
-def leaf(*shape: int, seed: int) -> torch.Tensor:
+def leaf(*shape, seed):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
 
 
-def frozen(*shape: int, seed: int) -> torch.Tensor:
+def frozen(*shape, seed):
     return leaf(*shape, seed=seed).detach()
 
 

@@ -1,7 +1,5 @@
 """The large product of a layer is the same with MKL and oneDNN; the processor decides which one computes it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -13,9 +11,7 @@ from rsft.peft.kernels import matmul
 
 @pytest.mark.parametrize("is_intel", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_both_libraries_compute_a_linear_layer(
-    is_intel: bool, transposed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_libraries_compute_a_linear_layer(is_intel, transposed, monkeypatch):
     monkeypatch.setattr(matmul, "_is_intel", lambda: is_intel)
     monkeypatch.setattr(matmul, "_ONEDNN_DTYPES", matmul._onednn_dtypes())
     torch.manual_seed(0)
@@ -29,16 +25,14 @@ def test_both_libraries_compute_a_linear_layer(
 
 
 @pytest.mark.parametrize(("vendor", "is_intel"), [("GenuineIntel", True), ("AuthenticAMD", False)])
-def test_the_vendor_of_the_processor(vendor: str, is_intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vendor_of_the_processor(vendor, is_intel, monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda *_: f"processor\t: 0\nvendor_id\t: {vendor}\n")
     assert matmul._is_intel() is is_intel
 
 
 @pytest.mark.parametrize(("name", "is_intel"), [("Intel64 Family 6, GenuineIntel", True), ("arm", False)])
-def test_the_vendor_on_systems_without_a_list_of_processors(
-    name: str, is_intel: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(*_: object) -> str:
+def test_the_vendor_on_systems_without_a_list_of_processors(name, is_intel, monkeypatch):
+    def missing(*_):
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", missing)
@@ -46,7 +40,7 @@ def test_the_vendor_on_systems_without_a_list_of_processors(
     assert matmul._is_intel() is is_intel
 
 
-def test_intel_leaves_float32_to_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intel_leaves_float32_to_mkl(monkeypatch):
     monkeypatch.setattr(matmul, "_is_available", lambda backend: True)
     monkeypatch.setattr(matmul, "_is_intel", lambda: True)
     assert torch.float32 not in matmul._onednn_dtypes()

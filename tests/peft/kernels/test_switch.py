@@ -18,7 +18,7 @@ def no_request(monkeypatch):
 
 
 @pytest.fixture
-def calls(monkeypatch) -> list[object]:
+def calls(monkeypatch):
     """The layers that the kernel runs."""
     layers: list[object] = []
     forward = linear_kernel.FrozenLinear.forward

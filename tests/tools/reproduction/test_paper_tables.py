@@ -1,7 +1,5 @@
 """Tables of the paper: printed numbers, cells that equal the shipped sweeps, and our numbers beside the paper's."""
 
-from __future__ import annotations
-
 import shutil
 import statistics
 import sys

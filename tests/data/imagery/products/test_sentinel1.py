@@ -1,7 +1,5 @@
 """Calibration of Sentinel-1 products, against ESA's formula computed pixel by pixel."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 

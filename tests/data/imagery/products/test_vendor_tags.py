@@ -1,7 +1,5 @@
 """Products of Capella, ICEYE and NISAR, recognized by their tags; tables in line and pixel."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 
