@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers import toy_components as toy
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, write_geotiff
 
@@ -47,13 +46,34 @@ def run_in_new_process(site, *arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
+ENGINE = """
+from rsft.inference.engines.base import EXACT
+from rsft.inference.engines.graph import GraphEngine
+from rsft.inference.engines.graph import GraphModel, as_inference_fn
+
+
+class ToyEngine(GraphEngine):
+    name, title, extra, packages = "toy", "Toy Runtime", "toy", ("safetensors",)
+    file_name, precisions = "toy.pt2", {"fp32": EXACT}
+
+    def write_graph(self, program, folder, metadata):
+        import torch
+
+        torch.export.save(program, folder / self.file_name)
+
+    def open_graph(self, path, precision):
+        import torch
+
+        return GraphModel(as_inference_fn(torch.export.load(path).module()))
+"""
+
+
 @pytest.mark.slow
 def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install):
     from rsft.inference.engines.base import ENGINES, FORMATS
 
     entry_points = "[rsft.engines]\ntoy = toy_engine:ToyEngine\n[rsft.export_formats]\ntoy = toy_engine:ToyEngine\n"
-    source = toy.ENGINE.replace("@FORMATS.register\n@ENGINES.register\n", "")
-    site = install("toy_engine", source, entry_points, ENGINES, FORMATS)
+    site = install("toy_engine", ENGINE, entry_points, ENGINES, FORMATS)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     chips = root / "chips/val"
     code, printed = rsft("predict", run, chips, "-o", "toy.csv", "--engine", "toy")
