@@ -1,12 +1,15 @@
 """What data sets share: held-out samples, long tails, splits of whole groups, gray chips and crops of SRSDD ships."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets import common
 from rsft.data.datasets._label_files import LabeledFile
@@ -128,3 +131,17 @@ def test_three_equal_bands_are_one_and_others_are_refused(tmp_path):
     Image.fromarray(pixels).save(path)
     with pytest.raises(DataError, match="the 3 bands differ"):
         read_gray_chip(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (PermissionError(13, "Permission denied", "a.txt"), DataError, "Ships cannot be read: Permission denied"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), DataError, "Ships is not UTF-8 text"),
+        (ValueError("row 3 has no class"), DataError, "row 3 has no class"),
+        (DatasetNotFoundError(SimpleNamespace(root="x")), RequestError, "the folder does not contain Ships"),
+    ],
+)
+def test_errors_of_data_sets_name_the_data_set(error, kind, words):
+    with pytest.raises(kind, match=re.escape(words)), common.translate_dataset_errors("Ships", Path("x"), "copy it"):
+        raise error

@@ -15,7 +15,7 @@ from rsft.backbones.timm_vits import timm_card
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ENGINES, FORMATS
 from rsft.inference.export import traceable
-from rsft.inference.export.export import export_bundle
+from rsft.inference.export.export import export_bundle, find_training_store
 from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.models.classifier import extract_features
@@ -52,6 +52,17 @@ def test_the_command_writes_an_onnx_file(rsft, run, root, tmp_path):
     (tmp_path / "out/model.onnx").write_bytes(b"altered")
     with pytest.raises(WeightsError, match=mentions("model.onnx", "altered")):
         read_export_metadata(tmp_path / "out")
+
+
+def test_the_chips_of_the_training_are_found_or_not(run, root):
+    bundle = Bundle.load(run)
+    assert find_training_store(bundle, None).root == root
+    other = replace(bundle, classes=("barge", "tug"))
+    assert find_training_store(other, None) is None
+    with pytest.raises(RequestError, match="other classes than the bundle"):
+        find_training_store(other, root)
+    data = bundle.recipe.data.model_copy(update={"root": "absent"})
+    assert find_training_store(replace(bundle, recipe=bundle.recipe.model_copy(update={"data": data})), None) is None
 
 
 @pytest.mark.slow
