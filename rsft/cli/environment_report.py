@@ -74,6 +74,10 @@ def _processor() -> list[EnvironmentCheck]:
     hint = f"more threads than cores are slow: set OMP_NUM_THREADS={cores}" if used > cores else ""
     hint = "OMP_NUM_THREADS limits them" if used < cores else hint
     rows.append(EnvironmentCheck("threads", f"{used} on {cores} cores", "warn" if used > cores else "ok", hint))
+    policy = os.environ.get("OMP_WAIT_POLICY", "active").lower()
+    hint = "" if policy == "passive" else "OMP_WAIT_POLICY=passive keeps the speed beside other busy processes"
+    value = "sleep" if policy == "passive" else "spin"
+    rows.append(EnvironmentCheck("waiting threads", value, "ok" if value == "sleep" else "warn", hint))
     busy = load > cores + 0.5
     hint = "the machine is busy: measured speeds are unreliable" if busy else ""
     rows.append(EnvironmentCheck("load", f"{load:.1f}", "warn" if busy else "ok", hint))

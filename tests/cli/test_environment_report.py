@@ -40,3 +40,12 @@ def test_missing_package_and_full_disk(monkeypatch):
 @pytest.mark.parametrize(("free", "value"), [(None, "unknown"), (3.21e9, "3.2 GB free")])
 def test_free_space(free, value):
     assert environment_report._free_space("memory", free).value == value
+
+
+@pytest.mark.parametrize(("policy", "value", "status"), [("passive", "sleep", "ok"), ("ACTIVE", "spin", "warn")])
+def test_waiting_threads(monkeypatch, policy, value, status):
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    monkeypatch.setattr("rsft.utils.precision_benchmark.matmul_speedup", lambda *_: 1.0)
+    monkeypatch.setattr("rsft.utils.precision_benchmark.training_step_speedup", lambda *_: 1.0)
+    row = next(row for row in environment_report.environment_report() if row.name == "waiting threads")
+    assert (row.value, row.status) == (value, status)

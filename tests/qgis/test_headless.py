@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import venv
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +92,15 @@ def test_the_zip_provides_six_algorithms(desk):
     assert provider["is_active"] and set(provider["algorithms"]) == {f"rsft:{name}" for name in NAMES}
     text = call(desk, "help", "rsft:classifypoints")
     assert "Folder of a model that rsft trained" in text and "Instead of the scene above" in text
+
+
+@pytest.mark.parametrize("front", [False, True])
+def test_an_environment_belongs_behind_the_folders_of_the_system(desk, tmp_path, front):
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    folders = [str(tmp_path / "venv/bin"), desk.environment["PATH"]]
+    environment = desk.environment | {"PATH": ":".join(folders if front else folders[::-1])}
+    done = subprocess.run(["qgis_process", "list"], env=environment, capture_output=True, text=True, timeout=300)
+    assert ("rsft:classifypoints" in done.stdout) != front  # in front, QGIS takes its python3
 
 
 def test_points(desk):

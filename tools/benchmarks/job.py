@@ -1,6 +1,6 @@
 """Time the training steps of a whole job against the bare step of rsft.peft, and print a table in Markdown.
 
-python -m tools.benchmarks.job [--rounds 3] [--chips 1024] [--threads 1]
+python -m tools.benchmarks.job [--rounds 3] [--chips 1024] [--threads 1] [--neighbour]
 
 The chips are random PNG files of 64 x 64 pixels, and the network is the embedded one with LoRA at all sites (rank 8,
 batch 32). The bare step is forward, cross-entropy, backward and SGD on one batch that stays in memory. A job is
@@ -9,10 +9,14 @@ first one, which also fills the cache of chips. "alternating" is MetaPEFT with a
 step. A tenth of the chips is its meta subset, which inner steps do not use, so an epoch has fewer steps: its time is
 per epoch, divided by the steps of an epoch of LoRA. Every row runs in a process of its own, and the rows take turns.
 Nothing else should run on the machine.
+
+With --neighbour, the table compares the job with LoRA on the quiet machine and beside a process that keeps one core
+busy, with waiting threads that sleep (the setting of the command line) and that spin (the setting of OpenMP).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -62,6 +66,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Processes per row.")] = 3,
     chips: Annotated[int, typer.Option(help="Number of chips.")] = 1024,
     threads: Annotated[int, typer.Option(help="CPU threads of torch.")] = 1,
+    neighbour: Annotated[bool, typer.Option("--neighbour", help="Time a job beside a busy process.")] = False,
 ) -> None:
     """Time all rows and print the table."""
     measured: dict[str, list[float]] = defaultdict(list)
@@ -69,6 +74,9 @@ def main(
         folder = Path(name)
         write_chips(folder / "images", chips, SIDE)
         run_job(folder, ("prepare", "folder", "images", "--root", "store"))
+        if neighbour:
+            print(neighbour_table(folder, rounds, threads))
+            return
         for number in range(rounds):
             measured["bare step"].append(run_bare_steps(threads))
             epochs = [run_training(folder, f"{number}-{row}", overrides, threads) for row, overrides in JOBS.items()]
@@ -131,6 +139,33 @@ def run_training(folder: Path, runs: str, overrides: Sequence[str], threads: int
     (path,) = folder.glob(f"{runs}/*/*/metrics.csv")
     metrics = pd.read_csv(path)
     return Epochs(float(metrics["seconds"][1:].median()), int(metrics["step"][0]))
+
+
+def neighbour_table(folder: Path, rounds: int, threads: int) -> str:
+    """Return a table of the speed of LoRA beside a busy process, in Markdown.
+
+    Args:
+        folder: the working directory, with the chip store.
+        rounds: processes per row.
+        threads: CPU threads of torch.
+    """
+    measured: dict[tuple[str, bool], list[float]] = defaultdict(list)
+    for number, policy, busy in itertools.product(range(rounds), ("passive", "active"), (False, True)):
+        os.environ["OMP_WAIT_POLICY"] = policy
+        neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+        try:
+            epoch = run_training(folder, f"{number}-{policy}-{busy}", JOBS["job, LoRA"], threads)
+        finally:
+            if neighbour is not None:
+                neighbour.kill()
+                neighbour.wait()
+        measured[policy, busy].append(epoch.seconds / epoch.steps)
+        print(policy, "busy" if busy else "quiet", round(measured[policy, busy][-1], 4), file=sys.stderr, flush=True)
+    lines = ["| waiting threads | ms per step, quiet | beside a busy process | speed kept |", "|---|---:|---:|---:|"]
+    for policy, name in (("passive", "sleep"), ("active", "spin")):
+        quiet, busy_seconds = (statistics.median(measured[policy, busy]) for busy in (False, True))
+        lines.append(f"| {name} | {1e3 * quiet:.1f} | {1e3 * busy_seconds:.1f} | {quiet / busy_seconds:.0%} |")
+    return "\n".join(lines)
 
 
 def table(measured: Mapping[str, Sequence[float]]) -> str:
