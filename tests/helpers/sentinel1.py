@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Sequence
 from functools import cache
@@ -51,7 +52,8 @@ def write_metadata(
         number: number of the measurement, from 1.
         shape: height and width of the measurement.
         cog: see `write_product`.
-        noise: "new" for range and azimuth vectors, "old" for range vectors alone, None for no noise files.
+        noise: "new" for range and azimuth vectors, "old" for range vectors alone, "zero" for these with zeros, as IPF
+            2.36 writes them, None for no noise files.
         calibration: whether there are calibration files.
     """
     stem = f"s1a-iw-grd-{polarization}-20210119t031653-20210119t031718-036201-043ed0-00{number}{'-cog' if cog else ''}"
@@ -63,7 +65,10 @@ def write_metadata(
     if calibration:
         (folder / f"calibration-{stem}.xml").write_text(_calibration(*shape, number))
     if noise is not None:
-        (folder / f"noise-{stem}.xml").write_text(_noise(*shape, number, noise == "old"))
+        text = _noise(*shape, number, noise != "new")
+        if noise == "zero":
+            text = re.sub(r"(<noiseLut[^>]*>)([^<]*)", lambda match: match[1] + re.sub(r"\S+", "0.0", match[2]), text)
+        (folder / f"noise-{stem}.xml").write_text(text)
     return safe / f"measurement/{stem}.tiff"
 
 
