@@ -76,8 +76,7 @@ def _processor() -> list[EnvironmentCheck]:
     rows.append(EnvironmentCheck("threads", f"{used} on {cores} cores", "warn" if used > cores else "ok", hint))
     policy = os.environ.get("OMP_WAIT_POLICY", "active").lower()
     hint = "" if policy == "passive" else "OMP_WAIT_POLICY=passive keeps the speed beside other busy processes"
-    value = "sleep" if policy == "passive" else "spin"
-    rows.append(EnvironmentCheck("waiting threads", value, "ok" if value == "sleep" else "warn", hint))
+    rows.append(EnvironmentCheck("waiting threads", "spin" if hint else "sleep", "warn" if hint else "ok", hint))
     busy = load > cores + 0.5
     hint = "the machine is busy: measured speeds are unreliable" if busy else ""
     rows.append(EnvironmentCheck("load", f"{load:.1f}", "warn" if busy else "ok", hint))

@@ -183,8 +183,7 @@ def run_in_worker(
         epoch = {} if math.isnan(value) else {"epoch": int(row["epoch"]) + 1}  # ASHA ignores epochs without a metric
         tune.report({"row": dict(row), sweep.metric: value, **epoch})
 
-    outcome = read_outcome(trial_folder)
-    if outcome is None:
+    if (outcome := read_outcome(trial_folder)) is None:
         write_text(trial_folder / RECIPE, dump_recipe(trial.recipe))
         run = partial(request_trial, server) if server else run_trial
         outcome = run(folder=trial_folder, keys=trial.keys, report=report, metric=sweep.metric, threads=sweep.cpus)

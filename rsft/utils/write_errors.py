@@ -83,8 +83,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        failure = as_os_error(error, path)
-        if failure is None:
+        if (failure := as_os_error(error, path)) is None:
             raise
         raise failure from error
 

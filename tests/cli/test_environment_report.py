@@ -45,7 +45,7 @@ def test_free_space(free, value):
 @pytest.mark.parametrize(("policy", "value", "status"), [("passive", "sleep", "ok"), ("ACTIVE", "spin", "warn")])
 def test_waiting_threads(monkeypatch, policy, value, status):
     monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    monkeypatch.setattr("rsft.utils.precision_benchmark.matmul_speedup", lambda *_: 1.0)
-    monkeypatch.setattr("rsft.utils.precision_benchmark.training_step_speedup", lambda *_: 1.0)
+    for name in ("matmul_speedup", "training_step_speedup"):
+        monkeypatch.setattr(f"rsft.utils.precision_benchmark.{name}", lambda *_: 1.0)
     row = next(row for row in environment_report.environment_report() if row.name == "waiting threads")
     assert (row.value, row.status) == (value, status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Sequence
 from functools import cache
@@ -65,10 +64,7 @@ def write_metadata(
     if calibration:
         (folder / f"calibration-{stem}.xml").write_text(_calibration(*shape, number))
     if noise is not None:
-        text = _noise(*shape, number, noise != "new")
-        if noise == "zero":
-            text = re.sub(r"(<noiseLut[^>]*>)([^<]*)", lambda match: match[1] + re.sub(r"\S+", "0.0", match[2]), text)
-        (folder / f"noise-{stem}.xml").write_text(text)
+        (folder / f"noise-{stem}.xml").write_text(_noise(*shape, number, noise))
     return safe / f"measurement/{stem}.tiff"
 
 
@@ -159,11 +155,12 @@ def _calibration(height: int, width: int, number: int) -> str:
     return f"<calibration><calibrationVectorList>{vectors}</calibrationVectorList></calibration>"
 
 
-def _noise(height: int, width: int, number: int, old: bool) -> str:
+def _noise(height: int, width: int, number: int, form: str) -> str:
+    old, factor = form != "new", float(form != "zero")
     pixels = np.unique(np.linspace(0, width - 1, 9).astype(int))
     kind, text = "noise" if old else "noiseRange", ""
     for line in np.unique(np.linspace(0, height - 1, 3).astype(int)):
-        table = {f"{kind}Lut": 900 / number * (1.5 + np.cos(pixels / 9) / 2) + 90 * line / height}
+        table = {f"{kind}Lut": factor * (900 / number * (1.5 + np.cos(pixels / 9) / 2) + 90 * line / height)}
         text += _vector(f"{kind}Vector", line, pixels, **table)
     text = f"<{kind}VectorList>{text}</{kind}VectorList>"
     middle, lines = width // 3, np.unique(np.linspace(0, height - 1, 11).astype(int))

@@ -306,8 +306,7 @@ def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
 def _error_fields(error: BaseException) -> dict[str, Any]:
     if isinstance(error, KeyboardInterrupt):
         return {"kind": "KeyboardInterrupt", "message": "stopped"}
-    explained = explain(error)
-    if explained is None:
+    if (explained := explain(error)) is None:
         return {"kind": type(error).__name__, "message": f"{type(error).__name__}: {error}"}
     fields = {"kind": type(explained).__name__, "message": explained.message}
     if isinstance(explained, RecipeError):

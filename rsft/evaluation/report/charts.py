@@ -65,8 +65,7 @@ def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
     def render(*args: P.args, **kwargs: P.kwargs) -> Markup | None:
         with rc_context(_STYLE), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of characters that only the font of the page has, and of huge values
-            drawing = draw(*args, **kwargs)
-            if drawing is None:
+            if (drawing := draw(*args, **kwargs)) is None:
                 return None
             figure, title, summary = drawing
             rcParams["svg.hashsalt"] = title  # equal drawings are equal texts, and no id occurs twice on a page

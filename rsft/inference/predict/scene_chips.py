@@ -202,8 +202,7 @@ def _find_locations(
     assert query.detect is not None
     window = locate.make_chip_window(contract, scene, options, has_points=True)
     key = f"detected in {scene.name}"
-    record = journal.get_note(key)
-    if record is None:
+    if (record := journal.get_note(key)) is None:
         from rsft.inference.detection import detect_bright_objects  # SciPy
 
         detected = detect_bright_objects(scene, query.detect, window, request.declaration, contract, progress)

@@ -335,8 +335,7 @@ def _describe(
 
 def _check_exists(uri: SceneUri) -> None:
     if uri.url is not None:
-        remote = probe_url(uri.url)
-        if remote is None:
+        if (remote := probe_url(uri.url)) is None:
             return
         if remote.size == 0:
             raise DataError("the file is empty", uri, "check the address")

@@ -50,7 +50,6 @@ def test_a_graph_that_is_not_one_of_the_bundle(logits, features):
 
 
 FAULTS = {
-    "{": (WeightsError, "export.json is damaged"),
     '{"files": [], "format": 1}': (WeightsError, "export.json is damaged"),
     '{"files": {}, "format": 9}': (WeightsError, "export format 9; this rsft reads 1"),
     '{"files": {}, "format": 1, "bundle_sha256": "0a"}': (RequestError, "an export of the bundle 0a, not of"),

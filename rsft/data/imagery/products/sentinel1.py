@@ -105,19 +105,17 @@ class Sentinel1(SensorProduct):
             DataError: an XML file is damaged.
         """
         calibrations: list[dict[str, Calibration]] = []
-        noise_note = "thermal noise kept" if keep_noise else "thermal noise removed"
+        has_noise = True
         for measurement in self.measurements:
             file = self.find_xml("annotation/calibration", measurement, "calibration-")
             noise_file = self.find_xml("annotation/calibration", measurement, "noise-")
             noise = None if noise_file is None or keep_noise else self.read_xml(noise_file, _parse_noise)
-            if noise is not None and not noise.has_values:
-                noise, noise_note = None, "thermal noise not removed: its table in the product holds only zeros"
-            elif noise is None and not keep_noise:
-                noise_note = "thermal noise not removed: the product does not list it"
+            has_noise = has_noise and noise is not None
             if file is not None:
                 tables = self.read_xml(file, _parse_calibration)
                 calibrations.append({unit: Sentinel1Calibration(table, noise) for unit, table in tables.items()})
         is_calibrated = len(calibrations) == len(self.measurements)
+        noise_note = "thermal noise removed" if has_noise else "thermal noise not removed: the product does not list it"
         annotation = self.find_xml("annotation", self.measurements[0])
         root = Element("product") if annotation is None else self.read_xml(annotation, lambda root: root)
         start = root.findtext("adsHeader/startTime", "").strip()
@@ -126,7 +124,7 @@ class Sentinel1(SensorProduct):
             unit="amplitude",
             calibrations={unit: tuple(tables[unit] for tables in calibrations) for unit in _TABLES if is_calibrated},
             calibration_source="the tables of the product",
-            noise=noise_note,
+            noise="thermal noise kept" if keep_noise else noise_note,
             acquired=f"{start}Z" if start else None,
             pass_direction=root.findtext("generalAnnotation/productInformation/pass", "").strip().lower() or None,
             incidence=_incidence(root),
@@ -210,11 +208,6 @@ class ThermalNoise:
     table: LineTable
     blocks: tuple[NoiseBlock, ...]
 
-    @property
-    def has_values(self) -> bool:
-        """Whether the table is not all zeros, as processors before version 2.43 write it."""
-        return any(values.any() for values in self.table.values)
-
     def window(self, top: int, bottom: int, left: int, right: int) -> Floats:
         """Compute the noise at all pixels of a window: (bottom - top, right - left).
 
@@ -286,8 +279,12 @@ def _parse_calibration(root: Element) -> dict[str, LineTable]:
     return tables
 
 
-def _parse_noise(root: Element) -> ThermalNoise:
-    """Parse range and azimuth vectors. Processors before version 2.9 write range vectors alone, as noiseVector."""
+def _parse_noise(root: Element) -> ThermalNoise | None:
+    """Parse range and azimuth vectors. Processors before version 2.9 write range vectors alone, as noiseVector.
+
+    Returns:
+        The noise; None if all values are zero, as from processors before version 2.43.
+    """
     vectors = root.findall("noiseRangeVectorList/noiseRangeVector")
     element = "noiseRangeLut"
     if not vectors:
@@ -299,7 +296,8 @@ def _parse_noise(root: Element) -> ThermalNoise:
         names = ("firstAzimuthLine", "lastAzimuthLine", "firstRangeSample", "lastRangeSample")
         top, bottom, left, right = (int(_numbers(vector, name)[0]) for name in names)
         blocks.append(NoiseBlock(top, bottom + 1, left, right + 1, lines, factors))
-    return ThermalNoise(_table(vectors, element), tuple(blocks))
+    table = _table(vectors, element)
+    return ThermalNoise(table, tuple(blocks)) if any(values.any() for values in table.values) else None
 
 
 def _table(vectors: Sequence[Element], element: str) -> LineTable:
