@@ -77,7 +77,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     debug = len(arguments) < len(sys.argv) - 1
     disable_telemetry()
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait for OpenMP sleep; torch's import reads it
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP's threads sleep while they wait; read by torch
     os.environ["MPLBACKEND"] = "agg"  # that of a notebook's kernel may be missing here, and commands open no windows
     warnings.formatwarning = format_warning
     if logging.lastResort is not None:  # prints warnings

@@ -126,17 +126,17 @@ def compare_runs(first: Path, second: Path) -> Comparison:
 def _read_evaluation(folder: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """Find an evaluation; read classes, methods and groups, and true and predicted class by path of the chip."""
     run = find_newest_run(folder)
-    if not all((folder / name).is_file() for name in (EVALUATION_FILE, PREDICTIONS_FILE)):
-        folder = run / "evaluation"
-    if not all((folder / name).is_file() for name in (EVALUATION_FILE, PREDICTIONS_FILE)):
+    names = (EVALUATION_FILE, PREDICTIONS_FILE)
+    found = [x for x in (folder, run / "evaluation") if all((x / name).is_file() for name in names)]
+    if not found:
         message = f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing"
         raise RequestError(message, run, "evaluate the run first: rsft evaluate")
-    path = folder / EVALUATION_FILE
+    path = found[0] / EVALUATION_FILE
     try:
         metrics = parse_json(path.read_text(encoding="utf-8"))
         metrics = {key: metrics[key] for key in ("classes", "methods", "groups")}
-        path = folder / PREDICTIONS_FILE
+        path = found[0] / PREDICTIONS_FILE
         table = pd.read_parquet(path, columns=["path", "class", "predicted"])
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:  # of damaged metadata, too
         raise DataError("the file is damaged", path, "evaluate again") from error
-    return folder, metrics, table.set_index("path").sort_index()
+    return found[0], metrics, table.set_index("path").sort_index()

@@ -283,7 +283,7 @@ def _parse_noise(root: Element) -> ThermalNoise | None:
     """Parse range and azimuth vectors. Processors before version 2.9 write range vectors alone, as noiseVector.
 
     Returns:
-        The noise; None if all values are zero, as from processors before version 2.43.
+        The noise; None if all values are zero, as in products of version 2.36 of ESA's processor.
     """
     vectors = root.findall("noiseRangeVectorList/noiseRangeVector")
     element = "noiseRangeLut"
