@@ -65,11 +65,19 @@ def build_app(command: str = "") -> typer.Typer:
     return app
 
 
-def main() -> None:
+def run() -> None:
+    """Run the command line as a program: commands that read foreign files put the whole process behind a fence."""
+    main(fenced=True)
+
+
+def main(*, fenced: bool = False) -> None:
     """Run the command line. Print every error as a sentence with its location and a hint.
 
     An exception that rsft does not expect ends with the path of a crash file and exit code 70. With --debug, every
     exception is raised.
+
+    Args:
+        fenced: whether commands may limit this process for the rest of its life, see `rsft.cli.fence`.
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     for stream in (sys.stdout, sys.stderr):
@@ -83,7 +91,7 @@ def main() -> None:
     if logging.lastResort is not None:  # prints warnings
         logging.lastResort.setFormatter(PlainFormatter())
     try:
-        build_app(*arguments[:1])(args=arguments)
+        build_app(*arguments[:1])(args=arguments, obj=fenced)
     except KeyboardInterrupt:
         error_console.print("stopped")
         sys.exit(130)

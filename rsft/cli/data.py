@@ -10,6 +10,7 @@ import typer
 
 from rsft.cli import options
 from rsft.cli.display.console import console, make_table, progress, show_paths, show_store
+from rsft.cli.fence import FencedCommand
 
 if TYPE_CHECKING:
     from rsft.data.audit import AuditResult
@@ -234,7 +235,7 @@ def data_suggest(
 audit_app = typer.Typer()
 
 
-@audit_app.command("audit")
+@audit_app.command("audit", cls=FencedCommand)
 @options.documented
 def audit(
     source: Annotated[Path, typer.Argument(metavar="DIR")],

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rsft.cli.display.console import show_paths, warn_about_licenses
+from rsft.cli.fence import FencedCommand
 from rsft.cli.options import BundleArgument, band_names, takes_options, unit_name
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest, parse_land
@@ -16,7 +17,7 @@ from rsft.inference.options import PredictionRequest, parse_land
 app = typer.Typer()
 
 
-@app.command()
+@app.command(cls=FencedCommand)
 @partial(takes_options, unit=unit_name, bands=band_names, land=parse_land)
 def predict(
     bundle: BundleArgument,

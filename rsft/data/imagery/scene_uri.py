@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from rsft.errors import DataError, RequestError
-from rsft.types import Pixels
 from rsft.utils.remote_files import probe_url, public_url, quote_url
+
+if TYPE_CHECKING:
+    from rsft.types import Pixels
 
 FileState = tuple[int, int] | None
 """Size in bytes and modification time in ns; None if the file does not exist."""
