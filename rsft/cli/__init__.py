@@ -12,6 +12,7 @@ import typer
 
 from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_failure
 from rsft.utils.dependencies import disable_telemetry
+from rsft.utils.untrusted.gdal_drivers import LIMIT
 from rsft.version import __version__
 
 _APPS = {
@@ -67,6 +68,7 @@ def build_app(command: str = "") -> typer.Typer:
 
 def run() -> None:
     """Run the command line as a program: commands that read foreign files put the whole process behind a fence."""
+    os.environ[LIMIT] = "limited"
     main(fenced=True)
 
 

@@ -14,6 +14,7 @@ from shapely.errors import ShapelyError
 
 from rsft.errors import RequestError
 from rsft.utils.untrusted.documents import open_regular, parse_json, parse_xml
+from rsft.utils.untrusted.gdal_drivers import limit_drivers
 
 _HINT = "give .gpkg, .geojson, .fgb, .shp or .kml; convert other layers: ogr2ogr OUT.gpkg IN"
 
@@ -23,6 +24,11 @@ READ_ERRORS = (
     *(ShapelyError, CRSError, ValueError),
 )
 """What reading a damaged layer raises."""
+
+limit_drivers(
+    pyogrio._io.__file__,
+    ("GPKG", "SQLite", "GeoJSON", "GeoJSONSeq", "TopoJSON", "FlatGeobuf", "ESRI Shapefile", "LIBKML", "KML", "MEM"),
+)
 
 _SQLITE, _FLATGEOBUF, _SHAPEFILE = b"SQLite format 3\0", b"fgb", b"\x00\x00\x27\x0a"
 _MAX_KML_BYTES = 2**26  # 64 MiB
