@@ -6,7 +6,8 @@ The fence closes before NumPy starts its threads, so this module imports nothing
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from errno import EBUSY
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,8 @@ from typer.core import TyperCommand
 
 from rsft.errors import RequestError, RsftError
 from rsft.utils.fence import enter_fence, fence_version
+from rsft.utils.remote_files import NO_SERVERS
+from rsft.utils.untrusted.documents import read_regular
 
 OFF = os.environ.get("RSFT_FENCE", "").lower() == "off"
 """Whether the user switched the fence off."""
@@ -34,7 +37,6 @@ _OUTPUTS = frozenset(
     ("out", "root", "scene", "html", "picture", "chips", "to", "json")
 )  # parameters that name what is written
 _DOWNLOADS = {"push": "to", "fusrs": "lists"}  # commands that connect, unless this parameter names a folder
-_MAX_LIST_BYTES = 2**24
 _IMAGE_SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp"))
 
 
@@ -47,13 +49,15 @@ class FencedCommand(TyperCommand):
         Raises:
             RequestError: the fence cannot be closed.
         """
-        if ctx.obj and not OFF:
+        if ctx.obj:
             close_fence(str(ctx.info_name), ctx.params)
         return super().invoke(ctx)
 
 
 def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
     """Let this process read and write only what the parameters of a command name, and connect only if they say so.
+
+    RSFT_FENCE=off, or a kernel without Landlock, leaves one limit: GDAL and rsft ask no server that no argument names.
 
     Readable are the interpreter, the packages, libraries of the system, and the named files and folders. With a named
     file, its folder is readable, since it contains the files beside it. Writable are the folders of the named outputs,
@@ -64,33 +68,40 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
     """
     texts = {name: list(_texts(value)) for name, value in parameters.items()}
     inputs = [text for name, values in texts.items() if name not in _OUTPUTS for text in values]
+    connects = command in _DOWNLOADS and not parameters[_DOWNLOADS[command]]
+    connects |= bool(parameters.get("ray")) or any(map(_names_server, inputs))
+    if not connects:
+        os.environ[NO_SERVERS] = "-"
+    if OFF:
+        return
     outputs = [Path(text) for name in _OUTPUTS.intersection(texts) for text in texts[name]]
     if command == "sign" or (command in ("stac", "card") and not parameters["out"]):
         outputs += [folder for text in texts["bundle"] for folder in (Path(text), Path(text).resolve().parent / "x")]
     if command == "audit":
         outputs += map(Path, texts["source"])
-    connects = command in _DOWNLOADS and not parameters[_DOWNLOADS[command]]
-    connects |= bool(parameters.get("ray")) or any(map(_names_server, inputs))
     readable = [*_interpreter(), *(path for text in inputs for path in _find_inputs(text))]
-    home = Path.home()
-    writable = [Path("/dev"), Path(tempfile.gettempdir()), home / ".nv"]
-    for name in _CACHES:
-        folder = user_cache_path(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        writable.append(folder)
-    if parameters.get("ray"):
-        writable.append(home / ".ray")
-    if command == "push":
-        writable.append(Path(os.environ.get("HF_HOME") or user_cache_path("huggingface")))
-    for path in outputs:
-        folder = path.absolute().parent
-        writable += [path, next(parent for parent in (folder, *folder.parents) if parent.exists())]
     try:
         if fence_version() and len(list(Path("/proc/self/task").iterdir())) > 1:
             raise OSError(EBUSY, "other threads run already, such as those of a debugger")
-        enter_fence(readable, writable, connects=connects)
+        enter_fence(readable, _writable(command, outputs, bool(parameters.get("ray"))), connects=connects)
     except OSError as error:
         raise RequestError(f"the fence cannot be closed: {error.strerror}", command, "set RSFT_FENCE=off") from error
+
+
+def _writable(command: str, outputs: Iterable[Path], ray: bool) -> Iterator[Path]:
+    """Yield the outputs, the folders in which they are made, devices, caches and the folder for temporary files."""
+    yield from (Path("/dev"), Path(tempfile.gettempdir()), Path.home() / ".nv")
+    for name in _CACHES:
+        with suppress(OSError):
+            user_cache_path(name).mkdir(parents=True, exist_ok=True)
+        yield user_cache_path(name)
+    if ray:
+        yield Path.home() / ".ray"
+    if command == "push":
+        yield Path(os.environ.get("HF_HOME") or user_cache_path("huggingface"))
+    for path in outputs:
+        folder = path.absolute().parent
+        yield from (path, next(parent for parent in (folder, *folder.parents) if parent.exists()))
 
 
 def describe_fence() -> str:
@@ -129,29 +140,17 @@ def _interpreter() -> Iterator[Path]:
 
 
 def _names_server(text: str) -> bool:
-    """Return whether an argument is an address, or a local STAC item, whose files may be on servers."""
-    from rsft.data.imagery.scene_uri import SceneUri
+    """Return whether an argument is an address, or a local STAC item with files on servers."""
+    from rsft.data.imagery.scene_uri import SceneUri, names_servers
 
-    if SceneUri(text).is_remote or (text.startswith("@") and any(map(_names_server, _list_lines(text)))):
-        return True
-    path = Path(text)
-    try:
-        return path.suffix.lower() in (".json", ".geojson") and b'"stac_version"' in _read_start(path)
-    except (OSError, ValueError):
-        return False
-
-
-def _read_start(path: Path) -> bytes:
-    if not path.is_file():
-        return b""
-    with path.open("rb") as file:
-        return file.read(_MAX_LIST_BYTES)
+    is_list = text.startswith("@") and any(map(_names_server, _list_lines(text)))
+    return is_list or SceneUri(text).is_remote or names_servers(Path(text))
 
 
 def _list_lines(text: str) -> list[str]:
     """Return the inputs in a list that is named as "@path"."""
     try:
-        lines = _read_start(Path(text[1:])).decode(errors="replace").splitlines()
+        lines = read_regular(Path(text[1:])).decode(errors="replace").splitlines()
     except (OSError, ValueError):
         return []
     return [line.strip() for line in lines if line.strip() and not line.startswith("@")]

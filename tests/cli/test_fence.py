@@ -116,7 +116,7 @@ def test_a_prediction_reads_and_writes_only_what_it_names(tmp_path, port):
 def test_a_named_server_can_be_contacted(tmp_path, port, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("list.txt").write_text("a.tif\n\nhttps://example.com/a.tif\n")
-    Path("i.json").write_text('{"stac_version": "1.0.0"}')
+    Path("i.json").write_text('{"stac_version": "1.0.0", "assets": {"a": {"href": "https://example.com/a.tif"}}}')
     assert attempt("predict", {"inputs": [name], "out": "o.csv"}, ("connect", port)) == ["connected"]
 
 

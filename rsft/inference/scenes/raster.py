@@ -29,7 +29,7 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
 from rsft.inference.scenes.georeference import Georeference, ignore_georeference_warnings, read_georeference
 from rsft.types import Pixels
-from rsft.utils.remote_files import probe_url, quote_url, read_url
+from rsft.utils.remote_files import check_host, probe_url, quote_url, read_url
 from rsft.utils.untrusted.documents import check_regular, parse_json, read_regular
 
 GDAL_CACHE_MB = 256
@@ -501,6 +501,7 @@ def _resolve(uri: SceneUri, name: str, content: Mapping[str, Any]) -> SceneUri:
         raise DataError(f"the asset {name} is {media_type}, not a raster", uri, "choose another one with --asset")
     if uri.is_path:
         if href.lower().startswith(_REMOTE_SCHEMES) or href.startswith("/vsi"):
+            check_host(SceneUri(href).url or "", "")
             return SceneUri(href)
         target = SceneUri.parse(href).text
         candidates = [Path(uri.text).parent / name for name in (target, unquote(target))]
@@ -508,4 +509,5 @@ def _resolve(uri: SceneUri, name: str, content: Mapping[str, Any]) -> SceneUri:
     address = href if href.lower().startswith(_REMOTE_SCHEMES) else urljoin(str(uri.url), quote_url(href))
     if not address.lower().startswith(_REMOTE_SCHEMES):
         raise DataError(f"the item on a server names a file that is not on a server: {href}", uri, "download the scene")
+    check_host(address, str(uri.url))
     return SceneUri(address)
