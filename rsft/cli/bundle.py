@@ -78,13 +78,16 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 @app.command("sign", cls=FencedCommand)
 @documented
 def bundle_sign(bundle: BundleArgument, key: Annotated[Path, typer.Option()]) -> None:
-    """Sign a bundle, so that others can verify who made it. Needs no network.
+    """Sign a bundle or an export, so that others can verify who made it. Needs no network.
 
     Args:
         key: Private key, a PEM file (P-256, P-384 or P-521).
     """
+    from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
     from rsft.models.bundle.signature import sign_bundle
 
+    if (bundle / METADATA_FILE).is_file():
+        read_export_metadata(bundle)  # raises an error unless its files are intact
     show_paths({"signature": sign_bundle(bundle, key)})
 
 
