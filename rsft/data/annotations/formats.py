@@ -17,7 +17,7 @@ from shapely.errors import ShapelyError
 
 from rsft.data.annotations import base
 from rsft.data.annotations.base import ANNOTATIONS, PIXEL, AnnotationFormat, Annotations, annotation_table
-from rsft.data.imagery.vectors import read_geojson, read_layer
+from rsft.data.imagery.vectors import is_json, read_geojson, read_layer
 from rsft.errors import RequestError
 from rsft.types import Floats
 from rsft.utils.tables import is_number, unescape_cell
@@ -206,7 +206,7 @@ class VectorLayer(AnnotationFormat):
         return path.suffix.lower() in (".gpkg", ".fgb", ".shp", ".kml", ".sqlite")
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
-        content, ids = self._content(path)
+        content, ids = _take_ids(path, read_geojson(path)) if is_json(path) else (None, None)
         layers, features = read_layer(path, layer, content)
         if features is None or not layers.get(layer or "", True):
             raise _selection_error(path, [name for name, has_geometries in layers.items() if has_geometries], layer)
@@ -229,10 +229,6 @@ class VectorLayer(AnnotationFormat):
         notes = [f"{path.name}: binary attributes were left out: {', '.join(binary)}"] if binary else []
         return Annotations(annotation_table(shapes, fids, attributes), features.crs, notes=notes)
 
-    def _content(self, path: Path) -> tuple[bytes | None, list[Any] | None]:
-        """Return what is read instead of the file, and the ids of its features; None for the file and its own ids."""
-        return None, None
-
 
 @ANNOTATIONS.register
 class GeoJson(VectorLayer):
@@ -243,9 +239,6 @@ class GeoJson(VectorLayer):
 
     def recognizes(self, path: Path) -> bool:
         return path.suffix.lower() in (".geojson", ".topojson")
-
-    def _content(self, path: Path) -> tuple[bytes | None, list[Any] | None]:
-        return _take_ids(path, read_geojson(path))
 
 
 def _selection_error(path: Path, names: list[str], layer: str | None) -> RequestError:

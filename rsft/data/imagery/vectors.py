@@ -88,9 +88,8 @@ def read_layer(
     command = [sys.executable, "-P", "-c", _PROGRAM]
     environment = os.environ | {LIMIT: "limited", NO_SERVERS: "-", "OMP_NUM_THREADS": "1"}
     try:
-        with ExitStack() as stack, open_regular(path) as file:
-            if content is None and file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-                content = read_geojson(path)
+        with ExitStack() as stack:
+            content = read_geojson(path) if content is None and is_json(path) else content
             if _has_log(path):  # SQLite must write beside the file to read it; without this, GDAL ignores the log
                 folder = Path(stack.enter_context(TemporaryDirectory(prefix="rsft-")))
                 for suffix in ("", _LOG):
@@ -154,9 +153,23 @@ def _read(source: Path | bytes, layer: str | None) -> tuple[dict[str, bool], Lay
     if layer not in layers:
         return layers, None
     header, table = pyogrio.read_arrow(source, layer=layer, return_fids=True)
-    if sum(table[name].nbytes for name in header["fields"]) > MAX_ATTRIBUTE_BYTES:
+    columns = zip(table.column_names, table.columns, strict=True)
+    if sum(column.nbytes for name, column in columns if name in header["fields"]) > MAX_ATTRIBUTE_BYTES:
         raise ValueError(f"its attributes have more than {MAX_ATTRIBUTE_BYTES:,} bytes; keep only those you need")
     return layers, LayerContent(header["crs"], list(map(str, header["fields"])), table)
+
+
+def is_json(path: Path) -> bool:
+    """Return whether a file begins like a JSON object.
+
+    Raises:
+        RequestError: it cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+    except OSError as error:
+        raise RequestError(f"the layer cannot be read: {error.strerror}", path, _HINT) from error
 
 
 def read_geojson(path: Path) -> bytes:
