@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 ROW = re.compile(r"\| [^|]+ \| [^|]+ \| ([\d,^]+) ?([KMG]iB|) \| `(\w+)` in `([\w/]+\.py)` \|")
 LIMIT = re.compile(r"_?MAX_\w+")
