@@ -59,35 +59,43 @@ def _parse_int(text: str) -> int:
     return int(text)
 
 
+MAX_JSON_BYTES = 2**26
+"""Largest JSON file that describes a bundle, a run, a chip store or an export: 64 MiB."""
+MAX_TABLE_BYTES = 2**30
+"""Largest file of positions, labels or predictions in JSON, CSV or text: 1 GiB."""
+
 _NOT_A_FILE = "it is a pipe, a socket or a device, not a file"
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block `open`
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading.
+def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
+    """Open a regular file for reading; `limit` is its largest size in bytes.
 
     Raises:
-        OSError: the file cannot be opened, or is a folder, a pipe, a socket or a device.
+        OSError: the file cannot be opened, is larger, or is a folder, a pipe, a socket or a device.
     """
     descriptor = os.open(path, _OPEN_FLAGS)
     try:
-        _check(os.fstat(descriptor).st_mode, path)
+        status = os.fstat(descriptor)
+        _check(status.st_mode, path)
+        if limit is not None and status.st_size > limit:
+            raise OSError(EINVAL, f"it has {status.st_size:,} bytes; the limit is {limit:,}", str(path))
         return os.fdopen(descriptor, "rb")
     except OSError:
         os.close(descriptor)
         raise
 
 
-def read_regular(path: Path) -> bytes:
-    """Read a regular file.
+def read_regular(path: Path, limit: int = MAX_TABLE_BYTES) -> bytes:
+    """Read a regular file of at most `limit` bytes.
 
     Returns:
         Its content.
 
     Raises:
-        OSError: the file cannot be read, or is a folder, a pipe, a socket or a device.
+        OSError: the file cannot be read, is larger, or is a folder, a pipe, a socket or a device.
     """
-    with open_regular(path) as file:
+    with open_regular(path, limit) as file:
         return file.read()
 
 
