@@ -6,14 +6,18 @@ before such a text, which spreadsheets show as text, and removes it when it read
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+
+from rsft.utils.untrusted.documents import read_regular
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _ESCAPED = re.compile(r"''*[=+\-@\t\r]")
@@ -44,6 +48,21 @@ def escape_table(table: pd.DataFrame) -> pd.DataFrame:
 def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table that was read from CSV with the texts and column names that `escape_table` received."""
     return _map(table, unescape_cell)
+
+
+def read_text_table(path: Path) -> pd.DataFrame:
+    """Read a CSV table in UTF-8 whose cells remain texts; empty cells are "".
+
+    The separator is the comma, unless the header has more semicolons or tabs.
+
+    Raises:
+        OSError: the file cannot be read.
+        DataError: it is larger than MAX_TABLE_BYTES.
+        ValueError: it is not such a table.
+    """
+    text = read_regular(path).decode("utf-8-sig")
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    return unescape_table(pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False))
 
 
 def _map(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:

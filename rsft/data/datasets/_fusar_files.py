@@ -54,13 +54,19 @@ def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
             yield path.relative_to(root).parts
 
 
+MAX_LIST_BYTES = 2**28
+"""Largest text file of labels or lists: 256 MiB."""
+
+
 def read_text_lines(path: pathlib.Path) -> list[tuple[int, str]]:
     """Return number, from 1, and stripped text of the lines of a UTF-8 file that are not blank.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is larger than MAX_LIST_BYTES.
         UnicodeDecodeError: the file is not UTF-8, with or without a byte-order mark.
     """
+    if (size := path.stat().st_size) > MAX_LIST_BYTES:
+        raise OSError(errno.EFBIG, f"it has {size:,} bytes; the limit is {MAX_LIST_BYTES:,}", str(path))
     lines = path.read_text("utf-8-sig").splitlines()
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 

@@ -475,9 +475,9 @@ def _read_tiff(data: bytes, path: Path) -> Pixels:
 
 def _read_tiff_orientation(data: bytes) -> int | None:
     """Return the tag Orientation of a TIFF, which GDAL ignores."""
-    is_big, order = b"+" in data[:4], "little" if data[:1] == b"I" else "big"
-    start = int.from_bytes(data[8:16] if is_big else data[4:8], order)
-    if (b"\x12\x01\x03\0" if order == "little" else b"\x01\x12\0\x03") not in data[start : start + 4096]:
+    is_big, is_little = b"+" in data[:4], data[:1] == b"I"
+    start = int.from_bytes(data[8:16] if is_big else data[4:8], "little" if is_little else "big")
+    if (b"\x12\x01\x03\0" if is_little else b"\x01\x12\0\x03") not in data[start : start + 4096]:
         return None  # reading all tags takes longer
     tags = ImageFileDirectory_v2(data[: 16 if is_big else 8])
     stream = io.BytesIO(data)

@@ -13,7 +13,7 @@ from pyproj.exceptions import CRSError
 from shapely.errors import ShapelyError
 
 from rsft.errors import RequestError
-from rsft.utils.untrusted.documents import open_regular, parse_json, parse_xml
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, open_regular, parse_xml
 
 _HINT = "give .gpkg, .geojson, .fgb, .shp or .kml; convert other layers: ogr2ogr OUT.gpkg IN"
 
@@ -78,8 +78,7 @@ def _check_sqlite(path: Path) -> None:
 
 def _geojson(path: Path) -> bytes:
     """Return the content, written again: OGR then reads the same values as this check, each key once."""
-    with open_regular(path) as file:
-        content = parse_json(file.read(), object_pairs_hook=_without_addresses)
+    content = load_json(path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses)
     kind = str(content.get("type")) if isinstance(content, dict) else "none"
     if kind not in _GEOJSON_TYPES:
         raise ValueError(f"the type of the JSON is {kind[:40]!r}, not that of a layer")

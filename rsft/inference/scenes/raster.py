@@ -400,7 +400,7 @@ def _read_item(uri: SceneUri, asset: str | None) -> _Item | None:
             data = read_url(uri.url, _MAX_BYTES)
     elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).exists():
         try:
-            data = read_regular(Path(uri.text))
+            data = read_regular(Path(uri.text), _MAX_BYTES)
         except OSError as error:
             raise DataError(f"the item cannot be read: {error.strerror}", uri, "give a STAC item") from error
     if data is None:

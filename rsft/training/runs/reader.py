@@ -4,6 +4,7 @@ This module imports no torch.
 """
 
 import csv
+import io
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
 from rsft.utils.atomic_files import sha256
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json, read_regular_text
 
 METADATA_FILE, RECIPE_FILE, METRICS_FILE, CHECKPOINTS_DIR = "run.json", "recipe.yaml", "metrics.csv", "checkpoints"
 
@@ -114,7 +115,7 @@ def read_run_metadata(folder: Path) -> dict[str, Any]:
         ValueError: it is not JSON.
         TypeError: it is not a JSON object.
     """
-    return dict(parse_json((folder / METADATA_FILE).read_text("utf-8")))
+    return dict(load_json(folder / METADATA_FILE))
 
 
 def hash_manifest(root: Path | str) -> str:
@@ -250,11 +251,11 @@ def _is_run(path: Path) -> bool:
 def _read_accuracy(folder: Path) -> dict[str, float]:
     """Return measure -> accuracy, without measures that are unknown."""
     with suppress(OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError):
-        methods = parse_json((folder / "evaluation/metrics.json").read_text("utf-8"))["methods"]
+        methods = load_json(folder / "evaluation/metrics.json")["methods"]
         run_measures = next(iter(methods.values()))
         return {name: float(run_measures[name]["value"]) for name in RUN_MEASURES if run_measures.get(name)}
-    with suppress(OSError, ValueError, KeyError), (folder / METRICS_FILE).open(encoding="utf-8", newline="") as file:
-        for row in reversed(list(csv.DictReader(file))):
+    with suppress(OSError, ValueError, KeyError, csv.Error):
+        for row in reversed(list(csv.DictReader(io.StringIO(read_regular_text(folder / METRICS_FILE))))):
             if accuracy := {name: float(row[f"val_{name}"]) for name in RUN_MEASURES if row.get(f"val_{name}")}:
                 return accuracy
     return {}
@@ -390,7 +391,7 @@ def read_replay(path: Path) -> Replay | None:
     if not path.is_file():
         return None
     try:
-        return TypeAdapter(Replay).validate_python(parse_json(path.read_text("utf-8")))
+        return TypeAdapter(Replay).validate_python(load_json(path))
     except ValueError as error:
         hint = "delete it; the next evaluation of the run writes it again"
         raise DataError("the file is damaged", path, hint) from error

@@ -3,6 +3,7 @@
 A file that is a pipe, a socket or a device can block for ever, or never end.
 """
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
+
+from rsft.errors import DataError
 
 MAX_DEPTH = 100
 """Largest number of levels of lists and mappings in a JSON or YAML document."""
@@ -72,16 +75,18 @@ def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
     """Open a regular file for reading; `limit` is its largest size in bytes.
 
     Raises:
-        OSError: the file cannot be opened, is larger, or is a folder, a pipe, a socket or a device.
+        OSError: the file cannot be opened, or is a folder, a pipe, a socket or a device.
+        DataError: the file is larger.
     """
     descriptor = os.open(path, _OPEN_FLAGS)
     try:
         status = os.fstat(descriptor)
         _check(status.st_mode, path)
         if limit is not None and status.st_size > limit:
-            raise OSError(EINVAL, f"it has {status.st_size:,} bytes; the limit is {limit:,}", str(path))
+            message = f"the file is too large: it has {status.st_size:,} bytes; the limit is {limit:,}"
+            raise DataError(message, path, "check that this is the right file; divide it if it is")
         return os.fdopen(descriptor, "rb")
-    except OSError:
+    except (OSError, DataError):
         os.close(descriptor)
         raise
 
@@ -93,10 +98,40 @@ def read_regular(path: Path, limit: int = MAX_TABLE_BYTES) -> bytes:
         Its content.
 
     Raises:
-        OSError: the file cannot be read, is larger, or is a folder, a pipe, a socket or a device.
+        OSError: the file cannot be read, or is a folder, a pipe, a socket or a device.
+        DataError: the file is larger.
     """
     with open_regular(path, limit) as file:
         return file.read()
+
+
+def read_regular_text(path: Path, limit: int = MAX_TABLE_BYTES) -> str:
+    """Read a regular file of at most `limit` bytes as UTF-8, with or without a byte-order mark.
+
+    Returns:
+        Its text, in which all ends of lines are line feeds.
+
+    Raises:
+        OSError: the file cannot be read, or is a folder, a pipe, a socket or a device.
+        DataError: the file is larger.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with io.TextIOWrapper(open_regular(path, limit), "utf-8-sig") as file:
+        return file.read()
+
+
+def load_json(path: Path, limit: int = MAX_JSON_BYTES, **options: Any) -> Any:
+    """Read a JSON file of at most `limit` bytes, see `parse_json`.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: the file cannot be read, or is a folder, a pipe, a socket or a device.
+        DataError: the file is larger.
+        ValueError: it is not JSON, or exceeds a limit of `parse_json`.
+    """
+    return parse_json(read_regular(path, limit), **options)
 
 
 def check_regular(path: Path) -> None:
