@@ -187,7 +187,7 @@ class _Detector:
         mean, cell_looks = measure_cells(size, len(self.reader.indices), windows, read_water)
         try:  # single pixels may be below 0 after the noise was subtracted
             if medians:
-                check_unit(np.float32([np.median(medians)]), self.unit)
+                check_unit(np.array([np.median(medians)], np.float32), self.unit)
         except DataError as error:
             raise DataError(f"the median of the pixels has {error.message}", self.scene.path, error.hint) from error
         if land is None and self.options.land != "none":  # polygons were left out before

@@ -368,7 +368,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
         for key in shown:
             x: Interval | None = getattr(summary, key)
             spread = (f"±{50 * (x.high - x.low):.0f}", "dim") if x else ""
-            cells.append(Text.assemble(f"{100 * x.value:.1f} ", spread) if x else Text("-"))
+            cells.append(Text.assemble(f"{100 * x.value:.1f}{evaluation.mark} ", spread) if x else Text("-"))
         table.add_row(method, *cells, style="bold" if method == evaluation.method else "")
     console.print(table)
     if evaluation.confidence is not None:
