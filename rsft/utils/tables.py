@@ -2,6 +2,7 @@
 
 Excel and LibreOffice execute a cell that begins with =, +, -, @, a tab or a carriage return. rsft writes an apostrophe
 before such a text, which spreadsheets show as text, and removes it when it reads a table. Numbers stay as they are.
+A terminal that shows the file would execute control characters, so they become texts.
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ import pandas as pd
 from rsft.utils.untrusted.documents import read_regular
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _ESCAPED = re.compile(r"''*[=+\-@\t\r]")
 
 
 def escape_cell(value: Any) -> Any:
-    """Return a text with an apostrophe before it if a spreadsheet would execute it; any other value as it is.
+    """Return a text with an apostrophe before it if a spreadsheet would execute it, and without control characters.
+
+    Tabs and ends of lines stay, and so does any value that is no text.
 
     Example:
         >>> [escape_cell(value) for value in ("=1+1", "-1.5", "ship", -2)]
         ["'=1+1", '-1.5', 'ship', -2]
     """
-    if not isinstance(value, str) or not _FORMULA.match(value) or is_number(value):
+    if not isinstance(value, str):
         return value
-    return f"'{value}"
+    text = _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], value)
+    return f"'{text}" if _FORMULA.match(text) and not is_number(text) else text
 
 
 def unescape_cell(value: Any) -> Any:

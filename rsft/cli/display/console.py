@@ -231,6 +231,7 @@ _LIBRARIES = {
     "pyarrow.lib.Arrow": "a table cannot be read or written",
     "zipfile.BadZipFile": "an archive is damaged",
     "json.decoder.": "a JSON file is damaged",
+    "_csv.Error": "a CSV table is damaged",
 }
 """Modules or names of exceptions by library -> the start of the sentence. The libraries need not be installed."""
 

@@ -211,7 +211,10 @@ def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text") from error
         delimiter = max(",\t;", key=(numbered[0][1] if numbered else "").count)
-        rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered]
+        try:
+            rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered]
+        except csv.Error as error:  # a cell is too long
+            raise ValueError(f"{path} is not a CSV table: {error}") from error
     else:
         rows = list(enumerate(read_sheet(path), start=1))
     columns = [name.strip() for name in rows[0][1]] if rows else []
