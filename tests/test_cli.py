@@ -1,6 +1,7 @@
 """Commands of `rsft` as a user types them."""
 
 import json
+import subprocess
 import sys
 
 import cv2
@@ -118,3 +119,31 @@ def test_unwritable_runs_folder(rsft, recipe_file, tmp_path):
 def test_doctor(rsft):
     code, printed = rsft("doctor")
     assert code == 0 and "torch" in printed and "bfloat16" in printed
+
+
+TWO_INTERRUPTS = """
+import atexit, os, signal, time
+from rsft import cli, errors
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(9)
+
+def work(args):
+    if {saves}:
+        raise errors.Interrupted(signal.SIGINT, "runs/a/001")
+    interrupt()
+
+atexit.register(interrupt)
+cli.build_app = lambda *_: work
+cli.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("saves", "sentence"), [(False, "stopped"), (True, "error: stopped by SIGINT")])
+def test_a_second_interrupt_ends_the_process_without_traceback(saves, sentence):
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_INTERRUPTS.format(saves=saves)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 130 and done.stderr.startswith(sentence) and "Traceback" not in done.stderr

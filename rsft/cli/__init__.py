@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated
@@ -94,10 +96,25 @@ def main(*, fenced: bool = False) -> None:
         logging.lastResort.setFormatter(PlainFormatter())
     try:
         build_app(*arguments[:1])(args=arguments, obj=fenced)
-    except KeyboardInterrupt:
-        error_console.print("stopped")
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first one into the second one
+        code = getattr(error, "code", _INTERRUPTED)
+        if code == _INTERRUPTED:
+            _end_at_next_interrupt()
+            error_console.print("stopped")
+        sys.exit(code)
     except Exception as error:
         if debug:
             raise
-        sys.exit(show_failure(error, arguments))
+        code = show_failure(error, arguments)
+        if code == _INTERRUPTED:
+            _end_at_next_interrupt()
+        sys.exit(code)
+
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def _end_at_next_interrupt() -> None:
+    """Let another Ctrl-C end the process at once; the exit functions of libraries would print tracebacks."""
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -14,6 +14,9 @@ from typer.core import TyperGroup
 from rsft.cli.display.console import console, escape_controls, progress, show_paths
 from rsft.cli.options import OverridesArgument, RecipeArgument, WordArgument, check_new_file, documented
 from rsft.errors import RequestError
+
+if TYPE_CHECKING:
+    from rsft.training.runs.reader import RunInfo
 
 app = typer.Typer(name="runs", help="List, show, compare and remove runs.", no_args_is_help=True)
 
@@ -40,7 +43,7 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         status = run.status
-        scores = (_percent(run.accuracy.get(key)) for key in listed)
+        scores = (_percent(run, key) for key in listed)
         started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")  # no year, to fit into 80 columns
         styled = Text(escape_controls(status), STYLES.get(status, "red"))
         total = run.recipe.train.epochs if run.recipe is not None else None
@@ -48,6 +51,7 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
         epochs = "-" if total is None else f"{done}/{total}"
         table.add_row(str(run.folder), styled, *scores, epochs, _time(run.seconds), started)
     console.print(table if runs else f"no runs in {folder}")
+    _show_leaks(runs)
     for run in runs:
         _show_faults(f"  {run.folder}: {fault}" for fault in run.faults)
         if run.status == "trained":
@@ -65,11 +69,12 @@ def runs_show(run: RunArgument) -> None:
     run = find_newest_run(run)
     info = read_run_info(run)
     metadata = {key: value for key, value in info.metadata.items() if key not in ("recipe", "status", "seconds")}
-    measured = {name: _percent(info.accuracy[key]) for key, name in _MEASURES.items() if key in info.accuracy}
+    measured = {name: _percent(info, key) for key, name in _MEASURES.items() if key in info.accuracy}
     files = ", ".join(sorted(path.name for path in run.iterdir() if not path.name.startswith(".")))
     rows = {"status": info.status, "time": _time(info.seconds), **measured, **_flatten(metadata), "files": files}
     for name, value in rows.items():
         console.print(f"{name:<24} {value}", soft_wrap=True)
+    _show_leaks([info])
     _show_faults(f"  {fault}" for fault in info.faults)
     if info.status in ("killed", "interrupted", "failed", "trained"):
         console.print(f"resume with: rsft finetune --resume {run}", soft_wrap=True)
@@ -90,9 +95,10 @@ def runs_compare(runs: RunsArgument) -> None:
     table.add_section()
     table.add_row("status", *(run.status for run in infos))
     for key, name in _MEASURES.items():
-        table.add_row(f"{name}, %", *(_percent(run.accuracy.get(key)) for run in infos))
+        table.add_row(f"{name}, %", *(_percent(run, key) for run in infos))
     table.add_row("time", *(_time(run.seconds) for run in infos))
     console.print(table)
+    _show_leaks(infos)
 
 
 @app.command("rm")
@@ -121,8 +127,17 @@ def _show_faults(faults: Iterable[str]) -> None:
         console.print(Text.assemble(("broken", "red"), escape_controls(fault)), soft_wrap=True)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{100 * value:.1f}"
+def _percent(run: RunInfo, measure: str) -> str:
+    """Return an accuracy in percent, marked with * if evaluated chips leak."""
+    value = run.accuracy.get(measure)
+    return "-" if value is None or value != value else f"{100 * value:.1f}{'*' * bool(run.leaks)}"
+
+
+def _show_leaks(runs: Iterable[RunInfo]) -> None:
+    for run in runs:
+        if run.leaks:
+            message = f"* {run.folder}: {run.leaks:,} evaluated chips leak from training: the accuracy is too high"
+            console.print(message, soft_wrap=True)
 
 
 def _time(seconds: float | None) -> str:

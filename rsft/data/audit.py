@@ -19,7 +19,7 @@ from rsft.errors import DataError
 from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.process_pool import imap_unordered
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json
 
 AUDIT_FILE = "audit.json"
 """File name of the audit in a chip store."""
@@ -91,7 +91,7 @@ def read_audits(path: Path) -> list[AuditResult]:
     from pydantic import TypeAdapter
 
     try:
-        return TypeAdapter(list[AuditResult]).validate_python(parse_json(path.read_bytes()))
+        return TypeAdapter(list[AuditResult]).validate_python(load_json(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path.name} is damaged ({error})", path, "run `rsft audit` again") from error
 

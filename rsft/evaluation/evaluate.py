@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
@@ -358,7 +359,8 @@ def evaluate(
         train_features = compute_frozen_features(vit, train, bundle, progress)
         methods |= _baselines(bundle, train, chips, train_features, features["frozen"])
 
-    result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {})
+    leaks = count_leaks(store.table, split)
+    result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {}, leaks)
     write_text(output_dir / EVALUATION_FILE, json.dumps(result.to_dict(), indent=1))
     write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
     if representation:
@@ -369,6 +371,26 @@ def evaluate(
             table[[f"{stage}_x", f"{stage}_y"]] = tsne(values[indices])
         write_representation(output_dir, table, contributions)
     return result
+
+
+_SEEN_SPLITS = {"test": ("train", "val"), "val": ("train",), "train": ()}
+
+
+def count_leaks(manifest: pd.DataFrame, split: str) -> schema.Leaks:
+    """Count the chips of a split that share content, group or vessel with chips of the splits that a model has seen.
+
+    Args:
+        manifest: the rows of a chip store.
+        split: the evaluated split.
+
+    Returns:
+        The entry "leaks" of metrics.json.
+    """
+    rows, seen = manifest[manifest["split"] == split], manifest[manifest["split"].isin(_SEEN_SPLITS[split])]
+    keys = {"identical": "sha256", "group": "group_key", "vessel": "mmsi"}
+    shared = {name: rows[key].isin(set(seen[key].dropna()) - {""}) for name, key in keys.items()}
+    counts = {name: int(is_shared.sum()) for name, is_shared in shared.items()}
+    return schema.Leaks(chips=int(pd.DataFrame(shared).any(axis=1).sum()), **counts)
 
 
 def _load_chips(store: ChipStore, split: str, bundle: Bundle, progress: Progress | None) -> ChipImages:
@@ -396,6 +418,7 @@ def _measure(
     outputs: ClassifierOutputs,
     methods: Mapping[str, NDArray[np.float64]],
     features: Mapping[str, NDArray[np.float32]],
+    leaks: schema.Leaks,
 ) -> schema.Evaluation:
     """Compute all numbers of metrics.json from the probabilities of each method."""
     classes, groups, labels = bundle.classes, bundle.group_indices, chips.labels
@@ -404,7 +427,12 @@ def _measure(
     calibrator, scenes = bundle.calibrator, _scenes(chips)
     calibration = measure_calibration(calibrator, outputs, labels, groups, scenes) if calibrator else None
     absent = [classes[index] for index in next(iter(summaries.values())).absent]
-    notes = [f"no chips in {split}, so left out of all means over classes: {', '.join(absent)}"] if absent else []
+    kinds = {"identical files": leaks.identical, "of the same group": leaks.group, "of the same vessel": leaks.vessel}
+    shared = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+    seen = " and ".join(_SEEN_SPLITS[split])
+    message = f"* {leaks.chips:,} of {len(chips):,} {split} chips leak from {seen} ({shared}): the accuracy is too high"
+    notes = [message] if leaks.chips else []
+    notes += [f"no chips in {split}, so left out of all means over classes: {', '.join(absent)}"] if absent else []
     if len(bundle.members) > 1:
         notes.append(f"probabilities are means over {len(bundle.members)} runs; contributions are of the first run")
     if bundle.recipe.evaluate.tta != "none":
@@ -432,6 +460,7 @@ def _measure(
             for stage, values in features.items()
         },
         notes=notes,
+        leaks=leaks,
     )
 
 

@@ -18,7 +18,7 @@ from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.peft import Site
 from rsft.training.runs.reader import find_newest_run
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json
 
 EVALUATION_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.parquet"
 EMBEDDING_FILE, CONTRIBUTIONS_FILE = "embedding.parquet", "contributions.csv"
@@ -133,7 +133,7 @@ def _read_evaluation(folder: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
         raise RequestError(message, run, "evaluate the run first: rsft evaluate")
     path = found[0] / EVALUATION_FILE
     try:
-        metrics = parse_json(path.read_text(encoding="utf-8"))
+        metrics = load_json(path)
         metrics = {key: metrics[key] for key in ("classes", "methods", "groups")}
         path = found[0] / PREDICTIONS_FILE
         table = pd.read_parquet(path, columns=["path", "class", "predicted"])

@@ -93,6 +93,27 @@ class CalibrationReport(BaseModel):
     validation_chips: int | None = Field(None, ge=1)
 
 
+class Leaks(BaseModel):
+    """Numbers of evaluated chips that are not independent of the chips with which the model was made.
+
+    Test chips are compared with the training and validation chips of the store, validation chips with its training
+    chips.
+
+    Attributes:
+        chips: chips with at least one of the following.
+        identical: chips whose file is the same, byte by byte.
+        group: chips of the same group, such as a scene.
+        vessel: chips of the same vessel, by its MMSI.
+    """
+
+    model_config = _FROZEN
+
+    chips: int = Field(ge=0)
+    identical: int = Field(ge=0)
+    group: int = Field(ge=0)
+    vessel: int = Field(ge=0)
+
+
 class Evaluation(BaseModel):
     """The content of metrics.json.
 
@@ -109,6 +130,7 @@ class Evaluation(BaseModel):
         distances: inter-class cosine distance by stage ("frozen", "adapted"), then by group. It does not tell whether
             fine-tuning separates the classes better, so no page shows it (`rsft.metrics`).
         notes: remarks for the reader.
+        leaks: chips that make the accuracy too high; None in a file of rsft 0.2.0 or earlier.
     """
 
     model_config = _FROZEN
@@ -124,6 +146,7 @@ class Evaluation(BaseModel):
     confidence: CalibrationReport | None = None
     distances: dict[str, dict[str, float | None]] = {}
     notes: list[str] = []
+    leaks: Leaks | None = None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
@@ -145,6 +168,11 @@ class Evaluation(BaseModel):
     def summary(self) -> AccuracySummary:
         """Accuracy of the method of the run."""
         return self.methods[self.method]
+
+    @property
+    def mark(self) -> str:
+        """Sign that follows every accuracy if chips leak; a note explains it."""
+        return "*" if self.leaks is not None and self.leaks.chips else ""
 
     @property
     def baselines(self) -> dict[str, AccuracySummary]:

@@ -32,9 +32,9 @@ from scipy import ndimage, stats
 from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
+from rsft.data.imagery.units import DIGITAL_UNITS, check_unit, convert_unit
 from rsft.data.imagery.vectors import READ_ERRORS
-from rsft.errors import RequestError
+from rsft.errors import DataError, RequestError
 from rsft.inference.options import LAND_KEYWORDS, CfarOptions, Declaration, LandSource
 from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, check_scene_bands
@@ -89,7 +89,7 @@ def detect_bright_objects(
 
     Raises:
         RequestError: a band is not SAR, or the polygons of land cannot be used.
-        DataError: the scene cannot be read.
+        DataError: the scene cannot be read, or its values cannot be in its unit.
     """
     if not set(contract.used_bands) <= {*POLARIZATIONS, "gray"}:
         message = f"bright objects are only detected in SAR, but the model takes {', '.join(contract.used_bands)}"
@@ -162,21 +162,34 @@ class _Detector:
         self.objects: list[BrightObject] = []
         self.oversized = self.land_pixels = self.land_objects = 0
 
-    def read(self, window: PixelWindow) -> Pixels:
-        """Read a window as intensity (H, W, B); pixels without data are 0."""
-        pixels = self.reader(window)
+    def to_intensity(self, pixels: Pixels) -> Pixels:
+        """Return the intensity of pixels (H, W, B) of the scene; pixels without data are 0."""
         intensity = convert_unit(pixels, self.unit, "intensity").astype(np.float32)
         return np.where(np.isfinite(intensity) & (pixels != 0), intensity, 0)
 
     def measure_water(self, windows: Iterable[PixelWindow]) -> Floats:
-        """Measure the looks of each block (B, r, c), find bright land without polygons, and set the thresholds."""
+        """Measure the looks of each block (B, r, c), find bright land without polygons, and set the thresholds.
+
+        Raises:
+            DataError: the values cannot be in the unit of the scene.
+        """
         land, size = self.land, (self.scene.height, self.scene.width)
+        medians: list[float] = []  # of the windows
 
         def read_water(window: PixelWindow) -> Pixels:
-            intensity = self.read(window)
+            pixels = self.reader(window)
+            sample = pixels[::8, ::8]
+            if (sample := sample[np.isfinite(sample) & (sample != 0)]).size:
+                medians.append(float(np.median(sample)))
+            intensity = self.to_intensity(pixels)
             return intensity if land is None else np.where(land(window)[:, :, None], 0, intensity)
 
         mean, cell_looks = measure_cells(size, len(self.reader.indices), windows, read_water)
+        try:  # single pixels may be below 0 after the noise was subtracted
+            if medians:
+                check_unit(np.array([np.median(medians)], np.float32), self.unit)
+        except DataError as error:
+            raise DataError(f"the median of the pixels has {error.message}", self.scene.path, error.hint) from error
         if land is None and self.options.land != "none":  # polygons were left out before
             self.land = BrightLandMask(mean[0], self.window.outer)
             cell_looks = np.where(self.land.mask, np.nan, cell_looks)
@@ -189,7 +202,7 @@ class _Detector:
         side, margin = 2 * self.window.guard, self.window.outer + self.window.guard
         top, left = window.top - margin, window.left - margin
         padded = PixelWindow(top, left, window.bottom + margin, window.right + margin)
-        planes = np.moveaxis(self.read(padded), 2, 0)
+        planes = np.moveaxis(self.to_intensity(self.reader(padded)), 2, 0)
         thresholds = [expand_blocks(blocks, padded, BLOCK).astype(np.float32) for blocks in self.thresholds]
         is_land = np.zeros(planes.shape[1:], bool) if self.land is None else self.land(padded)
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from rsft.errors import Fault
-from rsft.utils.untrusted.documents import MAX_DEPTH, read_regular
+from rsft.utils.untrusted.documents import MAX_DEPTH, MAX_JSON_BYTES, read_regular
 
 MAX_YAML_LENGTH = 2**16
 """Largest number of letters of a recipe or sweep file; the largest one of rsft has 3,000. Reading takes up to 2 s."""
@@ -78,7 +78,7 @@ def read_document(path: Path) -> Document:
     """
     document = Document(str(path))
     try:
-        text = read_regular(path).decode()
+        text = read_regular(path, MAX_JSON_BYTES).decode()
         root = _compose(text)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1

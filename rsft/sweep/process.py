@@ -27,7 +27,7 @@ from filelock import FileLock
 from rsft.errors import Interrupted, RecipeError, RsftError
 from rsft.sweep.results import ERRORS, LOCK, RECIPE, TrialOutcome
 from rsft.training.runs.reader import METRICS_FILE, TRAINED, RunInfo, find_runs, hash_manifest
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")
 """Accuracies in metrics.json that the results of a sweep contain."""
@@ -258,7 +258,7 @@ def read_run_outcome(
         metrics = {str(name): float(value) for name, value in last_row.items()}
         evaluation = run.folder / "evaluation" / "metrics.json"
         if evaluation.is_file():
-            values = next(iter(parse_json(evaluation.read_text("utf-8"))["methods"].values()))
+            values = next(iter(load_json(evaluation)["methods"].values()))
             metrics |= {name: values[name]["value"] for name in ACCURACIES if values.get(name)}
     if status == "done" and not math.isfinite(metrics.get(metric, math.nan)):
         status, reason = "failed", f"{metric} is not a number"

@@ -18,7 +18,7 @@ import pandas as pd
 from rsft.recipe.text import to_yaml
 from rsft.sweep.schema import Sweep
 from rsft.utils.atomic_files import atomic_file, write_text
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ class TrialOutcome:
 def read_outcome(folder: Path) -> TrialOutcome | None:
     """Return the outcome in the folder of a trial; None if it is missing or damaged, so that the trial must be run."""
     try:
-        return TrialOutcome(**parse_json((folder / OUTCOME).read_text("utf-8")))
+        return TrialOutcome(**load_json(folder / OUTCOME))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -103,7 +103,7 @@ def train_single_run(
     setup = set_up(recipe, start, progress)
     earlier = None if resume is None else read_run_info(resume)
     if earlier is not None:
-        require_unchanged_inputs(earlier, setup.store.root, setup.encoder.sha256)
+        require_unchanged_inputs(earlier, setup.store.root, setup.encoder.sha256, device.type)
 
     run = Run.create(recipe, runs, source) if earlier is None else Run.resume(earlier)
     with run.track_status():

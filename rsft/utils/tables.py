@@ -2,33 +2,42 @@
 
 Excel and LibreOffice execute a cell that begins with =, +, -, @, a tab or a carriage return. rsft writes an apostrophe
 before such a text, which spreadsheets show as text, and removes it when it reads a table. Numbers stay as they are.
+A terminal that shows the file would execute control characters, so they become texts.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from rsft.utils.untrusted.documents import read_regular
+
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _ESCAPED = re.compile(r"''*[=+\-@\t\r]")
 
 
 def escape_cell(value: Any) -> Any:
-    """Return a text with an apostrophe before it if a spreadsheet would execute it; any other value as it is.
+    """Return a text with an apostrophe before it if a spreadsheet would execute it, and without control characters.
+
+    Tabs and ends of lines stay, and so does any value that is no text.
 
     Example:
         >>> [escape_cell(value) for value in ("=1+1", "-1.5", "ship", -2)]
         ["'=1+1", '-1.5', 'ship', -2]
     """
-    if not isinstance(value, str) or not _FORMULA.match(value) or is_number(value):
+    if not isinstance(value, str):
         return value
-    return f"'{value}"
+    text = _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], value)
+    return f"'{text}" if _FORMULA.match(text) and not is_number(text) else text
 
 
 def unescape_cell(value: Any) -> Any:
@@ -44,6 +53,21 @@ def escape_table(table: pd.DataFrame) -> pd.DataFrame:
 def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table that was read from CSV with the texts and column names that `escape_table` received."""
     return _map(table, unescape_cell)
+
+
+def read_text_table(path: Path) -> pd.DataFrame:
+    """Read a CSV table in UTF-8 whose cells remain texts; empty cells are "".
+
+    The separator is the comma, unless the header has more semicolons or tabs.
+
+    Raises:
+        OSError: the file cannot be read.
+        DataError: it is larger than MAX_TABLE_BYTES.
+        ValueError: it is not such a table.
+    """
+    text = read_regular(path).decode("utf-8-sig")
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    return unescape_table(pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False))
 
 
 def _map(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:

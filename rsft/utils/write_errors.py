@@ -40,6 +40,7 @@ _SENTENCES = {
     errno.ELOOP: ("the symbolic links lead in a circle", "remove the links"),
 }
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRITERS = ("pyogrio.", "rasterio.", "safetensors", "pyarrow.")
 _TORCH_WORDS = ("inline_container", "pytorchstreamwriter", "iostream error", "file write failed")
 _WRITE_WORDS = (*_TORCH_WORDS, "write", "writing", "commit", "no space", "i/o", "create", "flush")
@@ -97,10 +98,12 @@ def as_os_error(error: Exception, path: Path) -> OSError | None:
     if isinstance(error, RsftError):
         return None
     if isinstance(error, OSError) and error.errno is not None:
-        if error.errno not in _SENTENCES:  # such as those of a network
+        is_copy = error.filename2 is not None and error.errno in _NO_SPACE  # the file that is written is the second one
+        name = error.filename2 if is_copy else error.filename
+        is_unknown = name is None and error.errno not in _SENTENCES  # such as those of a network
+        if is_unknown or (name is not None and TEMPORARY_PREFIX not in str(name)):
             return None
-        is_named = error.filename is not None and TEMPORARY_PREFIX not in str(error.filename)
-        return None if is_named else OSError(error.errno, error.strerror or str(error), str(path))
+        return OSError(error.errno, error.strerror or str(error), str(path))
     text, kinds = str(error).lower(), [f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__]
     if isinstance(error, sqlite3.Error):
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the other bits tell cases apart

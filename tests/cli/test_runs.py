@@ -1,6 +1,7 @@
 """Commands of `rsft runs`, and resuming a run."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def test_ls(rsft, runs):
     assert lines[2].startswith("runs/bars/001 done") and " 3/3 " in lines[2]
     assert lines[3].startswith("runs/bars/002 interrupted") and " 1/3 " in lines[3]
     assert "run.json is missing or damaged" in printed
+
+
+def test_accuracy_of_leaking_chips_is_marked(rsft, runs):
+    assert "*" not in rsft("runs", "ls")[1]
+    path = Path("runs/bars/001/evaluation/metrics.json")
+    leaks = {"chips": 4, "identical": 4, "group": 0, "vessel": 0}
+    path.parent.mkdir()
+    path.write_text(json.dumps({"methods": {"LoRA": {"micro": {"value": 1.0}}}, "leaks": leaks}))
+    for command in (("ls",), ("show", "runs/bars/001"), ("compare", "runs/bars/001", "runs/bars/002")):
+        printed = " ".join(rsft("runs", *command)[1].split())
+        assert re.search(r" \d+\.\d\* ", printed) and "* runs/bars/001: 4 evaluated chips leak" in printed
 
 
 def test_show(rsft, runs):

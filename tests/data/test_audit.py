@@ -9,6 +9,7 @@ import pytest
 from rsft.data.audit import audit_folder, audit_store, find_near_duplicates
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
+from tests.helpers.scenes import write_geotiff
 
 
 def speckle(seed):
@@ -38,6 +39,7 @@ def test_each_fault_is_found(tmp_path):
     write(tmp_path / "val/a", one=speckle(4), copy=speckle(2), near=twin, bright=bright)
     write(tmp_path / "val/b", conflict=speckle(4))
     (tmp_path / "val/b/cut.png").write_bytes((tmp_path / "val/b/conflict.png").read_bytes()[:200])
+    write_geotiff(tmp_path / "val/b/infinite.tif", np.where(np.eye(64), np.inf, 1).astype(np.float32))
     audit = audit_folder(tmp_path)
     assert positive_counts(audit) == {
         "names in two splits": 1,
@@ -45,7 +47,7 @@ def test_each_fault_is_found(tmp_path):
         "contents in two splits": 1,
         "contents in two classes": 1,
         "pairs of near-duplicates across splits (pHash, at most 3 of 64 bits)": 1,
-        "chips that are constant or cannot be read": 2,
+        "chips that are constant or cannot be read": 3,
         "chips with 25% of the pixels saturated": 1,
     }
     near = next(finding for finding in audit.findings if "near" in finding.description)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -6,8 +7,9 @@ import pandas as pd
 import pytest
 
 from rsft.errors import DataError, RequestError
-from rsft.evaluation.evaluate import evaluate
+from rsft.evaluation.evaluate import count_leaks, evaluate
 from rsft.evaluation.files import compare_runs
+from rsft.evaluation.schema import Leaks
 from rsft.metrics import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 from tests.helpers.messages import mentions
@@ -125,9 +127,34 @@ def test_evaluations_of_other_chips_cannot_be_compared(out, run, root, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_class_without_chips_is_left_out_and_a_note_names_it(run, root, tmp_path):
-    import shutil
+def test_leaking_chips_are_counted_and_a_note_tells_it_first(metrics, run, root, tmp_path):
+    assert metrics["leaks"] == {"chips": 0, "identical": 0, "group": 0, "vessel": 0}
+    assert not any("leak" in note for note in metrics["notes"])
+    store = shutil.copytree(root, tmp_path / "root")
+    table = pd.read_parquet(store / "manifest.parquet")
+    rows, train = table.index[table["split"] == "val"], table.index[table["split"] == "train"]
+    for pairs, column in ((2, "path"), (2, "sha256")):  # two chips are copies of training chips
+        table.loc[rows[:pairs], column] = table.loc[train[:pairs], column].to_numpy()
+    table.loc[[rows[1], rows[2], train[5]], "mmsi"] = "211000000"
+    table.loc[[rows[3], rows[4], train[6]], "group_key"] = "scene"
+    table.to_parquet(store / "manifest.parquet")
+    evaluation = evaluate(run, store, tmp_path / "out", split="val", baselines=False, representation=False)
+    assert evaluation.leaks == Leaks(chips=5, identical=2, group=2, vessel=2) and evaluation.mark == "*"
+    kinds = "2 identical files, 2 of the same group, 2 of the same vessel"
+    assert evaluation.notes[0] == f"* 5 of 18 val chips leak from train ({kinds}): the accuracy is too high"
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["leaks"]["chips"] == 5
+    assert evaluate(run, store, tmp_path / "train", split="train", baselines=False, representation=False).mark == ""
 
+
+def test_test_chips_leak_from_validation_chips_too():
+    rows = [("train", "a", None), ("val", "b", "1"), ("test", "b", None), ("test", "c", "1"), ("test", "d", "")]
+    table = pd.DataFrame(rows, columns=["split", "sha256", "mmsi"]).assign(group_key="")
+    assert count_leaks(table, "test") == Leaks(chips=2, identical=1, group=0, vessel=1)
+    assert count_leaks(table, "val").chips == 0
+
+
+@pytest.mark.slow
+def test_a_class_without_chips_is_left_out_and_a_note_names_it(run, root, tmp_path):
     store = shutil.copytree(root, tmp_path / "root")
     table = pd.read_parquet(store / "manifest.parquet")
     table[(table["split"] != "val") | (table["class"] != "steep")].to_parquet(store / "manifest.parquet")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from rasterio.control import GroundControlPoint
 
 from tests.helpers.scenes import UTM, write_geotiff
 
@@ -40,6 +41,14 @@ def write_scene_with_geokeys(path: Path, keys: Sequence[int]) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (48, 64), np.uint8)
     write_geotiff(path, pixels, crs="EPSG:32633", transform=UTM)
     path.write_bytes(with_geokeys(path.read_bytes(), keys))
+    return path
+
+
+def write_chip_with_damaged_geokey(path: Path) -> Path:
+    """Write a chip whose GeoKeys GDAL reports as an error when it reads the pixels, and return its path."""
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 16), np.uint8)
+    write_geotiff(path, pixels, crs="EPSG:32633", gcps=[GroundControlPoint(0, 0, 1, 1)])
+    path.write_bytes(with_geokeys(path.read_bytes(), (1, 1, 0, 2, *PROJECTED, 2054, 0, 2, 1)))
     return path
 
 

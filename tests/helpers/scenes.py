@@ -115,6 +115,12 @@ def write_geotiff(path: Path, pixels: np.ndarray, **profile) -> Path:
     return path
 
 
+def add_mask(path: Path, valid: np.ndarray) -> None:
+    """Add a mask (H, W) of valid pixels to a GeoTIFF, inside the file."""
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(valid)
+
+
 def write_hdf5(path: Path, pixels: np.ndarray) -> Path:
     """Write a netCDF 4 file, which is HDF5, and return its path.
 

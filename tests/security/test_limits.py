@@ -1,10 +1,26 @@
 """docs/security.md states the limits of the code."""
 
 import importlib
+import os
 import re
 from pathlib import Path
 
 import pytest
+
+from rsft.data.annotations.base import read_annotations
+from rsft.data.audit import read_audits
+from rsft.data.chips.store import read_dataset
+from rsft.data.datasets._label_files import LabelTable, read_numbered_lines
+from rsft.errors import DataError
+from rsft.evaluation.report.run_files import read_json
+from rsft.inference.corrections.corrected_table import read_corrected_table
+from rsft.inference.export.metadata import read_export_metadata
+from rsft.inference.predict.chip_files import find_chips
+from rsft.inference.scenes.raster import open_scene
+from rsft.models.bundle.bundle import read_index
+from rsft.recipe.load import load_recipe
+from rsft.training.runs.reader import read_run_metadata
+from tests.helpers.messages import mentions
 
 ROOT = Path(__file__).parents[2]
 UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -33,3 +49,29 @@ def test_all_limits_of_these_files_are_in_the_table():
         targets = re.findall(r"^((?:_?[A-Z][A-Z_]*, )*_?[A-Z][A-Z_]*) = ", path.read_text("utf-8"), re.MULTILINE)
         names = {name for target in targets for name in target.split(", ") if LIMIT.fullmatch(name)}
         assert names <= {name for *_, name, file in ROWS if ROOT / file == path}, path
+
+
+READERS = {
+    **{name: read_annotations for name in ("ships.csv", "ships.txt", "ships.json")},
+    "ships.geojson": read_geojson,
+    "item.json": open_scene,
+    "list.txt": lambda path: find_chips([f"@{path}"]),
+    "labels.txt": read_numbered_lines,
+    "labels.csv": LabelTable,
+    **{name: read_corrected_table for name in ("corrected.csv", "corrected.geojson")},
+    "recipe.yaml": load_recipe,
+    "bundle.json": lambda path: read_index(path.parent),
+    "run.json": lambda path: read_run_metadata(path.parent),
+    "metrics.json": lambda path: read_json(path, dict),
+    "dataset.json": lambda path: read_dataset(path.parent),
+    "audit.json": read_audits,
+    "export.json": lambda path: read_export_metadata(path.parent),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_sparse_file_of_24_gb_is_named_with_its_size_and_the_limit(tmp_path, name):
+    (tmp_path / name).write_bytes(b"{" * name.endswith("json"))
+    os.truncate(tmp_path / name, 24 * 2**30)
+    with pytest.raises(DataError, match=mentions("25,769,803,776 bytes", "the limit is", name)):
+        READERS[name](tmp_path / name)

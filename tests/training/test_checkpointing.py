@@ -211,6 +211,22 @@ def test_a_run_is_not_resumed_with_other_chips(recipe, interrupted, tmp_path, mo
 
 
 @pytest.mark.slow
+def test_a_run_is_not_resumed_with_another_number_of_threads(
+    recipe, interrupted, tmp_path, unbroken_results, monkeypatch
+):
+    began_with = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: began_with + 1)
+    message = mentions(f"began with {began_with} threads", f"has {began_with + 1} now", str(interrupted))
+    with pytest.raises(RequestError, match=message) as caught:
+        finetune(recipe, tmp_path, resume=interrupted)
+    assert f"OMP_NUM_THREADS={began_with}," in caught.value.hint
+    metadata = json.loads((interrupted / "run.json").read_text())
+    del metadata["hardware"]  # a run that did not record it
+    (interrupted / "run.json").write_text(json.dumps(metadata))
+    assert results(finetune(recipe, tmp_path, resume=interrupted)) == unbroken_results
+
+
+@pytest.mark.slow
 def test_a_run_is_not_resumed_without_its_data(recipe, interrupted, tmp_path):
     gone = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(tmp_path / "gone")})})
     with pytest.raises(RequestError, match=mentions("not a chip store")):

@@ -22,6 +22,11 @@ def test_other_cells_stay(value):
     assert escape_cell(value) == value and unescape_cell(value) == value
 
 
+def test_control_characters_become_texts():
+    assert escape_cell("a\x1b[2Jb\x9b\t\n\r\x7f.png") == r"a\x1b[2Jb\x9b" + "\t\n\r" + r"\x7f.png"
+    assert escape_cell("\x1b=1") == r"\x1b=1" and escape_cell("=\0") == r"'=\x00"
+
+
 @pytest.mark.parametrize("dtype", [object, "string[pyarrow]"])
 def test_tables_round_trip(dtype):
     texts = [text for text in FORMULAS if "\r" not in text]  # pandas writes it without quotes

@@ -1,12 +1,14 @@
 import errno
+import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from rsft.errors import RequestError
-from rsft.utils.atomic_files import atomic_file
+from rsft.utils.atomic_files import atomic_file, atomic_folder
 from rsft.utils.write_errors import explain_os_error, writing
 
 LIMITED = """
@@ -80,6 +82,23 @@ def test_paths_of_temporary_files_are_not_shown(tmp_path):
     with pytest.raises(OSError) as caught, atomic_file(tmp_path / "out.csv") as temporary:
         raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
     assert caught.value.filename == str(tmp_path / "out.csv")
+
+
+def test_a_rename_to_another_disk_names_the_target(tmp_path, monkeypatch):
+    def rename(source, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link", str(source), None, str(target))
+
+    monkeypatch.setattr(Path, "replace", rename)
+    with pytest.raises(OSError) as caught, atomic_file(tmp_path / "out.csv"):
+        pass
+    assert (caught.value.errno, caught.value.filename) == (errno.EXDEV, str(tmp_path / "out.csv"))
+
+
+def test_a_copy_to_a_full_disk_names_the_target_and_a_missing_source_itself(tmp_path):
+    for number, name in ((errno.ENOSPC, str(tmp_path / "out")), (errno.EIO, "source")):
+        with pytest.raises(OSError) as caught, atomic_folder(tmp_path / "out") as temporary:
+            raise OSError(number, os.strerror(number), "source", None, str(temporary / "a"))  # as of shutil.copyfile
+        assert (caught.value.errno, caught.value.filename) == (number, name)
 
 
 @pytest.mark.parametrize(

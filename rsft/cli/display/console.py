@@ -232,6 +232,7 @@ _LIBRARIES = {
     "pyarrow.lib.Arrow": "a table cannot be read or written",
     "zipfile.BadZipFile": "an archive is damaged",
     "json.decoder.": "a JSON file is damaged",
+    "_csv.Error": "a CSV table is damaged",
 }
 """Modules or names of exceptions by library -> the start of the sentence. The libraries need not be installed."""
 
@@ -369,7 +370,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
         for key in shown:
             x: Interval | None = getattr(summary, key)
             spread = (f"±{50 * (x.high - x.low):.0f}", "dim") if x else ""
-            cells.append(Text.assemble(f"{100 * x.value:.1f} ", spread) if x else Text("-"))
+            cells.append(Text.assemble(f"{100 * x.value:.1f}{evaluation.mark} ", spread) if x else Text("-"))
         table.add_row(method, *cells, style="bold" if method == evaluation.method else "")
     console.print(table)
     if evaluation.confidence is not None:

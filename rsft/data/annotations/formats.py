@@ -21,7 +21,7 @@ from rsft.data.imagery.vectors import is_json, read_geojson, read_layer
 from rsft.errors import RequestError
 from rsft.types import Floats
 from rsft.utils.tables import is_number, unescape_cell
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, read_regular_text
 
 _DOTA_HEADERS = ("imagesource", "gsd")
 _COCO_SHAPES = frozenset({"id", "image_id", "bbox", "segmentation", "keypoints", "score"})
@@ -125,14 +125,14 @@ class Coco(AnnotationFormat):
         if path.suffix.lower() != ".json":
             return False
         try:
-            content = parse_json(path.read_bytes())
+            content = load_json(path, MAX_TABLE_BYTES)
         except ValueError as error:
             raise RequestError(f"not a JSON file: {error}", path, "give GeoJSON or COCO") from error
         return not isinstance(content, dict) or "type" not in content
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
         try:
-            content = parse_json(path.read_bytes())
+            content = load_json(path, MAX_TABLE_BYTES)
             is_results = isinstance(content, list)
             content = {"annotations": content, "images": ()} if is_results else content
             rows = content["annotations"]
@@ -158,7 +158,7 @@ class Coco(AnnotationFormat):
 def _read_fields(path: Path) -> list[tuple[int, list[str]]]:
     """Return the number and the fields of every line that is neither blank nor a header of DOTA."""
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = read_regular_text(path).splitlines()
     except UnicodeDecodeError as error:
         hint = f"YOLO rows are {Yolo.rows}, DOTA rows are {Dota.rows}"
         raise RequestError("the file is not UTF-8 text", path, hint) from error
@@ -340,7 +340,7 @@ def _read_rows(path: Path) -> tuple[str, list[str], pd.DataFrame]:
     The separator gives the header columns of positions, or else most columns; it is the comma if several are equal.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_regular_text(path)
     except UnicodeDecodeError as error:
         raise RequestError(f"the table cannot be read: {error}", path, "save it as CSV in UTF-8") from error
     first = text.partition("\n")[0]

@@ -34,6 +34,7 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress, Rejection
 from rsft.utils.atomic_files import process_lock, sha256, sync_all, write_bytes, write_text
 from rsft.utils.tables import escape_cell
+from rsft.utils.untrusted.documents import read_regular
 from rsft.utils.write_errors import explain_os_error
 from rsft.version import __version__
 
@@ -375,8 +376,7 @@ def _describe(result: AdditionResult) -> dict[str, Any]:
 def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) -> None:
     """Append the rejected rows of a table; those of an earlier attempt with this table are replaced."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = [row for row in csv.reader(file) if row]
+        header, *rows = [row for row in csv.reader(StringIO(read_regular(path).decode(), newline="")) if row]
     except (ValueError, csv.Error) as error:
         hint = "remove its damaged lines; the first line is file,line,reason"
         raise DataError(f"the list of rejected inputs is damaged: {error}", path, hint) from error

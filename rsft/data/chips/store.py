@@ -29,7 +29,7 @@ from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.tables import Column, check_columns
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json, read_regular
 
 SPLITS = ("train", "val", "test")
 PROVENANCE = {
@@ -322,7 +322,7 @@ def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | Non
     """
     path = root / DATASET
     try:
-        dataset = parse_json(path.read_bytes())
+        dataset = load_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"the description of the data set is damaged: {error}", path, _PREPARE) from error
     if not isinstance(dataset, dict):
@@ -343,7 +343,7 @@ def _describe_fault(error: ValidationError, key: str = "") -> str:
 
 def _count_rejected(path: Path) -> int:
     """Return the number of rows of rejected.csv, whatever is in them."""
-    content = path.read_bytes()
+    content = read_regular(path)
     try:
         rows = sum(1 for row in csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline="")) if row)
     except csv.Error:  # a row that is no CSV

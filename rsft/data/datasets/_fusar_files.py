@@ -54,13 +54,19 @@ def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
             yield path.relative_to(root).parts
 
 
+MAX_LIST_BYTES = 2**28
+"""Largest text file of labels or lists: 256 MiB."""
+
+
 def read_text_lines(path: pathlib.Path) -> list[tuple[int, str]]:
     """Return number, from 1, and stripped text of the lines of a UTF-8 file that are not blank.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is larger than MAX_LIST_BYTES.
         UnicodeDecodeError: the file is not UTF-8, with or without a byte-order mark.
     """
+    if (size := path.stat().st_size) > MAX_LIST_BYTES:
+        raise OSError(errno.EFBIG, f"it has {size:,} bytes; the limit is {MAX_LIST_BYTES:,}", str(path))
     lines = path.read_text("utf-8-sig").splitlines()
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
@@ -205,7 +211,10 @@ def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text") from error
         delimiter = max(",\t;", key=(numbered[0][1] if numbered else "").count)
-        rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered]
+        try:
+            rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered]
+        except csv.Error as error:  # a cell is too long
+            raise ValueError(f"{path} is not a CSV table: {error}") from error
     else:
         rows = list(enumerate(read_sheet(path), start=1))
     columns = [name.strip() for name in rows[0][1]] if rows else []

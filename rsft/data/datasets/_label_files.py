@@ -20,7 +20,7 @@ from rsft.data.datasets._fusar_files import read_text_lines
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.types import Rejection
-from rsft.utils.tables import unescape_table
+from rsft.utils.tables import read_text_table
 
 MAX_LABEL_BYTES = 250
 """Longest name of a class; names of files have at most 255 bytes, with their suffix."""
@@ -42,11 +42,6 @@ def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
         name, _, label = line.rpartition("\t" if "\t" in line else " ")
         name = name.strip().replace("\\", "/")
         yield number, os.path.normpath(name).removeprefix("./") if name else "", label
-
-
-def find_separator(text: str) -> str:
-    """Return the separator of the text of a CSV table: the comma, unless its header has more semicolons or tabs."""
-    return max(",;\t", key=text.partition("\n")[0].count)
 
 
 def describe_row_fault(relative: str, label: str) -> str:
@@ -362,9 +357,7 @@ class LabelTable:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        separator = find_separator(path.read_text("utf-8-sig"))
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        table = unescape_table(table)
+        table = read_text_table(path)
     except (OSError, ValueError) as error:
         raise RequestError(f"the table cannot be read: {error}", path, "save it as CSV in UTF-8") from error
     if missing := [name for name in ("path", "class") if name not in table]:

@@ -21,10 +21,12 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 import rasterio
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from rasterio import _base
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader, MemoryFile
 
@@ -290,29 +292,70 @@ def read_dtype(dtype: str, scalings: Iterable[Scaling]) -> str:
     return dtype if dtype in DIGITAL_UNITS and set(scalings) <= {IDENTITY_SCALING} else "float32"
 
 
-def mask_nodata(band: Pixels, nodata: float | None, path: object) -> None:
-    """Set the nodata pixels of a band to NaN (floats) or 0 (integers), in place.
+def check_encoding(files: Sequence[Any], path: object) -> None:
+    """Raise an error if the numbers in open rasters, a chip or a scene, are not the values of pixels.
+
+    Raises:
+        DataError: there are more than `MAX_BANDS`, or pixels are indices into a palette, or large where it is dark.
+    """
+    if (count := sum(file.count for file in files)) > MAX_BANDS:
+        message = f"the image has {count:,} bands; the limit is {MAX_BANDS:,}"
+        raise DataError(message, path, "write the bands that the model reads to a file of their own")
+    for file in files:
+        if ColorInterp.palette in file.colorinterp:
+            raise DataError("the pixels are indices into a color palette", path, "convert the file to gray or RGB")
+        if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+            hint = "invert the values, and store them as MINISBLACK (tag PhotometricInterpretation)"
+            raise DataError("the pixels are stored inverted: 0 is white (MINISWHITE)", path, hint)
+
+
+def read_validity(file: Any, window: Any = None) -> NDArray[np.bool_] | None:
+    """Return where the mask of an open raster, inside the file or in a .msk beside it, says that pixels are valid.
+
+    Returns:
+        One value per pixel (H, W); None if it has no such mask. A nodata value and a transparent band are no mask.
+    """
+    if file.mask_flag_enums[0] != [MaskFlags.per_dataset]:
+        return None
+    valid: NDArray[np.bool_] = file.read_masks(1, window=window) > 0
+    return valid
+
+
+def mask_nodata(band: Pixels, nodata: float | None, path: object, valid: NDArray[np.bool_] | None = None) -> None:
+    """Set the pixels of a band without data to NaN (floats) or 0 (integers), in place.
 
     Args:
         band: one band (H, W).
         nodata: declared nodata value; None if the file does not declare one.
         path: path of the file, for the error.
+        valid: where the mask of the file says that pixels are valid (H, W); None if it has none.
 
     Raises:
-        DataError: a pixel is NaN but NaN is not declared as nodata.
+        DataError: a valid pixel is NaN or infinite but not declared as nodata.
     """
-    if not np.issubdtype(band.dtype, np.inexact):
+    is_float = np.issubdtype(band.dtype, np.inexact)
+    if valid is not None:
+        band[~valid] = np.nan if is_float else 0
+    if not is_float:
         if nodata:
             band[band == nodata] = 0
         return
-    nan_count = 0 if nodata is not None and np.isnan(nodata) else int(np.isnan(band).sum())
-    if nan_count:
-        raise DataError(f"{nan_count} of {band.size} values are NaN", path, "declare NaN as nodata, or fill them in")
+    without_value = ~np.isfinite(band)
+    if without_value.any():
+        if valid is not None:
+            without_value &= valid
+        if nodata is not None:
+            without_value &= ~np.isnan(band) if np.isnan(nodata) else band != nodata
+        if count := int(without_value.sum()):
+            message = f"{count} of {band.size} values are NaN or infinite"
+            raise DataError(message, path, "declare them as nodata, or fill them in")
     if nodata is not None:
         band[band == nodata] = np.nan
 
 
-def to_float32(band: Plane, nodata: float | None, scaling: Scaling, path: object) -> Plane:
+def to_float32(
+    band: Plane, nodata: float | None, scaling: Scaling, path: object, valid: NDArray[np.bool_] | None = None
+) -> Plane:
     """Convert the stored values of a band to float32.
 
     Args:
@@ -320,20 +363,23 @@ def to_float32(band: Plane, nodata: float | None, scaling: Scaling, path: object
         nodata: declared nodata value; None if the file does not declare one.
         scaling: scale and offset of the band.
         path: path of the file, for the error.
+        valid: where the mask of the file says that pixels are valid (H, W); None if it has none.
 
     Returns:
         Values (H, W), float32; NaN without data.
 
     Raises:
-        DataError: a value is NaN but NaN is not declared as nodata, or does not fit into float32.
+        DataError: a valid value is NaN or infinite but not declared as nodata, or does not fit into float32.
     """
     if np.issubdtype(band.dtype, np.inexact):
-        mask_nodata(band, nodata, path)
+        mask_nodata(band, nodata, path, valid)
         values = as_float32(np.abs(band) if np.iscomplexobj(band) else band, path)
     else:
         values = band.astype(np.float32)
         if nodata is not None:
             values[band == nodata] = np.nan
+        if valid is not None:
+            values[~valid] = np.nan
     if scaling != IDENTITY_SCALING:
         values *= np.float32(scaling.scale)
         values += np.float32(scaling.offset)
@@ -346,10 +392,14 @@ MAX_PIXELS = 2**30
 179 million pixels."""
 MAX_TIFF_BYTES = 2**32
 """Largest size of a decoded TIFF in bytes: 4 GiB."""
+MAX_CHIP_BYTES = 2**31
+"""Largest file of a chip in bytes: 2 GiB. It is read as a whole."""
 
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _HINT = "copy or download the file again, or leave it out"
 _EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or palette indices, not gray values
+_DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+_ORIENTATION = ExifTags.Base.Orientation
 _pillow_limit = threading.Lock()
 
 logging.getLogger("rasterio").addHandler(logging.NullHandler())  # GDAL reports its errors as exceptions too
@@ -358,17 +408,19 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())  # GDAL reports 
 def read_chip(path: Path) -> Pixels:
     """Read an image file.
 
-    The nodata value that a GeoTIFF declares becomes NaN in floats and 0 in integers.
+    What a GeoTIFF declares as nodata, or masks, becomes NaN in floats and 0 in integers. Its scale and offset give
+    float32.
 
     Returns:
         Pixels (H, W, B), float32 instead of float64; three bands are in R, G, B order.
 
     Raises:
-        DataError: the file is missing, empty, truncated or not an image; all pixels have the same value; a pixel is NaN
-            but NaN is not declared as nodata; a value does not fit into float32.
+        DataError: the file is missing, empty, truncated, larger than MAX_CHIP_BYTES or not an image; it is stored
+            inverted or turned; all pixels have the same value; a pixel is NaN or infinite but not declared as nodata; a
+            value does not fit into float32.
     """
     try:
-        data = read_regular(path)
+        data = read_regular(path, MAX_CHIP_BYTES)
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", path, _HINT) from error
     if not data:
@@ -377,7 +429,7 @@ def read_chip(path: Path) -> Pixels:
         warnings.simplefilter("ignore")  # about missing georeferences and unusual tags
         try:
             pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
-        except (RasterioError, OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        except (RasterioError, CPLE_BaseError, *_DECODING_ERRORS) as error:
             raise DataError("the file is truncated or damaged", path, _HINT) from error
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     check_values(pixels, path)
@@ -413,12 +465,9 @@ def open_image(path: Path, data: bytes | None = None) -> Image.Image:
 
 
 def _read_tiff(data: bytes, path: Path) -> Pixels:
-    with MemoryFile(data) as memory, memory.open(driver="GTiff") as file:  # not the path, which may not be UTF-8
-        if file.count > MAX_BANDS:
-            message = f"the image has {file.count:,} bands; the limit is {MAX_BANDS:,}"
-            raise DataError(message, path, "keep the bands that the model reads, or leave it out")
-        if ColorInterp.palette in file.colorinterp:
-            raise DataError("the pixels are indices into a palette", path, "convert the file to gray or RGB")
+    # One environment, or each of the next two calls makes its own. The path is not used, as it may not be UTF-8.
+    with rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="GTiff") as file:
+        check_encoding([file], path)
         if file.dtypes[0].startswith("complex"):
             hint = "give the scene that the chips were cut from, with --modulus, or store the modulus in the chips"
             raise DataError(f"the pixels are complex ({file.dtypes[0]}), but a model takes real values", path, hint)
@@ -427,16 +476,46 @@ def _read_tiff(data: bytes, path: Path) -> Pixels:
             message = f"the image is too large: {size:,} bytes when it is decoded; the limit is {MAX_TIFF_BYTES:,}"
             raise DataError(message, path, "cut it into smaller ones, or leave it out")
         bands: Pixels = file.read()  # (B, H, W)
-        nodata_values = file.nodatavals
-    for band, nodata in zip(bands, nodata_values, strict=True):
-        mask_nodata(band, nodata, path)
+        valid, nodata_values = read_validity(file), file.nodatavals
+        scalings = [Scaling(*pair) for pair in zip(file.scales, file.offsets, strict=True)]
+    if valid is not None and not valid.any():
+        raise DataError("its mask says that no pixel is valid", path, "leave the file out, or remove the mask")
+    _check_upright(_read_tiff_orientation(data), path)
+    if any(scaling != IDENTITY_SCALING for scaling in scalings):
+        parts = zip(bands, nodata_values, scalings, strict=True)
+        bands = np.stack([to_float32(band, nodata, scaling, path, valid) for band, nodata, scaling in parts])
+    else:
+        for band, nodata in zip(bands, nodata_values, strict=True):
+            mask_nodata(band, nodata, path, valid)
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
+
+
+def _read_tiff_orientation(data: bytes) -> int | None:
+    """Return the tag Orientation of a TIFF, which GDAL ignores."""
+    is_big, is_little = b"+" in data[:4], data[:1] == b"I"
+    start = int.from_bytes(data[8:16] if is_big else data[4:8], "little" if is_little else "big")
+    if (b"\x12\x01\x03\0" if is_little else b"\x01\x12\0\x03") not in data[start : start + 4096]:
+        return None  # reading all tags takes longer
+    tags = ImageFileDirectory_v2(data[: 16 if is_big else 8])
+    stream = io.BytesIO(data)
+    stream.seek(start)
+    tags.load(stream)
+    return int(tags.get(_ORIENTATION, 1))
+
+
+def _check_upright(orientation: int | None, path: Path) -> None:
+    """Raise an error if the EXIF orientation of an image is not 1: programs disagree about where its first row is."""
+    if orientation not in (None, 1):
+        hint = "turn the pixels, and remove the tag: magick IN -auto-orient OUT"
+        raise DataError(f"the pixels are stored turned (EXIF orientation {orientation})", path, hint)
 
 
 def _decode(data: bytes, path: Path) -> Pixels:
     """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV fills them in silently."""
     image = open_image(path, data)
     image.load()
+    if image.info:
+        _check_upright(image.getexif().get(_ORIENTATION), path)
     if data.startswith(_PNG_MAGIC):
         if data.rfind(_PNG_END) < 0:  # search from the end, where the marker is
             raise ValueError("the PNG has no end")

@@ -195,4 +195,5 @@ def check_unit(pixels: Pixels, unit: str) -> None:
     elif unit in _CALIBRATED and unit not in _DECIBEL and (median := float(np.median(values))) > _LINEAR_MEDIAN:
         rule = f"{_LINEAR_MEDIAN:g} or less in half of the pixels (the median is {median:.4g})"
     if rule:
-        raise DataError(f"values from {low:.4g} to {high:.4g}, but {unit} is {rule}", hint=_UNIT_HINT)
+        values_text = f"the value {low:.4g}" if low == high else f"values from {low:.4g} to {high:.4g}"
+        raise DataError(f"{values_text}, but {unit} is {rule}", hint=_UNIT_HINT)

@@ -24,7 +24,7 @@ from shapely.errors import ShapelyError
 from rsft.errors import RequestError
 from rsft.utils.fence import enter_fence
 from rsft.utils.remote_files import NO_SERVERS
-from rsft.utils.untrusted.documents import open_regular, parse_json, read_regular
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, open_regular
 from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
 
 MAX_LAYER_MEMORY = 2**32
@@ -179,7 +179,7 @@ def read_geojson(path: Path) -> bytes:
         RequestError: the file is no such JSON, or its coordinate system is an address.
     """
     try:
-        content = parse_json(read_regular(path), object_pairs_hook=_without_addresses)
+        content = load_json(path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses)
         kind = str(content.get("type")) if isinstance(content, dict) else "none"
         if kind not in _GEOJSON_TYPES:
             raise ValueError(f"the type of the JSON is {kind[:40]!r}, not that of a layer")

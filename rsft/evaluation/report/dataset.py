@@ -21,7 +21,7 @@ from rsft.evaluation.report.run_files import RunFiles, read_json
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import GROUPS, Progress
 from rsft.utils.atomic_files import atomic_folder, sha256
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json
 
 MAX_CLASSES = 24
 """Up to this number of classes, chips are counted by class; with more, by group."""
@@ -48,7 +48,7 @@ def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
         "splits": splits,
         "row_kind": column,
         "rows": {name: [int(count.get(name, 0)) for count in counts] for name in names},
-        "command": str(parse_json((store.root / DATASET).read_text("utf-8")).get("command", "")),
+        "command": str(load_json(store.root / DATASET).get("command", "")),
         "altered": None if trained_hash is None else trained_hash != sha256(store.root / MANIFEST),
         "audit": audits[0] if audits else None,
     }

@@ -68,11 +68,13 @@ TableRow = tuple[str, str, list[TableCell | None]]
 """Name and description of a row, and its cells; None for a number that is not defined."""
 
 
-def accuracy_cells(intervals: Iterable[Interval | None], best: Iterable[float | None]) -> list[TableCell | None]:
-    """Return the cells of accuracies in percent; `best` is the value that is marked as the best one, for each."""
+def accuracy_cells(
+    intervals: Iterable[Interval | None], best: Iterable[float | None], marks: Iterable[str]
+) -> list[TableCell | None]:
+    """Return the cells of accuracies in percent; `best` is the value marked as the best, `marks` follow the numbers."""
     return [
-        TableCell(format_percent(x.value), format_interval(x), x.value == highest) if x else None
-        for x, highest in zip(intervals, best, strict=True)
+        TableCell(format_percent(x.value) + mark, format_interval(x), x.value == highest) if x else None
+        for x, highest, mark in zip(intervals, best, marks, strict=True)
     ]
 
 
@@ -84,7 +86,8 @@ def accuracy_rows(evaluations: Sequence[Evaluation | None]) -> list[tuple[str, l
         values = [getattr(evaluation.summary, measure) if evaluation else None for evaluation in evaluations]
         best = max((interval.value for interval in values if interval), default=None)
         if best is not None:
-            rows.append((label, accuracy_cells(values, [best] * len(values))))
+            marks = [evaluation.mark if evaluation else "" for evaluation in evaluations]
+            rows.append((label, accuracy_cells(values, [best] * len(values), marks)))
     return rows
 
 
@@ -113,7 +116,7 @@ def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
     best = [max(x.value for x in column) if len(methods) > 1 else None for column in defined]
     rows: list[TableRow] = []
     for name, summary in reversed(methods.items()):
-        cells = accuracy_cells([getattr(summary, column) for column in columns], best)
+        cells = accuracy_cells([getattr(summary, x) for x in columns], best, [evaluation.mark] * len(columns))
         rows.append((name, run_meaning if name == evaluation.method else MEANINGS.get(name, ""), cells))
     probe = evaluation.baselines.get(LINEAR_PROBE)
     if probe is None or peft.method == "linear-probe":

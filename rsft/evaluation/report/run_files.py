@@ -1,5 +1,6 @@
 """Read and check the files of a run folder."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE, REPLAY_FILE, Replay, read_replay
 from rsft.utils.tables import Column, check_columns
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json, read_regular
 
 T = TypeVar("T")
 
@@ -174,14 +175,14 @@ def read_json(path: Path, kind: type[T]) -> T:
     Raises:
         DataError: the file is damaged.
     """
-    return _read(path, lambda path: TypeAdapter(kind).validate_python(parse_json(path.read_text(encoding="utf-8"))))
+    return _read(path, lambda path: TypeAdapter(kind).validate_python(load_json(path)))
 
 
 def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
     """Read a table and check its columns; return None if the file is missing or has no rows."""
 
     def read(path: Path) -> pd.DataFrame:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(io.BytesIO(read_regular(path)))
         check_columns(table, columns)
         numbers = [column.name for column in columns if "number" in column.kind and column.name in table]
         return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})  # of empty texts

@@ -14,12 +14,11 @@ import pyarrow.parquet as pq
 import shapely
 
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
-from rsft.data.datasets._label_files import find_separator
 from rsft.data.imagery.vectors import READ_ERRORS, read_layer
 from rsft.errors import RequestError
 from rsft.inference.writers.tables import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
-from rsft.utils.tables import unescape_table
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.tables import read_text_table
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_json
 
 DEFAULT_FIELD = "corrected"
 """Field of a table of predictions that contains the labels."""
@@ -191,9 +190,7 @@ def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    separator = find_separator(path.read_text("utf-8-sig"))
-    frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    frame = unescape_table(frame)
+    frame = read_text_table(path)
     if "wkt" in frame:
         shapes = [shapely.from_wkt(text) if text else None for text in frame["wkt"]]
         frame["geometry"] = pd.Series(shapes, frame.index, object)
@@ -217,7 +214,7 @@ def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    content = parse_json(path.read_bytes())
+    content = load_json(path, MAX_TABLE_BYTES)
     rows = []
     for number, feature in enumerate(content["features"], 1):
         geometry = feature.get("geometry")

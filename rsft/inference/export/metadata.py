@@ -10,7 +10,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FEATURES, IMAGES, LOGITS, ExportFormat
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.atomic_files import sha256, write_text
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json
 from rsft.version import __version__
 
 METADATA_FILE = "export.json"
@@ -70,7 +70,7 @@ def read_export_metadata(folder: Path) -> dict[str, Any]:
         hint = "make one with `rsft export`, and keep export.json beside its files"
         raise RequestError(f"the folder is not an export: {METADATA_FILE} is missing", folder, hint)
     try:
-        metadata: dict[str, Any] = parse_json((folder / METADATA_FILE).read_text("utf-8"))
+        metadata: dict[str, Any] = load_json(folder / METADATA_FILE)
         files: dict[str, Any] = metadata["files"]
         if not isinstance(files, dict):
             raise TypeError(f"files is a {type(files).__name__}")

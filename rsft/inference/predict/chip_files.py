@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from rsft.data.chips.store import check_manifest_paths
@@ -152,7 +153,7 @@ class ChipFiles(ChipSource):
             with suppress(DataError), reader.open_image(path) as image:
                 if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
                     return (image.height, image.width), None, None
-        unreadable = suppress(RasterioError, UnicodeEncodeError)  # names that are not UTF-8
+        unreadable = suppress(RasterioError, CPLE_BaseError, UnicodeEncodeError)  # names that are not UTF-8
         with unreadable, geo.ignore_georeference_warnings(), reader.open_raster(str(path)) as file:
             is_chip = max(file.height, file.width) <= MAX_CHIP_SIDE
             georeference = geo.read_georeference(file) if is_chip else None

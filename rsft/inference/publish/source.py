@@ -17,7 +17,7 @@ from rsft.models.bundle.bundle import Bundle, SourceLicense, find_bundle
 from rsft.models.inspection.describe import EncoderOrigin, describe, find_encoder_origin
 from rsft.types import GROUPS
 from rsft.utils.licenses import UNKNOWN
-from rsft.utils.untrusted.documents import code_span, escape_markdown, parse_json, read_regular
+from rsft.utils.untrusted.documents import code_span, escape_markdown, load_json
 
 MEASURES = {
     "micro": "overall accuracy",
@@ -90,7 +90,7 @@ def read_source(folder: Path) -> BundleSource:
     bundle_dir, bundle = find_bundle(folder), Bundle.load(folder)
     run: dict[str, Any] = {}
     with suppress(OSError, ValueError, TypeError):
-        run = dict(parse_json(read_regular(bundle_dir.parent / "run.json")))
+        run = dict(load_json(bundle_dir.parent / "run.json"))
     if run.get("bundle_sha256") != bundle.sha256:
         run = {}
     evaluated = _read_evaluation(bundle_dir.parent / "evaluation/metrics.json", bundle) if run else None
@@ -135,7 +135,7 @@ def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
     if not path.is_file():
         return None
     try:
-        evaluation = TypeAdapter(Evaluation).validate_python(parse_json(read_regular(path)))
+        evaluation = TypeAdapter(Evaluation).validate_python(load_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise DataError("the file is damaged", path, "evaluate again: rsft evaluate") from error
     if evaluation.classes != bundle.classes:

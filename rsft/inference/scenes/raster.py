@@ -17,7 +17,6 @@ from urllib.parse import unquote, urljoin
 import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -171,16 +170,19 @@ class SceneReader:
             files = self._files()
             if len(files) == 1:
                 bands = list(files[0].read([index + 1 for index in self.indices], window=window))
+                masks = [reader.read_validity(files[0], window)] * len(bands)
             else:
                 bands = [files[index].read(1, window=window) for index in self.indices]
+                masks = [reader.read_validity(files[index], window) for index in self.indices]
         except (RasterioError, CPLE_BaseError) as error:
             raise _reading_error(scene, error) from error
         for number, index in enumerate(self.indices):
             nodata = scene.nodata[index]
             if scene.dtype == scene.stored_dtype and scene.calibrations is None:
-                reader.mask_nodata(bands[number], nodata, scene.path)
+                reader.mask_nodata(bands[number], nodata, scene.path, masks[number])
                 continue
-            bands[number] = reader.to_float32(bands[number], nodata, scene.scalings[index], scene.path)
+            scaling, mask = scene.scalings[index], masks[number]
+            bands[number] = reader.to_float32(bands[number], nodata, scaling, scene.path, mask)
             if scene.calibrations is not None:
                 bands[number], count = scene.calibrations[index](bands[number], window.row_off, window.col_off)
                 clipped += count
@@ -273,11 +275,7 @@ def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: _Item | None) ->
         names = ", ".join(handles[0].subdatasets[:5]) + (", ..." if len(handles[0].subdatasets) > 5 else "")
         hint = f"give one of them: {names}" if names else "give one of the rasters in it"
         raise DataError("the raster has no bands, only other rasters", uri, hint)
-    if (count := sum(file.count for file in handles)) > reader.MAX_BANDS:
-        message = f"the raster has {count:,} bands; the limit is {reader.MAX_BANDS:,}"
-        raise DataError(message, uri, "write the bands that the model reads to a file of their own")
-    if any(ColorInterp.palette in file.colorinterp for file in handles):
-        raise DataError("the pixels are indices into a color palette", uri, "convert the file to gray or RGB")
+    reader.check_encoding(handles, uri)
     if len({(file.shape, file.dtypes) for file in handles}) > 1:
         if item:
             message = f"the assets {', '.join(item.assets)} differ in size or data type"
@@ -402,7 +400,7 @@ def _read_item(uri: SceneUri, asset: str | None) -> _Item | None:
             data = read_url(uri.url, _MAX_BYTES)
     elif uri.is_path and suffix in _JSON_SUFFIXES and Path(uri.text).exists():
         try:
-            data = read_regular(Path(uri.text))
+            data = read_regular(Path(uri.text), _MAX_BYTES)
         except OSError as error:
             raise DataError(f"the item cannot be read: {error.strerror}", uri, "give a STAC item") from error
     if data is None:

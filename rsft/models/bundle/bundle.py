@@ -26,7 +26,7 @@ from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.utils.atomic_files import atomic_folder, sha256, write_bytes, write_text
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
-from rsft.utils.untrusted.documents import parse_json, read_regular
+from rsft.utils.untrusted.documents import load_json
 from rsft.version import __version__
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
         WeightsError: the index is damaged, edited, or has an unknown format.
     """
     try:
-        content = parse_json(read_regular(folder / INDEX_FILE))
+        content = load_json(folder / INDEX_FILE)
         version, rsft_version = content["format"], content["rsft_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{INDEX_FILE} is damaged", folder, COPY_HINT) from error

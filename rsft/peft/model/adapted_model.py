@@ -30,6 +30,7 @@ class AdaptedModel(ForwardPasses):
     Attributes:
         vit: the transformer, always in evaluation mode.
         method: the attached method.
+        train_also: names of modules of the transformer that are trained beside the PEFT modules.
         additive: the PEFT modules; their dropout acts in training mode.
         modulator: one learned scale for every site, or None.
         unmerged: names of what `merge` could not fold into the weights: sites, modules or parameters.
@@ -52,9 +53,10 @@ class AdaptedModel(ForwardPasses):
         adapter_modules: Sequence[AdapterModule],
         modulator: Modulator | None,
         undo: Sequence[Undo],
+        train_also: Sequence[str] = (),
     ) -> None:
         super().__init__(runner, adapter_modules, modulator)
-        self.method = method
+        self.method, self.train_also = method, tuple(train_also)
         self.unmerged: tuple[str, ...] = ()
         self._undo = list(undo)
         self._status, self._has_rounded_weights = "attached", False
@@ -111,6 +113,7 @@ class AdaptedModel(ForwardPasses):
             path: the path of the file.
         """
         metadata = {"method": method_to_dict(self.method), "modulated": self.modulator is not None}
+        metadata |= {"train_also": self.train_also} if self.train_also else {}
         write_tensors(Path(path), self.adapter_state(), {"rsft.peft": json.dumps(metadata)})
 
     def load(self, path: Path | str) -> None:

@@ -1,6 +1,7 @@
 """Attach a PEFT method to a network, or load one from a file."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from rsft.peft.model.state_files import read_tensors
 from rsft.peft.modulator import Modulator
 from rsft.peft.modules.adapter_module import AdapterModule, ScaleFn, Undo, use_fused_qkv_layers
 from rsft.peft.modules.scaled import LowRankLinear
+from rsft.peft.modules.unscaled import SelectiveTuning
 from rsft.peft.sites import POSITIONS, Site
 
 _METHOD_ATTRIBUTE = "adapted_by"  # attribute of the network with the name of the attached method
@@ -28,6 +30,7 @@ def attach(
     learn_scales: bool = False,
     init_scale: float = 1.0,
     kernels: bool | None = None,
+    train_also: Sequence[str] = (),
 ) -> AdaptedModel:
     """Freeze a vision transformer, set it to evaluation mode and attach a PEFT method.
 
@@ -42,13 +45,16 @@ def attach(
         kernels: compute low-rank additions and their blocks by kernels with hand-written gradients (True) or by plain
             autograd (False), with equal results. None takes the environment variable RSFT_KERNELS (0 or 1), and without
             it the kernels on a CPU and plain autograd elsewhere.
+        train_also: names of modules of the network that are trained beside the method, such as ("head",). They belong
+            to `theta` and to the saved state. A warning names a classifier that stays frozen.
 
     Returns:
         The network with the modules of the method.
 
     Raises:
-        ValueError: the network lacks a site, a setting is invalid, `learn_scales` is set for a method without sites,
-            two methods share a site or a parameter, the network is adapted already, or RSFT_KERNELS is neither 0 nor 1.
+        ValueError: the network lacks a site or a module, a setting is invalid, `learn_scales` is set for a method
+            without sites, two methods share a site or a parameter, the network is adapted already, or RSFT_KERNELS is
+            neither 0 nor 1.
 
     Example:
         >>> import timm
@@ -69,12 +75,14 @@ def attach(
     kernels = requested_kernels(kernels)
     vit.requires_grad_(False).eval()
     runner, modules = StageRunner(ViTStages(vit), kernels), list(method.build_modules(vit))
+    if train_also:
+        modules.append(SelectiveTuning(vit, "train_also", "all", lambda *_: True, modules=train_also))
     device = next(vit.parameters()).device
     modulator = _build_modulator(modules, method, init_scale).to(device) if learn_scales else None
     _require_disjoint(modules)
     setattr(vit, _METHOD_ATTRIBUTE, method.name)
     undo: list[Undo] = [partial(delattr, vit, _METHOD_ATTRIBUTE), *use_fused_qkv_layers(vit)]
-    adapted = AdaptedModel(runner, method, modules, modulator, undo)
+    adapted = AdaptedModel(runner, method, modules, modulator, undo, train_also)
     try:
         for module in modules:
             module.install({site: _scale_fn(module, site, modulator) for site in module.sites}, kernels)
@@ -82,6 +90,9 @@ def attach(
     except ValueError:
         adapted.detach()
         raise
+    if names := _frozen_classifiers(vit):
+        message = f"the classifier {names[0]} of the network stays frozen: to train it, attach with train_also={names}"
+        warnings.warn(message, stacklevel=2)
     return adapted
 
 
@@ -115,7 +126,8 @@ def load(vit: nn.Module, path: Path | str, *, kernels: bool | None = None) -> Ad
         raise ValueError(f"{path} names no method: it was not written by AdaptedModel.save")
     description = json.loads(metadata["rsft.peft"])
     method = method_from_dict(description["method"])
-    adapted = attach(vit, method, learn_scales=description["modulated"], kernels=kernels)
+    options = {"learn_scales": description["modulated"], "train_also": description.get("train_also", ())}
+    adapted = attach(vit, method, kernels=kernels, **options)
     try:
         adapted.load(path)
     except ValueError:
@@ -147,6 +159,15 @@ def _require_frozen(vit: nn.Module) -> None:
     for name, module in vit.named_modules():
         if isinstance(module, LowRankLinear) and module.weight.requires_grad:
             raise ValueError(f"{name} is adapted and its weight is trained: choose other blocks for one of the methods")
+
+
+def _frozen_classifiers(vit: nn.Module) -> tuple[str, ...]:
+    """Return the names of the classifiers of a network that have parameters, none of them trained."""
+    get_classifier = getattr(vit, "get_classifier", None)  # of timm; a network may have two
+    heads = get_classifier() if get_classifier else [getattr(vit, name, None) for name in ("fc", "head", "classifier")]
+    heads = heads if isinstance(heads, list | tuple) else [heads]
+    frozen = [x for x in heads if isinstance(x, nn.Module) and {p.requires_grad for p in x.parameters()} == {False}]
+    return tuple(name for name, module in vit.named_modules() if any(module is head for head in frozen))
 
 
 def _scale_fn(module: AdapterModule, site: Site, modulator: Modulator | None) -> ScaleFn:

@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.model.stage_runner import ForwardOptions, StageRunner
+from rsft.peft.model.stage_runner import ForwardOptions, StageRunner, without_gradient
 from rsft.peft.model.stages import EMBEDDING
 from rsft.peft.modulator import Modulator
 from rsft.peft.modules.adapter_module import AdapterModule, require_tokens
@@ -168,7 +168,12 @@ class ForwardPasses(nn.Module):
         """
         vit = cast(Any, self.vit)
         token_pool = getattr(vit, "global_pool", None) == "token" and getattr(vit, "cls_token", None) is not None
-        return cast(Tensor, vit.forward_head(self.forward_features(x, class_token_only=token_pool)))
+        features = self.forward_features(x, class_token_only=token_pool)
+        if self._split is None:
+            return cast(Tensor, vit.forward_head(features))
+        inner = vit.forward_head(features[: self._split])
+        with without_gradient(self.theta):  # the head may be trained too
+            return torch.cat([inner, vit.forward_head(features[self._split :])])
 
     def forward_features(self, x: Tensor, *, class_token_only: bool = False) -> Tensor:
         """Run images through the network up to the final norm.

@@ -12,6 +12,9 @@ EMBEDDING = -1
 """The stage of the embedding."""
 
 
+_LAST_MODULES = ("norm", "fc_norm", "attn_pool", "blocks_token_only", "head", "head_dist", "fc", "classifier")
+
+
 class EmbeddedTokens(NamedTuple):
     """Output of the embedding: tokens (B, N, D), and rotary embeddings where the network has them."""
 
@@ -94,7 +97,7 @@ class ViTStages:
         first, _, remainder = placement.partition(".")
         if first == "blocks":
             return int(remainder.partition(".")[0])
-        return self.depth if first in ("norm", "fc_norm", "attn_pool", "blocks_token_only") else EMBEDDING
+        return self.depth if first in _LAST_MODULES else EMBEDDING
 
     def embed(self, images: Tensor) -> EmbeddedTokens:
         """Run the embedding.

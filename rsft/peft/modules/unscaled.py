@@ -107,21 +107,30 @@ class SelectiveTuning(AdapterModule):
         method: name of the method, for messages.
         blocks: a selection of blocks; "all" includes parameters outside of the blocks, except those of `head`.
         is_trained: called with a module and the name of one of its parameters; returns whether to train it.
+        modules: dotted names of modules to train instead of blocks.
 
     Raises:
-        ValueError: the network has no parameter to train.
+        ValueError: the network lacks one of the modules, or has no parameter to train.
     """
 
     def __init__(
-        self, vit: nn.Module, method: str, blocks: str | Sequence[int], is_trained: Callable[[nn.Module, str], bool]
+        self,
+        vit: nn.Module,
+        method: str,
+        blocks: str | Sequence[int],
+        is_trained: Callable[[nn.Module, str], bool],
+        *,
+        modules: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        if missing := [name for name in modules if adapter_module.find_submodule(vit, name) is None]:
+            raise ValueError(f"{type(vit).__name__} has no module {missing[0]}, which {method} names")
         all_blocks = [f"{path}." for path in named_blocks(vit)]
         selected = tuple(all_blocks[index] for index in select_blocks(blocks, len(all_blocks)))
         self._replaced: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
         for module_path, module in vit.named_modules():
-            is_selected = blocks == "all" or f"{module_path}.".startswith(selected)
-            if not is_selected or module_path.split(".")[0] == "head":
+            is_selected = f"{module_path}.".startswith(tuple(f"{name}." for name in modules) or selected)
+            if not is_selected and (blocks != "all" or modules or module_path.split(".")[0] == "head"):
                 continue
             for name, parameter in module.named_parameters(recurse=False):
                 if is_trained(module, name):

@@ -4,6 +4,7 @@ This module imports no torch.
 """
 
 import csv
+import io
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
 from rsft.utils.atomic_files import sha256
-from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.documents import load_json, read_regular_text
 
 METADATA_FILE, RECIPE_FILE, METRICS_FILE, CHECKPOINTS_DIR = "run.json", "recipe.yaml", "metrics.csv", "checkpoints"
 
@@ -54,6 +55,7 @@ class RunInfo:
         recipe: the recipe, with all defaults filled in; None if it cannot be read.
         accuracy: measure -> accuracy, 0-1, from the evaluation, or else from the last validation.
         faults: descriptions of missing or damaged files.
+        leaks: number of evaluated chips that make the accuracy too high, see `rsft.evaluation.schema.Leaks`.
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class RunInfo:
     recipe: Recipe | None = None
     accuracy: dict[str, float] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    leaks: int = 0
 
     @property
     def status(self) -> str:
@@ -100,7 +103,8 @@ def read_run_info(folder: Path) -> RunInfo:
         recipe = load_recipe(folder / RECIPE_FILE)
     except RsftError as error:
         faults.append(f"{RECIPE_FILE}: {error.message}")
-    return RunInfo(folder, metadata, recipe, _read_accuracy(folder), tuple(faults))
+    accuracy, leaks = _read_accuracy(folder)
+    return RunInfo(folder, metadata, recipe, accuracy, tuple(faults), leaks)
 
 
 def read_run_metadata(folder: Path) -> dict[str, Any]:
@@ -114,7 +118,7 @@ def read_run_metadata(folder: Path) -> dict[str, Any]:
         ValueError: it is not JSON.
         TypeError: it is not a JSON object.
     """
-    return dict(parse_json((folder / METADATA_FILE).read_text("utf-8")))
+    return dict(load_json(folder / METADATA_FILE))
 
 
 def hash_manifest(root: Path | str) -> str:
@@ -247,17 +251,18 @@ def _is_run(path: Path) -> bool:
     return path.is_dir() and (path.name.isdecimal() or (path / METADATA_FILE).is_file())
 
 
-def _read_accuracy(folder: Path) -> dict[str, float]:
-    """Return measure -> accuracy, without measures that are unknown."""
+def _read_accuracy(folder: Path) -> tuple[dict[str, float], int]:
+    """Return measure -> accuracy, without measures that are unknown, and the number of leaking chips."""
     with suppress(OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError):
-        methods = parse_json((folder / "evaluation/metrics.json").read_text("utf-8"))["methods"]
-        run_measures = next(iter(methods.values()))
-        return {name: float(run_measures[name]["value"]) for name in RUN_MEASURES if run_measures.get(name)}
-    with suppress(OSError, ValueError, KeyError), (folder / METRICS_FILE).open(encoding="utf-8", newline="") as file:
-        for row in reversed(list(csv.DictReader(file))):
+        evaluation = load_json(folder / "evaluation/metrics.json")
+        run_measures = next(iter(evaluation["methods"].values()))
+        accuracy = {name: float(run_measures[name]["value"]) for name in RUN_MEASURES if run_measures.get(name)}
+        return accuracy, int((evaluation.get("leaks") or {}).get("chips", 0))
+    with suppress(OSError, ValueError, KeyError, csv.Error):
+        for row in reversed(list(csv.DictReader(io.StringIO(read_regular_text(folder / METRICS_FILE))))):
             if accuracy := {name: float(row[f"val_{name}"]) for name in RUN_MEASURES if row.get(f"val_{name}")}:
-                return accuracy
-    return {}
+                return accuracy, 0
+    return {}, 0
 
 
 REPLAY_FILE = "replay.json"
@@ -390,7 +395,7 @@ def read_replay(path: Path) -> Replay | None:
     if not path.is_file():
         return None
     try:
-        return TypeAdapter(Replay).validate_python(parse_json(path.read_text("utf-8")))
+        return TypeAdapter(Replay).validate_python(load_json(path))
     except ValueError as error:
         hint = "delete it; the next evaluation of the run writes it again"
         raise DataError("the file is damaged", path, hint) from error

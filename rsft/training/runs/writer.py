@@ -252,11 +252,17 @@ def mark_done(folder: Path) -> None:
         write_text(folder / reader.METADATA_FILE, json.dumps(metadata | {"status": "done"}, indent=1))
 
 
-def require_unchanged_inputs(info: reader.RunInfo, root: Path, backbone_sha256: str) -> None:
-    """Raise an error if the chips of a store or the backbone have changed since the resumed run began.
+def require_unchanged_inputs(info: reader.RunInfo, root: Path, backbone_sha256: str, device: str) -> None:
+    """Raise an error if something that decides about the weights has changed since the resumed run began.
+
+    Args:
+        info: the run.
+        root: folder of its chip store.
+        backbone_sha256: hash of the loaded backbone.
+        device: "cpu" or "cuda". The sums of a CPU depend on the number of its threads.
 
     Raises:
-        RequestError: the chips or the backbone have changed.
+        RequestError: the chips, the backbone or the number of threads have changed.
     """
     data_sha256 = info.metadata.get("data", {}).get("manifest_sha256")
     inputs = {
@@ -267,6 +273,11 @@ def require_unchanged_inputs(info: reader.RunInfo, root: Path, backbone_sha256: 
         if before is not None and before != now:
             message = f"{name} have changed since the run began (hash {before[:12]}, now {now[:12]})"
             raise RequestError(message, location, "restore them, or start a new run of the recipe")
+    began_with, threads = info.metadata.get("hardware", {}).get("threads"), torch.get_num_threads()
+    if device == "cpu" == info.metadata.get("device") and began_with not in (None, threads):
+        message = f"the run began with {began_with} threads, but PyTorch has {threads} now: its weights would differ"
+        hint = f"resume with OMP_NUM_THREADS={began_with}, or start a new run of the recipe"
+        raise RequestError(message, info.folder, hint)
 
 
 def _now() -> str:

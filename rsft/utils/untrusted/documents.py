@@ -3,6 +3,7 @@
 A file that is a pipe, a socket or a device can block for ever, or never end.
 """
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
+
+from rsft.errors import DataError
 
 MAX_DEPTH = 100
 """Largest number of levels of lists and mappings in a JSON or YAML document."""
@@ -59,36 +62,76 @@ def _parse_int(text: str) -> int:
     return int(text)
 
 
+MAX_JSON_BYTES = 2**26
+"""Largest JSON file that describes a bundle, a run, a chip store or an export: 64 MiB."""
+MAX_TABLE_BYTES = 2**30
+"""Largest file of positions, labels or predictions in JSON, CSV or text: 1 GiB."""
+
 _NOT_A_FILE = "it is a pipe, a socket or a device, not a file"
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block `open`
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading.
+def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
+    """Open a regular file for reading; `limit` is its largest size in bytes.
 
     Raises:
         OSError: the file cannot be opened, or is a folder, a pipe, a socket or a device.
+        DataError: the file is larger.
     """
     descriptor = os.open(path, _OPEN_FLAGS)
     try:
-        _check(os.fstat(descriptor).st_mode, path)
+        status = os.fstat(descriptor)
+        _check(status.st_mode, path)
+        if limit is not None and status.st_size > limit:
+            message = f"the file is too large: it has {status.st_size:,} bytes; the limit is {limit:,}"
+            raise DataError(message, path, "check that this is the right file; divide it if it is")
         return os.fdopen(descriptor, "rb")
-    except OSError:
+    except (OSError, DataError):
         os.close(descriptor)
         raise
 
 
-def read_regular(path: Path) -> bytes:
-    """Read a regular file.
+def read_regular(path: Path, limit: int = MAX_TABLE_BYTES) -> bytes:
+    """Read a regular file of at most `limit` bytes.
 
     Returns:
         Its content.
 
     Raises:
         OSError: the file cannot be read, or is a folder, a pipe, a socket or a device.
+        DataError: the file is larger.
     """
-    with open_regular(path) as file:
+    with open_regular(path, limit) as file:
         return file.read()
+
+
+def read_regular_text(path: Path, limit: int = MAX_TABLE_BYTES) -> str:
+    """Read a regular file of at most `limit` bytes as UTF-8, with or without a byte-order mark.
+
+    Returns:
+        Its text, in which all ends of lines are line feeds.
+
+    Raises:
+        OSError: the file cannot be read, or is a folder, a pipe, a socket or a device.
+        DataError: the file is larger.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with io.TextIOWrapper(open_regular(path, limit), "utf-8-sig") as file:
+        return file.read()
+
+
+def load_json(path: Path, limit: int = MAX_JSON_BYTES, **options: Any) -> Any:
+    """Read a JSON file of at most `limit` bytes, see `parse_json`.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: the file cannot be read, or is a folder, a pipe, a socket or a device.
+        DataError: the file is larger.
+        ValueError: it is not JSON, or exceeds a limit of `parse_json`.
+    """
+    return parse_json(read_regular(path, limit), **options)
 
 
 def check_regular(path: Path) -> None:

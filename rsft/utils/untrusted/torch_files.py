@@ -24,6 +24,7 @@ REWRITE_HINT = (
 _ALLOCATING = re.compile(  # what torch allows with `weights_only`, and what allocates any number of bytes
     r"(^|[. ])(bytearray|\w*Tensor|(Untyped|Typed)Storage|_rebuild_qtensor|_rebuild_device_tensor_from_cpu_tensor)$"
 )
+_QUANTIZED = re.compile(r"(^|[. ])(QU?Int\w*Storage)$")
 _SLOW_ENCODING = re.compile(r"\W*(punycode|idna)\W*", re.IGNORECASE)
 _READ_ERRORS = (
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError),
@@ -33,7 +34,7 @@ _END, _END64, _LOCATOR64 = struct.Struct("<4s8x2LH"), struct.Struct("<4s36x2Q"),
 
 
 class UnsafeTorchFileError(ValueError):
-    """Reading a checkpoint could take more memory than its size, or hours."""
+    """Reading a checkpoint could take more memory than its size, or hours; or its weights are quantized."""
 
 
 class DamagedTorchFileError(ValueError):
@@ -45,8 +46,8 @@ def check_torch_file(path: Path) -> None:
 
     Raises:
         UnsafeTorchFileError: the file is older than torch 1.6, a member is compressed or larger than the file, the
-            pickle is too large or too long, or it asks for memory that the file does not fill or for an encoding that
-            is slow.
+            pickle is too large or too long, or it asks for memory that the file does not fill, for quantized weights,
+            or for an encoding that is slow.
         DamagedTorchFileError: the archive or the pickle cannot be read.
     """
     try:
@@ -101,6 +102,8 @@ def _check_pickle(pickle: bytes) -> None:
             raise UnsafeTorchFileError(f"its pickle has more than {MAX_PICKLE_OPCODES:,} instructions")
         if opcode.name == "GLOBAL" and (match := _ALLOCATING.search(str(argument))):
             raise UnsafeTorchFileError(f"it asks for a {match[2]}, which may have any size")
+        if opcode.name == "GLOBAL" and (match := _QUANTIZED.search(str(argument))):
+            raise UnsafeTorchFileError(f"its weights are quantized ({match[2]}): save them with dequantize()")
         encodes |= opcode.name == "GLOBAL" and argument == "_codecs encode"
         has_slow_encoding |= bool(_SLOW_ENCODING.fullmatch(str(argument)))
     if encodes and has_slow_encoding:

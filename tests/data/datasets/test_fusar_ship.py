@@ -1,5 +1,6 @@
 """FUSAR-Ship: files, metadata table, contradictions between them, and folders of other copies."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -59,11 +60,23 @@ def test_bad_rows_and_names_are_listed(archive):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"id,length\n", "no column mmsi, width"), (b"\xff\xfe", "not UTF-8"), (b"", "no column")]
+    ("content", "message"),
+    [
+        (b"id,length\n", "no column mmsi, width"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"", "no column"),
+        (META.encode() + b"x" * 131_073, "meta.csv is not a CSV table: field larger"),
+    ],
 )
 def test_a_table_without_its_columns_is_refused(archive, content, message):
     (archive / "meta.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
+        FUSARShip(archive)
+
+
+def test_a_file_of_24_gb_in_the_place_of_a_table_is_not_read(archive):
+    os.truncate(archive / "meta.csv", 24 * 2**30)
+    with pytest.raises(OSError, match=mentions("25,769,803,776 bytes", "limit is 268,435,456", "meta.csv")):
         FUSARShip(archive)
 
 

@@ -1,5 +1,8 @@
 """Complete images are read unchanged; all other files are errors with a reason."""
 
+import os
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from rsft.data.imagery import reader
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
+from tests.helpers.geokeys import write_chip_with_damaged_geokey
 from tests.helpers.messages import mentions
-from tests.helpers.scenes import write_geotiff
+from tests.helpers.scenes import add_mask, write_geotiff
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (24, 20), dtype=np.uint8)
@@ -125,6 +129,82 @@ def test_nan_is_an_error_with_a_count(tmp_path):
     write_tiff(tmp_path / "a.tif", pixels)
     with pytest.raises(DataError, match=mentions("3 of 64", "NaN")):
         read_chip(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_values_are_an_error_unless_they_are_declared(tmp_path, value):
+    pixels = RNG.normal(size=(8, 8, 1)).astype(np.float32)
+    pixels[0, :3] = value
+    for nodata in (None, -1, np.nan):
+        write_tiff(tmp_path / "a.tif", pixels, nodata=nodata)
+        with pytest.raises(DataError, match=mentions("3 of 64", "infinite", "a.tif")):
+            read_chip(tmp_path / "a.tif")
+    write_tiff(tmp_path / "a.tif", pixels, nodata=value)
+    assert np.isnan(read_chip(tmp_path / "a.tif")).sum() == 3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_pixels_outside_of_the_mask_have_no_data(tmp_path, dtype):
+    pixels = RNG.integers(1, 99, (6, 5, 2)).astype(dtype)
+    if dtype == "float32":
+        pixels[0, 0] = np.nan
+    valid = np.ones((6, 5), bool)
+    valid[0, :3] = False
+    write_tiff(tmp_path / "a.tif", pixels)
+    add_mask(tmp_path / "a.tif", valid)
+    masked = np.nan if dtype == "float32" else 0
+    np.testing.assert_array_equal(read_chip(tmp_path / "a.tif"), np.where(valid[:, :, None], pixels, masked))
+    add_mask(tmp_path / "a.tif", np.zeros_like(valid))
+    with pytest.raises(DataError, match=mentions("mask", "no pixel", "a.tif")):
+        read_chip(tmp_path / "a.tif")
+
+
+def test_scale_and_offset_are_applied(tmp_path):
+    path = write_geotiff(tmp_path / "a.tif", np.uint8([[7, 2], [4, 255]]), scales=(0.5,), offsets=(10,), nodata=7)
+    pixels = read_chip(path)
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels[:, :, 0], [[np.nan, 11], [12, 137.5]])
+
+
+def test_inverted_pixels_are_an_error(tmp_path):
+    write_geotiff(tmp_path / "a.tif", GRAY, photometric="miniswhite")
+    with pytest.raises(DataError, match=mentions("inverted", "MINISWHITE", "a.tif")) as caught:
+        read_chip(tmp_path / "a.tif")
+    assert "MINISBLACK" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "big-endian.tif", "big.tif"])
+def test_turned_pixels_are_an_error(tmp_path, name):
+    path = tmp_path / name
+    for orientation in (1, 6):
+        if name == "big-endian.tif":
+            entries = [(256, 20), (257, 24), (258, 8), (259, 1), (262, 1), (273, 200), (274, orientation), (279, 480)]
+            tags = b"".join(struct.pack(">HHLHH", tag, 3, 1, value, 0) for tag, value in entries)
+            header = b"MM\0*" + struct.pack(">LH", 8, len(entries)) + tags
+            path.write_bytes(header.ljust(200, b"\0") + GRAY.tobytes())
+        elif path.suffix == ".tif":
+            save(path, GRAY, tiffinfo={274: orientation}, big_tiff=name == "big.tif")
+        else:
+            exif = Image.Exif()
+            exif[274] = orientation
+            save(path, RGB, exif=exif)
+        if orientation == 1:
+            assert read_chip(path).shape[:2] == (24, 20)
+    with pytest.raises(DataError, match=mentions("turned", "orientation 6", name)):
+        read_chip(path)
+
+
+def test_a_damaged_geokey_is_an_error_of_this_file(tmp_path):
+    with pytest.raises(DataError, match=mentions("damaged", "a.tif")):
+        read_chip(write_chip_with_damaged_geokey(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_file_of_24_gb_is_not_read(tmp_path, name):
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, 24 * 2**30)
+    with pytest.raises(DataError, match=mentions("25,769,803,776 bytes", "limit is 2,147,483,648", name)):
+        read_chip(tmp_path / name)
 
 
 @pytest.mark.filterwarnings("error")

@@ -16,6 +16,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.data.prepare.registry import format_prepare_command
 from rsft.errors import RequestError
+from tests.helpers.geokeys import write_chip_with_damaged_geokey
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff
 
@@ -48,6 +49,17 @@ def test_existing_splits_are_kept(tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 6, "val/a": 3, "test/a": 2})
     store = prepare_folder(src, tmp_path / "out", val=0.5)
     assert [store.class_counts(split).tolist() for split in ("train", "val", "test")] == [[6], [3], [2]]
+
+
+def test_a_chip_that_gdal_or_the_memory_cannot_hold_is_rejected_by_name(tmp_path):
+    src = write_tree(tmp_path / "src", {"a": 3})
+    write_chip_with_damaged_geokey(src / "a/geokey.tif")
+    (src / "a/large.tif").touch()
+    os.truncate(src / "a/large.tif", 24 * 2**30)
+    store = prepare_folder(src, tmp_path / "out")
+    rejected = pd.read_csv(store.root / "rejected.csv")
+    assert len(store.table) == 3 and [Path(file).name for file in rejected["file"]] == ["geokey.tif", "large.tif"]
+    assert "damaged" in rejected["reason"][0] and "limit is 2,147,483,648" in rejected["reason"][1]
 
 
 def test_imbalance_reduces_only_training_and_is_counted(tmp_path):

@@ -76,7 +76,7 @@ def test_damaged_chips_are_rejected_with_their_reason(tmp_path):
     assert store.table["class"].tolist() == ["Law Enforcement"]
     assert [line.split(",", 2)[2] for line in (store.root / "rejected.csv").read_text().splitlines()[1:]] == [
         "the file is truncated or damaged",
-        "162 of 162 values are NaN",
+        "162 of 162 values are NaN or infinite",
         "every pixel is 0.0",
     ]
 

@@ -36,6 +36,15 @@ def predictions(run):
     return pd.read_parquet(run / "evaluation/predictions.parquet")
 
 
+def test_accuracies_of_leaking_chips_are_marked(run):
+    assert "*" not in "".join(page_of(run).sections.values())
+    leaks = {"chips": 9, "identical": 9, "group": 0, "vessel": 0}
+    change_metrics(run, leaks=leaks, notes=["* 9 of 60 test chips leak"])
+    page = "".join(page_of(run).sections.values())
+    assert "* 9 of 60 test chips leak" in page
+    assert len(re.findall(r"\d\.\d\*", page)) > 10
+
+
 def test_every_choice_of_a_recipe_has_a_description():
     for registry in (METHODS, LOSSES, SAMPLERS):
         assert all(registry[name].title for name in registry)

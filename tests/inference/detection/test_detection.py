@@ -233,6 +233,24 @@ def test_missing_unit(tmp_path, amplitude):
         detect(tmp_path, amplitude, unit=None)
 
 
+@pytest.mark.parametrize(
+    ("unit", "decibels", "expected"),
+    [("amplitude", True, "never below 0"), ("sigma0", True, "never below 0"), ("db", False, "somewhere below 0")],
+)
+def test_values_that_cannot_be_in_the_unit(tmp_path, amplitude, unit, decibels, expected):
+    pixels = (20 * np.log10(amplitude) - 60 if decibels else amplitude).astype(np.float32)
+    contract = SAR.model_copy(update={"units": {unit: (CHIP_MAX,) * 3}})
+    with pytest.raises(DataError, match=mentions("median", unit, expected, "s.tif")) as caught:
+        detect(tmp_path, pixels, contract=contract, unit=unit)
+    assert "--unit" in caught.value.hint
+
+
+def test_single_pixels_below_0_are_no_fault(tmp_path, amplitude):
+    pixels = amplitude.astype(np.float32)
+    pixels[::3] *= -0.01
+    detect(tmp_path, pixels)
+
+
 @pytest.mark.parametrize("pfa", [0, 0.5, -1])
 def test_invalid_false_alarm_rate(pfa):
     with pytest.raises(RequestError, match="false alarm rate"):

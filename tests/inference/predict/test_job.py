@@ -31,6 +31,7 @@ from rsft.inference.writers.tables import read_geopackage_metadata
 from rsft.models.outputs import ClassifierOutputs
 from tests.helpers.file_server import serving_folder
 from tests.helpers.files import written
+from tests.helpers.geokeys import write_chip_with_damaged_geokey
 from tests.helpers.killing import kill_this_process, run_until_killed
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import (
@@ -65,6 +66,10 @@ def broken(chips):
     cv2.imwrite(str(chips / "f_black.png"), np.zeros((16, 16), np.uint8))
     cv2.imwrite(str(chips / "g_color.png"), rng.integers(0, 256, (16, 16, 3), np.uint8))
     cv2.imwrite(str(chips / "h_deep.png"), rng.integers(0, 65536, (16, 16), np.uint16))
+    write_chip_with_damaged_geokey(chips / "i_geokey.tif")
+    (chips / "j_large.png").touch()
+    os.truncate(chips / "j_large.png", 24 * 2**30)
+    write_geotiff(chips / "k_inverted.tif", rng.integers(0, 256, (16, 16), np.uint8), photometric="miniswhite")
     (chips / "notes.txt").touch()
     return chips
 
@@ -84,9 +89,10 @@ def test_good_and_broken_chips(bundle, broken, tmp_path):
     assert (result.table[["p_dark", "p_bright"]].sum(axis=1) - 1).abs().max() < 1e-5
     assert result.counts == {"dark": 1, "bright": 2}
     reasons = {path.name[0]: reason for path, reason in result.rejected}
-    assert list(reasons) == ["d", "e", "f", "g", "h"]
+    assert list(reasons) == ["d", "e", "f", "g", "h", "i", "j", "k"]
     assert "3 bands, but the model takes 1 (HH)" in reasons["g"] and "--bands" in reasons["g"]
     assert "uint16 pixels, but the model takes uint8" in reasons["h"]
+    assert "damaged" in reasons["i"] and "25,769,803,776 bytes" in reasons["j"] and "MINISWHITE" in reasons["k"]
     assert pd.read_csv(out)["probability"].between(0.5, 1).all()
     listing = pd.read_csv(tmp_path / "out.rejected.csv")
     assert listing["file"].tolist() == [str(path) for path, _ in result.rejected]
@@ -95,7 +101,7 @@ def test_good_and_broken_chips(bundle, broken, tmp_path):
         "gray chips stored as RGB (only one band was used): 1",
         "the bundle is not calibrated: probabilities are those of the network, without class_set and ood",
         "files in folders that are not images by their suffix: 1",
-        f"rejected: 5, listed in {tmp_path / 'out.rejected.csv'}",
+        f"rejected: 8, listed in {tmp_path / 'out.rejected.csv'}",
         "engine: torch fp32",
     ]
     assert not list(tmp_path.glob(".*"))

@@ -16,7 +16,7 @@ from rsft.errors import DataError, NetworkError, RequestError
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
 from tests.helpers.file_server import serving_folder
 from tests.helpers.messages import mentions
-from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
+from tests.helpers.scenes import UTM, add_mask, ground_control_points, write_geotiff
 
 RAMP = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) + 1
 
@@ -120,6 +120,19 @@ def test_palette(tmp_path):
         file.write(np.zeros((1, 4, 4), np.uint8))
         file.write_colormap(1, {0: (1, 2, 3), 1: (4, 5, 6)})
     refused(tmp_path / "p.png", "palette")
+
+
+def test_inverted_pixels(tmp_path):
+    refused(write_geotiff(tmp_path / "s.tif", np.eye(4, dtype=np.uint8), photometric="miniswhite"), "MINISWHITE")
+
+
+def test_pixels_outside_of_the_mask_have_no_data(tmp_path):
+    path = write_geotiff(tmp_path / "s.tif", np.full((4, 4), 7, np.uint8))
+    add_mask(path, np.eye(4, dtype=bool))
+    assert read(open_scene(path), 1, 1, 3, 3)[:, :, 0].tolist() == [[7, 0], [0, 7]]
+    path = write_geotiff(tmp_path / "s.tif", np.full((4, 4), 7, np.uint8), scales=(2,))
+    add_mask(path, np.eye(4, dtype=bool))
+    np.testing.assert_array_equal(read(open_scene(path), 1, 1, 3, 3)[:, :, 0], [[14, np.nan], [np.nan, 14]])
 
 
 def product(folder, *sizes):

@@ -72,6 +72,13 @@ def test_a_pickle_that_asks_for_memory_is_refused(name, tmp_path):
     refused(path, mentions(name.rpartition(".")[2], "any size"))
 
 
+@pytest.mark.parametrize("name", ["torch.QInt8Storage", "torch.QUInt4x2Storage"])
+def test_quantized_weights_are_refused_by_name(name, tmp_path):
+    path = save(tmp_path / "a.pth")
+    rewrite(path, global_of(name))
+    refused(path, mentions("quantized", name.rpartition(".")[2], "dequantize"))
+
+
 @pytest.mark.parametrize("encoding", ["punycode", "PunyCode", "idna", " idna"])
 def test_a_slow_encoding_is_refused(encoding, tmp_path):
     text = b"X%s%s" % (struct.pack("<I", len(encoding)), encoding.encode())
