@@ -17,6 +17,7 @@ import pandas as pd
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict, resolve_label
 from rsft.data.chips.store import SPLITS
 from rsft.data.datasets._fusar_files import read_text_lines
+from rsft.data.datasets._srsdd_files import SPLIT_FOLDERS
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.types import Rejection
@@ -78,9 +79,6 @@ def exists(path: Path, is_kind: Callable[[Path], bool] = Path.is_file) -> bool:
 
 _OUTSIDE = ("/", "../")
 """Begin of a normalized path that is absolute or leaves its root."""
-
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Split by folder name."""
 
 
 @dataclass(frozen=True)

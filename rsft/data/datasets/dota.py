@@ -18,8 +18,8 @@ from torchgeo.datasets import DOTA, DatasetNotFoundError
 from torchgeo.datasets.utils import Path as PathOrText
 
 from rsft.data.chips.record import ChipRecord
-from rsft.data.datasets._label_files import SPLIT_FOLDERS, read_numbered_lines
-from rsft.data.datasets._srsdd_files import LabelRow, build_class_lookup, parse_finite, read_label_file
+from rsft.data.datasets._label_files import read_numbered_lines
+from rsft.data.datasets._srsdd_files import SPLIT_FOLDERS, LabelRow, build_class_lookup, parse_finite, read_label_file
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, plot_sample, to_image_tensor
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, open_image, read_chip
 from rsft.data.imagery.scene_uri import LastImageCache

@@ -5,13 +5,16 @@ Archives that would give a wrong chip store are refused.
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby, pairwise
+from operator import attrgetter
 from pathlib import Path
 
+from rsft.data.chips.additions import pixel_digest
 from rsft.data.chips.builder import source_names
 from rsft.data.chips.record import ChipRecord
 from rsft.data.chips.store import DATASET
@@ -23,7 +26,6 @@ from rsft.data.imagery.reader import open_image
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
 from rsft.utils.archives import open_source_tree
-from rsft.utils.atomic_files import sha256
 
 FUSAR_NAME, SRSDD_NAME = "FUSAR-Ship", "SRSDD"
 """Names of the archives in the manifest and in messages."""
@@ -179,8 +181,8 @@ def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
     )
 
 
-def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
-    """Wrap a ship; `scene` is the image that stands for all images with the same content."""
+def _srsdd_chip(ship: SRSDDShip, root: Path, scene: Path) -> _ArchiveChip:
+    """Wrap a ship; `scene` is the image that stands for all images of the same scene."""
     columns = {"source": SRSDD_NAME, "sensor": _SENSOR, "spacing_m": srsdd_files.SRSDD_SPACING_M}
     columns |= {"box": ship.box_in_chip}
     crop = partial(common.crop_srsdd_ship, ship)
@@ -191,7 +193,7 @@ def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
         fusrs_class=srsdd_files.SRSDD_TO_FUSRS.get(ship.category),
         group=f"SRSDD {scene.stem}",
         name=ship.name,
-        full_name=f"L{ship.image.stem}_{ship.number}",
+        full_name=f"{common.full_chip_name(ship.image, root)}_{ship.number}",
         record=record,
     )
 
@@ -199,9 +201,9 @@ def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
 def list_records(sources: FUSRSSources, lists: Path, classes: Sequence[str], val: float, seed: int) -> list[ChipRecord]:
     """Make one record per row of the authors' lists, as `FUSRS` reads them.
 
-    The authors kept their chips in one folder, so a name stands for one file. Where several files have the name, the
-    first by path is taken among those whose folder agrees with the category in the name, otherwise among all. Repeated
-    rows of a name in a split are called name__2, name__3 and so on.
+    The authors kept their chips in one folder, so a name stands for one file. Where several files of FUSAR-Ship have
+    the name, the first by path is taken among those whose folder agrees with the category in the name, otherwise among
+    all. Repeated rows of a name in a split are called name__2, name__3 and so on.
 
     Args:
         sources: the archives, to which the protocol adds rejected rows, whose name is in neither archive, and skipped
@@ -215,7 +217,7 @@ def list_records(sources: FUSRSSources, lists: Path, classes: Sequence[str], val
         The records, sorted by source file, so that each image is decoded once.
 
     Raises:
-        DataError: a list cannot be used.
+        DataError: a list cannot be used, or a listed name stands for different ships.
     """
     from rsft.data.datasets.fusrs import FUSRS
 
@@ -226,8 +228,12 @@ def list_records(sources: FUSRSSources, lists: Path, classes: Sequence[str], val
         ]
     records, skipped = list[ChipRecord](), Counter[str]()
     rows, chips_by_name = [row for dataset in datasets for row in dataset.rows], datasets[0].chips
-    root = _common_folder(sources)
-    chosen = {row.name: _archive_chip(chips_by_name[row.name][0], root) for row in rows}
+    names = list(dict.fromkeys(row.name for row in rows))
+    for first, other in pairwise(ship for name in names for ship in chips_by_name[name] if isinstance(ship, SRSDDShip)):
+        if first.name == other.name and not srsdd_files.have_same_pixels(first.image, other.image):
+            message = f"the lists name the ship {first.name}, but two images have this number"
+            raise DataError(message, f"{first.image}, {other.image}", "give the images with their published numbers")
+    chosen = dict(zip(names, _wrap_chips([chips_by_name[name][0] for name in names], sources), strict=True))
     train = [row for row in rows if row.split == "train"]
     labels, groups = [classes[row.label] for row in train], [chosen[row.name].group for row in train]
     split_of = common.split_groups(labels, groups, {"train": 1 - val, "val": val}, seed)
@@ -268,14 +274,9 @@ def clean_records(
         The records, sorted by source file.
     """
     skipped, rejected = Counter[str](), list[Rejection]()
-    image_digests = dict(zip(sources.images, _digests(sources.images, jobs), strict=True))
-    first_image = {digest: image for image, digest in reversed(image_digests.items())}
-    contents: list[Hashable] = [*_digests([chip.path for chip in sources.chips], jobs)]
-    contents += [(image_digests[ship.image], ship.window) for ship in sources.ships]
-    root = _common_folder(sources)
-    chips = [_archive_chip(chip, root) for chip in sources.chips]
-    chips += [_srsdd_chip(ship, first_image[image_digests[ship.image]]) for ship in sources.ships]
-    chips_by_content = defaultdict[Hashable, list[_ArchiveChip]](list)
+    contents, scenes = _read_contents(sources, jobs)
+    chips = _wrap_chips([*sources.chips, *sources.ships], sources, scenes)
+    chips_by_content = defaultdict[str, list[_ArchiveChip]](list)
     for content, chip in zip(contents, chips, strict=True):
         chips_by_content[content].append(chip)
     selected: list[tuple[_ArchiveChip, str]] = []
@@ -302,13 +303,18 @@ def clean_records(
     return _finish_protocol(sources, records, skipped, rejected)
 
 
-def _archive_chip(chip: FUSARChip | SRSDDShip, root: Path) -> _ArchiveChip:
-    return _fusar_chip(chip, root) if isinstance(chip, FUSARChip) else _srsdd_chip(chip, chip.image)
-
-
-def _common_folder(sources: FUSRSSources) -> Path:
-    """Return the deepest folder that contains all chips of FUSAR-Ship."""
-    return Path(os.path.commonpath([chip.path.parent for chip in sources.chips] or [Path()]))
+def _wrap_chips(
+    chips: Iterable[FUSARChip | SRSDDShip], sources: FUSRSSources, scenes: Mapping[Path, Path] | None = None
+) -> list[_ArchiveChip]:
+    """Wrap chips; `scenes` has the image that stands for the scene of an image, by default the image itself."""
+    paths = ([chip.path for chip in sources.chips], sources.images)
+    roots = [Path(os.path.commonpath([path.parent for path in images] or [Path()])) for images in paths]
+    return [
+        _fusar_chip(chip, roots[0])
+        if isinstance(chip, FUSARChip)
+        else _srsdd_chip(chip, roots[1], (scenes or {}).get(chip.image, chip.image))
+        for chip in chips
+    ]
 
 
 def _finish_record(chip: _ArchiveChip, name: str, split: str, label: str, flags: Sequence[str] = ()) -> ChipRecord:
@@ -324,14 +330,39 @@ def _finish_protocol(
     return sorted(records, key=lambda record: (record.source_path, record.line, record.name))
 
 
-def _digests(paths: Sequence[Path], jobs: int) -> list[str]:
-    """Return the SHA-256 of files, or the path of one that cannot be read; the build reports it later."""
+def _read_contents(sources: FUSRSSources, jobs: int) -> tuple[list[str], dict[Path, Path]]:
+    """Hash the pixels of all chips.
 
-    def digest(path: Path) -> str:
+    Images of SRSDD that share a chip or all pixels are of one scene: copies, and the tiles of an image.
+
+    Returns:
+        One hash per chip of FUSAR-Ship and per ship of SRSDD, or the name of its file if the chip cannot be read, which
+        the build reports; and the first image of the scene of each image.
+    """
+    ships_of = {image: list(ships) for image, ships in groupby(sources.ships, attrgetter("image"))}
+
+    def hash_chip(chip: FUSARChip) -> str:
         try:
-            return sha256(path)
-        except OSError:
-            return str(path)
+            return pixel_digest(common.read_gray_chip(chip.path))
+        except DataError:
+            return str(chip.path)
+
+    def hash_ships(image: Path) -> list[str]:
+        hashes = [f"{ship.label_file}:{ship.line}" for ship in ships_of[image]]
+        with suppress(DataError):
+            pixels = common.read_gray_chip(image)
+            for index, ship in enumerate(ships_of[image]):
+                with suppress(ValueError):
+                    hashes[index] = pixel_digest(ship.crop(pixels))
+            return [*hashes, pixel_digest(pixels)]
+        return [*hashes, str(image)]
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(digest, paths))
+        chips, ships = list(pool.map(hash_chip, sources.chips)), list(pool.map(hash_ships, ships_of))
+    scenes, first = list(range(len(ships))), dict[str, int]()
+    for index, hashes in enumerate(ships):
+        linked = {scenes[index], *(scenes[first.setdefault(value, index)] for value in hashes)}
+        scenes = [min(linked) if scene in linked else scene for scene in scenes] if len(linked) > 1 else scenes
+    images = list(ships_of)
+    contents = [*chips, *(value for hashes in ships for value in hashes[:-1])]
+    return contents, {image: images[scene] for image, scene in zip(images, scenes, strict=True)}

@@ -280,7 +280,7 @@ def prepare_fusrs(
     Raises:
         RequestError: `root` is not empty, a source is missing or ambiguous, or an argument is out of range.
         DataError: a source or list cannot be used, a source gives no chip, most file names contradict their folders,
-            or the lists cannot be downloaded.
+            the lists cannot be downloaded, or the audit finds a leak between the splits of "clean".
     """
     from rsft.data.chips.builder import build_store, check_root_is_free, find_finished_store
     from rsft.data.datasets import fusrs_protocols as protocols
@@ -307,10 +307,13 @@ def prepare_fusrs(
         return finished
 
     def audit(store: ChipStore) -> None:
-        """Write the audit into a store, which gets the name `root` later."""
+        """Write the audit into a store, which gets the name `root` later; refuse one whose clean splits leak."""
         from rsft.data.audit import AUDIT_FILE, audit_store, write_audits
 
         result = replace(audit_store(store, jobs=jobs, progress=progress), subject=str(root))
+        if protocol == "clean" and result.leaks:
+            hint = "leave out copies and tiles of images in the sources"
+            raise DataError(f"the audit of the splits counts {', '.join(result.leaks)}", root, hint)
         write_audits(store.root / AUDIT_FILE, [result])
 
     names, locations = CLASSES[classes], {protocols.FUSAR_NAME: fusar, protocols.SRSDD_NAME: srsdd}
