@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.chips.record import describe_verdict_fault, parse_verdict, resolve_label
+from rsft.data.chips.record import describe_rejections, describe_verdict_fault, parse_verdict, resolve_label
 from rsft.data.chips.store import SPLITS
 from rsft.data.datasets._fusar_files import read_text_lines
 from rsft.data.datasets._srsdd_files import SPLIT_FOLDERS
@@ -116,9 +116,8 @@ class LabeledFiles:
         self.skipped = +self.skipped
         if not self.files:
             hint = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
-            if self.rejected:
-                hint = f"the first rejected one: {self.rejected[0][0]}: {self.rejected[0][2]}"
-            raise RequestError(f"no labeled image in the folder (read as {self.layout})", root, hint)
+            message = f"no labeled image in the folder (read as {self.layout})"
+            raise RequestError(message, root, describe_rejections(self.rejected) or hint)
         self.classes = sort_class_names({file.label for file in self.files})
 
     def _find_files(self) -> str:
@@ -351,8 +350,8 @@ class LabelTable:
                 self.files.append(LabeledFile(image, label, split))
         if not self.files:
             counts = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
-            counts += [f"{len(self.rejected):,} rejected: {self.rejected[0][2]}"] if self.rejected else []
-            hint = "; ".join(["each row needs an existing file and a class", *counts])
+            hints = ["each row needs an existing file and a class", *counts, describe_rejections(self.rejected)]
+            hint = "; ".join(filter(None, hints))
             raise RequestError("no row of the table can be used", path, hint)
         self.classes = sort_class_names({file.label for file in self.files})
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))

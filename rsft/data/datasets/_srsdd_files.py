@@ -214,8 +214,8 @@ class SRSDDShips:
         self.rejected = list(dict.fromkeys(self.rejected))  # a copy of an image is met by each of its label files
         used = {*map(str, label_of), *(path for path, _, _ in self.rejected)}
         self.skipped["image without a label file"] = len({*map(str, images)} - used)
+        self._check_images()
         self.skipped = +self.skipped
-        self._check_sizes()
 
     def _find_files(self) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
         """Return the images and the label files."""
@@ -267,12 +267,13 @@ class SRSDDShips:
         names = map(str.lower, path.relative_to(self.root).parts[-2::-1])
         return next((SPLIT_FOLDERS[name] for name in names if name in SPLIT_FOLDERS), "")
 
-    def _check_sizes(self) -> None:
-        """Raise ValueError if many images have a ship whose center is outside."""
+    def _check_images(self) -> None:
+        """Count bands of opacity; raise ValueError if many images have a ship whose center is outside."""
         outside: list[str] = []
         boxes = {image: [ship.box for ship in ships] for image, ships in groupby(self.ships, attrgetter("image"))}
         for image in boxes:
             with suppress(*UNREADABLE), Image.open(image) as file:  # the fault is reported when the pixels are read
+                self.skipped["opacity band of an image"] += file.mode in ("LA", "RGBA")
                 centers = np.reshape(boxes[image], (-1, 4, 2)).mean(axis=1)
                 if (centers < 0).any() or (centers > file.size).any():
                     outside.append(f"{image} ({file.width} x {file.height} pixels)")

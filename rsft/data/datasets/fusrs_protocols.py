@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rsft.data.chips.additions import pixel_digest
 from rsft.data.chips.builder import source_names
-from rsft.data.chips.record import ChipRecord
+from rsft.data.chips.record import ChipRecord, describe_rejections
 from rsft.data.chips.store import DATASET
 from rsft.data.datasets import _srsdd_files as srsdd_files
 from rsft.data.datasets import common
@@ -98,8 +98,8 @@ def open_fusrs_sources(
         root: folder of the chip store.
         fusar: folder or archive of FUSAR-Ship; None to leave it out.
         srsdd: folder or archive of SRSDD; None to leave it out.
-        allow_partial: accept FUSAR-Ship if most of its file names contradict their folders, so that the folders do not
-            seem to be the categories.
+        allow_partial: accept FUSAR-Ship if most file names of a category contradict their folders, so that the folders
+            do not seem to be the categories.
         progress: called while archives are extracted.
 
     Raises:
@@ -116,23 +116,39 @@ def open_fusrs_sources(
                 files = _READERS[name](folder)
             if isinstance(files, FUSARChips):
                 sources.chips = files.chips
-                contradicting = [chip for chip in files.chips if CONTRADICTION in chip.flags]
-                if not allow_partial and 2 * len(contradicting) > len(files.chips):
-                    message = f"{len(contradicting):,} of {len(files.chips):,} file names contradict their folder"
-                    example = f"{contradicting[0].path.name} is in the folder of {contradicting[0].category}"
-                    option = "Add --allow-partial to take the categories of the folders"
-                    raise DataError(message, path, f"sort the files as published; {example}. {option}")
+                if not allow_partial:
+                    _check_categories(files.chips, path)
             else:
                 sources.ships, sources.images = files.ships, files.images
             if not (sources.chips if name == FUSAR_NAME else sources.images):
-                raise RequestError(f"the folder does not contain {name}", path, _HINTS[name])
+                reasons = [f"{count:,} {reason}" for reason, count in files.skipped.most_common(3)]
+                hint = "; ".join(filter(None, [_HINTS[name], *reasons, describe_rejections(files.rejected)]))
+                raise RequestError(f"the folder does not contain {name}", path, hint)
             sources.skipped.update({f"{name}: {reason}": count for reason, count in files.skipped.items()})
             sources.rejected += files.rejected
         yield sources
 
 
+def _check_categories(chips: Sequence[FUSARChip], path: Path) -> None:
+    """Raise DataError if most file names of a category are in folders of categories with another class."""
+    contradicting = [
+        chip
+        for chip in chips
+        if CONTRADICTION in chip.flags
+        and srsdd_files.FUSAR_TO_FUSRS.get(chip.category) != srsdd_files.FUSAR_TO_FUSRS.get(chip.named_category or "")
+    ]
+    totals, counts = (Counter(chip.named_category for chip in group) for group in (chips, contradicting))
+    if wrong := [f"{count:,} of {totals[name]:,} {name}" for name, count in counts.items() if 2 * count > totals[name]]:
+        message = f"{len(contradicting):,} of {len(chips):,} file names contradict their folder ({', '.join(wrong)})"
+        example = f"{contradicting[0].path.name} is in the folder of {contradicting[0].category}"
+        option = "Add --allow-partial to take the categories of the folders"
+        raise DataError(message, path, f"sort the files as published; {example}. {option}")
+
+
 CONTRADICTION_FLAG = "label-contradicts-annotation"
 """Flag of a chip whose label in the list differs from its category in the archive."""
+ALPHA_FLAG = "alpha-dropped"
+"""Flag of a chip without the constant band of opacity of its file."""
 AMBIGUOUS_NAME_FLAG = "ambiguous-name"
 """Flag of a chip whose name several files of the archives share."""
 
@@ -164,11 +180,12 @@ class _ArchiveChip:
 def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
     has_mmsi = chip.mmsi is not None and chip.mmsi.strip("0") != ""
     columns = common.fusar_columns(chip, FUSAR_NAME, _SENSOR)
-    read_pixels = None
+    read_pixels, flags = None, chip.flags
     with suppress(DataError):  # the build reports the fault
         if chip.path.suffix.lower() == ".png":  # the published TIFF files have one band
             with open_image(chip.path) as image:
                 read_pixels = partial(common.read_gray_chip, chip.path) if len(image.getbands()) > 1 else None
+                flags += (ALPHA_FLAG,) if image.mode in ("LA", "RGBA") else ()
     return _ArchiveChip(
         archive=FUSAR_NAME,
         category=chip.category,
@@ -177,7 +194,7 @@ def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
         name=chip.name,
         full_name=common.full_chip_name(chip.path, root),
         record=ChipRecord("", "", "", chip.path, read_pixels, extra_columns=columns),
-        flags=chip.flags,
+        flags=flags,
     )
 
 
