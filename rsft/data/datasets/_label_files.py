@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -77,6 +78,9 @@ def exists(path: Path, is_kind: Callable[[Path], bool] = Path.is_file) -> bool:
         raise
 
 
+_LABEL_FOLDERS = {"labels", "labeltxt", "annotations", "annfiles", "masks"}
+"""Names of folders beside images/ with labels of the objects or pixels in these images."""
+
 _OUTSIDE = ("/", "../")
 """Begin of a normalized path that is absolute or leaves its root."""
 
@@ -101,13 +105,17 @@ class LabeledFiles:
         rejected: rows of a list, and images of class folders, that cannot be used.
 
     Raises:
-        RequestError: the folder does not exist or contains no labeled image.
+        RequestError: the folder does not exist, contains no labeled image, or contains labels of objects in images.
         DataError: a list is not a text file.
     """
 
     def __init__(self, root: Path) -> None:
+        if labels := _find_object_labels(root):
+            message = f"{labels}, but `path label` lists and class folders have one label per image"
+            raise RequestError(message, root, "cut out one image per object, and sort the images into class folders")
         if not root.is_dir():
-            raise RequestError("the folder does not exist", root, "give the folder that contains the class folders")
+            message = "this is a file, not a folder" if root.exists() else "the folder does not exist"
+            raise RequestError(message, root, "give the folder that contains the class folders")
         self.root = root
         self.files: list[LabeledFile] = []
         self.skipped: Counter[str] = Counter()
@@ -171,6 +179,26 @@ class LabeledFiles:
                 self.skipped["image outside the class folders"] += 1
             else:
                 self.skipped["not an image by its name"] += entry.is_file()
+
+
+def _find_object_labels(root: Path) -> str:
+    """Return in words that a file or folder has labels of objects in images, as of COCO or YOLO; "" if it has none."""
+    folders = [
+        folder for folder in (root, *(root / name for name in (*SPLIT_FOLDERS, "annotations"))) if folder.is_dir()
+    ]
+    for path in [root] if root.is_file() else [file for folder in folders for file in sorted(folder.glob("*.*"))]:
+        if path.suffix.lower() in (".json", ".yaml", ".yml") and path.is_file():
+            with path.open("rb") as file:
+                start = file.read(2**20)
+            if path.suffix.lower() == ".json" and (b'"file_name"' in start or b'"image_id"' in start):
+                return f"{path.name} has annotations of COCO"
+            if path.suffix.lower() != ".json" and re.search(rb"^(names|nc) *:", start, re.MULTILINE):
+                return f"{path.name} describes labels of YOLO"
+    for folder in folders:
+        names = {entry.name.lower(): entry.name for entry in folder.iterdir() if entry.is_dir()}
+        if "images" in names and (labels := names.keys() & _LABEL_FOLDERS):
+            return f"{folder.name}/ has {names['images']}/ beside {names[min(labels)]}/, as labels of objects"
+    return ""
 
 
 def sort_class_names(labels: set[str]) -> list[str]:

@@ -233,7 +233,7 @@ def test_tables_without_labels(desk):
 def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
     rows = pyogrio.read_dataframe(desk.predict(bands=bands), layer="predictions")
     rows[["path"]].assign(**{"class": "bright", "verdict": "class"}).to_csv("corrected.csv", index=False)
-    store = prepare_folder(Path("corrected.csv"), Path("data/corrected"), val=0)
+    store = prepare_folder(Path("corrected.csv"), Path("data/corrected"), val=0, one_class=True)
     assert (len(store.table), store.rejected, store.units, store.bands) == (6, 0, ("db",), bands)
     values = [read_chip(store.root / path) for path in store.table["path"]]
     assert sum(bool(np.isnan(pixels).any()) for pixels in values) == 4
@@ -276,7 +276,7 @@ def test_digital_numbers_of_a_product_are_amplitude(desk):
     source = desk.folder / "digital"
     (source / "ship").mkdir(parents=True)
     write_geotiff(source / "ship/a.tif", pixels[:2, :8, :8], names=("VV", "VH"))
-    store = prepare_folder(source, desk.folder / "amplitude", unit="amplitude", val=0).root
+    store = prepare_folder(source, desk.folder / "amplitude", unit="amplitude", val=0, one_class=True).root
     safe = write_product(desk.folder, {"vv": pixels[2], "vh": pixels[3]})
     units, bands = {"amplitude": (Stretch(high=500.0),) * 2}, ("VV", "VH")
     contract = toy_contract(units=units, bands=bands, planes=bands, mean=(0.5,) * 2, std=(0.25,) * 2)
