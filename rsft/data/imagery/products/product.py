@@ -40,6 +40,10 @@ AngleGrid = Callable[[Floats, Floats], Floats]
 """Rows (N,) and columns (N,) of pixels -> their incidence angles (N,) to the vertical in degrees."""
 
 
+NOISE_REMOVED = "thermal noise removed"
+"""Value of `Product.noise` if the calibration subtracts the thermal noise."""
+
+
 @dataclass(frozen=True, eq=False)
 class Product:
     """What a raster says about its pixels.

@@ -16,7 +16,15 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from rsft.data.imagery.products.product import PRODUCTS, CalibratedPlane, Calibration, LineTable, Product, SensorProduct
+from rsft.data.imagery.products.product import (
+    NOISE_REMOVED,
+    PRODUCTS,
+    CalibratedPlane,
+    Calibration,
+    LineTable,
+    Product,
+    SensorProduct,
+)
 from rsft.errors import DataError
 from rsft.types import Floats, Plane
 from rsft.utils.untrusted.documents import open_regular, parse_xml
@@ -126,7 +134,7 @@ class Sentinel1(SensorProduct):
                 tables = self.read_xml(file, _parse_calibration)
                 calibrations.append({unit: Sentinel1Calibration(table, noise) for unit, table in tables.items()})
         is_calibrated = len(calibrations) == len(self.measurements)
-        noise_note = "thermal noise removed" if has_noise else "thermal noise not removed: the product does not list it"
+        noise_note = NOISE_REMOVED if has_noise else "thermal noise not removed: the product does not list it"
         annotation = self.find_xml("annotation", self.measurements[0])
         root = Element("product") if annotation is None else self.read_xml(annotation, lambda root: root)
         start = root.findtext("adsHeader/startTime", "").strip()
