@@ -350,36 +350,33 @@ def _finish_protocol(
 def _read_contents(sources: FUSRSSources, jobs: int) -> tuple[list[str], dict[Path, Path]]:
     """Hash the pixels of all chips.
 
-    Images of SRSDD that share a chip or all pixels are of one scene: copies, and the tiles of an image.
+    Images of SRSDD are of one scene if they share all pixels or those of a chip, as copies and tiles do, or their name
+    and all boxes, as filtered copies do.
 
     Returns:
-        One hash per chip of FUSAR-Ship and per ship of SRSDD, or the name of its file if the chip cannot be read, which
-        the build reports; and the first image of the scene of each image.
+        One hash per chip of FUSAR-Ship and per ship of SRSDD, or a name if the chip cannot be read, which the build
+        reports; and the first image of the scene of each image.
     """
     ships_of = {image: list(ships) for image, ships in groupby(sources.ships, attrgetter("image"))}
 
-    def hash_chip(chip: FUSARChip) -> str:
-        try:
-            return pixel_digest(common.read_gray_chip(chip.path))
-        except DataError:
-            return str(chip.path)
-
-    def hash_ships(image: Path) -> list[str]:
-        hashes = [f"{ship.label_file}:{ship.line}" for ship in ships_of[image]]
+    def hash_pixels(path: Path) -> list[str]:
+        """Return the hash of an image, and those of the chips of its ships."""
+        hashes = [str(path), *(f"{ship.label_file}:{ship.line}" for ship in ships_of.get(path, ()))]
         with suppress(DataError):
-            pixels = common.read_gray_chip(image)
-            for index, ship in enumerate(ships_of[image]):
-                with suppress(ValueError):
+            pixels = common.read_gray_chip(path)
+            hashes[0] = pixel_digest(pixels)
+            for index, ship in enumerate(ships_of.get(path, ()), 1):
+                with suppress(ValueError):  # the ship is outside
                     hashes[index] = pixel_digest(ship.crop(pixels))
-            return [*hashes, pixel_digest(pixels)]
-        return [*hashes, str(image)]
+        return hashes
 
     with ThreadPoolExecutor(jobs) as pool:
-        chips, ships = list(pool.map(hash_chip, sources.chips)), list(pool.map(hash_ships, ships_of))
-    scenes, first = list(range(len(ships))), dict[str, int]()
-    for index, hashes in enumerate(ships):
-        linked = {scenes[index], *(scenes[first.setdefault(value, index)] for value in hashes)}
-        scenes = [min(linked) if scene in linked else scene for scene in scenes] if len(linked) > 1 else scenes
-    images = list(ships_of)
-    contents = [*chips, *(value for hashes in ships for value in hashes[:-1])]
-    return contents, {image: images[scene] for image, scene in zip(images, scenes, strict=True)}
+        chips, images = (pool.map(hash_pixels, paths) for paths in ([chip.path for chip in sources.chips], ships_of))
+    contents, first, scenes = [hashes[0] for hashes in chips], dict[str, Path](), {image: image for image in ships_of}
+    for (image, ships), hashes in zip(ships_of.items(), images, strict=True):
+        contents += hashes[1:]
+        keys = [*hashes, f"{image.stem} {[ship.box for ship in ships]}"]
+        linked = {image, *(scenes[first.setdefault(key, image)] for key in keys)}
+        scene = next(scene for scene in scenes.values() if scene in linked)
+        scenes |= {name: scene for name in scenes if scenes[name] in linked}
+    return contents, scenes

@@ -27,7 +27,7 @@ from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.imagery import reader
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.imagery.products.options import ProductOptions
-from rsft.data.imagery.products.product import NOISE_REMOVED
+from rsft.data.imagery.products.product import Product
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable, read_corrected_table
@@ -125,7 +125,7 @@ def add_corrections(
         raise RequestError(f"no row has a label ({listed})", table, hint)
     noise = _read_noise(corrected, {scene_key(row.scene) for row, _ in labeled})
     earlier = {note for addition in read_dataset(root).get(ADDITIONS, ()) for note in addition.get("noise", ())}
-    if len({note == NOISE_REMOVED for note in {*noise, *earlier}}) > 1 and not options.mixed_noise:
+    if len({note == Product.NOISE_REMOVED for note in {*noise, *earlier}}) > 1 and not options.mixed_noise:
         listed = "; ".join(f"{note}: {', '.join(sorted(names)[:3])}" for note, names in sorted(noise.items()))
         listed += f"; earlier additions: {', '.join(sorted(earlier))}" if earlier else ""
         hint = "predict all scenes again with --keep-noise, or add --mixed-noise"

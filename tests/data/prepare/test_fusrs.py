@@ -213,6 +213,24 @@ def test_tiles_share_the_split_of_their_image(tmp_path, size, step, chips):
     assert size < 192 or (len(ships) == chips and store.skipped["SRSDD: repeated content"] == 60)
 
 
+@pytest.mark.slow
+def test_filtered_copies_with_labels_share_the_split_of_their_image(many):
+    """The boxes are the same, and the pixels are not."""
+    rng = np.random.default_rng(0)
+    for path in sorted((many / "SRSDD/labels").iterdir()):  # in `write_srsdd`, images have the same boxes
+        x, y = rng.uniform(0, 1, 2)
+        path.write_text(path.read_text().replace("10 ", f"{10 + x:.6f} ").replace("50 ", f"{50 + y:.6f} "))
+    shutil.move(many / "SRSDD", many / "raw/SRSDD/original")
+    shutil.copytree(many / "raw/SRSDD/original", many / "raw/SRSDD/filtered")
+    for path in (many / "raw/SRSDD/filtered/images").iterdir():
+        cv2.imwrite(str(path), cv2.blur(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), (3, 3)))
+    store = prepare_fusrs(many / "out", jobs=1)
+    ships = store.table[store.table["source"] == "SRSDD"]
+    numbers = ships["name"].str.extract(r"__(\d+)_png")[0]
+    assert len(ships) == 240 and (ships["split"].groupby(numbers).nunique() == 1).all()
+    assert ships["group_key"].nunique() == 40 and ships["split"].nunique() == 3
+
+
 def test_clean_is_not_written_if_its_audit_finds_a_leak(raw, tmp_path, monkeypatch):
     shutil.copy(raw / "FUSAR/Cargo/Sub01/Ship_C01S01N0001.tiff", raw / "FUSAR/Cargo/Sub01/Ship_C01S01N0002.tiff")
     monkeypatch.setattr("rsft.data.datasets.fusrs_protocols.pixel_digest", lambda pixels: str(next(numbers)))

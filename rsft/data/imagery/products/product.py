@@ -40,10 +40,6 @@ AngleGrid = Callable[[Floats, Floats], Floats]
 """Rows (N,) and columns (N,) of pixels -> their incidence angles (N,) to the vertical in degrees."""
 
 
-NOISE_REMOVED = "thermal noise removed"
-"""Value of `Product.noise` if the calibration subtracts the thermal noise."""
-
-
 @dataclass(frozen=True, eq=False)
 class Product:
     """What a raster says about its pixels.
@@ -58,7 +54,10 @@ class Product:
         acquired: time of the acquisition in UTC, ISO 8601; None if unknown.
         pass_direction: "ascending" or "descending"; None if unknown.
         incidence: incidence angles; None if unknown.
+        NOISE_REMOVED: value of `noise` if the calibrations subtract the thermal noise.
     """
+
+    NOISE_REMOVED: ClassVar[str] = "thermal noise removed"
 
     kind: str = "raster"
     unit: str | None = None

@@ -16,15 +16,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from rsft.data.imagery.products.product import (
-    NOISE_REMOVED,
-    PRODUCTS,
-    CalibratedPlane,
-    Calibration,
-    LineTable,
-    Product,
-    SensorProduct,
-)
+from rsft.data.imagery.products.product import PRODUCTS, CalibratedPlane, Calibration, LineTable, Product, SensorProduct
 from rsft.errors import DataError
 from rsft.types import Floats, Plane
 from rsft.utils.untrusted.documents import open_regular, parse_xml
@@ -33,9 +25,7 @@ MAX_XML_BYTES = 2**25
 """Largest XML file that is read: 32 MiB. The annotation of a Sentinel-1 image has less than 3 MiB."""
 
 _MANIFEST = "manifest.safe"
-_RCM_IMAGES = (
-    "imagery/*.tif*"  # folder of the images of RADARSAT Constellation, whose products have a manifest.safe too
-)
+_RCM_IMAGES = "imagery/*.tif*"  # of RADARSAT Constellation, whose products have a manifest.safe too
 _DAMAGED = "download the product again"
 _Parsed = TypeVar("_Parsed")
 
@@ -111,10 +101,7 @@ class Sentinel1(SensorProduct):
             return
         if images := fnmatch.filter(self.names, _RCM_IMAGES):
             message = "the product is of RADARSAT Constellation (RCM); rsft reads its images, but not its calibration"
-            hint = (
-                f"give {images[0]} in it, which has digital numbers, or calibrate the product first, such as with SNAP"
-            )
-            raise DataError(message, self.root, hint)
+            raise DataError(message, self.root, f"give {images[0]} in it, or calibrate the product first, as with SNAP")
         raise DataError("the product has no images in measurement/", self.root, _DAMAGED)
 
     def read(self, handles: Sequence[Any], keep_noise: bool) -> Product:
@@ -134,7 +121,7 @@ class Sentinel1(SensorProduct):
                 tables = self.read_xml(file, _parse_calibration)
                 calibrations.append({unit: Sentinel1Calibration(table, noise) for unit, table in tables.items()})
         is_calibrated = len(calibrations) == len(self.measurements)
-        noise_note = NOISE_REMOVED if has_noise else "thermal noise not removed: the product does not list it"
+        noise_note = Product.NOISE_REMOVED if has_noise else "thermal noise not removed: the product does not list it"
         annotation = self.find_xml("annotation", self.measurements[0])
         root = Element("product") if annotation is None else self.read_xml(annotation, lambda root: root)
         start = root.findtext("adsHeader/startTime", "").strip()
