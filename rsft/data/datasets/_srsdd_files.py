@@ -132,7 +132,7 @@ _CLASS_LOOKUP = build_class_lookup(SRSDD_CATEGORIES) | {"lawenforcement": "LawEn
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 _MAX_COORDINATE = 10**6  # pixels
 _MIN_AREA = 1.0  # square pixels
-_MAX_OUTSIDE = 0.05  # share of the images with a ship whose center is outside
+_LARGEST_SHARE_OUTSIDE = 0.05  # share of the images with a ship whose center is outside
 _IMAGE_FOLDERS, _LABEL_FOLDERS = ("images", "jpegimages"), ("labels", "labeltxt")  # preferred among equal copies
 
 
@@ -277,7 +277,7 @@ class SRSDDShips:
                 centers = np.reshape(boxes[image], (-1, 4, 2)).mean(axis=1)
                 if (centers < 0).any() or (centers > file.size).any():
                     outside.append(f"{image} ({file.width} x {file.height} pixels)")
-        if len(outside) > _MAX_OUTSIDE * len(boxes):
+        if len(outside) > _LARGEST_SHARE_OUTSIDE * len(boxes):
             message = f"{len(outside):,} of {len(boxes):,} images have a box outside, such as {outside[0]}"
             raise ValueError(f"{message}: the labels seem to be of images of another size")
 

@@ -57,7 +57,7 @@ def test_a_chip_that_gdal_or_the_memory_cannot_hold_is_rejected_by_name(tmp_path
     write_chip_with_damaged_geokey(src / "a/geokey.tif")
     (src / "a/large.tif").touch()
     os.truncate(src / "a/large.tif", 24 * 2**30)
-    store = prepare_folder(src, tmp_path / "out")
+    store = prepare_folder(src, tmp_path / "out", one_class=True)
     rejected = pd.read_csv(store.root / "rejected.csv")
     assert len(store.table) == 3 and [Path(file).name for file in rejected["file"]] == ["geokey.tif", "large.tif"]
     assert "damaged" in rejected["reason"][0] and "limit is 2,147,483,648" in rejected["reason"][1]
