@@ -8,10 +8,12 @@ import io
 import logging
 import re
 import struct
+import sys
 import threading
 import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from errno import EINVAL
 from functools import lru_cache
 from itertools import takewhile
@@ -31,13 +33,14 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOEr
 from rasterio.io import DatasetReader, MemoryFile
 
 from rsft.data.imagery.bands import BANDS, POLARIZATIONS
-from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.errors import DataError
 from rsft.types import Pixels, Plane
 from rsft.utils.untrusted.documents import check_regular, open_regular, parse_xml, read_regular
 from rsft.utils.untrusted.gdal_drivers import limit_drivers
 from rsft.utils.untrusted.hdf5_files import find_named_files
+from rsft.utils.untrusted.limited_process import enter_limits, run_limited
 
 MAX_VRT_BYTES = 2**24
 """Largest VRT that is read: 16 MiB, about 20,000 images."""
@@ -114,6 +117,8 @@ def open_raster(name: str) -> Any:
             raise RasterioIOError(error.strerror or str(error)) from error
         if fault:
             raise ForeignFilesError(fault)
+        if state := file_state(uri.path):
+            _try_arrays(name, str(uri.path), state)
     has_sidecars = uri.is_path and not is_vrt and _check_sidecars(path)
     options = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE" if has_sidecars else "EMPTY_DIR"}
     if not uri.is_remote:
@@ -128,6 +133,28 @@ def open_raster(name: str) -> Any:
         file.close()
         raise ForeignFilesError("its tags name another file as its overviews")
     return file
+
+
+@lru_cache(maxsize=1024)
+def _try_arrays(name: str, path: str, state: tuple[int, int]) -> None:
+    """Open HDF5 or netCDF in a process with limits: its library may crash, or need any time or memory.
+
+    Raises:
+        RasterioIOError: the file cannot be opened there.
+    """
+    try:
+        run_limited("from rsft.data.imagery.reader import _open_arrays; _open_arrays()", f"{path}\n{name}".encode())
+    except (OSError, ValueError) as error:
+        raise RasterioIOError(f"the file cannot be opened: {error}") from error
+
+
+def _open_arrays() -> None:
+    """Open the dataset on the standard input as `_try_arrays` asks, and read its first pixel."""
+    path, _, name = sys.stdin.read().partition("\n")
+    enter_limits([Path(path).absolute()])
+    with suppress(RasterioError, CPLE_BaseError), rasterio.open(name) as file:  # the caller reports them
+        if file.count:  # else it only lists its subdatasets
+            file.read(window=((0, 1), (0, 1)))
 
 
 def _check_sidecars(path: Path) -> bool:

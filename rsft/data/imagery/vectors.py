@@ -6,12 +6,10 @@ without end, for instance, stops this process and not the job.
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -22,17 +20,12 @@ from pyproj.exceptions import CRSError
 from shapely.errors import ShapelyError
 
 from rsft.errors import RequestError
-from rsft.utils.fence import enter_fence
-from rsft.utils.remote_files import NO_SERVERS
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, open_regular
-from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
+from rsft.utils.untrusted.gdal_drivers import limit_drivers
+from rsft.utils.untrusted.limited_process import enter_limits, run_limited
 
-MAX_LAYER_MEMORY = 2**32
-"""Address space of the process that reads a layer: 4 GiB."""
 MAX_ATTRIBUTE_BYTES = 2**28
 """Largest size of all attributes of a layer: 256 MiB. A short view can make any amount of text."""
-MAX_LAYER_SECONDS = 120
-"""Seconds of the process that reads a layer."""
 
 _HINT = "give .gpkg, .geojson, .fgb, .shp or .kml; convert other layers: ogr2ogr OUT.gpkg IN"
 _DRIVERS = ("GPKG", "SQLite", "GeoJSON", "TopoJSON", "FlatGeobuf", "ESRI Shapefile", "LIBKML", "KML")
@@ -82,11 +75,9 @@ def read_layer(
         layer has geometries.
 
     Raises:
-        RequestError: the file cannot be read, or not within `MAX_LAYER_MEMORY` and `MAX_LAYER_SECONDS`.
+        RequestError: the file cannot be read, or not within the limits of `run_limited`.
     """
     request: dict[str, Any] = {"path": str(path.absolute()), "layer": layer}
-    command = [sys.executable, "-P", "-c", _PROGRAM]
-    environment = os.environ | {LIMIT: "limited", NO_SERVERS: "-", "OMP_NUM_THREADS": "1"}
     try:
         with ExitStack() as stack:
             content = read_geojson(path) if content is None and is_json(path) else content
@@ -96,18 +87,10 @@ def read_layer(
                     shutil.copyfile(f"{path}{suffix}", f"{folder / path.name}{suffix}")
                 request["path"] = str(folder / path.name)
             data = json.dumps(request | {"read": content is None}).encode() + b"\n" + (content or b"")
-            answer = subprocess.run(
-                command, input=data, capture_output=True, timeout=MAX_LAYER_SECONDS, check=False, env=environment
-            )
-    except OSError as error:
-        raise RequestError(f"the layer cannot be read: {error.strerror}", path, _HINT) from error
-    except subprocess.TimeoutExpired as error:
-        message = f"the layer was not read within {MAX_LAYER_SECONDS} s, perhaps because of a view without end"
-        raise RequestError(message, path, "export its features to a new file") from error
-    line, _, stream = answer.stdout.partition(b"\n")
-    if answer.returncode or not line:
-        message = f"the layer cannot be read within {MAX_LAYER_MEMORY >> 30} GiB of memory"
-        raise RequestError(message, path, _HINT) from RuntimeError(answer.stderr.decode(errors="replace")[-2000:])
+            line, _, stream = run_limited(_PROGRAM, data).partition(b"\n")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RequestError(f"the layer cannot be read: {reason}", path, _HINT) from error
     header = json.loads(line)
     if "error" in header:
         raise RequestError(f"the layer cannot be read: {header['error']}", path, _HINT)
@@ -125,14 +108,8 @@ def _has_log(path: Path) -> bool:
 def _serve() -> None:
     """Answer the request of `read_layer` on the standard input."""
     request = json.loads(sys.stdin.buffer.readline())
-    with suppress(ImportError):  # Windows
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_LAYER_MEMORY,) * 2)
     path = Path(request["path"])
-    system = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, sys.path), Path("/usr"), Path("/lib"), Path("/proc")]
-    writable = [Path("/dev"), *([path.parent] if _has_log(path) else [])]
-    enter_fence([path.parent, path.resolve().parent, *system], writable, connects=False)
+    enter_limits([path.parent, path.resolve().parent], [path.parent] if _has_log(path) else [])
     try:
         layers, content = _read(path if request["read"] else sys.stdin.buffer.read(), request["layer"])
         answer: dict[str, Any] = {"layers": layers}

@@ -14,6 +14,7 @@ import shapely
 from rsft.data.imagery import vectors
 from rsft.data.imagery.vectors import read_geojson, read_layer
 from rsft.errors import RequestError
+from rsft.utils.untrusted import limited_process
 from tests.helpers.file_server import serving_folder
 from tests.helpers.messages import mentions
 
@@ -132,7 +133,9 @@ def test_keys_are_read_once(tmp_path):
         read_geojson(path)
 
 
-_WITHOUT_FENCE = f"import rsft.data.imagery.vectors as v; v.enter_fence = lambda *a, **b: None; {vectors._PROGRAM}"
+_WITHOUT_FENCE = (
+    f"import rsft.utils.untrusted.limited_process as p; p.enter_fence = lambda *a, **b: None; {vectors._PROGRAM}"
+)
 
 
 @pytest.mark.slow
@@ -182,7 +185,7 @@ def test_views_read_no_other_files(layer, tmp_path, monkeypatch, statement, fenc
 )
 def test_views_without_end(layer, tmp_path, monkeypatch, columns, message):
     """They stop the process that reads the layer."""
-    monkeypatch.setattr(vectors, "MAX_LAYER_SECONDS", 5)
+    monkeypatch.setattr(limited_process, "MAX_PROCESS_SECONDS", 5)
     path = tmp_path / "a.gpkg"
     layer.to_file(path, layer="b")
     with closing(sqlite3.connect(path)) as database:

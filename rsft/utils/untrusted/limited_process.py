@@ -1,0 +1,57 @@
+"""Read an untrusted file in a process of its own, with limits: what harms it, harms nothing else."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from rsft.utils.fence import enter_fence
+from rsft.utils.remote_files import NO_SERVERS
+from rsft.utils.untrusted.gdal_drivers import LIMIT
+
+MAX_PROCESS_MEMORY = 2**32
+"""Address space of the process: 4 GiB."""
+MAX_PROCESS_SECONDS = 120
+"""Seconds of the process."""
+
+
+def run_limited(program: str, data: bytes) -> bytes:
+    """Run a program of Python with `data` as its standard input. It calls `enter_limits` before it reads a file.
+
+    Returns:
+        Its standard output.
+
+    Raises:
+        ValueError: it needed more than `MAX_PROCESS_MEMORY` or `MAX_PROCESS_SECONDS`, or ended with a fault.
+        OSError: no process can be started.
+    """
+    command = [sys.executable, "-P", "-c", program]  # -P: no modules from the working directory
+    environment = os.environ | {LIMIT: "limited", NO_SERVERS: "-", "OMP_NUM_THREADS": "1"}
+    try:
+        answer = subprocess.run(
+            command, input=data, capture_output=True, timeout=MAX_PROCESS_SECONDS, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"it was not read within {MAX_PROCESS_SECONDS} s") from error
+    if answer.returncode:
+        text = answer.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        fault = "" if answer.returncode < 0 or "MemoryError" in text else f": {text}"
+        raise ValueError(fault[2:] or f"it was not read within {MAX_PROCESS_MEMORY >> 30} GiB of memory")
+    return answer.stdout
+
+
+def enter_limits(readable: Iterable[Path], writable: Iterable[Path] = ()) -> None:
+    """Limit the memory of this process, and, where the kernel has Landlock, what it can read, write and contact.
+
+    Args:
+        readable: files and folders, besides Python, its packages and libraries of the system.
+        writable: files and folders, besides /dev.
+    """
+    with suppress(ImportError):  # Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_PROCESS_MEMORY,) * 2)
+    system = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, sys.path), Path("/usr"), Path("/lib"), Path("/proc")]
+    enter_fence([*readable, *system], [*writable, Path("/dev")], connects=False)
