@@ -18,7 +18,7 @@ from typer import Context
 from typer.core import TyperCommand
 
 from rsft.errors import RequestError, RsftError
-from rsft.utils.fence import enter_fence, fence_version
+from rsft.utils.fence import OUTSIDE, enter_fence, fence_version, is_hidden
 from rsft.utils.remote_files import NO_SERVERS
 from rsft.utils.untrusted.documents import read_regular
 
@@ -111,12 +111,8 @@ def describe_fence() -> str:
 
 def explain_fence(error: OSError) -> RsftError | None:
     """Return a sentence for a file that the fence hides; None for other errors."""
-    if not isinstance(error, PermissionError) or not isinstance(error.filename, str) or not describe_fence():
-        return None
-    if not os.access(error.filename, os.R_OK):  # the permissions of the file, which the fence does not change
-        return None
-    message = "a command reads and writes only what its arguments name, and this file is elsewhere"
-    return RsftError(message, error.filename, "name it or its folder in the command, or set RSFT_FENCE=off")
+    is_path = isinstance(error, PermissionError) and isinstance(error.filename, str) and describe_fence() != ""
+    return RsftError(OUTSIDE, str(error.filename)) if is_path and is_hidden(error.filename) else None
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -24,6 +24,15 @@ _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 
 
+OUTSIDE = "the fence hides it: a command reads only what its arguments name (name it, or set RSFT_FENCE=off)"
+"""What to say of a file that only the fence hides."""
+
+
+def is_hidden(path: str | Path) -> bool:
+    """Return whether a file that cannot be opened could be, without a fence. Permissions are those of the file."""
+    return os.access(path, os.R_OK)
+
+
 def _call(number: int, *arguments: object) -> int:
     library = ctypes.CDLL(None, use_errno=True)
     result = int(library.syscall(ctypes.c_long(number), *arguments))

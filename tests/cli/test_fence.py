@@ -192,7 +192,7 @@ def test_the_command_is_behind_the_fence(tmp_path, setting, fences):
 def test_a_hidden_file_is_explained(tmp_path, monkeypatch):
     error = PermissionError(13, "Permission denied", str(tmp_path / "elsewhere/secret.txt"))
     explained = explain_fence(error)
-    assert explained is not None and "RSFT_FENCE=off" in explained.hint
+    assert explained is not None and "RSFT_FENCE=off" in explained.message
     assert explain_fence(PermissionError(13, "", str(tmp_path / "missing"))) is None
     assert explain_fence(FileNotFoundError(2, "", str(tmp_path))) is None
     monkeypatch.setattr("rsft.cli.fence.fence_version", lambda: 0)
