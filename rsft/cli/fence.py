@@ -125,8 +125,8 @@ def _interpreter() -> Iterator[Path]:
     """Yield the files of the interpreter, the packages and the system, and the settings of the user for them."""
     yield from map(Path, _SYSTEM)
     yield from (Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent)
-    working = Path.cwd()
-    yield from (path for path in map(Path, sys.path) if str(path) != "." and path.absolute() != working)
+    has_working_directory = not sys.flags.safe_path and Path(sys.path[0]).absolute() == Path.cwd()
+    yield from map(Path, sys.path[1:] if has_working_directory else sys.path)
     spec = find_spec("rsft")
     yield from map(Path, spec.submodule_search_locations or () if spec else ())
     yield Path.home() / ".config" / "matplotlib"

@@ -8,10 +8,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
+import geopandas
+import numpy as np
 import pytest
+import shapely
 
 from rsft.cli.fence import describe_fence, explain_fence
 from rsft.utils.fence import enter_fence, fence_version
+from tests.helpers.scenes import write_geotiff
 
 pytestmark = pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
 
@@ -187,6 +191,21 @@ def test_the_command_is_behind_the_fence(tmp_path, setting, fences):
     environment = os.environ | {"RSFT_FENCE": setting, "TMPDIR": str(tmp_path / "temporary")}
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ("Permission denied" in process.stdout + process.stderr) is fences, process.stdout + process.stderr
+
+
+@pytest.mark.slow
+def test_a_whole_prediction_behind_the_fence(tmp_path, run):
+    """Its child processes, such as the one that reads the layer, are inside as well."""
+    scene = write_geotiff(tmp_path / "inputs/s.tif", np.random.default_rng(0).integers(1, 255, (90, 90), np.uint8))
+    points = geopandas.GeoDataFrame({"a": [1]}, geometry=shapely.points([[45.0, 45.0]]))
+    points.to_file(tmp_path / "inputs/p.gpkg")
+    out = tmp_path / "outputs/o.gpkg"
+    command = [sys.executable, "-m", "rsft", "predict", str(run), str(scene), "--at", str(tmp_path / "inputs/p.gpkg")]
+    command += ["--at-crs", "pixel", "-o", str(out), "--html", str(out.with_suffix(".html")), "--engine", "torch"]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert len(geopandas.read_file(out, layer="predictions")) == 1
 
 
 def test_a_hidden_file_is_explained(tmp_path, monkeypatch):
