@@ -201,7 +201,18 @@ def test_a_whole_prediction_behind_the_fence(tmp_path, run):
     points.to_file(tmp_path / "inputs/p.gpkg")
     out = tmp_path / "outputs/o.gpkg"
     command = [sys.executable, "-m", "rsft", "predict", str(run), str(scene), "--at", str(tmp_path / "inputs/p.gpkg")]
-    command += ["--at-crs", "pixel", "-o", str(out), "--html", str(out.with_suffix(".html")), "--engine", "torch"]
+    command += [
+        "--at-crs",
+        "pixel",
+        "-o",
+        str(out),
+        "--html",
+        str(out.with_suffix(".html")),
+        "--engine",
+        "torch",
+        "--side",
+        "32",
+    ]
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert process.returncode == 0, process.stdout + process.stderr
