@@ -1,5 +1,5 @@
 """`python -m rsft` is `rsft`."""
 
-from rsft.cli import main
+from rsft.cli import run
 
-main()
+run()

@@ -14,6 +14,7 @@ import typer
 
 from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_failure
 from rsft.utils.dependencies import disable_telemetry
+from rsft.utils.untrusted.gdal_drivers import LIMIT
 from rsft.version import __version__
 
 _APPS = {
@@ -67,11 +68,20 @@ def build_app(command: str = "") -> typer.Typer:
     return app
 
 
-def main() -> None:
+def run() -> None:
+    """Run the command line as a program: commands that read foreign files put the whole process behind a fence."""
+    os.environ[LIMIT] = "limited"
+    main(fenced=True)
+
+
+def main(*, fenced: bool = False) -> None:
     """Run the command line. Print every error as a sentence with its location and a hint.
 
     An exception that rsft does not expect ends with the path of a crash file and exit code 70. With --debug, every
     exception is raised.
+
+    Args:
+        fenced: whether commands may limit this process for the rest of its life, see `rsft.cli.fence`.
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     for stream in (sys.stdout, sys.stderr):
@@ -85,7 +95,7 @@ def main() -> None:
     if logging.lastResort is not None:  # prints warnings
         logging.lastResort.setFormatter(PlainFormatter())
     try:
-        build_app(*arguments[:1])(args=arguments)
+        build_app(*arguments[:1])(args=arguments, obj=fenced)
     except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first one into the second one
         code = getattr(error, "code", _INTERRUPTED)
         if code == _INTERRUPTED:

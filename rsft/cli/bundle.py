@@ -11,6 +11,7 @@ import typer
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
+from rsft.cli.fence import FencedCommand
 from rsft.cli.options import BundleArgument, JsonOption, OverwriteOption, documented, unit_name
 from rsft.inference.engines.base import FORMATS
 
@@ -19,7 +20,7 @@ app = typer.Typer(name="bundle", help="Show, sign, verify, compare and publish b
 _MEASURES = {"micro": "overall"}
 
 
-@app.command("show")
+@app.command("show", cls=FencedCommand)
 def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Show a bundle: classes, contract of a chip, backbone, licenses, PEFT method, learned scales, accuracy."""
     from rsft.models.inspection.describe import describe_bundle
@@ -74,20 +75,23 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         console.print(display.make_table("learned scales, block x position", ("block", *positions), rows, texts=()))
 
 
-@app.command("sign")
+@app.command("sign", cls=FencedCommand)
 @documented
 def bundle_sign(bundle: BundleArgument, key: Annotated[Path, typer.Option()]) -> None:
-    """Sign a bundle, so that others can verify who made it. Needs no network.
+    """Sign a bundle or an export, so that others can verify who made it. Needs no network.
 
     Args:
         key: Private key, a PEM file (P-256, P-384 or P-521).
     """
+    from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
     from rsft.models.bundle.signature import sign_bundle
 
+    if (bundle / METADATA_FILE).is_file():
+        read_export_metadata(bundle)  # raises an error unless its files are intact
     show_paths({"signature": sign_bundle(bundle, key)})
 
 
-@app.command("verify")
+@app.command("verify", cls=FencedCommand)
 @documented
 def bundle_verify(
     bundle: BundleArgument, sha256: str | None = None, key: Path | None = None, as_json: JsonOption = False
@@ -114,7 +118,7 @@ def bundle_verify(
         raise typer.Exit(1)
 
 
-@app.command("diff")
+@app.command("diff", cls=FencedCommand)
 @documented
 def bundle_diff(first: BundleArgument, second: Path, as_json: JsonOption = False) -> None:
     """Compare two bundles: recipe, classes, contract, backbone, licenses, accuracy and tensors.
@@ -156,7 +160,7 @@ def bundle_diff(first: BundleArgument, second: Path, as_json: JsonOption = False
         console.print(display.make_table("", columns, rows))
 
 
-@app.command("stac")
+@app.command("stac", cls=FencedCommand)
 @documented
 def bundle_stac(
     bundle: BundleArgument,
@@ -175,7 +179,7 @@ def bundle_stac(
     show_paths({"item": write_stac_item(bundle, out, overwrite=overwrite)})
 
 
-@app.command("card")
+@app.command("card", cls=FencedCommand)
 @documented
 def bundle_card(
     bundle: BundleArgument,
@@ -194,7 +198,7 @@ def bundle_card(
     show_paths({"card": write_model_card(bundle, out, repository=repository, overwrite=overwrite)})
 
 
-@app.command("push")
+@app.command("push", cls=FencedCommand)
 @documented
 def bundle_push(
     bundle: BundleArgument,

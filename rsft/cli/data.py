@@ -10,6 +10,7 @@ import typer
 
 from rsft.cli import options
 from rsft.cli.display.console import console, make_table, progress, show_paths, show_store
+from rsft.cli.fence import FencedCommand
 
 if TYPE_CHECKING:
     from rsft.data.audit import AuditResult
@@ -151,6 +152,7 @@ def data_add(
     new_classes: Annotated[list[str] | None, typer.Option("--new-class", metavar="NAME")] = None,
     unit: str | None = None,
     bands: str | None = None,
+    mixed_noise: bool = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Join corrected labels to a chip store, all of them or none; list rows that cannot be used.
@@ -165,13 +167,14 @@ def data_add(
         new_classes: A class that the store does not have yet; repeatable.
         unit: Unit of the chip files, if neither they nor the table name it.
         bands: Names of the bands of the chip files, such as VV,VH, if they have none.
+        mixed_noise: Accept scenes with and without their thermal noise in one store.
     """
     from rsft.cli.display.results import emit_addition, report_progress, show_addition
     from rsft.inference.corrections.add import AdditionOptions, add_corrections
     from rsft.inference.options import Declaration
 
     declaration = Declaration(options.unit_name(unit), options.band_names(bands))
-    addition = AdditionOptions(label_field, not_a_target, tuple(new_classes or ()), declaration)
+    addition = AdditionOptions(label_field, not_a_target, tuple(new_classes or ()), declaration, mixed_noise)
     with report_progress(as_json) as report:
         summary = add_corrections(root, corrected, addition, report)
     (emit_addition if as_json else show_addition)(summary)
@@ -234,7 +237,7 @@ def data_suggest(
 audit_app = typer.Typer()
 
 
-@audit_app.command("audit")
+@audit_app.command("audit", cls=FencedCommand)
 @options.documented
 def audit(
     source: Annotated[Path, typer.Argument(metavar="DIR")],

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from rsft.cli.fence import describe_fence
 from rsft.utils.download import weights_dir
 
 Status = Literal["ok", "warn", "fail"]
@@ -37,6 +38,8 @@ def environment_report() -> list[EnvironmentCheck]:
         rows.append(EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error)))
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
+    fence, hint = describe_fence(), "off: RSFT_FENCE=off is set, or the kernel has no Landlock; see security.md"
+    rows.append(EnvironmentCheck("fence", fence or "none", "ok" if fence else "warn", "" if fence else hint))
     free = None
     if (meminfo := Path("/proc/meminfo")).exists():  # available bytes, including reclaimable file cache
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())

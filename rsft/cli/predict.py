@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +11,16 @@ from typing import Annotated
 import typer
 
 from rsft.cli.display.console import show_paths, warn_about_licenses
+from rsft.cli.fence import FencedCommand
 from rsft.cli.options import BundleArgument, band_names, takes_options, unit_name
 from rsft.errors import RequestError
+from rsft.inference.engines.base import ENGINES
 from rsft.inference.options import PredictionRequest, parse_land
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(cls=FencedCommand)
 @partial(takes_options, unit=unit_name, bands=band_names, land=parse_land)
 def predict(
     bundle: BundleArgument,
@@ -26,6 +30,7 @@ def predict(
     also: Annotated[list[Path] | None, typer.Option(metavar="BUNDLE", rich_help_panel="Outputs")] = None,
     strict: bool = False,
     verify_key: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
+    not_before: Annotated[datetime | None, typer.Option(metavar="DATE", formats=["%Y-%m-%d"])] = None,
     ray: Annotated[bool, typer.Option(rich_help_panel="Many scenes")] = False,
     address: Annotated[str | None, typer.Option(rich_help_panel="Many scenes")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, rich_help_panel="Many scenes")] = None,
@@ -41,7 +46,8 @@ def predict(
         out: Output table: .gpkg, .geojson, .parquet or .csv. With --ray: a folder.
         also: Classify with this bundle too (same backbone). Written to OUT.RECIPE.gpkg.
         strict: Exit with status 1 if anything was rejected.
-        verify_key: Public key: stop unless its owner signed the bundle (`rsft bundle sign`).
+        verify_key: Public key: stop unless its owner signed the bundle and the export of --engine (`rsft bundle sign`).
+        not_before: With --verify-key: stop if something was signed before this day (UTC), such as 2026-11-01.
         ray: Classify scenes in parallel by Ray Data, with one .gpkg per scene.
         address: Address of a Ray cluster, such as auto (default: this machine).
         jobs: Maximum number of parallel scenes.
@@ -52,11 +58,16 @@ def predict(
         raise RequestError("--ray takes one bundle", "--also", "run the command once per bundle")
     if not ray and (address is not None or jobs is not None):
         raise RequestError("--address and --jobs only work with --ray", "--address, --jobs", "give --ray as well")
+    if not_before is not None and verify_key is None:
+        raise RequestError("--not-before only works with --verify-key", "--not-before", "give --verify-key as well")
     if verify_key is not None:
         from rsft.models.bundle.signature import check_signature
 
-        for folder in bundles:
-            check_signature(folder, verify_key)
+        engine = Path(request.engine)
+        exports = [engine if engine.is_dir() else engine.parent] if request.engine not in ("auto", *ENGINES) else []
+        day = not_before and not_before.replace(tzinfo=UTC)
+        verified = tuple(check_signature(folder, verify_key, day) for folder in (*bundles, *exports))
+        request = replace(request, signatures=verified)
     if ray:
         from rsft.cli.display.results import report_progress, show_archive
         from rsft.utils.dependencies import check_installed

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from rsft.cli import options
 from rsft.cli.display.console import PlainGroup, console, escape_controls, progress, show_store
+from rsft.cli.fence import FencedCommand
 from rsft.cli.options import argument_texts, band_names, describe_parameter
 
 _SHARED: dict[str, Any] = {
@@ -54,7 +55,8 @@ def _dataset_commands() -> dict[str, Any]:
             warnings.warn(f"the data set {name} cannot be imported: {error}", stacklevel=2)
             continue
         summary = (inspect.getdoc(function) or "").partition("\n\n")[0]
-        group.command(name, help=summary, rich_help_panel=function.heading)(make_command(function))
+        command = group.command(name, cls=FencedCommand, help=summary, rich_help_panel=function.heading)
+        command(make_command(function))
     return dict(typer.main.get_group(group).commands)
 
 

@@ -28,6 +28,7 @@ MAX_HASH_DISTANCE = 3
 SATURATION_SHARE = 0.25
 """A chip is saturated if at least this share of its pixels has the largest value of the data type."""
 
+_LEAKS = ("scenes or vessels in two splits", "vessels (MMSI) in two splits", "contents in two splits")
 _EXAMPLES = 5
 _BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
 _COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
@@ -65,6 +66,15 @@ class AuditResult:
     totals: dict[str, int | str] = field(metadata={"validation_alias": "facts"})
     findings: Sequence[AuditFinding]
     classes: dict[str, dict[str, dict[str, int]]]
+
+    @property
+    def leaks(self) -> list[str]:
+        """Count and description of the faults that let a test see training data; near-duplicates are a guess."""
+        return [
+            f"{fault.count:,} {fault.description}"
+            for fault in self.findings
+            if fault.count and fault.description in _LEAKS
+        ]
 
     @property
     def is_clean(self) -> bool:
@@ -206,8 +216,8 @@ def _find_faults(table: pd.DataFrame) -> Iterator[AuditFinding]:
     test = table[table["split"] == "test"]
     leaked = test["name"][test["group_key"].isin(leaking)]
     yield count_finding("names in two splits", _keys_in_several(firsts, "name", "split"))
-    yield count_finding("scenes or vessels in two splits", leaking)
-    yield count_finding("vessels (MMSI) in two splits", _keys_in_several(table, "mmsi", "split"))
+    yield count_finding(_LEAKS[0], leaking)
+    yield count_finding(_LEAKS[1], _keys_in_several(table, "mmsi", "split"))
     yield count_finding("test chips of a scene or vessel of another split", leaked, len(test))
     for flag, rows in flagged.items():
         yield count_finding(f"chips with the flag {flag}", names[rows], total)
@@ -215,7 +225,7 @@ def _find_faults(table: pd.DataFrame) -> Iterator[AuditFinding]:
     repeating = usable["name"][usable.duplicated(["content", "split"])]
     yield count_finding("chips that repeat the content of another in their split", repeating, total)
     first_names = usable.drop_duplicates("content").set_index("content")["name"]
-    for key, description in (("split", "contents in two splits"), ("class", "contents in two classes")):
+    for key, description in (("split", _LEAKS[2]), ("class", "contents in two classes")):
         yield count_finding(description, first_names[_keys_in_several(usable, "content", key)])
     description = f"pairs of near-duplicates across splits (pHash, at most {MAX_HASH_DISTANCE} of 64 bits)"
     yield count_finding(description, _near_duplicates_across_splits(usable))

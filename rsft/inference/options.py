@@ -150,6 +150,7 @@ class PredictionRequest:
         chip_options: size of chips and of their pixels.
         product_options: how the values of scenes are read.
         precision: None leaves the choice to the engine.
+        signatures: what `rsft.models.bundle.signature.check_signature` has verified, for the metadata of the table.
     """
 
     query: SceneQuery = field(default_factory=SceneQuery)
@@ -191,6 +192,7 @@ class PredictionRequest:
         str | None,
         _speed("fp32, bf16 or int8 (default: fp32; with auto, any exact one). Not every engine supports all."),
     ] = None
+    signatures: tuple[dict[str, str], ...] = ()
 
 
 DEFAULT_REQUEST = PredictionRequest()

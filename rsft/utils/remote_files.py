@@ -4,15 +4,21 @@ Only the functions that ask a server import requests, because a job without remo
 """
 
 import os
+import socket
 import time
+from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 from rsft.errors import DataError, NetworkError
 
 HEAD_BYTES = 1024
 """Number of first bytes of a file that `probe_url` reads."""
 
+NO_SERVERS = "CPL_VSIL_CURL_ALLOWED_FILENAME"
+"""Environment variable of GDAL. Its value "-" allows no address, here and in GDAL, because no address is so short."""
+
+_MAX_REDIRECTS = 5
 _TIMEOUT = (10, 30)  # seconds to connect, seconds between two blocks
 _ATTEMPTS = 2
 _PAUSE = 1.0  # seconds between the attempts
@@ -79,6 +85,28 @@ def read_url(url: str, limit: int) -> bytes:
     return remote.head
 
 
+def check_host(url: str, named: str) -> None:
+    """Raise an error if an address that another file or server gives leads to this machine or into a private network.
+
+    Args:
+        url: the address.
+        named: the address that the user named, "" if none; its host is accepted.
+
+    Raises:
+        NetworkError: the host is another one, and has an address that is not public (loopback, link-local, private).
+    """
+    host = urlsplit(url).hostname or ""
+    if host in ("", urlsplit(named).hostname):
+        return
+    try:
+        addresses = [str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)]
+    except (OSError, UnicodeError):  # the request reports it
+        return
+    if not all(ip_address(address).is_global for address in addresses):
+        message = f"{urlsplit(named).hostname or 'the file'} leads to {host}, which is not in the public Internet"
+        raise NetworkError(message, public_url(url), "give this address itself, if you trust it")
+
+
 def public_url(url: str) -> str:
     """Return an address without user name, password and signed query, for messages and tables.
 
@@ -105,6 +133,9 @@ def _ask(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, Remot
 
     from rsft.utils.download import root_cause
 
+    if os.environ.get(NO_SERVERS) == "-":
+        message = "a file leads to a server, but no argument of the command names one"
+        raise NetworkError(message, public_url(url), "name the file or the server itself, not by a pattern")
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             answer = _get(url, {"Accept-Encoding": "identity", **headers}, limit)
@@ -121,18 +152,25 @@ def _ask(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, Remot
 def _get(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, RemoteFile]:
     import requests
 
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        head = b""
-        for block in response.iter_content(min(limit, 1 << 16)):
-            head += block
-            if len(head) >= limit:
-                break
-        fields = response.headers
-        total = fields.get("Content-Range", "").rpartition("/")[2] or fields.get("Content-Length", "")
-        size = int(total) if total.isdecimal() else None
-        version = fields.get("ETag") or fields.get("Last-Modified") or ""
-        remote = RemoteFile(size, version, head[:limit], response.status_code == 206)
-        return response.status_code, response.reason or "", remote
+    target = url
+    for _ in range(_MAX_REDIRECTS):
+        with requests.get(target, headers=headers, stream=True, timeout=_TIMEOUT, allow_redirects=False) as response:
+            fields = response.headers
+            if response.is_redirect:
+                target = urljoin(target, fields["Location"])
+                check_host(target, url)
+                continue
+            head = b""
+            for block in response.iter_content(min(limit, 1 << 16)):
+                head += block
+                if len(head) >= limit:
+                    break
+            total = fields.get("Content-Range", "").rpartition("/")[2] or fields.get("Content-Length", "")
+            size = int(total) if total.isdecimal() else None
+            version = fields.get("ETag") or fields.get("Last-Modified") or ""
+            remote = RemoteFile(size, version, head[:limit], response.status_code == 206)
+            return response.status_code, response.reason or "", remote
+    raise requests.TooManyRedirects(f"more than {_MAX_REDIRECTS} redirects")
 
 
 def _status_error(url: str, status: int, reason: str) -> NetworkError:

@@ -28,5 +28,6 @@ def test_label_typo_is_counted(rsft, tmp_path):
 
 
 def test_single_class_is_named(rsft, tmp_path):
-    code, printed = rsft("prepare", "folder", write_labels(tmp_path, {"Cargo": 5}), "--root", tmp_path / "out")
+    labels = write_labels(tmp_path, {"Cargo": 5})
+    code, printed = rsft("prepare", "folder", labels, "--root", tmp_path / "out", "--one-class")
     assert code == 0 and "warning: all chips have the class Cargo; `rsft finetune` needs at least two" in printed

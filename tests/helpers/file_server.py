@@ -27,6 +27,9 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         name = unquote(address.path).lstrip("/")
         self.server.requests.append(f"{self.command} {name}")
+        if target := self.server.redirects.get(name):
+            self._send(302, b"", {"Location": target}, with_body)
+            return
         path = self.server.folder / name
         status = self.server.statuses.get(name) or (200 if path.is_file() else 404)
         if status != 200 or (self.server.query is not None and address.query != self.server.query):
@@ -62,6 +65,7 @@ class FileServer(ThreadingHTTPServer):
         self.folder, self.ranges = folder, True
         self.query: str | None = None  # every address needs this query, as a signature
         self.statuses: dict[str, int] = {}  # of files that are not sent
+        self.redirects: dict[str, str] = {}  # of files that are elsewhere
         self.requests: list[str] = []
 
     def url(self, name: str) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from rsft.errors import DataError, NetworkError
-from rsft.utils.remote_files import HEAD_BYTES, probe_url, public_url, read_url
+from rsft.utils.remote_files import HEAD_BYTES, NO_SERVERS, check_host, probe_url, public_url, read_url
 from tests.helpers.file_server import serving_folder
 
 
@@ -45,6 +45,29 @@ def test_a_login_in_the_environment_of_gdal(server, monkeypatch):
         probe_url(server.url("a"))
     monkeypatch.setenv("GDAL_HTTP_USERPWD", "me:secret")
     assert probe_url(server.url("a")) is None
+
+
+def test_redirects(server):
+    """They stay on the host that the user named, or lead to a public one."""
+    server.redirects |= {"b": server.url("a"), "c": "a", "loop": server.url("loop")}
+    server.redirects |= {"local": f"http://localhost:{server.server_port}/a", "cloud": "http://169.254.169.254/a"}
+    assert read_url(server.url("b"), 10_000) == read_url(server.url("c"), 10_000) == bytes(range(250)) * 40
+    with pytest.raises(NetworkError, match="more than 5 redirects"):
+        probe_url(server.url("loop"))
+    server.requests.clear()
+    for name, host in (("local", "localhost"), ("cloud", "169.254.169.254")):
+        with pytest.raises(NetworkError, match=f"127.0.0.1 leads to {host}, which is not in the public Internet"):
+            probe_url(server.url(name))
+    assert server.requests == ["GET local", "GET cloud"]
+    check_host("http://8.8.8.8/a", server.url("a"))
+    check_host("https://this-name-does-not-exist.invalid/a", "")
+
+
+def test_no_argument_names_a_server(server, monkeypatch):
+    monkeypatch.setenv(NO_SERVERS, "-")
+    with pytest.raises(NetworkError, match="no argument of the command names one"):
+        probe_url(server.url("a"))
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,8 @@ def read_annotations(path: Path, layer: str | None = None) -> Annotations:
     r"""Read the objects of a file; formats of other packages are asked first whether they recognize it.
 
     Raises:
-        RequestError: the file does not exist, is empty or cannot be read, or it has no such layer.
+        RequestError: the file does not exist, is empty or cannot be read, it has no such layer, or its rows are the
+            messages of vessels (AIS) rather than one position per vessel.
 
     Example:
         >>> _ = Path("ships.csv").write_text("row,col,class\n10,20,tanker\n30,40,cargo\n")
@@ -146,7 +147,27 @@ def read_annotations(path: Path, layer: str | None = None) -> Annotations:
         reader = ANNOTATIONS[_OTHER_FILES]()
     if layer is not None and not reader.has_layers:
         raise RequestError(f"{path.name} has no layers", "--layer", "leave out --layer")
-    return reader.read(path, layer)
+    annotations = reader.read(path, layer)
+    _check_vessels(path, annotations.table)
+    return annotations
+
+
+def _check_vessels(path: Path, table: pd.DataFrame) -> None:
+    """Raise RequestError if a vessel (MMSI) has several rows, or if rows with an MMSI have different times."""
+    vessels = next((str(name) for name in table if "mmsi" in str(name).lower()), None)
+    if vessels is None:
+        return
+    numbers = table[vessels].dropna().astype(str)
+    numbers = numbers[numbers.str.strip("0 ") != ""]  # 0 means unknown
+    times = [str(name) for name in table if re.search("time|utc", str(name), re.IGNORECASE)]
+    if numbers.is_unique and not any(table[name].nunique() > 1 for name in times):
+        return
+    columns = ", ".join([vessels, *times])
+    message = f"{len(table):,} rows of {numbers.nunique():,} vessels are AIS messages, not objects (columns {columns})"
+    hint = (
+        "keep one position per vessel, at the time of the acquisition, without the column of the time; or, if the rows "
+    )
+    raise RequestError(message, path, f"{hint}are different objects, drop the column {vessels}")
 
 
 def annotation_table(

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyogrio
 import shapely
+from shapely.errors import ShapelyError
 
 from rsft.data.annotations import base
 from rsft.data.annotations.base import ANNOTATIONS, PIXEL, AnnotationFormat, Annotations, annotation_table
-from rsft.data.imagery.vectors import READ_ERRORS, open_vector
+from rsft.data.imagery.vectors import is_json, read_geojson, read_layer
 from rsft.errors import RequestError
 from rsft.types import Floats
 from rsft.utils.tables import is_number, unescape_cell
@@ -206,19 +206,19 @@ class VectorLayer(AnnotationFormat):
         return path.suffix.lower() in (".gpkg", ".fgb", ".shp", ".kml", ".sqlite")
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
-        source, ids = open_vector(path), None
-        if isinstance(source, bytes):
-            source, ids = _take_ids(path, source)
+        content, ids = _take_ids(path, read_geojson(path)) if is_json(path) else (None, None)
+        layers, features = read_layer(path, layer, content)
+        if features is None or not layers.get(layer or "", True):
+            raise _selection_error(path, [name for name, has_geometries in layers.items() if has_geometries], layer)
+        table = features.table
         try:
-            layer = _select_layer(path, pyogrio.list_layers(source), layer)
-            header, table = pyogrio.read_arrow(source, layer=layer, return_fids=True)
             shapes = shapely.from_wkb(table.columns[-1].to_numpy(zero_copy_only=False))
-        except (*READ_ERRORS, pa.ArrowException, OSError) as error:
+        except ShapelyError as error:
             hint = "give .gpkg, .geojson, .csv, DOTA or YOLO .txt, or COCO .json"
             raise RequestError(f"the layer cannot be read: {error}", path, hint) from error
         fids: list[Any] = table.columns[0].to_pylist()  # the first column; the last one is the geometry
         fid_column = table.column_names[0]
-        is_attribute = fid_column.lower() not in _FID_COLUMNS and fid_column not in header["fields"]
+        is_attribute = fid_column.lower() not in _FID_COLUMNS and fid_column not in features.fields
         table = table.select(range(0 if is_attribute else 1, table.num_columns - 1))
         if ids is not None:
             column = table[_ROW] if _ROW in table.column_names else None
@@ -227,7 +227,7 @@ class VectorLayer(AnnotationFormat):
             table, fids = table.drop_columns([_ROW]), [ids[row] for row in column.to_pylist()]
         attributes, binary = _convert(table)
         notes = [f"{path.name}: binary attributes were left out: {', '.join(binary)}"] if binary else []
-        return Annotations(annotation_table(shapes, fids, attributes), header["crs"], notes=notes)
+        return Annotations(annotation_table(shapes, fids, attributes), features.crs, notes=notes)
 
 
 @ANNOTATIONS.register
@@ -241,17 +241,12 @@ class GeoJson(VectorLayer):
         return path.suffix.lower() in (".geojson", ".topojson")
 
 
-def _select_layer(path: Path, listing: Any, layer: str | None) -> str:
-    names = [str(name) for name, kind in listing if kind is not None]
-    if layer in names:
-        return str(layer)
+def _selection_error(path: Path, names: list[str], layer: str | None) -> RequestError:
     listed = ", ".join(names) or "none"
     if layer is not None:
-        raise RequestError(f"no layer {layer} with geometry", f"{path} --layer", f"choose one of: {listed}")
-    if len(names) != 1:
-        message = f"{len(names)} layers with geometry: {listed}"
-        raise RequestError(message, path, "choose one: --layer NAME" if names else "give a file with a vector layer")
-    return names[0]
+        return RequestError(f"no layer {layer} with geometry", f"{path} --layer", f"choose one of: {listed}")
+    message = f"{len(names)} layers with geometry: {listed}"
+    return RequestError(message, path, "choose one: --layer NAME" if names else "give a file with a vector layer")
 
 
 def _take_ids(path: Path, data: bytes) -> tuple[bytes, list[Any] | None]:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,20 @@ class ChipRecord:
         files = [(str(path), file_state(path)) for path in (self.source_path, *self.image_paths)]
         bands = self.bands, self.selected_bands
         return _digest([files, self.line, self.read_pixels is None, *bands, dict(self.extra_columns)])
+
+
+def describe_rejections(rejected: Iterable[Rejection]) -> str:
+    """Return the three most frequent reasons, each with its count and a file, for a hint; "" if nothing was rejected.
+
+    Example:
+        >>> describe_rejections([("1.txt", 1, "5 fields"), ("1.txt", 2, "5 fields"), ("2.txt", 0, "no text")])
+        '2 rejected: 5 fields (1.txt:1); 1 rejected: no text (2.txt)'
+    """
+    counts, examples = Counter[str](), dict[str, str]()
+    for file, line, reason in rejected:
+        counts[reason] += 1
+        examples.setdefault(reason, f"{file}:{line}" if line else file)
+    return "; ".join(f"{count:,} rejected: {reason} ({examples[reason]})" for reason, count in counts.most_common(3))
 
 
 @dataclass(frozen=True)

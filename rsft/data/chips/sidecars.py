@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from rsft.data.chips import store as layout
 from rsft.data.chips.build_journal import BuildJournal
-from rsft.data.chips.record import StoreDescription, group_by_count
+from rsft.data.chips.record import StoreDescription, describe_rejections, group_by_count
 from rsft.data.chips.store import SPLITS, Counts, missing_classes
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
@@ -148,9 +148,8 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
         counts[split][name] = count
         chips[name] += count
     if not bands:
-        rejections = chain(description.rejected, journal.rejections(bands))
-        _, _, reason = min(rejections, default=("", 0, "the input is empty"))
-        raise DataError("no chip can be used", description.name, f"the first reason: {reason}")
+        reasons = describe_rejections(chain(description.rejected, journal.rejections(bands)))
+        raise DataError("no chip can be used", description.name, reasons or "the input is empty")
     _check_sources(journal, bands, description)
     groups = description.groups or group_by_count(counts["train"])
     group_of = {name: group for group, names in groups.items() for name in names}
@@ -182,9 +181,8 @@ def _check_sources(journal: BuildJournal, bands: str, description: StoreDescript
         if not missing:
             return
     for source, hint in missing.items():
-        rejections = chain(description.rejected, journal.rejections(bands))
-        file, _, reason = min(rejections, default=("", 0, "no input of it is left"))
-        hint = f"the first rejected input: {file}: {reason}. {hint}"
+        reasons = describe_rejections(chain(description.rejected, journal.rejections(bands)))
+        hint = f"{reasons or 'no input of it is left'}. {hint}"
         raise DataError(f"{source} gives no chip", description.name, hint)
 
 

@@ -267,6 +267,11 @@ class FUSARChip:
     spacing_m: float | None = None
     flags: tuple[str, ...] = ()
 
+    @property
+    def named_category(self) -> str | None:
+        """Category by the number in the name; None if no category has this number."""
+        return _CATEGORY_BY_NUMBER.get(int(self.name[6:].partition("S")[0]))
+
 
 class FUSARChips:
     """The chips of FUSAR-Ship at any depth below a folder, with their metadata.
@@ -277,7 +282,8 @@ class FUSARChips:
         rejected: file, line (0 for the whole file) and reason of files and rows that cannot be used.
 
     Raises:
-        ValueError: a meta.csv or meta.xls is not the table of the data set.
+        ValueError: a meta.csv or meta.xls is not the table of the data set, or the numbers of the categories seem to
+            be others than the published ones.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -301,6 +307,7 @@ class FUSARChips:
         self.chips = sorted(chips, key=lambda chip: chip.path)
         self.skipped["row of the meta table without a chip"] = len(metadata.rows) - len(metadata.used)
         self.skipped = +self.skipped
+        self._check_numbers()
 
     def _add(self, parts: PathParts, layout: _Layout, metadata: _Metadata) -> None:
         """Add a file to the chips, the skipped or the rejected files."""
@@ -326,6 +333,17 @@ class FUSARChips:
         flags += [] if fields else [NO_METADATA]
         name = f"Ship_C{match[1]}S{match[2]}N{match[3]}"
         self.chips.append(FUSARChip(path, name, category, subcategory, flags=tuple(flags), **fields))
+
+    def _check_numbers(self) -> None:
+        """Raise ValueError if only the names tell the categories, and their numbers are 1, 2, ... without a gap."""
+        numbers = sorted({FUSAR_CATEGORIES.index(chip.category) + 1 for chip in self.chips})
+        is_guess = all({FROM_NAME, NO_METADATA} <= {*chip.flags} for chip in self.chips)
+        # copies with all categories have 15 numbers, and those with the large ones have gaps: Tanker is 12
+        if is_guess and 1 < len(numbers) == numbers[-1] < FUSAR_CATEGORIES.index("Tanker") + 1:
+            raise ValueError(
+                f"the names of the chips have the categories C01 to C{numbers[-1]:02}, and no folder and no table "
+                "confirms them: they seem to be renumbered. Name the folders after the categories, such as Cargo"
+            )
 
 
 class _Layout:

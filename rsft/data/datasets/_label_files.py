@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.chips.record import describe_verdict_fault, parse_verdict, resolve_label
+from rsft.data.chips.record import describe_rejections, describe_verdict_fault, parse_verdict, resolve_label
 from rsft.data.chips.store import SPLITS
 from rsft.data.datasets._fusar_files import read_text_lines
+from rsft.data.datasets._srsdd_files import SPLIT_FOLDERS
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.types import Rejection
@@ -71,11 +73,11 @@ def exists(path: Path, is_kind: Callable[[Path], bool] = Path.is_file) -> bool:
         raise
 
 
+_LABEL_FOLDERS = {"labels", "labeltxt", "annotations", "annfiles", "masks"}
+"""Names of folders beside images/ with labels of the objects or pixels in these images."""
+
 _OUTSIDE = ("/", "../")
 """Begin of a normalized path that is absolute or leaves its root."""
-
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Split by folder name."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,17 @@ class LabeledFiles:
         rejected: rows of a list, and images of class folders, that cannot be used.
 
     Raises:
-        RequestError: the folder does not exist or contains no labeled image.
+        RequestError: the folder does not exist, contains no labeled image, or contains labels of objects in images.
         DataError: a list is not a text file.
     """
 
     def __init__(self, root: Path) -> None:
+        if labels := _find_object_labels(root):
+            message = f"{labels}, but `path label` lists and class folders have one label per image"
+            raise RequestError(message, root, "cut out one image per object, and sort the images into class folders")
         if not root.is_dir():
-            raise RequestError("the folder does not exist", root, "give the folder that contains the class folders")
+            message = "this is a file, not a folder" if root.exists() else "the folder does not exist"
+            raise RequestError(message, root, "give the folder that contains the class folders")
         self.root = root
         self.files: list[LabeledFile] = []
         self.skipped: Counter[str] = Counter()
@@ -113,9 +119,8 @@ class LabeledFiles:
         self.skipped = +self.skipped
         if not self.files:
             hint = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
-            if self.rejected:
-                hint = f"the first rejected one: {self.rejected[0][0]}: {self.rejected[0][2]}"
-            raise RequestError(f"no labeled image in the folder (read as {self.layout})", root, hint)
+            message = f"no labeled image in the folder (read as {self.layout})"
+            raise RequestError(message, root, describe_rejections(self.rejected) or hint)
         self.classes = sort_class_names({file.label for file in self.files})
 
     def _find_files(self) -> str:
@@ -169,6 +174,26 @@ class LabeledFiles:
                 self.skipped["image outside the class folders"] += 1
             else:
                 self.skipped["not an image by its name"] += entry.is_file()
+
+
+def _find_object_labels(root: Path) -> str:
+    """Return in words that a file or folder has labels of objects in images, as of COCO or YOLO; "" if it has none."""
+    folders = [
+        folder for folder in (root, *(root / name for name in (*SPLIT_FOLDERS, "annotations"))) if folder.is_dir()
+    ]
+    for path in [root] if root.is_file() else [file for folder in folders for file in sorted(folder.glob("*.*"))]:
+        if path.suffix.lower() in (".json", ".yaml", ".yml") and path.is_file():
+            with path.open("rb") as file:
+                start = file.read(2**20)
+            if path.suffix.lower() == ".json" and (b'"file_name"' in start or b'"image_id"' in start):
+                return f"{path.name} has annotations of COCO"
+            if path.suffix.lower() != ".json" and re.search(rb"^(names|nc) *:", start, re.MULTILINE):
+                return f"{path.name} describes labels of YOLO"
+    for folder in folders:
+        names = {entry.name.lower(): entry.name for entry in folder.iterdir() if entry.is_dir()}
+        if "images" in names and (labels := names.keys() & _LABEL_FOLDERS):
+            return f"{folder.name}/ has {names['images']}/ beside {names[min(labels)]}/, as labels of objects"
+    return ""
 
 
 def sort_class_names(labels: set[str]) -> list[str]:
@@ -348,8 +373,8 @@ class LabelTable:
                 self.files.append(LabeledFile(image, label, split))
         if not self.files:
             counts = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
-            counts += [f"{len(self.rejected):,} rejected: {self.rejected[0][2]}"] if self.rejected else []
-            hint = "; ".join(["each row needs an existing file and a class", *counts])
+            hints = ["each row needs an existing file and a class", *counts, describe_rejections(self.rejected)]
+            hint = "; ".join(filter(None, hints))
             raise RequestError("no row of the table can be used", path, hint)
         self.classes = sort_class_names({file.label for file in self.files})
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))

@@ -6,20 +6,27 @@ This module imports no torch.
 import os
 import pathlib
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES, iterate_files, read_text_lines
 
 Rejected = list[tuple[str, int, str]]
 """File, line (0 for the whole file) and reason."""
 
-_HEADERS = ("imagesource", "gsd")  # keys of the header lines `key:value`
+_Paths = list[pathlib.Path]
+
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Split by folder name."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class LabelRow:
 
 
 def read_label_file(path: pathlib.Path, lookup: Mapping[str, str]) -> tuple[dict[str, str], list[LabelRow], Rejected]:
-    """Read up to two header lines, and rows `x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]`.
+    """Read header lines `key:value`, and rows `x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]`.
 
     Returns:
         Values of the header lines by key, the objects, and the rows that cannot be parsed. A file that cannot be read
@@ -56,15 +63,21 @@ def read_label_file(path: pathlib.Path, lookup: Mapping[str, str]) -> tuple[dict
         reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is not UTF-8 text"
         return header, rows, [(str(path), 0, f"the file {reason}")]
     for line, text in lines:
-        if text.lower().startswith(_HEADERS):
+        if not (rows or rejected) and _is_header(text):
             key, _, value = text.partition(":")
-            header[key.lower()] = value.strip()
+            header[key.strip("'\" ").lower()] = value.strip()
             continue
         try:
             rows.append(LabelRow(line, len(rows) + len(rejected) + 1, *_parse_row(text, lookup)))
         except ValueError as error:
             rejected.append((str(path), line, str(error)))
     return header, rows, rejected
+
+
+def _is_header(text: str) -> bool:
+    """Return whether a line begins with a word and has too few numbers for a box, in whatever order."""
+    is_number = [re.match(r"[-+.]*\d|[-+]?(nan|inf)\b", word, re.IGNORECASE) for word in re.split(r"[\s,;]+", text)]
+    return is_number[0] is None and len([*filter(None, is_number)]) < 4
 
 
 def build_class_lookup(classes: Iterable[str]) -> dict[str, str]:
@@ -119,6 +132,8 @@ _CLASS_LOOKUP = build_class_lookup(SRSDD_CATEGORIES) | {"lawenforcement": "LawEn
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 _MAX_COORDINATE = 10**6  # pixels
 _MIN_AREA = 1.0  # square pixels
+_LARGEST_SHARE_OUTSIDE = 0.05  # share of the images with a ship whose center is outside
+_IMAGE_FOLDERS, _LABEL_FOLDERS = ("images", "jpegimages"), ("labels", "labeltxt")  # preferred among equal copies
 
 
 @dataclass(frozen=True)
@@ -172,6 +187,9 @@ class SRSDDShip(LabelRow):
 class SRSDDShips:
     """The ships in the label files of SRSDD at any depth below a folder.
 
+    A label file belongs to the image of its stem in the nearest folder, i.e. the deepest one that contains both, but
+    not to one of another split.
+
     Args:
         root: the folder.
         split: "train" or "test" for the images below a folder of that name, "all" for all images.
@@ -179,6 +197,10 @@ class SRSDDShips:
     Attributes:
         images: the images with labels, sorted by number; none if the folder does not contain the data set.
         ships: by image, then in the order of the label file.
+
+    Raises:
+        ValueError: several images of a label file, or label files of an image, are equally near and differ; or the
+            labels seem to be of images of another size.
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str = "all") -> None:
@@ -186,16 +208,17 @@ class SRSDDShips:
         self.skipped: Counter[str] = Counter()
         self.rejected: Rejected = []
         images, labels = self._find_files()
-        by_number = sorted(images, key=lambda stem: (int(stem), "") if stem.isdecimal() else (2**31, stem))
-        self.images = [images[stem] for stem in by_number if stem in labels]
-        self.ships = [ship for image in self.images for ship in self._read_ships(labels[image.stem], image)]
-        missing = sorted(labels.keys() - images.keys())
-        self.rejected += [(str(labels[stem]), 0, f"image {stem} is missing") for stem in missing]
-        self.skipped["image without a label file"] = len(images) - len(self.images)
+        label_of = self._pair(images, labels)
+        self.images = sorted(label_of, key=lambda path: (int(path.stem) if path.stem.isdecimal() else 2**31, path))
+        self.ships = [ship for image in self.images for ship in self._read_ships(label_of[image], image)]
+        self.rejected = list(dict.fromkeys(self.rejected))  # a copy of an image is met by each of its label files
+        used = {*map(str, label_of), *(path for path, _, _ in self.rejected)}
+        self.skipped["image without a label file"] = len({*map(str, images)} - used)
+        self._check_images()
         self.skipped = +self.skipped
 
-    def _find_files(self) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
-        """Return the images and the label files by stem."""
+    def _find_files(self) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+        """Return the images and the label files."""
         files = iterate_files(self.root)
         files = (parts for parts in files if self.split == "all" or self.split in map(str.lower, parts[:-1]))
         paths = [self.root.joinpath(*parts) for parts in files]
@@ -203,15 +226,60 @@ class SRSDDShips:
         usable = [path for path in labels if not _is_other_format(path)]
         self.skipped["label file in another format"] = len(labels) - len(usable)
         images = [path for path in paths if path.suffix.lower() in _IMAGE_SUFFIXES]
-        return self._by_stem(images, ("images", "jpegimages")), self._by_stem(usable, ("labels", "labeltxt"))
+        return images, usable
 
-    def _by_stem(self, paths: list[pathlib.Path], preferred: tuple[str, ...]) -> dict[str, pathlib.Path]:
-        """Return the path of each stem; of copies, one in a folder with a preferred name."""
-        path_by_stem: dict[str, pathlib.Path] = {}
-        for path in sorted(paths, key=lambda path: (path.parent.name.lower() not in preferred, path)):
-            if path_by_stem.setdefault(path.stem, path) != path:
-                self.rejected.append((str(path), 0, f"{path.stem} exists already: {path_by_stem[path.stem]}"))
-        return path_by_stem
+    def _pair(self, images: list[pathlib.Path], labels: list[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
+        """Return the label file of each image that has one."""
+        images_of, labels_of = defaultdict[str, _Paths](list), defaultdict[pathlib.Path, _Paths](list)
+        for image in images:
+            images_of[image.stem].append(image)
+        nearest = {label: self._find_nearest(label, images_of[label.stem]) for label in labels}
+        depths: Counter[pathlib.Path] = Counter()
+        for label, (depth, _) in nearest.items():
+            depths[label.parent] = max(depth, depths[label.parent])
+        for label, (depth, candidates) in nearest.items():
+            if not candidates or depth < depths[label.parent]:  # an image farther away is that of other labels
+                self.rejected.append((str(label), 0, f"image {label.stem} is missing"))
+                continue
+            image, *copies = _sort_copies(label, candidates, _IMAGE_FOLDERS, have_same_pixels)
+            labels_of[image].append(label)
+            self.rejected += [(str(copy), 0, f"{copy.stem} exists already: {image}") for copy in copies]
+        label_of: dict[pathlib.Path, pathlib.Path] = {}
+        for image, group in labels_of.items():
+            _, candidates = self._find_nearest(image, group)
+            label_of[image] = first = _sort_copies(image, candidates, _LABEL_FOLDERS, _have_same_bytes)[0]
+            self.rejected += [(str(x), 0, f"{x.stem} exists already: {first}") for x in group if x != first]
+        return label_of
+
+    def _find_nearest(self, path: pathlib.Path, others: _Paths) -> tuple[int, _Paths]:
+        """Return the files in the deepest folder that contains `path` too, and the length of the name of this folder.
+
+        Files of another split than `path` are left out: those whose nearest parent folder of a split has another name.
+        """
+        split, lengths = self._split(path), dict[pathlib.Path, int]()
+        for other in others:
+            if not split or self._split(other) in (split, ""):
+                lengths[other] = len(os.path.commonpath((path.parent, other.parent)))
+        length = max(lengths.values(), default=0)
+        return length, [other for other in lengths if lengths[other] == length]
+
+    def _split(self, path: pathlib.Path) -> str:
+        names = map(str.lower, path.relative_to(self.root).parts[-2::-1])
+        return next((SPLIT_FOLDERS[name] for name in names if name in SPLIT_FOLDERS), "")
+
+    def _check_images(self) -> None:
+        """Count bands of opacity; raise ValueError if many images have a ship whose center is outside."""
+        outside: list[str] = []
+        boxes = {image: [ship.box for ship in ships] for image, ships in groupby(self.ships, attrgetter("image"))}
+        for image in boxes:
+            with suppress(*UNREADABLE), Image.open(image) as file:  # the fault is reported when the pixels are read
+                self.skipped["opacity band of an image"] += file.mode in ("LA", "RGBA")
+                centers = np.reshape(boxes[image], (-1, 4, 2)).mean(axis=1)
+                if (centers < 0).any() or (centers > file.size).any():
+                    outside.append(f"{image} ({file.width} x {file.height} pixels)")
+        if len(outside) > _LARGEST_SHARE_OUTSIDE * len(boxes):
+            message = f"{len(outside):,} of {len(boxes):,} images have a box outside, such as {outside[0]}"
+            raise ValueError(f"{message}: the labels seem to be of images of another size")
 
     def _read_ships(self, path: pathlib.Path, image: pathlib.Path) -> Iterator[SRSDDShip]:
         _, rows, rejected = read_label_file(path, _CLASS_LOOKUP)
@@ -224,6 +292,68 @@ class SRSDDShips:
             else:
                 yield SRSDDShip(**vars(row), image=image, label_file=path)
         self.rejected += sorted(rejected)
+
+
+def _sort_copies(
+    path: pathlib.Path,
+    copies: Iterable[pathlib.Path],
+    preferred: Sequence[str],
+    are_equal: Callable[[pathlib.Path, pathlib.Path], bool],
+) -> list[pathlib.Path]:
+    """Return the files that may belong to `path`, first those in a folder with a preferred name.
+
+    Raises:
+        ValueError: they are not equal.
+    """
+    first, *others = sorted(copies, key=lambda copy: (copy.parent.name.lower() not in preferred, copy))
+    for other in others:
+        if not are_equal(first, other):
+            raise ValueError(f"{first} and {other} differ, and {path} may belong to either: move one out of the folder")
+    return [first, *others]
+
+
+def _have_same_bytes(first: pathlib.Path, second: pathlib.Path) -> bool:
+    return first.read_bytes() == second.read_bytes()
+
+
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""Exceptions of Pillow for a file that is no complete image."""
+
+
+def have_same_pixels(first: pathlib.Path, second: pathlib.Path) -> bool:
+    """Return whether two files are images of one band with the same values."""
+    try:
+        return np.array_equal(read_gray_band(first), read_gray_band(second))
+    except UNREADABLE:
+        return False
+
+
+def read_gray_band(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read an image of one band.
+
+    Returns:
+        The pixels (H, W, 1) with the data type of the file.
+
+    Raises:
+        ValueError: the bands differ.
+        OSError: the file is not a complete image.
+    """
+    with Image.open(path) as image:
+        pixels = np.atleast_3d(np.asarray(image.convert("RGB") if image.mode == "P" else image))
+    return take_gray_band(pixels)
+
+
+def take_gray_band(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return the band (H, W, 1) of a gray image (H, W, B); some copies repeat it, or add a constant band of opacity.
+
+    Raises:
+        ValueError: the bands differ.
+    """
+    has_alpha = pixels.shape[2] in (2, 4) and np.ptp(pixels[:, :, -1]) == 0
+    colors = pixels[:, :, :-1] if has_alpha else pixels
+    if (colors != colors[:, :, :1]).any():
+        raise ValueError(f"the {pixels.shape[2]} bands differ, but a single band is expected")
+    return colors[:, :, :1]
 
 
 def _is_other_format(path: pathlib.Path) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rsft.data.chips.record import long_tail_counts, sample_per_class, stratified_split
 from rsft.data.datasets._fusar_files import FUSARChip
 from rsft.data.datasets._label_files import LabeledFile
-from rsft.data.datasets._srsdd_files import SRSDDShip
+from rsft.data.datasets._srsdd_files import SRSDDShip, take_gray_band
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.scene_uri import LastImageCache
 from rsft.errors import DataError, RequestError
@@ -135,7 +135,7 @@ def _added_cost(contents: Shares, errors: Shares) -> Shares:
 
 
 def read_gray_chip(path: Path) -> Pixels:
-    """Read an image as a single band; some copies repeat the band as R, G and B.
+    """Read an image as a single band; some copies repeat it as R, G and B, or add a constant band of opacity.
 
     Returns:
         Pixels (H, W, 1).
@@ -143,10 +143,10 @@ def read_gray_chip(path: Path) -> Pixels:
     Raises:
         DataError: the image cannot be read, or the bands differ.
     """
-    pixels = read_chip(path)
-    if (pixels != pixels[:, :, :1]).any():
-        raise DataError(f"the {pixels.shape[2]} bands differ, but a single band is expected", path)
-    return pixels[:, :, :1]
+    try:
+        return take_gray_band(read_chip(path))
+    except ValueError as error:
+        raise DataError(str(error), path) from error
 
 
 def fusar_columns(chip: FUSARChip, source: str, sensor: str) -> dict[str, object]:

@@ -17,9 +17,9 @@ from matplotlib.patches import Polygon
 from torchgeo.datasets import DOTA, DatasetNotFoundError
 from torchgeo.datasets.utils import Path as PathOrText
 
-from rsft.data.chips.record import ChipRecord
-from rsft.data.datasets._label_files import SPLIT_FOLDERS, read_numbered_lines
-from rsft.data.datasets._srsdd_files import LabelRow, build_class_lookup, parse_finite, read_label_file
+from rsft.data.chips.record import ChipRecord, describe_rejections
+from rsft.data.datasets._label_files import read_numbered_lines
+from rsft.data.datasets._srsdd_files import SPLIT_FOLDERS, LabelRow, build_class_lookup, parse_finite, read_label_file
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, plot_sample, to_image_tensor
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, open_image, read_chip
 from rsft.data.imagery.scene_uri import LastImageCache
@@ -310,7 +310,7 @@ class DOTAObjects(LabeledImages):
         for (image_split, _), (image, label_file) in pairs.items():
             self._read_image(image, label_file, image_split)
         if pairs and not self.images:
-            raise DataError("no image can be used", root, f"the last reason: {self.rejected[-1][2]}")
+            raise DataError("no image can be used", root, describe_rejections(self.rejected))
         if not self.images:
             error = DatasetNotFoundError(self)
             for reason, count in self.skipped.items():

@@ -72,7 +72,8 @@ class FUSARShip(LabeledImages):
 
         Raises:
             DatasetNotFoundError: If dataset is not found.
-            ValueError: If a meta.csv or meta.xls is not the table of the dataset.
+            ValueError: If a meta.csv or meta.xls is not the table of the dataset, or the
+                categories in the names seem to be renumbered.
         """
         self.root, self.transforms = root, transforms
         files = FUSARChips(root)

@@ -5,15 +5,18 @@ Archives that would give a wrong chip store are refused.
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby, pairwise
+from operator import attrgetter
 from pathlib import Path
 
+from rsft.data.chips.additions import pixel_digest
 from rsft.data.chips.builder import source_names
-from rsft.data.chips.record import ChipRecord
+from rsft.data.chips.record import ChipRecord, describe_rejections
 from rsft.data.chips.store import DATASET
 from rsft.data.datasets import _srsdd_files as srsdd_files
 from rsft.data.datasets import common
@@ -23,7 +26,6 @@ from rsft.data.imagery.reader import open_image
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
 from rsft.utils.archives import open_source_tree
-from rsft.utils.atomic_files import sha256
 
 FUSAR_NAME, SRSDD_NAME = "FUSAR-Ship", "SRSDD"
 """Names of the archives in the manifest and in messages."""
@@ -96,8 +98,8 @@ def open_fusrs_sources(
         root: folder of the chip store.
         fusar: folder or archive of FUSAR-Ship; None to leave it out.
         srsdd: folder or archive of SRSDD; None to leave it out.
-        allow_partial: accept FUSAR-Ship if most of its file names contradict their folders, so that the folders do not
-            seem to be the categories.
+        allow_partial: accept FUSAR-Ship if most file names of a category contradict their folders, so that the folders
+            do not seem to be the categories.
         progress: called while archives are extracted.
 
     Raises:
@@ -114,23 +116,39 @@ def open_fusrs_sources(
                 files = _READERS[name](folder)
             if isinstance(files, FUSARChips):
                 sources.chips = files.chips
-                contradicting = [chip for chip in files.chips if CONTRADICTION in chip.flags]
-                if not allow_partial and 2 * len(contradicting) > len(files.chips):
-                    message = f"{len(contradicting):,} of {len(files.chips):,} file names contradict their folder"
-                    example = f"{contradicting[0].path.name} is in the folder of {contradicting[0].category}"
-                    option = "Add --allow-partial to take the categories of the folders"
-                    raise DataError(message, path, f"sort the files as published; {example}. {option}")
+                if not allow_partial:
+                    _check_categories(files.chips, path)
             else:
                 sources.ships, sources.images = files.ships, files.images
             if not (sources.chips if name == FUSAR_NAME else sources.images):
-                raise RequestError(f"the folder does not contain {name}", path, _HINTS[name])
+                reasons = [f"{count:,} {reason}" for reason, count in files.skipped.most_common(3)]
+                hint = "; ".join(filter(None, [_HINTS[name], *reasons, describe_rejections(files.rejected)]))
+                raise RequestError(f"the folder does not contain {name}", path, hint)
             sources.skipped.update({f"{name}: {reason}": count for reason, count in files.skipped.items()})
             sources.rejected += files.rejected
         yield sources
 
 
+def _check_categories(chips: Sequence[FUSARChip], path: Path) -> None:
+    """Raise DataError if most file names of a category are in folders of categories with another class."""
+    contradicting = [
+        chip
+        for chip in chips
+        if CONTRADICTION in chip.flags
+        and srsdd_files.FUSAR_TO_FUSRS.get(chip.category) != srsdd_files.FUSAR_TO_FUSRS.get(chip.named_category or "")
+    ]
+    totals, counts = (Counter(chip.named_category for chip in group) for group in (chips, contradicting))
+    if wrong := [f"{count:,} of {totals[name]:,} {name}" for name, count in counts.items() if 2 * count > totals[name]]:
+        message = f"{len(contradicting):,} of {len(chips):,} file names contradict their folder ({', '.join(wrong)})"
+        example = f"{contradicting[0].path.name} is in the folder of {contradicting[0].category}"
+        option = "Add --allow-partial to take the categories of the folders"
+        raise DataError(message, path, f"sort the files as published; {example}. {option}")
+
+
 CONTRADICTION_FLAG = "label-contradicts-annotation"
 """Flag of a chip whose label in the list differs from its category in the archive."""
+ALPHA_FLAG = "alpha-dropped"
+"""Flag of a chip without the constant band of opacity of its file."""
 AMBIGUOUS_NAME_FLAG = "ambiguous-name"
 """Flag of a chip whose name several files of the archives share."""
 
@@ -162,11 +180,12 @@ class _ArchiveChip:
 def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
     has_mmsi = chip.mmsi is not None and chip.mmsi.strip("0") != ""
     columns = common.fusar_columns(chip, FUSAR_NAME, _SENSOR)
-    read_pixels = None
+    read_pixels, flags = None, chip.flags
     with suppress(DataError):  # the build reports the fault
         if chip.path.suffix.lower() == ".png":  # the published TIFF files have one band
             with open_image(chip.path) as image:
                 read_pixels = partial(common.read_gray_chip, chip.path) if len(image.getbands()) > 1 else None
+                flags += (ALPHA_FLAG,) if image.mode in ("LA", "RGBA") else ()
     return _ArchiveChip(
         archive=FUSAR_NAME,
         category=chip.category,
@@ -175,12 +194,12 @@ def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
         name=chip.name,
         full_name=common.full_chip_name(chip.path, root),
         record=ChipRecord("", "", "", chip.path, read_pixels, extra_columns=columns),
-        flags=chip.flags,
+        flags=flags,
     )
 
 
-def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
-    """Wrap a ship; `scene` is the image that stands for all images with the same content."""
+def _srsdd_chip(ship: SRSDDShip, root: Path, scene: Path) -> _ArchiveChip:
+    """Wrap a ship; `scene` is the image that stands for all images of the same scene."""
     columns = {"source": SRSDD_NAME, "sensor": _SENSOR, "spacing_m": srsdd_files.SRSDD_SPACING_M}
     columns |= {"box": ship.box_in_chip}
     crop = partial(common.crop_srsdd_ship, ship)
@@ -191,7 +210,7 @@ def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
         fusrs_class=srsdd_files.SRSDD_TO_FUSRS.get(ship.category),
         group=f"SRSDD {scene.stem}",
         name=ship.name,
-        full_name=f"L{ship.image.stem}_{ship.number}",
+        full_name=f"{common.full_chip_name(ship.image, root)}_{ship.number}",
         record=record,
     )
 
@@ -199,9 +218,9 @@ def _srsdd_chip(ship: SRSDDShip, scene: Path) -> _ArchiveChip:
 def list_records(sources: FUSRSSources, lists: Path, classes: Sequence[str], val: float, seed: int) -> list[ChipRecord]:
     """Make one record per row of the authors' lists, as `FUSRS` reads them.
 
-    The authors kept their chips in one folder, so a name stands for one file. Where several files have the name, the
-    first by path is taken among those whose folder agrees with the category in the name, otherwise among all. Repeated
-    rows of a name in a split are called name__2, name__3 and so on.
+    The authors kept their chips in one folder, so a name stands for one file. Where several files of FUSAR-Ship have
+    the name, the first by path is taken among those whose folder agrees with the category in the name, otherwise among
+    all. Repeated rows of a name in a split are called name__2, name__3 and so on.
 
     Args:
         sources: the archives, to which the protocol adds rejected rows, whose name is in neither archive, and skipped
@@ -215,7 +234,7 @@ def list_records(sources: FUSRSSources, lists: Path, classes: Sequence[str], val
         The records, sorted by source file, so that each image is decoded once.
 
     Raises:
-        DataError: a list cannot be used.
+        DataError: a list cannot be used, or a listed name stands for different ships.
     """
     from rsft.data.datasets.fusrs import FUSRS
 
@@ -226,8 +245,12 @@ def list_records(sources: FUSRSSources, lists: Path, classes: Sequence[str], val
         ]
     records, skipped = list[ChipRecord](), Counter[str]()
     rows, chips_by_name = [row for dataset in datasets for row in dataset.rows], datasets[0].chips
-    root = _common_folder(sources)
-    chosen = {row.name: _archive_chip(chips_by_name[row.name][0], root) for row in rows}
+    names = list(dict.fromkeys(row.name for row in rows))
+    for first, other in pairwise(ship for name in names for ship in chips_by_name[name] if isinstance(ship, SRSDDShip)):
+        if first.name == other.name and not srsdd_files.have_same_pixels(first.image, other.image):
+            message = f"the lists name the ship {first.name}, but two images have this number"
+            raise DataError(message, f"{first.image}, {other.image}", "give the images with their published numbers")
+    chosen = dict(zip(names, _wrap_chips([chips_by_name[name][0] for name in names], sources), strict=True))
     train = [row for row in rows if row.split == "train"]
     labels, groups = [classes[row.label] for row in train], [chosen[row.name].group for row in train]
     split_of = common.split_groups(labels, groups, {"train": 1 - val, "val": val}, seed)
@@ -268,14 +291,9 @@ def clean_records(
         The records, sorted by source file.
     """
     skipped, rejected = Counter[str](), list[Rejection]()
-    image_digests = dict(zip(sources.images, _digests(sources.images, jobs), strict=True))
-    first_image = {digest: image for image, digest in reversed(image_digests.items())}
-    contents: list[Hashable] = [*_digests([chip.path for chip in sources.chips], jobs)]
-    contents += [(image_digests[ship.image], ship.window) for ship in sources.ships]
-    root = _common_folder(sources)
-    chips = [_archive_chip(chip, root) for chip in sources.chips]
-    chips += [_srsdd_chip(ship, first_image[image_digests[ship.image]]) for ship in sources.ships]
-    chips_by_content = defaultdict[Hashable, list[_ArchiveChip]](list)
+    contents, scenes = _read_contents(sources, jobs)
+    chips = _wrap_chips([*sources.chips, *sources.ships], sources, scenes)
+    chips_by_content = defaultdict[str, list[_ArchiveChip]](list)
     for content, chip in zip(contents, chips, strict=True):
         chips_by_content[content].append(chip)
     selected: list[tuple[_ArchiveChip, str]] = []
@@ -302,13 +320,18 @@ def clean_records(
     return _finish_protocol(sources, records, skipped, rejected)
 
 
-def _archive_chip(chip: FUSARChip | SRSDDShip, root: Path) -> _ArchiveChip:
-    return _fusar_chip(chip, root) if isinstance(chip, FUSARChip) else _srsdd_chip(chip, chip.image)
-
-
-def _common_folder(sources: FUSRSSources) -> Path:
-    """Return the deepest folder that contains all chips of FUSAR-Ship."""
-    return Path(os.path.commonpath([chip.path.parent for chip in sources.chips] or [Path()]))
+def _wrap_chips(
+    chips: Iterable[FUSARChip | SRSDDShip], sources: FUSRSSources, scenes: Mapping[Path, Path] | None = None
+) -> list[_ArchiveChip]:
+    """Wrap chips; `scenes` has the image that stands for the scene of an image, by default the image itself."""
+    paths = ([chip.path for chip in sources.chips], sources.images)
+    roots = [Path(os.path.commonpath([path.parent for path in images] or [Path()])) for images in paths]
+    return [
+        _fusar_chip(chip, roots[0])
+        if isinstance(chip, FUSARChip)
+        else _srsdd_chip(chip, roots[1], (scenes or {}).get(chip.image, chip.image))
+        for chip in chips
+    ]
 
 
 def _finish_record(chip: _ArchiveChip, name: str, split: str, label: str, flags: Sequence[str] = ()) -> ChipRecord:
@@ -324,14 +347,36 @@ def _finish_protocol(
     return sorted(records, key=lambda record: (record.source_path, record.line, record.name))
 
 
-def _digests(paths: Sequence[Path], jobs: int) -> list[str]:
-    """Return the SHA-256 of files, or the path of one that cannot be read; the build reports it later."""
+def _read_contents(sources: FUSRSSources, jobs: int) -> tuple[list[str], dict[Path, Path]]:
+    """Hash the pixels of all chips.
 
-    def digest(path: Path) -> str:
-        try:
-            return sha256(path)
-        except OSError:
-            return str(path)
+    Images of SRSDD are of one scene if they share all pixels or those of a chip, as copies and tiles do, or their name
+    and all boxes, as filtered copies do.
+
+    Returns:
+        One hash per chip of FUSAR-Ship and per ship of SRSDD, or a name if the chip cannot be read, which the build
+        reports; and the first image of the scene of each image.
+    """
+    ships_of = {image: list(ships) for image, ships in groupby(sources.ships, attrgetter("image"))}
+
+    def hash_pixels(path: Path) -> list[str]:
+        """Return the hash of an image, and those of the chips of its ships."""
+        hashes = [str(path), *(f"{ship.label_file}:{ship.line}" for ship in ships_of.get(path, ()))]
+        with suppress(DataError):
+            pixels = common.read_gray_chip(path)
+            hashes[0] = pixel_digest(pixels)
+            for index, ship in enumerate(ships_of.get(path, ()), 1):
+                with suppress(ValueError):  # the ship is outside
+                    hashes[index] = pixel_digest(ship.crop(pixels))
+        return hashes
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(digest, paths))
+        chips, images = (pool.map(hash_pixels, paths) for paths in ([chip.path for chip in sources.chips], ships_of))
+    contents, first, scenes = [hashes[0] for hashes in chips], dict[str, Path](), {image: image for image in ships_of}
+    for (image, ships), hashes in zip(ships_of.items(), images, strict=True):
+        contents += hashes[1:]
+        keys = [*hashes, f"{image.stem} {[ship.box for ship in ships]}"]
+        linked = {image, *(scenes[first.setdefault(key, image)] for key in keys)}
+        scene = next(scene for scene in scenes.values() if scene in linked)
+        scenes |= {name: scene for name in scenes if scenes[name] in linked}
+    return contents, scenes

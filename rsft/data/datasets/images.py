@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 from torchgeo.datasets.geo import NonGeoDataset
+
+from rsft.data.datasets._srsdd_files import read_gray_band
 
 Sample = dict[str, Any]
 Transforms = Callable[[Sample], Sample]
@@ -89,7 +90,7 @@ def to_image_tensor(pixels: NDArray[Any]) -> torch.Tensor:
 
 
 def load_gray_image(path: str | os.PathLike[str]) -> torch.Tensor:
-    """Load an image of one band; some copies repeat the band as R, G and B.
+    """Load an image of one band; some copies repeat the band as R, G and B, or add a constant band of opacity.
 
     Returns:
         (1, H, W) float32 with the values of the file.
@@ -98,8 +99,4 @@ def load_gray_image(path: str | os.PathLike[str]) -> torch.Tensor:
         ValueError: the bands differ.
         OSError: the file is not a complete image.
     """
-    with Image.open(path) as image:
-        pixels = np.atleast_3d(np.asarray(image.convert("RGB") if image.mode == "P" else image))
-    if (pixels != pixels[:, :, :1]).any():
-        raise ValueError(f"{path}: the {pixels.shape[2]} bands differ, but a single band is expected")
-    return to_image_tensor(pixels[:, :, :1])
+    return to_image_tensor(read_gray_band(path))

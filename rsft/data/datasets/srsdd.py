@@ -41,8 +41,8 @@ class SRSDD(LabeledImages):
     5. ore-oil (166)
     6. bulk-cargo (in some copies of the dataset only)
 
-    An image and its label file have the same stem; the names of their folders do not matter. Labels in another format,
-    for example of YOLO, are left out. The dataset must be downloaded by hand.
+    A label file belongs to the image of the same stem in the nearest folder; the names of the folders do not matter.
+    Labels in another format, for example of YOLO, are left out. The dataset must be downloaded by hand.
 
     If you use this dataset in your research, please cite the following paper:
 
@@ -78,6 +78,7 @@ class SRSDD(LabeledImages):
         Raises:
             AssertionError: If *split* or *bbox_orientation* argument is invalid.
             DatasetNotFoundError: If dataset is not found.
+            ValueError: If files that differ are equally near, or the labels are of images of another size.
         """
         assert split in self.splits, f"Split '{split}' not supported, use one of {self.splits}"
         assert bbox_orientation in self.valid_orientations, f"orientation must be one of {self.valid_orientations}"

@@ -10,8 +10,11 @@ import re
 import struct
 import threading
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from errno import EINVAL
+from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +24,7 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from rasterio import _base
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
@@ -32,6 +36,7 @@ from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.errors import DataError
 from rsft.types import Pixels, Plane
 from rsft.utils.untrusted.documents import check_regular, open_regular, parse_xml, read_regular
+from rsft.utils.untrusted.gdal_drivers import limit_drivers
 from rsft.utils.untrusted.hdf5_files import find_named_files
 
 MAX_VRT_BYTES = 2**24
@@ -39,9 +44,7 @@ MAX_VRT_BYTES = 2**24
 MAX_BANDS = 4096
 """Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which takes many seconds to read."""
 
-_LISTS = re.compile(rb"\s*<(\?xml|!--|VRTDataset|OGRVRT|GDAL|WMS|WCS|WMTS|Capabilities|kml|TileMap)", re.IGNORECASE)
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_IMAGE_MAGIC = (*_TIFF_MAGIC, b"EHFA_HEADER_TAG")  # of overviews and masks
 _PLAIN_BAND = "VRTSourcedRasterBand"
 _OTHER_SOURCES = frozenset(  # elements of a VRT that name files in other ways, or run code; attributes as elements
     (
@@ -74,6 +77,10 @@ _UNIT_TAGS = {
 _T = TypeVar("_T")
 
 
+_DRIVERS = _IMAGE_DRIVERS | _ARRAY_DRIVERS | {"MEM"}
+limit_drivers(_base.__file__, _DRIVERS)
+
+
 class ForeignFilesError(RasterioIOError):  # type: ignore[misc]
     """A file is not opened, because it refers to other files or servers, or is not a regular file."""
 
@@ -83,7 +90,7 @@ def open_raster(name: str) -> Any:
 
     A file is opened as an image or not at all: one that lists servers or other files is refused. The exception is a
     VRT named .vrt on this machine, whose images lie in its folder. A name that is not a path, such as a subdataset
-    with its driver, is opened as the user wrote it.
+    with its driver, is opened as the user wrote it. Files beside a member of an archive are not read.
 
     Returns:
         rasterio's dataset.
@@ -92,9 +99,14 @@ def open_raster(name: str) -> Any:
         ForeignFilesError: the file refers to other files or servers, or is a pipe, a socket or a device.
         rasterio.errors.RasterioError: GDAL cannot open it.
     """
-    uri = SceneUri(name)
-    is_vrt = uri.is_path and _check_file(Path(name))
-    has_arrays = not is_vrt and Path(name).suffix.lower() in _ARRAY_SUFFIXES
+    uri, path = SceneUri(name), Path(name)
+    is_vrt = uri.is_path and path.suffix.lower() == ".vrt"
+    if is_vrt:
+        _check_vrt(path)
+        limit_drivers(_base.__file__, _DRIVERS | {"VRT"})
+    elif uri.is_path:
+        _read_start(path, 1)
+    has_arrays = not is_vrt and path.suffix.lower() in _ARRAY_SUFFIXES
     if uri.path and (has_arrays if uri.is_path else not name.startswith("/vsi")):
         try:
             fault = find_named_files(uri.path)  # the HDF5 library would read them
@@ -102,14 +114,14 @@ def open_raster(name: str) -> Any:
             raise RasterioIOError(error.strerror or str(error)) from error
         if fault:
             raise ForeignFilesError(fault)
-    if uri.is_remote:
-        options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # a server has no list of files
-    else:
-        options = {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".rsft-none"}  # GDAL then opens no name of a server
+    has_sidecars = uri.is_path and not is_vrt and _check_sidecars(path)
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE" if has_sidecars else "EMPTY_DIR"}
+    if not uri.is_remote:
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "-"  # no name of a server has only this letter
     with rasterio.Env(**options) as environment:
         if not uri.is_path and not name.startswith("/vsi"):
             return rasterio.open(name)  # the name of a subdataset begins with that of its driver
-        accepted = _IMAGE_DRIVERS | _ARRAY_DRIVERS if has_arrays else _IMAGE_DRIVERS
+        accepted = _DRIVERS if has_arrays else _IMAGE_DRIVERS
         drivers = ["VRT"] if is_vrt else sorted(accepted.intersection(environment.drivers()))
         file = DatasetReader(name, driver=drivers)  # `open` takes one driver
     if file.tags(ns="OVERVIEWS"):
@@ -118,18 +130,23 @@ def open_raster(name: str) -> Any:
     return file
 
 
-def _check_file(path: Path) -> bool:
-    """Check a file or folder before GDAL opens it; return whether it is a VRT that names images below its folder."""
-    if _LISTS.match(_read_start(path, 1024).removeprefix(b"\xef\xbb\xbf")):
-        if path.suffix.lower() != ".vrt":
-            raise ForeignFilesError("the file is a list of other files or servers, not an image")
-        _check_vrt(path)
-        return True
-    for suffix in (".ovr", ".OVR", ".msk", ".MSK"):  # GDAL opens these sidecars by content too
-        sidecar = path.with_name(path.name + suffix)
-        if sidecar.exists() and not _read_start(sidecar, 16).startswith(_IMAGE_MAGIC):
-            raise ForeignFilesError(f"{sidecar.name} beside it is not a TIFF file")
-    return False
+def _check_sidecars(path: Path) -> bool:
+    """Check overviews and masks beside a raster; return whether any file there has its stem, such as a world file."""
+    try:
+        names = _list_names(path.parent, path.parent.stat().st_mtime_ns)
+    except OSError:  # GDAL may open the file nevertheless
+        return False
+    same_start = takewhile(lambda name: name.startswith(path.stem), names[bisect_left(names, path.stem) :])
+    sidecars = [name for name in same_start if name != path.name and name.removeprefix(path.stem)[:1] in (".", "_")]
+    for name in sidecars:
+        if name.startswith(f"{path.name}.") and name.lower().endswith((".ovr", ".msk")):
+            open_raster(str(path.with_name(name))).close()  # GDAL would open it with any driver
+    return bool(sidecars)
+
+
+@lru_cache(maxsize=4)
+def _list_names(folder: Path, mtime_ns: int) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def _read_start(path: Path, size: int) -> bytes:

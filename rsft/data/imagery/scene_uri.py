@@ -6,11 +6,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from rsft.errors import DataError, RequestError
-from rsft.types import Pixels
 from rsft.utils.remote_files import probe_url, public_url, quote_url
+from rsft.utils.untrusted.documents import parse_json, read_regular
+
+if TYPE_CHECKING:
+    from rsft.types import Pixels
 
 FileState = tuple[int, int] | None
 """Size in bytes and modification time in ns; None if the file does not exist."""
@@ -216,6 +220,18 @@ class SceneUri:
             remote = probe_url(self.url)
             return (remote.size, remote.version) if remote else None
         return file_state(self.path) if self.path else None
+
+
+def names_servers(path: Path) -> bool:
+    """Return whether a local file is a STAC item with an asset on a server."""
+    try:
+        if path.suffix.lower() not in (".json", ".geojson") or not path.is_file():
+            return False
+        item = parse_json(read_regular(path))
+        assets = item["assets"].values() if "stac_version" in item else ()
+        return any(SceneUri(str(asset["href"])).is_remote for asset in assets)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # the reader of items reports it
+        return False
 
 
 def _exists(text: str) -> bool:

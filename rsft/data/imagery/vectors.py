@@ -1,21 +1,43 @@
-"""Check a vector layer before OGR opens it. Its content cannot make OGR read other files, or ask a server."""
+"""Read a vector layer in a process of its own, which can harm nothing but itself.
+
+The process has only the drivers of formats whose files contain their features, limits of memory and time, and, where
+the kernel has Landlock, can read nothing but the folder of the layer and connect to nothing. A view of a GeoPackage
+without end, for instance, stops this process and not the job.
+"""
 
 import json
-import re
-import sqlite3
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyogrio
 from pyproj.exceptions import CRSError
 from shapely.errors import ShapelyError
 
 from rsft.errors import RequestError
-from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, open_regular, parse_xml
+from rsft.utils.fence import enter_fence
+from rsft.utils.remote_files import NO_SERVERS
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, open_regular
+from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
+
+MAX_LAYER_MEMORY = 2**32
+"""Address space of the process that reads a layer: 4 GiB."""
+MAX_ATTRIBUTE_BYTES = 2**28
+"""Largest size of all attributes of a layer: 256 MiB. A short view can make any amount of text."""
+MAX_LAYER_SECONDS = 120
+"""Seconds of the process that reads a layer."""
 
 _HINT = "give .gpkg, .geojson, .fgb, .shp or .kml; convert other layers: ogr2ogr OUT.gpkg IN"
+_DRIVERS = ("GPKG", "SQLite", "GeoJSON", "TopoJSON", "FlatGeobuf", "ESRI Shapefile", "LIBKML", "KML")
+_LOG = "-wal"
+_PROGRAM = "from rsft.data.imagery.vectors import _serve; _serve()"
 
 READ_ERRORS = (
     *(pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError),
@@ -24,64 +46,146 @@ READ_ERRORS = (
 )
 """What reading a damaged layer raises."""
 
-_SQLITE, _FLATGEOBUF, _SHAPEFILE = b"SQLite format 3\0", b"fgb", b"\x00\x00\x27\x0a"
-_MAX_KML_BYTES = 2**26  # 64 MiB
+limit_drivers(pyogrio._io.__file__, (*_DRIVERS, "MEM"))
+
 _GEOMETRIES = ["Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection"]
 _GEOJSON_TYPES = frozenset((*_GEOMETRIES, "FeatureCollection", "Feature", "Topology"))
 _CRS_BY_NAME = ("name", "epsg", "ogc")  # a crs of another type is an address, which GDAL would ask
-_INDEX_MODULES = {"rtree", "rtree_i32", "geopoly", "fts3", "fts4", "fts5", "virtualspatialindex", "virtualelementary"}
-_MODULE = re.compile(r"CREATE\s+VIRTUAL\s+TABLE\b.*?\bUSING\s+[\"'`\[]?(\w+)", re.IGNORECASE | re.DOTALL)
-_READERS = re.compile(r"\b(ogr_geocode|ogr_datasource|ogr_layer_|gdal_get_|load_extension|virtualogr)", re.IGNORECASE)
-_LINKS = frozenset(("networklink", "networklinkcontrol", "include"))  # elements of KML, XInclude
 
 
-def open_vector(path: Path) -> Path | bytes:
-    """Return what OGR may open instead of a file.
+class LayerContent(NamedTuple):
+    """The features of a layer.
 
-    Only formats whose files contain their features are accepted, and their content decides which one it is: GeoPackage
-    and SpatiaLite, GeoJSON and TopoJSON, FlatGeobuf, Shapefile, and KML without links.
+    Attributes:
+        crs: coordinate system; None if the layer states none.
+        fields: names of its attributes.
+        table: feature ids in the first column, attributes, and, if it has geometries, these as WKB in the last one.
+    """
+
+    crs: str | None
+    fields: list[str]
+    table: pa.Table
+
+
+def read_layer(
+    path: Path, layer: str | None = None, content: bytes | None = None
+) -> tuple[dict[str, bool], LayerContent | None]:
+    """Read a layer of a file: the named one, or the only one with geometries.
+
+    Args:
+        path: GeoPackage, SpatiaLite, GeoJSON, TopoJSON, FlatGeobuf, Shapefile or KML; its content decides which one.
+        layer: name of the layer, which then needs no geometries.
+        content: what to read instead of the file, such as GeoJSON of `read_geojson`.
 
     Returns:
-        The absolute path, or the content of a JSON file without what OGR would misunderstand.
+        Whether each layer has geometries, by its name; and the content, None if `layer` is missing, or not exactly one
+        layer has geometries.
 
     Raises:
-        RequestError: the file cannot be read, has another format, or refers to other files or servers.
+        RequestError: the file cannot be read, or not within `MAX_LAYER_MEMORY` and `MAX_LAYER_SECONDS`.
+    """
+    request: dict[str, Any] = {"path": str(path.absolute()), "layer": layer}
+    command = [sys.executable, "-P", "-c", _PROGRAM]
+    environment = os.environ | {LIMIT: "limited", NO_SERVERS: "-", "OMP_NUM_THREADS": "1"}
+    try:
+        with ExitStack() as stack:
+            content = read_geojson(path) if content is None and is_json(path) else content
+            if _has_log(path):  # SQLite must write beside the file to read it; without this, GDAL ignores the log
+                folder = Path(stack.enter_context(TemporaryDirectory(prefix="rsft-")))
+                for suffix in ("", _LOG):
+                    shutil.copyfile(f"{path}{suffix}", f"{folder / path.name}{suffix}")
+                request["path"] = str(folder / path.name)
+            data = json.dumps(request | {"read": content is None}).encode() + b"\n" + (content or b"")
+            answer = subprocess.run(
+                command, input=data, capture_output=True, timeout=MAX_LAYER_SECONDS, check=False, env=environment
+            )
+    except OSError as error:
+        raise RequestError(f"the layer cannot be read: {error.strerror}", path, _HINT) from error
+    except subprocess.TimeoutExpired as error:
+        message = f"the layer was not read within {MAX_LAYER_SECONDS} s, perhaps because of a view without end"
+        raise RequestError(message, path, "export its features to a new file") from error
+    line, _, stream = answer.stdout.partition(b"\n")
+    if answer.returncode or not line:
+        message = f"the layer cannot be read within {MAX_LAYER_MEMORY >> 30} GiB of memory"
+        raise RequestError(message, path, _HINT) from RuntimeError(answer.stderr.decode(errors="replace")[-2000:])
+    header = json.loads(line)
+    if "error" in header:
+        raise RequestError(f"the layer cannot be read: {header['error']}", path, _HINT)
+    if not stream:
+        return header["layers"], None
+    return header["layers"], LayerContent(header["crs"], header["fields"], pa.ipc.open_stream(stream).read_all())
+
+
+def _has_log(path: Path) -> bool:
+    """Return whether a SQLite file has changes in a file of its own, as QGIS leaves them while it is open."""
+    log = path.with_name(path.name + _LOG)
+    return log.is_file() and log.stat().st_size > 0
+
+
+def _serve() -> None:
+    """Answer the request of `read_layer` on the standard input."""
+    request = json.loads(sys.stdin.buffer.readline())
+    with suppress(ImportError):  # Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_LAYER_MEMORY,) * 2)
+    path = Path(request["path"])
+    system = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, sys.path), Path("/usr"), Path("/lib"), Path("/proc")]
+    writable = [Path("/dev"), *([path.parent] if _has_log(path) else [])]
+    enter_fence([path.parent, path.resolve().parent, *system], writable, connects=False)
+    try:
+        layers, content = _read(path if request["read"] else sys.stdin.buffer.read(), request["layer"])
+        answer: dict[str, Any] = {"layers": layers}
+        if content:
+            answer |= {"crs": content.crs, "fields": content.fields}
+    except (*READ_ERRORS, pa.ArrowException, OSError) as error:
+        answer, content = {"error": str(error).strip().partition("\n")[0] or type(error).__name__}, None
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+    if content:
+        with pa.ipc.new_stream(sys.stdout.buffer, content.table.schema) as stream:
+            stream.write_table(content.table)
+
+
+def _read(source: Path | bytes, layer: str | None) -> tuple[dict[str, bool], LayerContent | None]:
+    layers = {str(name): kind is not None for name, kind in pyogrio.list_layers(source)}
+    if layer is None and sum(layers.values()) == 1:
+        layer = next(name for name, has_geometries in layers.items() if has_geometries)
+    if layer not in layers:
+        return layers, None
+    header, table = pyogrio.read_arrow(source, layer=layer, return_fids=True)
+    columns = zip(table.column_names, table.columns, strict=True)
+    if sum(column.nbytes for name, column in columns if name in header["fields"]) > MAX_ATTRIBUTE_BYTES:
+        raise ValueError(f"its attributes have more than {MAX_ATTRIBUTE_BYTES:,} bytes; keep only those you need")
+    return layers, LayerContent(header["crs"], list(map(str, header["fields"])), table)
+
+
+def is_json(path: Path) -> bool:
+    """Return whether a file begins like a JSON object.
+
+    Raises:
+        RequestError: it cannot be read.
     """
     try:
         with open_regular(path) as file:
-            start = file.read(64)
+            return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
     except OSError as error:
         raise RequestError(f"the layer cannot be read: {error.strerror}", path, _HINT) from error
+
+
+def read_geojson(path: Path) -> bytes:
+    """Return the content of GeoJSON or TopoJSON, written again: OGR then reads each key once, and asks no address.
+
+    Raises:
+        RequestError: the file is no such JSON, or its coordinate system is an address.
+    """
     try:
-        if start.startswith(_SQLITE):
-            _check_sqlite(path)
-        elif start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-            return _geojson(path)
-        elif start.lstrip()[:1] == b"<":
-            _check_kml(path)
-        elif not start.startswith(_FLATGEOBUF) and not (start.startswith(_SHAPEFILE) and path.suffix.lower() == ".shp"):
-            raise ValueError("its format is not one of those whose files contain their features")
-    except (ValueError, OSError, sqlite3.Error) as error:
-        raise RequestError(f"the layer cannot be read: {error}", path, _HINT) from error
-    return path.absolute()
-
-
-def _check_sqlite(path: Path) -> None:
-    """Refuse tables and views that read other files."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
-        statements = [str(row[0]) for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
-    for statement in statements:
-        module = _MODULE.match(statement.strip())
-        if _READERS.search(statement) or (module and module[1].lower() not in _INDEX_MODULES):
-            raise ValueError("it contains a table or a view that can read other files")
-
-
-def _geojson(path: Path) -> bytes:
-    """Return the content, written again: OGR then reads the same values as this check, each key once."""
-    content = load_json(path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses)
-    kind = str(content.get("type")) if isinstance(content, dict) else "none"
-    if kind not in _GEOJSON_TYPES:
-        raise ValueError(f"the type of the JSON is {kind[:40]!r}, not that of a layer")
+        content = load_json(path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses)
+        kind = str(content.get("type")) if isinstance(content, dict) else "none"
+        if kind not in _GEOJSON_TYPES:
+            raise ValueError(f"the type of the JSON is {kind[:40]!r}, not that of a layer")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RequestError(f"the layer cannot be read: {reason}", path, _HINT) from error
     return json.dumps({"name": path.stem} | content).encode()  # without a name, GDAL takes that of a temporary file
 
 
@@ -94,14 +198,3 @@ def _without_addresses(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             if any(kind not in _CRS_BY_NAME for kind in kinds):
                 raise ValueError("its coordinate system (crs) is the address of another file")
     return content
-
-
-def _check_kml(path: Path) -> None:
-    with open_regular(path) as file:
-        data = file.read(_MAX_KML_BYTES + 1)
-    if len(data) > _MAX_KML_BYTES:
-        raise ValueError(f"it has more than {_MAX_KML_BYTES:,} bytes of XML")
-    root = parse_xml(data)
-    tags = {element.tag.rpartition("}")[2].lower() for element in root.iter()}
-    if root.tag.rpartition("}")[2] != "kml" or tags & _LINKS:
-        raise ValueError("it is a list of other files or servers, or XML of another format than KML")

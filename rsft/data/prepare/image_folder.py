@@ -47,6 +47,7 @@ def prepare_folder(
     spacing: Annotated[float | None, typer.Option(min=0.001)] = None,
     license: str = UNKNOWN,
     not_a_target: str | None = None,
+    one_class: bool = False,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -68,18 +69,21 @@ def prepare_folder(
         spacing: Pixel spacing in meters. The model then refuses scenes of another spacing.
         license: License of the images: an SPDX identifier, or a text with restrictions.
         not_a_target: Class of the rows whose verdict is `not a target`, such as clutter (default: left out).
+        one_class: Build even if all images have one class.
 
     Raises:
-        RequestError: `source` has no labeled image, `root` is not empty, or an argument is out of range.
+        RequestError: `source` has no labeled image or a single class, `root` is not empty, or an argument is out of
+            range.
         DataError: no image can be used.
     """
     from rsft.data.chips.builder import build_store, find_finished_store
-    from rsft.data.chips.record import ChipRecord, StoreDescription
+    from rsft.data.chips.record import ChipRecord, StoreDescription, describe_rejections
     from rsft.data.datasets import common
     from rsft.data.datasets._label_files import LabeledFiles, LabelTable
 
     options = {"imbalance": imbalance, "names": names, "unit": unit, "bands": bands, "spacing": spacing}
     options |= {"license": None if license == UNKNOWN else license, "not_a_target": not_a_target}
+    options["one_class"] = one_class
     command = format_prepare_command("folder", source, root=root, **options, val=val, seed=seed)
     if finished := find_finished_store(root, command, overwrite):
         return finished
@@ -89,6 +93,10 @@ def prepare_folder(
         raise RequestError("only a .csv file has verdicts", "--not-a-target", "leave out --not-a-target")
     files = LabelTable(source, not_a_target) if source.suffix.lower() == ".csv" else LabeledFiles(source)
     class_names = _class_names(files.classes, names)
+    if len(class_names) == 1 and not one_class:
+        hint = "give the folder that contains the class folders, or add --one-class"
+        message = f"all {len(files.files):,} images have the class {files.classes[0]}"
+        raise RequestError(message, source, "; ".join(filter(None, [hint, describe_rejections(files.rejected)])))
     selected = [file for file in files.files if file.split == "train"]
     others = [file for file in files.files if file.split != "train"]
     if val and not any(file.split == "val" for file in others):

@@ -145,7 +145,7 @@ def prepare_opensarship(
         DataError: no chip can be used.
     """
     from rsft.data.chips.builder import build_store, find_finished_store
-    from rsft.data.chips.record import StoreDescription
+    from rsft.data.chips.record import StoreDescription, describe_rejections
     from rsft.data.datasets import common
     from rsft.data.datasets.opensarship import OpenSARShip
     from rsft.data.imagery.bands import check_bands
@@ -167,8 +167,8 @@ def prepare_opensarship(
         with common.translate_dataset_errors(f"an OpenSARShip scene with chips of product {product}", folder, hint):
             dataset = OpenSARShip(folder, product)
         if not dataset.chips:
-            reason = dataset.rejected[0][2] if dataset.rejected else "the folders are empty"
-            raise DataError("no chip can be used", source, f"the first reason: {reason}")
+            hint = describe_rejections(dataset.rejected) or "the folders are empty"
+            raise DataError("no chip can be used", source, hint)
         chips, skipped = _select_chips(dataset.chips, bands, source)
         labels = [chip.category if classes == "typed" or chip.category in THREE_CLASSES else "Other" for chip in chips]
         shares = {"train": 1 - val - test, "val": val, "test": test}
@@ -275,12 +275,13 @@ def prepare_fusrs(
         lists: Folder of the authors' lists (default: download to fusrs_lists/ beside ROOT).
         classes: Number of classes: 4, or 5 with `other`.
         val: Share of each class for validation (default: 0.1 for clean, 0 for published).
-        allow_partial: Build even if an archive is missing or gives no chip, or most file names contradict their folder.
+        allow_partial: Build even if an archive is missing or gives no chip, or if most file names of a category
+            contradict their folder.
 
     Raises:
         RequestError: `root` is not empty, a source is missing or ambiguous, or an argument is out of range.
         DataError: a source or list cannot be used, a source gives no chip, most file names contradict their folders,
-            or the lists cannot be downloaded.
+            the lists cannot be downloaded, or the audit finds a leak between the splits of "clean".
     """
     from rsft.data.chips.builder import build_store, check_root_is_free, find_finished_store
     from rsft.data.datasets import fusrs_protocols as protocols
@@ -307,10 +308,13 @@ def prepare_fusrs(
         return finished
 
     def audit(store: ChipStore) -> None:
-        """Write the audit into a store, which gets the name `root` later."""
+        """Write the audit into a store, which gets the name `root` later; refuse one whose clean splits leak."""
         from rsft.data.audit import AUDIT_FILE, audit_store, write_audits
 
         result = replace(audit_store(store, jobs=jobs, progress=progress), subject=str(root))
+        if protocol == "clean" and result.leaks:
+            hint = "leave out copies and tiles of images in the sources"
+            raise DataError(f"the audit of the splits counts {', '.join(result.leaks)}", root, hint)
         write_audits(store.root / AUDIT_FILE, [result])
 
     names, locations = CLASSES[classes], {protocols.FUSAR_NAME: fusar, protocols.SRSDD_NAME: srsdd}
@@ -362,10 +366,13 @@ def _find_lists(lists: Path | None, root: Path, classes: int, progress: Progress
 
 def _check_sources(records: list[ChipRecord], description: StoreDescription, paths: Mapping[str, Path | None]) -> None:
     """Raise an error if a required archive has no record; the build checks again which records become chips."""
+    from rsft.data.chips.record import describe_rejections
+
     sources = {record.extra_columns["source"] for record in records}
     for source, hint in description.required_sources.items():
         if source not in sources:
             skipped = sorted(description.skipped.items())
             reasons = [f"{count:,} {reason}" for reason, count in skipped if source in reason]
-            left_out = f"it has {'; '.join(reasons[:5])}. " if reasons else ""
-            raise DataError(f"{source} gives no chip", paths[source], left_out + hint)
+            reasons = [*reasons[:5], describe_rejections(description.rejected)]
+            left_out = "; ".join(filter(None, reasons))
+            raise DataError(f"{source} gives no chip", paths[source], f"{left_out}. {hint}" if left_out else hint)

@@ -19,14 +19,15 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from rsft.data.chips.additions import AdditionResult, LabeledChip, add_chips, pixel_digest
+from rsft.data.chips.additions import ADDITIONS, AdditionResult, LabeledChip, add_chips, pixel_digest, scene_key
 from rsft.data.chips.builder import encode_chip, resolve_unit
 from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
-from rsft.data.chips.store import REJECTED, ChipStore
+from rsft.data.chips.store import REJECTED, ChipStore, read_dataset
 from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.imagery import reader
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.products.product import Product
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable, read_corrected_table
@@ -58,12 +59,14 @@ class AdditionOptions:
         label_field: field of the labels in a table of predictions; None takes "corrected".
         not_a_target: class of chips that are not a target; None leaves them out.
         new_classes: names of classes that the store may get.
+        mixed_noise: accept scenes with and without their thermal noise in one store.
     """
 
     label_field: str | None = None
     not_a_target: str | None = None
     new_classes: tuple[str, ...] = ()
     declaration: Declaration = UNDECLARED
+    mixed_noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ def add_corrections(
         progress: called after each chip.
 
     Raises:
-        RequestError: the table or the store cannot be read, no row has a label, a class is unknown, or another process
-            changes the store.
+        RequestError: the table or the store cannot be read, no row has a label, a class is unknown, the thermal noise
+            was removed from some of the scenes only, or another process changes the store.
         DataError: all rows with a label were rejected; rejected.csv of the store lists them.
 
     Example:
@@ -120,6 +123,13 @@ def add_corrections(
         if verdicts[NOT_A_TARGET]:
             hint = "to learn from chips that are not a target, name their class: --not-a-target clutter"
         raise RequestError(f"no row has a label ({listed})", table, hint)
+    noise = _read_noise(corrected, {scene_key(row.scene) for row, _ in labeled})
+    earlier = {note for addition in read_dataset(root).get(ADDITIONS, ()) for note in addition.get("noise", ())}
+    if len({note == Product.NOISE_REMOVED for note in {*noise, *earlier}}) > 1 and not options.mixed_noise:
+        listed = "; ".join(f"{note}: {', '.join(sorted(names)[:3])}" for note, names in sorted(noise.items()))
+        listed += f"; earlier additions: {', '.join(sorted(earlier))}" if earlier else ""
+        hint = "predict all scenes again with --keep-noise, or add --mixed-noise"
+        raise RequestError(f"the thermal noise was removed from some of the scenes only ({listed})", table, hint)
     date = datetime.now(UTC).isoformat(timespec="seconds")
     chips, rejected = _read_chips(corrected, labeled, store, options.declaration, date, progress)
     record: dict[str, object] = {
@@ -128,6 +138,7 @@ def add_corrections(
         "table_sha256": sha256(table),
         "bundle_sha256": corrected.bundle_sha256 or None,
         "not_a_target": options.not_a_target,
+        "noise": sorted(noise),
     }
     new, source = options.new_classes, table.resolve()
     result = add_chips(root, chips, table=source, record=record, new_classes=new, rejected=rejected, progress=progress)
@@ -145,6 +156,16 @@ def add_corrections(
         not_a_target_class=options.not_a_target,
         result=result,
     )
+
+
+def _read_noise(table: CorrectedTable, scenes: set[str]) -> dict[str, list[str]]:
+    """Return the scenes by what the predictions say of their thermal noise; `scenes` are their keys."""
+    noise: dict[str, list[str]] = {}
+    for product in table.metadata.get("products") or ():
+        name, note = (str(product.get(key) or "") for key in ("scene", "noise"))
+        if note and scene_key(name) in scenes:
+            noise.setdefault(note, []).append(name)
+    return noise
 
 
 def _check_classes(store: ChipStore, table: Path, counts: Counter[str], options: AdditionOptions) -> None:

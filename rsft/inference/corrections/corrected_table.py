@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyogrio
 import shapely
 
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
-from rsft.data.imagery.vectors import READ_ERRORS, open_vector
+from rsft.data.imagery.vectors import READ_ERRORS, read_layer
 from rsft.errors import RequestError
 from rsft.inference.writers.tables import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
 from rsft.utils.tables import read_text_table
@@ -199,15 +198,19 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    open_vector(path)
-    layers = [str(name) for name, _ in pyogrio.list_layers(path) if name not in _OTHER_TABLES]
-    if LAYER_NAME not in layers and len(layers) != 1:
-        raise ValueError(f"{len(layers)} layers: {', '.join(layers)}; rename the corrected one to {LAYER_NAME}")
-    layer = LAYER_NAME if LAYER_NAME in layers else layers[0]
-    frame = pd.DataFrame(pyogrio.read_dataframe(path, layer=layer, fid_as_index=True))
+    layers, features = read_layer(path, LAYER_NAME)
+    names = [name for name in layers if name not in _OTHER_TABLES]
+    if features is None and len(names) == 1:
+        _, features = read_layer(path, names[0])
+    if features is None:
+        raise ValueError(f"{len(names)} layers: {', '.join(names)}; rename the corrected one to {LAYER_NAME}")
+    frame = features.table.to_pandas(ignore_metadata=True)
+    if not set(frame.columns[1:]) <= set(features.fields):
+        frame["geometry"] = shapely.from_wkb(frame.pop(frame.columns[-1]))
+    frame = frame.rename(columns={frame.columns[0]: "_line"})
     texts = read_geopackage_metadata(path)
     metadata = {key: parse_json(text) if text[:1] in ("[", "{") else text for key, text in texts.items()}
-    return frame.assign(_line=frame.index).reset_index(drop=True), metadata
+    return frame, metadata
 
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

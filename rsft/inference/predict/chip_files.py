@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 from rsft.data.chips.store import check_manifest_paths
 from rsft.data.imagery import reader
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.imagery.scene_uri import SceneUri, names_servers
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
 from rsft.inference.scenes import georeference as geo
@@ -226,19 +226,29 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
     A name that is not a path, or does not exist, is returned unchanged.
 
     Raises:
-        RequestError: a glob matches nothing, or a list cannot be read.
+        RequestError: a glob matches nothing, or a STAC item with files on a server; or a list cannot be read.
     """
     scenes: list[SceneUri] = []
     for uri in map(SceneUri.parse, inputs):
         is_pattern = uri.is_path and not Path(uri.text).exists()
         if is_pattern and uri.text.startswith("@"):
             for line in map(SceneUri.parse, _read_lines(Path(uri.text[1:]))):
-                scenes += map(SceneUri.parse, _expand(Path(line.text))) if line.is_path else [line]
+                scenes += _match(line) if line.is_path else [line]
         elif is_pattern and any(sign in uri.text for sign in "*?["):
-            scenes += [SceneUri(str(match)) for match in _expand(Path(uri.text))]
+            scenes += _match(uri)
         else:
             scenes.append(uri)
     return scenes
+
+
+def _match(uri: SceneUri) -> list[SceneUri]:
+    """Return the scenes that a path or a pattern stands for; a pattern must not start requests."""
+    matches = _expand(Path(uri.text))
+    for path in matches:
+        if str(path) != uri.text and names_servers(path):
+            message = "a pattern matches a STAC item with files on a server"
+            raise RequestError(message, path, "name the item itself, or choose a narrower pattern")
+    return [SceneUri(str(path)) for path in matches]
 
 
 def read_declarations(store: Path) -> dict[Path, Declaration]:

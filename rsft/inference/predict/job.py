@@ -292,6 +292,9 @@ def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outs
     if rejected:
         notes.append(f"rejected: {len(rejected):,}, listed in {rejected_list}")
     notes += [engine.summary] if engine else []
+    for item in request.signatures:
+        signed_at = item.get("signed_at", "an unknown time")
+        notes.append(f"verified: {item['folder']}, signed at {signed_at}, signature {item['signature_sha256'][:12]}")
     if table.empty:
         empty = result_table.describe_empty_result(plan, request.query, rejected, rejected_list, may_be_outside)
         notes.insert(0, empty)

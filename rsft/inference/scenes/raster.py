@@ -28,7 +28,7 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
 from rsft.inference.scenes.georeference import Georeference, ignore_georeference_warnings, read_georeference
 from rsft.types import Pixels
-from rsft.utils.remote_files import probe_url, quote_url, read_url
+from rsft.utils.remote_files import check_host, probe_url, quote_url, read_url
 from rsft.utils.untrusted.documents import check_regular, parse_json, read_regular
 
 GDAL_CACHE_MB = 256
@@ -490,6 +490,12 @@ def _number(band: Mapping[str, Any], *keys: str) -> float | None:
     return None
 
 
+def _check_below(path: Path, folder: Path) -> None:
+    """Raise an error for a file that an item names outside of its own folder: the user did not name it."""
+    if path.exists() and not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError("the item names a file outside of its folder", path, "give this file itself, if it is yours")
+
+
 def _resolve(uri: SceneUri, name: str, content: Mapping[str, Any]) -> SceneUri:
     """Return where an asset is, which must be a raster; a relative href is relative to the item."""
     href, media_type = content.get("href"), content.get("type")
@@ -499,11 +505,15 @@ def _resolve(uri: SceneUri, name: str, content: Mapping[str, Any]) -> SceneUri:
         raise DataError(f"the asset {name} is {media_type}, not a raster", uri, "choose another one with --asset")
     if uri.is_path:
         if href.lower().startswith(_REMOTE_SCHEMES) or href.startswith("/vsi"):
+            check_host(SceneUri(href).url or "", "")
             return SceneUri(href)
         target = SceneUri.parse(href).text
         candidates = [Path(uri.text).parent / name for name in (target, unquote(target))]
-        return SceneUri(str(next((path for path in candidates if path.exists()), candidates[0])))
+        path = next((path for path in candidates if path.exists()), candidates[0])
+        _check_below(path, Path(uri.text).parent)
+        return SceneUri(str(path))
     address = href if href.lower().startswith(_REMOTE_SCHEMES) else urljoin(str(uri.url), quote_url(href))
     if not address.lower().startswith(_REMOTE_SCHEMES):
         raise DataError(f"the item on a server names a file that is not on a server: {href}", uri, "download the scene")
+    check_host(address, str(uri.url))
     return SceneUri(address)

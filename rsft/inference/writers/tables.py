@@ -9,6 +9,7 @@ from __future__ import annotations
 import colorsys
 import json
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -260,10 +261,16 @@ def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
             database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", texts.items())
 
 
+_MAX_SECONDS = 10  # to read the metadata
+
+
 def read_geopackage_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of the predictions in a GeoPackage; empty if it is none or does not exist."""
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**28)  # the table may be a view of a stranger
+            deadline = time.monotonic() + _MAX_SECONDS
+            database.set_progress_handler(lambda: int(time.monotonic() > deadline), 100_000)
             return dict(database.execute(f"SELECT key, value FROM {METADATA_TABLE}"))
     except sqlite3.Error:
         return {}

@@ -1,18 +1,30 @@
-"""Signatures of bundles with a key of elliptic curves, in the format of OpenSSF model signing. No network is used."""
+"""Sign bundles and exports with a key of elliptic curves, in the format of OpenSSF model signing, without a network.
 
+A signature covers all files of a folder, and with them what `STATEMENT_FILE` states: name, version and date.
+"""
+
+import hashlib
+import json
 import re
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rsft.errors import RequestError, WeightsError
-from rsft.models.bundle.bundle import find_bundle, open_intact_index
+from rsft.models.bundle.bundle import Bundle, find_bundle, open_intact_index
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.dependencies import require
+from rsft.utils.untrusted.documents import parse_json, read_regular
+from rsft.version import __version__
 
 SIGNATURE_FILE = ".signature.json"
 """The signature lies in the bundle, so that it is copied with it. Readers of bundles ignore hidden files."""
 
+STATEMENT_FILE = ".signed.json"
+"""What a signature states: name of the recipe, version of rsft, and time. Older signatures have none."""
+
+_EXPORT_FILE = "export.json"
 _EXTRA = "signing"
 _CHANGED = re.compile(r"Hash mismatch for \\?'(.*?)\\?':")
 _LISTED = {
@@ -22,10 +34,10 @@ _LISTED = {
 
 
 def sign_bundle(folder: Path, key: Path) -> Path:
-    """Sign an intact bundle; replace its signature, if it has one.
+    """Sign an intact bundle or an export; replace its signature, if it has one.
 
     Args:
-        folder: a folder as in `find_bundle`.
+        folder: a folder as in `find_bundle`, or an export, whose files are intact by its export.json.
         key: private key of a NIST curve (P-256, P-384 or P-521) in a PEM file without password.
 
     Returns:
@@ -35,12 +47,16 @@ def sign_bundle(folder: Path, key: Path) -> Path:
         RequestError: `folder` contains no bundle, `key` is no such key, or model-signing is not installed.
         WeightsError: a file of the bundle is missing, changed, or not part of it.
     """
-    folder, _, _ = open_intact_index(folder)
+    if not (folder / _EXPORT_FILE).is_file():
+        folder, _, _ = open_intact_index(folder)
     config: Any = require("model_signing.signing", _EXTRA).Config()
     try:
         config.use_elliptic_key_signer(private_key=key)
     except Exception as error:
         raise _key_error(key, "private", error) from error
+    statement = {"name": _read_name(folder), "rsft_version": __version__}
+    statement["signed_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_bytes(folder / STATEMENT_FILE, json.dumps(statement).encode())
     config.set_hashing_config(_hashing(folder))
     with tempfile.TemporaryDirectory() as temporary:
         config.sign(folder, Path(temporary) / SIGNATURE_FILE)
@@ -48,15 +64,38 @@ def sign_bundle(folder: Path, key: Path) -> Path:
     return folder / SIGNATURE_FILE
 
 
-def find_signature_faults(folder: Path, key: Path) -> list[str]:
-    """Compare all files of a bundle with its signature; hidden files are ignored.
+def _read_name(folder: Path) -> str:
+    """Return the name of the recipe of a bundle or an export."""
+    if (folder / _EXPORT_FILE).is_file():
+        return str(parse_json(read_regular(folder / _EXPORT_FILE))["recipe"])
+    return Bundle.load(folder).recipe.name
 
-    Args:
-        folder: the folder of the bundle.
-        key: public key of the person who signed it, in a PEM file.
+
+def read_statement(folder: Path) -> dict[str, str]:
+    """Return what the signature of a folder states. It is only true if `find_signature_faults` finds none.
 
     Returns:
-        One sentence per fault: no signature, another key, or files that were changed, added or removed.
+        The keys "name", "rsft_version" and "signed_at" (ISO 8601, UTC); {} for an older signature.
+    """
+    try:
+        statement = parse_json(read_regular(folder / STATEMENT_FILE))
+        datetime.fromisoformat(statement["signed_at"])
+        return {key: str(statement[key]) for key in ("name", "rsft_version", "signed_at")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def find_signature_faults(folder: Path, key: Path, not_before: datetime | None = None) -> list[str]:
+    """Compare all files of a bundle or an export with its signature; other hidden files are ignored.
+
+    Args:
+        folder: the folder of the bundle or the export.
+        key: public key of the person who signed it, in a PEM file.
+        not_before: earliest time of the signature, so that nobody can give an older bundle for a newer one.
+
+    Returns:
+        One sentence per fault: no signature, another key, an old signature, or files that were changed, added or
+        removed.
 
     Raises:
         RequestError: `key` is no public key of a NIST curve, or model-signing is not installed.
@@ -67,15 +106,18 @@ def find_signature_faults(folder: Path, key: Path) -> list[str]:
     except Exception as error:
         raise _key_error(key, "public", error) from error
     if not (folder / SIGNATURE_FILE).is_file():
-        return [f"the bundle is not signed: {SIGNATURE_FILE} is missing"]
+        return [f"the folder is not signed: {SIGNATURE_FILE} is missing"]
     try:
         config.set_hashing_config(_hashing(folder)).verify(folder, folder / SIGNATURE_FILE)
     except Exception as error:  # the library raises many types for a damaged file
         text = str(error)
     else:
-        return []
+        signed_at = read_statement(folder).get("signed_at", "")
+        if not_before is None or (signed_at and datetime.fromisoformat(signed_at) >= not_before):
+            return []
+        return [f"it was signed at {signed_at or 'an unknown time'}, not after {not_before.isoformat()}"]
     if text.startswith("Key mismatch"):
-        return ["the bundle is signed with another key"]
+        return ["the folder is signed with another key"]
     if not text.startswith("Signature mismatch"):
         return [f"{SIGNATURE_FILE} is damaged, or not made with this key"]
     faults = [f"{name} was changed after signing" for name in _CHANGED.findall(text)]
@@ -84,24 +126,34 @@ def find_signature_faults(folder: Path, key: Path) -> list[str]:
     return faults or ["its files differ from the signed ones"]
 
 
-def check_signature(folder: Path, key: Path) -> None:
-    """Raise an error unless a bundle is unchanged since the owner of a key signed it.
+def check_signature(folder: Path, key: Path, not_before: datetime | None = None) -> dict[str, str]:
+    """Raise an error unless a bundle or an export is unchanged since the owner of a key signed it.
 
     Args:
-        folder: a folder as in `find_bundle`.
+        folder: a folder as in `find_bundle`, or an export.
         key: public key of the person who signed it, in a PEM file.
+        not_before: earliest time of the signature.
+
+    Returns:
+        What was verified: the folder, what the signature states, and the SHA-256 of the signature and of the key.
 
     Raises:
         RequestError: `folder` contains no bundle, or `key` is no public key of a NIST curve.
-        WeightsError: the bundle is not signed, or its files or signature were changed.
+        WeightsError: the folder is not signed, or its files or signature were changed.
     """
-    folder = find_bundle(folder)
-    if faults := find_signature_faults(folder, key):
-        raise WeightsError("; ".join(faults), folder, "get the bundle again from the person who signed it")
+    if not (folder / _EXPORT_FILE).is_file():
+        folder = find_bundle(folder)
+    if faults := find_signature_faults(folder, key, not_before):
+        hint = "get it again from the person who signed it; sign an export with `rsft bundle sign`"
+        raise WeightsError("; ".join(faults), folder, hint)
+    files = {"signature_sha256": folder / SIGNATURE_FILE, "key_sha256": key}
+    hashes = {name: hashlib.sha256(read_regular(path)).hexdigest() for name, path in files.items()}
+    return {"folder": str(folder), **read_statement(folder), **hashes}
 
 
 def _hashing(folder: Path) -> Any:
-    hidden = [Path(SIGNATURE_FILE), *(Path(path.name) for path in folder.iterdir() if path.name[0] == ".")]
+    hidden = [Path(path.name) for path in folder.iterdir() if path.name[0] == "." and path.name != STATEMENT_FILE]
+    hidden.append(Path(SIGNATURE_FILE))
     return require("model_signing.hashing", _EXTRA).Config().set_ignored_paths(paths=hidden, ignore_git_paths=False)
 
 

@@ -11,7 +11,7 @@ from rsft.backbones.input_layer import first_layer_path
 from rsft.backbones.loading import Backbone, find_card
 from rsft.errors import RsftError
 from rsft.models.bundle.bundle import Bundle, find_altered_files, find_bundle, read_index, read_verified_bundle
-from rsft.models.bundle.signature import find_signature_faults
+from rsft.models.bundle.signature import find_signature_faults, read_statement
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.peft import Site
 from rsft.peft.modules.adapter_module import transformer_blocks
@@ -99,7 +99,9 @@ def verify_bundle(folder: Path, sha256: str | None = None, key: Path | None = No
         faults = [] if sha256 and digest.startswith(sha256.lower()) else [f"its hash is {digest}, not {sha256}"]
         _record_check(result, "the hash is the expected one", faults)
     if key is not None:
-        _record_check(result, f"signed with the key {key.name}", find_signature_faults(folder, key))
+        stated = ", ".join(f"{name} {text}" for name, text in read_statement(folder).items())
+        signed = f"signed with the key {key.name}" + (f": {stated}" if stated else "")
+        _record_check(result, signed, find_signature_faults(folder, key))
     altered = find_altered_files(folder, index)
     _record_check(result, f"{len(index.files)} files, each with the hash in the index", altered)
     if any("missing or altered" in fault for fault in altered):

@@ -55,7 +55,7 @@ def test_unusable_box_is_refused_with_its_reason(box, match):
 def test_faulty_label_rows_are_rejected_with_their_line(tmp_path):
     rows = [
         row(10, 10, 30, 20),
-        row(10.5, 10, 30, 20, "Small_Vehicle", 2),
+        row(10.5, 10, 30, 20, "Small Vehicle", 2),
         row(-5, 10, 30, 20, "ship", 1),
         "1 2 3 plane 0\n",
         row(1, 2, 30, 40, "submarine"),

@@ -1,6 +1,7 @@
 """SRSDD: label files with faults, layouts of copies, and the chips around the boxes."""
 
 import os
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -26,7 +27,13 @@ def write_image(root, labels, stem="7", size=200):
     return SRSDD(root, split="all")
 
 
-@pytest.mark.parametrize("header", ["", HEADER, "imagesource:GF3\n"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("", HEADER, "imagesource:GF3\n", "acquisition dates:2017-05-01\nimagesource:GF3\ngsd:1\n"),
+        *("'imagesource':GF3\n'gsd':1\n", "x1 y1 x2 y2 x3 y3 x4 y4 category difficult\n"),
+    ],
+)
 def test_ships_count_from_one_below_the_header(tmp_path, header):
     ships = write_image(tmp_path, f"{header}{BOX} Fishing 1\n{BOX} ore-oil 0\n").ships
     expected = [("L7_1", "Fishing", 1), ("L7_2", "ore-oil", 0)]
@@ -88,6 +95,7 @@ def test_chip_side_grows_with_the_ship(tmp_path, box, side):
     [("300 90 320 90 320 110 300 110", "outside"), ("0 0 50000 0 50000 50000 0 50000", "50,048 pixels .* 4,096")],
 )
 def test_a_box_outside_the_image_or_too_large_has_no_chip(tmp_path, box, message):
+    write_srsdd(tmp_path, {image: ["Fishing"] for image in range(20, 40)})
     ship = write_image(tmp_path, f"{box} Fishing 0\n").ships[0]
     with pytest.raises(ValueError, match=message):
         ship.crop(np.zeros((200, 200)))
@@ -103,17 +111,120 @@ def test_at_the_border_the_image_is_mirrored(tmp_path):
 
 def test_images_and_labels_without_a_partner_are_reported(tmp_path):
     write_image(tmp_path, b"\xff\xfe", stem="8")
-    (tmp_path / "copy").mkdir()
-    for name in ("images/9.png", "copy/8.png"):
-        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "images/9.png").write_bytes(b"x")
+    Image.open(tmp_path / "images/8.png").save(tmp_path / "8.tiff")
     (tmp_path / "labels/10.txt").write_text(f"{BOX} Fishing 0")
     dataset = SRSDD(tmp_path, split="all")
     assert dataset.skipped == {"image without a label file": 1} and len(dataset) == 1
     assert sorted((Path(file).name, reason.split(":")[0]) for file, _, reason in dataset.rejected) == [
         ("10.txt", "image 10 is missing"),
-        ("8.png", "8 exists already"),
+        ("8.tiff", "8 exists already"),
         ("8.txt", "the file is not UTF-8 text"),
     ]
+
+
+@pytest.mark.parametrize("row", ["Fishing {}", "Fishing 0.5 0.5 0.1 0.2", "{},Fishing,0"])
+def test_rows_in_another_order_are_no_header(tmp_path, row):
+    dataset = write_image(tmp_path, row.format(BOX if "," not in row else BOX.replace(" ", ",")) + "\n")
+    assert len(dataset.rejected) == 1 and not dataset.ships
+
+
+def check_pixels(root, images):
+    """Check that every ship is cut from the image of its label file: images by label file, both below `root`."""
+    dataset = SRSDD(root, split="all")
+    assert {ship.label_file.relative_to(root).as_posix() for ship in dataset.ships} == images.keys()
+    for ship in dataset.ships:
+        truth = np.asarray(Image.open(root / images[ship.label_file.relative_to(root).as_posix()]))
+        np.testing.assert_array_equal(ship.crop(np.asarray(Image.open(ship.image))), ship.crop(truth))
+    return dataset
+
+
+SHIPS = {number: ["Fishing", "Dredger"] for number in (1, 2)}
+
+
+@pytest.mark.parametrize("unlabeled", ["aerial", "val"])
+def test_equal_stems_belong_to_the_nearest_folder(tmp_path, unlabeled):
+    write_srsdd(tmp_path / "test", SHIPS)
+    write_srsdd(tmp_path / "train", SHIPS, seed=1)
+    write_srsdd(tmp_path / unlabeled, SHIPS, seed=2)
+    shutil.rmtree(tmp_path / unlabeled / "labels")
+    has_backup = unlabeled == "val"  # other images could belong to the backup
+    if has_backup:
+        shutil.copytree(tmp_path / "test/labels", tmp_path / "backup/test")
+    folders = [(split, number) for split in ("test", "train") for number in SHIPS]
+    dataset = check_pixels(tmp_path, {f"{x}/labels/{number}.txt": f"{x}/images/{number}.png" for x, number in folders})
+    assert dataset.skipped == {"image without a label file": 2} and len(dataset.images) == 4
+    assert [(Path(file).parent.name, reason) for file, _, reason in dataset.rejected] == [
+        ("test", f"{number} exists already: {tmp_path / f'test/labels/{number}.txt'}") for number in SHIPS if has_backup
+    ]
+
+
+def test_splits_below_images_and_labels(tmp_path):
+    for number, split in enumerate(("train", "test")):
+        write_srsdd(tmp_path / split, SHIPS, seed=number)
+        for kind in ("images", "labels"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            (tmp_path / split / kind).rename(tmp_path / kind / split)
+    pairs = [(split, number) for split in ("train", "test") for number in SHIPS]
+    check_pixels(tmp_path, {f"labels/{split}/{number}.txt": f"images/{split}/{number}.png" for split, number in pairs})
+
+
+def test_an_image_that_is_missing_is_not_taken_from_a_data_set_beside(tmp_path):
+    write_srsdd(tmp_path / "SRSDD", SHIPS)
+    write_srsdd(tmp_path / "other", SHIPS, seed=1)
+    shutil.rmtree(tmp_path / "other/labels")
+    (tmp_path / "SRSDD/images/2.png").unlink()
+    dataset = check_pixels(tmp_path, {"SRSDD/labels/1.txt": "SRSDD/images/1.png"})
+    assert dataset.rejected == [(str(tmp_path / "SRSDD/labels/2.txt"), 0, "image 2 is missing")]
+
+
+def with_filtered_images(root):
+    write_srsdd(root / "denoised", SHIPS, seed=1)
+    shutil.rmtree(root / "denoised/labels")
+
+
+def with_drawn_boxes(root):
+    (root / "images").rename(root / "imgs")
+    with_filtered_images(root)
+    (root / "denoised/images").rename(root / "drawn")
+
+
+def with_edited_labels(root):
+    shutil.copytree(root / "labels", root / "labels_new")
+    (root / "labels_new/2.txt").write_text(f"{BOX} Container 0\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "files"),
+    [
+        (with_filtered_images, ["images/1.png", "denoised/images/1.png"]),
+        (with_drawn_boxes, ["imgs/1.png", "drawn/1.png"]),
+        (with_edited_labels, ["labels/2.txt", "labels_new/2.txt"]),
+    ],
+)
+def test_files_that_differ_and_are_equally_near_are_refused(tmp_path, change, files):
+    change(write_srsdd(tmp_path, SHIPS))
+    with pytest.raises(ValueError, match=mentions(*(str(tmp_path / file) for file in files), "differ")):
+        SRSDD(tmp_path, split="all")
+
+
+def test_copies_of_images_and_labels_are_rejected(tmp_path):
+    write_srsdd(tmp_path, SHIPS)
+    shutil.copytree(tmp_path / "labels", tmp_path / "annfiles")
+    pixels = np.asarray(Image.open(tmp_path / "images/1.png"))
+    Image.fromarray(np.stack([pixels, pixels, pixels, np.full_like(pixels, 255)], axis=2)).save(tmp_path / "1.png")
+    dataset = check_pixels(tmp_path, {f"labels/{number}.txt": f"images/{number}.png" for number in SHIPS})
+    assert sorted(Path(file).relative_to(tmp_path).as_posix() for file, _, _ in dataset.rejected) == [
+        *("1.png", "annfiles/1.txt", "annfiles/2.txt")
+    ]
+
+
+def test_labels_of_images_of_another_size_are_refused(tmp_path):
+    write_srsdd(tmp_path, {number: ["Fishing", "Dredger", "Container"] for number in range(4)})
+    for path in (tmp_path / "images").iterdir():
+        Image.open(path).resize((48, 48)).save(path)
+    with pytest.raises(ValueError, match=mentions("4 of 4 images", "48 x 48 pixels", "another size")):
+        SRSDD(tmp_path, split="all")
 
 
 def test_not_found(tmp_path):

@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,7 +66,7 @@ def test_content_cannot_name_a_server(tmp_path, name):
 def test_content_cannot_name_a_file(tmp_path, name):
     (tmp_path / "secret").write_bytes(SECRET)
     (tmp_path / name).write_text(raw_vrt(tmp_path / "secret"))
-    with pytest.raises(ForeignFilesError):
+    with pytest.raises(RasterioError):
         open_raster(str(tmp_path / name))
     with pytest.raises(DataError, match="not an image"):
         read_chip(tmp_path / name)
@@ -116,22 +114,57 @@ def test_vrt_in_an_archive_is_refused(tmp_path):
         open_raster(f"/vsizip/{tmp_path}/z.zip/x.vrt")
 
 
-def test_sidecars_are_images(tmp_path):
+@pytest.mark.parametrize("place", ["folder", "archive"])
+@pytest.mark.parametrize("suffix", [".ovr", ".OVR", ".msk", ".ovr.ovr"])
+def test_overviews_and_masks_are_images(tmp_path, place, suffix):
+    """GDAL would read them with any driver when a picture of the scene is made. In an archive, it does not see them."""
     path = write_geotiff(tmp_path / "a.tif", RAMP)
-    with rasterio.open(path) as file:
+    (tmp_path / "secret").write_bytes(SECRET)
+    if suffix == ".ovr.ovr":
+        write_geotiff(tmp_path / "small.tif", RAMP[::2, ::2]).rename(tmp_path / "a.tif.ovr")
+    (tmp_path / f"a.tif{suffix}").write_text(raw_vrt(tmp_path / "secret"))
+    name = str(path)
+    if place == "archive":
+        with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+            for member in (path, *tmp_path.glob("a.tif.*")):
+                file.write(member, member.name)
+        name = f"/vsizip/{tmp_path}/z.zip/a.tif"
+    else:
+        (tmp_path / "a.tfw").write_text("10\n0\n0\n-10\n500000\n6000000\n")
+    if place != "archive":
+        with pytest.raises(RasterioError):
+            open_raster(name)
+        return
+    with open_raster(name) as file:
+        assert file.overviews(1) == []
+        small = file.read(1, out_shape=(15, 10))
+        assert not file.read_masks(1, out_shape=(15, 10)).min() < 255
+    assert small.std() > 0 and (np.diff(small.astype(int)) > 0).all()
+
+
+def test_tags_name_no_overviews(tmp_path):
+    with rasterio.open(write_geotiff(tmp_path / "a.tif", RAMP)) as file:
         profile = file.profile
-    shutil.copy(path, tmp_path / "a.tif.ovr")
-    open_raster(str(path)).close()
-    for suffix in (".ovr", ".msk"):
-        (tmp_path / f"a.tif{suffix}").write_text(raw_vrt(Path("/etc/passwd")))
-        with pytest.raises(ForeignFilesError, match="beside it"):
-            open_raster(str(path))
-        (tmp_path / f"a.tif{suffix}").unlink()
     with rasterio.open(tmp_path / "b.tif", "w", **profile) as file:
         file.write(RAMP, 1)
         file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE="/etc/passwd")
     with pytest.raises(ForeignFilesError, match="overviews"):
         open_raster(str(tmp_path / "b.tif"))
+
+
+@pytest.mark.parametrize("other", ["", "a.txt", "a.tif.ovr"])
+def test_files_beside_a_raster_describe_it(tmp_path, other):
+    """World file and .aux.xml are read, whatever else has the same stem."""
+    with rasterio.open(tmp_path / "a.tif", "w", "GTiff", 200, 300, 1, dtype="uint16") as file:
+        file.write(RAMP, 1)
+    if other:
+        write_geotiff(tmp_path / "small.tif", RAMP[::2, ::2]).rename(tmp_path / other)
+    (tmp_path / "a.tfw").write_text("10\n0\n0\n-10\n500000\n6000000\n")
+    band = '<PAMRasterBand band="1"><Description>VV</Description><NoDataValue>7</NoDataValue></PAMRasterBand>'
+    (tmp_path / "a.tif.aux.xml").write_text(f"<PAMDataset><SRS>EPSG:32633</SRS>{band}</PAMDataset>")
+    with open_raster(str(tmp_path / "a.tif")) as file:
+        assert (file.transform[0], file.crs.to_epsg(), file.descriptions, file.nodata) == (10, 32633, ("VV",), 7)
+        assert (file.read(1) == RAMP).all()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -10,7 +11,8 @@ import pyogrio
 import pytest
 import shapely
 
-from rsft.data.imagery.vectors import open_vector
+from rsft.data.imagery import vectors
+from rsft.data.imagery.vectors import read_geojson, read_layer
 from rsft.errors import RequestError
 from tests.helpers.file_server import serving_folder
 from tests.helpers.messages import mentions
@@ -28,36 +30,80 @@ def layer():
     return geopandas.GeoDataFrame({"a": [1]}, geometry=shapely.points([[1.0, 2.0]]), crs=4326)
 
 
+def register(database):
+    """Let a GeoPackage have a layer `v`."""
+    columns = "table_name, data_type, identifier, srs_id"
+    database.execute(f"INSERT INTO gpkg_contents ({columns}) VALUES ('v', 'features', 'v', 4326)")
+    database.execute("INSERT INTO gpkg_geometry_columns VALUES ('v', 'geom', 'POINT', 4326, 0, 0)")
+    database.commit()
+
+
+def read(path):
+    """Read the only layer of a file, as `--at` does."""
+    return read_layer(path)[1]
+
+
 @pytest.mark.parametrize("name", ["a.gpkg", "a.geojson", "a.fgb", "a.shp", "a.sqlite"])
 def test_layers_that_contain_their_features(layer, tmp_path, name):
     layer.to_file(tmp_path / name, driver="SQLite" if name == "a.sqlite" else None)
-    frame = pyogrio.read_dataframe(open_vector(tmp_path / name))
-    assert frame.geometry[0].coords[0] == (1, 2)
-    assert frame.crs == 4326
+    features = read(tmp_path / name)
+    assert (features.crs, features.fields) == ("EPSG:4326", ["a"])
+    assert features.table["a"].to_pylist() == [1]
+    assert shapely.from_wkb(features.table[-1].to_pylist()) == [shapely.Point(1, 2)]
 
 
-def test_kml_without_links(tmp_path):
+def test_layers_by_name(layer, tmp_path):
+    path = tmp_path / "a.gpkg"
+    for name in ("b", "c"):
+        layer.to_file(path, layer=name)
+    pyogrio.write_dataframe(layer.drop(columns="geometry"), path, "numbers", append=False)
+    layers, features = read_layer(path)
+    assert layers == {"b": True, "c": True, "numbers": False} and features is None
+    assert read_layer(path, "d") == (layers, None)
+    assert read_layer(path, "numbers")[1].table.column_names == ["fid", "a"]
+
+
+def test_changes_that_are_still_in_the_log(layer, tmp_path):
+    """QGIS leaves changes of an open GeoPackage in a log, which SQLite reads if it can write beside the file."""
+    path = tmp_path / "a.gpkg"
+    layer.to_file(path)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            database.execute(f'DROP TRIGGER "{name}"')
+        database.execute("UPDATE a SET a = 77")
+        database.commit()
+        (tmp_path / "copy").mkdir()
+        for name in ("a.gpkg", "a.gpkg-wal"):
+            shutil.copy(tmp_path / name, tmp_path / "copy")
+    before = sorted((tmp_path / "copy").iterdir())
+    assert read(tmp_path / "copy/a.gpkg").table["a"].to_pylist() == [77]
+    assert sorted((tmp_path / "copy").iterdir()) == before
+
+
+def test_kml(tmp_path):
     mark = "<Placemark><Point><coordinates>1,2</coordinates></Point></Placemark>"
-    path = tmp_path / "a.kml"
     kml = f"<kml xmlns='http://www.opengis.net/kml/2.2'><Document>{mark}</Document></kml>"
-    path.write_text(f"<?xml version='1.0'?>{kml}")
-    assert len(pyogrio.read_dataframe(open_vector(path))) == 1
-    path.write_text("<kml><Document><NetworkLink><Link><href>x.kml</href></Link></NetworkLink></Document></kml>")
-    with pytest.raises(RequestError, match=mentions("other files")):
-        open_vector(path)
+    (tmp_path / "a.kml").write_text(f"<?xml version='1.0'?>{kml}")
+    assert read(tmp_path / "a.kml").table.num_rows == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.gpkg", "x.geojson", "x.json", "x.kml", "x.shp"])
-def test_content_cannot_name_a_server(tmp_path, name):
+def test_content_cannot_name_a_server(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(vectors, "_PROGRAM", _WITHOUT_FENCE)
     with serving_folder(tmp_path) as server:
         address = server.url("s.gpkg")
         source = f"<SrcDataSource>/vsicurl/{address}</SrcDataSource>"
         steps = f"gdal vector pipeline ! read /vsicurl/{address} ! write streamed_dataset"
         crs = {"type": "link", "properties": {"href": address}}
         nested = POINT | {"geometry": {"type": "Point", "coordinates": [1, 2], "CRS": crs | {"type": "URL"}}}
+        link = f"<NetworkLink><Link><href>{address}</href></Link></NetworkLink>"
         for content in (
             f"<OGRVRTDataSource><OGRVRTLayer name='x'>{source}</OGRVRTLayer></OGRVRTDataSource>",
             f"<kml><!-- <OGRVRTDataSource> --><NetworkLink><href>{address}</href></NetworkLink></kml>",
+            f"<kml xmlns='http://www.opengis.net/kml/2.2'><Document>{link}</Document></kml>",
+            f"<!DOCTYPE kml SYSTEM '{address}'><kml xmlns='http://www.opengis.net/kml/2.2'/>",
             f"<ogr:FeatureCollection xmlns:ogr='a' schemaLocation='http://x {address}'/>",
             f"<OGRWFSDataSource><URL>{address}</URL></OGRWFSDataSource>",
             json.dumps({"type": "gdal_streamed_alg", "command_line": steps}),
@@ -70,7 +116,7 @@ def test_content_cannot_name_a_server(tmp_path, name):
         ):
             (tmp_path / name).write_text(content)
             try:
-                pyogrio.read_dataframe(open_vector(tmp_path / name))
+                read_layer(tmp_path / name)
             except RequestError as error:
                 assert "cannot be read" in error.message
         assert server.requests == []
@@ -79,48 +125,76 @@ def test_content_cannot_name_a_server(tmp_path, name):
 def test_keys_are_read_once(tmp_path):
     path = tmp_path / "a.geojson"
     path.write_text('{"type": "gdal_streamed_alg", "command_line": "x", ' + json.dumps(collection())[1:])
-    data = open_vector(path)
-    assert isinstance(data, bytes) and b"gdal_streamed_alg" not in data
-    assert len(pyogrio.read_dataframe(data)) == 1
-    path.write_text("[" * 5000)
-    with pytest.raises(RequestError, match="not one of those"):
-        open_vector(path)
+    assert b"gdal_streamed_alg" not in read_geojson(path)
+    assert read(path).table.num_rows == 1
     path.write_text('{"a":' * 100_000)
     with pytest.raises(RequestError, match="more than 100 levels"):
-        open_vector(path)
+        read_geojson(path)
 
 
+_WITHOUT_FENCE = f"import rsft.data.imagery.vectors as v; v.enter_fence = lambda *a, **b: None; {vectors._PROGRAM}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fence", ["on", "off"])
 @pytest.mark.parametrize(
     "statement",
     [
-        "CREATE VIEW v AS SELECT gdal_get_pixel_value('/etc/passwd', 1, 'pixel', 0, 0) AS x",
-        "CREATE VIEW v AS SELECT ogr_geocode('x') AS x",
-        "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT load_extension('/tmp/x.so'); END",
+        "VIEW v AS SELECT 1 AS fid, NULL AS geom, gdal_get_pixel_value('{secret}', 1, 'pixel', 0, 0) AS a",
+        "VIEW v AS SELECT 1 AS fid, NULL AS geom, ogr_geocode('x') AS a",
+        "VIEW v AS SELECT 1 AS fid, NULL AS geom, readfile('{secret}') AS a",
+        "VIEW v AS SELECT 1 AS fid, NULL AS geom, load_extension('{secret}') AS a",
+        "VIEW v AS SELECT 1 AS fid, NULL AS geom, ogr_layer_Extent('b') AS a",
+        "VIRTUAL TABLE v USING VirtualOGR('{secret}')",
+        "VIRTUAL TABLE v USING VirtualText('{secret}')",
     ],
 )
-def test_views_that_read_files(layer, tmp_path, statement):
-    path = tmp_path / "a.gpkg"
-    layer.to_file(path)
-    with closing(sqlite3.connect(path)) as database:
-        database.execute(statement)
-    with pytest.raises(RequestError, match="can read other files"):
-        open_vector(path)
-
-
-def test_virtual_tables_that_read_files(layer, tmp_path):
-    path = tmp_path / "a.gpkg"
-    layer.to_file(path)
-    with closing(sqlite3.connect(path)) as database:
+def test_views_read_no_other_files(layer, tmp_path, monkeypatch, statement, fence):
+    if fence == "off":
+        monkeypatch.setattr(vectors, "_PROGRAM", _WITHOUT_FENCE)
+    secret = tmp_path / "elsewhere/secret.gpkg"
+    for path in (secret, tmp_path / "in/a.gpkg"):
+        path.parent.mkdir()
+        layer.assign(a="secret" if path == secret else "a").to_file(path, layer="b")
+    with closing(sqlite3.connect(tmp_path / "in/a.gpkg")) as database:
         database.execute("PRAGMA writable_schema = ON")
-        row = ("table", "v", "v", 0, "CREATE VIRTUAL TABLE v\nUSING VirtualText('/etc/passwd')")
+        name, text = statement.split()[0].lower(), f"CREATE {statement.format(secret=secret)}"
+        row = ("view" if name == "view" else "table", "v", "v", 0, text)
         database.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
-        database.commit()
-    with pytest.raises(RequestError, match="can read other files"):
-        open_vector(path)
+        register(database)
+    for name in ("v", "b"):
+        try:
+            features = read_layer(tmp_path / "in/a.gpkg", name)[1]
+        except RequestError as error:
+            assert "cannot be read" in error.message
+            continue
+        assert features is None or "secret" not in str(features.table.to_pydict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("x AS a FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)", "within 5 s"),
+        ("hex(zeroblob(200000000)) AS a FROM b", "more than 268,435,456 bytes"),
+        ("hex(zeroblob(490000000)) || hex(zeroblob(490000000)) AS a FROM b", r"within (5 s|4 GiB)"),
+    ],
+)
+def test_views_without_end(layer, tmp_path, monkeypatch, columns, message):
+    """They stop the process that reads the layer."""
+    monkeypatch.setattr(vectors, "MAX_LAYER_SECONDS", 5)
+    path = tmp_path / "a.gpkg"
+    layer.to_file(path, layer="b")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(f"CREATE VIEW v AS SELECT 1 AS fid, NULL AS geom, {columns}")
+        register(database)
+    with pytest.raises(RequestError, match=message):
+        read_layer(path, "v")
+    assert read_layer(path, "b")[1].table.num_rows == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.gpkg")
     with pytest.raises(RequestError, match=mentions("pipe", "device")):
-        open_vector(tmp_path / "a.gpkg")
+        read_layer(tmp_path / "a.gpkg")

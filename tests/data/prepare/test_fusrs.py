@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from functools import partial
+from itertools import count, cycle, product
 from pathlib import Path
 
 import cv2
@@ -175,6 +176,88 @@ def test_clean_takes_each_content_once_and_rejects_contents_of_two_categories(ma
         ("Ship_C01S01N0001.tiff", 0, "the same content has the categories Cargo, Tug"),
         ("Ship_C13S01N0901.tiff", 0, "the same content has the categories Cargo, Tug"),
     ]
+
+
+def write_tiles(root, size, step):
+    """Cut the images below `root` into tiles with labels as mmrotate's `img_split.py` does."""
+    for path in sorted((root / "images").iterdir()):
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        rows = [line.split() for line in (root / f"labels/{path.stem}.txt").read_text().splitlines()]
+        for left, top in product(range(0, image.shape[1] - size + 1, step), repeat=2):
+            shifted = [
+                ([float(x) - offset for x, offset in zip(row[:8], (left, top) * 4, strict=True)], row[8:])
+                for row in rows
+            ]
+            inside = [(box, rest) for box, rest in shifted if min(box) >= 0 and max(box) <= size]
+            for folder, suffix in (("images", ".png"), ("annfiles", ".txt")):
+                (target := root / f"split_ss/trainval/{folder}").mkdir(parents=True, exist_ok=True)
+                name = target / f"{path.stem}__{size}__{left}___{top}{suffix}"
+                if suffix == ".png":
+                    cv2.imwrite(
+                        str(name), image[top : top + size, left : left + size], [cv2.IMWRITE_PNG_COMPRESSION, 1]
+                    )
+                else:
+                    name.write_text("".join(f"{' '.join(map(str, box))} {' '.join(rest)}\n" for box, rest in inside))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "step", "chips"), [(192, 192, 60), (128, 64, 60)])
+def test_tiles_share_the_split_of_their_image(tmp_path, size, step, chips):
+    write_fusar(tmp_path / "FUSAR", [f"Ship_C01S01N{index:04}" for index in range(30)])
+    write_srsdd(tmp_path / "SRSDD", {image: ["Container", "Fishing", "ore-oil"] for image in range(20)}, size=192)
+    write_tiles(tmp_path / "SRSDD", size, step)
+    store = prepare_fusrs(tmp_path / "out", jobs=1)
+    ships = store.table[store.table["source"] == "SRSDD"]
+    scenes = ships["name"].str.extract(r"^L(\d+)_")[0]
+    assert len(set(scenes)) == 20 and (ships["split"].groupby(scenes).nunique() == 1).all()
+    assert size < 192 or (len(ships) == chips and store.skipped["SRSDD: repeated content"] == 60)
+
+
+@pytest.mark.slow
+def test_filtered_copies_with_labels_share_the_split_of_their_image(many):
+    """The boxes are the same, and the pixels are not."""
+    rng = np.random.default_rng(0)
+    for path in sorted((many / "SRSDD/labels").iterdir()):  # in `write_srsdd`, images have the same boxes
+        x, y = rng.uniform(0, 1, 2)
+        path.write_text(path.read_text().replace("10 ", f"{10 + x:.6f} ").replace("50 ", f"{50 + y:.6f} "))
+    shutil.move(many / "SRSDD", many / "raw/SRSDD/original")
+    shutil.copytree(many / "raw/SRSDD/original", many / "raw/SRSDD/filtered")
+    for path in (many / "raw/SRSDD/filtered/images").iterdir():
+        cv2.imwrite(str(path), cv2.blur(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), (3, 3)))
+    store = prepare_fusrs(many / "out", jobs=1)
+    ships = store.table[store.table["source"] == "SRSDD"]
+    numbers = ships["name"].str.extract(r"__(\d+)_png")[0]
+    assert len(ships) == 240 and (ships["split"].groupby(numbers).nunique() == 1).all()
+    assert ships["group_key"].nunique() == 40 and ships["split"].nunique() == 3
+
+
+def test_clean_is_not_written_if_its_audit_finds_a_leak(raw, tmp_path, monkeypatch):
+    shutil.copy(raw / "FUSAR/Cargo/Sub01/Ship_C01S01N0001.tiff", raw / "FUSAR/Cargo/Sub01/Ship_C01S01N0002.tiff")
+    monkeypatch.setattr("rsft.data.datasets.fusrs_protocols.pixel_digest", lambda pixels: str(next(numbers)))
+    numbers = count()
+    splits = cycle(["train", "test"])
+    monkeypatch.setattr(
+        "rsft.data.datasets.common.split_groups", lambda labels, groups, *_: {group: next(splits) for group in groups}
+    )
+    with pytest.raises(DataError, match=mentions("1 contents in two splits")):
+        prepare_fusrs(tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out").exists()
+
+
+def write_equal_numbers(root):
+    for seed, split in enumerate(("train", "test")):
+        write_srsdd(root / split, {1: ["Container", "Fishing"], 2: ["Dredger", "Fishing"]}, seed=seed)
+
+
+def test_splits_that_both_count_from_one(raw, tmp_path):
+    shutil.rmtree(raw / "SRSDD")
+    write_equal_numbers(raw / "SRSDD")
+    store = prepare_fusrs(tmp_path / "out", jobs=1)
+    names = sorted(store.table["name"][store.table["source"] == "SRSDD"])
+    numbers = [f"{image}_png_{ship}" for image in (1, 2) for ship in (1, 2)]
+    assert names == [f"{split}__images__{number}" for split in ("test", "train") for number in numbers]
+    with pytest.raises(DataError, match=mentions("L1_1", "two images")):
+        prepare_fusrs(tmp_path / "other", protocol="published", lists=tmp_path / "lists", jobs=1)
 
 
 @pytest.mark.slow

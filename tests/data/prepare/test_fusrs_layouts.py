@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from rsft.data.prepare.published import prepare_fusrs
 from rsft.errors import DataError, RequestError
-from tests.data.datasets.fusar_ship.data import make_names, write_fusar
+from tests.data.datasets.fusar_ship.data import make_names, write_chip, write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
 from tests.helpers.messages import mentions
 
@@ -111,6 +112,61 @@ def test_most_names_contradict_their_folder(raw):
         build(raw)
     assert not (raw / "out").exists()
     assert fusar_counts(build(raw, allow_partial=True)) == {"cargo": 6, "tanker": 16, "fishing": 4, "dredger": 8}
+
+
+def test_one_category_in_the_folder_of_another(raw):
+    """All dredgers are below Other, as in a copy with few classes; the other categories are right."""
+    root = write_fusar(raw / "FUSAR", NAMES)
+    shutil.move(root / "Dredger", root / "Other/Dredgers and so on")
+    with pytest.raises(DataError, match=mentions("4 of 46", "4 of 4 Dredger", "Ship_C03S01N0000", "--allow-partial")):
+        build(raw)
+    assert not (raw / "out").exists()
+
+
+def test_categories_that_seem_to_be_renumbered(raw):
+    names = ("Cargo", "Dredger", "Fishing", "Tanker")
+    for number, index in product(range(1, 5), range(3)):
+        write_chip(raw / f"FUSAR/Class{number}/Ship_C{number:02}S01N{index:04}.tiff", seed=number * 99 + index)
+    with pytest.raises(DataError, match=mentions("C01 to C04", "renumbered")):
+        build(raw)
+    for number, category in enumerate(names, 1):
+        (raw / f"FUSAR/Class{number}").rename(raw / f"FUSAR/{category}")
+    with pytest.raises(DataError, match=mentions("9 of 12", "3 of 3 DiveVessel")):
+        build(raw)
+    assert fusar_counts(build(raw, allow_partial=True)) == dict.fromkeys(RIGHT, 3)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_a_constant_band_of_opacity_is_dropped_and_told(raw, mode):
+    fusar, srsdd = write_fusar(raw / "FUSAR", NAMES, suffix=".png"), raw / "SRSDD"
+    for path in (*sorted(fusar.rglob("*.png"))[:9], *sorted(srsdd.rglob("*.png"))[:2]):
+        Image.open(path).convert(mode).save(path)
+    store = build(raw)
+    assert fusar_counts(store) == RIGHT and len(store.table) == 34 + 20 and store.rejected == 0
+    assert Counter(store.table["flags"]) == {"": 45, "alpha-dropped": 9}
+    assert store.skipped["SRSDD: opacity band of an image"] == 2
+    for name, path in store.table.set_index("name")["path"][lambda paths: paths.str.contains("/Ship_C01")].items():
+        original = np.asarray(Image.open(fusar / f"Cargo/Sub01/{name}.png").convert("L"))
+        np.testing.assert_array_equal(np.asarray(Image.open(store.root / path)), original)
+
+
+@pytest.mark.parametrize(
+    ("edit", "reasons"),
+    [
+        (lambda row: row.encode("utf-16"), ["10 rejected: the file is not UTF-8 text", "SRSDD/labels/0.txt"]),
+        (lambda row: " ".join(row.split()[8:] + row.split()[:8]).encode(), ["20 rejected", "SRSDD/labels/0.txt:1"]),
+        (lambda row: row.replace(" ", ",").encode(), ["20 rejected: 1 fields", "SRSDD/labels/0.txt:1"]),
+        (lambda row: " ".join(row.split()[4:]).encode(), ["20 rejected: 6 fields", "SRSDD/labels/0.txt:1"]),
+        (lambda row: b"0 0.5 0.5 0.1 0.1\n", ["does not contain SRSDD", "10 label file in another format"]),
+    ],
+)
+def test_the_reasons_of_a_refusal_are_told(raw, edit, reasons):
+    as_published(raw)
+    for path in (raw / "SRSDD/labels").iterdir():
+        rows = path.read_text().splitlines()
+        path.write_bytes(edit("\n".join(rows)) if edit(rows[0])[:2] == b"\xff\xfe" else b"\n".join(map(edit, rows)))
+    with pytest.raises((DataError, RequestError), match=mentions(*reasons)):
+        build(raw, fusar=raw / "FUSAR-Ship1.0", srsdd=raw / "SRSDD")
 
 
 @pytest.mark.parametrize("missing", ["FUSAR-Ship", "SRSDD"])

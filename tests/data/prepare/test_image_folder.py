@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_one_level_gets_a_stratified_validation_split(tmp_path):
 
 def test_existing_splits_are_kept(tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 6, "val/a": 3, "test/a": 2})
-    store = prepare_folder(src, tmp_path / "out", val=0.5)
+    store = prepare_folder(src, tmp_path / "out", val=0.5, one_class=True)
     assert [store.class_counts(split).tolist() for split in ("train", "val", "test")] == [[6], [3], [2]]
 
 
@@ -56,7 +57,7 @@ def test_a_chip_that_gdal_or_the_memory_cannot_hold_is_rejected_by_name(tmp_path
     write_chip_with_damaged_geokey(src / "a/geokey.tif")
     (src / "a/large.tif").touch()
     os.truncate(src / "a/large.tif", 24 * 2**30)
-    store = prepare_folder(src, tmp_path / "out")
+    store = prepare_folder(src, tmp_path / "out", one_class=True)
     rejected = pd.read_csv(store.root / "rejected.csv")
     assert len(store.table) == 3 and [Path(file).name for file in rejected["file"]] == ["geokey.tif", "large.tif"]
     assert "damaged" in rejected["reason"][0] and "limit is 2,147,483,648" in rejected["reason"][1]
@@ -73,7 +74,7 @@ def test_imbalance_reduces_only_training_and_is_counted(tmp_path):
 def test_class_folders_that_are_not_utf8_are_rejected_in_words(rsft, tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 3, "train/b": 3})
     (src / "train/b").rename(os.fsdecode(os.fsencode(src / "train") + b"/\xff\xfe"))
-    code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "out")
+    code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "out", "--one-class")
     assert code == 0 and "3 rejected" in printed, printed
     store = ChipStore.open(tmp_path / "out")
     rejected = pd.read_csv(store.root / "rejected.csv")
@@ -93,7 +94,7 @@ def test_rows_with_huge_labels_and_names_are_rejected(rsft, tmp_path, kind):
     listed = src / ("train.txt" if kind == "list" else "labels.csv")
     separator, header = (" ", "") if kind == "list" else (",", "path,class\n")
     listed.write_text(header + "".join(f"{path}{separator}{label}\n" for path, label in rows), "utf-8")
-    code, _ = rsft("prepare", "folder", src if kind == "list" else listed, "--root", tmp_path / "out")
+    code, _ = rsft("prepare", "folder", src if kind == "list" else listed, "--root", tmp_path / "out", "--one-class")
     store = ChipStore.open(tmp_path / "out")
     assert code == 0 and store.classes == ("1",) and len(store.table) == 1 and store.rejected == 6
     rejected = pd.read_csv(store.root / "rejected.csv")
@@ -163,7 +164,7 @@ def test_files_that_cannot_be_used_are_listed(tmp_path):
     src = write_tree(tmp_path / "src", {"a": 4})
     (src / "a" / "text.png").write_text("no image")
     (src / "a" / "cut.png").write_bytes((src / "a" / "000.png").read_bytes()[:60])
-    store = prepare_folder(src, tmp_path / "out", val=0)
+    store = prepare_folder(src, tmp_path / "out", val=0, one_class=True)
     assert store.rejected == 2 and len(store.table) == 4
     listed = pd.read_csv(store.root / "rejected.csv")
     assert [Path(file).name for file in listed["file"]] == ["cut.png", "text.png"]
@@ -171,7 +172,47 @@ def test_files_that_cannot_be_used_are_listed(tmp_path):
 
 def test_one_name_in_two_folders_of_a_class_stays_two_chips(tmp_path):
     src = write_tree(tmp_path / "src", {"a/x": 1, "a/y": 1})
-    assert prepare_folder(src, tmp_path / "out", val=0).table["name"].tolist() == ["a__x__000_png", "a__y__000_png"]
+    store = prepare_folder(src, tmp_path / "out", val=0, one_class=True)
+    assert store.table["name"].tolist() == ["a__x__000_png", "a__y__000_png"]
+
+
+def test_a_single_class_needs_a_yes(tmp_path, rsft):
+    src = write_tree(tmp_path / "src", {"train/a": 2, "train/empty": 0})
+    code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "out")
+    assert code == 2 and not (tmp_path / "out").exists()
+    assert "all 2 images have the class a" in printed and "--one-class" in printed
+    store = prepare_folder(src, tmp_path / "out", one_class=True)
+    assert "--one-class" in (store.root / "README.md").read_text()
+
+
+COCO = '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [{"image_id": 1, "bbox": [1, 1, 3, 3]}]}'
+
+
+@pytest.mark.parametrize(
+    ("folders", "file", "text", "parts"),
+    [
+        (["train"], "train/_annotations.coco.json", COCO, ["_annotations.coco.json", "COCO"]),
+        (["train2017"], "annotations/instances_train2017.json", COCO, ["instances_train2017.json", "COCO"]),
+        (["a", "b"], "coco.json", COCO, ["coco.json", "COCO"]),
+        (["train/images"], "data.yaml", "train: images\nnames: [a]\n", ["data.yaml", "YOLO"]),
+        (["train/images"], "train/labels/000.txt", "0 0.5 0.5 0.1 0.1\n", ["train/ has images/ beside labels/"]),
+        (["images/train", "masks/train"], "masks/000.txt", "", ["src/ has images/ beside masks/"]),
+        (["images"], "labelTxt/000.txt", "", ["src/ has images/ beside labelTxt/"]),
+    ],
+)
+def test_labels_of_objects_are_no_class_folders(tmp_path, folders, file, text, parts):
+    src = write_tree(tmp_path / "src", dict.fromkeys(folders, 2))
+    (src / file).parent.mkdir(exist_ok=True)
+    (src / file).write_text(text)
+    with pytest.raises(RequestError, match=mentions(*parts, "class folders")):
+        prepare_folder(src, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("name", "fault"), [("coco.json", "coco.json has annotations of COCO"), ("a.bin", "a file")])
+def test_a_file_that_exists_is_not_called_missing(tmp_path, name, fault):
+    (tmp_path / name).write_text(COCO)
+    with pytest.raises(RequestError, match=mentions(fault, "class folders")):
+        prepare_folder(tmp_path / name, tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -192,9 +233,9 @@ def test_float_chips_of_two_polarizations(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with rasterio.open(path, "w", "GTiff", 8, 8, 2, dtype="float32") as file:
                 file.write(rng.gamma(2, 0.05, (2, 8, 8)).astype(np.float32))
-    store = prepare_folder(tmp_path / "in", tmp_path / "out", unit="sigma0", bands=("VV", "VH"))
+    store = prepare_folder(tmp_path / "in", tmp_path / "out", unit="sigma0", bands=("VV", "VH"), one_class=True)
     assert store.units == ("sigma0",) and store.bands == ("VV", "VH") and store.rejected == 0
-    store = prepare_folder(tmp_path / "in", tmp_path / "upper", unit="Sigma0", bands=("VV", "VH"))
+    store = prepare_folder(tmp_path / "in", tmp_path / "upper", unit="Sigma0", bands=("VV", "VH"), one_class=True)
     assert store.units == ("sigma0",)
     with pytest.raises(RequestError, match=mentions("dB0", "uint8", "--unit")):
         prepare_folder(tmp_path / "in", tmp_path / "other", unit="dB0")
@@ -219,14 +260,15 @@ def test_bands_are_selected_by_the_names_in_the_files(tmp_path):
             file.write(pixels[-count:])
             for index, band in enumerate(bands, 1):
                 file.set_band_description(index, band)
-    store = prepare_folder(tmp_path / "in", tmp_path / "out", unit="sigma0", bands=("VV",), spacing=10, val=0)
+    build = partial(prepare_folder, tmp_path / "in", unit="sigma0", val=0, one_class=True)
+    store = build(tmp_path / "out", bands=("VV",), spacing=10)
     assert store.table["name"].tolist() == ["both", "one", "vv"] and store.bands == ("VV",)
     assert set(store.table["spacing_m"]) == {10.0}
     for path in store.table["path"]:
         np.testing.assert_array_equal(read_chip(store.root / path)[:, :, 0], pixels[1])
     reasons = {Path(line.split(",")[0]).name: line for line in (store.root / "rejected.csv").read_text().splitlines()}
     assert '"bands VH, without VV"' in reasons["vh.tif"] and '"2 bands, but 1 names"' in reasons["two.tif"]
-    by_file = prepare_folder(tmp_path / "in", tmp_path / "all", unit="sigma0", val=0)  # the most common bands
+    by_file = build(tmp_path / "all")  # the most common bands
     assert by_file.bands in (("VH",), ("VV",)) and by_file.rejected == 4
 
 
@@ -237,7 +279,7 @@ def test_unit_in_the_tags_of_chips(tmp_path):
         pixels[:, :, :2] = np.nan
         names = {"names": ("VV", "VH"), "units": ("gamma0_db",) * 2, "nodata": np.nan}
         write_geotiff(tmp_path / f"in/ship/{index}.tif", pixels, **(names if index else {"names": ("VV", "VH")}))
-    store = prepare_folder(tmp_path / "in", tmp_path / "out", val=0)
+    store = prepare_folder(tmp_path / "in", tmp_path / "out", val=0, one_class=True)
     assert store.units == ("gamma0_db",) and store.bands == ("VV", "VH") and store.rejected == 1
 
 
@@ -246,8 +288,8 @@ def test_names_that_are_not_utf8_are_rejected(tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 4, "val/a": 2})
     odd = Path(os.fsdecode(os.fsencode(src / "train/a") + b"/\xff\xfe.png"))
     odd.write_bytes((src / "train/a/000.png").read_bytes())
-    store = prepare_folder(src, tmp_path / "out")
+    store = prepare_folder(src, tmp_path / "out", one_class=True)
     assert len(store.table) == 6 and store.rejected == 1
     rejected = pd.read_csv(store.root / "rejected.csv").iloc[0]
     assert rejected["file"] == rf"{src}/train/a/\udcff\udcfe.png" and "not UTF-8" in rejected["reason"]
-    assert prepare_folder(src, tmp_path / "again").rejected == 1
+    assert prepare_folder(src, tmp_path / "again", one_class=True).rejected == 1

@@ -1,6 +1,7 @@
 """Labels of corrected tables join a store: from saved chips and from the scene, whole or not at all."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
+from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration, SceneQuery
 from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.inference.writers.tables import write_csv_table
@@ -233,10 +235,27 @@ def test_tables_without_labels(desk):
 def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
     rows = pyogrio.read_dataframe(desk.predict(bands=bands), layer="predictions")
     rows[["path"]].assign(**{"class": "bright", "verdict": "class"}).to_csv("corrected.csv", index=False)
-    store = prepare_folder(Path("corrected.csv"), Path("data/corrected"), val=0)
+    store = prepare_folder(Path("corrected.csv"), Path("data/corrected"), val=0, one_class=True)
     assert (len(store.table), store.rejected, store.units, store.bands) == (6, 0, ("db",), bands)
     values = [read_chip(store.root / path) for path in store.table["path"]]
     assert sum(bool(np.isnan(pixels).any()) for pixels in values) == 4
+
+
+def test_scenes_with_and_without_their_noise(desk, monkeypatch):
+    table, removed, kept = correct(desk.predict()), "thermal noise removed", "thermal noise not removed: no table"
+
+    def add(note, scene="scene", **options):
+        products = [{"scene": "scene", "noise": note}, {"scene": scene, "noise": removed}, {"scene": "x"}]
+        corrected = replace(read_corrected_table(table), metadata={"products": products})
+        monkeypatch.setattr(f"{add_corrections.__module__}.read_corrected_table", lambda *_: corrected)
+        return add_corrections(desk.store, table, AdditionOptions(**options))
+
+    with pytest.raises(RequestError, match=mentions("some of the scenes", kept, "--keep-noise", "--mixed-noise")):
+        add(kept)
+    assert add(kept, scene="other").result.added.total() == 3
+    with pytest.raises(RequestError, match=mentions(f"{removed}: scene", f"earlier additions: {kept}")):
+        add(removed)
+    assert add(removed, mixed_noise=True).result.unchanged == 3
 
 
 def test_another_process_changes_the_store(desk):
@@ -276,7 +295,7 @@ def test_digital_numbers_of_a_product_are_amplitude(desk):
     source = desk.folder / "digital"
     (source / "ship").mkdir(parents=True)
     write_geotiff(source / "ship/a.tif", pixels[:2, :8, :8], names=("VV", "VH"))
-    store = prepare_folder(source, desk.folder / "amplitude", unit="amplitude", val=0).root
+    store = prepare_folder(source, desk.folder / "amplitude", unit="amplitude", val=0, one_class=True).root
     safe = write_product(desk.folder, {"vv": pixels[2], "vh": pixels[3]})
     units, bands = {"amplitude": (Stretch(high=500.0),) * 2}, ("VV", "VH")
     contract = toy_contract(units=units, bands=bands, planes=bands, mean=(0.5,) * 2, std=(0.25,) * 2)

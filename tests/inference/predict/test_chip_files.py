@@ -1,5 +1,6 @@
 """Find chips by file, folder and glob; their georeference, and how rarely GDAL opens them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -146,6 +147,21 @@ def test_declared_bands_that_contradict_a_chip_store(monkeypatch):
     assert find_chips(["c"], Declaration("sigma0"))[0] == {chip: Declaration("sigma0", ("VH", "VV"), 10.0)}
     with pytest.raises(DataError, match="names its bands VH, VV, but VV, VH was declared"):
         find_chips(["c"], Declaration(bands=("VV", "VH")))
+
+
+def test_a_pattern_starts_no_request(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    item = {"stac_version": "1.0.0", "assets": {"a": {"href": "a.tif"}}}
+    for name, content in (("a.json", item), ("b.json", {"assets": []}), ("c.json", [1])):
+        Path(name).write_text(json.dumps(content))
+    assert [uri.text for uri in find_scenes(["*.json"])] == ["a.json", "b.json", "c.json"]
+    Path("list.txt").write_text("[d].json\n")
+    for href in ("https://example.com/a.tif", "s3://bucket/a.tif", "/vsicurl/https://example.com/a.tif"):
+        Path("d.json").write_text(json.dumps(item | {"assets": {"a": {"href": href}}}).replace("h", "\\u0068"))
+        for pattern in ("*.json", "@list.txt"):
+            with pytest.raises(RequestError, match="STAC item with files on a server"):
+                find_scenes([pattern])
+        assert [uri.text for uri in find_scenes(["d.json"])] == ["d.json"]
 
 
 def test_find_scenes():

@@ -67,12 +67,40 @@ def test_layers(scene, tmp_path, crs, suffix):
 )
 def test_csv(scene, tmp_path, names, crs, option):
     rows = [f"{x:.9f},{y:.9f},7" for x, y in zip(*in_crs(crs), strict=True)]
-    path = written(tmp_path / "a.csv", "\n".join([f"{names},mmsi", *rows, ",,8", "a,b,9"]))
+    path = written(tmp_path / "a.csv", "\n".join([f"{names},imo", *rows, ",,8", "a,b,9"]))
     positions = read_positions(path, scene, option)
     assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
     assert [location.source_row for location in positions.locations] == [2, 3]
-    assert positions.attributes.to_dict("list") == {"at": [2, 3], "mmsi": [7, 7]}
+    assert positions.attributes.to_dict("list") == {"at": [2, 3], "imo": [7, 7]}
     assert [(line, reason) for _, line, reason in positions.rejected] == [(4, "no position"), (5, "no position")]
+
+
+TIMES = "2026-05-01T06:00:00", "2026-05-01T06:10:00"
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "columns"),
+    [
+        ("MMSI,BaseDateTime,LAT,LON,SOG", [f"211,{TIMES[0]}", f"211,{TIMES[1]}"], "MMSI, BaseDateTime"),
+        ("# Timestamp,MMSI,Latitude,Longitude,SOG", [f"{TIMES[0]},211", f"{TIMES[1]},212"], "MMSI, # Timestamp"),
+        ("mmsi,name,lat,lon,SOG", ["211,a", "211,b"], "mmsi"),
+    ],
+)
+def test_ais_messages_are_no_objects(scene, tmp_path, names, rows, columns):
+    cells = [f"{row},{y:.9f},{x:.9f},9.5" for row, x, y in zip(rows, *in_crs("EPSG:4326"), strict=True)]
+    path = written(tmp_path / "ais.csv", "\n".join([names, *cells]))
+    with pytest.raises(
+        RequestError, match=mentions("2 rows of", "AIS", str(path), f"(columns {columns})", "one position")
+    ):
+        read_positions(path, scene)
+
+
+@pytest.mark.parametrize("vessels", [("211", "212"), ("0", "0"), ("", "")])
+@pytest.mark.parametrize("time", ["", TIMES[0]])
+def test_one_position_per_vessel_at_one_time(scene, tmp_path, vessels, time):
+    cells = [f"{vessel},{time},{y:.9f},{x:.9f}" for vessel, x, y in zip(vessels, *in_crs("EPSG:4326"), strict=True)]
+    positions = read_positions(written(tmp_path / "a.csv", "\n".join(["MMSI,time,lat,lon", *cells])), scene)
+    assert middles(positions) == pytest.approx(PIXELS, abs=1e-3) and "MMSI" in positions.attributes
 
 
 @pytest.mark.parametrize(("header", "crs"), [("row,col", None), ("y,x", "pixel")])

@@ -211,7 +211,7 @@ def test_text_that_names_a_file_is_no_scene(tmp_path, name):
     band = "<SourceFilename>/etc/passwd</SourceFilename><PixelOffset>1</PixelOffset><LineOffset>20</LineOffset>"
     band = f'<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">{band}</VRTRasterBand>'
     (tmp_path / name).write_text(f'<VRTDataset rasterXSize="40" rasterYSize="40">{band}</VRTDataset>')
-    refused(tmp_path / name, r"list of other files|contains VRTRawRasterBand")
+    refused(tmp_path / name, r"GDAL cannot read|contains VRTRawRasterBand")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
@@ -390,7 +390,20 @@ def test_addresses_with_spaces(tiffs, server, href):
     for name in ("i%20j.json", "i j.json", "item"):
         assert corner(server.url(name)) == [-2500, -2499]
     write_item(path, {"vv": asset(server.url("a b ü.tif"))})
-    assert corner(path) == [-2500, -2499]
+    assert corner(server.url("i j.json")) == [-2500, -2499]
+
+
+def test_an_item_leads_into_no_private_network(tiffs, server):
+    """The user named the item, not the host; the host of an item on a server may send its assets."""
+    before = len(server.requests)
+    for host in ("127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1"):
+        address = f"http://{host}:{server.server_port}/vv.tif"
+        path = write_item(tiffs / "i.json", {"vv": asset(address)})
+        refused(path, mentions("public Internet"), NetworkError)
+        refused(write_item(path, {"vv": asset(f"/vsicurl/{address}")}), mentions("public Internet"), NetworkError)
+    assert len(server.requests) == before
+    write_item(path, {"vv": asset(f"http://localhost:{server.server_port}/vv.tif")})
+    refused(server.url("i.json"), "127.0.0.1 leads to localhost", NetworkError)
 
 
 def test_item_on_a_server(tiffs, server):

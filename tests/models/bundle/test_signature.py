@@ -1,7 +1,9 @@
 """A signature proves that no file of a bundle changed since the owner of a key signed it."""
 
+import hashlib
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from rsft.errors import RequestError, WeightsError
+from rsft.inference.writers.tables import read_geopackage_metadata
+from rsft.models.bundle import signature
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.bundle.signature import SIGNATURE_FILE, check_signature, find_signature_faults, sign_bundle
+from rsft.models.bundle.signature import (
+    SIGNATURE_FILE,
+    STATEMENT_FILE,
+    check_signature,
+    find_signature_faults,
+    read_statement,
+    sign_bundle,
+)
 from rsft.models.inspection.verify import verify_bundle
 from tests.helpers.messages import mentions
 
@@ -49,8 +60,39 @@ def test_a_signed_bundle_opens_as_before_and_keeps_its_signature_when_moved(sign
     assert find_signature_faults(signed, keys[1]) == []
     assert Bundle.load(signed).sha256 == json.loads((signed / "bundle.json").read_text())["sha256"]
     moved = shutil.move(signed, tmp_path / "another name")
-    check_signature(moved, keys[1])
-    assert verify_bundle(moved, key=keys[1]).sound[1] == "signed with the key key.pub"
+    verified = check_signature(moved, keys[1])
+    assert verified["folder"] == str(moved) and verified["name"] == Bundle.load(moved).recipe.name
+    assert verified["key_sha256"] == hashlib.sha256(keys[1].read_bytes()).hexdigest()
+    sound = verify_bundle(moved, key=keys[1]).sound[1]
+    assert sound.startswith("signed with the key key.pub: name ") and verified["signed_at"] in sound
+
+
+def test_an_older_signature_is_no_newer_one(signed, keys):
+    """Name, version and time are part of what is signed."""
+    signed_at = datetime.fromisoformat(read_statement(signed)["signed_at"])
+    assert abs(datetime.now(UTC) - signed_at) < timedelta(minutes=5)
+    assert find_signature_faults(signed, keys[1], signed_at) == []
+    later = signed_at + timedelta(days=1)
+    assert find_signature_faults(signed, keys[1], later) == [
+        f"it was signed at {signed_at.isoformat()}, not after {later.isoformat()}"
+    ]
+    for text in (json.dumps(read_statement(signed) | {"signed_at": later.isoformat()}), "{}", "no JSON"):
+        (signed / STATEMENT_FILE).write_text(text)
+        for day in (None, later):
+            assert find_signature_faults(signed, keys[1], day) == [".signed.json was changed after signing"]
+    (signed / STATEMENT_FILE).unlink()
+    assert find_signature_faults(signed, keys[1], later) == [".signed.json is missing"]
+
+
+def test_a_signature_without_a_time(bundle, keys, monkeypatch):
+    """Earlier versions wrote none."""
+    monkeypatch.setattr(
+        signature, "write_bytes", lambda path, data: path.name != STATEMENT_FILE and path.write_bytes(data)
+    )
+    sign_bundle(bundle, keys[0])
+    assert find_signature_faults(bundle, keys[1]) == [] and read_statement(bundle) == {}
+    assert "signed_at" not in check_signature(bundle, keys[1])
+    assert "at an unknown time" in find_signature_faults(bundle, keys[1], datetime.now(UTC))[0]
 
 
 def test_hidden_files_are_ignored_and_a_second_signature_replaces_the_first(signed, keys, tmp_path):
@@ -59,12 +101,12 @@ def test_hidden_files_are_ignored_and_a_second_signature_replaces_the_first(sign
     other = write_keys(tmp_path / "other", ec.generate_private_key(ec.SECP384R1()))
     sign_bundle(signed, other[0])
     assert find_signature_faults(signed, other[1]) == []
-    assert find_signature_faults(signed, keys[1]) == ["the bundle is signed with another key"]
+    assert find_signature_faults(signed, keys[1]) == ["the folder is signed with another key"]
 
 
 @pytest.mark.slow
 def test_a_bundle_without_signature(bundle, keys):
-    fault = "the bundle is not signed: .signature.json is missing"
+    fault = "the folder is not signed: .signature.json is missing"
     assert find_signature_faults(bundle, keys[1]) == [fault]
     assert verify_bundle(bundle, key=keys[1]).faults == [fault]
     assert verify_bundle(bundle).faults == []
@@ -75,11 +117,12 @@ def test_a_bundle_without_signature(bundle, keys):
 @pytest.mark.slow
 def test_a_forged_bundle_with_valid_hashes(signed, keys, tmp_path):
     """Whoever changes a bundle can write new hashes, but no signature."""
-    signature = (signed / SIGNATURE_FILE).read_bytes()
+    kept = {name: (signed / name).read_bytes() for name in (SIGNATURE_FILE, STATEMENT_FILE)}
     forged = Bundle.load(signed)
     forged.tensors["gamma"] += 1
     forged.save(signed)
-    (signed / SIGNATURE_FILE).write_bytes(signature)
+    for name, data in kept.items():
+        (signed / name).write_bytes(data)
     assert verify_bundle(signed).faults == []
     assert sorted(verify_bundle(signed, key=keys[1]).faults) == [
         "bundle.json was changed after signing",
@@ -130,12 +173,45 @@ def test_commands(rsft, signed, keys, root, tmp_path):
     code, printed = rsft("bundle", "sign", signed, "--key", keys[0])
     assert code == 0 and SIGNATURE_FILE in printed
     code, printed = rsft("bundle", "verify", signed, "--key", keys[1])
-    assert code == 0 and "ok     signed with the key key.pub" in printed
+    assert code == 0 and "ok     signed with the key key.pub: name" in printed
     other = write_keys(tmp_path / "other", ec.generate_private_key(ec.SECP256R1()))
     code, printed = rsft("bundle", "verify", signed, "--key", other[1])
-    assert code == 1 and "fault  the bundle is signed with another key" in printed
+    assert code == 1 and "fault  the folder is signed with another key" in printed
     chips = root / "chips/val/flat"
-    code, printed = rsft("predict", signed, chips, "-o", "out.csv", "--engine", "torch", "--verify-key", other[1])
-    assert code == 1 and "signed with another key" in printed and not Path("out.csv").exists()
-    code, printed = rsft("predict", signed, chips, "-o", "out.csv", "--engine", "torch", "--verify-key", keys[1])
-    assert code == 0 and Path("out.csv").exists()
+    code, printed = rsft("predict", signed, chips, "-o", "out.gpkg", "--engine", "torch", "--verify-key", other[1])
+    assert code == 1 and "signed with another key" in printed and not Path("out.gpkg").exists()
+    code, printed = rsft("predict", signed, chips, "-o", "out.gpkg", "--engine", "torch", "--verify-key", keys[1])
+    assert code == 0 and Path("out.gpkg").exists()
+    metadata = read_geopackage_metadata(Path("out.gpkg"))
+    assert f"verified: {signed}, signed at 20" in metadata["notes"]
+    (verified,) = json.loads(metadata["request"])["signatures"]
+    assert verified == check_signature(signed, keys[1])
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
+    words = ("predict", signed, chips, "-o", "new.gpkg", "--engine", "torch", "--not-before", tomorrow)
+    code, printed = rsft(*words, "--verify-key", keys[1])
+    assert code == 1 and "it was signed at" in printed
+    code, printed = rsft(*words)
+    assert code == 2 and "--verify-key as well" in printed
+
+
+@pytest.mark.slow
+def test_the_export_that_classifies_is_verified(rsft, signed, keys, root):
+    """An export names the hash of its bundle, which anybody can write."""
+    rsft("export", signed, "--format", "onnx", "-o", "onnx")
+    words = ("predict", signed, root / "chips/val/flat", "-o", "out.gpkg", "--verify-key", keys[1], "--engine")
+    for engine in ("onnx", "onnx/model.onnx"):  # the folder, not the engine of this name
+        code, printed = rsft(*words, f"./{engine}")
+        assert code == 1 and "the folder is not signed" in printed
+    rsft("bundle", "sign", "onnx", "--key", keys[0])
+    code, printed = rsft(*words, "./onnx")
+    assert code == 0, printed
+    bundle, export = json.loads(read_geopackage_metadata(Path("out.gpkg"))["request"])["signatures"]
+    assert (bundle["name"], export["folder"]) == (export["name"], "onnx")
+    metadata = json.loads(Path("onnx/export.json").read_text())
+    Path("onnx/model.onnx").write_bytes(Path("onnx/model.onnx").read_bytes() + b"\0")
+    metadata["files"]["model.onnx"] = hashlib.sha256(Path("onnx/model.onnx").read_bytes()).hexdigest()
+    code, printed = rsft("bundle", "sign", "onnx", "--key", keys[0])
+    assert code == 1 and "altered" in printed
+    Path("onnx/export.json").write_text(json.dumps(metadata))
+    code, printed = rsft(*words, "./onnx", "--overwrite")
+    assert code == 1 and "export.json was changed after signing; model.onnx was changed" in printed

@@ -54,7 +54,10 @@ class Product:
         acquired: time of the acquisition in UTC, ISO 8601; None if unknown.
         pass_direction: "ascending" or "descending"; None if unknown.
         incidence: incidence angles; None if unknown.
+        NOISE_REMOVED: value of `noise` if the calibrations subtract the thermal noise.
     """
+
+    NOISE_REMOVED: ClassVar[str] = "thermal noise removed"
 
     kind: str = "raster"
     unit: str | None = None

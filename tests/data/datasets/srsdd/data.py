@@ -12,12 +12,14 @@ from PIL import Image
 HEADER = "imagesource:GF3\ngsd:1\n"
 
 
-def write_srsdd(root: Path, images: Mapping[int, Sequence[str]], *, size: int = 96, header: str = "") -> Path:
+def write_srsdd(
+    root: Path, images: Mapping[int, Sequence[str]], *, size: int = 96, header: str = "", seed: int = 0
+) -> Path:
     """Write one image per key with a ship of each class; the boxes are below each other."""
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for image, classes in images.items():
-        pixels = np.random.default_rng(10**6 + image).integers(0, 255, (size, size), np.uint8)
+        pixels = np.random.default_rng(10**6 * (seed + 1) + image).integers(0, 255, (size, size), np.uint8)
         Image.fromarray(pixels).save(root / "images" / f"{image}.png")
         tops = np.linspace(2, size - 12, len(classes))
         rows = [

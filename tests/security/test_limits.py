@@ -11,7 +11,7 @@ from rsft.data.annotations.base import read_annotations
 from rsft.data.audit import read_audits
 from rsft.data.chips.store import read_dataset
 from rsft.data.datasets._label_files import LabelTable, read_numbered_lines
-from rsft.data.imagery.vectors import open_vector
+from rsft.data.imagery.vectors import read_geojson
 from rsft.errors import DataError
 from rsft.evaluation.report.run_files import read_json
 from rsft.inference.corrections.corrected_table import read_corrected_table
@@ -23,7 +23,7 @@ from rsft.recipe.load import load_recipe
 from rsft.training.runs.reader import read_run_metadata
 from tests.helpers.messages import mentions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 ROW = re.compile(r"\| [^|]+ \| [^|]+ \| ([\d,^]+) ?([KMG]iB|) \| `(\w+)` in `([\w/]+\.py)` \|")
 LIMIT = re.compile(r"_?MAX_\w+")
@@ -54,7 +54,7 @@ def test_all_limits_of_these_files_are_in_the_table():
 
 READERS = {
     **{name: read_annotations for name in ("ships.csv", "ships.txt", "ships.json")},
-    "ships.geojson": open_vector,
+    "ships.geojson": read_geojson,
     "item.json": open_scene,
     "list.txt": lambda path: find_chips([f"@{path}"]),
     "labels.txt": read_numbered_lines,

@@ -1,0 +1,201 @@
+"""Keep a command that reads foreign files inside a fence: it reads and writes what its arguments name, see security.md.
+
+The fence closes before NumPy starts its threads, so this module imports nothing heavy.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from errno import EBUSY
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+from typer import Context
+from typer.core import TyperCommand
+
+from rsft.errors import RequestError, RsftError
+from rsft.utils.fence import enter_fence, fence_version
+from rsft.utils.remote_files import NO_SERVERS
+from rsft.utils.untrusted.documents import read_regular
+
+OFF = os.environ.get("RSFT_FENCE", "").lower() == "off"
+"""Whether the user switched the fence off."""
+
+_SYSTEM = (
+    *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/nix/store", "/snap", "/proc", "/sys"),
+    *("/run/systemd/resolve", "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/fonts"),
+    *("/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/hosts", "/etc/host.conf", "/etc/resolv.conf"),
+    *("/etc/nsswitch.conf", "/etc/gai.conf", "/etc/passwd", "/etc/group", "/etc/alternatives", "/etc/os-release"),
+    "/etc/OpenCL",
+)
+_CACHES = ("rsft", "matplotlib", "fontconfig")
+_OUTPUTS = frozenset(
+    ("out", "root", "scene", "html", "picture", "chips", "to", "json")
+)  # parameters that name what is written
+_DOWNLOADS = {"push": "to", "fusrs": "lists"}  # commands that connect, unless this parameter names a folder
+_IMAGE_SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp"))
+
+
+class FencedCommand(TyperCommand):
+    """A command that closes the fence before it runs, if `rsft` was started as a program."""
+
+    def invoke(self, ctx: Context) -> Any:  # type: ignore[override]  # typer's class of contexts
+        """Close the fence, and run the command.
+
+        Raises:
+            RequestError: the fence cannot be closed.
+        """
+        if ctx.obj:
+            close_fence(str(ctx.info_name), ctx.params)
+        return super().invoke(ctx)
+
+
+def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
+    """Let this process read and write only what the parameters of a command name, and connect only if they say so.
+
+    RSFT_FENCE=off, or a kernel without Landlock, leaves one limit: GDAL and rsft ask no server that no argument names.
+
+    Readable are the interpreter, the packages, libraries of the system, and the named files and folders. With a named
+    file, its folder is readable, since it contains the files beside it. Writable are the folders of the named outputs,
+    rsft's cache and the folder for temporary files. TCP connections are allowed if an argument names a server.
+
+    Raises:
+        RequestError: other threads run already, or the kernel refuses the limits.
+    """
+    texts = {name: list(_texts(value)) for name, value in parameters.items()}
+    inputs = [text for name, values in texts.items() if name not in _OUTPUTS for text in values]
+    connects = command in _DOWNLOADS and not parameters[_DOWNLOADS[command]]
+    connects |= bool(parameters.get("ray")) or any(map(_names_server, inputs))
+    if not connects:
+        os.environ[NO_SERVERS] = "-"
+    if OFF:
+        return
+    outputs = [Path(text) for name in _OUTPUTS.intersection(texts) for text in texts[name]]
+    if command == "sign" or (command in ("stac", "card") and not parameters["out"]):
+        outputs += [folder for text in texts["bundle"] for folder in (Path(text), Path(text).resolve().parent / "x")]
+    if command == "audit":
+        outputs += map(Path, texts["source"])
+    readable = [*_interpreter(), *(path for text in inputs for path in _find_inputs(text))]
+    try:
+        if fence_version() and len(list(Path("/proc/self/task").iterdir())) > 1:
+            raise OSError(EBUSY, "other threads run already, such as those of a debugger")
+        enter_fence(readable, _writable(command, outputs, bool(parameters.get("ray"))), connects=connects)
+    except OSError as error:
+        raise RequestError(f"the fence cannot be closed: {error.strerror}", command, "set RSFT_FENCE=off") from error
+
+
+def _writable(command: str, outputs: Iterable[Path], ray: bool) -> Iterator[Path]:
+    """Yield the outputs, the folders in which they are made, devices, caches and the folder for temporary files."""
+    yield from (Path("/dev"), Path(tempfile.gettempdir()), Path.home() / ".nv")
+    for name in _CACHES:
+        with suppress(OSError):
+            user_cache_path(name).mkdir(parents=True, exist_ok=True)
+        yield user_cache_path(name)
+    if ray:
+        yield Path.home() / ".ray"
+    if command == "push":
+        yield Path(os.environ.get("HF_HOME") or user_cache_path("huggingface"))
+    for path in outputs:
+        folder = path.absolute().parent
+        yield from (path, next(parent for parent in (folder, *folder.parents) if parent.exists()))
+
+
+def describe_fence() -> str:
+    """Return what limits the commands on this machine; "" if nothing does."""
+    return f"Landlock, version {fence_version()}" if fence_version() and not OFF else ""
+
+
+def explain_fence(error: OSError) -> RsftError | None:
+    """Return a sentence for a file that the fence hides; None for other errors."""
+    if not isinstance(error, PermissionError) or not isinstance(error.filename, str) or not describe_fence():
+        return None
+    if not os.access(error.filename, os.R_OK):  # the permissions of the file, which the fence does not change
+        return None
+    message = "a command reads and writes only what its arguments name, and this file is elsewhere"
+    return RsftError(message, error.filename, "name it or its folder in the command, or set RSFT_FENCE=off")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, str | os.PathLike):
+            yield os.fspath(item)
+
+
+def _interpreter() -> Iterator[Path]:
+    """Yield the files of the interpreter, the packages and the system, and the settings of the user for them."""
+    yield from map(Path, _SYSTEM)
+    yield from (Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent)
+    working = Path.cwd()
+    yield from (path for path in map(Path, sys.path) if str(path) != "." and path.absolute() != working)
+    spec = find_spec("rsft")
+    yield from map(Path, spec.submodule_search_locations or () if spec else ())
+    yield Path.home() / ".config" / "matplotlib"
+    yield Path.home() / ".aws"  # credentials that a user has for GDAL
+    if weights := os.environ.get("RSFT_WEIGHTS"):
+        yield Path(weights)
+
+
+def _names_server(text: str) -> bool:
+    """Return whether an argument is an address, or a local STAC item with files on servers."""
+    from rsft.data.imagery.scene_uri import SceneUri, names_servers
+
+    is_list = text.startswith("@") and any(map(_names_server, _list_lines(text)))
+    return is_list or SceneUri(text).is_remote or names_servers(Path(text))
+
+
+def _list_lines(text: str) -> list[str]:
+    """Return the inputs in a list that is named as "@path"."""
+    try:
+        lines = read_regular(Path(text[1:])).decode(errors="replace").splitlines()
+    except (OSError, ValueError):
+        return []
+    return [line.strip() for line in lines if line.strip() and not line.startswith("@")]
+
+
+def _find_inputs(text: str) -> Iterator[Path]:
+    """Yield the paths that an argument names, and the folders of files."""
+    from rsft.data.imagery.scene_uri import SceneUri
+
+    if text.startswith("@"):
+        yield from _with_neighbors(Path(text[1:]))
+        for line in _list_lines(text):
+            yield from _find_inputs(line)
+    if (path := SceneUri(text).path) is None:
+        return
+    parts = path.parts
+    magic = next((number for number, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    try:
+        yield from _with_neighbors(Path(*parts[:magic]) if magic < len(parts) and not path.exists() else path)
+    except (OSError, ValueError):  # no name of a file
+        return
+
+
+def _with_neighbors(path: Path) -> Iterator[Path]:
+    """Yield a folder and the targets of its links, or the folder of a file.
+
+    If that folder contains the home of the user, only the files of the same stem are yielded.
+    """
+    if not path.exists():
+        return
+    yield from (path.resolve(), path.absolute())
+    if path.is_dir():
+        yield from _linked(path)
+        return
+    for folder in dict.fromkeys((path.absolute().parent, path.resolve().parent)):
+        if Path.home().is_relative_to(folder):
+            yield from (x for x in folder.iterdir() if x.name.partition(".")[0] == path.name.partition(".")[0])
+        else:
+            yield folder
+
+
+def _linked(folder: Path) -> Iterator[Path]:
+    """Yield the targets of links that a user makes: links to folders directly in `folder`, and to images below it."""
+    yield from (path.resolve() for path in folder.iterdir() if path.is_symlink() and path.is_dir())
+    for root, _, files in os.walk(folder):
+        for path in (Path(root, name) for name in files):
+            if path.is_symlink() and (target := path.resolve()).suffix.lower() in _IMAGE_SUFFIXES:
+                yield target

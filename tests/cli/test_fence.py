@@ -1,0 +1,204 @@
+"""Commands cannot read, write or contact what their arguments do not name, whatever code runs in them."""
+
+import json
+import os
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from rsft.cli.fence import describe_fence, explain_fence
+from rsft.utils.fence import enter_fence, fence_version
+
+pytestmark = pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
+
+_DRIVER = """
+import json, os, sys
+from pathlib import Path
+from rsft.cli.fence import close_fence
+request = json.load(sys.stdin)
+close_fence(request["command"], request["parameters"])
+import socket, subprocess
+
+def attempt(action, target):
+    try:
+        if action == "read":
+            return Path(target).read_text()
+        if action == "child":
+            return subprocess.run(["cat", target], capture_output=True, text=True).stdout
+        if action == "list":
+            return " ".join(sorted(os.listdir(target)))
+        if action == "write":
+            return str(Path(target).write_text("new"))
+        if action == "rename":
+            return str(os.rename(target, target + ".moved"))
+        socket.create_connection(("127.0.0.1", int(target)), timeout=5).close()
+        return "connected"
+    except OSError as error:
+        return type(error).__name__
+
+print(json.dumps([attempt(*x) for x in request["attempts"]]))
+"""
+
+
+def attempt(command, parameters, *attempts, **environment):
+    """Close the fence in a process, and return what each of the attempts gives there."""
+    request = {"command": command, "parameters": parameters, "attempts": attempts}
+    request = json.dumps(request, default=str)
+    process = subprocess.run(
+        [sys.executable, "-c", _DRIVER],
+        input=request,
+        env=os.environ | {"TMPDIR": os.environ["FENCE_TMP"]} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Give the commands a folder for temporary files and a cache that do not contain the test's own files."""
+    for name in ("temporary", "cache", "inputs", "elsewhere", "outputs"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("FENCE_TMP", str(tmp_path / "temporary"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "inputs/a.tif").write_text("image")
+    (tmp_path / "inputs/a.tif.aux.xml").write_text("statistics")
+    (tmp_path / "elsewhere/secret.txt").write_text("secret")
+
+
+@pytest.fixture
+def port():
+    """Port of a web server on this machine."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield str(server.server_port)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_prediction_reads_and_writes_only_what_it_names(tmp_path, port):
+    secret = tmp_path / "elsewhere/secret.txt"
+    parameters = {"inputs": [tmp_path / "inputs/a.tif"], "out": tmp_path / "outputs/o.csv"}
+    assert attempt(
+        "predict",
+        parameters,
+        ("read", f"{tmp_path}/inputs/a.tif"),
+        ("read", f"{tmp_path}/inputs/a.tif.aux.xml"),
+        ("write", f"{tmp_path}/outputs/o.csv"),
+        ("write", f"{tmp_path}/temporary/x"),
+        ("write", f"{tmp_path}/cache/rsft/x"),
+        ("read", str(secret)),
+        ("child", str(secret)),
+        ("list", f"{tmp_path}/elsewhere"),
+        ("write", f"{tmp_path}/elsewhere/new"),
+        ("write", f"{tmp_path}/inputs/a.tif"),
+        ("rename", f"{tmp_path}/inputs/a.tif"),
+        ("connect", port),
+    ) == ["image", "statistics", "3", "3", "3", *["PermissionError"], "", *["PermissionError"] * 5]
+    assert (tmp_path / "inputs/a.tif").read_text() == "image"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["https://example.com/a.tif", "/vsicurl/https://example.com/a.tif", "s3://bucket/a.tif", "@list.txt", "i.json"],
+)
+def test_a_named_server_can_be_contacted(tmp_path, port, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.tif\n\nhttps://example.com/a.tif\n")
+    Path("i.json").write_text('{"stac_version": "1.0.0", "assets": {"a": {"href": "https://example.com/a.tif"}}}')
+    assert attempt("predict", {"inputs": [name], "out": "o.csv"}, ("connect", port)) == ["connected"]
+
+
+@pytest.mark.parametrize(
+    ("command", "parameters", "result"),
+    [
+        ("push", {"bundle": "inputs", "to": None}, "connected"),
+        ("push", {"bundle": "inputs", "to": "outputs/hub"}, "PermissionError"),
+        ("fusrs", {"root": "outputs/s", "lists": None}, "connected"),
+        ("fusrs", {"root": "outputs/s", "lists": "inputs"}, "PermissionError"),
+        ("show", {"bundle": "inputs"}, "PermissionError"),
+        ("predict", {"inputs": ["inputs"], "out": "o", "ray": True}, "connected"),
+    ],
+)
+def test_who_may_connect(tmp_path, port, command, parameters, result, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert attempt(command, parameters, ("connect", port)) == [result]
+
+
+def test_a_glob_or_a_list_names_its_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("elsewhere/secret.txt\n@list.txt\n")
+    reads = [("read", "inputs/a.tif"), ("read", "elsewhere/secret.txt")]
+    assert attempt("predict", {"inputs": ["inputs/*.tif"], "out": "outputs/o"}, *reads) == ["image", "PermissionError"]
+    assert attempt("predict", {"inputs": [], "also": ["inputs"], "out": "outputs/o"}, *reads)[0] == "image"
+    Path("lists").mkdir()
+    Path("list.txt").rename("lists/l.txt")
+    assert attempt("predict", {"inputs": ["@lists/l.txt"], "out": "outputs/o"}, *reads) == ["PermissionError", "secret"]
+
+
+def test_links_that_a_user_makes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("far").mkdir()
+    Path("far/b.png").write_text("chip")
+    Path("inputs/b.png").symlink_to(tmp_path / "far/b.png")
+    Path("inputs/secret.png").symlink_to(tmp_path / "elsewhere/secret.txt")
+    Path("inputs/deep").mkdir()
+    Path("inputs/deep/folder").symlink_to(tmp_path / "elsewhere")
+    reads = [("read", f"inputs/{name}") for name in ("b.png", "secret.png", "deep/folder/secret.txt")]
+    parameters = {"inputs": ["inputs"], "out": "outputs/o"}
+    assert attempt("predict", parameters, *reads) == ["chip", "PermissionError", "PermissionError"]
+
+
+def test_files_in_the_home_of_a_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "inputs"))
+    (tmp_path / "inputs/.netrc").write_text("password")
+    parameters = {"inputs": [f"{tmp_path}/inputs/a.tif"], "out": f"{tmp_path}/outputs/o"}
+    reads = [("read", f"{tmp_path}/inputs/{name}") for name in ("a.tif", "a.tif.aux.xml", ".netrc")]
+    assert attempt("predict", parameters, *reads) == ["image", "statistics", "PermissionError"]
+
+
+def test_signing_audits_and_cards_write_beside_their_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write = ("write", "inputs/new")
+    assert attempt("sign", {"bundle": "inputs", "key": "k"}, write) == ["3"]
+    assert attempt("audit", {"source": "inputs", "json": None}, write) == ["3"]
+    assert attempt("card", {"bundle": "inputs/bundle", "out": None}, write) == ["3"]
+    assert attempt("card", {"bundle": "inputs", "out": "outputs/c"}, write) == ["PermissionError"]
+    assert attempt("show", {"bundle": "inputs"}, write) == ["PermissionError"]
+
+
+@pytest.mark.parametrize(("setting", "fences"), [("on", True), ("off", False)])
+def test_the_command_is_behind_the_fence(tmp_path, setting, fences):
+    """A folder of chips is read through a link that points elsewhere, once with and once without the fence."""
+    (tmp_path / "inputs/deep/a").mkdir(parents=True)
+    (tmp_path / "inputs/deep/a/x.png").symlink_to(tmp_path / "elsewhere/secret.txt")
+    command = [sys.executable, "-m", "rsft", "audit", str(tmp_path / "inputs/deep")]
+    environment = os.environ | {"RSFT_FENCE": setting, "TMPDIR": str(tmp_path / "temporary")}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ("Permission denied" in process.stdout + process.stderr) is fences, process.stdout + process.stderr
+
+
+def test_a_hidden_file_is_explained(tmp_path, monkeypatch):
+    error = PermissionError(13, "Permission denied", str(tmp_path / "elsewhere/secret.txt"))
+    explained = explain_fence(error)
+    assert explained is not None and "RSFT_FENCE=off" in explained.hint
+    assert explain_fence(PermissionError(13, "", str(tmp_path / "missing"))) is None
+    assert explain_fence(FileNotFoundError(2, "", str(tmp_path))) is None
+    monkeypatch.setattr("rsft.cli.fence.fence_version", lambda: 0)
+    assert describe_fence() == "" and explain_fence(error) is None
+
+
+def test_a_kernel_without_landlock_limits_nothing(monkeypatch):
+    monkeypatch.setattr("rsft.utils.fence.sys.platform", "darwin")
+    assert fence_version() == 0 and not enter_fence([], [], connects=False)
