@@ -3,6 +3,7 @@
 This module imports no torch.
 """
 
+import filecmp
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -27,6 +29,17 @@ _Paths = list[pathlib.Path]
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Split by folder name."""
+
+
+def find_split(path: pathlib.Path, root: pathlib.Path) -> str:
+    """Return the split of the nearest parent folder below `root` with the name of one; "" if no parent has such a name.
+
+    Example:
+        >>> find_split(pathlib.Path("a/train/images/1.png"), pathlib.Path("a"))
+        'train'
+    """
+    names = map(str.lower, path.relative_to(root).parts[-2::-1])
+    return next((SPLIT_FOLDERS[name] for name in names if name in SPLIT_FOLDERS), "")
 
 
 @dataclass(frozen=True)
@@ -247,7 +260,9 @@ class SRSDDShips:
         label_of: dict[pathlib.Path, pathlib.Path] = {}
         for image, group in labels_of.items():
             _, candidates = self._find_nearest(image, group)
-            label_of[image] = first = _sort_copies(image, candidates, _LABEL_FOLDERS, _have_same_bytes)[0]
+            label_of[image] = first = _sort_copies(
+                image, candidates, _LABEL_FOLDERS, partial(filecmp.cmp, shallow=False)
+            )[0]
             self.rejected += [(str(x), 0, f"{x.stem} exists already: {first}") for x in group if x != first]
         return label_of
 
@@ -256,16 +271,12 @@ class SRSDDShips:
 
         Files of another split than `path` are left out: those whose nearest parent folder of a split has another name.
         """
-        split, lengths = self._split(path), dict[pathlib.Path, int]()
+        split, lengths = find_split(path, self.root), dict[pathlib.Path, int]()
         for other in others:
-            if not split or self._split(other) in (split, ""):
+            if not split or find_split(other, self.root) in (split, ""):
                 lengths[other] = len(os.path.commonpath((path.parent, other.parent)))
         length = max(lengths.values(), default=0)
         return length, [other for other in lengths if lengths[other] == length]
-
-    def _split(self, path: pathlib.Path) -> str:
-        names = map(str.lower, path.relative_to(self.root).parts[-2::-1])
-        return next((SPLIT_FOLDERS[name] for name in names if name in SPLIT_FOLDERS), "")
 
     def _check_images(self) -> None:
         """Count bands of opacity; raise ValueError if many images have a ship whose center is outside."""
@@ -310,10 +321,6 @@ def _sort_copies(
         if not are_equal(first, other):
             raise ValueError(f"{first} and {other} differ, and {path} may belong to either: move one out of the folder")
     return [first, *others]
-
-
-def _have_same_bytes(first: pathlib.Path, second: pathlib.Path) -> bool:
-    return first.read_bytes() == second.read_bytes()
 
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
