@@ -146,6 +146,7 @@ _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 _MAX_COORDINATE = 10**6  # pixels
 _MIN_AREA = 1.0  # square pixels
 _MAX_OUTSIDE = 0.05  # share of the images with a ship whose center is outside
+_MIN_REACH, _MIN_IMAGES = 2 / 3, 20  # boxes in so many images end beyond this part of the width or the height
 _IMAGE_FOLDERS, _LABEL_FOLDERS = ("images", "jpegimages"), ("labels", "labeltxt")  # preferred among equal copies
 
 
@@ -279,17 +280,24 @@ class SRSDDShips:
         return length, [other for other in lengths if lengths[other] == length]
 
     def _check_images(self) -> None:
-        """Count bands of opacity; raise ValueError if many images have a ship whose center is outside."""
-        outside: list[str] = []
+        """Count bands of opacity; raise ValueError if ships are outside of many images, or in one corner of all."""
+        outside, reaches = list[str](), list[NDArray[np.float64]]()
         boxes = {image: [ship.box for ship in ships] for image, ships in groupby(self.ships, attrgetter("image"))}
         for image in boxes:
             with suppress(*UNREADABLE), Image.open(image) as file:  # the fault is reported when the pixels are read
                 self.skipped["opacity band of an image"] += file.mode in ("LA", "RGBA")
-                centers = np.reshape(boxes[image], (-1, 4, 2)).mean(axis=1)
-                if (centers < 0).any() or (centers > file.size).any():
+                corners = np.reshape(boxes[image], (-1, 4, 2)) / file.size
+                reaches.append(corners.max(axis=(0, 1)))
+                if (corners.mean(axis=1) < 0).any() or (corners.mean(axis=1) > 1).any():
                     outside.append(f"{image} ({file.width} x {file.height} pixels)")
+        message = ""
         if len(outside) > _MAX_OUTSIDE * len(boxes):
             message = f"{len(outside):,} of {len(boxes):,} images have a box outside, such as {outside[0]}"
+        elif len(reaches) >= _MIN_IMAGES and (reach := np.max(reaches, axis=0)).max() < _MIN_REACH:
+            message = (
+                f"no box of {len(reaches):,} images is beyond {reach[0]:.0%} of the width, {reach[1]:.0%} of the height"
+            )
+        if message:
             raise ValueError(f"{message}: the labels seem to be of images of another size")
 
     def _read_ships(self, path: pathlib.Path, image: pathlib.Path) -> Iterator[SRSDDShip]:
