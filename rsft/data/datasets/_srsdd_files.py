@@ -3,6 +3,7 @@
 This module imports no torch.
 """
 
+import filecmp
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -27,6 +29,17 @@ _Paths = list[pathlib.Path]
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Split by folder name."""
+
+
+def find_split(path: pathlib.Path, root: pathlib.Path) -> str:
+    """Return the split of the nearest parent folder below `root` with the name of one; "" if no parent has such a name.
+
+    Example:
+        >>> find_split(pathlib.Path("a/train/images/1.png"), pathlib.Path("a"))
+        'train'
+    """
+    names = map(str.lower, path.relative_to(root).parts[-2::-1])
+    return next((SPLIT_FOLDERS[name] for name in names if name in SPLIT_FOLDERS), "")
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,7 @@ _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 _MAX_COORDINATE = 10**6  # pixels
 _MIN_AREA = 1.0  # square pixels
 _LARGEST_SHARE_OUTSIDE = 0.05  # share of the images with a ship whose center is outside
+_MIN_REACH, _MIN_IMAGES = 2 / 3, 20  # boxes in so many images end beyond this part of the width or the height
 _IMAGE_FOLDERS, _LABEL_FOLDERS = ("images", "jpegimages"), ("labels", "labeltxt")  # preferred among equal copies
 
 
@@ -247,7 +261,9 @@ class SRSDDShips:
         label_of: dict[pathlib.Path, pathlib.Path] = {}
         for image, group in labels_of.items():
             _, candidates = self._find_nearest(image, group)
-            label_of[image] = first = _sort_copies(image, candidates, _LABEL_FOLDERS, _have_same_bytes)[0]
+            label_of[image] = first = _sort_copies(
+                image, candidates, _LABEL_FOLDERS, partial(filecmp.cmp, shallow=False)
+            )[0]
             self.rejected += [(str(x), 0, f"{x.stem} exists already: {first}") for x in group if x != first]
         return label_of
 
@@ -256,29 +272,32 @@ class SRSDDShips:
 
         Files of another split than `path` are left out: those whose nearest parent folder of a split has another name.
         """
-        split, lengths = self._split(path), dict[pathlib.Path, int]()
+        split, lengths = find_split(path, self.root), dict[pathlib.Path, int]()
         for other in others:
-            if not split or self._split(other) in (split, ""):
+            if not split or find_split(other, self.root) in (split, ""):
                 lengths[other] = len(os.path.commonpath((path.parent, other.parent)))
         length = max(lengths.values(), default=0)
         return length, [other for other in lengths if lengths[other] == length]
 
-    def _split(self, path: pathlib.Path) -> str:
-        names = map(str.lower, path.relative_to(self.root).parts[-2::-1])
-        return next((SPLIT_FOLDERS[name] for name in names if name in SPLIT_FOLDERS), "")
-
     def _check_images(self) -> None:
-        """Count bands of opacity; raise ValueError if many images have a ship whose center is outside."""
-        outside: list[str] = []
+        """Count bands of opacity; raise ValueError if ships are outside of many images, or in one corner of all."""
+        outside, reaches = list[str](), list[NDArray[np.float64]]()
         boxes = {image: [ship.box for ship in ships] for image, ships in groupby(self.ships, attrgetter("image"))}
         for image in boxes:
             with suppress(*UNREADABLE), Image.open(image) as file:  # the fault is reported when the pixels are read
                 self.skipped["opacity band of an image"] += file.mode in ("LA", "RGBA")
-                centers = np.reshape(boxes[image], (-1, 4, 2)).mean(axis=1)
-                if (centers < 0).any() or (centers > file.size).any():
+                corners = np.reshape(boxes[image], (-1, 4, 2)) / file.size
+                reaches.append(corners.max(axis=(0, 1)))
+                if (corners.mean(axis=1) < 0).any() or (corners.mean(axis=1) > 1).any():
                     outside.append(f"{image} ({file.width} x {file.height} pixels)")
+        message = ""
         if len(outside) > _LARGEST_SHARE_OUTSIDE * len(boxes):
             message = f"{len(outside):,} of {len(boxes):,} images have a box outside, such as {outside[0]}"
+        elif len(reaches) >= _MIN_IMAGES and (reach := np.max(reaches, axis=0)).max() < _MIN_REACH:
+            message = (
+                f"no box of {len(reaches):,} images is beyond {reach[0]:.0%} of the width, {reach[1]:.0%} of the height"
+            )
+        if message:
             raise ValueError(f"{message}: the labels seem to be of images of another size")
 
     def _read_ships(self, path: pathlib.Path, image: pathlib.Path) -> Iterator[SRSDDShip]:
@@ -310,10 +329,6 @@ def _sort_copies(
         if not are_equal(first, other):
             raise ValueError(f"{first} and {other} differ, and {path} may belong to either: move one out of the folder")
     return [first, *others]
-
-
-def _have_same_bytes(first: pathlib.Path, second: pathlib.Path) -> bool:
-    return first.read_bytes() == second.read_bytes()
 
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)

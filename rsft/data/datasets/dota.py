@@ -19,7 +19,7 @@ from torchgeo.datasets.utils import Path as PathOrText
 
 from rsft.data.chips.record import ChipRecord, describe_rejections
 from rsft.data.datasets._label_files import read_numbered_lines
-from rsft.data.datasets._srsdd_files import SPLIT_FOLDERS, LabelRow, build_class_lookup, parse_finite, read_label_file
+from rsft.data.datasets._srsdd_files import LabelRow, build_class_lookup, find_split, parse_finite, read_label_file
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, plot_sample, to_image_tensor
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, open_image, read_chip
 from rsft.data.imagery.scene_uri import LastImageCache
@@ -151,8 +151,7 @@ class _Tree:
         return _VERSION.findall("/".join(path.relative_to(self.root).parts[:-1]))
 
     def _key(self, path: Path) -> Key:
-        nearest_first = map(str.lower, path.relative_to(self.root).parts[-2::-1])
-        return next((SPLIT_FOLDERS[name] for name in nearest_first if name in SPLIT_FOLDERS), ""), path.stem
+        return find_split(path, self.root), path.stem
 
     def _by_key(self, paths: list[Path], preference: Callable[[list[str]], Any]) -> dict[Key, Path]:
         """Return one path per key: the first one with the lowest preference."""

@@ -375,4 +375,6 @@ def _check_sources(records: list[ChipRecord], description: StoreDescription, pat
             reasons = [f"{count:,} {reason}" for reason, count in skipped if source in reason]
             reasons = [*reasons[:5], describe_rejections(description.rejected)]
             left_out = "; ".join(filter(None, reasons))
-            raise DataError(f"{source} gives no chip", paths[source], f"{left_out}. {hint}" if left_out else hint)
+            raise DataError(
+                f"{source} gives no chip", paths[source], f"it has {left_out}. {hint}" if left_out else hint
+            )

@@ -95,7 +95,7 @@ def test_chip_side_grows_with_the_ship(tmp_path, box, side):
     [("300 90 320 90 320 110 300 110", "outside"), ("0 0 50000 0 50000 50000 0 50000", "50,048 pixels .* 4,096")],
 )
 def test_a_box_outside_the_image_or_too_large_has_no_chip(tmp_path, box, message):
-    write_srsdd(tmp_path, {image: ["Fishing"] for image in range(20, 40)})
+    write_srsdd(tmp_path, {image: ["Fishing", "Dredger"] for image in range(20, 40)})
     ship = write_image(tmp_path, f"{box} Fishing 0\n").ships[0]
     with pytest.raises(ValueError, match=message):
         ship.crop(np.zeros((200, 200)))
@@ -224,6 +224,20 @@ def test_labels_of_images_of_another_size_are_refused(tmp_path):
     for path in (tmp_path / "images").iterdir():
         Image.open(path).resize((48, 48)).save(path)
     with pytest.raises(ValueError, match=mentions("4 of 4 images", "48 x 48 pixels", "another size")):
+        SRSDD(tmp_path, split="all")
+
+
+@pytest.mark.parametrize("count", [19, 20])
+def test_labels_of_smaller_images_are_refused(tmp_path, count):
+    write_srsdd(tmp_path, {number: ["Fishing", "Dredger", "Container"] for number in range(count)})
+    for path in (tmp_path / "images").iterdir():
+        Image.open(path).resize((192, 192)).save(path)
+    if count < 20:  # too few to tell
+        assert len(SRSDD(tmp_path, split="all").ships) == 3 * count
+        return
+    with pytest.raises(
+        ValueError, match=mentions("20 images", "26% of the width", "48% of the height", "another size")
+    ):
         SRSDD(tmp_path, split="all")
 
 

@@ -100,12 +100,13 @@ def call(monkeypatch, capsys, command):
 
 
 def correct(folder):
-    """Write what the review page saves if every chip is confirmed."""
+    """Write what the review page saves if every chip has a class."""
     rows = pyogrio.read_dataframe(folder / "review.gpkg", layer="predictions")
     with (folder / "corrected.csv").open("w", newline="") as file:
         table = csv.writer(file, quoting=csv.QUOTE_ALL)
         table.writerow(["path", "class", "predicted", "probability"])
-        table.writerows([(folder / path).absolute(), "flat", "x", 0.5] for path in rows["path"])
+        labels = zip(rows["path"], ("flat", "flat", "steep"), strict=True)
+        table.writerows([(folder / path).absolute(), label, "x", 0.5] for path, label in labels)
 
 
 @pytest.mark.exhaustive
@@ -140,7 +141,7 @@ def test_every_command(desk, monkeypatch, capsys):
     assert layers["boxes"]["length_m"].tolist() == pytest.approx([192] * 3, abs=1)
     assert len(list((desk / "cut").glob("*.tif"))) == 3
     assert len(list((desk / "data/corrected/chips").rglob("*.tif"))) == 3
-    assert ChipStore.open(desk / "data/ships").class_counts("train").tolist() == [27, 4, 12]
+    assert ChipStore.open(desk / "data/ships").class_counts("train").tolist() == [26, 4, 13]
     assert "scene_000001" in (desk / "review.html").read_text() and (desk / "map.png").stat().st_size > 10_000
     suggested = pd.read_csv(desk / "suggested.csv")["path"]
     assert len(suggested) == 3 and all(Path(path).parent == desk / "cut" for path in suggested)
