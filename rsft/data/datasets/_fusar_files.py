@@ -59,9 +59,12 @@ def read_text_lines(path: pathlib.Path) -> list[tuple[int, str]]:
 
     Raises:
         OSError: the file cannot be read.
-        UnicodeDecodeError: the file is not UTF-8, with or without a byte-order mark.
+        ValueError: the file is not UTF-8, with or without a byte-order mark.
     """
-    lines = path.read_text("utf-8-sig").splitlines()
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text") from error
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -200,10 +203,7 @@ def _normalize_path(path: str) -> str:
 def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line number and values by column of the rows of a table."""
     if path.suffix.lower() == ".csv":
-        try:
-            numbered = read_text_lines(path)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text") from error
+        numbered = read_text_lines(path)
         delimiter = max(",\t;", key=(numbered[0][1] if numbered else "").count)
         rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered]
     else:

@@ -502,9 +502,17 @@ def _resolve(uri: SceneUri, name: str, content: Mapping[str, Any]) -> SceneUri:
     if uri.is_path:
         if href.lower().startswith(_REMOTE_SCHEMES) or href.startswith("/vsi"):
             return SceneUri(href)
-        target = SceneUri.parse(href).text
+        try:
+            target = SceneUri.parse(href).text
+        except RequestError as error:
+            message = f"the asset {name} has no valid href: {error.message}"
+            raise DataError(message, uri, "choose another one with --asset") from error
         candidates = [Path(uri.text).parent / name for name in (target, unquote(target))]
-        return SceneUri(str(next((path for path in candidates if path.exists()), candidates[0])))
+        existing = [path for path in candidates if os.access(path, os.F_OK)]
+        if not existing:
+            message = f"the file of the asset {name} does not exist: {candidates[0]}"
+            raise DataError(message, uri, "download it beside the item")
+        return SceneUri(str(existing[0]))
     address = href if href.lower().startswith(_REMOTE_SCHEMES) else urljoin(str(uri.url), quote_url(href))
     if not address.lower().startswith(_REMOTE_SCHEMES):
         raise DataError(f"the item on a server names a file that is not on a server: {href}", uri, "download the scene")
