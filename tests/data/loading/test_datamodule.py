@@ -86,6 +86,14 @@ def test_limits_are_measured_on_the_training_chips(tmp_path):
     assert 0.95 < first.high < 1.01 and 95 < second.high < 101
 
 
+def test_clipped_chips_are_counted(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).gamma(1, [0.1, 10], (40, 40, 2)).astype(np.float32)
+    monkeypatch.setitem(globals(), "PIXELS", pixels)
+    data = ChipStoreDataModule(sigma0_store(tmp_path).root, size=12, stretch="percentile")
+    with pytest.warns(UserWarning, match=mentions("brightest pixels", "100.0% (plane VV)", "100.0% (plane VH)")):
+        data.setup("test")
+
+
 def test_missing_splits_and_wrong_units_are_refused(tmp_path):
     root = sigma0_store(tmp_path).root
     with pytest.raises(RequestError, match=mentions("no val chips")) as caught:
