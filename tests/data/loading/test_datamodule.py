@@ -80,7 +80,7 @@ def test_units_are_converted_before_the_stretch(tmp_path):
 
 
 def test_limits_are_measured_on_the_training_chips(tmp_path):
-    contract = fit_store_contract(sigma0_store(tmp_path), size=12)
+    contract = fit_store_contract(sigma0_store(tmp_path), size=12, stretch="percentile")
     (first, second) = contract.units["sigma0"]
     assert first.low == second.low == 0 and first.high is not None and second.high is not None
     assert 0.95 < first.high < 1.01 and 95 < second.high < 101
