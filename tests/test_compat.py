@@ -70,6 +70,27 @@ def test_bundle_predicts_as_before(old_folder, run_command, run):
     assert_tables_match(pd.read_csv("now.csv"), pd.read_csv(f"{run}_predictions.csv"))
 
 
+@pytest.mark.parametrize("run", RUNS)
+def test_a_contract_keeps_its_stretch(old_folder, run):
+    from rsft.models.bundle.bundle import Bundle
+
+    stored = json.loads((old_folder / run / "bundle/bundle.json").read_text())["contract"]
+    contract = Bundle.load(old_folder / run / "bundle").contract
+    assert contract.model_dump(mode="json")["units"] == stored["units"] and "uint16" in stored["units"]
+    assert contract.clipping_note == ""
+
+
+def test_a_run_that_began_earlier_keeps_its_stretch(old_folder):
+    from rsft.recipe.load import load_recipe
+    from rsft.training.finetune import set_up
+
+    recipe = load_recipe(Path("run_average/recipe.yaml"))
+    units = set_up(recipe, origin=Path("run_average")).contract.model_dump(mode="json")["units"]
+    assert units == json.loads(Path("run_average/bundle/bundle.json").read_text())["contract"]["units"]
+    brighter = set_up(recipe).contract.units
+    assert brighter["uint16"][0].white > units["uint16"][0]["high"] and brighter["uint8"][0].white == 255
+
+
 def test_bundle_commands(old_folder, run_command):
     for run in RUNS:
         index = json.loads((old_folder / run / "bundle/bundle.json").read_text())

@@ -48,7 +48,8 @@ def fit_contract(
     option: Any = data.stretch
     if not isinstance(option, str):
         option = tuple(map(tuple, [option] if isinstance(option[0], float) else option))
-    stretches, statistics = fit_stretches(option, planes, bands, target_units, chips)
+    is_physical = encoder.unit != "uint8"
+    stretches, statistics = fit_stretches(option, planes, bands, target_units, chips, is_physical)
     mean, std = _byte_moments(encoder, stretches)
     return Contract(
         units=stretches,

@@ -16,7 +16,7 @@ import torch
 from rsft.backbones import Backbone
 from rsft.data.chips.store import ChipStore, count_chips, list_first_names, missing_classes
 from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.contract import AUTO_OF_0_2, Contract
 from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
 from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
 from rsft.errors import RequestError
@@ -99,8 +99,9 @@ def train_single_run(
     seed_generators(recipe.seed)
     progress = listener.on_progress if listener else None
 
-    start = StartBundle.open(recipe, *member, run=resume if member[1] == 1 else runs.parent)
-    setup = set_up(recipe, start, progress)
+    origin = resume if member[1] == 1 else runs.parent  # the folder of a run that began earlier
+    start = StartBundle.open(recipe, *member, run=origin)
+    setup = set_up(recipe, start, progress, origin)
     earlier = None if resume is None else read_run_info(resume)
     if earlier is not None:
         require_unchanged_inputs(earlier, setup.store.root, setup.encoder.sha256, device.type)
@@ -185,13 +186,16 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
     return store if start is None else start.extend_classes(store)
 
 
-def set_up(recipe: Recipe, start: StartBundle | None = None, progress: Progress | None = None) -> TrainingSetup:
+def set_up(
+    recipe: Recipe, start: StartBundle | None = None, progress: Progress | None = None, origin: Path | None = None
+) -> TrainingSetup:
     """Open the chips, fit the backbone and the contract to them, attach PEFT modules and a head, and read the chips.
 
     Args:
         recipe: the recipe of the run.
         start: the bundle at which the run starts; its contract is used in place of a new one.
         progress: called while chips are read.
+        origin: folder of the run that is resumed, or of the ensemble.
 
     Returns:
         The setup. The network is on the CPU, in evaluation mode, without the tensors of `start`.
@@ -209,7 +213,12 @@ def set_up(recipe: Recipe, start: StartBundle | None = None, progress: Progress 
     else:
         table = store.split("train")
         units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
-        contract = fit_contract(recipe.data, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
+        data, metadata = recipe.data, {} if origin is None else read_run_info(origin).metadata
+        if data.stretch == "auto" and metadata and "auto_stretch" not in metadata:  # rsft 0.2 began the run
+            data = data.model_copy(update={"stretch": AUTO_OF_0_2})
+        contract = fit_contract(data, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
+        if contract.clipping_note and is_rank_zero():
+            _log.warning("%s", contract.clipping_note)
     if (last_blocks := recipe.train.last_blocks) is not None:  # the modules and scales of the others stay as they are
         depth = len(transformer_blocks(classifier.adapted.vit))
         if last_blocks > depth:

@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from rsft.errors import RsftError
 from tests.fuzz.mutate import PORT
 from tests.fuzz.target import Target
 
@@ -50,7 +51,8 @@ class Outcome:
 
     Attributes:
         index: number of the input.
-        kind: "accepted", "told" (an error in words), or a fault: "traceback", "hang", "crash", "memory", "leftover",
+        kind: "accepted", "told" (an error of rsft that names the file), or a fault: "traceback", "unnamed" (an error of
+            rsft that does not), "lost" (a valid file beside it was rejected), "hang", "crash", "memory", "leftover",
             "network".
         name: exception and place of a fault, or the error in words.
         detail: traceback of a fault.
@@ -156,7 +158,7 @@ def _work(
     expected = _list_files(folder)
     port = b"%05d" % listener.getsockname()[1]
     sender.send(-1)
-    valid = _read(target, -1, folder, workplace, expected)
+    valid = _read(target, -1, "", folder, workplace, expected)
     if valid.kind != "accepted":
         sender.send(valid)
         return
@@ -174,7 +176,7 @@ def _work(
             return
         (folder / file).write_bytes(content.replace(PORT, port))
         sender.send(index)
-        outcome = _read(target, index, folder, workplace, expected)
+        outcome = _read(target, index, file, folder, workplace, expected)
         if outcome.kind in PASSED and _status("VmHWM") > MEMORY_FACTOR * peak:
             outcome = Outcome(index, "memory", f"memory_{_status('VmHWM') >> 20}_MiB_instead_of_{peak >> 20}")
         sender.send(outcome)
@@ -225,19 +227,23 @@ def _end(number: int, frame: Any) -> None:
     raise _Hang
 
 
-def _read(target: Target, index: int, folder: Path, workplace: Path, expected: set[str]) -> Outcome:
-    """Read one input and describe what it did."""
+def _read(target: Target, index: int, file: str, folder: Path, workplace: Path, expected: set[str]) -> Outcome:
+    """Read one input, of which `file` was changed, and describe what it did."""
     _connections.clear()
     started = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     try:
         with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
-            target.read(folder)
-        outcome = Outcome(index, "accepted")
+            rejected = target.read(folder) or ()
+        lost = [name for name in rejected if Path(name).name != Path(file).name]
+        outcome = Outcome(index, "lost", f"lost_{_as_name(Path(lost[0]).name)}") if lost else Outcome(index, "accepted")
     except _Hang as error:
         outcome = Outcome(index, "hang", f"hang_{_place(error)}", _format(error))
     except BaseException as error:
-        kind = "told" if is_told(error) else "memory" if isinstance(error, MemoryError) else "traceback"
+        kind = "told" if isinstance(error, RsftError) else "memory" if isinstance(error, MemoryError) else "traceback"
+        names = {"file": Path(file).parts, "folder": (str(folder),), "": ("",)}[target.named_by]
+        if kind == "told" and not any(name in str(error) for name in names):
+            kind = "unnamed"
         name = f"{type(error).__name__}_{_place(error)}"
         outcome = Outcome(index, kind, name, str(error) if kind == "told" else _format(error))
     finally:
@@ -254,13 +260,6 @@ def _read(target: Target, index: int, folder: Path, workplace: Path, expected: s
         if files:
             return Outcome(index, "leftover", f"leftover_{_as_name(min(files))}", "\n".join(sorted(files)), seconds)
     return Outcome(outcome.index, outcome.kind, outcome.name, outcome.detail, seconds)
-
-
-def is_told(error: BaseException) -> bool:
-    """Return whether the command line shows an exception as a sentence. Running out of memory is a fault here."""
-    from rsft.cli.display.console import explain
-
-    return not isinstance(error, MemoryError) and isinstance(error, Exception) and explain(error) is not None
 
 
 def _place(error: BaseException) -> str:

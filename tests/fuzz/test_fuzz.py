@@ -1,4 +1,4 @@
-"""Mutated inputs end with a result or an error in words: no traceback, hang, crash, leftover or request."""
+"""Mutated inputs end with a result or an error of rsft that names the file, and files beside them are read."""
 
 import os
 import subprocess
@@ -7,7 +7,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from pyarrow import ArrowInvalid
 
+from rsft.errors import DataError
 from tests.fuzz.mutate import mutate_text
 from tests.fuzz.registry import load_targets
 from tests.fuzz.sandbox import run
@@ -36,8 +38,10 @@ def read_toy(folder):
     import socket
 
     text = (folder / "a.txt").read_text()
-    if text.startswith("t"):
-        raise KeyError(text)
+    path = folder / "a.txt"
+    errors = {"t": KeyError(text), "p": ArrowInvalid(str(path)), "T": DataError("fault", path), "u": DataError("fault")}
+    if text[0] in errors:
+        raise errors[text[0]]
     if text.startswith("c"):
         signal.raise_signal(signal.SIGSEGV)
     if text.startswith("h"):
@@ -51,6 +55,7 @@ def read_toy(folder):
         (folder / "out.txt").touch()
     if text.startswith("n"):
         socket.create_connection(("127.0.0.1", 9))
+    return {"o": ["other.txt"], "r": ["a.txt"]}.get(text[0])
 
 
 TOY = Target("toy", lambda folder: (folder / "a.txt").write_text("a"), {"a.txt": mutate_text}, read_toy)
@@ -76,6 +81,7 @@ def test_the_sandbox_sees_each_kind_of_fault(tmp_path):
     expected = {
         **{"t": "traceback", "c": "crash", "a1": "accepted", "h": "hang", "m": "memory", "a2": "accepted"},
         **{"M": "memory", "l": "leftover", "a3": "accepted", "n": "network", "a4": "accepted"},
+        **{"p": "traceback", "T": "told", "u": "unnamed", "o": "lost", "r": "accepted"},
     }
     command = [sys.executable, "-c", PRINT_KINDS, *expected]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True)

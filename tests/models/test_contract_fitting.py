@@ -35,7 +35,7 @@ def test_bytes_are_not_measured():
 
 def test_percentiles_of_each_plane_in_the_unit_of_the_section():
     planes = encoder("VV", "VH", "VV - VH")
-    contract = fit_contract(section(unit="db"), planes, ["VV", "VH"], ["sigma0"], sigma0)
+    contract = fit_contract(section(unit="db", stretch="percentile"), planes, ["VV", "VH"], ["sigma0"], sigma0)
     values = 10 * np.log10(np.stack(sigma0("sigma0")))
     vv, vh, ratio = contract.units["db"]
     assert (vv.low, vv.high) == pytest.approx(np.percentile(values[..., 0], [0.5, 99.5]), abs=0.5)
@@ -70,6 +70,11 @@ def test_backbone_trained_on_decibels():
     contract = fit_contract(section(stretch=[-25.0, 0.0]), decibel_encoder, ["VV"], ["sigma0"], must_not_be_called)
     assert list(contract.units) == ["db"]
     assert (contract.mean, contract.std) == ((0.5,), (0.2,))
+    contract = fit_contract(section(), decibel_encoder, ["VV"], ["sigma0"], sigma0)
+    (stretch,), (statistics,) = contract.units["db"], contract.statistics["db"]
+    assert stretch.top is None and stretch.high == pytest.approx(10 * np.log10(max(x.max() for x in sigma0("sigma0"))))
+    assert contract.mean[0] == (-12.5 - stretch.low) / (stretch.high - stretch.low)
+    assert statistics.clipped == 0 and contract.clipping_note == ""
     for options in ({"unit": "sigma0"}, {"stretch": "chip-max"}):
         with pytest.raises(RequestError):
             fit_contract(section(**options), decibel_encoder, ["VV"], ["sigma0"], sigma0)

@@ -64,11 +64,15 @@ def read_layer(path, layer=None, content=None):
     header, table = pyogrio.read_arrow(path, layer=layer, return_fids=True)
     return layers, vectors.LayerContent(header["crs"], list(header["fields"]), table)
 
+def resolve(uri, name, content):
+    href = content["href"]
+    return scene_uri.SceneUri.parse(href if ":" in href else os.path.join(os.path.dirname(uri.text), href))
+
 if naive:
     reader.open_raster = page.open_raster = lambda name: rasterio.open(name)
     formats.read_layer, formats.is_json = read_layer, lambda path: False
     raster.check_host = lambda *names: None
-    raster._check_below = lambda *names: None
+    raster._resolve = resolve
     chip_files.names_servers = lambda path: False
 
 results = {}

@@ -12,7 +12,7 @@ from rsft.errors import RequestError, RsftError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
-from rsft.training.finetune import finetune, open_data
+from rsft.training.finetune import finetune, open_data, set_up
 from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -100,6 +100,14 @@ def test_class_without_validation_chips_gives_a_warning(recipe_file, root, tmp_p
     store = copy_store(root, tmp_path / "two", lambda table: (table["class"] != "steep") | (table["split"] != "val"))
     open_data(load_recipe(recipe_file, [f"data.root={store}"]).data)
     assert "no chip in val: steep" in caplog.text
+
+
+def test_clipped_chips_give_a_warning(recipe_file, caplog, monkeypatch):
+    monkeypatch.setattr("rsft.data.imagery.contract.PERCENTILES", (0.5, 50))
+    set_up(load_recipe(recipe_file))
+    assert "brightest pixels" not in caplog.text
+    set_up(load_recipe(recipe_file, ["data.stretch=percentile"]))
+    assert "clips the brightest pixels" in caplog.text and "(plane gray)" in caplog.text
 
 
 def test_missing_data(recipe_file, tmp_path):

@@ -294,7 +294,7 @@ def read_manifest(root: Path) -> pd.DataFrame:
         DataError: the manifest is damaged. The message names the row and the column.
     """
     try:
-        table: pd.DataFrame = pq.read_table(root / MANIFEST).to_pandas(ignore_metadata=True)
+        table: pd.DataFrame = pq.read_table(root / MANIFEST).replace_schema_metadata().to_pandas()
         check_manifest_paths(table["path"], root / MANIFEST)
         check_manifest_columns(table)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
@@ -357,7 +357,7 @@ def _read_classes(path: Path) -> set[str]:
         file = pq.ParquetFile(path)
         if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:
             raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
-        table = file.read(["class"]).to_pandas(ignore_metadata=True)
+        table = file.read(["class"]).replace_schema_metadata().to_pandas()
         check_columns(table, [CLASS_COLUMN])
         return set(table["class"])
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:

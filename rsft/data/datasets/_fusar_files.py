@@ -63,11 +63,14 @@ def read_text_lines(path: pathlib.Path) -> list[tuple[int, str]]:
 
     Raises:
         OSError: the file cannot be read, or is larger than MAX_LIST_BYTES.
-        UnicodeDecodeError: the file is not UTF-8, with or without a byte-order mark.
+        ValueError: the file is not UTF-8, with or without a byte-order mark.
     """
     if (size := path.stat().st_size) > MAX_LIST_BYTES:
         raise OSError(errno.EFBIG, f"it has {size:,} bytes; the limit is {MAX_LIST_BYTES:,}", str(path))
-    lines = path.read_text("utf-8-sig").splitlines()
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text") from error
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -206,10 +209,7 @@ def _normalize_path(path: str) -> str:
 def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line number and values by column of the rows of a table."""
     if path.suffix.lower() == ".csv":
-        try:
-            numbered = read_text_lines(path)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text") from error
+        numbered = read_text_lines(path)
         delimiter = max(",\t;", key=(numbered[0][1] if numbered else "").count)
         try:
             rows = [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in numbered]

@@ -34,7 +34,7 @@ def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
         return read_text_lines(path)
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", path) from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise DataError("the file is not UTF-8 text", path, "save it as UTF-8") from error
 
 
@@ -262,8 +262,9 @@ class ListFiles:
             self.differences.append(f"classes with a training row: {count:,}; published: {published.classes:,}")
         usable = rows[faults == ""].reset_index(drop=True)
         if usable.empty:
-            first = f"the first list row needs {root / rows['path'].iloc[0]}" if len(rows) else "the lists are empty"
-            raise RequestError(f"none of the images of {published.title} is in the folder", root, first)
+            first = f"the first row needs {root / rows['path'].iloc[0]}" if len(rows) else "it is empty"
+            message = f"none of the images of {published.title} is in the folder"
+            raise RequestError(message, root, f"see {self._list_path('train')}: {first}")
         names = usable["label"].map(dict(enumerate(self.classes)))
         self.table = usable[["split", "path"]].assign(label=usable["label"].astype("int32"), **{"class": names})
 

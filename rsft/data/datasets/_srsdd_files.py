@@ -72,7 +72,7 @@ def read_label_file(path: pathlib.Path, lookup: Mapping[str, str]) -> tuple[dict
     rejected: Rejected = []
     try:
         lines = read_text_lines(path)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is not UTF-8 text"
         return header, rows, [(str(path), 0, f"the file {reason}")]
     for line, text in lines:
@@ -375,7 +375,7 @@ def _is_other_format(path: pathlib.Path) -> bool:
     """Return whether the first row of a text file has only numbers, as in labels of YOLO."""
     try:
         lines = read_text_lines(path)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return False  # rejected when it is read
     fields = lines[0][1].split() if lines else []
     return len(fields) >= 4 and all(re.fullmatch(r"[-+.\de]+", field) for field in fields)

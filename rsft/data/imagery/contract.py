@@ -3,18 +3,19 @@
 The values of a plane are stretched to bytes between limits that are declared, or measured on the training chips.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from rsft.data.imagery import units as pixel_units
 from rsft.data.imagery.bands import compute_planes, required_bands
-from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
+from rsft.data.imagery.units import DECIBEL_UNITS, DIGITAL_UNITS, POWER_UNITS, convert_unit
 from rsft.errors import DataError, RequestError
 from rsft.types import Bytes, Pixels, Plane
 from rsft.utils.array_namespace import array_namespace, clip_array, fill_missing, round_array, to_float
@@ -29,6 +30,12 @@ PERCENTILES = (0.5, 99.5)
 """Percentiles of the measured limits. With wider limits, a few strong scatterers would darken the whole chip. If no
 value is negative, 0 is black."""
 
+KNEE = 0.9
+"""Fraction of the bytes for the values up to `Stretch.high`, if brighter values are compressed. Part of the format."""
+
+AUTO_OF_0_2 = "auto of 0.2"
+"""Stretch option "auto" until rsft 0.2: bytes are unchanged, and all other data are stretched as with "percentile"."""
+
 SATURATED_FRACTION = 1e-4
 """Fraction of a chip's pixels that may be brighter than white with `CHIP_MAX`. Rounded to whole pixels, it reproduces
 the bytes of OpenSARShip from its sigma0: all 260 planes of 130 chips agree within one step."""
@@ -42,15 +49,45 @@ class Stretch(_Frozen):
     """Mapping from the values of a plane to bytes.
 
     Attributes:
-        curve: "linear", or "log1p" for values that span decades.
+        curve: "linear", "log" for power, or "log1p" for values that span decades.
         low: value that becomes 0; lower values are clipped.
         high: value that becomes 255; higher values are clipped. None takes the brightest value of the chip itself,
             apart from SATURATED_FRACTION of its pixels, so that an unknown scale factor of the values cancels.
+        top: value above `high` that becomes 255 in place of it. Values up to `high` take the fraction KNEE of the
+            bytes, and brighter ones the others, by their logarithm.
     """
 
-    curve: Literal["linear", "log1p"] = "linear"
+    curve: Literal["linear", "log", "log1p"] = "linear"
     low: float = 0.0
     high: float | None = 255.0
+    top: float | None = None
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        if not all(math.isfinite(limit) for limit in (self.low, self.high, self.top) if limit is not None):
+            raise ValueError("a limit of a stretch is not finite")
+        if self.curve == "log" and self.low <= 0:
+            raise ValueError("low of a stretch must be above 0 if it is logarithmic")
+        high = math.nan if self.high is None or self.curve != "linear" else self.high
+        if self.top is not None and not self.low < high < self.top:
+            raise ValueError("low, high and top of a stretch must rise, on a linear curve")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_top(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the fields of rsft 0.2 if `top` is None, so that hashes of bundles and names of caches are the same."""
+        return {key: value for key, value in serialize(self).items() if (key, value) != ("top", None)}
+
+    @property
+    def white(self) -> float | None:
+        """The value that becomes 255; None for the brightest value of the chip."""
+        return self.high if self.top is None else self.top
+
+    @property
+    def slope(self) -> float:
+        """Factor of the logarithm of values above `high`, where `low` is 0 and `high` is 1; only with a `top`."""
+        assert self.high is not None and self.top is not None
+        return (1 / KNEE - 1) / math.log((self.top - self.low) / (self.high - self.low))
 
     def to_bytes(self, plane: Plane) -> Bytes:
         """Stretch one plane (H, W) to bytes (H, W); pixels without a value are 0.
@@ -84,11 +121,17 @@ class Stretch(_Frozen):
         low, high = (float(self._apply_curve(np.float32(limit))) for limit in (self.low, high))
         scaled = self._apply_curve(values)
         scaled -= low
-        scaled *= float(np.float32(255 / (high - low)))
+        scaled *= float(np.float32((255 if self.top is None else 1) / (high - low)))
+        if self.top is not None:
+            bright = array_namespace(scaled).log(scaled.clip(1, None)) * self.slope
+            scaled = (scaled.clip(None, 1) + bright) * (KNEE * 255)
         return clip_array(round_array(scaled), 0, 255)
 
     def _apply_curve(self, values: Any) -> Any:
-        return array_namespace(values).log1p(clip_array(values, 0, None)) if self.curve == "log1p" else values
+        if self.curve == "linear":
+            return values
+        low = self.low if self.curve == "log" else 0
+        return getattr(array_namespace(values), self.curve)(clip_array(values, low, None))
 
 
 IDENTITY_STRETCH = Stretch()
@@ -98,13 +141,18 @@ CHIP_MAX = Stretch(high=None)
 
 
 class Statistics(_Frozen):
-    """Statistics of one plane of the training chips: PERCENTILES, moments, and fraction of pixels without a value."""
+    """Statistics of one plane of the training chips: PERCENTILES, moments, and fraction of pixels without a value.
+
+    Attributes:
+        clipped: fraction of chips whose brightest pixel the stretch clips; None in bundles of rsft 0.2.
+    """
 
     low: float
     high: float
     mean: float
     std: float
     masked: float
+    clipped: float | None = None
 
 
 class Histogram:
@@ -119,6 +167,7 @@ class Histogram:
     def __init__(self) -> None:
         self._counts = np.zeros(2 * self._HALF + 1, np.int64)
         self._masked = 0
+        self._brightest: list[float] = []  # value of each plane
 
     def add(self, plane: Plane) -> None:
         """Count the values of a plane (H, W); those that are not finite or exactly 0 mean no data."""
@@ -126,6 +175,32 @@ class Histogram:
         bins = self._HALF + np.rint(np.arcsinh(values / self._FINEST) / self._WIDTH).astype(np.int64)
         self._counts += np.bincount(np.clip(bins, 0, 2 * self._HALF), minlength=len(self._counts))
         self._masked += plane.size - values.size
+        self._brightest.append(float(values.max(initial=-np.inf)))
+
+    def fit(self, option: StretchOption, unit: str, is_physical: bool) -> tuple[Stretch, Statistics]:
+        """Fit the stretch to the counted values of a unit, see `fit_stretches`, and count the planes that it clips.
+
+        Returns:
+            The stretch and the statistics.
+
+        Raises:
+            DataError: no value was counted.
+        """
+        statistics, top = self.statistics(), max(self._brightest)
+        low, high = min(0.0, statistics.low), statistics.high
+        high = high if high > low else low + 1.0
+        stretch = Stretch(curve="log1p" if option == "log1p" else "linear", low=low, high=high)
+        if option == "auto" and unit in DECIBEL_UNITS:
+            stretch = Stretch(low=low, high=max(high, top))
+        elif option == "auto" and unit in POWER_UNITS and 0 < statistics.low < top:
+            stretch = Stretch(curve="log", low=statistics.low, high=top)
+        elif option == "auto" and not is_physical and top > high:
+            is_compressed = KNEE * (top - low) > high - low
+            stretch = Stretch(low=low, high=high, top=top) if is_compressed else Stretch(low=low, high=top)
+        assert stretch.white is not None
+        half_step = (stretch.white - low) / 510  # a measured limit is rounded
+        clipped = float(np.mean(np.array(self._brightest) > stretch.white + half_step))
+        return stretch, statistics.model_copy(update={"clipped": clipped})
 
     def statistics(self) -> Statistics:
         """Return the statistics of all counted values.
@@ -172,10 +247,13 @@ def fit_stretches(
     bands: Sequence[str],
     units: Mapping[str, tuple[str, str]],
     chips: Callable[[str], Iterable[Pixels]],
+    is_physical: bool = False,
 ) -> tuple[Stretches, dict[str, tuple[Statistics, ...]]]:
     """Fit the stretch of every plane and unit; measure the training chips if its limits depend on them.
 
-    A measured stretch lies between the measured percentiles; black is 0 if the lower one is above 0.
+    A measured stretch lies between the measured percentiles; black is 0 if the lower one is above 0. With "auto", white
+    is the brightest value: decibels are stretched linearly and power by its logarithm. Of all other data, the values up
+    to the upper percentile take KNEE of the bytes, and brighter ones are compressed into the others.
 
     Args:
         option: stretch in the recipe; "log1p" selects the logarithmic curve.
@@ -183,6 +261,7 @@ def fit_stretches(
         bands: names of the bands of the chips.
         units: meaning of each unit of the chips, and the unit to convert it to.
         chips: reads the training chips of a unit, (H, W, B) each.
+        is_physical: whether the backbone takes values in their unit; "auto" then compresses none.
 
     Returns:
         Stretches, and the statistics of the planes that were measured, by unit.
@@ -194,7 +273,7 @@ def fit_stretches(
     stretches: Stretches = {}
     statistics: dict[str, tuple[Statistics, ...]] = {}
     for target in dict.fromkeys(target for _, target in units.values()):
-        if option not in ("percentile", "log1p") and (option != "auto" or target == "uint8"):
+        if option not in ("percentile", "log1p") and (option not in ("auto", AUTO_OF_0_2) or target == "uint8"):
             stretches[target] = stretches_from_option(option, len(planes))
             continue
         histograms: list[Histogram] = []
@@ -204,10 +283,8 @@ def fit_stretches(
                 histograms = histograms or [Histogram() for _ in planes]
                 for histogram, plane in zip(histograms, arrays, strict=True):
                     histogram.add(plane)
-        statistics[target] = tuple(histogram.statistics() for histogram in histograms)
-        curve: Literal["linear", "log1p"] = "log1p" if option == "log1p" else "linear"
-        limits = [(min(0.0, plane.low), plane.high) for plane in statistics[target]]
-        stretches[target] = tuple(Stretch(curve=curve, low=x, high=y if y > x else x + 1.0) for x, y in limits)
+        fits = [histogram.fit(option, target, is_physical) for histogram in histograms]
+        stretches[target], statistics[target] = (tuple(x) for x in zip(*fits, strict=True))
     return stretches, statistics
 
 
@@ -264,6 +341,13 @@ class Contract(_Frozen):
     std: tuple[float, ...]
     statistics: dict[str, tuple[Statistics, ...]] = {}
     spacing_m: float | None = None
+
+    @property
+    def clipping_note(self) -> str:
+        """Names the share of the training chips whose brightest pixels the stretch clips, by plane; "" if none."""
+        planes = [item for unit in self.statistics.values() for item in zip(self.planes, unit, strict=True)]
+        shares = dict.fromkeys(f"{x.clipped:.1%} (plane {plane})" for plane, x in planes if x.clipped)
+        return f"the stretch clips the brightest pixels of training chips: {', '.join(shares)}" if shares else ""
 
     @property
     def used_bands(self) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ UNIT_DTYPES: dict[str, tuple[np.dtype[Any], ...]] = {
 
 UNITS = tuple(UNIT_DTYPES)
 DIGITAL_UNITS = ("uint8", "uint16")
+DECIBEL_UNITS = ("db", "gamma0_db")
+POWER_UNITS = ("intensity", "sigma0", "gamma0", "beta0")
 
 _CALIBRATION_HINT = (
     "the calibration constant is missing: give the .SAFE folder of a Sentinel-1 GRD product, which contains it, or the "

@@ -1,5 +1,6 @@
 """A chip store as a data set and a data module of TorchGeo, for training with TorchGeo's tasks."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,8 @@ class ChipStoreDataModule(NonGeoDataModule):
         """
         if self._contract is None:
             self._contract = fit_store_contract(self.store, self.size, self.crop, self.unit, self.stretch)
+            if note := self._contract.clipping_note:
+                warnings.warn(note, stacklevel=2)
         splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]
         for split in splits:
             name = "predict" if stage == "predict" else split
@@ -157,6 +160,8 @@ def fit_store_contract(
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
     bands, units = store.bands, {name: (name, unit or name) for name in store.units}
-    stretches, _ = fit_stretches(stretch, bands, bands, units, lambda name: store.iter_pixels("train", name))
+    stretches, statistics = fit_stretches(stretch, bands, bands, units, lambda name: store.iter_pixels("train", name))
     zeros, ones = (0.0,) * len(bands), (1.0,) * len(bands)
-    return Contract(units=stretches, bands=bands, planes=bands, crop=crop, size=size, mean=zeros, std=ones)
+    return Contract(
+        units=stretches, bands=bands, planes=bands, crop=crop, size=size, mean=zeros, std=ones, statistics=statistics
+    )

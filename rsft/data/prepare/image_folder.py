@@ -149,13 +149,13 @@ def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
         raise RequestError("the line is not a `folder name` pair", location, "give each class folder a name")
     names = dict(pair for _, pair in pairs)
     if missing := [label for label in classes if label not in names]:
-        raise RequestError(f"no name for {', '.join(missing)}", "--names", "give every class folder a name")
+        raise RequestError(f"no name for {', '.join(missing)}", path, "give every class folder a name")
     class_names = {label: names[label] for label in classes}
     counts = Counter(class_names.values())
     for name in class_names.values():
         if counts[name] > 1 or describe_row_fault(name, name):
             message = f"{name[:300]!r} is used twice or cannot name a folder"
-            raise RequestError(message, "--names", "choose another name")
+            raise RequestError(message, path, "choose another name")
     return class_names
 
 

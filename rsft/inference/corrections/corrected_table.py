@@ -215,6 +215,7 @@ def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     content = load_json(path, MAX_TABLE_BYTES)
+    json.dumps(content, ensure_ascii=False).encode()  # an escape may be half a character, which no text can contain
     rows = []
     for number, feature in enumerate(content["features"], 1):
         geometry = feature.get("geometry")
@@ -226,7 +227,7 @@ def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     table = pq.read_table(path)
-    frame = table.to_pandas()
+    frame = table.replace_schema_metadata().to_pandas()
     if "geometry" in frame:
         frame["geometry"] = [None if value is None else shapely.from_wkb(value) for value in frame["geometry"]]
     metadata = (table.schema.metadata or {}).get(b"rsft", b"{}")

@@ -246,7 +246,7 @@ class LoadedEngine(NamedTuple):
         }
 
 
-def graph_engine(bundle: Bundle, graph: GraphModel, spec: EngineSpec) -> LoadedEngine:
+def graph_engine(bundle: Bundle, graph: GraphModel, spec: EngineSpec, path: Path) -> LoadedEngine:
     """Add the bundle's test-time views to an opened graph, and split the inputs into batches.
 
     The `infer` of the returned engine raises WeightsError if the graph cannot be run, or is not one of the bundle.
@@ -262,10 +262,10 @@ def graph_engine(bundle: Bundle, graph: GraphModel, spec: EngineSpec) -> LoadedE
         for start in range(0, len(images), CPU_BATCH_SIZE):
             batch = images[start : start + CPU_BATCH_SIZE]
             if evaluate.tta == "none":
-                outputs.append(_run_graph(graph, batch, class_count))
+                outputs.append(_run_graph(graph, path, batch, class_count))
             else:
                 views = VIEWS[evaluate.tta](batch, size)
-                predictions = [_run_graph(graph, np.ascontiguousarray(view), class_count) for view in views]
+                predictions = [_run_graph(graph, path, np.ascontiguousarray(view), class_count) for view in views]
                 outputs.append(ClassifierOutputs(*average_outputs(*zip(*predictions, strict=True))))
         return ClassifierOutputs(*(np.concatenate(arrays).astype(np.float32) for arrays in zip(*outputs, strict=True)))
 
@@ -273,7 +273,7 @@ def graph_engine(bundle: Bundle, graph: GraphModel, spec: EngineSpec) -> LoadedE
 
 
 def _run_graph(
-    graph: GraphModel, images: NDArray[np.float32], class_count: int
+    graph: GraphModel, path: Path, images: NDArray[np.float32], class_count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Run a graph, whose file may contain anything, and check the shapes of its outputs."""
     try:
@@ -281,11 +281,11 @@ def _run_graph(
     except (RsftError, MemoryError):
         raise
     except Exception as error:  # the type depends on the library and on the fault
-        raise WeightsError(f"the exported graph cannot be run: {first_line(error)}", hint="export again") from error
+        raise WeightsError(f"the exported graph cannot be run: {first_line(error)}", path, "export again") from error
     fits = logits.shape == (len(images), class_count) and features.ndim == 2 and len(features) == len(images)
     if not fits or logits.dtype.kind != "f" or features.dtype.kind != "f":
         message = f"the exported graph returns {logits.dtype} {logits.shape} and {features.dtype} {features.shape}"
-        raise WeightsError(f"{message}, not the logits of {class_count} classes and features", hint="export again")
+        raise WeightsError(f"{message}, not the logits of {class_count} classes and features", path, "export again")
     return logits, features
 
 

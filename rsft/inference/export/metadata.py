@@ -80,6 +80,10 @@ def read_export_metadata(folder: Path) -> dict[str, Any]:
     if format_version != METADATA_FORMAT:
         raise WeightsError(f"export format {format_version}; this rsft reads {METADATA_FORMAT}", folder, "export again")
     for name, digest in files.items():
-        if not (folder / name).is_file() or sha256(folder / name) != digest:
+        try:
+            is_unchanged = sha256(folder / name) == digest
+        except (OSError, ValueError):  # missing, a folder, or not a possible name
+            is_unchanged = False
+        if not is_unchanged:
             raise WeightsError(f"{name} is missing or altered", folder, "export again")
     return metadata

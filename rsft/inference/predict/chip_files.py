@@ -260,7 +260,7 @@ def read_declarations(store: Path) -> dict[Path, Declaration]:
     """
     try:
         columns = pq.read_table(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
-        table = columns.to_pandas(ignore_metadata=True)
+        table = columns.replace_schema_metadata().to_pandas()
         check_columns(table, [Column("unit"), Column("bands"), Column("spacing_m", "number", optional=True)])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         message = f"the manifest cannot be read: {error}"

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 from rsft.data.imagery.bands import BANDS
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
+from rsft.data.imagery.contract import IDENTITY_STRETCH, KNEE, Contract, Stretch
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS
@@ -176,11 +176,15 @@ def describe_scaling(stretch: Stretch, mean: float, std: float) -> dict[str, Any
     if stretch.high is None:
         text = "the maximum of the chip becomes white"
         return {"type": "processing", "format": "python", "expression": _ENTRY_POINT, "description": text}
-    low, high = stretch.low, stretch.high
-    values, black, white = f"clip(A, {low!r}, {high!r})", low, high
-    if stretch.curve == "log1p":
-        values, (black, white) = f"log1p(clip(A, {max(low, 0.0)!r}, {high!r}))", np.log1p([max(low, 0.0), high])
-    expression = f"(rint(255 * ({values} - {float(black)!r}) / {float(white - black)!r}) / 255 - {mean!r}) / {std!r}"
+    black, high, values = stretch.low, stretch.high, f"clip(A, {stretch.low!r}, {stretch.white!r})"
+    if stretch.curve != "linear":
+        values = f"{stretch.curve}(clip(A, {max(black, 0.0)!r}, {stretch.white!r}))"
+        black, high = getattr(np, stretch.curve)([max(black, 0.0), high])
+    position = f"({values} - {float(black)!r}) / {float(high - black)!r}"
+    levels = f"255 * {position}"
+    if stretch.top is not None:
+        levels = f"{255 * KNEE!r} * (minimum({position}, 1) + {stretch.slope!r} * log(maximum({position}, 1)))"
+    expression = f"(rint({levels}) / 255 - {mean!r}) / {std!r}"
     return {"type": "processing", "format": "gdal-calc", "expression": expression}
 
 

@@ -490,12 +490,6 @@ def _number(band: Mapping[str, Any], *keys: str) -> float | None:
     return None
 
 
-def _check_below(path: Path, folder: Path) -> None:
-    """Raise an error for a file that an item names outside of its own folder: the user did not name it."""
-    if path.exists() and not path.resolve().is_relative_to(folder.resolve()):
-        raise DataError("the item names a file outside of its folder", path, "give this file itself, if it is yours")
-
-
 def _resolve(uri: SceneUri, name: str, content: Mapping[str, Any]) -> SceneUri:
     """Return where an asset is, which must be a raster; a relative href is relative to the item."""
     href, media_type = content.get("href"), content.get("type")
@@ -507,11 +501,20 @@ def _resolve(uri: SceneUri, name: str, content: Mapping[str, Any]) -> SceneUri:
         if href.lower().startswith(_REMOTE_SCHEMES) or href.startswith("/vsi"):
             check_host(SceneUri(href).url or "", "")
             return SceneUri(href)
-        target = SceneUri.parse(href).text
+        try:
+            target = SceneUri.parse(href).text
+        except RequestError as error:
+            message = f"the asset {name} has no valid href: {error.message}"
+            raise DataError(message, uri, "choose another one with --asset") from error
         candidates = [Path(uri.text).parent / name for name in (target, unquote(target))]
-        path = next((path for path in candidates if path.exists()), candidates[0])
-        _check_below(path, Path(uri.text).parent)
-        return SceneUri(str(path))
+        existing = [path for path in candidates if os.access(path, os.F_OK)]
+        if not existing:
+            message = f"the file of the asset {name} does not exist: {candidates[0]}"
+            raise DataError(message, uri, "download it beside the item")
+        if not existing[0].resolve().is_relative_to(Path(uri.text).parent.resolve()):
+            message = f"the asset {name} is a file outside of the item's folder: {existing[0]}"
+            raise DataError(message, uri, "give this file itself, if it is yours")
+        return SceneUri(str(existing[0]))
     address = href if href.lower().startswith(_REMOTE_SCHEMES) else urljoin(str(uri.url), quote_url(href))
     if not address.lower().startswith(_REMOTE_SCHEMES):
         raise DataError(f"the item on a server names a file that is not on a server: {href}", uri, "download the scene")

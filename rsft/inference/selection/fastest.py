@@ -81,7 +81,8 @@ def load_engine(bundle: Bundle, spec: base.EngineSpec, device: str, images: Tens
             store = find_training_store(bundle, None) if needs_labels else None
             write_export(bundle, engine, spec.precision, folder, store, images=crops)
         cache.touch()
-        return graph_engine(bundle, engine.open_graph(folder / engine.file_name, spec.precision), spec)
+        path = folder / engine.file_name
+        return graph_engine(bundle, engine.open_graph(path, spec.precision), spec, path)
     assert isinstance(engine, base.DirectEngine), f"{spec.engine} is neither a DirectEngine nor a GraphEngine"
     loaded = engine.load(bundle, spec, device)
     model, contract = with_tta(loaded.model, bundle.contract, bundle.recipe.evaluate)

@@ -84,4 +84,4 @@ def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
     except Exception as error:  # the type depends on the library and on the fault
         message = f"the graph cannot be opened: {first_line(error)}"
         raise WeightsError(message, folder / engine.file_name, "export again") from error
-    return graph_engine(bundle, model, EngineSpec(kind, precision))
+    return graph_engine(bundle, model, EngineSpec(kind, precision), folder / engine.file_name)

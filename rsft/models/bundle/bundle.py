@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from rsft.data.imagery.bands import check_planes
 from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.units import UNIT_DTYPES
 from rsft.errors import RequestError, WeightsError
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.load import dump_recipe, load_recipe
@@ -135,10 +137,13 @@ def _check_contract(contract: Contract) -> None:
     """Check the numbers of a contract before any memory is allocated for them.
 
     Raises:
-        ValueError: a size is not within its limits, a list has not one entry per plane, or there is no unit.
+        ValueError: a size is not within its limits, a list has not one entry per plane, or a unit or band is unknown or
+            missing.
     """
     if not contract.units:
         raise ValueError("contract.units is empty; it must have at least one unit")
+    if unknown := {*contract.units, contract.digital or "uint8"} - UNIT_DTYPES.keys():
+        raise ValueError(f"contract has unknown units: {', '.join(unknown)}")
     if not 1 <= contract.size <= MAX_INPUT_SIDE:
         raise ValueError(f"contract.size is {contract.size:,}; it must be from 1 to {MAX_INPUT_SIDE:,}")
     if contract.crop is not None and not 1 <= contract.crop <= MAX_CROP_SIDE:
@@ -152,6 +157,10 @@ def _check_contract(contract: Contract) -> None:
             raise ValueError(f"contract.{name} has {len(values)} entries for {count} planes")
     if not all(0 < value < math.inf for value in contract.std) or not all(map(math.isfinite, contract.mean)):
         raise ValueError("contract.mean and contract.std must be finite numbers, and those of std more than 0")
+    try:
+        check_planes(contract.planes, contract.bands)
+    except RequestError as error:
+        raise ValueError(f"contract.planes: {error.message}") from error
 
 
 def index_digest(content: dict[str, Any]) -> str:

@@ -105,7 +105,8 @@ def describe_contract(contract: Contract) -> dict[str, str]:
     """Describe in words what a chip must be.
 
     Returns:
-        Subject -> description; the subjects are bands, unit, inputs, size, spacing, and one stretch for each unit.
+        Subject -> description; the subjects are bands, unit, inputs, size, spacing, one stretch for each unit, and
+            clipping if training chips lost their brightest pixels.
     """
     units = list(contract.units)
     inputs = ", ".join(contract.planes) if len(set(contract.planes)) > 1 else f"{contract.planes[0]}, repeated"
@@ -129,14 +130,19 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         distinct = list(dict.fromkeys(map(_describe_stretch, stretches)))
         sentence = distinct[0] if len(distinct) == 1 else "; ".join(f"{p}: {text}" for p, text in by_plane.items())
         sentences["stretch" if len(units) == 1 else f"stretch of {unit}"] = sentence
+    if contract.clipping_note:
+        sentences["clipping"] = contract.clipping_note
     return sentences
 
 
 def _describe_stretch(stretch: Stretch) -> str:
     if stretch == IDENTITY_STRETCH:
         return "bytes stay unchanged"
-    high = "the maximum of the chip" if stretch.high is None else f"{stretch.high:.4g}"
-    return f"{stretch.low:.4g} is black, {high} is white" + (", log1p between" if stretch.curve == "log1p" else "")
+    high = "the maximum of the chip" if stretch.white is None else f"{stretch.white:.4g}"
+    sentence = f"{stretch.low:.4g} is black, {high} is white"
+    if stretch.curve != "linear":
+        sentence += f", {stretch.curve} between"
+    return sentence + (f", compressed above {stretch.high:.4g}" if stretch.top is not None else "")
 
 
 def mean_scales(bundle: Bundle, sites: Sequence[Site]) -> dict[int, dict[str, float]]:

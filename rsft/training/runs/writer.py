@@ -41,8 +41,8 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
     """Return the entries of run.json on the origin of a run, given the recipe and its file, if it has one.
 
     Returns:
-        "seed", "recipe", "recipe_file", "git", "data", "versions", "machine" and "hardware": name of the CPU, cores
-        available to this process, threads of torch, memory in GB, and names of the GPUs.
+        "seed", "recipe", "recipe_file", "git", "data", "auto_stretch", "versions", "machine" and "hardware": name of
+        the CPU, cores available to this process, threads of torch, memory in GB, and names of the GPUs.
     """
     root, cpuinfo = Path(recipe.data.root), Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
@@ -54,6 +54,7 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
         "recipe_file": None if source is None else str(source.resolve()),
         "git": None if source is None else git_state(source),
         "data": {"root": str(root.resolve()), "manifest_sha256": reader.hash_manifest(root)},
+        "auto_stretch": 2,  # version of the rule of data.stretch=auto; a resumed run of rsft 0.2 keeps the first one
         "versions": package_versions(),
         "machine": platform.platform(),
         "hardware": {

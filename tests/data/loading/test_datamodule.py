@@ -80,10 +80,18 @@ def test_units_are_converted_before_the_stretch(tmp_path):
 
 
 def test_limits_are_measured_on_the_training_chips(tmp_path):
-    contract = fit_store_contract(sigma0_store(tmp_path), size=12)
+    contract = fit_store_contract(sigma0_store(tmp_path), size=12, stretch="percentile")
     (first, second) = contract.units["sigma0"]
     assert first.low == second.low == 0 and first.high is not None and second.high is not None
     assert 0.95 < first.high < 1.01 and 95 < second.high < 101
+
+
+def test_clipped_chips_are_counted(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).gamma(1, [0.1, 10], (40, 40, 2)).astype(np.float32)
+    monkeypatch.setitem(globals(), "PIXELS", pixels)
+    data = ChipStoreDataModule(sigma0_store(tmp_path).root, size=12, stretch="percentile")
+    with pytest.warns(UserWarning, match=mentions("brightest pixels", "100.0% (plane VV)", "100.0% (plane VH)")):
+        data.setup("test")
 
 
 def test_missing_splits_and_wrong_units_are_refused(tmp_path):

@@ -91,6 +91,7 @@ TARGETS = [
         {"export.json": mutate_json, "model.onnx": mutate_bytes},
         partial(_read, ("model.onnx",)),
         share=0.5,
+        named_by="folder",
     ),
     Target(
         "exports_openvino",
@@ -98,5 +99,6 @@ TARGETS = [
         {"export.json": mutate_json, "model.xml": mutate_text, "model.bin": mutate_bytes},
         partial(_read, ("model.bin", "model.xml")),
         share=0.5,
+        named_by="folder",
     ),
 ]

@@ -33,6 +33,7 @@ a/1.png,cargo,class,tanker,s.tif,7,train
 a/2.png,,not a target,tanker,s.tif,8,
 b/3.png,3,,cargo,,,val
 """
+SHIPS = ["Cell-Container", "Fishing", "ore-oil"]
 NAMES = ["Ship_C01S01N0001", "Ship_C04S01N0002"]
 ROWS = [(name, 900000001, 100, 20, "DH", 30.5, 1.7, 1.1, f"{CATEGORIES[0]}\\Sub01") for name in NAMES]
 
@@ -40,23 +41,29 @@ ROWS = [(name, 900000001, 100, 20, "DH", 30.5, 1.7, 1.1, f"{CATEGORIES[0]}\\Sub0
 def _build_dota(folder: Path) -> None:
     rows = [row(5, 5, 30, 30), row(20, 10, 50, 40, "ship", 1), row(1, 30, 12, 50, "large-vehicle", 2)]
     write_pair(folder, "imagesource:GoogleEarth\ngsd:0.5\n" + "".join(rows))
+    write_pair(folder, "".join(rows), "P2", seed=1)
 
 
-def _read_dota(folder: Path) -> None:
+def _read_dota(folder: Path) -> list[str]:
     with translate_dataset_errors("DOTA", folder, ""):
         source = DOTAObjects(folder, "all")
-    for item in source.objects[:3]:
+    for item in source.objects:
         crop_object(item, read_rgb(item.image.path))
+    assert sum(item.image.path.stem == "P2" for item in source.objects) == 3, "the objects beside it"
+    return [file for file, _, _ in source.rejected]
 
 
-def _read_srsdd(folder: Path) -> None:
+def _read_srsdd(folder: Path) -> list[str]:
     with translate_dataset_errors("SRSDD", folder, ""):
-        ships = SRSDD(folder, split="all").ships
-    for ship in ships[:4]:
+        source = SRSDD(folder, split="all")
+    rejected = [file for file, _, _ in source.rejected]
+    for ship in source.ships:
         try:
             crop_srsdd_ship(ship)
-        except DataError:
-            continue  # rejected, with its row
+        except DataError:  # rejected, with its row
+            assert ship.image.stem == "1", "a ship beside it"
+    assert sum(ship.image.stem == "2" for ship in source.ships) == 3, "the ships beside it"
+    return rejected
 
 
 def _build_fusar_xlsx(folder: Path) -> None:
@@ -99,8 +106,8 @@ def _read_lists(folder: Path) -> None:
     with translate_dataset_errors("FUSRS", folder, ""):
         read_fusrs_list(folder / "fusrs.txt", "train", 4)
     ListFiles(PLACES_LT, folder)
-    source = LabeledFiles(folder)
-    _class_names(source.classes, folder / "names.txt")
+    LabeledFiles(folder)
+    _class_names(["0", "1"], folder / "names.txt")
 
 
 def _build_corrections(folder: Path) -> None:
@@ -117,7 +124,7 @@ TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller sh
     Target("labels_dota", _build_dota, {"labelTxt/P1.txt": mutate_text}, _read_dota),
     Target(
         "labels_srsdd",
-        lambda folder: write_srsdd(folder, {1: ["Cell-Container", "Fishing", "ore-oil"]}, header=HEADER),
+        lambda folder: write_srsdd(folder, dict.fromkeys((1, 2), SHIPS), header=HEADER),
         {"labels/1.txt": mutate_text},
         _read_srsdd,
     ),

@@ -164,6 +164,12 @@ TARGETS = [
         )
         for suffix, mutator in ((".pth", mutate_zip(mutate_bytes)), (".safetensors", mutate_safetensors))
     ),
-    Target("checkpoints", _build_checkpoint, {"00002-0000003.ckpt": mutate_zip(mutate_bytes)}, _read_checkpoint),
+    Target(
+        "checkpoints",
+        _build_checkpoint,
+        {"00002-0000003.ckpt": mutate_zip(mutate_bytes)},
+        _read_checkpoint,
+        named_by="folder",
+    ),
     *(_archive(*row) for row in ARCHIVES),
 ]

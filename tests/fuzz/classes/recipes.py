@@ -63,7 +63,14 @@ TARGETS = [
         _read_recipe,
         share=0.5,
     ),
-    Target("overrides", _build_overrides, {"overrides.txt": mutate_text}, _read_overrides, share=0.25),
+    Target(
+        "overrides",
+        _build_overrides,
+        {"overrides.txt": mutate_text},
+        _read_overrides,
+        share=0.25,
+        named_by="",
+    ),
     Target(
         "sweeps", lambda folder: (folder / "sweep.yaml").write_text(SWEEP), {"sweep.yaml": mutate_text}, _read_sweep
     ),

@@ -33,6 +33,8 @@ INDEX = make_contract(
     ("(B08 - B04) / (B08 + B04)", "B04 * 0.5 - 1", "2"),
 )
 DECIBEL = make_contract({"db": (LINEAR, LINEAR, Stretch(low=-10, high=20))}, ("VV", "VH"), ("VV", "VH", "VV - VH"))
+COMPRESSED = (Stretch(high=0.1, top=0.7), Stretch(curve="log", low=0.001, high=0.7))
+SIGMA0 = make_contract({"sigma0": COMPRESSED}, ("VV", "VH"), ("VV", "VH"))
 AMPLITUDES = {"amplitude": (LOG,) * 3, "intensity": (Stretch(low=0, high=9e4),) * 3}
 AMPLITUDE = make_contract(AMPLITUDES, ("HH",), ("HH",) * 3, digital="amplitude", crop=24)
 
@@ -58,6 +60,7 @@ def pixels_of(contract, unit, side):
         (SIX_BANDS, "uint16"),
         (DECIBEL, "db"),
         (DECIBEL, "sigma0"),
+        (SIGMA0, "sigma0"),
         (AMPLITUDE, "amplitude"),
         (AMPLITUDE, "intensity"),
         (AMPLITUDE, "sigma0"),

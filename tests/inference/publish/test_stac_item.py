@@ -93,7 +93,11 @@ def test_planes_that_are_computed_are_valid(ships):
 
 @pytest.mark.parametrize(
     "stretch",
-    [Stretch(low=-3.5, high=400.0), Stretch(curve="log1p", low=2.0, high=900.0), Stretch(curve="log1p", low=-1.0)],
+    [
+        *(Stretch(low=-3.5, high=400.0), Stretch(low=-3.5, high=200.0, top=900.0)),
+        Stretch(curve="log", low=2.0, high=900.0),
+        *(Stretch(curve="log1p", low=2.0, high=900.0), Stretch(curve="log1p", low=-1.0)),
+    ],
 )
 def test_a_formula_gives_the_input_of_the_network(stretch):
     plane = np.random.default_rng(0).gamma(2.0, 150.0, (9, 9)).astype(np.float32)

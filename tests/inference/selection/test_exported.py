@@ -1,6 +1,7 @@
 """Exported graphs come from other people: what they raise and return is checked."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,7 @@ IMAGES = np.ones((2, 3, 8, 8), np.float32)
 def run_graph(infer):
     bundle = toy_bundle()
     bundle.recipe.evaluate = SimpleNamespace(tta="none", margin=0, crop_margin=0)
-    return graph_engine(bundle, GraphModel(infer), EngineSpec("onnx")).infer(IMAGES)
+    return graph_engine(bundle, GraphModel(infer), EngineSpec("onnx"), Path("model.onnx")).infer(IMAGES)
 
 
 def test_a_graph_of_the_bundle():
@@ -32,7 +33,7 @@ def test_a_graph_that_cannot_be_run():
     def infer(images):
         raise KeyError("no input images\nsecond line")
 
-    with pytest.raises(WeightsError, match=mentions("exported graph", "no input images")):
+    with pytest.raises(WeightsError, match=mentions("exported graph", "no input images", "model.onnx")):
         run_graph(infer)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
-from rsft.data.imagery.contract import CHIP_MAX, Stretch
+from rsft.data.imagery.contract import CHIP_MAX, Statistics, Stretch
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, source_license
 from rsft.models.classifier import load_unmerged_classifier
@@ -82,6 +82,22 @@ def test_contract_with_two_bands():
         "stretch": "VV: -25 is black, 0 is white; VH: -30 is black, -5 is white; "
         "VV-VH: 0 is black, the maximum of the chip is white",
     }
+
+
+def test_contract_with_compressed_and_with_clipped_pixels():
+    statistics = [Statistics(low=0, high=1, mean=1, std=1, masked=0, clipped=share) for share in (0.0, 0.685, 0.685)]
+    stretches = (
+        Stretch(high=0.25, top=30),
+        Stretch(curve="log", low=0.01, high=1),
+        Stretch(curve="log", low=0.01, high=1),
+    )
+    planes = {"units": {"sigma0": stretches}, "bands": ("VV", "VH"), "planes": ("VV", "VH", "VH")}
+    description = describe_contract(toy_contract(**planes, statistics={"sigma0": statistics}))
+    assert (
+        "VV: 0 is black, 30 is white, compressed above 0.25; VH: 0.01 is black, 1 is white, log between"
+        in description["stretch"]
+    )
+    assert description["clipping"].endswith("68.5% (plane VH)")
 
 
 def test_contract_that_does_not_use_all_bands():
