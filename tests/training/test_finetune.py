@@ -105,9 +105,9 @@ def test_class_without_validation_chips_gives_a_warning(recipe_file, root, tmp_p
 def test_clipped_chips_give_a_warning(recipe_file, caplog, monkeypatch):
     monkeypatch.setattr("rsft.data.imagery.contract.PERCENTILES", (0.5, 50))
     set_up(load_recipe(recipe_file))
-    assert "brightest pixels" not in caplog.text
+    assert "brightest pixel" not in caplog.text
     set_up(load_recipe(recipe_file, ["data.stretch=percentile"]))
-    assert "clips the brightest pixels" in caplog.text and "(plane gray)" in caplog.text
+    assert "brightest pixel is cut" in caplog.text and "(plane gray)" in caplog.text
 
 
 def test_missing_data(recipe_file, tmp_path):

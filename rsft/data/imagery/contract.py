@@ -347,7 +347,9 @@ class Contract(_Frozen):
         """Names the share of the training chips whose brightest pixels the stretch clips, by plane; "" if none."""
         planes = [item for unit in self.statistics.values() for item in zip(self.planes, unit, strict=True)]
         shares = dict.fromkeys(f"{x.clipped:.1%} (plane {plane})" for plane, x in planes if x.clipped)
-        return f"the stretch clips the brightest pixels of training chips: {', '.join(shares)}" if shares else ""
+        if not shares:
+            return ""
+        return f"the brightest pixel is cut in a share of the training chips: {', '.join(shares)}; see data.stretch"
 
     @property
     def used_bands(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from rsft.data.imagery.contract import (
     fit_stretches,
     stretches_from_option,
 )
+from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
 
@@ -196,3 +197,11 @@ def test_only_some_options_are_measured(option, unit, high, curve):
     stretch, _ = fitted(option, unit, [[[3, 7]]])
     assert stretch.low == (pytest.approx(3, rel=1e-3) if curve == "log" else 0) and stretch.curve == curve
     assert stretch.high == (high if high is None else pytest.approx(high, rel=1e-3))
+
+
+@pytest.mark.realdata
+def test_ships_of_opensarship_keep_their_brightest_pixels(shared):
+    chips = [read_chip(path)[..., -1] for path in sorted(shared("opensarship").glob("*/Patch_Cal/*.tif"))[::4]]
+    stretch, statistics = fitted("auto", "sigma0", chips)
+    assert statistics.clipped == 0 and stretch.high == max(chip.max() for chip in chips)
+    assert fitted("percentile", "sigma0", chips)[1].clipped > 0.5

@@ -90,7 +90,7 @@ def test_clipped_chips_are_counted(tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).gamma(1, [0.1, 10], (40, 40, 2)).astype(np.float32)
     monkeypatch.setitem(globals(), "PIXELS", pixels)
     data = ChipStoreDataModule(sigma0_store(tmp_path).root, size=12, stretch="percentile")
-    with pytest.warns(UserWarning, match=mentions("brightest pixels", "100.0% (plane VV)", "100.0% (plane VH)")):
+    with pytest.warns(UserWarning, match=mentions("brightest pixel", "100.0% (plane VV)", "100.0% (plane VH)")):
         data.setup("test")
 
 

@@ -97,7 +97,7 @@ def test_contract_with_compressed_and_with_clipped_pixels():
         "VV: 0 is black, 30 is white, compressed above 0.25; VH: 0.01 is black, 1 is white, log between"
         in description["stretch"]
     )
-    assert description["clipping"].endswith("68.5% (plane VH)")
+    assert description["clipping"].endswith(": 68.5% (plane VH); see data.stretch")
 
 
 def test_contract_that_does_not_use_all_bands():
