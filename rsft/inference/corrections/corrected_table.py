@@ -214,8 +214,7 @@ def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    content = parse_json(path.read_bytes())
-    json.dumps(content, ensure_ascii=False).encode()  # an escape may be half a character, which no text can contain
+    content = parse_json(path.read_bytes(), for_table=True)
     rows = []
     for number, feature in enumerate(content["features"], 1):
         geometry = feature.get("geometry")
