@@ -1,7 +1,7 @@
 """Compare stretches of pixel values: accuracy on held-out scenes or on the validation split, over several seeds.
 
-    OMP_NUM_THREADS=1 python -m tools.reproduction.stretch_study STORE --by-scene --out OUT --stretch auto percentile \
-        data.crop=64 train.epochs=12 meta=null
+    OMP_NUM_THREADS=1 python -m tools.reproduction.stretch_study STORE data.crop=64 train.epochs=12 meta=null \
+        --by-scene --out OUT --stretch percentile auto
 
 The recipe is the quick start with the given overrides; every run keeps its last epoch. With --by-scene, the chips of
 the largest scene, of the second one and of all others are held out in turn; a tenth of the others is the validation

@@ -30,7 +30,7 @@ PERCENTILES = (0.5, 99.5)
 """Percentiles of the measured limits. With wider limits, a few strong scatterers would darken the whole chip. If no
 value is negative, 0 is black."""
 
-KNEE = 0.9
+KNEE = 0.95
 """Fraction of the bytes for the values up to `Stretch.high`, if brighter values are compressed. Part of the format."""
 
 AUTO_OF_0_2 = "auto of 0.2"

@@ -214,8 +214,7 @@ def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    content = load_json(path, MAX_TABLE_BYTES)
-    json.dumps(content, ensure_ascii=False).encode()  # an escape may be half a character, which no text can contain
+    content = load_json(path, MAX_TABLE_BYTES, for_table=True)
     rows = []
     for number, feature in enumerate(content["features"], 1):
         geometry = feature.get("geometry")
