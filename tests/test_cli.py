@@ -129,7 +129,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(9)
 
-def work(args):
+def work(args, obj):
     if {saves}:
         raise errors.Interrupted(signal.SIGINT, "runs/a/001")
     interrupt()

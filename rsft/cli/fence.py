@@ -147,7 +147,7 @@ def _list_lines(text: str) -> list[str]:
     """Return the inputs in a list that is named as "@path"."""
     try:
         lines = read_regular(Path(text[1:])).decode(errors="replace").splitlines()
-    except (OSError, ValueError):
+    except (RsftError, OSError, ValueError):  # the command reports it
         return []
     return [line.strip() for line in lines if line.strip() and not line.startswith("@")]
 

@@ -73,7 +73,7 @@ def test_labels_join_a_store():
     values = COMMANDS["data"].commands["add"].make_context("add", words[3:]).params
     assert values == {
         **{"root": Path("s"), "corrected": Path("t.gpkg"), "label_field": "truth", "not_a_target": "clutter"},
-        **{"new_classes": ["a b", "c"], "unit": "db", "bands": "VV,VH", "as_json": True},
+        **{"new_classes": ["a b", "c"], "unit": "db", "bands": "VV,VH", "as_json": True, "mixed_noise": False},
     }
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from rsft.errors import DataError, RequestError
 from rsft.utils.remote_files import probe_url, public_url, quote_url
-from rsft.utils.untrusted.documents import parse_json, read_regular
+from rsft.utils.untrusted.documents import load_json
 
 if TYPE_CHECKING:
     from rsft.types import Pixels
@@ -227,10 +227,10 @@ def names_servers(path: Path) -> bool:
     try:
         if path.suffix.lower() not in (".json", ".geojson") or not path.is_file():
             return False
-        item = parse_json(read_regular(path))
+        item = load_json(path)
         assets = item["assets"].values() if "stac_version" in item else ()
         return any(SceneUri(str(asset["href"])).is_remote for asset in assets)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # the reader of items reports it
+    except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError):  # the reader of items reports it
         return False
 
 

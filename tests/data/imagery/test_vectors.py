@@ -180,12 +180,11 @@ def test_views_read_no_other_files(layer, tmp_path, monkeypatch, statement, fenc
     [
         ("x AS a FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)", "within 5 s"),
         ("hex(zeroblob(200000000)) AS a FROM b", "more than 268,435,456 bytes"),
-        ("hex(zeroblob(490000000)) || hex(zeroblob(490000000)) AS a FROM b", r"within (5 s|4 GiB)"),
     ],
 )
 def test_views_without_end(layer, tmp_path, monkeypatch, columns, message):
     """They stop the process that reads the layer."""
-    monkeypatch.setattr(limited_process, "MAX_PROCESS_SECONDS", 5)
+    monkeypatch.setattr(limited_process, "MAX_PROCESS_SECONDS", 5 if "RECURSIVE" in columns else 60)
     path = tmp_path / "a.gpkg"
     layer.to_file(path, layer="b")
     with closing(sqlite3.connect(path)) as database:
