@@ -4,6 +4,7 @@ The fence closes before NumPy starts its threads, so this module imports nothing
 """
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ from typer.core import TyperCommand
 from rsft.errors import RequestError, RsftError
 from rsft.utils.fence import OUTSIDE, enter_fence, fence_version, is_hidden
 from rsft.utils.remote_files import NO_SERVERS
-from rsft.utils.untrusted.documents import read_regular
+from rsft.utils.untrusted.documents import read_regular, read_regular_text
 
 OFF = os.environ.get("RSFT_FENCE", "").lower() == "off"
 """Whether the user switched the fence off."""
@@ -37,6 +38,8 @@ _OUTPUTS = frozenset(
     ("out", "root", "scene", "html", "picture", "chips", "to", "json")
 )  # parameters that name what is written
 _DOWNLOADS = {"push": "to", "fusrs": "lists"}  # commands that connect, unless this parameter names a folder
+_MAX_RECIPE_BYTES = 2**20
+_WEIGHTS = re.compile(r"""\bweights:[ \t]*['"]?([^'",}#\n]*/[^'",}#\n]*)""")
 _IMAGE_SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp"))
 
 
@@ -80,6 +83,9 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
     if command == "audit":
         outputs += map(Path, texts["source"])
     readable = [*_interpreter(), *(path for text in inputs for path in _find_inputs(text))]
+    readable += [
+        path for name in ("bundle", "also", "second") for text in texts.get(name, ()) for path in _weights(text)
+    ]
     try:
         if fence_version() and len(list(Path("/proc/self/task").iterdir())) > 1:
             raise OSError(EBUSY, "other threads run already, such as those of a debugger")
@@ -133,6 +139,16 @@ def _interpreter() -> Iterator[Path]:
     yield Path.home() / ".aws"  # credentials that a user has for GDAL
     if weights := os.environ.get("RSFT_WEIGHTS"):
         yield Path(weights)
+
+
+def _weights(bundle: str) -> Iterator[Path]:
+    """Yield the weights of the encoder that a recipe of a bundle names, and the files of the same stem."""
+    for pattern in ("recipe.yaml", "bundle/recipe.yaml", "*/bundle/recipe.yaml"):
+        for recipe in Path(bundle).glob(pattern):
+            with suppress(RsftError, OSError, ValueError):
+                for name in _WEIGHTS.findall(read_regular_text(recipe, _MAX_RECIPE_BYTES)):
+                    path = Path(name.strip()).expanduser().absolute()
+                    yield from path.parent.glob(f"{path.stem}.*") if path.is_file() else ()
 
 
 def _names_server(text: str) -> bool:

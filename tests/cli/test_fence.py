@@ -164,6 +164,21 @@ def test_links_that_a_user_makes(tmp_path, monkeypatch):
     assert attempt("predict", parameters, *reads) == ["chip", "PermissionError", "PermissionError"]
 
 
+@pytest.mark.parametrize("folder", ["bundle", "runs/a/001/bundle"])
+def test_the_weights_that_a_bundle_names(tmp_path, monkeypatch, folder):
+    """Their hash is checked when they are read."""
+    monkeypatch.chdir(tmp_path)
+    Path(folder).mkdir(parents=True)
+    Path("elsewhere/vit.pth").write_text("weights")
+    Path("elsewhere/vit.pth.sha256").write_text("digest")
+    text = f"backbone:\n  name: a\n  weights: {tmp_path}/elsewhere/vit.pth  # file of its weights\n"
+    Path(folder, "recipe.yaml").write_text(text)
+    reads = [("read", f"elsewhere/{name}") for name in ("vit.pth", "vit.pth.sha256", "secret.txt")]
+    bundle = folder.removesuffix("/001/bundle")
+    result = attempt("predict", {"bundle": bundle, "inputs": ["inputs"], "out": "outputs/o"}, *reads)
+    assert result == ["weights", "digest", "PermissionError"]
+
+
 def test_files_in_the_home_of_a_user(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "inputs"))
     (tmp_path / "inputs/.netrc").write_text("password")
