@@ -187,27 +187,22 @@ def _find_inputs(text: str) -> Iterator[Path]:
 
 
 def _with_neighbors(path: Path) -> Iterator[Path]:
-    """Yield a folder and the targets of its links, or the folder of a file.
+    """Yield a folder and the targets of links that a user makes, or the folder of a file.
 
-    If that folder contains the home of the user, only the files of the same stem are yielded.
+    Such links lead to folders and lie directly in `path`, or lead to images. If the folder of a file contains the home
+    of the user, only the files of the same stem are yielded.
     """
     if not path.exists():
         return
     yield from (path.resolve(), path.absolute())
     if path.is_dir():
-        yield from _linked(path)
+        yield from (link.resolve() for link in path.iterdir() if link.is_symlink() and link.is_dir())
+        for root, _, files in os.walk(path):
+            links = (link for name in files if (link := Path(root, name)).is_symlink())
+            yield from (x for x in map(Path.resolve, links) if x.suffix.lower() in _IMAGE_SUFFIXES)
         return
     for folder in dict.fromkeys((path.absolute().parent, path.resolve().parent)):
         if Path.home().is_relative_to(folder):
             yield from (x for x in folder.iterdir() if x.name.partition(".")[0] == path.name.partition(".")[0])
         else:
             yield folder
-
-
-def _linked(folder: Path) -> Iterator[Path]:
-    """Yield the targets of links that a user makes: links to folders directly in `folder`, and to images below it."""
-    yield from (path.resolve() for path in folder.iterdir() if path.is_symlink() and path.is_dir())
-    for root, _, files in os.walk(folder):
-        for path in (Path(root, name) for name in files):
-            if path.is_symlink() and (target := path.resolve()).suffix.lower() in _IMAGE_SUFFIXES:
-                yield target

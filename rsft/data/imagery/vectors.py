@@ -156,7 +156,7 @@ def read_geojson(path: Path) -> bytes:
         RequestError: the file is no such JSON, or its coordinate system is an address.
     """
     try:
-        content = load_json(path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses)
+        content = load_json(path, MAX_TABLE_BYTES, for_table=True, object_pairs_hook=_without_addresses)
         kind = str(content.get("type")) if isinstance(content, dict) else "none"
         if kind not in _GEOJSON_TYPES:
             raise ValueError(f"the type of the JSON is {kind[:40]!r}, not that of a layer")
