@@ -30,7 +30,9 @@ MAX_ATTRIBUTE_BYTES = 2**28
 _HINT = "give .gpkg, .geojson, .fgb, .shp or .kml; convert other layers: ogr2ogr OUT.gpkg IN"
 _DRIVERS = ("GPKG", "SQLite", "GeoJSON", "TopoJSON", "FlatGeobuf", "ESRI Shapefile", "LIBKML", "KML")
 _LOG = "-wal"
-_PROGRAM = "from rsft.data.imagery.vectors import _serve; _serve()"
+_PROGRAM = """import sys
+sys.modules["geopandas"] = None  # pyogrio would import it, and pandas, which takes half of the time
+from rsft.data.imagery.vectors import _serve; _serve()"""
 
 READ_ERRORS = (
     *(pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError),
