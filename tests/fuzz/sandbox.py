@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
+import io
 import logging
 import multiprocessing
 import os
@@ -22,9 +23,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
+import pyogrio
+
+from rsft.data.imagery import vectors
 from rsft.errors import RsftError
+from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
 from tests.fuzz.mutate import PORT
 from tests.fuzz.target import Target
 
@@ -210,8 +217,19 @@ def _isolate(workplace: Path) -> None:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     sys.addaudithook(_notice_requests)
+    vectors.run_limited = _read_layer_here
+    os.environ[LIMIT] = "limited"  # as in the process that reads layers
+    limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
     signal.signal(signal.SIGPROF, _end)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _read_layer_here(program: str, data: bytes) -> bytes:
+    """Read a layer in this process, where it is observed: a process for each input takes half a second."""
+    source, answer = SimpleNamespace(buffer=io.BytesIO(data)), SimpleNamespace(buffer=io.BytesIO())
+    with mock.patch.multiple(sys, stdin=source, stdout=answer), mock.patch.object(vectors, "enter_limits"):
+        vectors._serve()
+    return answer.buffer.getvalue()
 
 
 def _notice_requests(event: str, arguments: tuple[Any, ...]) -> None:
