@@ -162,6 +162,9 @@ def _work(
     except Exception as error:
         sender.send(Outcome(-1, "traceback", type(error).__name__, _format(error)))
         return
+    os.environ[LIMIT] = "limited"  # as in the process that reads layers
+    limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
+    vectors.run_limited = _read_layer_here
     expected = _list_files(folder)
     port = b"%05d" % listener.getsockname()[1]
     sender.send(-1)
@@ -217,9 +220,6 @@ def _isolate(workplace: Path) -> None:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     sys.addaudithook(_notice_requests)
-    vectors.run_limited = _read_layer_here
-    os.environ[LIMIT] = "limited"  # as in the process that reads layers
-    limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
     signal.signal(signal.SIGPROF, _end)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
