@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import shapely
 from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import ProjError
 
 from rsft.data.annotations.base import FAULT, FRACTION, IMAGE, PIXEL, SCORE, Annotations, read_annotations
 from rsft.data.imagery.contract import Contract, resize_image
@@ -189,8 +189,9 @@ def _pixel_transform(path: Path, scene: RasterScene, crs: str) -> _ToPixels:
         return lambda xy: xy[:, ::-1] * scale
     try:
         to_lonlat = Transformer.from_crs(CRS.from_user_input(crs), LONLAT, always_xy=True)
-    except CRSError as error:
-        raise RequestError(f"unknown coordinate system {crs}", "--at-crs", "give a code such as EPSG:32633") from error
+    except ProjError as error:  # of the code, or of its operation
+        message = f"the coordinate system {crs[:200]} cannot be used"
+        raise RequestError(message, f"{path} --at-crs", "give a code such as EPSG:32633") from error
     georeference = scene.georeference
     if georeference is None:
         message = f"the positions have a coordinate system, but {scene.path.name} has no georeference"
