@@ -213,7 +213,7 @@ class VectorLayer(AnnotationFormat):
         table = features.table
         try:
             shapes = shapely.from_wkb(table.columns[-1].to_numpy(zero_copy_only=False))
-        except ShapelyError as error:
+        except (ShapelyError, pa.ArrowException, ValueError) as error:
             hint = "give .gpkg, .geojson, .csv, DOTA or YOLO .txt, or COCO .json"
             raise RequestError(f"the layer cannot be read: {error}", path, hint) from error
         fids: list[Any] = table.columns[0].to_pylist()  # the first column; the last one is the geometry
