@@ -34,9 +34,8 @@ _SYSTEM = (
     "/etc/OpenCL",
 )
 _CACHES = ("rsft", "matplotlib", "fontconfig")
-_OUTPUTS = frozenset(
-    ("out", "root", "scene", "html", "picture", "chips", "to", "json")
-)  # parameters that name what is written
+_OUTPUTS = frozenset(("out", "root", "scene", "html", "picture", "chips", "to", "json"))
+"""Parameters that name what a command writes."""
 _DOWNLOADS = {"push": "to", "fusrs": "lists"}  # commands that connect, unless this parameter names a folder
 _MAX_RECIPE_BYTES = 2**20
 _WEIGHTS = re.compile(r"""\bweights:[ \t]*['"]?([^'",}#\n]*/[^'",}#\n]*)""")

@@ -164,10 +164,8 @@ def _check_vessels(path: Path, table: pd.DataFrame) -> None:
         return
     columns = ", ".join([vessels, *times])
     message = f"{len(table):,} rows of {numbers.nunique():,} vessels are AIS messages, not objects (columns {columns})"
-    hint = (
-        "keep one position per vessel, at the time of the acquisition, without the column of the time; or, if the rows "
-    )
-    raise RequestError(message, path, f"{hint}are different objects, drop the column {vessels}")
+    hint = "keep one position per vessel, at the time of the acquisition, without the column of the time"
+    raise RequestError(message, path, f"{hint}; if the rows are different objects, drop the column {vessels}")
 
 
 def annotation_table(
