@@ -87,7 +87,7 @@ class Card(EncoderInfo):
     """The description of an encoder that `load_backbone` can load.
 
     Attributes:
-        weights: a file in this package, or a published one.
+        weights: a file in this package, or a published one; None for a network that starts at random weights.
         build: maps an input size to the architecture with random weights and without a head. It raises RequestError if
             the size is not a multiple of the patch side.
         convert: maps the tensors of a checkpoint to those of `build(size)`. It drops the tensors that the encoder is
@@ -95,7 +95,7 @@ class Card(EncoderInfo):
         antialias: whether to resample the position embedding with antialiasing. timm does, many publishers do not.
     """
 
-    weights: Path | Remote
+    weights: Path | Remote | None
     build: Callable[[int], VisionTransformer]
     convert: Callable[[State], dict[str, Tensor]] = dict
     antialias: bool = True
@@ -107,8 +107,8 @@ class ListedEncoder(EncoderInfo):
 
     Attributes:
         parameters: number of parameters at the native input size.
-        file: name of the weights file in rsft; None if the weights are published elsewhere.
-        remote: the published weights file; None if rsft contains the weights.
+        file: name of the weights file in rsft; None if the weights are published elsewhere, or random.
+        remote: the published weights file; None if rsft contains the weights, or they are random.
     """
 
     parameters: int
@@ -116,21 +116,21 @@ class ListedEncoder(EncoderInfo):
     remote: Remote | None
 
     @property
-    def weights(self) -> Path | Remote:
-        """A file in this package, or a published one."""
-        return self.remote or _PRETRAINED / str(self.file)
+    def weights(self) -> Path | Remote | None:
+        """A file in this package, or a published one; None for random weights."""
+        return self.remote or (_PRETRAINED / self.file if self.file else None)
 
     @property
-    def path(self) -> Path:
-        """The weights file, which need not exist."""
-        return weights_path(self)
+    def path(self) -> Path | None:
+        """The weights file, which need not exist; None for random weights."""
+        return None if self.weights is None else weights_path(self)
 
     @property
     def state(self) -> str:
-        """Where the weights are: "in rsft", "here", "to get" or "by hand"."""
+        """Where the weights are: "random" for those of no file, "in rsft", "here", "to get" or "by hand"."""
         if self.remote is None:
-            return "in rsft"
-        return "here" if self.path.is_file() else "to get" if self.remote.url else "by hand"
+            return "in rsft" if self.file else "random"
+        return "here" if weights_path(self).is_file() else "to get" if self.remote.url else "by hand"
 
 
 PublishedEncoder: TypeAlias = Card | ListedEncoder
@@ -179,7 +179,13 @@ class WeightsStatus:
 
 
 def weights_path(card: PublishedEncoder) -> Path:
-    """Return the path of an encoder's weights file, which need not exist."""
+    """Return the path of an encoder's weights file, which need not exist.
+
+    Raises:
+        WeightsError: the encoder has no weights.
+    """
+    if card.weights is None:
+        raise WeightsError("this network has no weights: it starts at random", card.name, "train it from a recipe")
     return weights_dir() / card.weights.file if isinstance(card.weights, Remote) else card.weights
 
 
@@ -262,6 +268,8 @@ def describe_checksum(card: PublishedEncoder) -> str:
 
 def _published_checksum(card: PublishedEncoder) -> str | None:
     """Return the published checksum as `rsft.utils.download` takes it; packaged weights have it in their model card."""
+    if card.weights is None:
+        return None
     if isinstance(card.weights, Remote):
         return card.weights.sha256 or (f"md5:{card.weights.md5}" if card.weights.md5 else None)
     model_card = card.weights.with_suffix(".json")

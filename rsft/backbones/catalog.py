@@ -92,7 +92,7 @@ def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
     return ListedEncoder(
         **{field.name: getattr(card, field.name) for field in fields(EncoderInfo)},
         parameters=parameters,
-        file=None if isinstance(card.weights, Remote) else card.weights.name,
+        file=card.weights.name if isinstance(card.weights, Path) else None,
         remote=card.weights if isinstance(card.weights, Remote) else None,
     )
 

@@ -34,6 +34,8 @@ def fit_inputs(backbone: Backbone, chip_bands: Sequence[str], planes: Sequence[s
         RequestError: the chips cannot provide a plane, or the encoder cannot take the planes.
     """
     inputs, requested = len(backbone.bands), tuple(planes or ())
+    if backbone.is_random:
+        return _resize_random_inputs(backbone, requested or tuple(chip_bands), chip_bands)
     planes = requested or (backbone.bands if set(backbone.bands) <= set(chip_bands) else tuple(chip_bands))
     if remap != "expand" and len(planes) == 1 and backbone.unit == "uint8":  # a gray image
         planes *= inputs
@@ -50,6 +52,17 @@ def fit_inputs(backbone: Backbone, chip_bands: Sequence[str], planes: Sequence[s
         mean, std = (tuple(values[index] for index in repeated) for values in (backbone.mean, backbone.std))
         return replace(backbone, bands=planes, mean=mean, std=std)
     return _fold_equal_planes(backbone, planes) if remap == "fold" else replace(backbone, bands=planes)
+
+
+def _resize_random_inputs(backbone: Backbone, planes: tuple[str, ...], chip_bands: Sequence[str]) -> Backbone:
+    """Give random filters one input per plane, with a variance of the output that does not depend on their number."""
+    check_planes(planes, chip_bands)
+    inputs, conv = len(backbone.bands), _first_layer(backbone)
+    used = [index % inputs for index in range(len(planes))]
+    weight = conv.weight.detach()[:, used] * (inputs / len(planes)) ** 0.5
+    _replace_first_layer(backbone, conv, weight, None)
+    mean, std = (tuple(values[index] for index in used) for values in (backbone.mean, backbone.std))
+    return replace(backbone, bands=planes, mean=mean, std=std)
 
 
 def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
@@ -80,7 +93,7 @@ def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
 def first_layer_path(network: nn.Module) -> str | None:
     """Return the dotted name of the convolution that reads the image; None if the network has another first layer."""
     layers = dict(network.named_modules())
-    paths = ("patch_embed.proj", "patch_embed.proj.0", "conv1", "conv1.0", "stem.0")
+    paths = ("patch_embed.proj", "patch_embed.proj.0", "conv1", "conv1.0", "stem.0", "layer1.0.conv1")
     return next((path for path in paths if isinstance(layers.get(path), nn.Conv2d)), None)
 
 

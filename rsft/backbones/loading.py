@@ -28,7 +28,7 @@ from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn, serialization
 
-from rsft.backbones import mae, simship
+from rsft.backbones import aconvnet, mae, simship
 from rsft.backbones.card import Card, Remote, State, drop_tensors, find_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import atomic_file, sha256
@@ -37,7 +37,7 @@ from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import open_regular
 from rsft.utils.untrusted.torch_files import REWRITE_HINT, DamagedTorchFileError, check_torch_file
 
-_RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, mae) for card in module.CARDS}
+_RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, aconvnet, mae) for card in module.CARDS}
 
 
 def names() -> list[str]:
@@ -234,6 +234,8 @@ class Backbone:
         unit: "uint8" for bytes scaled to 0-1, else a unit of `rsft.data.imagery`.
         left_out: names of the file's tensors that do not belong to the encoder, such as a decoder or a head.
         license: license of the weights; that of the card if the file is known to be the published one by its name.
+        is_random: whether the weights are random. Then a recipe must train all of them, and `sha256` only depends on
+            their names and shapes.
     """
 
     name: str
@@ -245,6 +247,7 @@ class Backbone:
     unit: str
     left_out: tuple[str, ...] = ()
     license: str = UNKNOWN
+    is_random: bool = False
 
     @property
     def width(self) -> int:
@@ -252,7 +255,9 @@ class Backbone:
         return int(self.vit.num_features)
 
 
-def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int | None = None) -> Backbone:
+def load_backbone(
+    name: str, size: int, weights: Path | None = None, blocks: int | None = None, seed: int = 0
+) -> Backbone:
     """Load an encoder, frozen and in evaluation mode.
 
     Args:
@@ -261,6 +266,7 @@ def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int
         weights: a file of the same architecture. A bare file name is also looked up in the weights folder. None takes
             the default file of the card, from this package or from the weights folder.
         blocks: number of transformer blocks to keep, from the first; None keeps all.
+        seed: seed of the random weights of an encoder that has no others.
 
     Returns:
         The encoder for inputs (B, bands, size, size).
@@ -270,9 +276,11 @@ def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int
         WeightsError: the weights are missing, incomplete or altered.
     """
     card = find_card(name, blocks)
+    if weights is None and card.weights is None:
+        return _start_at_random(card, size, seed)
     if weights is None:
         weights = find_weights(card)
-        if not isinstance(card.weights, Remote):
+        if isinstance(card.weights, Path):
             model_card = card.weights.with_suffix(".json")
             if not model_card.is_file():
                 raise WeightsError(f"the model card of {card.name} is missing", model_card, "reinstall rsft")
@@ -282,6 +290,15 @@ def load_backbone(name: str, size: int, weights: Path | None = None, blocks: int
     elif weights.name == str(weights) and not weights.exists() and (weights_dir() / weights).exists():
         weights = weights_dir() / weights
     return load_encoder_weights(card, size, weights)
+
+
+def _start_at_random(card: Card, size: int, seed: int) -> Backbone:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vit = card.build(size).requires_grad_(False).eval()
+    sha256 = tensors_sha256({name: torch.zeros_like(tensor) for name, tensor in vit.state_dict().items()})
+    values = card.mean, card.std, card.bands, card.unit
+    return Backbone(card.name, sha256, vit, *values, license=card.license, is_random=True)
 
 
 def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
@@ -321,7 +338,7 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     vit.load_state_dict(resampled, assign=True)
     _initialize_buffers(vit, card, path)
     vit.requires_grad_(False).eval()
-    published = card.weights.file if isinstance(card.weights, Remote) else card.weights.name
+    published = card.weights.file if isinstance(card.weights, Remote) else getattr(card.weights, "name", "")
     # `rsft weights convert` writes the name of the encoder into its files
     is_published = path.name == published or read_metadata(path).get("backbone") == card.name
     terms = card.license if is_published else f"{UNKNOWN}; the weights are those of {path.name}"

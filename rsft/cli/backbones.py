@@ -79,7 +79,8 @@ def backbones_check(name: str, size: int | None = None, weights: Path | None = N
 def _row(encoder: ListedEncoder) -> dict[str, Any]:
     names = "name about parameters size patch bands unit mean std sensor license restrictions"
     row = {name: getattr(encoder, name) for name in names.split(" ")}
-    return row | {"bytes": 4 * encoder.parameters, "weights": encoder.state, "path": str(encoder.path)}  # in float32
+    row |= {"weights": encoder.state, "path": str(encoder.path or "")}
+    return row | {"bytes": 4 * encoder.parameters}  # in float32
 
 
 def _summarize_names(names: tuple[str, ...]) -> str:
@@ -152,7 +153,7 @@ def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer ta
     from rsft.backbones.catalog import find_encoder, listed_encoders
     from rsft.errors import RsftError
 
-    present = (encoder for encoder in listed_encoders() if encoder.path.is_file())
+    present = (encoder for encoder in listed_encoders() if encoder.path and encoder.path.is_file())
     chosen = [find_encoder(name) for name in names] or present
     faults = 0
     for encoder in chosen:
@@ -188,7 +189,7 @@ def weights_convert(
 def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
     from rsft.backbones.card import describe_checksum
 
-    path, remote = encoder.path, encoder.remote
+    path, remote = encoder.path or Path("-"), encoder.remote
     is_present = path.is_file()
     return {
         "name": encoder.name,

@@ -16,7 +16,7 @@ from rsft.data.datasets._label_files import LabeledFiles
 from rsft.data.datasets._srsdd_files import REPEATED_ROW_FLAG
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
-from rsft.types import Progress
+from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.process_pool import imap_unordered
 from rsft.utils.untrusted.documents import load_json
@@ -170,8 +170,6 @@ def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[str, int | None, f
         The index; the SHA-256 of the file, the 64-bit pHash (Zauner 2010) of the mean band, the share of saturated
         pixels, and "". For a constant, damaged or missing file, the last one is the reason.
     """
-    import imagehash
-
     index, path = task
     try:
         digest = sha256(path)
@@ -182,10 +180,17 @@ def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[str, int | None, f
         return index, (digest, None, 0.0, error.message)
     is_integer = np.issubdtype(pixels.dtype, np.integer)
     saturated = float((pixels == np.iinfo(pixels.dtype).max).mean()) if is_integer else 0.0
+    return index, (digest, hash_similarity(pixels), saturated, "")
+
+
+def hash_similarity(pixels: Pixels) -> int:
+    """Return the 64-bit pHash (Zauner 2010) of the mean band of a chip (H, W, B)."""
+    import imagehash
+
     gray = pixels.astype(np.float32).mean(axis=2)
     low, high = np.percentile(gray, (1, 99.5))
     gray = np.clip((gray - low) / max(high - low, 1e-6), 0, 1) * 255  # 16-bit chips are dark
-    return index, (digest, int(str(imagehash.phash(Image.fromarray(gray.astype(np.uint8)))), 16), saturated, "")
+    return int(str(imagehash.phash(Image.fromarray(gray.astype(np.uint8)))), 16)
 
 
 def find_near_duplicates(hashes: Iterable[int]) -> set[tuple[int, int]]:

@@ -432,7 +432,8 @@ def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
     """
     section, data = recipe.backbone, recipe.data
     weights = Path(section.weights) if section.weights else None
-    return fit_inputs(load_backbone(section.name, data.size, weights, section.blocks), bands, data.bands, data.remap)
+    encoder = load_backbone(section.name, data.size, weights, section.blocks, recipe.seed)
+    return fit_inputs(encoder, bands, data.bands, data.remap)
 
 
 def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classifier:
@@ -444,7 +445,7 @@ def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classif
         recipe: the recipe; it has constant scales without a section `meta`.
 
     Raises:
-        RequestError: the backbone lacks a site, a block or the class token.
+        RequestError: the backbone lacks a site, a block or the class token, or has random weights that stay.
     """
     meta, pool = recipe.meta, recipe.backbone.pool
     if pool == "token" and getattr(encoder.vit, "cls_token", None) is None:
@@ -454,6 +455,9 @@ def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classif
         adapted = attach(encoder.vit, recipe.peft.build(), learn_scales=meta is not None, init_scale=init_scale)
     except ValueError as error:
         raise RequestError(str(error), f"section peft, backbone {encoder.name}") from error
+    if encoder.is_random and not all(parameter.requires_grad for parameter in encoder.vit.parameters()):
+        message = f"{encoder.name} starts at random weights, and {recipe.peft.title} does not train all of them"
+        raise RequestError(message, "peft.method", "set peft.method=full")
     try:
         return Classifier(adapted, build_head(encoder.width, classes, recipe.head), pool)
     except ValueError as error:

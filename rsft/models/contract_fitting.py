@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rsft.backbones import Backbone
-from rsft.data.imagery.contract import SPACING_TOLERANCE, Contract, Stretch, fit_stretches
+from rsft.data.imagery.contract import CHIP_STANDARD, SPACING_TOLERANCE, Contract, Stretch, fit_stretches
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
 from rsft.recipe.schema import DataSection
@@ -51,6 +51,11 @@ def fit_contract(
     is_physical = encoder.unit != "uint8"
     stretches, statistics = fit_stretches(option, planes, bands, target_units, chips, is_physical)
     mean, std = _byte_moments(encoder, stretches)
+    if is_standard := option == CHIP_STANDARD:
+        if is_physical:
+            message = f"{encoder.name} was trained on {encoder.unit}, not on chips that are normalized one by one"
+            raise RequestError(message, "data.stretch", "leave the key out")
+        mean, std = (0.0,) * len(planes), (1.0,) * len(planes)
     return Contract(
         units=stretches,
         digital=data.declare,
@@ -62,6 +67,7 @@ def fit_contract(
         std=std,
         statistics=statistics,
         spacing_m=common_spacing(spacings),
+        chip_standard=is_standard,
     )
 
 

@@ -41,9 +41,12 @@ class DataSection(Section):
     """unit in which planes are computed; null takes the chips' or the backbone's own"""
     declare: Annotated[Literal["amplitude", "intensity"], BeforeValidator(as_lower_case)] | None = None
     """physical quantity of uint8 and uint16 pixels"""
-    stretch: Literal["auto", "percentile", "log1p", "chip-max"] | Pair | Pairs = "auto"
+    stretch: Literal["auto", "percentile", "log1p", "chip-max", "chip-standard"] | Pair | Pairs = "auto"
     """values that become black and white: measured on the training chips, the maximum of each chip, or a pair of
-    limits; auto leaves bytes as they are and measures all other types"""
+    limits; auto leaves bytes as they are and measures all other types; chip-standard is auto, with each chip normalized
+    by its own mean and standard deviation"""
+    unlabeled: Text | None = None
+    """further chips without labels, for the section semi: folder, chip store or glob pattern; null takes none"""
     augment: Literal["none", "natural", "sar", "optical"] = "none"
     """random changes of training chips: crops and mirror images of natural images, or what suits images of this sensor
     from above"""
@@ -107,6 +110,27 @@ class MetaSection(Section):
     """epochs before the first outer step"""
     batch_size: int | None = Field(default=None, ge=1)
     """chips in an outer step; null takes train.batch_size, or with joint the subset's share of an epoch"""
+
+
+class SemiSection(Section):
+    """Training on the chips of data.unlabeled by FixMatch (Sohn et al. 2020), beside the labeled chips."""
+
+    start: float = Field(default=0.3, ge=0, lt=1)
+    """share of training after which unlabeled chips are used"""
+    ratio: int = Field(default=1, ge=1)
+    """unlabeled chips for each labeled chip of a batch; the training chips are among them"""
+    threshold: float = Field(default=0.8, ge=0, lt=1)
+    """probability of the most likely class from which a chip gets it as its pseudo-label"""
+    weight: float = Field(default=1.0, ge=0)
+    """weight of the loss of unlabeled chips"""
+    align: Literal["uniform", "labels", "none"] = "uniform"
+    """shares of the classes to which probabilities are aligned before the threshold (Berthelot et al. 2020): equal, or
+    those of the training chips"""
+    teacher: Literal["ema", "student"] = "ema"
+    """network that gives the pseudo-labels: the mean of weights of train.ema, or the one in training"""
+    foreign: float = Field(default=0.01, ge=0, lt=1)
+    """share of the training chips that may be farther from all classes than a chip with a pseudo-label; 0 accepts all
+    chips"""
 
 
 class HeadSection(Section):
@@ -186,6 +210,8 @@ class TrainSection(Section):
     """stop after this many validations without a better macro accuracy; null trains all epochs"""
     min_delta: float = Field(default=0.0, ge=0)
     """smallest improvement that counts, as accuracy 0-1"""
+    ema: float | None = Field(default=None, ge=0, lt=1)
+    """decay of a mean of the weights over the steps, which is validated and stored; null stores the last weights"""
     max_grad_norm: float | None = Field(default=None, gt=0)
     """clip the norm of the gradient to this; null does not clip"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
@@ -273,6 +299,7 @@ class Recipe(Section):
     backbone: BackboneSection = BackboneSection()
     peft: PeftSection = Field(default_factory=PeftSection)
     meta: MetaSection | None = None
+    semi: SemiSection | None = None
     head: HeadSection = HeadSection()
     loss: LossSection = Field(default_factory=LossSection)
     train: TrainSection
@@ -296,6 +323,7 @@ SECTIONS: dict[str, type[Section]] = {
     "backbone": BackboneSection,
     "peft": PeftSection,
     "meta": MetaSection,
+    "semi": SemiSection,
     "head": HeadSection,
     "loss": LossSection,
     "train": TrainSection,

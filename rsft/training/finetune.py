@@ -18,6 +18,7 @@ from rsft.data.chips.store import ChipStore, count_chips, list_first_names, miss
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import AUTO_OF_0_2, Contract
 from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
+from rsft.data.loading.pool import Pool, open_pool
 from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, combine_bundles, find_bundle, source_license
@@ -52,6 +53,7 @@ from rsft.training.processes import (
 from rsft.training.replay import correction_recipe, replay
 from rsft.training.runs.reader import METRICS_FILE, TRAINED, read_run_info
 from rsft.training.runs.writer import MODULATOR_FILE, Run, mark_done, require_unchanged_inputs
+from rsft.training.semi import check_semi, make_labeler
 from rsft.training.trackers import RunListener, TrackerListener
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
@@ -91,6 +93,7 @@ def train_single_run(
     """
     trackers = TrackerListener(recipe)
     require_consistent_processes(recipe.train)
+    check_semi(recipe)
     if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
         message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
         raise RequestError(message, "meta.order", hint)
@@ -104,7 +107,8 @@ def train_single_run(
     setup = set_up(recipe, start, progress, origin)
     earlier = None if resume is None else read_run_info(resume)
     if earlier is not None:
-        require_unchanged_inputs(earlier, setup.store.root, setup.encoder.sha256, device.type)
+        pool_sha256 = setup.pool.sha256 if setup.pool else ""
+        require_unchanged_inputs(earlier, setup.store.root, setup.encoder.sha256, device.type, pool_sha256)
 
     run = Run.create(recipe, runs, source) if earlier is None else Run.resume(earlier)
     with run.track_status():
@@ -121,8 +125,8 @@ def train_single_run(
         else:
             setup.classifier.load_learned_state(checkpoint.state["learned"])  # the cache of a prefix depends on it
         learner = make_learner(recipe, setup, (processes.rank, processes.world_size), progress)
-        is_cached = isinstance(learner.batches.train, CachedPrefixTokens)
         run.update(
+            pool=setup.pool and setup.pool.metadata(),
             trained_parameters=sum(map(torch.Tensor.numel, setup.classifier.theta)),
             modulator_parameters=sum(map(torch.Tensor.numel, setup.classifier.adapted.gamma)),
             total_parameters=sum(map(torch.Tensor.numel, setup.classifier.parameters())),
@@ -130,14 +134,21 @@ def train_single_run(
             val_chips=len(setup.val),
             backbone_sha256=setup.encoder.sha256,
             stage_depths=stage_depths(setup.classifier.adapted.vit),
-            blocks_kept=max(0, setup.classifier.adapted.prefix_end) if is_cached else 0,
+            blocks_kept=_kept_blocks(learner),
         )
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
         listeners = [x for x in (listener, trackers) if x is not None] if run.is_writer else []
         fit(processes, learner, setup.store.group_indices, recipe.evaluate, run, listeners, checkpoint)
+        learner.keep_average()
         if run.is_writer:
             finish((earlier and earlier.recipe) or recipe, run, setup, recipe.train.device, progress)
     return run
+
+
+def _kept_blocks(learner: Learner) -> int:
+    """Return the number of first blocks whose outputs are cached."""
+    is_cached = isinstance(learner.batches.train, CachedPrefixTokens)
+    return max(0, learner.classifier.adapted.prefix_end) if is_cached else 0
 
 
 def seed_generators(seed: int) -> None:
@@ -155,6 +166,7 @@ class TrainingSetup:
         store: the chip store, with the classes of the start bundle.
         contract: how a chip becomes the network's input.
         start: the bundle at which the run starts.
+        pool: the unlabeled chips; None without `data.unlabeled`.
     """
 
     store: ChipStore
@@ -164,6 +176,7 @@ class TrainingSetup:
     classifier: Classifier
     contract: Contract
     start: StartBundle | None
+    pool: Pool | None = None
 
 
 def open_data(section: DataSection, start: StartBundle | None = None) -> ChipStore:
@@ -225,7 +238,11 @@ def set_up(
             message = f"the network has {depth} blocks, fewer than {last_blocks}"
             raise RequestError(message, "train.last_blocks", f"set train.last_blocks to {depth} or less")
         classifier.adapted.keep_before(depth - last_blocks if last_blocks else depth + 1)
-    return TrainingSetup(store, *_read_splits(store, contract, progress), encoder, classifier, contract, start)
+    splits = _read_splits(store, contract, progress)
+    pool = None if recipe.data.unlabeled is None else open_pool(recipe.data.unlabeled, store, contract, progress)
+    if pool is not None and is_rank_zero():
+        _log.warning("%s: %s", recipe.data.unlabeled, pool.describe())
+    return TrainingSetup(store, *splits, encoder, classifier, contract, start, pool)
 
 
 def _read_splits(store: ChipStore, contract: Contract, progress: Progress | None) -> tuple[ChipImages, ChipImages]:
@@ -245,6 +262,8 @@ def initialize_weights(setup: TrainingSetup, recipe: Recipe, progress: Progress 
         setup.start.load_into(setup.classifier, setup.train, setup.store.classes, recipe)
     elif recipe.head.init != "random":
         batch_size, sha256 = recipe.evaluate.batch_size, setup.encoder.sha256
+        if setup.encoder.is_random:  # the hash does not depend on the weights
+            sha256 += f" of seed {recipe.seed}"
         features = compute_initial_features(setup.classifier, setup.train, sha256, batch_size, progress)
         labels = torch.from_numpy(setup.train.labels).to(features.device)
         init_head(setup.classifier.head, recipe.head, features, labels, recipe.seed)
@@ -270,6 +289,7 @@ def make_learner(
         adapted.cast_frozen_weights(HALF_DTYPES[precision])
     train: BatchSource = setup.train
     val: BatchSource = setup.val
+    planes, size = len(setup.contract.planes), setup.contract.size
     device, batch_size = next(setup.classifier.parameters()).device, recipe.evaluate.batch_size
     with torch.autocast(device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES):
         if recipe.data.augment == "none" and all(can_cache_prefix(x, adapted) for x in (setup.train, setup.val)):
@@ -286,7 +306,7 @@ def make_learner(
         val,
         batch_size=section.batch_size,
         eval_batch_size=batch_size,
-        augmentation=Augmentation(recipe.data.augment, len(setup.contract.planes), setup.contract.size),
+        augmentation=Augmentation(recipe.data.augment, planes, size),
         seed=seed,
         workers=recipe.data.workers,
         members=repeat_added_chips(members, added, section.repeat_added),
@@ -297,7 +317,9 @@ def make_learner(
     counts = torch.from_numpy(setup.store.class_counts("train") + (section.repeat_added - 1) * added_counts)
     samplers = section.sampler, meta.sampling if meta else section.sampler
     loss = make_losses(recipe.loss.build(), counts, *map(sampling_exponent, samplers))
-    return Learner(setup.classifier, loss, batches, splitter, section, meta, seed)
+    pool = None if setup.pool is None else setup.pool.chips
+    average, labeler = make_labeler(recipe, setup.classifier, pool, batches, counts)
+    return Learner(setup.classifier, loss, batches, splitter, section, meta, seed, average, labeler)
 
 
 def finish(recipe: Recipe, run: Run, setup: TrainingSetup, device: str, progress: Progress | None = None) -> None:

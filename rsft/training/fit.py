@@ -67,10 +67,12 @@ def fit(
             recorder.stop_clock()
             measures = dict.fromkeys(("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan)
             if (epoch + 1) % evaluate.every == 0 or epoch + 1 == train.epochs:
-                measures = validate(processes, learner, groups, checkpointer.after_validation_batch)
+                with learner.use_average():
+                    measures = validate(processes, learner, groups, checkpointer.after_validation_batch)
                 early_stopping.update(measures["val_macro"])
             modulator = learner.classifier.adapted.modulator
             recorder.end_epoch(learner.epoch_row(epoch) | measures, modulator.scales() if modulator else {})
+            run.add_pseudo_labels(epoch, learner.take_pseudo_counts())
             checkpointer.after_epoch(TrainingPosition(epoch + 1))
     if signals.received:  # after the last step
         raise Interrupted(signals.received, "saved at the end of training")

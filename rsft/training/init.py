@@ -186,7 +186,8 @@ def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
 def feature_cache_path(chips: ChipImages, *key: object) -> Path:
     """Return the path of a cache file next to the cache of the chips, named after images, normalization and a key."""
     images = chips.cache_file
-    moments = (chips.contract.mean, chips.contract.std)  # the cache of the chips holds bytes before normalization
+    contract = chips.contract  # the cache of the chips holds bytes before normalization
+    moments = "chip-standard" if contract.chip_standard else (contract.mean, contract.std)
     digest = hashlib.sha256(repr((*key, moments)).encode()).hexdigest()[:16]
     return images.with_name(f"{images.stem}-{digest}.npy")
 

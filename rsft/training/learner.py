@@ -1,6 +1,7 @@
 """A classifier in training: its loops, learning rates, outer batches and losses, and their state for a checkpoint."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError
 from rsft.training.optim import optimizers
 from rsft.training.optim.losses import DeferredReweighting
-from rsft.training.processes import all_gather_object
+from rsft.training.processes import all_gather_object, average_statistics
 from rsft.training.recorder import StepTimer
+from rsft.training.semi import PseudoLabeler, WeightAverage
 from rsft.types import Indices
 
 
@@ -28,6 +30,8 @@ class Learner:
         classifier: the network, on its device.
         splitter: draws the meta subsets; None for plain PEFT.
         meta: the section `meta` of the recipe; None for plain PEFT.
+        average: the mean of the weights, which is validated; None validates the last weights.
+        labeler: gives unlabeled chips pseudo-labels; None trains on labeled chips only.
 
     Attributes:
         loops: takes the inner steps on theta and the outer steps on gamma.
@@ -45,7 +49,10 @@ class Learner:
         train: TrainSection,
         meta: MetaSection | None,
         seed: int,
+        average: WeightAverage | None = None,
+        labeler: PseudoLabeler | None = None,
     ) -> None:
+        self.average, self.labeler = average, labeler
         self.classifier, self.loss, self.batches, self.splitter = classifier, loss, batches, splitter
         self.train, self.meta, self.seed = train, meta, seed
         self.device = classifier.theta[0].device
@@ -92,6 +99,8 @@ class Learner:
         sizes = len(self.batches.batch_indices(epoch, index)), len(outer_chips)
         inner_weight, outer_weight = (shard_loss_weight(size, self.batches.shard) for size in sizes)
         self.loops.loss_weights = inner_weight, outer_weight
+        if self.labeler is not None:
+            self.loops.pseudo = self.labeler.batch(epoch, index, progress)
         if not len(outer_chips):
             return None
         inputs, labels = self.batches.load(outer_chips, epoch)
@@ -99,6 +108,10 @@ class Learner:
 
     def add_losses(self, inner: Tensor, outer: Tensor | None) -> None:
         """Count a finished step, given its losses, scalars; `outer` is None without an outer step."""
+        if self.batches.shard[1] > 1:
+            average_statistics(self.classifier.adapted.vit)
+        if self.average is not None:
+            self.average.update(self.steps)
         self.steps += 1
         self.losses[0].append(inner)
         if outer is not None:
@@ -116,6 +129,18 @@ class Learner:
         lr = optimizers.base_lr(self.train) * self._lr_factor(epoch, 0)
         return {"epoch": epoch, "step": self.steps, "lr": lr, "train_loss": inner, "meta_loss": outer}
 
+    def take_pseudo_counts(self) -> list[int]:
+        """Return the chips of an epoch with a pseudo-label of each class, foreign ones, and all, and count from 0.
+
+        Returns:
+            Counts (C + 2,) of this process; empty without unlabeled chips.
+        """
+        if self.labeler is None:
+            return []
+        counts: list[int] = self.labeler.counts.tolist()
+        self.labeler.counts.zero_()
+        return counts
+
     def state_dict(self) -> dict[str, Any]:
         """Return all state that changes during training, between two steps.
 
@@ -127,7 +152,7 @@ class Learner:
         loops = self.loops
         is_step_unfinished = loops.batches_seen % loops.accumulate_grad_batches != 0
         state: dict[str, Any] = {
-            "learned": self.classifier.learned_state(),
+            "learned": self.average.current_state() if self.average else self.classifier.learned_state(),
             "optimizers": [optimizer.state_dict() for optimizer in loops.optimizers],
             "scalers": [scaler.state_dict() for scaler in (loops.inner_scaler, loops.outer_scaler)],
             "gradients": [parameter.grad for parameter in loops.theta] if is_step_unfinished else None,
@@ -136,6 +161,10 @@ class Learner:
             "steps": self.steps,
             "losses": [torch.stack(values) if values else None for values in self.losses],
         }
+        if self.average is not None:
+            state["average"] = self.average.state
+        if self.labeler is not None:
+            state["labeler"] = self.labeler.state_dict()
         return {name: _to_cpu(value) for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -151,6 +180,19 @@ class Learner:
         loops.batches_seen, loops.skipped_steps, self.steps = state["calls"], state["skipped"], state["steps"]
         inner, outer = ([] if values is None else list(values.to(self.device)) for values in state["losses"])
         self.losses = inner, outer
+        if self.average is not None:
+            self.average.state = {name: tensor.to(self.device) for name, tensor in state["average"].items()}
+        if self.labeler is not None:
+            self.labeler.load_state_dict(state["labeler"])
+
+    def keep_average(self) -> None:
+        """Give the classifier the mean of the weights for good, at the end of training."""
+        if self.average is not None:
+            self.classifier.load_learned_state(self.average.state)
+
+    def use_average(self) -> AbstractContextManager[None]:
+        """Return a context in which the classifier has the weights that are validated and stored."""
+        return nullcontext() if self.average is None else self.average.in_classifier()
 
     def _lr_factor(self, epoch: int, index: int) -> float:
         """Return the factor of the base learning rate at the optimizer step to which a batch belongs."""

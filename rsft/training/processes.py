@@ -179,6 +179,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
             gradient.copy_(values.view_as(gradient))
 
 
+def average_statistics(network: nn.Module) -> None:
+    """Replace the running statistics of the batch norms that are in training by their means over the processes."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.training:
+            for statistic in (module.get_buffer("running_mean"), module.get_buffer("running_var")):
+                statistic.copy_(all_reduce_mean(statistic))
+
+
 def all_gather_object(value: Any) -> list[Any]:
     """Return the values of all processes, which pickle can store, in the order of ranks."""
     if not _is_distributed():

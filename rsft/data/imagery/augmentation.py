@@ -25,6 +25,7 @@ class Augmentation:
         name: "none", "natural", "sar" or "optical".
         planes: number of planes of the images; hue changes with 1 or 3 planes only.
         size: side of the result of "natural" in pixels. The other lists keep the size of the image.
+        strong: move images half as far again, and cover a square of a quarter of their side with their mean.
 
     Attributes:
         resizes: whether the list resizes its result, and so takes images of any size: True for "natural".
@@ -33,8 +34,10 @@ class Augmentation:
         ValueError: "natural" without `size`.
     """
 
-    def __init__(self, name: AugmentationName, planes: int = 3, size: int | None = None) -> None:
-        self.resizes = name == "natural"
+    def __init__(
+        self, name: AugmentationName, planes: int = 3, size: int | None = None, *, strong: bool = False
+    ) -> None:
+        self.resizes, self.strong = name == "natural", strong
         if self.resizes and size is None:
             raise ValueError('Augmentation("natural") needs the size of its result')
         self._compose: Any = None
@@ -42,7 +45,7 @@ class Augmentation:
             disable_telemetry("albumentations")  # its import asks a server for the newest version otherwise
             from albumentations import Compose
 
-            self._compose = Compose(_transforms(name, planes, size))
+            self._compose = Compose(_transforms(name, planes, size, 1.5 if strong else 1.0))
 
     @property
     def is_active(self) -> bool:
@@ -59,27 +62,40 @@ class Augmentation:
             return image
         self._compose.set_random_seed(seed)
         augmented = np.asarray(self._compose(image=image)["image"], np.uint8)
-        return augmented.reshape(*augmented.shape[:2], -1)  # OpenCV drops the axis of one plane
+        augmented = augmented.reshape(*augmented.shape[:2], -1)  # OpenCV drops the axis of one plane
+        return _cover_square(augmented, seed) if self.strong else augmented
 
 
-def _transforms(name: AugmentationName, planes: int, size: int | None) -> list[Any]:
+def _cover_square(image: Bytes, seed: int) -> Bytes:
+    """Replace a random square of a quarter of the shorter side by the mean of each plane (DeVries and Taylor 2017)."""
+    side = min(image.shape[:2]) // 4
+    top, left = np.random.default_rng(seed).integers(0, np.array(image.shape[:2]) - side + 1)
+    covered = image.copy()
+    covered[top : top + side, left : left + side] = image.mean((0, 1))
+    return covered
+
+
+def _transforms(name: AugmentationName, planes: int, size: int | None, strength: float) -> list[Any]:
     import albumentations as library
 
     if name == "natural":
         ranges: dict[str, Any] = {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3)}
         crop = library.RandomResizedCrop((size, size), area_for_downscale="image", **ranges)
         return [crop, library.HorizontalFlip(p=0.5)]
-    shift: dict[str, Any] = {"translate_percent": (-0.08, 0.08), "border_mode": cv2.BORDER_REFLECT_101}
+    reach, angle = 0.08 * strength, 15 * strength
+    shift: dict[str, Any] = {"translate_percent": (-reach, reach), "border_mode": cv2.BORDER_REFLECT_101}
     if name == "sar":
         from rsft.data.imagery.speckle import Speckle
 
+        zoom = 0.15 * strength
         return [
             library.HorizontalFlip(p=0.5),
-            library.Affine(scale=(0.85, 1.15), rotate=(-15, 15), p=0.9, **shift),
+            library.Affine(scale=(1 - zoom, 1 + zoom), rotate=(-angle, angle), p=0.9, **shift),
             library.RandomBrightnessContrast(0.15, 0.15, p=0.5),
             Speckle(looks=(6, 30), p=0.5),
         ]
     colors = library.RandomBrightnessContrast(0.2, 0.2, p=0.5)
     if planes in (1, 3):
         colors = library.ColorJitter(0.2, 0.2, 0.2, 0.03, p=0.5)
-    return [library.D4(p=1.0), library.Affine(scale=(0.8, 1.2), p=0.7, **shift), colors]
+    zoom = 0.2 * strength
+    return [library.D4(p=1.0), library.Affine(scale=(1 - zoom, 1 + zoom), p=0.7, **shift), colors]

@@ -24,7 +24,14 @@ Limits = tuple[float, float]
 """Values that become 0 and 255."""
 
 StretchOption = str | tuple[Limits, ...]
-"""Stretch of a recipe: auto, percentile, log1p, chip-max, or limits (one pair for all planes, or one per plane)."""
+"""Stretch of a recipe: auto, percentile, log1p, chip-max, chip-standard, or limits (one pair for all planes, or one per
+plane)."""
+
+CHIP_STANDARD = "chip-standard"
+"""Stretch option: the bytes of "auto", which the network receives with mean 0 and deviation 1 in each chip."""
+
+_MIN_DEVIATION = 5 / 255
+"""Added to the standard deviation of a chip, 0-1: otherwise an empty chip would become amplified noise."""
 
 PERCENTILES = (0.5, 99.5)
 """Percentiles of the measured limits. With wider limits, a few strong scatterers would darken the whole chip. If no
@@ -270,6 +277,7 @@ def fit_stretches(
         RequestError: the number of limits does not match the number of planes.
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
+    option = "auto" if option == CHIP_STANDARD else option
     stretches: Stretches = {}
     statistics: dict[str, tuple[Statistics, ...]] = {}
     for target in dict.fromkeys(target for _, target in units.values()):
@@ -329,6 +337,8 @@ class Contract(_Frozen):
         std: standard deviation of each plane of the network's input, 0-1.
         statistics: statistics of each plane of the training chips, by unit, if a stretch was measured.
         spacing_m: pixel spacing of the training chips in meters; None if it varies, or is unknown for half of them.
+        chip_standard: whether each chip is normalized by its own mean and standard deviation, over all planes and
+            pixels, instead of by `mean` and `std`, which are 0 and 1 then.
     """
 
     units: Stretches
@@ -341,6 +351,12 @@ class Contract(_Frozen):
     std: tuple[float, ...]
     statistics: dict[str, tuple[Statistics, ...]] = {}
     spacing_m: float | None = None
+    chip_standard: bool = False
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the fields of rsft 0.2 if `chip_standard` is False, so that hashes of bundles are the same."""
+        return {key: value for key, value in serialize(self).items() if (key, value) != ("chip_standard", False)}
 
     @property
     def clipping_note(self) -> str:
@@ -486,7 +502,7 @@ class Contract(_Frozen):
         for image, planes in zip(images, scaled, strict=True):
             for plane, values, out in zip(np.moveaxis(image, 2, 0), table, planes, strict=True):
                 cv2.LUT(plane, values, dst=out)
-        return scaled
+        return standardize_chips(scaled) if self.chip_standard else scaled
 
     def byte_values(self) -> NDArray[np.float32]:
         """Return what the bytes of each plane become.
@@ -506,6 +522,13 @@ class Contract(_Frozen):
         """
         inputs: NDArray[np.float32] = self.normalize([self.to_image(pixels, unit)])[0]
         return inputs
+
+
+def standardize_chips(inputs: Any) -> Any:
+    """Normalize each of n inputs (n, P, S, S) in 0-1, arrays or tensors, by its own mean and standard deviation."""
+    centered = inputs - inputs.mean((1, 2, 3), keepdims=True)
+    deviation = ((centered * centered).mean((1, 2, 3), keepdims=True)) ** 0.5
+    return centered / (deviation + _MIN_DEVIATION)
 
 
 @lru_cache(maxsize=256)

@@ -58,9 +58,10 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
         DataError: a chip cannot be read, does not match the contract, or has changed; the message names it.
         RsftError: the disk has no room for the cache.
     """
-    manifest = sha256(root / MANIFEST)[:12]
-    folder = _cache_folder(root)
-    transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics"})
+    folder, manifest = _cache_folder(root), "unlabeled"  # chips of a folder without a manifest
+    if (root / MANIFEST).is_file():
+        manifest = sha256(root / MANIFEST)[:12]
+    transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics", "chip_standard"})
     key = json.dumps([_VERSION, transform, table["unit"].tolist(), table["sha256"].tolist()], sort_keys=True)
     path = folder / f"{manifest}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
     with FileLock(folder / "lock"):
@@ -80,6 +81,10 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
 def _cache_folder(root: Path) -> Path:
     """Return and make the folder of the cache of a chip store."""
     folder = root / ".cache"
+    if not (root / MANIFEST).is_file():
+        folder = user_cache_path("rsft") / "unlabeled"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
     try:
         folder.mkdir(exist_ok=True)
         if os.access(folder, os.W_OK):
@@ -136,13 +141,13 @@ class ChipImages:
     Args:
         root: folder of the chip store.
         table: manifest rows of the chips.
-        classes: class names in the order of the labels.
+        classes: class names in the order of the labels; empty for chips without labels.
         contract: how a chip becomes the network's input.
         progress: called while chips are read, if they are not in the cache.
 
     Attributes:
         images: bytes (N, S, S, P), memory-mapped.
-        labels: class indices (N,) int64.
+        labels: class indices (N,) int64; -1 without classes.
 
     Raises:
         DataError: a chip cannot be read or does not match the contract; the message names it.
@@ -158,7 +163,7 @@ class ChipImages:
         progress: Progress | None = None,
     ) -> None:
         self.root, self.table, self.contract = root, table, contract
-        self.labels: Indices = np.array([classes.index(name) for name in table["class"]], np.int64)
+        self.labels: Indices = np.array([classes.index(name) if classes else -1 for name in table["class"]], np.int64)
         self.images: Bytes = load_packed_images(root, table, contract, progress)
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.bands import compute_planes
-from rsft.data.imagery.contract import Contract, center_crop
+from rsft.data.imagery.contract import Contract, center_crop, standardize_chips
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.units import UNIT_DTYPES, convert_unit, parse_unit
 from rsft.errors import RequestError, WeightsError
@@ -56,6 +56,7 @@ class ChipTreatment(nn.Module):
         self.resize = ByteResize(min(self.crop, side), contract.size, len(self.channels))
         self.register_buffer("indices", torch.tensor([self.channels.index(channel) for channel in channels]))
         self.register_buffer("values", torch.from_numpy(contract.byte_values()))
+        self.is_standard = contract.chip_standard
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return network inputs (N, P, S, S) of chips (N, B, H, W) with `used_bands` of the contract, float32."""
@@ -67,7 +68,8 @@ class ChipTreatment(nn.Module):
         resized = self.resize(torch.stack(levels, 1))
         bytes_of_planes = resized[:, cast(Tensor, self.indices)].long()
         tables = cast(Tensor, self.values)
-        return torch.stack([table[bytes_of_planes[:, index]] for index, table in enumerate(tables)], 1)
+        inputs = torch.stack([table[bytes_of_planes[:, index]] for index, table in enumerate(tables)], 1)
+        return standardize_chips(inputs) if self.is_standard else inputs
 
 
 class ByteResize(nn.Module):

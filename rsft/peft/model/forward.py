@@ -155,6 +155,8 @@ class ForwardPasses(nn.Module):
         """
         super().train(mode)
         self.vit.eval()
+        for module in self.adapter_modules:
+            module.set_network_training(mode)
         return self
 
     def forward(self, x: Tensor) -> Tensor:

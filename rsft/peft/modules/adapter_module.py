@@ -68,6 +68,9 @@ class AdapterModule(nn.Module):
         """Change the network wherever the module acts, and register with `add_undo` how to revert it."""
         raise NotImplementedError
 
+    def set_network_training(self, mode: bool) -> None:
+        """Set the mode of those layers of the network that the module trains; the others stay in evaluation mode."""
+
     def add_undo(self, placement: str, *undo: Undo) -> None:
         """Register how to revert the changes at a site, module or parameter; the last function is called first."""
         self._undo[placement] = undo

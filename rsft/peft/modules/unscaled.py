@@ -102,6 +102,9 @@ _LAYERS = (*_LAYERS, "norm2", *(f"mlp.{name}" for name in ("fc1", "fc1_g", "fc1_
 class SelectiveTuning(AdapterModule):
     """Trained copies that replace some of the network's parameters; the frozen originals do not change.
 
+    Batch norms stay in evaluation mode, unless the network has the attribute `trains_batch_norm`. Then the running
+    statistics of those that are trained change in training, and belong to the state.
+
     Args:
         vit: a timm vision transformer.
         method: name of the method, for messages.
@@ -128,10 +131,14 @@ class SelectiveTuning(AdapterModule):
         all_blocks = [f"{path}." for path in named_blocks(vit)]
         selected = tuple(all_blocks[index] for index in select_blocks(blocks, len(all_blocks)))
         self._replaced: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
+        self._norms: dict[str, Any] = {}
+        norms = torch.nn.modules.batchnorm._BatchNorm if getattr(vit, "trains_batch_norm", False) else ()
         for module_path, module in vit.named_modules():
             is_selected = f"{module_path}.".startswith(tuple(f"{name}." for name in modules) or selected)
             if not is_selected and (blocks != "all" or modules or module_path.split(".")[0] == "head"):
                 continue
+            if isinstance(module, norms) and is_trained(module, "weight"):
+                self._norms[module_path] = module
             for name, parameter in module.named_parameters(recurse=False):
                 if is_trained(module, name):
                     path = f"{module_path}.{name}" if module_path else name
@@ -146,13 +153,33 @@ class SelectiveTuning(AdapterModule):
         for path, (module, name, frozen) in self._replaced.items():
             setattr(module, name, self.get_parameter(mangle_name(path)))
             self.add_undo(path, partial(_restore_parameter, module, name, frozen))
+        for path, tensor in self._running_statistics().items():
+            norm, _, name = path.rpartition(".")
+            self.add_undo(path, partial(_restore_statistic, self._norms[norm], name, tensor.clone()))
+
+    def _running_statistics(self) -> dict[str, Tensor]:
+        names = ("running_mean", "running_var")
+        return {f"{path}.{name}": getattr(norm, name) for path, norm in self._norms.items() for name in names}
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        return super().named_tensors() | self._running_statistics()
+
+    def set_network_training(self, mode: bool) -> None:
+        for norm in self._norms.values():
+            norm.train(mode)
 
     @torch.no_grad()
     def merge(self) -> None:
         """Copy the trained values into the network's own parameters."""
-        self.remove()
+        self.remove(list(self._replaced))
+        for path in self._running_statistics():
+            self._undo.pop(path)
         for path, (_, _, frozen) in self._replaced.items():
             frozen.copy_(self.get_parameter(mangle_name(path)))
+
+
+def _restore_statistic(norm: nn.Module, name: str, original: Tensor) -> None:
+    norm.get_buffer(name).copy_(original)
 
 
 def _restore_parameter(module: nn.Module, name: str, frozen: nn.Parameter) -> None:

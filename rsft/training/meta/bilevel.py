@@ -19,6 +19,7 @@ from rsft.recipe.registries import SAMPLERS, LossFunction
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.processes import all_reduce_mean, average_gradients
 from rsft.training.recorder import StepTimer
+from rsft.training.semi import PseudoBatch
 from rsft.types import Indices
 
 LossClosure = Callable[[], Tensor]
@@ -186,6 +187,7 @@ class BiLevelLoop:
         loss_weights: factors of the inner and the outer loss of this process: its share of the chips, times the number
             of processes.
         skipped_steps: optimizer steps that were skipped because a scaled gradient overflowed.
+        pseudo: chips with pseudo-labels, whose loss is added to the inner loss of the next batch; None for none.
     """
 
     def __init__(
@@ -213,6 +215,7 @@ class BiLevelLoop:
         self.inner_scaler, self.outer_scaler = (GradScaler(device, enabled=scale_losses) for _ in range(2))
         self.batches_seen = self.skipped_steps = 0
         self.loss_weights = (1.0, 1.0)
+        self.pseudo: PseudoBatch | None = None
         self._last_losses: dict[str, Tensor] = {}  # by loop, the mean over all processes
 
     @property
@@ -289,13 +292,13 @@ class BiLevelLoop:
         Raises:
             NonFiniteLossError: a loss is not finite; no parameter changes.
         """
-        (inputs, labels), (outer_inputs, outer_labels) = batch, outer_batch
-        head, rows = self.classifier.head, len(labels)
+        (outer_inputs, outer_labels), inputs, head = outer_batch, self._inner_inputs(batch), self.classifier.head
+        rows = len(inputs)
         with self.classifier.adapted.joint(rows):
             features = self.classifier.head_inputs(torch.cat([inputs, outer_inputs]))
         fixed_head = {name: parameter.detach() for name, parameter in head.named_parameters()}
-        weight, outer_weight = self.loss_weights
-        loss = self._check_finite("inner", weight * self.loss(head(features[:rows]).float(), labels))
+        outer_weight = self.loss_weights[1]
+        loss = self._check_finite("inner", self._inner_loss(head(features[:rows]), batch[1]))
         outer_logits = functional_call(head, fixed_head, (features[rows:],))
         outer_loss = self._check_finite("outer", outer_weight * self.outer_loss(outer_logits.float(), outer_labels))
         self._begin_inner_batch()
@@ -308,8 +311,18 @@ class BiLevelLoop:
         return self._last_losses["inner"], self._last_losses["outer"]
 
     def _compute_loss(self, batch: Batch, *, outer: bool = False) -> Tensor:
-        loss, weight = (self.outer_loss if outer else self.loss), self.loss_weights[outer]
-        return loss(self.classifier(batch[0]).float(), batch[1]) * weight
+        if not outer:
+            return self._inner_loss(self.classifier(self._inner_inputs(batch)), batch[1])
+        return self.outer_loss(self.classifier(batch[0]).float(), batch[1]) * self.loss_weights[1]
+
+    def _inner_inputs(self, batch: Batch) -> Tensor:
+        """Return the inputs of a batch, and those of the chips with pseudo-labels after them."""
+        return batch[0] if self.pseudo is None else torch.cat([batch[0], self.pseudo.inputs])
+
+    def _inner_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of the logits of `_inner_inputs`, of which the first are those of the labeled chips."""
+        loss = self.loss(logits[: len(labels)].float(), labels) * self.loss_weights[0]
+        return loss if self.pseudo is None else loss + self.pseudo.loss(logits[len(labels) :])
 
     def _begin_inner_batch(self) -> None:
         if self.batches_seen % self.accumulate_grad_batches == 0:

@@ -23,6 +23,8 @@ from rsft.types import GROUPS
 from rsft.utils.atomic_files import sha256
 from rsft.utils.untrusted.documents import load_json, read_regular_text
 
+PSEUDO_LABELS_FILE = "pseudo_labels.csv"
+"""Chips with a pseudo-label by class and epoch, in a run with unlabeled chips."""
 METADATA_FILE, RECIPE_FILE, METRICS_FILE, CHECKPOINTS_DIR = "run.json", "recipe.yaml", "metrics.csv", "checkpoints"
 
 RUN_MEASURES = ("micro", "macro", *GROUPS)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -113,6 +113,7 @@ class Run:
     _session_began: float = field(default_factory=time.monotonic, repr=False)
     _rows: list[dict[str, float]] = field(default_factory=list, repr=False)
     _scales: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    _pseudo_labels: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path, source: Path | None = None) -> Self:
@@ -224,7 +225,8 @@ class Run:
 
     def drop_epochs_from(self, epoch: int) -> None:
         """Delete the rows of an epoch and of later epochs, which are trained again."""
-        for name, rows in ((reader.METRICS_FILE, self._rows), (MODULATOR_FILE, self._scales)):
+        tables = {MODULATOR_FILE: self._scales, reader.PSEUDO_LABELS_FILE: self._pseudo_labels}
+        for name, rows in {reader.METRICS_FILE: self._rows, **tables}.items():
             if self.is_writer and (self.folder / name).is_file():
                 table = pd.read_csv(self.folder / name)
                 earlier_rows: list[Any] = table[table["epoch"] < epoch].to_dict("records")
@@ -238,6 +240,13 @@ class Run:
         if scales:
             self._scales += [{"epoch": row["epoch"], **x._asdict(), "value": scale} for x, scale in scales.items()]
             self._write_table(MODULATOR_FILE, self._scales)
+
+    def add_pseudo_labels(self, epoch: int, counts: Sequence[int]) -> None:
+        """Append an epoch to pseudo_labels.csv: chips with a pseudo-label of each class, foreign ones, and all."""
+        if counts:
+            columns = *(f"class_{index}" for index in range(len(counts) - 2)), "foreign", "chips"
+            self._pseudo_labels.append({"epoch": epoch, **dict(zip(columns, counts, strict=True))})
+            self._write_table(reader.PSEUDO_LABELS_FILE, self._pseudo_labels)
 
     def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
         if self.is_writer:
@@ -253,7 +262,9 @@ def mark_done(folder: Path) -> None:
         write_text(folder / reader.METADATA_FILE, json.dumps(metadata | {"status": "done"}, indent=1))
 
 
-def require_unchanged_inputs(info: reader.RunInfo, root: Path, backbone_sha256: str, device: str) -> None:
+def require_unchanged_inputs(
+    info: reader.RunInfo, root: Path, backbone_sha256: str, device: str, pool_sha256: str = ""
+) -> None:
     """Raise an error if something that decides about the weights has changed since the resumed run began.
 
     Args:
@@ -261,6 +272,7 @@ def require_unchanged_inputs(info: reader.RunInfo, root: Path, backbone_sha256: 
         root: folder of its chip store.
         backbone_sha256: hash of the loaded backbone.
         device: "cpu" or "cuda". The sums of a CPU depend on the number of its threads.
+        pool_sha256: hash of the unlabeled chips; "" without any.
 
     Raises:
         RequestError: the chips, the backbone or the number of threads have changed.
@@ -269,6 +281,7 @@ def require_unchanged_inputs(info: reader.RunInfo, root: Path, backbone_sha256: 
     inputs = {
         "the chips": (data_sha256, reader.hash_manifest(root), root),
         "the backbone's weights": (info.metadata.get("backbone_sha256"), backbone_sha256, info.folder),
+        "the unlabeled chips": ((info.metadata.get("pool") or {}).get("sha256"), pool_sha256, info.folder),
     }
     for name, (before, now, location) in inputs.items():
         if before is not None and before != now:

@@ -1,0 +1,101 @@
+"""A small convolutional network without pre-training: A-ConvNet (Chen et al. 2016) with batch norm.
+
+Source: https://doi.org/10.1109/TGRS.2016.2551720, Figure 7. As there, all convolutions but the last are unpadded. Batch
+norm follows each of them, and the mean of the last feature map replaces the last convolution, so that the side of the
+input is free. A recipe trains all weights from a random start (`peft.method: full`).
+"""
+
+from typing import cast
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from rsft.backbones.card import Card
+from rsft.errors import RequestError
+
+NAME = "aconvnet"
+WIDTHS = (16, 32, 64, 128)
+MIN_SIZE, MAX_SIZE = 32, 128
+_PADDED_BELOW = 40  # pixels; the third convolution is as large as the whole feature map of smaller inputs
+
+
+class ConvBlock(nn.Sequential):
+    """An unbiased convolution, batch norm, ReLU and, with `pools`, a maximum over 2 x 2 pixels."""
+
+    def __init__(self, width_in: int, width: int, kernel: int, padding: int = 0, *, pools: bool = True) -> None:
+        super().__init__()
+        self.add_module("conv1", nn.Conv2d(width_in, width, kernel, padding=padding, bias=False))
+        norm = nn.BatchNorm2d(width)
+        norm.num_batches_tracked = None  # only counts
+        self.add_module("norm1", norm)
+        self.add_module("relu1", nn.ReLU(inplace=True))
+        if pools:
+            self.add_module("pool1", nn.MaxPool2d(2))
+
+
+class AConvNet(nn.Module):
+    """Maps images (B, 3, size, size) to features (B, 128, h, w).
+
+    Args:
+        size: side of the input in pixels, 32 to 128.
+
+    Attributes:
+        trains_batch_norm: whether training normalizes by the statistics of each batch, and learns running statistics.
+        num_features: number of channels of the features.
+    """
+
+    trains_batch_norm = True
+    num_features = WIDTHS[-1]
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        first, second, third, fourth = WIDTHS
+        padding = 2 if size < _PADDED_BELOW else 0
+        self.layer1 = nn.Sequential(ConvBlock(3, first, 5))
+        self.layer2 = nn.Sequential(ConvBlock(first, second, 5))
+        self.layer3 = nn.Sequential(ConvBlock(second, third, 6, padding))
+        self.layer4 = nn.Sequential(ConvBlock(third, fourth, 3, 1, pools=False))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last feature map (B, 128, h, w) of images (B, P, S, S)."""
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = True) -> Tensor:
+        """Return the mean (B, 128) of a feature map (B, 128, h, w); the network has no classifier of its own."""
+        return x.mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, 128) of images (B, P, S, S)."""
+        return self.forward_head(self.forward_features(x))
+
+
+def build_aconvnet(size: int = 64) -> VisionTransformer:
+    """Build the network with random weights; it offers what rsft uses of a network of timm.
+
+    Raises:
+        RequestError: `size` is not from 32 to 128.
+    """
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        hint = "shrink the chips with data.size, or cut their center with data.crop"
+        raise RequestError(f"{NAME} takes inputs of {MIN_SIZE} to {MAX_SIZE} pixels, not {size}", "data.size", hint)
+    return cast(VisionTransformer, AConvNet(size))
+
+
+CARDS = (
+    Card(
+        name=NAME,
+        about="A-ConvNet with batch norm, 163 k parameters; starts at random weights",
+        size=64,
+        patch=8,
+        bands=("R", "G", "B"),
+        unit="uint8",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        license="MIT",
+        weights=None,
+        build=build_aconvnet,
+        sensor="none",
+    ),
+)

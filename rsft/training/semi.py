@@ -1,0 +1,254 @@
+"""Pseudo-labels of unlabeled chips (FixMatch), and the mean of the weights that gives them.
+
+Sources: Sohn et al. 2020, https://arxiv.org/abs/2001.07685; the alignment of probabilities is that of Berthelot et al.
+2020, section 3.1, https://arxiv.org/abs/1911.09785. Chips that are far from all classes get no pseudo-label, because an
+archive also contains what no class is.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.loading.batches import ChipImages, EpochBatches
+from rsft.data.loading.samplers import shard_batches, shard_loss_weight
+from rsft.errors import RequestError
+from rsft.models.classifier import Classifier, copy_to_device
+from rsft.models.uncertainty.statistics import fit_distance, nearest_distance, ood_limit, white_class_means
+from rsft.recipe.schema import Recipe, SemiSection
+from rsft.training.init import compute_features
+from rsft.training.processes import all_reduce_mean
+
+
+class WeightAverage:
+    """Exponential mean of the learned tensors of a classifier over its steps.
+
+    Args:
+        classifier: the classifier in training.
+        decay: weight of the earlier mean in a step. In the first steps it is (1 + t) / (10 + t) at most.
+
+    Attributes:
+        state: the mean of each learned tensor, by name.
+    """
+
+    def __init__(self, classifier: Classifier, decay: float) -> None:
+        self.classifier, self.decay = classifier, decay
+        self.state = {name: tensor.detach().clone() for name, tensor in classifier.learned_state().items()}
+        self._current: dict[str, Tensor] | None = None
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Add the current tensors, given the number of steps before."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, tensor in self.classifier.learned_state().items():
+            self.state[name].lerp_(tensor, 1 - decay)
+
+    @contextmanager
+    def in_classifier(self) -> Iterator[None]:
+        """Give the classifier the mean tensors until the block ends."""
+        self._current = {name: tensor.detach().clone() for name, tensor in self.classifier.learned_state().items()}
+        self.classifier.load_learned_state(self.state)
+        try:
+            yield
+        finally:
+            self.classifier.load_learned_state(self._current)
+            self._current = None
+
+    def current_state(self) -> dict[str, Tensor]:
+        """Return the learned tensors in training, also within `in_classifier`."""
+        return self._current or self.classifier.learned_state()
+
+
+class PseudoBatch(NamedTuple):
+    """Strongly augmented chips with pseudo-labels.
+
+    Attributes:
+        inputs: network inputs (K, P, S, S).
+        labels: class indices (K,).
+        factor: factor of the sum of their losses.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    factor: float
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """Return the weighted loss of logits (K, C), a scalar."""
+        return self.factor * F.cross_entropy(logits.float(), self.labels, reduction="sum")
+
+
+TEACHER_DECAY = 0.99
+"""Decay of the mean of the weights that gives pseudo-labels, if the recipe has no train.ema."""
+
+_MOMENTUM = 0.98
+"""Of the mean probabilities of unlabeled chips, to which probabilities are aligned."""
+
+_REFRESHES = 10
+"""How often the distance from the classes is fitted anew in a run."""
+
+
+class PseudoLabeler:
+    """Gives unlabeled chips pseudo-labels, batch by batch.
+
+    Args:
+        classifier: the classifier in training.
+        section: the section `semi` of the recipe.
+        pool: chips without labels.
+        batches: the training chips, their augmentation, and the shard of this process.
+        strong: the augmentation of chips with a pseudo-label.
+        average: the mean of the weights, which gives the pseudo-labels; None lets the classifier itself give them.
+        epochs: number of epochs of the run.
+        class_counts: training chips of each class (C,).
+
+    Attributes:
+        counts: chips of this epoch so far: with a pseudo-label of each class (C,), foreign, and all.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        section: SemiSection,
+        pool: ChipImages,
+        batches: EpochBatches,
+        strong: Augmentation,
+        average: WeightAverage | None,
+        epochs: int,
+        class_counts: Tensor,
+    ) -> None:
+        assert isinstance(batches.train, ChipImages)
+        self.classifier, self.section, self.average, self.epochs = classifier, section, average, epochs
+        self.pool, self.train, self.augmentations = pool, batches.train, (batches.augmentation, strong)
+        self.size, self.eval_batch_size = batches.batch_size * section.ratio, batches.eval_batch_size
+        self.seed, self.shard = batches.seed, batches.shard
+        self.device = classifier.theta[0].device
+        shares = class_counts.float() if section.align == "labels" else torch.ones(len(class_counts))
+        self.target = (shares / shares.sum()).to(self.device)
+        self.mean_probabilities = self.target.clone()
+        self.distance: tuple[Tensor, Tensor, float] | None = None  # white means, whitening, limit
+        self.counts = torch.zeros(len(class_counts) + 2, dtype=torch.int64)
+
+    def batch(self, epoch: int, index: int, progress: float) -> PseudoBatch | None:
+        """Return the chips of a step that have a pseudo-label; None before `semi.start`.
+
+        Args:
+            epoch: number of the epoch from 0.
+            index: number of the batch in its epoch from 0.
+            progress: finished share of training.
+        """
+        if progress < self.section.start:
+            return None
+        rng = np.random.default_rng((self.seed, epoch, 4, index))
+        chips = shard_batches(rng.integers(0, len(self.pool) + len(self.train), self.size), self.size, self.shard)[0]
+        with torch.no_grad():
+            if index == 0 and self.section.foreign and epoch % max(1, self.epochs // _REFRESHES) == 0:
+                self._fit_distance()
+            inputs = self._load(chips, epoch, index, strong=False)
+            with self._teacher() as teacher:
+                logits, features = teacher.predict(inputs)
+            probabilities = logits.float().softmax(1)
+            if self.section.align != "none":
+                mean = all_reduce_mean(probabilities.mean(0))
+                self.mean_probabilities = _MOMENTUM * self.mean_probabilities + (1 - _MOMENTUM) * mean
+                probabilities = probabilities * (self.target / self.mean_probabilities)
+                probabilities = probabilities / probabilities.sum(1, keepdim=True)
+            confidence, labels = probabilities.max(1)
+            is_foreign = self._is_foreign(features)
+            is_used = (confidence >= self.section.threshold) & ~is_foreign
+        used = labels[is_used].cpu()
+        self.counts[:-2] += torch.bincount(used, minlength=len(self.counts) - 2)
+        self.counts[-2:] += torch.tensor([int(is_foreign.sum()), len(chips)])
+        if not len(used):
+            return None
+        inputs = self._load(chips[is_used.cpu().numpy()], epoch, index, strong=True)
+        factor = self.section.weight * shard_loss_weight(self.size, self.shard) / len(chips)
+        return PseudoBatch(inputs, labels[is_used], factor)
+
+    def _load(self, chips: Any, epoch: int, index: int, *, strong: bool) -> Tensor:
+        """Return network inputs of chips, whose numbers are those of the pool, then those of the training chips."""
+        augmentation = self.augmentations[strong]
+        images = []
+        for position, chip in enumerate(chips.tolist()):  # a chip may be drawn twice
+            source, number = (self.pool, chip) if chip < len(self.pool) else (self.train, chip - len(self.pool))
+            image = source.full_size_image(number) if augmentation.resizes else source.images[number]
+            entropy = (self.seed, epoch, index, 5 + strong, self.shard[0], position)
+            images.append(augmentation(image, int(np.random.SeedSequence(entropy).generate_state(1)[0])))
+        return copy_to_device(torch.from_numpy(self.pool.contract.normalize(images)), self.device)
+
+    @contextmanager
+    def _teacher(self) -> Iterator[Classifier]:
+        """Give the classifier the weights of the teacher, and set it to evaluation mode, until the block ends."""
+        is_training = self.classifier.training
+        with nullcontext() if self.average is None else self.average.in_classifier():
+            self.classifier.eval()
+            yield self.classifier
+        self.classifier.train(is_training)
+
+    def _fit_distance(self) -> None:
+        """Fit the distance from the training chips; a share `semi.foreign` of them is beyond the limit."""
+        with self._teacher() as teacher:
+            inputs = compute_features(teacher, self.train, np.arange(len(self.train)), self.eval_batch_size)
+        features = self.classifier.final_features(inputs)
+        means, whitening = fit_distance(features.cpu().numpy(), self.train.labels, len(self.target))
+        white_means = torch.from_numpy(white_class_means(means, whitening)).float().to(self.device)
+        matrix = torch.from_numpy(whitening).float().to(self.device)
+        distances = nearest_distance(features.float() @ matrix, white_means)
+        self.distance = white_means, matrix, ood_limit(distances.cpu().numpy(), self.section.foreign)
+
+    def _is_foreign(self, features: Tensor) -> Tensor:
+        if self.distance is None:
+            return torch.zeros(len(features), dtype=torch.bool, device=features.device)
+        white_means, whitening, limit = self.distance
+        return torch.as_tensor(nearest_distance(features.float() @ whitening, white_means) > limit)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        return {"mean": self.mean_probabilities, "distance": self.distance, "counts": self.counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint."""
+        self.mean_probabilities, self.counts = state["mean"].to(self.device), state["counts"]
+        if state["distance"] is not None:
+            means, whitening, limit = state["distance"]
+            self.distance = means.to(self.device), whitening.to(self.device), limit
+
+
+def check_semi(recipe: Recipe) -> None:
+    """Raise an error if the keys of a recipe on unlabeled chips contradict each other.
+
+    Raises:
+        RequestError: a section `semi` without chips, or chips without augmentation.
+    """
+    if recipe.semi is not None and recipe.data.unlabeled is None:
+        raise RequestError("the section semi needs unlabeled chips", "data.unlabeled", "name a folder of chips")
+    if recipe.data.unlabeled is not None and recipe.data.augment == "none":
+        message = "pseudo-labels are learned from changed images"
+        raise RequestError(message, "data.augment", "set data.augment=sar or data.augment=optical")
+
+
+def make_labeler(
+    recipe: Recipe, classifier: Classifier, pool: ChipImages | None, batches: EpochBatches, class_counts: Tensor
+) -> tuple[WeightAverage | None, PseudoLabeler | None]:
+    """Return the mean of the weights of a run, and what gives the chips of a pool pseudo-labels.
+
+    Args:
+        recipe: the recipe of the run.
+        classifier: the classifier with its first weights.
+        pool: chips without labels; None for none.
+        batches: the training chips.
+        class_counts: training chips of each class (C,).
+    """
+    semi, decay = recipe.semi or SemiSection(), recipe.train.ema
+    if pool is not None and decay is None and semi.teacher == "ema":
+        decay = TEACHER_DECAY
+    average = None if decay is None else WeightAverage(classifier, decay)
+    if pool is None:
+        return average, None
+    strong = Augmentation(recipe.data.augment, len(pool.contract.planes), pool.contract.size, strong=True)
+    teacher = average if semi.teacher == "ema" else None
+    epochs = recipe.train.epochs
+    return average, PseudoLabeler(classifier, semi, pool, batches, strong, teacher, epochs, class_counts)
