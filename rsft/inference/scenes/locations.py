@@ -26,6 +26,8 @@ MAX_CHIP_SIDE = 8192
 whole."""
 MAX_CHIP_VALUES = 2**28
 """Largest number of values of a window: pixels times bands, 1 GiB as float32."""
+_MAX_COORDINATE = 1e9
+"""Rows and columns of a position are below it: GEOS finds no rectangle around much larger numbers."""
 
 _NUDGE = 1e-3  # pixels; larger than the rounding error of a conversion to degrees and back
 
@@ -134,7 +136,7 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
             fault = f"{shape.geom_type} geometry, but only points and polygons can be used"
         usable += [] if fault else [shape]
         corners = np.empty((0, 2)) if fault else to_pixels(shapely.get_coordinates(shape))
-        if not fault and not np.isfinite(corners).all():
+        if not fault and not (np.abs(corners) < _MAX_COORDINATE).all():  # or not finite
             fault = "the position cannot be transformed to pixels of the scene"
         if fault:
             result.rejected.append((str(path), number, fault))

@@ -354,6 +354,17 @@ def test_attributes_of_detections(bare, tmp_path):
     assert yolo.to_dict("list") == {"at": [1], "class": [4]}
 
 
+def test_a_box_of_unbelievable_size_is_rejected(bare, tmp_path):
+    boxes = [{"image_id": 1, "category_id": 1, "bbox": box} for box in ([5, 5, 9, 1e308], [5, 5, 9, 9])]
+    images, path = [{"id": 1, "file_name": bare.path.name}], tmp_path / "at.json"
+    path.write_text(json.dumps({"images": images, "categories": [{"id": 1, "name": "ship"}], "annotations": boxes}))
+    result = read_positions(path, bare)
+    assert len(result.locations) == 1
+    assert [(line, reason) for _, line, reason in result.rejected] == [
+        (1, "the position cannot be transformed to pixels of the scene")
+    ]
+
+
 def test_attributes_of_coco(bare, tmp_path):
     coco = {
         "images": [{"id": 7, "file_name": "s.tif"}, {"id": 8, "file_name": "t.tif"}],
