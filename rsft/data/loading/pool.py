@@ -4,17 +4,19 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rsft.data.audit import find_near_duplicates, hash_similarity
 from rsft.data.chips.additions import pixel_digest
 from rsft.data.chips.builder import resolve_band_names, resolve_unit
 from rsft.data.chips.store import MANIFEST, ChipStore
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.contract import Contract, resize_image
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_band_names, read_chip, read_tiff_tags, unit_from_tags
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import DataError, RequestError
@@ -22,8 +24,11 @@ from rsft.types import Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.process_pool import imap_unordered
 
+MIN_CORRELATION = 0.95
+"""Of the pixels of near-duplicates. Re-encoded copies have more; different views of one vehicle on MSTAR have 0.9."""
+
 IS_EVALUATED = "validation or test chip of the data set"
-IS_SIMILAR = "near-duplicate of a validation or test chip (pHash)"
+IS_SIMILAR = "near-duplicate of a validation or test chip"
 IS_SAME_SCENE = "scene or vessel of a validation or test chip"
 IS_LABELED = "training chip, which has a label"
 IS_REPEATED = "same content as another chip of the pool"
@@ -108,8 +113,9 @@ def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
         rows[index] = row | {key: value for key, value in columns[index].items() if value is not None}
         if progress is not None:
             progress(len(rows), len(paths), "reading unlabeled chips")
-    names = ["path", "name", "unit", "bands", "class", "sha256", "pixels", "hash", "fault", "group_key", "mmsi"]
-    table = pd.DataFrame([rows[index] for index in range(len(paths))]).reindex(columns=[*names, "spacing_m"])
+    names = ["path", "name", "unit", "bands", "class", "sha256", "spacing_m", "group_key", "mmsi"]
+    names += ["file", "pixels", "hash", "fault"]
+    table = pd.DataFrame([rows[index] for index in range(len(paths))]).reindex(columns=names)
     return table.fillna({"fault": ""}).assign(**{"class": ""})
 
 
@@ -122,26 +128,55 @@ def _describe(task: tuple[int, Path]) -> tuple[int, dict[str, Any]]:
         bands = ",".join(resolve_band_names(pixels, read_tiff_tags(path, read_band_names)))
         row = {"sha256": digest, "unit": resolve_unit(pixels, unit), "bands": bands}
     except (OSError, DataError) as error:
-        return index, {"fault": str(error.strerror if isinstance(error, OSError) else error.message)}
-    return index, row | {"pixels": pixel_digest(pixels), "hash": hash_similarity(pixels), "fault": ""}
+        return index, {"file": str(path), "fault": str(error.strerror if isinstance(error, OSError) else error.message)}
+    row |= {"pixels": pixel_digest(pixels), "hash": f"{hash_similarity(pixels):016x}"}
+    return index, row | {"file": str(path), "fault": ""}
+
+
+def _files_by_hash(table: pd.DataFrame) -> dict[int, list[Path]]:
+    """Return the files of the chips with each pHash; chips that cannot be read have none."""
+    files: dict[int, list[Path]] = {}
+    for value, file in table.loc[table["hash"].notna(), ["hash", "file"]].itertuples(index=False):
+        files.setdefault(int(value, 16), []).append(Path(file))
+    return files
+
+
+def _find_similar(pool: Mapping[int, list[Path]], evaluated: Mapping[int, list[Path]]) -> set[str]:
+    """Return the files of a pool that show the same as an evaluated chip: similar pHash, and correlated pixels.
+
+    The pHash alone also agrees for different views of similar objects.
+    """
+    pairs = {(value, value) for value in pool if value in evaluated}
+    for pair in find_near_duplicates([*pool, *evaluated]):
+        pairs |= {(x, y) for x, y in (pair, pair[::-1]) if x in pool and y in evaluated}
+    similar = set[str]()
+    for x, y in pairs:
+        others = np.stack([_read_small(path) for path in evaluated[y]])
+        similar |= {str(path) for path in pool[x] if (others @ _read_small(path)).max() >= MIN_CORRELATION}
+    return similar
+
+
+@lru_cache(maxsize=4096)
+def _read_small(path: Path) -> NDArray[np.float64]:
+    """Read a chip as 64 x 64 pixels of its mean band, with mean 0 and norm 1, flat."""
+    small = resize_image(read_chip(path).astype(np.float32).mean(axis=2, keepdims=True), (64, 64), by_area=True)
+    centered = (small - small.mean()).ravel().astype(np.float64)
+    return np.asarray(centered / max(float(np.linalg.norm(centered)), 1e-12))
 
 
 def _find_reasons(table: pd.DataFrame, store: ChipStore, progress: Progress | None) -> "pd.Series[str]":
     """Return why each chip of a pool is left out; "" if it stays."""
     evaluated = store.table[store.table["split"] != "train"].reset_index(drop=True)
     contents = [_describe((0, store.root / path))[1] for path in evaluated["path"]]
-    known = pd.DataFrame(contents).reindex(columns=["sha256", "pixels", "hash", "fault"])
+    known = pd.DataFrame(contents).reindex(columns=["sha256", "pixels", "hash", "file"])
     evaluated = pd.concat([evaluated.drop(columns="sha256"), known], axis=1)
-    pairs = find_near_duplicates(int(value) for value in [*table["hash"], *evaluated["hash"].dropna()])
-    similar = set(map(int, evaluated["hash"].dropna()))
-    similar |= {x for pair in pairs for x in pair if similar.intersection(pair)}
     groups = {key: set(evaluated[key].dropna()) - {""} for key in ("group_key", "mmsi")}
     train = store.table[store.table["split"] == "train"]
     checks = {
         IS_EVALUATED: table["sha256"].isin(evaluated["sha256"]) | table["pixels"].isin(evaluated["pixels"]),
         IS_LABELED: table["sha256"].isin(train["sha256"]),
         IS_SAME_SCENE: table["group_key"].isin(groups["group_key"]) | table["mmsi"].isin(groups["mmsi"]),
-        IS_SIMILAR: table["hash"].map(lambda value: int(value) in similar),
+        IS_SIMILAR: table["file"].isin(_find_similar(_files_by_hash(table), _files_by_hash(evaluated))),
         IS_REPEATED: table["pixels"].duplicated(),
     }
     reasons = pd.Series("", index=table.index)
