@@ -128,9 +128,9 @@ class SemiSection(Section):
     those of the training chips"""
     teacher: Literal["ema", "student"] = "ema"
     """network that gives the pseudo-labels: the mean of weights of train.ema, or the one in training"""
-    foreign: float = Field(default=0.01, ge=0, lt=1)
-    """share of the training chips that may be farther from all classes than a chip with a pseudo-label; 0 accepts all
-    chips"""
+    foreign: float = Field(default=0.05, ge=0, lt=1)
+    """share of chips like the validation chips that are farther from all classes than any chip with a pseudo-label; 0
+    accepts all chips"""
 
 
 class HeadSection(Section):
@@ -210,6 +210,9 @@ class TrainSection(Section):
     """stop after this many validations without a better macro accuracy; null trains all epochs"""
     min_delta: float = Field(default=0.0, ge=0)
     """smallest improvement that counts, as accuracy 0-1"""
+    mixup: float | None = Field(default=None, gt=0)
+    """alpha of the Beta distribution by which half of the batches mix pairs of chips (Zhang et al. 2018); null mixes
+    none"""
     ema: float | None = Field(default=None, ge=0, lt=1)
     """decay of a mean of the weights over the steps, which is validated and stored; null stores the last weights"""
     max_grad_norm: float | None = Field(default=None, gt=0)

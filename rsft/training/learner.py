@@ -95,6 +95,8 @@ class Learner:
                 loss.progress = progress
         entropy = (self.seed, epoch, index, self.batches.shard[0])
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        if (alpha := self.train.mixup) is not None:
+            self.loops.mixing = self._draw_mixing(alpha, epoch, index)
         outer_chips = self._outer_chips(epoch, index)
         sizes = len(self.batches.batch_indices(epoch, index)), len(outer_chips)
         inner_weight, outer_weight = (shard_loss_weight(size, self.batches.shard) for size in sizes)
@@ -128,6 +130,16 @@ class Learner:
             values.clear()
         lr = optimizers.base_lr(self.train) * self._lr_factor(epoch, 0)
         return {"epoch": epoch, "step": self.steps, "lr": lr, "train_loss": inner, "meta_loss": outer}
+
+    def _draw_mixing(self, alpha: float, epoch: int, index: int) -> tuple[float, Tensor] | None:
+        """Return the share and the order of a mixed batch of this process; None for half of the batches."""
+        rng = np.random.default_rng((self.seed, epoch, 7, index))
+        if rng.random() < 0.5:
+            return None
+        share = float(rng.beta(alpha, alpha))
+        rank, world_size = self.batches.shard
+        size = max(1, len(range(rank, len(self.batches.batch_indices(epoch, index)), world_size)))
+        return share, torch.from_numpy(rng.permutation(size)).to(self.device)
 
     def take_pseudo_counts(self) -> list[int]:
         """Return the chips of an epoch with a pseudo-label of each class, foreign ones, and all, and count from 0.

@@ -91,6 +91,9 @@ _MOMENTUM = 0.98
 _REFRESHES = 10
 """How often the distance from the classes is fitted anew in a run."""
 
+_MAX_CHIPS = 50
+"""Chips per class to which it is fitted."""
+
 
 class PseudoLabeler:
     """Gives unlabeled chips pseudo-labels, batch by batch.
@@ -120,9 +123,10 @@ class PseudoLabeler:
         epochs: int,
         class_counts: Tensor,
     ) -> None:
-        assert isinstance(batches.train, ChipImages)
+        assert isinstance(batches.train, ChipImages) and isinstance(batches.val, ChipImages)
         self.classifier, self.section, self.average, self.epochs = classifier, section, average, epochs
-        self.pool, self.train, self.augmentations = pool, batches.train, (batches.augmentation, strong)
+        self.pool, self.train, self.val = pool, batches.train, batches.val
+        self.augmentations = batches.augmentation, strong
         self.size, self.eval_batch_size = batches.batch_size * section.ratio, batches.eval_batch_size
         self.seed, self.shard = batches.seed, batches.shard
         self.device = classifier.theta[0].device
@@ -189,14 +193,23 @@ class PseudoLabeler:
         self.classifier.train(is_training)
 
     def _fit_distance(self) -> None:
-        """Fit the distance from the training chips; a share `semi.foreign` of them is beyond the limit."""
+        """Fit the distance from the classes to training chips, and its limit to validation chips, without their labels.
+
+        Training chips are closer to their classes than new chips, so they cannot give the limit.
+        """
+        labels = self.train.labels
+        per_class = [np.flatnonzero(labels == label)[:_MAX_CHIPS] for label in np.unique(labels)]
+        chips = np.concatenate(per_class)
+        others = np.linspace(0, len(self.val) - 1, min(_MAX_CHIPS * len(per_class), len(self.val))).astype(int)
         with self._teacher() as teacher:
-            inputs = compute_features(teacher, self.train, np.arange(len(self.train)), self.eval_batch_size)
-        features = self.classifier.final_features(inputs)
-        means, whitening = fit_distance(features.cpu().numpy(), self.train.labels, len(self.target))
+            known, new = (
+                teacher.final_features(compute_features(teacher, images, indices, self.eval_batch_size))
+                for images, indices in ((self.train, chips), (self.val, others))
+            )
+        means, whitening = fit_distance(known.cpu().numpy(), labels[chips], len(self.target))
         white_means = torch.from_numpy(white_class_means(means, whitening)).float().to(self.device)
         matrix = torch.from_numpy(whitening).float().to(self.device)
-        distances = nearest_distance(features.float() @ matrix, white_means)
+        distances = nearest_distance(new.float() @ matrix, white_means)
         self.distance = white_means, matrix, ood_limit(distances.cpu().numpy(), self.section.foreign)
 
     def _is_foreign(self, features: Tensor) -> Tensor:

@@ -188,6 +188,8 @@ class BiLevelLoop:
             of processes.
         skipped_steps: optimizer steps that were skipped because a scaled gradient overflowed.
         pseudo: chips with pseudo-labels, whose loss is added to the inner loss of the next batch; None for none.
+        mixing: share of each chip of the next inner batch, and the order of the chips that it is mixed with (B,); None
+            mixes none.
     """
 
     def __init__(
@@ -216,6 +218,7 @@ class BiLevelLoop:
         self.batches_seen = self.skipped_steps = 0
         self.loss_weights = (1.0, 1.0)
         self.pseudo: PseudoBatch | None = None
+        self.mixing: tuple[float, Tensor] | None = None
         self._last_losses: dict[str, Tensor] = {}  # by loop, the mean over all processes
 
     @property
@@ -316,12 +319,21 @@ class BiLevelLoop:
         return self.outer_loss(self.classifier(batch[0]).float(), batch[1]) * self.loss_weights[1]
 
     def _inner_inputs(self, batch: Batch) -> Tensor:
-        """Return the inputs of a batch, and those of the chips with pseudo-labels after them."""
-        return batch[0] if self.pseudo is None else torch.cat([batch[0], self.pseudo.inputs])
+        """Return the inputs of a batch, mixed if this is due, and those of the chips with pseudo-labels after them."""
+        inputs = batch[0]
+        if self.mixing is not None:
+            share, order = self.mixing
+            inputs = share * inputs + (1 - share) * inputs[order]
+        return inputs if self.pseudo is None else torch.cat([inputs, self.pseudo.inputs])
 
     def _inner_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the logits of `_inner_inputs`, of which the first are those of the labeled chips."""
-        loss = self.loss(logits[: len(labels)].float(), labels) * self.loss_weights[0]
+        labeled = logits[: len(labels)].float()
+        loss = self.loss(labeled, labels)
+        if self.mixing is not None:
+            share, order = self.mixing
+            loss = share * loss + (1 - share) * self.loss(labeled, labels[order])
+        loss = loss * self.loss_weights[0]
         return loss if self.pseudo is None else loss + self.pseudo.loss(logits[len(labels) :])
 
     def _begin_inner_batch(self) -> None:
