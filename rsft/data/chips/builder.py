@@ -28,7 +28,7 @@ from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutco
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import DATASET, ChipStore, Counts, count_chips, describe_column_fault, read_dataset
-from rsft.data.imagery.reader import check_declared_bands, read_band_names, read_chip, read_tiff_tags, unit_from_tags
+from rsft.data.imagery.reader import check_declared_bands, read_band_names, read_chip, read_tiff_tags, read_unit
 from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, as_float32, check_unit, parse_unit
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels, Progress, Rejection
@@ -356,7 +356,7 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
         unit = record.extra_columns.get("unit")
         if not unit and is_copy and pixels.dtype.kind == "f":  # the unit of integers is their data type
             source = record.source_path
-            unit = read_tiff_tags(source, lambda file: unit_from_tags(file.units, source))
+            unit = read_tiff_tags(source, lambda file: read_unit([file], source))
         unit = resolve_unit(selected, unit)
     except DataError as error:
         cause = error.__cause__

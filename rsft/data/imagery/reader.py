@@ -239,10 +239,14 @@ def read_band_names(file: Any) -> tuple[str, ...] | None:
     Sentinel-1 measurement.
 
     Returns:
-        Names from `BANDS`; None if a name is unknown or repeated.
+        Names from `BANDS`; None if a name is unknown, repeated or no text.
     """
+    try:
+        descriptions = file.descriptions
+    except UnicodeDecodeError:
+        return None
     names = []
-    for number, description in zip(file.indexes, file.descriptions, strict=True):
+    for number, description in zip(file.indexes, descriptions, strict=True):
         texts = [description or "", *_name_tags(file.tags(number))]
         if file.count == 1:
             match = _MEASUREMENT.match(Path(file.name).name)
@@ -287,7 +291,20 @@ def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] |
         raise DataError(message, path, "leave out --bands; if the names in the file are wrong, correct them there")
 
 
-def unit_from_tags(units: Sequence[str | None], path: object) -> str | None:
+def read_unit(files: Iterable[Any], path: object) -> str | None:
+    """Return the unit that the bands of open rasters declare, see `unit_from_tags`.
+
+    Raises:
+        DataError: bands have different units, or a unit is no text.
+    """
+    try:
+        units = [unit for file in files for unit in file.units]
+    except UnicodeDecodeError as error:
+        raise DataError(f"the unit of a band is no text: {error}", path, "remove it from the file") from error
+    return unit_from_tags(units, path)
+
+
+def unit_from_tags(units: Iterable[str | None], path: object) -> str | None:
     """Return the unit that GDAL's unit types of the bands, such as "dB", declare.
 
     Returns:

@@ -17,7 +17,7 @@ from rsft.data.chips.additions import pixel_digest
 from rsft.data.chips.builder import resolve_band_names, resolve_unit
 from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.imagery.contract import Contract, resize_image
-from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_band_names, read_chip, read_tiff_tags, unit_from_tags
+from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_band_names, read_chip, read_tiff_tags, read_unit
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
@@ -124,7 +124,7 @@ def _describe(task: tuple[int, Path]) -> tuple[int, dict[str, Any]]:
     index, path = task
     try:
         digest, pixels = sha256(path), read_chip(path)
-        unit = read_tiff_tags(path, lambda file: unit_from_tags(file.units, path)) if pixels.dtype.kind == "f" else None
+        unit = read_tiff_tags(path, lambda file: read_unit([file], path)) if pixels.dtype.kind == "f" else None
         bands = ",".join(resolve_band_names(pixels, read_tiff_tags(path, read_band_names)))
         row = {"sha256": digest, "unit": resolve_unit(pixels, unit), "bands": bands}
     except (OSError, DataError) as error:

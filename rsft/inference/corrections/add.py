@@ -445,7 +445,7 @@ _Header = tuple[tuple[str, ...] | None, str | None, tuple[float, float] | None, 
 def _read_header(path: Path, file: Any) -> _Header:
     georeference = read_georeference(file)
     spacing = georeference.spacing_at(file.height / 2, file.width / 2) if georeference else None
-    unit = reader.unit_from_tags(file.units, path)
+    unit = reader.read_unit([file], path)
     return reader.read_band_names(file), unit, spacing, file.tags().get(SCENE_TAG, "")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.imagery.products.options import ProductOptions
-from rsft.data.imagery.reader import unit_from_tags
+from rsft.data.imagery.reader import read_unit
 from rsft.errors import DataError, RequestError
 from rsft.types import Floats, Indices, Plane
 from rsft.utils.registry import Registry
@@ -176,7 +176,7 @@ def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | No
     if options.keep_noise and not product.noise:
         message = "--keep-noise is for products whose thermal noise rsft removes, such as those of Sentinel-1"
         raise RequestError(message, path, "leave out --keep-noise")
-    unit = unit_from_tags([unit for file in handles for unit in file.units], path) or product.unit
+    unit = read_unit(handles, path) or product.unit
     if options.factor is None:
         return replace(product, unit=unit or ("amplitude" if options.modulus else None))
     if product.calibrations:
