@@ -29,7 +29,7 @@ from unittest import mock
 
 import pyogrio
 
-from rsft.data.imagery import vectors
+from rsft.data.imagery import reader, vectors
 from rsft.errors import RsftError
 from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
 from tests.fuzz.mutate import PORT
@@ -164,7 +164,7 @@ def _work(
         return
     os.environ[LIMIT] = "limited"  # as in the process that reads layers
     limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
-    vectors.run_limited = _read_layer_here
+    vectors.run_limited, reader.run_limited = _read_layer_here, _try_arrays_in_fork
     expected = _list_files(folder)
     port = b"%05d" % listener.getsockname()[1]
     sender.send(-1)
@@ -230,6 +230,22 @@ def _read_layer_here(program: str, data: bytes) -> bytes:
     with mock.patch.multiple(sys, stdin=source, stdout=answer), mock.patch.object(vectors, "enter_limits"):
         vectors._serve()
     return answer.buffer.getvalue()
+
+
+def _try_arrays_in_fork(program: str, data: bytes) -> bytes:
+    """Open HDF5 in a copy of this process, for the same reason; its crash is what `run_limited` tells, too."""
+    if pid := os.fork():
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code:
+            raise ValueError("it was not read")
+        return b""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    code = 1
+    with contextlib.suppress(BaseException), mock.patch.object(sys, "stdin", io.StringIO(data.decode())):
+        with mock.patch.object(reader, "enter_limits"):
+            reader._open_arrays()
+        code = 0
+    os._exit(code)
 
 
 def _notice_requests(event: str, arguments: tuple[Any, ...]) -> None:
