@@ -173,7 +173,11 @@ def _is_safetensors(start: bytes) -> bool:
 
 
 def _read_zip(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):
+    try:
+        is_complete = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # its last bytes say that it has several parts
+        is_complete = False
+    if not is_complete:
         raise WeightsError("the file is truncated: its end is missing", path, _DOWNLOAD_HINT)
     try:
         check_torch_file(path)

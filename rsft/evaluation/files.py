@@ -18,6 +18,7 @@ from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.peft import Site
 from rsft.training.runs.reader import find_newest_run
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.tables import read_parquet
 from rsft.utils.untrusted.documents import load_json
 
 EVALUATION_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.parquet"
@@ -136,7 +137,7 @@ def _read_evaluation(folder: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
         metrics = load_json(path)
         metrics = {key: metrics[key] for key in ("classes", "methods", "groups")}
         path = found[0] / PREDICTIONS_FILE
-        table = pd.read_parquet(path, columns=["path", "class", "predicted"])
+        table = read_parquet(path, ["path", "class", "predicted"]).to_pandas()
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:  # of damaged metadata, too
         raise DataError("the file is damaged", path, "evaluate again") from error
     return found[0], metrics, table.set_index("path").sort_index()

@@ -13,16 +13,33 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from rsft.utils.untrusted.documents import read_regular
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _ESCAPED = re.compile(r"''*[=+\-@\t\r]")
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some of its columns, and check all values: pandas reads texts only when they are used.
+
+    Raises:
+        OSError: the file cannot be read.
+        pyarrow.ArrowException: it is damaged, or a text is not UTF-8.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=columns)
+    table.validate(full=True)
+    return table
 
 
 def escape_cell(value: Any) -> Any:

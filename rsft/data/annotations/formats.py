@@ -125,14 +125,14 @@ class Coco(AnnotationFormat):
         if path.suffix.lower() != ".json":
             return False
         try:
-            content = load_json(path, MAX_TABLE_BYTES, for_table=True)
+            content = load_json(path, MAX_TABLE_BYTES)
         except ValueError as error:
             raise RequestError(f"not a JSON file: {error}", path, "give GeoJSON or COCO") from error
         return not isinstance(content, dict) or "type" not in content
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
         try:
-            content = load_json(path, MAX_TABLE_BYTES, for_table=True)
+            content = load_json(path, MAX_TABLE_BYTES)
             is_results = isinstance(content, list)
             content = {"annotations": content, "images": ()} if is_results else content
             rows = content["annotations"]

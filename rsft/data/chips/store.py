@@ -28,7 +28,7 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN
-from rsft.utils.tables import Column, check_columns
+from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import load_json, read_regular
 
 SPLITS = ("train", "val", "test")
@@ -294,7 +294,7 @@ def read_manifest(root: Path) -> pd.DataFrame:
         DataError: the manifest is damaged. The message names the row and the column.
     """
     try:
-        table: pd.DataFrame = pq.read_table(root / MANIFEST).replace_schema_metadata().to_pandas()
+        table: pd.DataFrame = read_parquet(root / MANIFEST).replace_schema_metadata().to_pandas()
         check_manifest_paths(table["path"], root / MANIFEST)
         check_manifest_columns(table)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:

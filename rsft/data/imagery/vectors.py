@@ -132,6 +132,7 @@ def _read(source: Path | bytes, layer: str | None) -> tuple[dict[str, bool], Lay
     if layer not in layers:
         return layers, None
     header, table = pyogrio.read_arrow(source, layer=layer, return_fids=True)
+    table.validate(full=True)  # texts are UTF-8
     columns = zip(table.column_names, table.columns, strict=True)
     if sum(column.nbytes for name, column in columns if name in header["fields"]) > MAX_ATTRIBUTE_BYTES:
         raise ValueError(f"its attributes have more than {MAX_ATTRIBUTE_BYTES:,} bytes; keep only those you need")
@@ -158,7 +159,7 @@ def read_geojson(path: Path) -> bytes:
         RequestError: the file is no such JSON, or its coordinate system is an address.
     """
     try:
-        content = load_json(path, MAX_TABLE_BYTES, for_table=True, object_pairs_hook=_without_addresses)
+        content = load_json(path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses)
         kind = str(content.get("type")) if isinstance(content, dict) else "none"
         if kind not in _GEOJSON_TYPES:
             raise ValueError(f"the type of the JSON is {kind[:40]!r}, not that of a layer")

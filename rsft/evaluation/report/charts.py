@@ -116,7 +116,8 @@ def _marker_style(index: int) -> dict[str, Any]:
 
 def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
     """Return the distances of the lower and of the upper ends of intervals from their values, for `errorbar`."""
-    return [[x.value - x.low for x in intervals], [x.high - x.value for x in intervals]]
+    ends = [(max(0.0, x.value - x.low), max(0.0, x.high - x.value)) for x in intervals]  # a damaged file may differ
+    return [list(distances) for distances in zip(*ends, strict=True)] if ends else [[], []]
 
 
 def _wilson(hits: int, count: int) -> Interval:

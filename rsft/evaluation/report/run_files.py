@@ -18,7 +18,7 @@ from rsft.models.bundle.bundle import INDEX_FILE, SourceLicense, read_licenses
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE, REPLAY_FILE, Replay, read_replay
-from rsft.utils.tables import Column, check_columns
+from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import load_json, read_regular
 
 T = TypeVar("T")
@@ -182,7 +182,9 @@ def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
     """Read a table and check its columns; return None if the file is missing or has no rows."""
 
     def read(path: Path) -> pd.DataFrame:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(io.BytesIO(read_regular(path)))
+        table = (
+            read_parquet(path).to_pandas() if path.suffix == ".parquet" else pd.read_csv(io.BytesIO(read_regular(path)))
+        )
         check_columns(table, columns)
         numbers = [column.name for column in columns if "number" in column.kind and column.name in table]
         return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})  # of empty texts

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import shapely
 
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
 from rsft.data.imagery.vectors import READ_ERRORS, read_layer
 from rsft.errors import RequestError
 from rsft.inference.writers.tables import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
-from rsft.utils.tables import read_text_table
+from rsft.utils.tables import read_parquet, read_text_table
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_json
 
 DEFAULT_FIELD = "corrected"
@@ -214,7 +213,7 @@ def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    content = load_json(path, MAX_TABLE_BYTES, for_table=True)
+    content = load_json(path, MAX_TABLE_BYTES)
     rows = []
     for number, feature in enumerate(content["features"], 1):
         geometry = feature.get("geometry")
@@ -225,7 +224,7 @@ def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    table = pq.read_table(path)
+    table = read_parquet(path)
     frame = table.replace_schema_metadata().to_pandas()
     if "geometry" in frame:
         frame["geometry"] = [None if value is None else shapely.from_wkb(value) for value in frame["geometry"]]

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
@@ -22,7 +21,7 @@ from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
 from rsft.inference.scenes import georeference as geo
 from rsft.inference.scenes.locations import MAX_CHIP_SIDE, resampling_factors, resize_chip, resolve_spacing
 from rsft.types import Pixels
-from rsft.utils.tables import Column, check_columns
+from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import read_regular
 
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
@@ -259,7 +258,7 @@ def read_declarations(store: Path) -> dict[Path, Declaration]:
         DataError: a path in it leaves the store.
     """
     try:
-        columns = pq.read_table(store / _MANIFEST, columns=["path", "unit", "bands", "spacing_m"])
+        columns = read_parquet(store / _MANIFEST, ["path", "unit", "bands", "spacing_m"])
         table = columns.replace_schema_metadata().to_pandas()
         check_columns(table, [Column("unit"), Column("bands"), Column("spacing_m", "number", optional=True)])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:

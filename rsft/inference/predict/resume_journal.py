@@ -95,7 +95,7 @@ class ResumeJournal:
             if not is_damage(error, self.path):
                 raise
             reason = f"is damaged ({error})"
-        except MemoryError:  # a damaged header asks for pages of any size
+        except (MemoryError, UnicodeDecodeError):  # a damaged header asks for pages of any size, or is no text
             reason = "is damaged"
         if reason:
             _log.warning("%s %s; the job starts from the beginning", self.path, reason)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rsft.data.chips.sidecars import render_thumbnail
 from rsft.data.chips.store import ChipStore
+from rsft.data.datasets._label_files import exists
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import number_cells, read_table_file, text_cells
@@ -314,7 +315,7 @@ def suggestion_table(
     needs_file = (table["table"] == "").tolist()
     has_scene_path = [path.name == scene for path, scene in zip(paths, table["scene"], strict=True)]
     in_scenes = sum(needed and is_scene for needed, is_scene in zip(needs_file, has_scene_path, strict=True))
-    missing = sum(needed and not path.exists() for path, needed in zip(paths, needs_file, strict=True))
+    missing = sum(needed and not exists(path) for path, needed in zip(paths, needs_file, strict=True))
     notes = {
         f"{in_scenes:,} chips have no file of their own: to label them, run `rsft predict` with --chips DIR": in_scenes,
         f"{missing:,} files do not exist: run the command in the folder where `rsft predict` ran": missing,

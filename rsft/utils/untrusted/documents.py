@@ -24,14 +24,14 @@ MAX_DIGITS = 1000
 """Largest number of digits of an integer in a JSON or YAML document."""
 
 
-def parse_json(data: str | bytes, *, for_table: bool = False, **options: Any) -> Any:
+def parse_json(data: str | bytes, **options: Any) -> Any:
     """Parse JSON in UTF-8, with limits on its depth and its integers; `options` are those of `json.loads`.
 
     Returns:
         Its content.
 
     Raises:
-        ValueError: it is not JSON, exceeds a limit, or has half a character, which no table can hold, with `for_table`.
+        ValueError: it is not JSON, exceeds a limit, or has half a character, which no file can hold.
 
     Example:
         >>> parse_json('{"a": [1, 2]}')
@@ -53,7 +53,7 @@ def parse_json(data: str | bytes, *, for_table: bool = False, **options: Any) ->
             if isinstance(child, dict | list)
         ]
         if not level:
-            if for_table:
+            if "\\ud" in text or "\\uD" in text:
                 json.dumps(content, ensure_ascii=False).encode()
             return content
     raise ValueError(too_deep)

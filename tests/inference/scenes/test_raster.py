@@ -423,6 +423,7 @@ def test_item_on_a_server(tiffs, server):
         ({"a": asset("vv.tif"), "b": asset("vh.tif")}, None, RequestError, "2 data assets: a, b.*--asset NAME"),
         ({"vv": asset("vv.xml", type="application/xml")}, None, DataError, "asset vv is application/xml, not a raster"),
         ({"vv": {"roles": ["data"]}}, None, DataError, "the asset vv has no href"),
+        ({"vv": {"href": "\ud800.tif", "roles": ["data"]}}, None, DataError, "the JSON cannot be read"),
         ({"vv": asset("none.tif")}, None, DataError, "vv does not exist.*none.tif.*i.json"),
         ({"vv": asset("vv.tif", bands=[{}, {}])}, None, DataError, "describes 2 bands, but the asset has 1"),
         ({"vv": asset("vv.tif"), "hh": asset("big.tif")}, None, DataError, "the assets vv, hh differ in size"),
