@@ -211,7 +211,8 @@ class TrainSection(Section):
     min_delta: float = Field(default=0.0, ge=0)
     """smallest improvement that counts, as accuracy 0-1"""
     ema: float | None = Field(default=None, ge=0, lt=1)
-    """decay of a mean of the weights over the steps, which is validated and stored; null stores the last weights"""
+    """decay of a mean of the weights over the steps, which is validated and stored; null stores the last weights,
+    except with data.unlabeled and semi.teacher ema, which take 0.99"""
     max_grad_norm: float | None = Field(default=None, gt=0)
     """clip the norm of the gradient to this; null does not clip"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
