@@ -26,7 +26,7 @@ TRIALS = {
     "uneven": "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5",  # 40 chips: the last batch has 4
     "sharded": f"{COMMON} meta.warmup=0 train.strategy=fsdp",
     "pseudo-labels": f"{COMMON} meta.warmup=0 backbone.blocks=2 {SEMI}",
-    "uneven pseudo-labels": f"meta=null train.batch_size=6 train.epochs=4 backbone.blocks=2 {SEMI} semi.teacher=student",
+    "uneven pseudo-labels": f"meta=null train.batch_size=6 train.epochs=4 backbone.blocks=2 {SEMI} train.ema=0.5",
     "batch norm": (
         f"meta=null train.batch_size=16 train.epochs=3 backbone.name=aconvnet backbone.pool=avg peft.method=full {SEMI}"
     ),
