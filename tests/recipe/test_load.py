@@ -177,7 +177,7 @@ def test_scalars_follow_yaml_1_2(text, value):
 
 
 def test_every_key_is_described_and_dumped(quick):
-    recipe = load_recipe(quick)
+    recipe = load_recipe(quick, ["semi={}"])
     text = dump_recipe(recipe)
     effective = {
         f"{name}.{key}" for name, section in recipe.sections() for key, _ in section if key not in section.unneeded
@@ -245,13 +245,13 @@ def test_recipes_are_files(tmp_path):
 
 def test_mean_of_weights_and_pseudo_labels_are_dumped(quick, tmp_path):
     keys = ["train.ema=0.9", "data.unlabeled=data/my archive", "data.stretch=chip-standard", "data.augment=sar"]
+    plain = load_recipe(quick)
+    assert plain.semi is None and plain.train.ema is None and plain.data.unlabeled is None
     recipe = load_recipe(quick, [*keys, "semi={ratio: 3, align: labels, teacher: student, foreign: 0}"])
     text = dump_recipe(recipe)
     assert "  ema: 0.9" in text and "  stretch: chip-standard" in text and "\nsemi:\n" in text
     assert load_recipe(write(tmp_path, text.encode())) == recipe
     assert recipe.semi is not None and (recipe.semi.ratio, recipe.semi.threshold) == (3, 0.8)
-    plain = load_recipe(quick)
-    assert plain.semi is None and plain.train.ema is None and plain.data.unlabeled is None
 
 
 @pytest.mark.parametrize("value", ["train.ema=1", "train.ema=-0.1", "semi.start=1", "semi.ratio=0", "semi.align=equal"])
