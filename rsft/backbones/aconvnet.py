@@ -5,12 +5,12 @@ norm follows each of them, and the mean of the last feature map replaces the las
 input is free. A recipe trains all weights from a random start (`peft.method: full`).
 """
 
-from typing import cast
+from typing import Any, cast
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from rsft.backbones.card import Card
+from rsft.backbones.card import Card, State
 from rsft.errors import RequestError
 
 NAME = "aconvnet"
@@ -19,15 +19,25 @@ MIN_SIZE, MAX_SIZE = 32, 128
 _PADDED_BELOW = 40  # pixels; the third convolution is as large as the whole feature map of smaller inputs
 
 
+class UncountedBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose state only contains tensors that change its outputs, not the number of its batches."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.num_batches_tracked = None
+
+    def _load_from_state_dict(self, state: State, prefix: str, metadata: dict[str, Any], *args: Any) -> None:
+        # without a version, as in a plain dictionary, torch adds the number
+        super()._load_from_state_dict(state, prefix, metadata | {"version": self._version}, *args)
+
+
 class ConvBlock(nn.Sequential):
     """An unbiased convolution, batch norm, ReLU and, with `pools`, a maximum over 2 x 2 pixels."""
 
     def __init__(self, width_in: int, width: int, kernel: int, padding: int = 0, *, pools: bool = True) -> None:
         super().__init__()
         self.add_module("conv1", nn.Conv2d(width_in, width, kernel, padding=padding, bias=False))
-        norm = nn.BatchNorm2d(width)
-        norm.num_batches_tracked = None  # only counts
-        self.add_module("norm1", norm)
+        self.add_module("norm1", UncountedBatchNorm(width))
         self.add_module("relu1", nn.ReLU(inplace=True))
         if pools:
             self.add_module("pool1", nn.MaxPool2d(2))
@@ -86,7 +96,7 @@ def build_aconvnet(size: int = 64) -> VisionTransformer:
 CARDS = (
     Card(
         name=NAME,
-        about="A-ConvNet with batch norm, 163 k parameters; starts at random weights",
+        about="A-ConvNet with batch norm, 162 k parameters; starts at random weights",
         size=64,
         patch=8,
         bands=("R", "G", "B"),

@@ -62,7 +62,7 @@ def backbones_check(name: str, size: int | None = None, weights: Path | None = N
     tensors, parameters = len(backbone.vit.state_dict()), sum(x.numel() for x in backbone.vit.parameters())
     lines = {
         "backbone": f"{card.name}: {card.about}",
-        "weights": weights or weights_path(card),
+        "weights": weights or ("random" if card.weights is None else weights_path(card)),
         "license": describe_license(backbone.license, license_restrictions(backbone.license)),
         "encoder": f"SHA-256 {backbone.sha256}",
         "tensors": f"{tensors} of {tensors} loaded, {parameters:,} parameters{left_out}",
@@ -129,7 +129,7 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
 
     def cells(row: dict[str, Any]) -> tuple[str, ...]:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
-        return row["file"], size, row["checksum"], "yes" if row["here"] else "-"
+        return row["file"] or "random", size, row["checksum"], "yes" if row["here"] else "-"
 
     _show_list(word, as_json, _weights_row, ("file", "MB", "checksum", "present"), cells)
 
@@ -189,14 +189,14 @@ def weights_convert(
 def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
     from rsft.backbones.card import describe_checksum
 
-    path, remote = encoder.path or Path("-"), encoder.remote
-    is_present = path.is_file()
+    path, remote = encoder.path, encoder.remote
+    is_present = path is not None and path.is_file()
     return {
         "name": encoder.name,
-        "file": path.name,
-        "path": str(path),
+        "file": path and path.name,
+        "path": path and str(path),
         "here": is_present,
-        "bytes": path.stat().st_size if is_present else remote.bytes if remote else None,
+        "bytes": path.stat().st_size if path and is_present else remote.bytes if remote else None,
         "checksum": describe_checksum(encoder),
         "url": remote.url if remote else None,
         "page": remote.page if remote else None,

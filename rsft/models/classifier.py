@@ -454,7 +454,8 @@ def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classif
         init_scale = meta.init_scale if meta else 1.0
         adapted = attach(encoder.vit, recipe.peft.build(), learn_scales=meta is not None, init_scale=init_scale)
     except ValueError as error:
-        raise RequestError(str(error), f"section peft, backbone {encoder.name}") from error
+        hint = "set peft.method=full" if encoder.is_random else ""
+        raise RequestError(str(error), f"section peft, backbone {encoder.name}", hint) from error
     if encoder.is_random and not all(parameter.requires_grad for parameter in encoder.vit.parameters()):
         message = f"{encoder.name} starts at random weights, and {recipe.peft.title} does not train all of them"
         raise RequestError(message, "peft.method", "set peft.method=full")

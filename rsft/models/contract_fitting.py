@@ -49,12 +49,12 @@ def fit_contract(
     if not isinstance(option, str):
         option = tuple(map(tuple, [option] if isinstance(option[0], float) else option))
     is_physical = encoder.unit != "uint8"
+    if (is_standard := option == CHIP_STANDARD) and is_physical:
+        message = f"{encoder.name} was trained on {encoder.unit}, not on chips that are normalized one by one"
+        raise RequestError(message, "data.stretch", "leave the key out")
     stretches, statistics = fit_stretches(option, planes, bands, target_units, chips, is_physical)
     mean, std = _byte_moments(encoder, stretches)
-    if is_standard := option == CHIP_STANDARD:
-        if is_physical:
-            message = f"{encoder.name} was trained on {encoder.unit}, not on chips that are normalized one by one"
-            raise RequestError(message, "data.stretch", "leave the key out")
+    if is_standard:
         mean, std = (0.0,) * len(planes), (1.0,) * len(planes)
     return Contract(
         units=stretches,

@@ -214,7 +214,8 @@ class TrainSection(Section):
     """alpha of the Beta distribution by which half of the batches mix pairs of chips (Zhang et al. 2018); null mixes
     none"""
     ema: float | None = Field(default=None, ge=0, lt=1)
-    """decay of a mean of the weights over the steps, which is validated and stored; null stores the last weights"""
+    """decay of a mean of the weights over the steps, which is validated and stored; null stores the last weights,
+    except with data.unlabeled and semi.teacher ema, which take 0.99"""
     max_grad_norm: float | None = Field(default=None, gt=0)
     """clip the norm of the gradient to this; null does not clip"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"

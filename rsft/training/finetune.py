@@ -233,6 +233,11 @@ def set_up(
         if contract.clipping_note and is_rank_zero():
             _log.warning("%s", contract.clipping_note)
     if (last_blocks := recipe.train.last_blocks) is not None:  # the modules and scales of the others stay as they are
+        if encoder.is_random and start is None:
+            message = (
+                f"{encoder.name} starts at random weights, which train.last_blocks would leave in the first blocks"
+            )
+            raise RequestError(message, "train.last_blocks", "leave the key out, or name a train.start_bundle")
         depth = len(transformer_blocks(classifier.adapted.vit))
         if last_blocks > depth:
             message = f"the network has {depth} blocks, fewer than {last_blocks}"

@@ -145,7 +145,7 @@ class Learner:
         """Return the chips of an epoch with a pseudo-label of each class, foreign ones, and all, and count from 0.
 
         Returns:
-            Counts (C + 2,) of this process; empty without unlabeled chips.
+            Counts (C + 2,) over all processes; empty without unlabeled chips.
         """
         if self.labeler is None:
             return []

@@ -6,6 +6,7 @@ import torch
 from lightning import LightningModule, seed_everything
 
 from rsft.data.loading.batches import Batch, ChipLoader, UnaugmentedLoader
+from rsft.errors import RequestError
 from rsft.recipe.schema import Recipe
 from rsft.training.finetune import initialize_weights, make_learner, set_up
 from rsft.training.fit import measure_outputs, train_on_batch
@@ -49,8 +50,13 @@ class FineTuningModule(LightningModule):
             The module on the CPU.
 
         Raises:
-            RequestError: data or a backbone is missing, or a split has no chips.
+            RequestError: data or a backbone is missing, a split has no chips, or the recipe has `train.ema` or
+                `data.unlabeled`.
         """
+        if recipe.train.ema is not None or recipe.data.unlabeled is not None:
+            key = "data.unlabeled" if recipe.train.ema is None else "train.ema"
+            message = "a Lightning module validates and stores the last weights, not their mean"
+            raise RequestError(message, key, "leave the key out, or train with `rsft finetune`")
         seed_everything(recipe.seed, verbose=False)
         setup = set_up(recipe, StartBundle.open(recipe))
         initialize_weights(setup, recipe)

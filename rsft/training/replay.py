@@ -125,6 +125,8 @@ CORRECTION_LR = 0.1
 
 CORRECTION_KEYS = {
     "data.augment": "none",
+    "data.unlabeled": None,  # pseudo-labels need augmentation
+    "semi": None,
     "train.last_blocks": 2,
     "train.epochs": 5,
     "train.warmup_epochs": 0,

@@ -23,6 +23,7 @@ from rsft.models.uncertainty.statistics import fit_distance, nearest_distance, o
 from rsft.recipe.schema import Recipe, SemiSection
 from rsft.training.init import compute_features
 from rsft.training.processes import all_reduce_mean
+from rsft.types import Indices
 
 
 class WeightAverage:
@@ -46,7 +47,8 @@ class WeightAverage:
         """Add the current tensors, given the number of steps before."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, tensor in self.classifier.learned_state().items():
-            self.state[name].lerp_(tensor, 1 - decay)
+            mean = self.state[name].lerp(tensor, 1 - decay)
+            self.state[name] = torch.where(tensor.isinf(), tensor, mean)  # gamma of a pruned site
 
     @contextmanager
     def in_classifier(self) -> Iterator[None]:
@@ -109,7 +111,8 @@ class PseudoLabeler:
         class_counts: training chips of each class (C,).
 
     Attributes:
-        counts: chips of this epoch so far: with a pseudo-label of each class (C,), foreign, and all.
+        counts: chips of this epoch so far, over all processes: with a pseudo-label of each class (C,), foreign, and
+            all.
     """
 
     def __init__(
@@ -147,39 +150,57 @@ class PseudoLabeler:
         if progress < self.section.start:
             return None
         rng = np.random.default_rng((self.seed, epoch, 4, index))
-        chips = shard_batches(rng.integers(0, len(self.pool) + len(self.train), self.size), self.size, self.shard)[0]
+        drawn = rng.integers(0, len(self.pool) + len(self.train), self.size)
+        positions = shard_batches(np.arange(self.size), self.size, self.shard)[0]
         with torch.no_grad():
-            if index == 0 and self.section.foreign and epoch % max(1, self.epochs // _REFRESHES) == 0:
+            is_due = index == 0 and epoch % max(1, self.epochs // _REFRESHES) == 0
+            if self.section.foreign and (is_due or self.distance is None):
                 self._fit_distance()
-            inputs = self._load(chips, epoch, index, strong=False)
+            inputs = self._load(drawn, positions, epoch, index, strong=False)
             with self._teacher() as teacher:
                 logits, features = teacher.predict(inputs)
             probabilities = logits.float().softmax(1)
             if self.section.align != "none":
-                mean = all_reduce_mean(probabilities.mean(0))
+                share = shard_loss_weight(self.size, self.shard)  # of the chips of this process
+                mean = all_reduce_mean(probabilities.mean(0) * share)
                 self.mean_probabilities = _MOMENTUM * self.mean_probabilities + (1 - _MOMENTUM) * mean
                 probabilities = probabilities * (self.target / self.mean_probabilities)
                 probabilities = probabilities / probabilities.sum(1, keepdim=True)
             confidence, labels = probabilities.max(1)
             is_foreign = self._is_foreign(features)
             is_used = (confidence >= self.section.threshold) & ~is_foreign
-        used = labels[is_used].cpu()
-        self.counts[:-2] += torch.bincount(used, minlength=len(self.counts) - 2)
-        self.counts[-2:] += torch.tensor([int(is_foreign.sum()), len(chips)])
-        if not len(used):
+        self._count(labels[is_used], is_foreign)
+        if not is_used.any():
             return None
-        inputs = self._load(chips[is_used.cpu().numpy()], epoch, index, strong=True)
-        factor = self.section.weight * shard_loss_weight(self.size, self.shard) / len(chips)
+        inputs = self._load(drawn, positions[is_used.cpu().numpy()], epoch, index, strong=True)
+        factor = self.section.weight * shard_loss_weight(self.size, self.shard) / len(positions)
         return PseudoBatch(inputs, labels[is_used], factor)
 
-    def _load(self, chips: Any, epoch: int, index: int, *, strong: bool) -> Tensor:
-        """Return network inputs of chips, whose numbers are those of the pool, then those of the training chips."""
+    def _count(self, used: Tensor, is_foreign: Tensor) -> None:
+        """Count the chips of a step over all processes, given the pseudo-labels (K,) of this one."""
+        classes = len(self.counts) - 2
+        counts = [*torch.bincount(used, minlength=classes).tolist(), int(is_foreign.sum()), len(is_foreign)]
+        is_counted = shard_loss_weight(self.size, self.shard) > 0  # else this process repeats a chip of another
+        mean = all_reduce_mean(is_counted * torch.tensor(counts, dtype=torch.float64, device=self.device))
+        self.counts += (mean * self.shard[1]).round().long().cpu()
+
+    def _load(self, drawn: Indices, positions: Indices, epoch: int, index: int, *, strong: bool) -> Tensor:
+        """Return network inputs of some chips of a batch.
+
+        Args:
+            drawn: the chips of all processes: numbers of the pool, then those of the training chips after them.
+            positions: positions of the requested chips in `drawn` (K,); they decide about the augmentation.
+            epoch: number of the epoch from 0.
+            index: number of the batch in its epoch from 0.
+            strong: whether to use the augmentation of chips with a pseudo-label.
+        """
         augmentation = self.augmentations[strong]
         images = []
-        for position, chip in enumerate(chips.tolist()):  # a chip may be drawn twice
+        for position in positions.tolist():  # a chip may be drawn twice
+            chip = int(drawn[position])
             source, number = (self.pool, chip) if chip < len(self.pool) else (self.train, chip - len(self.pool))
             image = source.full_size_image(number) if augmentation.resizes else source.images[number]
-            entropy = (self.seed, epoch, index, 5 + strong, self.shard[0], position)
+            entropy = (self.seed, epoch, index, 5 + strong, position)
             images.append(augmentation(image, int(np.random.SeedSequence(entropy).generate_state(1)[0])))
         return copy_to_device(torch.from_numpy(self.pool.contract.normalize(images)), self.device)
 

@@ -82,6 +82,17 @@ def test_check_of_a_file(rsft, tmp_path):
     assert "left out of the file: head.bias head.weight" in printed and str(tmp_path / "mine.safetensors") in printed
 
 
+def test_a_network_without_weights(rsft):
+    _, printed = rsft("backbones", "ls", "aconvnet", "--json")
+    (row,) = json.loads(printed)
+    assert (row["weights"], row["path"], row["parameters"]) == ("random", "", 161_936)
+    assert "random" in rsft("backbones", "ls", "aconvnet")[1]
+    code, printed = rsft("backbones", "check", "aconvnet", "--size", "48")
+    assert code == 0 and re.search(r"^weights +random$", printed, re.MULTILINE)
+    assert "161,936 parameters" in printed and "uint8, 48 x 48" in printed
+    assert rsft("backbones", "check", "aconvnet", "--size", "200")[0] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -68,6 +68,22 @@ def test_get_checks_all_names_before_a_download(rsft, monkeypatch):
     assert code == 2 and "did you mean" in printed
 
 
+@pytest.mark.parametrize("command", ["get", "verify"])
+def test_a_network_without_weights_has_none_to_get(rsft, command):
+    code, printed = rsft("weights", command, "aconvnet")
+    assert (code, "no weights" in printed, "Traceback" in printed) == (1, True, False)
+    assert "train it from a recipe" in printed
+
+
+def test_ls_of_a_network_without_weights(rsft):
+    (row,) = json.loads(rsft("weights", "ls", "aconvnet", "--json")[1])
+    assert (row["file"], row["path"], row["here"], row["bytes"], row["checksum"]) == (None, None, False, None, "none")
+    code, printed = rsft("weights", "ls", "aconvnet")
+    assert code == 0 and "random" in printed
+    code, printed = rsft("weights", "verify")  # all files that are present
+    assert code == 0 and "aconvnet" not in printed
+
+
 @pytest.mark.slow
 def test_convert(rsft, tmp_path):
     source, target = tmp_path / "old.pth", tmp_path / "new.safetensors"

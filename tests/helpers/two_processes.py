@@ -21,16 +21,20 @@ def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str
 
     from torch.distributed.tensor import DTensor
 
+    from rsft.backbones.loading import tensors_sha256
     from rsft.recipe.load import load_recipe
     from rsft.training import finetune as finetune_module
     from rsft.training.trackers import RunListener
 
     shard_counts: list[int] = []
+    digests: list[str] = []
     fit = finetune_module.fit
 
     def count_shards_and_fit(processes, learner, *arguments) -> None:
         shard_counts.append(sum(isinstance(x, DTensor) for x in learner.classifier.parameters()))
         fit(processes, learner, *arguments)
+        learner.keep_average()
+        digests.append(tensors_sha256(learner.classifier.learned_state()))
 
     finetune_module.fit = count_shards_and_fit
 
@@ -47,7 +51,7 @@ def main(rank: str, world_size: str, port: str, recipe: str, runs: str, out: str
         loaded = load_recipe(Path(recipe), [*overrides.split(), f"train.devices={world_size}"])
         run = finetune_module.finetune(loaded, Path(runs), recorder)
         results[overrides] = {"losses": recorder.losses, "folder": str(run.folder)}
-        results[overrides] |= {"is_writer": run.is_writer, "shards": shard_counts[-1]}
+        results[overrides] |= {"is_writer": run.is_writer, "shards": shard_counts[-1], "digest": digests[-1]}
     Path(f"{out}.{rank}").write_text(json.dumps(results))
 
 

@@ -94,3 +94,26 @@ def test_backbone_trained_on_decibels():
 def test_common_spacing_of_all_chips(spacings, common):
     contract = fit_contract(section(), encoder("gray"), ["gray"], ["uint8"], must_not_be_called, spacings)
     assert contract.spacing_m == common
+
+
+def test_chip_standard_is_auto_without_moments_of_the_encoder():
+    planes = encoder("gray", "gray", "gray")
+    contract = fit_contract(section(stretch="chip-standard"), planes, ["gray"], ["uint8"], must_not_be_called)
+    auto = fit_contract(section(), planes, ["gray"], ["uint8"], must_not_be_called)
+    moments = {"chip_standard": True, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    assert contract == auto.model_copy(update=moments)
+
+
+def test_chip_standard_measures_what_auto_measures():
+    auto, standard = (
+        fit_contract(section(stretch=stretch), encoder("VV", "VH"), ["VV", "VH"], ["sigma0"], sigma0)
+        for stretch in ("auto", "chip-standard")
+    )
+    assert standard.units == auto.units and standard.statistics == auto.statistics and standard.chip_standard
+
+
+def test_chip_standard_is_refused_for_an_encoder_of_physical_units():
+    with pytest.raises(RequestError, match="sigma0") as caught:
+        physical = encoder("VV", "VH", unit="sigma0")
+        fit_contract(section(stretch="chip-standard"), physical, ["VV", "VH"], ["sigma0"], sigma0)
+    assert caught.value.location == "data.stretch" and caught.value.hint

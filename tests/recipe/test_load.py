@@ -177,7 +177,7 @@ def test_scalars_follow_yaml_1_2(text, value):
 
 
 def test_every_key_is_described_and_dumped(quick):
-    recipe = load_recipe(quick)
+    recipe = load_recipe(quick, ["semi={}"])
     text = dump_recipe(recipe)
     effective = {
         f"{name}.{key}" for name, section in recipe.sections() for key, _ in section if key not in section.unneeded
@@ -241,3 +241,21 @@ def test_recipes_are_files(tmp_path):
     os.mkfifo(tmp_path / "a.yaml")
     with pytest.raises((RequestError, OSError), match=r"a pipe, a socket or a device|no such recipe"):
         load_recipe(tmp_path / "a.yaml")
+
+
+def test_mean_of_weights_and_pseudo_labels_are_dumped(quick, tmp_path):
+    keys = ["train.ema=0.9", "data.unlabeled=data/my archive", "data.stretch=chip-standard", "data.augment=sar"]
+    plain = load_recipe(quick)
+    assert plain.semi is None and plain.train.ema is None and plain.data.unlabeled is None
+    recipe = load_recipe(quick, [*keys, "semi={ratio: 3, align: labels, teacher: student, foreign: 0}"])
+    text = dump_recipe(recipe)
+    assert "  ema: 0.9" in text and "  stretch: chip-standard" in text and "\nsemi:\n" in text
+    assert load_recipe(write(tmp_path, text.encode())) == recipe
+    assert recipe.semi is not None and (recipe.semi.ratio, recipe.semi.threshold) == (3, 0.8)
+
+
+@pytest.mark.parametrize("value", ["train.ema=1", "train.ema=-0.1", "semi.start=1", "semi.ratio=0", "semi.align=equal"])
+def test_values_of_the_mean_and_of_pseudo_labels_have_limits(quick, value):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(quick, [value])
+    assert value.partition("=")[0] in str(caught.value)

@@ -3,10 +3,18 @@ import pytest
 import torch
 from lightning import Trainer
 
+from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
 from rsft.training import FineTuningModule
 from rsft.training.finetune import finetune
+
+
+@pytest.mark.parametrize("key", ["train.ema=0.9", "data.unlabeled=x"])
+def test_a_mean_of_the_weights_is_refused(recipe_file, key):
+    with pytest.raises(RequestError, match="mean") as caught:
+        FineTuningModule.from_recipe(load_recipe(recipe_file, [key]))
+    assert caught.value.location == key.partition("=")[0] and "rsft finetune" in caught.value.hint
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The replay check of a run, and its file."""
 
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,24 @@ from rsft.data.loading.batches import ChipImages
 from rsft.errors import DataError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.recipe.schema import SemiSection
 from rsft.training.finetune import finetune
 from rsft.training.replay import compare_by_class, correction_recipe, replay
 from rsft.training.runs.reader import ADDED, TERMS, VALIDATION, Replay, read_replay
+from rsft.training.semi import check_semi
 
 from .init.test_start_bundle import edit_store
+
+
+def test_a_correction_takes_no_unlabeled_chips(run, tmp_path):
+    """It does not change the images, which pseudo-labels need."""
+    bundle = Bundle.load(run)
+    data = bundle.recipe.data.model_copy(update={"unlabeled": "archive"})
+    recipe = bundle.recipe.model_copy(update={"data": data, "semi": SemiSection()})
+    replace(bundle, recipe=recipe).save(tmp_path / "bundle")
+    corrected = correction_recipe(tmp_path / "bundle")
+    assert corrected.data.unlabeled is None and corrected.semi is None and corrected.data.augment == "none"
+    check_semi(corrected)
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
         DataError: a chip cannot be read, does not match the contract, or has changed; the message names it.
         RsftError: the disk has no room for the cache.
     """
-    folder, manifest = _cache_folder(root), "unlabeled"  # chips of a folder without a manifest
+    folder, manifest = cache_folder(root), "unlabeled"  # chips of a folder without a manifest
     if (root / MANIFEST).is_file():
         manifest = sha256(root / MANIFEST)[:12]
     transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics", "chip_standard"})
@@ -78,8 +78,8 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
     return images
 
 
-def _cache_folder(root: Path) -> Path:
-    """Return and make the folder of the cache of a chip store."""
+def cache_folder(root: Path) -> Path:
+    """Return and make the folder of the cache of a chip store, or of chips without a manifest."""
     folder = root / ".cache"
     if not (root / MANIFEST).is_file():
         folder = user_cache_path("rsft") / "unlabeled"

@@ -9,7 +9,7 @@ from torchgeo.datamodules import NonGeoDataModule
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms
-from rsft.data.imagery.contract import Contract, StretchOption, fit_stretches
+from rsft.data.imagery.contract import CHIP_STANDARD, Contract, StretchOption, fit_stretches
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
 
@@ -69,7 +69,7 @@ class ChipStoreDataModule(NonGeoDataModule):
         size: side of the images in pixels.
         crop: side of the center crop before resizing in pixels; None takes the whole chip.
         unit: unit to convert the chips to, for instance "db"; None keeps their units.
-        stretch: stretch to 0-255, as the recipe key data.stretch.
+        stretch: stretch to 0-255, as the recipe key data.stretch, without "chip-standard".
         mean: mean of each band on the scale 0-255, or one number for all bands.
         std: standard deviation of each band on the scale 0-255, or one number for all bands.
         transforms: applied to each sample.
@@ -150,15 +150,20 @@ def fit_store_contract(
         size: side of the images in pixels.
         crop: side of the center crop before resizing in pixels; None takes the whole chip.
         unit: unit to convert the chips to; None keeps their units.
-        stretch: stretch to bytes; its limits are measured on the training chips if it has none.
+        stretch: stretch to bytes, not "chip-standard"; its limits are measured on the training chips if it has none.
 
     Returns:
         The contract; its mean and standard deviation are 0 and 1.
 
     Raises:
-        RequestError: the limits of `stretch` do not match the bands.
+        RequestError: the limits of `stretch` do not match the bands, or it is "chip-standard".
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
+    if stretch == CHIP_STANDARD:
+        message = (
+            "TorchGeo normalizes the chips of a data module by one mean and standard deviation, not each by its own"
+        )
+        raise RequestError(message, "stretch", "use stretch='auto', and normalize each chip in `transforms`")
     bands, units = store.bands, {name: (name, unit or name) for name in store.units}
     stretches, statistics = fit_stretches(stretch, bands, bands, units, lambda name: store.iter_pixels("train", name))
     zeros, ones = (0.0,) * len(bands), (1.0,) * len(bands)

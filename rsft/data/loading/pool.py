@@ -1,8 +1,10 @@
 """The pool: chips without labels. Chips like those on which a run is validated or tested are left out."""
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +20,10 @@ from rsft.data.chips.builder import resolve_band_names, resolve_unit
 from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.imagery.contract import Contract, resize_image
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_band_names, read_chip, read_tiff_tags, read_unit
-from rsft.data.loading.batches import ChipImages
+from rsft.data.loading.batches import ChipImages, cache_folder
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
-from rsft.utils.atomic_files import sha256
+from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.process_pool import imap_unordered
 
 MIN_CORRELATION = 0.95
@@ -32,6 +34,9 @@ IS_SIMILAR = "near-duplicate of a validation or test chip"
 IS_SAME_SCENE = "scene or vessel of a validation or test chip"
 IS_LABELED = "training chip, which has a label"
 IS_REPEATED = "same content as another chip of the pool"
+
+_VERSION = "1"  # increase it if the same files would give other hashes, units or bands
+_MIN_CHIPS_FOR_TWO_JOBS = 256  # for fewer chips, starting processes takes longer than reading
 
 
 @dataclass(frozen=True)
@@ -75,85 +80,144 @@ def open_pool(source: str, store: ChipStore, contract: Contract, progress: Progr
         DataError: a chip does not fulfill the contract.
     """
     table = _read_table(source, progress)
+    root = Path(source) if (Path(source) / MANIFEST).is_file() else Path()
     left_out = Counter(table["fault"][table["fault"] != ""])
     table = table[table["fault"] == ""].reset_index(drop=True)
     expected = ",".join(store.bands)
     for chip in table.itertuples():
         if chip.bands != expected:
             hint = "prepare the chips with the bands of the data set"
-            raise DataError(f"bands {chip.bands}, but the data set has {expected}", chip.path, hint)
+            raise DataError(f"bands {chip.bands}, but the data set has {expected}", root / str(chip.path), hint)
         if isinstance(chip.spacing_m, float) and np.isfinite(chip.spacing_m):
-            contract.check_spacing([chip.spacing_m])
-    reasons = _find_reasons(table, store, progress)
+            try:
+                contract.check_spacing([chip.spacing_m])
+            except DataError as error:
+                raise DataError(error.message, root / str(chip.path), "give chips of this spacing") from error
+    reasons = _find_reasons(table, root, store, progress)
     left_out += Counter(reasons[reasons != ""])
     table = table[reasons == ""].reset_index(drop=True)
     if table.empty:
         reasons_text = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         raise RequestError(f"no chip without a label remains: {reasons_text}", source, "give other chips")
     digest = hashlib.sha256("".join(table["sha256"]).encode()).hexdigest()
-    root = Path(source) if (Path(source) / MANIFEST).is_file() else Path()
     return Pool(ChipImages(root, table, (), contract, progress), dict(left_out), digest)
 
 
 def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
     """Return one row per chip, with the columns of a manifest, hashes of file and pixels, and the fault of the file."""
-    folder = Path(source)
+    folder, root = Path(source), Path()
     if (folder / MANIFEST).is_file():
+        root = folder
         table = ChipStore.open(folder).table
         paths, columns = [folder / path for path in table["path"]], table.to_dict("records")
     else:
-        files = folder.rglob("*") if folder.is_dir() else folder.parent.glob(folder.name)
-        paths = sorted(path for path in files if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES)
-        columns = [{"path": str(path.absolute()), "name": path.stem} for path in paths]
-    if not paths:
+        paths = _find_images(source)
+        columns = [{"path": str(path), "name": path.stem} for path in paths]
+    rows: list[dict[Any, Any]] = []
+    for row, column in zip(_describe_chips(paths, root, progress), columns, strict=True):
+        rows.append(row | {key: value for key, value in column.items() if value is not None})
+    names = ["path", "name", "unit", "bands", "class", "sha256", "pixels", "hash", "fault", "group_key", "mmsi"]
+    return pd.DataFrame(rows).reindex(columns=[*names, "spacing_m"]).assign(**{"class": ""})
+
+
+def _find_images(source: str) -> list[Path]:
+    """Return the image files of a folder, or of what matches a pattern, in order.
+
+    Raises:
+        RequestError: the folder is missing, nothing matches, or there are no images.
+    """
+    folder, start = Path(source), Path(Path(source).anchor)
+    matches = [folder]
+    if not folder.exists():
+        try:
+            matches = list(start.glob(str(folder.relative_to(start))))
+        except ValueError:  # not a valid pattern
+            matches = []
+    if not matches:
+        hint = "check the path: data.unlabeled is a folder, a chip store or a glob pattern"
+        raise RequestError("no such folder, and no match as a glob pattern", source, hint)
+    files = (file for path in matches for file in (path.rglob("*") if path.is_dir() else [path]))
+    images = {file.absolute() for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()}
+    if not images:
         hint = f"a folder must contain image files, with a suffix of {' '.join(sorted(IMAGE_SUFFIXES))}"
         raise RequestError("no chips without labels", source, hint)
-    rows: dict[int, dict[Any, Any]] = {}
-    for index, row in imap_unordered(_describe, enumerate(paths), 1):
-        rows[index] = row | {key: value for key, value in columns[index].items() if value is not None}
+    return sorted(images)
+
+
+def _describe_chips(paths: Sequence[Path], root: Path, progress: Progress | None) -> list[dict[str, Any]]:
+    """Return `_describe` of each chip. Results are kept in the cache of `root`, by path, size and time of the file.
+
+    Args:
+        paths: the files.
+        root: the chip store; another folder for chips without a manifest.
+        progress: called while files are read.
+    """
+    keys = [_file_key(path) for path in paths]
+    digest = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()[:16]
+    cache, known = cache_folder(root) / f"contents-{digest}.json", dict[str, dict[str, Any]]()
+    with suppress(OSError, ValueError):  # the files are read again
+        known = {str(key): dict(row) for key, row in json.loads(cache.read_text("utf-8"))[_VERSION].items()}
+    new = [index for index, key in enumerate(keys) if key not in known]
+    jobs = 2 if len(new) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
+    tasks = [(keys[index], paths[index]) for index in new]
+    for done, (key, row) in enumerate(imap_unordered(_describe, tasks, jobs), 1):
+        known[key] = row
         if progress is not None:
-            progress(len(rows), len(paths), "reading unlabeled chips")
-    names = ["path", "name", "unit", "bands", "class", "sha256", "spacing_m", "group_key", "mmsi"]
-    names += ["file", "pixels", "hash", "fault"]
-    table = pd.DataFrame([rows[index] for index in range(len(paths))]).reindex(columns=names)
-    return table.fillna({"fault": ""}).assign(**{"class": ""})
+            progress(done, len(new), "reading unlabeled and validation chips")
+    if new:
+        with suppress(OSError):  # a full disk: only a cache
+            intact = {key: known[key] for key in keys if not known[key]["fault"]}
+            write_text(cache, json.dumps({_VERSION: intact}))
+    return [known[key] for key in keys]
 
 
-def _describe(task: tuple[int, Path]) -> tuple[int, dict[str, Any]]:
-    """Return the index of a chip, and its unit, bands, hashes, or its fault."""
-    index, path = task
+def _file_key(path: Path) -> str:
+    """Return path, size and time of a file, which change with its content."""
+    try:
+        state = path.stat()
+    except OSError:
+        return f"{path} missing"
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
+
+
+def _describe(task: tuple[str, Path]) -> tuple[str, dict[str, Any]]:
+    """Return the key of a chip, and its unit, bands, hashes, or its fault."""
+    key, path = task
     try:
         digest, pixels = sha256(path), read_chip(path)
         unit = read_tiff_tags(path, lambda file: read_unit([file], path)) if pixels.dtype.kind == "f" else None
         bands = ",".join(resolve_band_names(pixels, read_tiff_tags(path, read_band_names)))
         row = {"sha256": digest, "unit": resolve_unit(pixels, unit), "bands": bands}
     except (OSError, DataError) as error:
-        return index, {"file": str(path), "fault": str(error.strerror if isinstance(error, OSError) else error.message)}
-    row |= {"pixels": pixel_digest(pixels), "hash": f"{hash_similarity(pixels):016x}"}
-    return index, row | {"file": str(path), "fault": ""}
+        return key, {"fault": str(error.strerror if isinstance(error, OSError) else error.message)}
+    return key, row | {"pixels": pixel_digest(pixels), "hash": f"{hash_similarity(pixels):016x}", "fault": ""}
 
 
-def _files_by_hash(table: pd.DataFrame) -> dict[int, list[Path]]:
-    """Return the files of the chips with each pHash; chips that cannot be read have none."""
-    files: dict[int, list[Path]] = {}
-    for value, file in table.loc[table["hash"].notna(), ["hash", "file"]].itertuples(index=False):
-        files.setdefault(int(value, 16), []).append(Path(file))
-    return files
-
-
-def _find_similar(pool: Mapping[int, list[Path]], evaluated: Mapping[int, list[Path]]) -> set[str]:
+def _find_similar(pool: Sequence[tuple[Path, str]], evaluated: Sequence[tuple[Path, str]]) -> set[Path]:
     """Return the files of a pool that show the same as an evaluated chip: similar pHash, and correlated pixels.
 
     The pHash alone also agrees for different views of similar objects.
+
+    Args:
+        pool: files with their pHash in hexadecimal digits.
+        evaluated: files of the evaluated chips, likewise.
     """
-    pairs = {(value, value) for value in pool if value in evaluated}
-    for pair in find_near_duplicates([*pool, *evaluated]):
-        pairs |= {(x, y) for x, y in (pair, pair[::-1]) if x in pool and y in evaluated}
-    similar = set[str]()
-    for x, y in pairs:
-        others = np.stack([_read_small(path) for path in evaluated[y]])
-        similar |= {str(path) for path in pool[x] if (others @ _read_small(path)).max() >= MIN_CORRELATION}
+    files, others = (_group_by_hash(chips) for chips in (pool, evaluated))
+    pairs = {(value, value) for value in files if value in others}
+    for pair in find_near_duplicates([*files, *others]):
+        pairs |= {(x, y) for x, y in (pair, pair[::-1]) if x in files and y in others}
+    similar = set[Path]()
+    for x, y in sorted(pairs):
+        images = np.stack([_read_small(path) for path in others[y]])
+        similar |= {path for path in files[x] if (images @ _read_small(path)).max() >= MIN_CORRELATION}
     return similar
+
+
+def _group_by_hash(chips: Sequence[tuple[Path, str]]) -> dict[int, list[Path]]:
+    groups: dict[int, list[Path]] = {}
+    for path, value in chips:
+        groups.setdefault(int(value, 16), []).append(path)
+    return groups
 
 
 @lru_cache(maxsize=4096)
@@ -164,22 +228,27 @@ def _read_small(path: Path) -> NDArray[np.float64]:
     return np.asarray(centered / max(float(np.linalg.norm(centered)), 1e-12))
 
 
-def _find_reasons(table: pd.DataFrame, store: ChipStore, progress: Progress | None) -> "pd.Series[str]":
+def _find_reasons(table: pd.DataFrame, root: Path, store: ChipStore, progress: Progress | None) -> "pd.Series[str]":
     """Return why each chip of a pool is left out; "" if it stays."""
     evaluated = store.table[store.table["split"] != "train"].reset_index(drop=True)
-    contents = [_describe((0, store.root / path))[1] for path in evaluated["path"]]
-    known = pd.DataFrame(contents).reindex(columns=["sha256", "pixels", "hash", "file"])
-    evaluated = pd.concat([evaluated.drop(columns="sha256"), known], axis=1)
+    files = [store.root / path for path in evaluated["path"]]
+    contents = _describe_chips(files, store.root, progress)
+    known = pd.DataFrame(contents).reindex(columns=["sha256", "pixels", "hash"])
+    digests = {*evaluated["sha256"], *known["sha256"]} - {"", None}  # a test chip may be missing on this machine
+    paths = [root / path for path in table["path"]]
+    hashed = [(path, value) for path, value in zip(files, known["hash"], strict=True) if isinstance(value, str)]
+    similar = _find_similar(list(zip(paths, table["hash"], strict=True)), hashed)
     groups = {key: set(evaluated[key].dropna()) - {""} for key in ("group_key", "mmsi")}
     train = store.table[store.table["split"] == "train"]
     checks = {
-        IS_EVALUATED: table["sha256"].isin(evaluated["sha256"]) | table["pixels"].isin(evaluated["pixels"]),
+        IS_EVALUATED: table["sha256"].isin(digests) | table["pixels"].isin(known["pixels"].dropna()),
         IS_LABELED: table["sha256"].isin(train["sha256"]),
         IS_SAME_SCENE: table["group_key"].isin(groups["group_key"]) | table["mmsi"].isin(groups["mmsi"]),
-        IS_SIMILAR: table["file"].isin(_find_similar(_files_by_hash(table), _files_by_hash(evaluated))),
-        IS_REPEATED: table["pixels"].duplicated(),
+        IS_SIMILAR: pd.Series([path in similar for path in paths], table.index, dtype=bool),
     }
     reasons = pd.Series("", index=table.index)
     for reason, applies in checks.items():
         reasons[applies & (reasons == "")] = reason
+    remaining = reasons == ""  # a chip that is left out does not replace another
+    reasons[remaining & table["pixels"].where(remaining).duplicated()] = IS_REPEATED
     return reasons

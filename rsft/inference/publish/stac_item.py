@@ -30,7 +30,7 @@ from rsft.utils.atomic_files import sha256, write_text
 
 ITEM_FILE = "item.json"
 
-HYPERPARAMETER_SECTIONS = ("peft", "meta", "head", "loss", "train")
+HYPERPARAMETER_SECTIONS = ("peft", "meta", "semi", "head", "loss", "train")
 """Sections of the recipe that are hyperparameters. Others name files and folders of a machine."""
 
 _MACHINE_KEYS = ("train.start_bundle", "train.device")
@@ -45,6 +45,10 @@ _ARTIFACTS = {
 """Media type, artifact type and framework by suffix of the main file of an export."""
 
 _ENTRY_POINT = "rsft.data.imagery.contract:Contract.to_input"
+_PER_CHIP = {
+    **{"type": "processing", "format": "python", "expression": _ENTRY_POINT},
+    "description": "each chip is normalized by its own mean and standard deviation, over all planes",
+}
 _UNITS = {"db": "dB", "gamma0_db": "dB", "sigma0": "1", "gamma0": "1", "beta0": "1"}  # as STAC writes them
 _SHA256_MULTIHASH = "1220"  # code of SHA-256 and its length in bytes
 _SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+(\+[0-9a-zA-Z.-]+)?")
@@ -137,7 +141,9 @@ def render_item(source: BundleSource, base: Path, exports: Mapping[Path, Mapping
         bands=list_stac_bands(contract),
         known_bands=BANDS,
         entry_point=_ENTRY_POINT,
-        scalings=[describe_scaling(*plane) for plane in zip(stretches, contract.mean, contract.std, strict=True)],
+        scalings=[_PER_CHIP] * len(contract.planes)
+        if contract.chip_standard
+        else [describe_scaling(*plane) for plane in zip(stretches, contract.mean, contract.std, strict=True)],
         assets=_list_assets(source, exports, base),
     )
     try:

@@ -156,7 +156,7 @@ class ForwardPasses(nn.Module):
         super().train(mode)
         self.vit.eval()
         for module in self.adapter_modules:
-            module.set_network_training(mode)
+            module.set_network_training(mode, lambda path: self.stage_of(path) < self._first_trained_stage)
         return self
 
     def forward(self, x: Tensor) -> Tensor:

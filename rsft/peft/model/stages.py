@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.modules.adapter_module import transformer_blocks
+from rsft.peft.modules.adapter_module import named_blocks, transformer_blocks
 
 EMBEDDING = -1
 """The stage of the embedding."""
@@ -78,7 +78,7 @@ class ViTStages:
 
     def __init__(self, vit: nn.Module) -> None:
         self.vit = cast(Any, vit)
-        self.blocks = transformer_blocks(vit)
+        self.blocks, self._paths = transformer_blocks(vit), tuple(named_blocks(vit))
         forward = getattr(type(vit), "forward_features", None)
         self._steps = _STEPS.get(f"{getattr(forward, '__module__', '')}.{getattr(forward, '__qualname__', '')}")
         self.runs_by_stage = self._steps is not None
@@ -92,11 +92,14 @@ class ViTStages:
         """Return the stage of a site, module or parameter.
 
         Args:
-            placement: dotted name, such as "blocks.3.q".
+            placement: dotted name, such as "blocks.3.q", or "layer2.0.conv1.weight" of a network without `blocks`.
         """
         first, _, remainder = placement.partition(".")
         if first == "blocks":
             return int(remainder.partition(".")[0])
+        for stage, path in enumerate(self._paths):
+            if f"{placement}.".startswith(f"{path}."):
+                return stage
         return self.depth if first in _LAST_MODULES else EMBEDDING
 
     def embed(self, images: Tensor) -> EmbeddedTokens:

@@ -68,8 +68,13 @@ class AdapterModule(nn.Module):
         """Change the network wherever the module acts, and register with `add_undo` how to revert it."""
         raise NotImplementedError
 
-    def set_network_training(self, mode: bool) -> None:
-        """Set the mode of those layers of the network that the module trains; the others stay in evaluation mode."""
+    def set_network_training(self, mode: bool, is_kept: Callable[[str], bool]) -> None:
+        """Set the mode of those layers of the network that the module trains; the others stay in evaluation mode.
+
+        Args:
+            mode: True for training.
+            is_kept: called with the dotted name of a layer; returns whether it is kept as it is.
+        """
 
     def add_undo(self, placement: str, *undo: Undo) -> None:
         """Register how to revert the changes at a site, module or parameter; the last function is called first."""

@@ -164,9 +164,9 @@ class SelectiveTuning(AdapterModule):
     def named_tensors(self) -> dict[str, Tensor]:
         return super().named_tensors() | self._running_statistics()
 
-    def set_network_training(self, mode: bool) -> None:
-        for norm in self._norms.values():
-            norm.train(mode)
+    def set_network_training(self, mode: bool, is_kept: Callable[[str], bool]) -> None:
+        for path, norm in self._norms.items():
+            norm.train(mode and not is_kept(path))
 
     @torch.no_grad()
     def merge(self) -> None:

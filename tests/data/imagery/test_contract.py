@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
-from rsft.data.imagery.contract import CHIP_MAX, IDENTITY_STRETCH, Contract, Stretch, center_crop, resize_image
+from rsft.data.imagery.contract import (
+    CHIP_MAX,
+    IDENTITY_STRETCH,
+    Contract,
+    Stretch,
+    center_crop,
+    resize_image,
+    standardize_chips,
+)
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 
@@ -217,3 +226,51 @@ def test_bands_are_resized_independently(dtype, bands, by_area):
     for band in range(bands):
         single = resize_image(image[:, :, band : band + 1], resized.shape[:2], by_area=by_area)
         np.testing.assert_allclose(resized[:, :, band], single[:, :, 0], rtol=1e-5, atol=dtype != "float32")
+
+
+def standard(**keys):
+    return contract(chip_standard=True, mean=(0.0,) * 3, std=(1.0,) * 3, size=16, **keys)
+
+
+def noise(seed, level=60, side=16):
+    return np.random.default_rng(seed).integers(level, level + 90, (side, side, 3)).astype(np.uint8)
+
+
+def test_each_chip_is_normalized_by_its_own_moments():
+    images = [noise(0), noise(1, 150), noise(2, 5)]
+    inputs = standard().normalize(images)
+    assert inputs.dtype == np.float32 and inputs.shape == (3, 3, 16, 16)
+    np.testing.assert_allclose(inputs.mean((1, 2, 3)), 0, atol=1e-5)
+    for image, chip_inputs in zip(images, inputs, strict=True):
+        values = image.transpose(2, 0, 1) / 255
+        expected = (values - values.mean()) / (values.std() + 5 / 255)  # the floor keeps speckle of an empty chip small
+        np.testing.assert_allclose(chip_inputs, expected, atol=1e-5)
+        assert 0.8 < chip_inputs.std() < 1
+    np.testing.assert_array_equal(inputs[1], standard().normalize([images[1]])[0])  # whatever the batch
+
+
+def test_planes_keep_their_differences():
+    image = np.stack([np.full((16, 16), level, np.uint8) for level in (50, 100, 150)], 2)
+    planes = standard().normalize([image])[0].mean((1, 2))
+    assert planes[0] < planes[1] < planes[2] and abs(planes[1]) < 1e-5
+
+
+@pytest.mark.parametrize("level", [0, 7, 255])
+def test_a_constant_chip_becomes_zeros(level):
+    inputs = standard().normalize([np.full((16, 16, 3), level, np.uint8)])
+    np.testing.assert_allclose(inputs, 0, atol=1e-5)
+
+
+def test_arrays_and_tensors_are_normalized_alike():
+    inputs = np.random.default_rng(0).random((2, 3, 5, 5), np.float32)
+    expected = standardize_chips(inputs)
+    np.testing.assert_allclose(standardize_chips(torch.from_numpy(inputs)).numpy(), expected, atol=1e-6)
+
+
+def test_a_contract_of_rsft_0_2_is_written_as_before():
+    content = contract().model_dump(mode="json")
+    names = ["units", "digital", "bands", "planes", "crop", "size", "mean", "std", "statistics", "spacing_m"]
+    assert list(content) == names and "chip_standard" not in contract().model_dump_json()
+    assert Contract.model_validate(content) == contract()
+    content = standard().model_dump(mode="json")
+    assert content["chip_standard"] is True and Contract.model_validate(content) == standard()

@@ -74,6 +74,14 @@ def test_another_contract_has_another_cache(store, change):
     assert len(packed(store)) == 2 and not np.array_equal(first.images, second.images)
 
 
+def test_chip_standard_shares_the_cache_of_bytes(store):
+    first, second = read(store), read(store, CONTRACT.model_copy(update={"chip_standard": True}))
+    assert len(packed(store)) == 1 and np.array_equal(first.images, second.images)
+    inputs, _ = second.batch(np.arange(10))
+    assert not torch.equal(inputs, first.batch(np.arange(10))[0])
+    torch.testing.assert_close(inputs.mean((1, 2, 3)), torch.zeros(10), atol=1e-5, rtol=0)
+
+
 def test_subset_in_another_order(store):
     whole = read(store).images
     part = ChipImages(store.root, store.table.iloc[[7, 2]], store.classes, CONTRACT)

@@ -110,3 +110,10 @@ def test_predict_takes_the_test_split(tmp_path):
     data.setup("predict")
     batch = next(iter(data.predict_dataloader()))
     assert batch["image"].shape == (2, 2, 6, 6) and batch["label"].tolist() == [0, 1]
+
+
+def test_chip_standard_is_refused(root):
+    """TorchGeo normalizes batches after the augmentation, by one mean and standard deviation."""
+    with pytest.raises(RequestError, match=mentions("TorchGeo", "mean")) as caught:
+        ChipStoreDataModule(root, size=32, stretch="chip-standard").setup("fit")
+    assert caught.value.location == "stretch" and "auto" in caught.value.hint

@@ -13,9 +13,13 @@ from rsft.inference.export import whole
 from rsft.inference.export.export import export_bundle
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.inference.publish.stac_item import write_stac_item
 from rsft.models.bundle.bundle import Bundle, combine_bundles
+from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import EvaluateSection
+from rsft.training.finetune import finetune
 from tests.helpers.messages import mentions
+from tests.helpers.stac_schemas import item_faults
 from tests.helpers.tiny_bundles import perturbed_copy
 
 pytestmark = pytest.mark.slow
@@ -51,6 +55,29 @@ def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     np.testing.assert_allclose(distances, table["ood_distance"], rtol=1e-3, atol=1e-3)
     whole = json.loads((result.folder / "export.json").read_text())
     assert whole["whole"] == {"unit": "uint8", "bands": ["gray"], "side": 32} and whole["tta"] == tta
+
+
+def test_chips_that_are_normalized_one_by_one(recipe_file, root, tmp_path):
+    """The network without pre-training, with batch norm and chip-standard."""
+    network = ["backbone={name: aconvnet, pool: avg}", "peft={method: full}", "meta=null", "head.init=random"]
+    recipe = load_recipe(recipe_file, [*network, "data.stretch=chip-standard", "train.epochs=1"])
+    folder = finetune(recipe, tmp_path).folder
+    contract = Bundle.load(folder).contract
+    assert contract.chip_standard and (contract.mean, contract.std) == ((0.0,), (1.0,))
+    paths = sorted((root / "chips/val").rglob("*.png"))
+    table = predictions(folder, paths, tmp_path / "out.csv")
+    columns = [name for name in table if name.startswith("p_")]
+    whole_graph = export_bundle(folder, "onnx", output_dir=tmp_path / "whole", whole=True, side=32).folder
+    np.testing.assert_allclose(run_graph(whole_graph, paths)[0], table[columns].to_numpy(), atol=1e-4)
+    graph = export_bundle(folder, "onnx", output_dir=tmp_path / "onnx").folder
+    other = predict(folder, paths, tmp_path / "onnx.csv", PredictionRequest(engine=str(graph))).table
+    np.testing.assert_allclose(other[columns].to_numpy(), table[columns].to_numpy(), atol=1e-4)
+    metadata = export_bundle(folder, "timm", output_dir=tmp_path / "timm").metadata
+    assert metadata["timm"]["create_model"] is None
+    item = json.loads(write_stac_item(folder).read_text())
+    scaling = item["properties"]["mlm:input"][0]["value_scaling"]
+    assert [x["type"] for x in scaling] == ["processing"] and "own mean" in scaling[0]["description"]
+    assert item_faults(item) == []
 
 
 @pytest.mark.exhaustive
