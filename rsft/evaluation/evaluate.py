@@ -29,7 +29,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft import metrics
-from rsft.backbones import aconvnet
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
@@ -502,9 +501,9 @@ def _add_small_network(
     It is not added if the recipe gives it no time, or describes such a network itself.
     """
     section, train = bundle.recipe.evaluate, bundle.recipe.train.model_copy(update={"device": device})
-    if not section.baselines or bundle.recipe.backbone.name == aconvnet.NAME:
-        return evaluation
     recipe = small_network_recipe(bundle.recipe.model_copy(update={"train": train}), store)
+    if not section.baselines or bundle.recipe.backbone.name == recipe.backbone.name:
+        return evaluation
     try:
         folder = chips.cache_file.parent
         result = predict_with_small_network(recipe, evaluation.split, section.baselines, folder, progress)
