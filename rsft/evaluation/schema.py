@@ -138,12 +138,16 @@ class SmallNetwork(BaseModel):
     macro_difference: Interval
 
     def sentence(self, method: str) -> str:
-        """Return the result of the comparison in one sentence; `method` is the name of the run's method."""
-        value, low, high = (100 * x for x in (vars(self.macro_difference)[key] for key in ("value", "low", "high")))
+        """Return the result of the comparison in one sentence; `method` is the name of the run's method.
+
+        An interval that touches 0 in its first decimal separates nothing.
+        """
+        difference = self.macro_difference
+        value, low, high = (round(100 * x, 1) + 0.0 for x in (difference.value, difference.low, difference.high))
         interval = f"95 % interval {low:+.1f} to {high:+.1f}; {self.epochs:,} epochs"
         if low <= 0 <= high:
-            difference = f"macro accuracy {value:+.1f} points, {interval}"
-            return f"{method} is not distinguishable from a {SMALL_NETWORK} ({difference})"
+            points = f"macro accuracy {value:+.1f} points"
+            return f"{method} is not distinguishable from a {SMALL_NETWORK} ({points}, {interval})"
         if low > 0:
             return f"{method} is {value:.1f} points above a {SMALL_NETWORK} in macro accuracy ({interval})"
         position = f"{method} is {-value:.1f} points below a {SMALL_NETWORK} in macro accuracy ({interval})"

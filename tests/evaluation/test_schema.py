@@ -12,6 +12,7 @@ from rsft.metrics import Interval
         ((0.004, -0.008, 0.017), ["is not distinguishable from", "+0.4 points", "-0.8 to +1.7"]),
         ((0.0, 0.0, 0.0), ["is not distinguishable from"]),
         ((0.01, 0.0, 0.02), ["is not distinguishable from"]),
+        ((-0.08, -0.165, -0.0004), ["is not distinguishable from", "-16.5 to +0.0"]),
     ],
 )
 def test_the_sentence_compares_the_run_with_the_small_network(difference, words):
