@@ -59,7 +59,7 @@ def test_quickstart_ends_with_a_map(rsft, monkeypatch, tmp_path, is_whole):
     if not is_whole:
         monkeypatch.setattr(demo, "DEMO_COUNTS", FEW_CHIPS)
         monkeypatch.setattr(demo, "DEMO_SCENES", 4)
-    epochs = [] if is_whole else ["train.epochs=1"]
+    epochs = [] if is_whole else ["train.epochs=1", "evaluate.baselines=0"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
     prepare, audit, finetune, predict, report = quickstart_commands()

@@ -148,7 +148,7 @@ def evaluate(
     compare: Path | None = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Evaluate a bundle on labeled chips, and baselines: a linear probe and k-nearest neighbors on frozen features.
+    """Evaluate a bundle on labeled chips, and baselines: linear probe, k-nearest neighbors, small network.
 
     Args:
         data: Chip store with the classes of the bundle.

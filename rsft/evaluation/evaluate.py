@@ -2,7 +2,7 @@
 
 The baselines are a linear probe and k-nearest neighbors on frozen features, and the latter on small images. The linear
 probe has the same logit adjustment as the default loss, so the difference to it is the gain of the trained modules.
-Plain k-NN has no answer to a long tail.
+Plain k-NN has no answer to a long tail. A small network without pre-training shows what the encoder is worth.
 
 The representation is measured, too: distances between classes and maps of the chips, before and after fine-tuning, and
 how much the PEFT module at each site adds to the output of the frozen layer.
@@ -32,7 +32,7 @@ from rsft import metrics
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
-from rsft.errors import RequestError
+from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema
 from rsft.evaluation.files import EVALUATION_FILE, write_predictions, write_representation
 from rsft.models.bundle.bundle import Bundle
@@ -51,7 +51,8 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator, ConfidenceEstimate
 from rsft.models.uncertainty.statistics import MIN_CHIPS, log_softmax
 from rsft.peft import POSITIONS, Site, observe_additions
-from rsft.types import GROUPS, Progress
+from rsft.training.small_network import predict_with_small_network, small_network_recipe
+from rsft.types import GROUPS, Indices, Progress
 from rsft.utils.atomic_files import write_text
 
 NEIGHBORS = 5
@@ -308,8 +309,8 @@ def evaluate(
         root: a chip store with the bundle's classes.
         output_dir: folder for the files.
         split: a split of the store. None takes the split of the recipe; its default is test, or val without test chips.
-        baselines: also evaluate a linear probe and k-nearest neighbors on frozen features, and k-nearest neighbors on
-            pixels of the training split.
+        baselines: also evaluate a linear probe and k-nearest neighbors on frozen features, k-nearest neighbors on
+            pixels of the training split, and, with time in `evaluate.baselines`, a small network without pre-training.
         representation: also measure distances between classes and the contribution of each site, and map the features
             before and after fine-tuning.
         device: "auto", "cpu" or "cuda".
@@ -361,6 +362,8 @@ def evaluate(
 
     leaks = count_leaks(store.table, split)
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {}, leaks)
+    if baselines and not store.split("train").empty:
+        result = _add_small_network(result, bundle, store, chips, probabilities.argmax(1), device, progress)
     write_text(output_dir / EVALUATION_FILE, json.dumps(result.to_dict(), indent=1))
     write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
     if representation:
@@ -482,6 +485,48 @@ def _baselines(
         schema.PLAIN_KNN: knn(),
         schema.PIXEL_KNN: knn_predict(train_pixels, train.labels, pixels, n_classes, k, "euclidean"),
     }
+
+
+def _add_small_network(
+    evaluation: schema.Evaluation,
+    bundle: Bundle,
+    store: ChipStore,
+    chips: ChipImages,
+    predicted: Indices,
+    device: str,
+    progress: Progress | None,
+) -> schema.Evaluation:
+    """Add the small network without pre-training, whose training must not fail an evaluation, to the baselines.
+
+    It is not added if the recipe gives it no time, or describes such a network itself.
+    """
+    section, train = bundle.recipe.evaluate, bundle.recipe.train.model_copy(update={"device": device})
+    recipe = small_network_recipe(bundle.recipe.model_copy(update={"train": train}), store)
+    if not section.baselines or bundle.recipe.backbone.name == recipe.backbone.name:
+        return evaluation
+    try:
+        folder = chips.cache_file.parent
+        result = predict_with_small_network(recipe, evaluation.split, section.baselines, folder, progress)
+    except RsftError as error:
+        note = ": ".join(filter(None, (f"the {schema.SMALL_NETWORK} was not trained", error.message, error.location)))
+        return evaluation.model_copy(update={"notes": [*evaluation.notes, note]})
+    probabilities = np.zeros((len(chips), len(bundle.classes)))
+    probabilities[:, [bundle.classes.index(name) for name in store.classes]] = result.probabilities
+    labels, groups, epochs = chips.labels, bundle.group_indices, int(result.epochs)
+    summary = metrics.summarize_accuracy(probabilities, labels, len(bundle.classes), groups)
+    paired = metrics.compare_predictions(predicted, probabilities.argmax(1), labels, groups)
+    comparison = schema.SmallNetwork(
+        epochs=epochs, full_epochs=recipe.train.epochs, macro_difference=paired.differences["macro"]
+    )
+    notes = list(evaluation.notes)
+    if epochs < recipe.train.epochs:
+        notes.append(
+            f"the {schema.SMALL_NETWORK} was trained for {epochs:,} of {recipe.train.epochs:,} epochs, because "
+            f"evaluate.baselines gives it {section.baselines:g} CPU seconds: another machine may get another result"
+        )
+    (method, run), *others = evaluation.methods.items()
+    methods = {method: run, schema.SMALL_NETWORK: summary, **dict(others)}
+    return evaluation.model_copy(update={"methods": methods, "small_network": comparison, "notes": notes})
 
 
 @torch.inference_mode()

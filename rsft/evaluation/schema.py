@@ -4,14 +4,17 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rsft.metrics import AccuracySummary, SetCoverage
+from rsft.metrics import AccuracySummary, Interval, SetCoverage
 
+SMALL_NETWORK = "small network without pre-training"
 LINEAR_PROBE = "logit-adjusted linear probe"
 BALANCED_KNN = "class-balanced k-NN"
 PLAIN_KNN = "plain k-NN"
 PIXEL_KNN = "plain k-NN on pixels"
 
 MEANINGS = {
+    SMALL_NETWORK: "A small convolutional network, trained on the same chips from random weights: what the chips give "
+    "without an encoder. An encoder that is not better is not worth its cost.",
     LINEAR_PROBE: "A linear classifier on the frozen features, corrected for the class sizes: what a head and a loss "
     "like those of this run give without trained modules.",
     BALANCED_KNN: "As plain k-NN, with votes divided by the number of training chips of their class.",
@@ -114,6 +117,43 @@ class Leaks(BaseModel):
     vessel: int = Field(ge=0)
 
 
+SMALL_RECIPE = "mstar_lt_small"
+"""Shipped recipe of the small network."""
+
+
+class SmallNetwork(BaseModel):
+    """The comparison of the run with the small network without pre-training.
+
+    Attributes:
+        epochs: epochs in which the small network was trained.
+        full_epochs: epochs that it takes if `evaluate.baselines` gives it the time.
+        macro_difference: macro accuracy of the run minus that of the small network, in 0-1, with the interval of a
+            paired bootstrap.
+    """
+
+    model_config = _FROZEN
+
+    epochs: int = Field(ge=1)
+    full_epochs: int = Field(ge=1)
+    macro_difference: Interval
+
+    def sentence(self, method: str) -> str:
+        """Return the result of the comparison in one sentence; `method` is the name of the run's method.
+
+        An interval that touches 0 in its first decimal separates nothing.
+        """
+        difference = self.macro_difference
+        value, low, high = (round(100 * x, 1) + 0.0 for x in (difference.value, difference.low, difference.high))
+        interval = f"95 % interval {low:+.1f} to {high:+.1f}; {self.epochs:,} epochs"
+        if low <= 0 <= high:
+            points = f"macro accuracy {value:+.1f} points"
+            return f"{method} is not distinguishable from a {SMALL_NETWORK} ({points}, {interval})"
+        if low > 0:
+            return f"{method} is {value:.1f} points above a {SMALL_NETWORK} in macro accuracy ({interval})"
+        position = f"{method} is {-value:.1f} points below a {SMALL_NETWORK} in macro accuracy ({interval})"
+        return f"{position}: consider the recipe {SMALL_RECIPE} with these chips (rsft recipes show {SMALL_RECIPE})"
+
+
 class Evaluation(BaseModel):
     """The content of metrics.json.
 
@@ -131,6 +171,7 @@ class Evaluation(BaseModel):
             fine-tuning separates the classes better, so no page shows it (`rsft.metrics`).
         notes: remarks for the reader.
         leaks: chips that make the accuracy too high; None in a file of rsft 0.2.0 or earlier.
+        small_network: comparison with the small network without pre-training; None if it was not trained.
     """
 
     model_config = _FROZEN
@@ -147,6 +188,7 @@ class Evaluation(BaseModel):
     distances: dict[str, dict[str, float | None]] = {}
     notes: list[str] = []
     leaks: Leaks | None = None
+    small_network: SmallNetwork | None = None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:

@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +28,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import VIEWS, ClassifierOutputs, TakeViews, average_outputs, tta_contract
 from rsft.peft import AdaptedModel, attach
 from rsft.peft.modules.adapter_module import transformer_blocks
-from rsft.recipe.schema import EvaluateSection, HeadSection, Recipe
+from rsft.recipe.schema import DataSection, EvaluateSection, HeadSection, Recipe
 from rsft.utils.atomic_files import atomic_file
 from rsft.version import __version__
 
@@ -325,6 +326,16 @@ def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M
     return TestTimeAugmentation(model, contract.size, VIEWS[evaluate.tta]), tta_contract(contract, evaluate)
 
 
+def is_radar(data: DataSection, units: Iterable[str]) -> bool:
+    """Return whether the chips are known to be radar images.
+
+    Args:
+        data: the section `data` of the recipe.
+        units: units of the chips, or of the contract.
+    """
+    return data.augment == "sar" or data.declare is not None or not set(units) <= set(DIGITAL_UNITS)
+
+
 def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
     """Return a warning if `evaluate.tta` turns radar chips, else "".
 
@@ -332,8 +343,7 @@ def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
         recipe: the recipe of the run.
         units: units of the chips, or of the contract.
     """
-    is_radar = recipe.data.augment == "sar" or recipe.data.declare is not None or not set(units) <= set(DIGITAL_UNITS)
-    if recipe.evaluate.tta != "turns" or not is_radar:
+    if recipe.evaluate.tta != "turns" or not is_radar(recipe.data, units):
         return ""
     return (
         "evaluate.tta is turns, and the chips are radar images: where the radar looks in the same direction in all "
@@ -400,16 +410,33 @@ def load_or_collect_outputs(
         Logits and features of all chips.
     """
     path = images.with_name(f"{_digest(bundle, images, contract, device)}{_SUFFIX}")
-    with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path) as arrays:  # else computed again
-        return ClassifierOutputs(arrays["logits"], arrays["features"])
-    outputs = collect_outputs(classifier, batches, on_progress)
+    arrays = load_or_compute(
+        path, ClassifierOutputs._fields, lambda: collect_outputs(classifier, batches, on_progress)._asdict()
+    )
+    return ClassifierOutputs(**arrays)
+
+
+def load_or_compute(
+    path: Path, names: Sequence[str], compute: Callable[[], Mapping[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """Return arrays from an .npz file, or compute them and write the file.
+
+    Args:
+        path: the file; of the files in its folder with the same suffixes, the last `MAX_FILES` stay.
+        names: names of the arrays.
+        compute: returns the arrays by name.
+    """
+    with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path) as stored:  # else computed again
+        return {name: stored[name] for name in names}
+    arrays: dict[str, Any] = dict(compute())
     with suppress(OSError):  # a full disk: only a cache
         with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **outputs._asdict())
-        newest_first = sorted(path.parent.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
+            np.savez(file, **arrays)
+        same_kind = path.parent.glob(f"*{''.join(path.suffixes)}")
+        newest_first = sorted(same_kind, key=lambda file: file.stat().st_mtime, reverse=True)
         for old in newest_first[MAX_FILES:]:
             old.unlink(missing_ok=True)
-    return outputs
+    return arrays
 
 
 def _digest(bundle: Bundle, images: Path, contract: Contract, device: str) -> str:

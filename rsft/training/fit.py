@@ -1,7 +1,7 @@
 """The training loop: inner and outer steps, validation, early stopping and checkpoints, epoch by epoch."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -57,11 +57,8 @@ def fit(
                 break
             first = start.batch if epoch == start.epoch else 0
             recorder.start_epoch(epoch, batches.steps(epoch))
-            learner.classifier.train()  # the frozen backbone stays in evaluation mode
-            for index, batch in enumerate(batches.training_loader(epoch, first), first):
-                with processes.autocast():
-                    loss = train_on_batch(learner, processes.to_device(batch), epoch, index)
-                recorder.add_step(index, loss, len(batch[1]) * processes.world_size)
+            for index, loss, chips in train_epoch(processes, learner, epoch, first):
+                recorder.add_step(index, loss, chips * processes.world_size)
                 checkpointer.after_step(TrainingPosition(epoch, index + 1))
 
             recorder.stop_clock()
@@ -76,6 +73,30 @@ def fit(
             checkpointer.after_epoch(TrainingPosition(epoch + 1))
     if signals.received:  # after the last step
         raise Interrupted(signals.received, "saved at the end of training")
+
+
+def train_epoch(
+    processes: Processes, learner: Learner, epoch: int, first: int = 0
+) -> Iterator[tuple[int, Tensor, int]]:
+    """Take the steps of an epoch.
+
+    Args:
+        processes: the launched processes, with device and precision.
+        learner: takes the steps.
+        epoch: number of the epoch from 0.
+        first: number of the batch with which to begin.
+
+    Yields:
+        After each step: the number of its batch from 0, the inner loss, a scalar, and the chips of this process.
+
+    Raises:
+        NonFiniteLossError: a loss is NaN or infinite.
+    """
+    learner.classifier.train()  # the frozen backbone stays in evaluation mode
+    for index, batch in enumerate(learner.batches.training_loader(epoch, first), first):
+        with processes.autocast():
+            loss = train_on_batch(learner, processes.to_device(batch), epoch, index)
+        yield index, loss, len(batch[1])
 
 
 def train_on_batch(learner: Learner, batch: Batch, epoch: int, index: int) -> Tensor:

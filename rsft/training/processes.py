@@ -4,8 +4,9 @@ In a run of one process nothing is sent.
 """
 
 import os
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -205,5 +206,22 @@ def broadcast_object(value: T) -> T:
     return values[0]
 
 
+_IS_ALONE = ContextVar("is_alone", default=False)
+
+
+@contextmanager
+def without_others() -> Iterator[None]:
+    """Exchange nothing with other processes within the block, because they have ended or do something else.
+
+    Yields:
+        None.
+    """
+    token = _IS_ALONE.set(True)
+    try:
+        yield
+    finally:
+        _IS_ALONE.reset(token)
+
+
 def _is_distributed() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+    return not _IS_ALONE.get() and distributed.is_available() and distributed.is_initialized()

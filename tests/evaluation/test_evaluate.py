@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rsft.data.chips.store import ChipStore
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.evaluate import count_leaks, evaluate
 from rsft.evaluation.files import compare_runs
-from rsft.evaluation.schema import Leaks
+from rsft.evaluation.schema import SMALL_NETWORK, Evaluation, Leaks
 from rsft.metrics import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
+from rsft.training.finetune import finetune
+from rsft.training.small_network import small_network_recipe
 from tests.helpers.messages import mentions
 
 CLASSES = ["flat", "slanted", "steep"]
@@ -161,3 +164,72 @@ def test_a_class_without_chips_is_left_out_and_a_note_names_it(run, root, tmp_pa
     evaluation = evaluate(run, store, tmp_path / "out", split="val", baselines=False)
     assert "no chips in val, so left out of all means over classes: steep" in evaluation.notes
     assert evaluation.methods["MetaLoRA"].absent == [2]
+
+
+@pytest.fixture
+def with_baselines(run, root, tmp_path, monkeypatch):
+    """Return a function that evaluates the run beside all baselines."""
+    monkeypatch.setattr("rsft.training.small_network.MIN_STEPS", 1)
+
+    def evaluate_with(data=root, split="val"):
+        bundle = Bundle.load(run)
+        section = bundle.recipe.evaluate.model_copy(update={"baselines": 1e-9})  # as few epochs as possible
+        replace(bundle, recipe=bundle.recipe.model_copy(update={"evaluate": section})).save(tmp_path / "bundle")
+        return evaluate(tmp_path / "bundle", data, tmp_path / "out", split=split, representation=False)
+
+    return evaluate_with
+
+
+@pytest.mark.slow
+def test_the_small_network_is_the_first_baseline(with_baselines, tmp_path, metrics):
+    evaluation = with_baselines()
+    assert list(evaluation.methods)[:3] == ["MetaLoRA", SMALL_NETWORK, "logit-adjusted linear probe"]
+    small = evaluation.small_network
+    assert (small.epochs, small.full_epochs) == (5, 40)
+    macros = [evaluation.methods[name].macro.value for name in ("MetaLoRA", SMALL_NETWORK)]
+    assert small.macro_difference.value == pytest.approx(macros[0] - macros[1])
+    assert any("5 of 40 epochs" in note and "evaluate.baselines" in note for note in evaluation.notes)
+    stored = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert Evaluation.model_validate(stored) == evaluation and stored["small_network"]["epochs"] == 5
+    assert metrics["small_network"] is None and SMALL_NETWORK not in metrics["methods"]
+    del stored["small_network"]
+    assert Evaluation.model_validate(stored).small_network is None  # a file of rsft 0.2
+    assert with_baselines().to_dict() == evaluation.to_dict()
+
+
+@pytest.mark.slow
+def test_no_small_network_beside_a_small_network(run, root, tmp_path):
+    recipe = small_network_recipe(Bundle.load(run).recipe, ChipStore.open(root))
+    train = recipe.train.model_copy(update={"epochs": 1, "warmup_epochs": 0.0})
+    folder = finetune(recipe.model_copy(update={"train": train}), tmp_path / "runs").folder
+    assert recipe.evaluate.baselines > 0
+    evaluation = evaluate(folder, root, tmp_path / "out", split="val", representation=False)
+    assert list(evaluation.methods)[:2] == ["Full fine-tuning", "logit-adjusted linear probe"]
+    assert evaluation.small_network is None and not any(SMALL_NETWORK in note for note in evaluation.notes)
+
+
+@pytest.mark.slow
+def test_a_failing_small_network_does_not_fail_the_evaluation(with_baselines, root, tmp_path):
+    store = shutil.copytree(root, tmp_path / "store")
+    table = pd.read_parquet(store / "manifest.parquet")
+    table.assign(split=table["split"].replace("val", "test")).to_parquet(store / "manifest.parquet")
+    evaluation = with_baselines(data=store, split="test")
+    note = f"the small network without pre-training was not trained: the split val has no chips: {store}"
+    assert note in evaluation.notes and evaluation.small_network is None and len(evaluation.methods) == 5
+
+
+@pytest.mark.slow
+def test_classes_of_the_bundle_that_the_store_lacks(with_baselines, root, tmp_path):
+    store = shutil.copytree(root, tmp_path / "store", ignore=shutil.ignore_patterns(".cache"))
+    table = pd.read_parquet(store / "manifest.parquet")
+    table[table["class"] != "flat"].to_parquet(store / "manifest.parquet")
+    description = json.loads((store / "dataset.json").read_text())
+    description["classes"] = ["steep", "slanted"]  # in another order, too
+    description["groups"] = {"tail": ["steep", "slanted"]}
+    (store / "dataset.json").write_text(json.dumps(description))
+    summary = with_baselines(data=store).methods[SMALL_NETWORK]
+    assert summary.absent == [0] and summary.recall[0] is None
+    labels = table.loc[(table["split"] == "val") & (table["class"] != "flat"), "class"].to_numpy()
+    (file,) = (store / ".cache").glob("*.small-network.npz")
+    predicted = np.array(["steep", "slanted"])[np.load(file)["probabilities"].argmax(1)]
+    assert summary.micro.value == pytest.approx((predicted == labels).mean())

@@ -27,7 +27,7 @@ backbone: {name: "timm:NAME", weights: WEIGHTS, pool: avg}
 peft: {rank: 2, positions: all}
 meta: {outer_every: 2, lr: 0.05, warmup: 0}
 train: {epochs: 1, batch_size: 8, lr: 0.02}
-evaluate: {batch_size: 32}
+evaluate: {batch_size: 32, baselines: 0}
 """
 SITES = {
     "resnet50": [f"blocks.{block}.{name}" for block in range(5) for name in ("conv1", "conv2", "conv3", "downsample")],

@@ -9,7 +9,17 @@ import torch
 from rsft.errors import RequestError
 from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 from rsft.training import processes as processes_module
-from rsft.training.processes import Processes, launch_processes, require_consistent_processes, resolve_precision
+from rsft.training.processes import (
+    Processes,
+    all_gather_object,
+    all_reduce_max,
+    all_reduce_mean,
+    broadcast_object,
+    launch_processes,
+    require_consistent_processes,
+    resolve_precision,
+    without_others,
+)
 from tests.helpers.messages import mentions
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -91,3 +101,11 @@ def test_one_process_does_not_import_lightning():
         "launch_processes(train, torch.device('cpu')); sys.exit('lightning' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_is_exchanged_without_the_others(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: pytest.fail("waits for the other processes"))
+    with without_others():
+        assert all_reduce_mean(torch.tensor(3.0)) == 3 and all_gather_object("a") == ["a"]
+        assert broadcast_object("b") == "b" and all_reduce_max(2, CPU) == 2

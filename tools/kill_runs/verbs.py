@@ -20,7 +20,7 @@ peft: {rank: 4, dropout: 0.2}
 meta: {outer_every: 2, lr: 0.05, warmup: 0.5}
 train: {epochs: 3, batch_size: 8, lr: 0.1, max_grad_norm: 1.0, accumulate_grad_batches: 3,
         patience: 8, checkpoint_steps: 2}
-evaluate: {every: 2}
+evaluate: {every: 2, baselines: 0}
 track: {to: []}
 """
 _SWEEP = "recipe: RECIPE\noverrides: {train.epochs: 1, meta: null}\ngrid: {peft.rank: [1, 2]}\nmetric: val_macro\n"

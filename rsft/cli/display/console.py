@@ -360,7 +360,7 @@ def counts_table(title: str, counts: Mapping[str, Mapping[str, int]], heading: s
 
 
 def show_evaluation(evaluation: Evaluation) -> None:
-    """Print accuracy by method and group in % with half the width of the 95 % interval, coverage, and notes."""
+    """Print accuracy by method and group in % with half the width of the 95 % interval, a comparison, and notes."""
     title = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}; accuracy in %, 95 % interval"
     columns = {"head": "head", "medium": "medium", "tail": "tail", "macro": "macro", "micro": "overall"}
     shown = {key: name for key, name in columns.items() if any(getattr(s, key) for s in evaluation.methods.values())}
@@ -380,6 +380,8 @@ def show_evaluation(evaluation: Evaluation) -> None:
         share = f"{shares['all']} of the chips" + (f" ({groups})" if groups else "")
         size = next(x.size for name, x in level.groups.items() if name == "all" and x)
         console.print(f"90 % class sets contain the true class for {share}; {size:.1f} classes per set on average")
+    if evaluation.small_network is not None:
+        console.print(evaluation.small_network.sentence(evaluation.method))
     for note in evaluation.notes:
         console.print(note)
 

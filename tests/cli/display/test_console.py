@@ -5,8 +5,8 @@ from rich.console import Console
 
 from rsft.cli.display import console
 from rsft.errors import Fault, RecipeError, RsftError
-from rsft.evaluation.schema import Evaluation
-from rsft.metrics import summarize_accuracy
+from rsft.evaluation.schema import SMALL_NETWORK, Evaluation, SmallNetwork
+from rsft.metrics import Interval, summarize_accuracy
 
 
 @pytest.fixture
@@ -39,8 +39,11 @@ def test_the_table_of_accuracies_omits_empty_groups(printed):
     printed.write("")
     console.show_evaluation(evaluation)
     text = printed.getvalue()
-    assert "medium" not in text
+    assert "medium" not in text and "small network" not in text
     assert "100.0 ±0" in text and "75.0" in text
+    small = SmallNetwork(epochs=40, full_epochs=40, macro_difference=Interval(0.031, 0.012, 0.05))
+    console.show_evaluation(evaluation.model_copy(update={"small_network": small}))
+    assert f"LoRA is 3.1 points above a {SMALL_NETWORK}" in printed.getvalue()
 
 
 def test_progress_is_silent_without_a_terminal(printed):
