@@ -241,12 +241,19 @@ def train_in_folder(folder: Path, listener: RunListener) -> None:
 
 
 def _unfinished_run(folder: Path) -> RunInfo | None:
-    """Return the newest run of the trial; None if it cannot be continued, because it failed or its data changed."""
+    """Return the newest run of the trial; None if it failed, or its data or the number of threads changed."""
+    import torch
+
     runs = find_runs(folder)
     if not runs or runs[-1].status in ("failed", "broken") or runs[-1].recipe is None:
         return None
-    data, present = runs[-1].metadata.get("data", {}).get("manifest_sha256"), hash_manifest(runs[-1].recipe.data.root)
-    return None if data and present and data != present else runs[-1]
+    metadata = runs[-1].metadata
+    data, present = metadata.get("data", {}).get("manifest_sha256"), hash_manifest(runs[-1].recipe.data.root)
+    threads = metadata.get("hardware", {}).get("threads")
+    has_changed = bool(data and present and data != present)
+    if metadata.get("device") == "cpu" and runs[-1].status not in TRAINED:  # the weights would differ
+        has_changed |= threads not in (None, torch.get_num_threads())
+    return None if has_changed else runs[-1]
 
 
 def read_run_outcome(

@@ -97,11 +97,7 @@ def train_single_run(
         RsftError: a loss is not finite.
     """
     trackers = TrackerListener(recipe)
-    require_consistent_processes(recipe.train)
-    check_semi(recipe)
-    if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
-        message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
-        raise RequestError(message, "meta.order", hint)
+    _check_settings(recipe)
     device = choose_device(recipe.train.device)
     recipe, precision_metadata = resolve_precision(recipe, device)
     seed_generators(recipe.seed)
@@ -148,6 +144,15 @@ def train_single_run(
         if run.is_writer:
             finish((earlier and earlier.recipe) or recipe, run, setup, recipe.train.device, progress)
     return run
+
+
+def _check_settings(recipe: Recipe) -> None:
+    """Raise RequestError if keys of different sections, or the recipe and the processes, contradict each other."""
+    require_consistent_processes(recipe.train)
+    check_semi(recipe)
+    if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
+        message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
+        raise RequestError(message, "meta.order", hint)
 
 
 def _kept_blocks(learner: Learner) -> int:
