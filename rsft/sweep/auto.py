@@ -178,7 +178,7 @@ def _load_candidates(
             uses_pool = values.get("semi") is not None
             if uses_pool and given.get("data.unlabeled") is None:
                 continue
-            changes = {key: value for key, value in given.items() if key != "data.unlabeled" or uses_pool}
+            changes = {key: x for key, x in given.items() if uses_pool or not re.match(r"data\.unlabeled$|semi\b", key)}
             own = values.get("data")
             if not (isinstance(own, dict) and "augment" in own):
                 changes = {"data.augment": augment, **changes}

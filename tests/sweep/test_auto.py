@@ -74,8 +74,9 @@ def test_unlabeled_chips_go_to_candidates_with_the_section_semi(auto_file, tmp_p
     path = auto_file()
     (tmp_path / "second.yaml").write_text(f"semi: {{}}\n{RECIPE}")
     assert [candidate.name for candidate in read_auto(path).candidates] == ["first"]
-    first, second = read_auto(path, ["data.unlabeled=more"]).candidates
+    first, second = read_auto(path, ["data.unlabeled=more", "semi.ratio=2"]).candidates
     assert first.recipe.data.unlabeled is None and second.recipe.data.unlabeled == "more"
+    assert first.recipe.semi is None and second.recipe.semi.ratio == 2
     only = auto_file(f"candidates: [{tmp_path}/second.yaml]\n")
     assert "unless data.unlabeled is set" in faults(only)["candidates"].allowed
 
