@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,14 +31,18 @@ def finetune(
     as_json: Annotated[bool, typer.Option("--json")] = False,
     log_every: Annotated[int, typer.Option(min=1)] = 50,
     no_report: bool = False,
+    budget: Annotated[str | None, typer.Option(metavar="TIME")] = None,
+    measure: Annotated[str | None, typer.Option("--for", metavar="macro|tail")] = None,
 ) -> None:
     """Fine-tune with a recipe, evaluate the result and simple baselines, and write a report.
 
     Writes RUNS/<recipe>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A stopped or killed
-    run can be continued with --resume, and gives the same result.
+    run can be continued with --resume, and gives the same result. Given a chip store in place of a recipe, rsft chooses
+    the recipe by cross-validation on the training chips (recipes/auto.yaml).
 
     Args:
-        recipe: Recipe file, name of a shipped recipe, or with --resume a run folder. With --from it may be left out.
+        recipe: Recipe file, name of a shipped recipe, chip store, or with --resume a run folder. With --from it may be
+            left out.
         resume: Continue a run: the given one, or the newest unfinished run of the recipe.
         start: Start at the modules, scales and head of a bundle (bundle, run folder, or runs/<recipe>). Without RECIPE:
             a short run with the recipe of the bundle, which trains the last blocks and the head.
@@ -46,9 +50,16 @@ def finetune(
         as_json: Print events as JSON, one object per line.
         log_every: Steps between two lines, in a log or with --json.
         no_report: Only measure accuracy: no baselines, no t-SNE map, no report.
+        budget: CPU time of the choice of a recipe, such as 90s, 10min or 2h (default: that of the file, 10min).
+        measure: Measure of the choice: macro, or tail for the rare classes.
     """
     with display.quiet_console(quiet, as_json):
-        resolved, train_options = _resolve_request(recipe, overrides or [], runs, resume, start)
+        auto_file, keys = _find_auto_file(recipe, resume, start, {"budget": budget, "for": measure})
+        keys += overrides or []
+        if auto_file is None:
+            resolved, train_options = _resolve_request(recipe, keys, runs, resume, start)
+        else:
+            resolved, train_options = _choose_recipe(auto_file, keys, runs, resume, quiet=quiet, as_json=as_json)
 
         from rsft.cli.display.training import choose_display
         from rsft.training.finetune import finetune as train
@@ -72,6 +83,58 @@ def finetune(
         display.emit_json_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
     elif quiet:
         typer.echo(display.escape_controls(str(folder)))
+
+
+def _find_auto_file(
+    recipe: str, resume: bool, start: Path | None, options: dict[str, str | None]
+) -> tuple[Path | None, list[str]]:
+    """Return the file that lets rsft choose the recipe, None for a recipe or run, and its keys of the command line."""
+    from rsft.data.chips.store import MANIFEST
+    from rsft.recipe.library import AUTO, find_recipe
+    from rsft.recipe.text import to_yaml
+    from rsft.sweep.auto import read_auto_name
+
+    folder, path = Path(recipe), None
+    keys = [f"{key}={to_yaml(value)}" for key, value in options.items() if value is not None]
+    if recipe and (folder / MANIFEST).is_file() and not resume:
+        path, keys = find_recipe(AUTO), [f"data.root={to_yaml(recipe)}", *keys]
+    elif recipe and not ("=" in recipe and not folder.exists()) and not (resume and folder.is_dir()):
+        try:
+            path = find_recipe(recipe)
+        except RequestError:
+            if not folder.is_dir():
+                raise
+            hint = f"prepare it: rsft prepare folder {recipe} --root data/{folder.resolve().name}"
+            raise RequestError("the folder is no chip store", folder, hint) from None
+    if path is None or read_auto_name(path) is None:
+        if keys:
+            message = f"--{keys[0].partition('=')[0]} only works where rsft chooses the recipe"
+            raise RequestError(message, recipe, "give a chip store, or recipes/auto.yaml")
+        return None, []
+    if start is not None:
+        raise RequestError("a run that starts at a bundle takes its recipe", "--from", "leave out --from, or the store")
+    return path, keys
+
+
+def _choose_recipe(
+    path: Path, overrides: list[str], runs: Path, resume: bool, *, quiet: bool, as_json: bool
+) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe that rsft chooses, and keyword arguments for training; or those of the run to resume."""
+    from rsft.cli.display.choice import choose_search_display
+    from rsft.sweep.auto import read_auto, read_auto_name
+    from rsft.sweep.auto_search import AutoSearch
+    from rsft.training.runs.reader import find_runs
+
+    folder = runs / str(read_auto_name(path))
+    if resume and any(run.status not in ("done", "broken") for run in find_runs(folder)):
+        return _resolve_request(str(folder), [], runs, resume, None)
+    plan = read_auto(path, overrides)
+    with choose_search_display(plan, console, quiet=quiet, as_json=as_json) as listener:
+        choice = AutoSearch(plan, runs / "sweeps" / plan.settings.name, listener).run()
+    console.print(choice.sentence, soft_wrap=True)
+    if as_json:
+        display.emit_json_event("choice", choice.metadata)
+    return choice.recipe, {"source": choice.source, "entries": {"choice": choice.metadata}}
 
 
 def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[str, Path]:
@@ -112,7 +175,7 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
 
 def _resolve_request(
     recipe: str, overrides: list[str], runs: Path, resume: bool, start: Path | None
-) -> tuple[Recipe, dict[str, Path]]:
+) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe of a run and keyword arguments for training; "done" is the folder of a trained run."""
     from rsft.models.bundle.bundle import find_bundle
     from rsft.recipe.library import find_recipe

@@ -252,6 +252,8 @@ def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
         console.print(Padding(table, (0, 0, 1, 2), expand=False))
     if entries:
         console.print(f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands", style="dim")
+    if not paper and not word:
+        console.print("`rsft finetune STORE` chooses among further ones: `rsft recipes show auto`", style="dim")
     if others and not paper:
         console.print(f"{len(others)} more reproduce the paper: `rsft recipes ls --paper`", style="dim")
 

@@ -29,6 +29,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft import metrics
+from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
@@ -309,6 +310,7 @@ def evaluate(
         root: a chip store with the bundle's classes.
         output_dir: folder for the files.
         split: a split of the store. None takes the split of the recipe; its default is test, or val without test chips.
+            A run on a fold (`data.fold`) is evaluated on the chips of the fold.
         baselines: also evaluate a linear probe and k-nearest neighbors on frozen features, k-nearest neighbors on
             pixels of the training split, and, with time in `evaluate.baselines`, a small network without pre-training.
         representation: also measure distances between classes and the contribution of each site, and map the features
@@ -328,14 +330,17 @@ def evaluate(
         >>> metrics.count
         27
     """
-    bundle, store = Bundle.load(bundle_dir), ChipStore.open(root)
+    bundle = Bundle.load(bundle_dir)
+    data = bundle.recipe.data
+    fold = data.fold if split is None and root.resolve() == Path(data.root).resolve() else None
+    store = open_store(root, fold)
     if not set(store.classes) <= set(bundle.classes):
         raise RequestError(
             f"the data has the classes {', '.join(store.classes)}; the bundle has {', '.join(bundle.classes)}",
             root,
             "evaluate on data that was prepared with the same classes",
         )
-    split = split or bundle.recipe.evaluate.split
+    split = "val" if fold else split or bundle.recipe.evaluate.split
     if split == "auto":
         split = "val" if store.split("test").empty else "test"
     if store.split(split).empty:

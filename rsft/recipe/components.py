@@ -81,6 +81,12 @@ Pair = Annotated[
 ]
 
 
+Fold = Annotated[
+    str,
+    _text(r"^[1-9][0-9]?/[1-9][0-9]?$", "a fold and the number of folds, such as 1/3"),
+    _must(lambda fold: int(fold.split("/")[0]) <= int(fold.split("/")[1]) > 1, "the fold must be one of several"),
+]
+
 BlockIndices = Annotated[
     list[Annotated[int, Field(ge=0)]],
     Field(json_schema_extra={"words": "a list of distinct whole numbers >= 0"}),

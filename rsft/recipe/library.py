@@ -7,6 +7,9 @@ from pathlib import Path
 
 from rsft.errors import RequestError
 
+AUTO = "auto"
+"""Name of the file that lets rsft choose among recipes, and its value of the key `method`."""
+
 
 @dataclass(frozen=True)
 class LibraryEntry:
@@ -52,7 +55,8 @@ def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    stem, names = path.name.removesuffix(".yaml"), {"recipe": ("recipe", "paper"), "sweep": ("sweep",)}
+    names = {"recipe": ("recipe", "paper", "candidate", "auto"), "sweep": ("sweep",)}
+    stem = path.name.removesuffix(".yaml")
     other = "sweep" if kind == "recipe" else "recipe"
     files, others = ({file.stem: file for x in names[key] for file in _files(x)} for key in (kind, other))
     if path.name == str(name_or_path) and stem in files:
@@ -67,12 +71,18 @@ def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
 
 
 def list_entries(*kinds: str) -> list[LibraryEntry]:
-    """Return what comes with rsft of the kinds "recipe", "paper" and "sweep", sorted by kind and name."""
+    """Return what comes with rsft of some kinds, sorted by kind and name.
+
+    Args:
+        kinds: "recipe", "paper", "sweep", "candidate" (a recipe without data) and "auto" (the choice among candidates).
+    """
     return [_read_header(path) for kind in kinds for path in _files(kind)]
 
 
 def _files(kind: str) -> list[Path]:
-    return sorted((library_folder() / {"recipe": "", "paper": "paper", "sweep": "sweeps"}[kind]).glob("*.yaml"))
+    folder = {"recipe": "", "auto": "", "paper": "paper", "sweep": "sweeps", "candidate": "auto"}[kind]
+    files = sorted((library_folder() / folder).glob("*.yaml"))
+    return files if folder else [path for path in files if (path.stem == AUTO) == (kind == AUTO)]
 
 
 def _read_header(path: Path) -> LibraryEntry:

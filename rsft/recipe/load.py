@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from rsft.errors import RecipeError, RequestError
 from rsft.recipe.components import WORDS, ComponentSection, Section, allowed_values, settings_model
+from rsft.recipe.library import AUTO
 from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.text import Document, parse_overrides, read_document, to_yaml
 
@@ -36,6 +37,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise RequestError("no such recipe", path, "`rsft recipes ls` lists those that come with rsft")
     document = read_document(path)
+    if document.values.get("method") == AUTO:
+        hint = f"train it: rsft finetune {path} data.root=STORE"
+        raise RequestError("this file lets rsft choose among recipes, and is no recipe itself", path, hint)
     values, is_readable = document.values, document.is_readable
     values.setdefault("name", path.stem)
     overridden = set()

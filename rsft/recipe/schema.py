@@ -10,6 +10,7 @@ from rsft.recipe.components import (
     BlockIndices,
     ComponentSection,
     Expression,
+    Fold,
     FolderName,
     Pair,
     Pairs,
@@ -45,6 +46,9 @@ class DataSection(Section):
     """values that become black and white: measured on the training chips, the maximum of each chip, or a pair of
     limits; auto leaves bytes as they are and measures all other types; chip-standard is auto, with each chip normalized
     by its own mean and standard deviation"""
+    fold: Fold | None = None
+    """fold of the training chips, such as 1/3, that takes the place of val and test in the run, and that it is not
+    trained on; null takes the splits of the data"""
     unlabeled: Text | None = None
     """further chips without labels, for the section semi: folder, chip store or glob pattern; null takes none"""
     augment: Literal["none", "natural", "sar", "optical"] = "none"

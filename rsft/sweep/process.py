@@ -27,6 +27,7 @@ from filelock import FileLock
 from rsft.errors import Interrupted, RecipeError, RsftError
 from rsft.sweep.results import ERRORS, LOCK, RECIPE, TrialOutcome
 from rsft.training.runs.reader import METRICS_FILE, TRAINED, RunInfo, find_runs, hash_manifest
+from rsft.training.trackers import RunListener
 from rsft.utils.untrusted.documents import load_json
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")
@@ -210,32 +211,49 @@ def train_trial(folder: Path, threads: int, environment: Mapping[str, str], conn
 def _train(folder: Path, threads: int, report: Callable[[Any], None]) -> None:
     import torch
 
-    from rsft.evaluation.evaluate import evaluate
-    from rsft.recipe.load import load_recipe
-    from rsft.training.finetune import finetune
-    from rsft.training.trackers import RunListener
-
     class _Listener(RunListener):
         def on_epoch_end(self, row: dict[str, float], scales: Any) -> None:
             report({name: float(value) for name, value in row.items()})
 
     torch.set_num_threads(threads)
+    train_in_folder(folder, _Listener())
+
+
+def train_in_folder(folder: Path, listener: RunListener) -> None:
+    """Train and evaluate the recipe in the folder of a trial, or resume its unfinished run, in this process.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the run can be resumed.
+        RsftError: the recipe cannot be trained.
+    """
+    from rsft.evaluation.evaluate import evaluate
+    from rsft.recipe.load import load_recipe
+    from rsft.training.finetune import finetune
+
     run = _unfinished_run(folder)
     recipe = run.recipe if run and run.recipe else load_recipe(folder / RECIPE)
     path = run.folder if run else None
     if path is None or run is None or run.status not in TRAINED:  # a trained run was stopped during the evaluation
-        path = finetune(recipe, folder, _Listener(), source=folder / RECIPE, resume=path).folder
+        path = finetune(recipe, folder, listener, source=folder / RECIPE, resume=path).folder
     root, device = Path(recipe.data.root), recipe.train.device
-    evaluate(path / "bundle", root, path / "evaluation", baselines=False, representation=False, device=device)
+    options: Any = {"baselines": False, "representation": False, "device": device, "progress": listener.on_progress}
+    evaluate(path / "bundle", root, path / "evaluation", **options)
 
 
 def _unfinished_run(folder: Path) -> RunInfo | None:
-    """Return the newest run of the trial; None if it cannot be continued, because it failed or its data changed."""
+    """Return the newest run of the trial; None if it failed, or its data or the number of threads changed."""
+    import torch
+
     runs = find_runs(folder)
     if not runs or runs[-1].status in ("failed", "broken") or runs[-1].recipe is None:
         return None
-    data, present = runs[-1].metadata.get("data", {}).get("manifest_sha256"), hash_manifest(runs[-1].recipe.data.root)
-    return None if data and present and data != present else runs[-1]
+    metadata = runs[-1].metadata
+    data, present = metadata.get("data", {}).get("manifest_sha256"), hash_manifest(runs[-1].recipe.data.root)
+    threads = metadata.get("hardware", {}).get("threads")
+    has_changed = bool(data and present and data != present)
+    if metadata.get("device") == "cpu" and runs[-1].status not in TRAINED:  # the weights would differ
+        has_changed |= threads not in (None, torch.get_num_threads())
+    return None if has_changed else runs[-1]
 
 
 def read_run_outcome(

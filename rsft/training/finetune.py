@@ -5,15 +5,18 @@ An ensemble is several independent runs of one recipe with different seeds, and 
 
 import logging
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from rsft.backbones import Backbone
+from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore, count_chips, list_first_names, missing_classes
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import AUTO_OF_0_2, Contract
@@ -68,6 +71,7 @@ def train_single_run(
     *,
     source: Path | None = None,
     resume: Path | None = None,
+    entries: Mapping[str, Any] | None = None,
     member: tuple[int, int] = (0, 1),
 ) -> Run:
     """Train one classifier, regardless of `train.ensemble_size`, and write the bundle.
@@ -79,6 +83,7 @@ def train_single_run(
         source: the recipe's file; run.json records the Git state of the repository around it.
         resume: folder of an unfinished run to continue; its recipe must equal `recipe` except for
             `CHANGEABLE_KEYS`.
+        entries: further entries of run.json.
         member: index of the run in an ensemble, and size of the ensemble; it starts at the same run of
             `train.start_bundle`.
 
@@ -92,11 +97,7 @@ def train_single_run(
         RsftError: a loss is not finite.
     """
     trackers = TrackerListener(recipe)
-    require_consistent_processes(recipe.train)
-    check_semi(recipe)
-    if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
-        message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
-        raise RequestError(message, "meta.order", hint)
+    _check_settings(recipe)
     device = choose_device(recipe.train.device)
     recipe, precision_metadata = resolve_precision(recipe, device)
     seed_generators(recipe.seed)
@@ -110,7 +111,7 @@ def train_single_run(
         pool_sha256 = setup.pool.sha256 if setup.pool else ""
         require_unchanged_inputs(earlier, setup.store.root, setup.encoder.sha256, device.type, pool_sha256)
 
-    run = Run.create(recipe, runs, source) if earlier is None else Run.resume(earlier)
+    run = Run.create(recipe, runs, source, entries) if earlier is None else Run.resume(earlier)
     with run.track_status():
         run.update(**precision_metadata, device=device.type)
         if start is not None:
@@ -143,6 +144,15 @@ def train_single_run(
         if run.is_writer:
             finish((earlier and earlier.recipe) or recipe, run, setup, recipe.train.device, progress)
     return run
+
+
+def _check_settings(recipe: Recipe) -> None:
+    """Raise RequestError if keys of different sections, or the recipe and the processes, contradict each other."""
+    require_consistent_processes(recipe.train)
+    check_semi(recipe)
+    if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
+        message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
+        raise RequestError(message, "meta.order", hint)
 
 
 def _kept_blocks(learner: Learner) -> int:
@@ -185,7 +195,7 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
     Raises:
         RequestError: the folder is not a chip store, a split has no chips, or all training chips have one class.
     """
-    store = ChipStore.open(Path(section.root))
+    store = open_store(Path(section.root), section.fold)
     for split in ("train", "val"):
         if store.split(split).empty:
             hint = "prepare the data with a train and a val split"
@@ -193,7 +203,7 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
     if (classes := store.split("train")["class"].unique()).size < 2:
         message = f"all training chips have the class {classes[0]}, so that a classifier has nothing to distinguish"
         raise RequestError(message, store.root, "prepare training chips of at least two classes")
-    if is_rank_zero():
+    if is_rank_zero() and section.fold is None:
         for split, names in missing_classes(count_chips(store)).items():
             _log.warning("no chip in %s: %s", split, list_first_names(names))
     return store if start is None else start.extend_classes(store)
@@ -375,6 +385,7 @@ def finetune(
     start: Path | str | None = None,
     source: Path | None = None,
     resume: Path | None = None,
+    entries: Mapping[str, Any] | None = None,
     evaluation_follows: bool = False,
 ) -> Run:
     """Train the classifier of a recipe and write its bundle; with `train.ensemble_size` > 1, train an ensemble.
@@ -390,6 +401,7 @@ def finetune(
             the key `train.start_bundle`.
         source: the recipe's file; run.json records the Git state of the repository around it.
         resume: folder of an unfinished run to continue; `resolve_resume` returns its recipe.
+        entries: further entries of run.json, such as the choice of `rsft.sweep.auto_search`.
         evaluation_follows: the status stays "trained" until the caller has evaluated the run and calls `mark_done`.
 
     Returns:
@@ -421,7 +433,7 @@ def finetune(
     if warning and is_rank_zero():
         _log.warning("%s: %s", recipe.name, warning)
     train = train_single_run if recipe.train.ensemble_size == 1 else train_ensemble
-    run = train(recipe, runs, listener, source=source, resume=resume)
+    run = train(recipe, runs, listener, source=source, resume=resume, entries=entries)
     if recipe.train.start_bundle is not None and run.is_writer:
         replay(run.folder, recipe.train.device, listener.on_progress if listener else None)
     if not evaluation_follows:
@@ -438,6 +450,7 @@ def train_ensemble(
     *,
     source: Path | None = None,
     resume: Path | None = None,
+    entries: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train `train.ensemble_size` members one after another, and write the bundle that averages them.
 
@@ -449,6 +462,7 @@ def train_ensemble(
         listener: called with the progress of each member.
         source: the recipe's file; run.json records the Git state of the repository around it.
         resume: folder of an unfinished run to continue.
+        entries: further entries of run.json.
 
     Returns:
         The finished run; in a process other than rank zero, a run that writes nothing.
@@ -462,7 +476,7 @@ def train_ensemble(
     ChipStore.open(Path(recipe.data.root))  # without data, fail before a run folder exists
     start = StartBundle.open(recipe, members=recipe.train.ensemble_size, run=resume)
     recipe, precision_metadata = resolve_precision(recipe, choose_device(recipe.train.device))
-    run = Run.create(recipe, runs, source) if resume is None else Run.resume(read_run_info(resume))
+    run = Run.create(recipe, runs, source, entries) if resume is None else Run.resume(read_run_info(resume))
     with run.track_status():
         run.update(**precision_metadata)
         if start is not None:
@@ -474,7 +488,8 @@ def train_ensemble(
             _write_mean_table(run, members, METRICS_FILE, ["epoch"])
             _write_mean_table(run, members, MODULATOR_FILE, ["epoch", "block", "position"])
             bundle = combine_bundles(recipe, [Bundle.load(member.bundle_dir) for member in members])
-            store, progress = ChipStore.open(Path(recipe.data.root)), listener.on_progress if listener else None
+            store = open_store(Path(recipe.data.root), recipe.data.fold)
+            progress = listener.on_progress if listener else None
             train, val = _read_splits(store, bundle.contract, progress)
             bundle = calibrate_bundle(bundle, train, val, recipe.train.device, progress)
             run.update(bundle_sha256=bundle.save(run.bundle_dir))

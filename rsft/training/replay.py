@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.metrics import exact_mcnemar, holm_adjust
@@ -47,7 +48,7 @@ def replay(run: Path, device: str = "auto", progress: Progress | None = None) ->
     stored = read_replay(run / REPLAY_FILE)
     if stored and (stored.start_sha256, stored.bundle_sha256) == (old.sha256, new.sha256):
         return stored
-    store = ChipStore.open(Path(new.recipe.data.root))
+    store = open_store(Path(new.recipe.data.root), new.recipe.data.fold)
     tables = {VALIDATION: store.split("val")}
     train = store.split("train")
     if len(added := find_added_chips(train)):

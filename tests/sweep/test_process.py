@@ -171,6 +171,18 @@ def test_unfinished_run_on_the_same_data_is_resumed(tmp_path, root, status, data
     assert (run.folder if run else None) == (folder if is_resumed else None)
 
 
+@pytest.mark.parametrize(
+    ("status", "device", "is_resumed"), [("running", "cpu", False), ("trained", "cpu", True), ("running", "cuda", True)]
+)
+def test_a_run_with_another_number_of_threads_is_trained_anew(tmp_path, root, status, device, is_resumed):
+    folder = tmp_path / "bars/001"
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(f"data: {{root: {root}, size: 32}}\ntrain: {{epochs: 2}}\n")
+    metadata = {"status": status, "device": device, "hardware": {"threads": 999}}
+    (folder / "run.json").write_text(json.dumps(metadata))
+    assert (process._unfinished_run(tmp_path) is not None) == is_resumed
+
+
 def test_stopped_trial_continues_where_it_was(tmp_path, recipe_file):
     recipe = load_recipe(recipe_file, ["meta=null", "train.epochs=12"])
     (tmp_path / RECIPE).write_text(dump_recipe(recipe))

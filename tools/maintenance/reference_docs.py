@@ -24,6 +24,7 @@ from rsft.recipe.components import ComponentSection, Section, allowed_values, se
 from rsft.recipe.registries import SAMPLERS, TRACKERS, sampling_exponent
 from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.text import to_yaml
+from rsft.sweep.auto import AutoFile
 from rsft.utils.atomic_files import write_text
 from rsft.utils.registry import Registry
 from tools.maintenance import backbone_table
@@ -49,6 +50,13 @@ copy of the recipe with all defaults. The [glossary](glossary.md) explains terms
     rsft finetune mine.yaml peft.rank=8 meta=null     # change keys on the command line; null removes a section
 
 Paths are relative to the folder in which the command runs. This page is generated from the code.
+"""
+
+CHOICE = """## Let rsft choose
+
+A file with `method: auto`, such as `recipes/auto.yaml`, names recipes in place of their keys. rsft compares them on the
+training chips and trains the best one, see [auto.md](auto.md). On the command line, other keys than those of the file
+apply to all candidates: `train.batch_size=16`.
 """
 
 CLASS_PRIOR = """A sampler with the exponent q draws a class of n chips with a probability proportional to n^q.
@@ -179,7 +187,8 @@ def recipe_page() -> str:
             parts += [_table(rows, [SAMPLERS.kind, "description", "exponent q"]), CLASS_PRIOR]
         if name == "track":
             parts.append(_titles(TRACKERS))
-    return "\n".join([*parts, EXTENSION])
+    keys = {info.alias or key: info for key, info in AutoFile.model_fields.items()}
+    return "\n".join([*parts, CHOICE, _key_table(_rows(AutoFile, keys)), EXTENSION])
 
 
 def _component_tables(name: str, section: type[ComponentSection]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation.files import compare_runs
@@ -70,7 +71,8 @@ def write_report(
     trained_on = Path(run.metadata.data.get("root", run.recipe.data.root))
     candidates = [data] if data else [Path(run.data), trained_on]
     try:
-        store = ChipStore.open(next((path for path in candidates if (path / MANIFEST).is_file()), candidates[0]))
+        root = next((path for path in candidates if (path / MANIFEST).is_file()), candidates[0])
+        store = open_store(root, run.recipe.data.fold)
     except RsftError as error:
         location = f"The chips were not found ({error.message}: {error.location})."
         reason = reason or f"{location} Use --data to give the folder of the chip store."

@@ -68,6 +68,29 @@ class Hardware(BaseModel):
     gpus: list[str] = []
 
 
+class CandidateRow(BaseModel):
+    """A row of the table of a choice, see `rsft.sweep.auto_search.TriedCandidate`."""
+
+    candidate: str
+    epochs: Count
+    folds: Count
+    macro: FiniteFloat | None = None
+    macro_spread: FiniteFloat | None = None
+    tail: FiniteFloat | None = None
+    tail_spread: FiniteFloat | None = None
+    cpu_seconds: FiniteFloat
+    chosen: bool = False
+    fault: str = ""
+
+
+class RecipeChoice(BaseModel):
+    """How the recipe of a run was chosen."""
+
+    sentence: Annotated[str, Field(min_length=1)]
+    notes: list[Annotated[str, Field(min_length=1)]] = []
+    candidates: list[CandidateRow] = []
+
+
 class RunMetadata(BaseModel):
     """The content of run.json. Interrupted runs lack some keys.
 
@@ -76,6 +99,7 @@ class RunMetadata(BaseModel):
         data: "root" and "manifest_sha256" of the chip store.
         start: of a run that started at a bundle, its path ("bundle") and its hash.
         stage_depths: number of blocks in each stage of the network.
+        choice: of a run with a recipe that rsft chose, what was tried.
     """
 
     status: str
@@ -96,6 +120,7 @@ class RunMetadata(BaseModel):
     backbone_sha256: str | None = None
     bundle_sha256: str | None = None
     versions: dict[str, str] = {}
+    choice: RecipeChoice | None = None
 
 
 @dataclass(frozen=True)

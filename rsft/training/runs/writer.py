@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,8 +116,17 @@ class Run:
     _pseudo_labels: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     @classmethod
-    def create(cls, recipe: Recipe, runs: Path, source: Path | None = None) -> Self:
-        """Create and lock the run folder `runs`/<recipe name>/<next free number>, with its recipe and its metadata."""
+    def create(
+        cls, recipe: Recipe, runs: Path, source: Path | None = None, entries: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Create and lock the run folder `runs`/<recipe name>/<next free number>, with its recipe and its metadata.
+
+        Args:
+            recipe: the recipe of the run.
+            runs: folder of all runs.
+            source: the recipe's file.
+            entries: further entries of run.json.
+        """
         parent = runs / recipe.name
         if not is_rank_zero():
             return cls(parent)
@@ -130,7 +139,7 @@ class Run:
                 with atomic_folder(folder, replace=False) as new:
                     run = cls(new)
                     write_text(new / reader.RECIPE_FILE, dump_recipe(recipe))
-                    run.update(status="running", started=_now(), **provenance)
+                    run.update(status="running", started=_now(), **provenance, **(entries or {}))
                 break
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):

@@ -1,0 +1,132 @@
+"""Show the choice of a recipe: a table that grows as candidates are compared, and one line of progress."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rsft.cli.display.console import emit_json_event, make_table
+from rsft.sweep.auto import AutoPlan
+from rsft.sweep.auto_search import SearchListener, TriedCandidate, format_accuracy
+from rsft.sweep.schema import Trial
+from rsft.training.processes import is_rank_zero
+from rsft.training.trackers import StepReport
+
+COLUMNS = ("candidate", "folds", "epochs", "macro", "tail", "CPU s")
+
+
+class SearchDisplay(SearchListener):
+    """Receives the events of a choice within a `with` block. The base class shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class SearchJson(SearchDisplay):
+    """Prints one JSON object per line: the event candidate with a row of the table, whenever a run ends."""
+
+    def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
+        emit_json_event("candidate", asdict(rows[changed]))
+
+
+class SearchLines(SearchDisplay):
+    """Prints the notes on the data, and one line for each run.
+
+    Args:
+        plan: the candidates and the notes.
+        console: where to print.
+    """
+
+    def __init__(self, plan: AutoPlan, console: Console) -> None:
+        self.plan, self.console = plan, console
+
+    def __enter__(self) -> Self:
+        names = ", ".join(candidate.name for candidate in self.plan.candidates)
+        settings = self.plan.settings
+        line = (
+            f"comparing {names} for {settings.measure} in {settings.folds} folds, at most {settings.budget} of CPU time"
+        )
+        for text in (line, *self.plan.notes):
+            self.console.print(text, soft_wrap=True)
+        return self
+
+    def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
+        cells = zip(COLUMNS, row_cells(rows[changed]), strict=True)
+        self.console.print("  ".join(f"{name} {cell}" for name, cell in cells), soft_wrap=True)
+
+
+class LiveSearch(SearchLines):
+    """Redraws the table in place in a terminal; below it is one line of progress."""
+
+    def __init__(self, plan: AutoPlan, console: Console) -> None:
+        super().__init__(plan, console)
+        self.rows: Sequence[TriedCandidate] = ()
+        self.trial = self.step = ""
+        self.live = Live(get_renderable=self._render, console=console, refresh_per_second=2)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.trial = self.step = ""
+        self.live.stop()
+
+    def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
+        fold, epochs = trial.keys["data.fold"], trial.keys["train.epochs"]
+        self.trial = f"{trial.recipe.name}, fold {fold}, {epochs} epochs, {spent_s:.0f} of {budget_s:.0f} CPU seconds"
+        self.step = ""
+
+    def on_progress(self, done: int, total: int, item: str) -> None:
+        self.step = f"{item} {done:,}/{total:,}"
+
+    def on_step(self, step: StepReport) -> None:
+        self.step = f"step {step.done:,}/{step.total:,}"
+
+    def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
+        self.rows = rows
+
+    def _render(self) -> Group:
+        return Group(search_table(self.rows), Text("  ".join(filter(None, (self.trial, self.step)))))
+
+
+def choose_search_display(plan: AutoPlan, console: Console, *, quiet: bool, as_json: bool) -> SearchDisplay:
+    """Return the live display on a terminal that can be redrawn, else lines or JSON lines.
+
+    Args:
+        plan: the candidates and the notes.
+        console: where to print.
+        quiet: show nothing.
+        as_json: print JSON lines.
+    """
+    if quiet or not is_rank_zero():
+        return SearchDisplay()
+    if as_json:
+        return SearchJson()
+    return (
+        LiveSearch(plan, console)
+        if console.is_terminal and not console.is_dumb_terminal
+        else SearchLines(plan, console)
+    )
+
+
+def search_table(rows: Sequence[TriedCandidate]) -> Table:
+    """Return the table of what was tried: means over folds in %, and their standard deviations."""
+    return make_table(
+        "recall in % of held-out training chips, mean ± deviation over folds", COLUMNS, map(row_cells, rows)
+    )
+
+
+def row_cells(row: TriedCandidate) -> tuple[str, ...]:
+    """Return the cells of a row of the table."""
+    accuracies = format_accuracy(row.macro, row.macro_spread), format_accuracy(row.tail, row.tail_spread)
+    failed = f": failed, {row.fault}" if row.fault else ""
+    return f"{row.candidate}{failed}", f"{row.folds}", f"{row.epochs}", *accuracies, f"{row.cpu_seconds:.0f}"

@@ -1,0 +1,92 @@
+"""`rsft finetune` with a chip store or a file with `method: auto`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+PROBE = """\
+name: {name}
+data: {{size: 32, augment: none}}
+backbone: {{blocks: 1}}
+peft: {{method: linear-probe}}
+head: {{init: {init}}}
+train: {{epochs: 1, batch_size: 16, lr: 1.0e-6}}
+"""
+
+
+@pytest.fixture
+def auto_file(tmp_path):
+    """File without data.root, whose candidates train in a second."""
+    for name, init in {"random": "random", "means": "class-mean"}.items():
+        (tmp_path / f"{name}.yaml").write_text(PROBE.format(name=name, init=init))
+    path = tmp_path / "probes.yaml"
+    path.write_text("method: auto\nfolds: 2\ncandidates: [random.yaml, means.yaml]\n")
+    return path
+
+
+@pytest.mark.slow
+def test_the_chosen_recipe_is_trained_and_its_run_tells_the_choice(rsft, auto_file, root):
+    code, printed = rsft("finetune", auto_file, f"data.root={root}", "--no-report", "--budget", "10min")
+    assert code == 0, printed
+    assert "comparing random, means for macro in 2 folds, at most 10min of CPU time" in printed
+    assert "candidate means  folds 2  epochs 1  macro" in printed and "chosen: means, macro" in printed
+    metadata = json.loads(Path("runs/probes/001/run.json").read_text())
+    choice = metadata["choice"]
+    assert metadata["status"] == "done" and metadata["recipe_file"].endswith("means.yaml")
+    assert metadata["recipe"]["data"]["fold"] is None and metadata["train_chips"] == 40
+    assert [(row["candidate"], row["folds"], row["chosen"]) for row in choice["candidates"]] == [
+        *(("random", 2, False), ("means", 2, True)),
+    ]
+    assert choice["sentence"] in printed and choice["complete"]
+
+    metadata["status"] = "trained"  # as if it was killed before its evaluation
+    Path("runs/probes/001/run.json").write_text(json.dumps(metadata))
+    Path("runs/probes/001/evaluation/metrics.json").unlink()
+    code, printed = rsft("finetune", "--resume", auto_file, "--no-report")
+    assert code == 0 and "comparing" not in printed, printed
+    assert json.loads(Path("runs/probes/001/run.json").read_text()) == metadata | {"status": "done"}
+
+    code, printed = rsft("finetune", auto_file, f"data.root={root}", "--no-report", "--json")
+    events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert code == 0 and [event["event"] for event in events][:5] == ["candidate"] * 4 + ["choice"]
+    assert events[4]["chosen"] == "means" and events[-1]["run"] == "runs/probes/002"
+
+
+@pytest.mark.slow
+def test_a_chip_store_takes_the_shipped_candidates(rsft, root):
+    code, printed = rsft("finetune", root, "train.epochs=1", "--budget", "0s", "--for", "tail", "--no-report")
+    assert code == 0, printed
+    assert "comparing small network, LoRA, linear probe for tail in 3 folds" in printed
+    assert "chosen: small network, the first candidate: the budget of 0s ended" in printed
+    assert Path("runs/auto/001/bundle/bundle.json").is_file()
+
+
+def test_a_folder_that_is_no_store(rsft, class_folders):
+    code, printed = rsft("finetune", class_folders)
+    assert code == 2 and "no chip store" in printed
+    assert f"rsft prepare folder {class_folders} --root data/{class_folders.name}" in printed
+
+
+def test_options_of_the_choice_need_one(rsft, recipe_file, root, run):
+    code, printed = rsft("finetune", recipe_file, "--budget", "1min")
+    assert code == 2 and "--budget only works where rsft chooses the recipe" in printed
+    code, printed = rsft("finetune", "--resume", run, "--for", "tail")
+    assert code == 2 and "--for only works" in printed
+    code, printed = rsft("finetune", root, "--from", run)
+    assert code == 2 and "leave out --from" in printed
+    code, printed = rsft("finetune", root, "--for", "best")
+    assert code == 2 and "macro | tail" in printed
+
+
+def test_data_is_missing(rsft):
+    code, printed = rsft("finetune", "auto")
+    assert code == 2 and "data.root" in printed and "data.root=STORE" in printed
+    code, printed = rsft("finetune", "auto", "data.root=nowhere")
+    assert code == 2 and "not a chip store" in printed and not Path("runs").exists()
+
+
+def test_a_folder_with_the_name_of_a_recipe(rsft):
+    Path("quickstart").mkdir()
+    code, printed = rsft("finetune", "quickstart", "data.root=nowhere")
+    assert code == 2 and "nowhere" in printed and "prepare folder" not in printed
