@@ -331,20 +331,7 @@ def evaluate(
         27
     """
     bundle = Bundle.load(bundle_dir)
-    data = bundle.recipe.data
-    fold = data.fold if split is None and root.resolve() == Path(data.root).resolve() else None
-    store = open_store(root, fold)
-    if not set(store.classes) <= set(bundle.classes):
-        raise RequestError(
-            f"the data has the classes {', '.join(store.classes)}; the bundle has {', '.join(bundle.classes)}",
-            root,
-            "evaluate on data that was prepared with the same classes",
-        )
-    split = "val" if fold else split or bundle.recipe.evaluate.split
-    if split == "auto":
-        split = "val" if store.split("test").empty else "test"
-    if store.split(split).empty:
-        raise RequestError(f"the split {split} has no chips", store.root, "choose another split with --split")
+    store, split = _open_split(bundle, root, split)
     chips = _load_chips(store, split, bundle, progress)
     outputs = _classify(bundle, store, split, device, progress)
     estimate = estimate_by_scene(bundle.calibrator, outputs, _scenes(chips)) if bundle.calibrator else None
@@ -379,6 +366,25 @@ def evaluate(
             table[[f"{stage}_x", f"{stage}_y"]] = tsne(values[indices])
         write_representation(output_dir, table, contributions)
     return result
+
+
+def _open_split(bundle: Bundle, root: Path, split: str | None) -> tuple[ChipStore, str]:
+    """Open a chip store, and select the split on which a bundle is evaluated, see `evaluate`."""
+    data = bundle.recipe.data
+    fold = data.fold if split is None and root.resolve() == Path(data.root).resolve() else None
+    store = open_store(root, fold)
+    if not set(store.classes) <= set(bundle.classes):
+        raise RequestError(
+            f"the data has the classes {', '.join(store.classes)}; the bundle has {', '.join(bundle.classes)}",
+            root,
+            "evaluate on data that was prepared with the same classes",
+        )
+    split = "val" if fold else split or bundle.recipe.evaluate.split
+    if split == "auto":
+        split = "val" if store.split("test").empty else "test"
+    if store.split(split).empty:
+        raise RequestError(f"the split {split} has no chips", store.root, "choose another split with --split")
+    return store, split
 
 
 _SEEN_SPLITS = {"test": ("train", "val"), "val": ("train",), "train": ()}

@@ -258,7 +258,7 @@ class EvaluateSection(Section):
     """chips in a forward pass"""
     knn: int = Field(default=5, ge=1)
     """neighbors of the k-NN baselines"""
-    baselines: float = Field(default=60.0, ge=0)
+    baselines: float = Field(default=30.0, ge=0)
     """CPU seconds in which a small network without pre-training is trained beside the other baselines; 0 trains none"""
     tta: Literal["none", "five-crop", "ten-crop", "mirror", "turns"] = "none"
     """views of a chip whose probabilities are averaged: crops of a larger image (ten-crop adds mirrored crops), mirror
