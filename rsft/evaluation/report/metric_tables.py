@@ -159,6 +159,15 @@ def measure_rows(evaluation: Evaluation) -> list[TableRow]:
     return rows
 
 
+def pseudo_label_shares(table: pd.DataFrame, classes: Sequence[str]) -> list[tuple[str, float]]:
+    """Return the share of the unlabeled chips with a pseudo-label of each class, in the last epoch with any chips."""
+    rows, columns = table[table["chips"] > 0], [f"class_{index}" for index in range(len(classes))]
+    if rows.empty or not set(columns) <= set(rows):
+        return []
+    last = rows.iloc[-1]
+    return [(name, float(last[column] / last["chips"])) for name, column in zip(classes, columns, strict=True)]
+
+
 def frequent_mistakes(evaluation: Evaluation, limit: int = 8) -> list[tuple[str, str, int, str]]:
     """Return the largest entries of the confusion matrix outside of its diagonal, at most `limit`.
 

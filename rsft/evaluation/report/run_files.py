@@ -17,7 +17,15 @@ from rsft.evaluation.schema import Evaluation
 from rsft.models.bundle.bundle import INDEX_FILE, SourceLicense, read_licenses
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
-from rsft.training.runs.reader import METADATA_FILE, METRICS_FILE, RECIPE_FILE, REPLAY_FILE, Replay, read_replay
+from rsft.training.runs.reader import (
+    METADATA_FILE,
+    METRICS_FILE,
+    PSEUDO_LABELS_FILE,
+    RECIPE_FILE,
+    REPLAY_FILE,
+    Replay,
+    read_replay,
+)
 from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import load_json, read_regular
 
@@ -36,6 +44,7 @@ SCALE_COLUMNS = [
     Column("position"),
     Column("value", "number", optional=True),
 ]
+PSEUDO_LABEL_COLUMNS = [Column(name, "finite number") for name in ("epoch", "foreign", "chips")]
 CONTRIBUTION_COLUMNS = [Column("block", "finite number"), Column("position"), Column("share", "finite number")]
 MAP_COLUMNS = [
     *(Column(name) for name in ("path", "class")),
@@ -127,8 +136,9 @@ class RunMetadata(BaseModel):
 class RunFiles:
     """The files of a run. None means that the file is missing or that its table has no rows.
 
-    `epochs` is the table metrics.csv, `scales` modulator.csv; `evaluation` is evaluation/metrics.json, and the three
-    tables after it lie beside it. `licenses` are those of backbone and data, from bundle/bundle.json.
+    `epochs` is the table metrics.csv, `scales` modulator.csv, `pseudo_labels` pseudo_labels.csv; `evaluation` is
+    evaluation/metrics.json, and the three tables after it lie beside it. `licenses` are those of backbone and data,
+    from bundle/bundle.json.
     """
 
     folder: Path
@@ -137,6 +147,7 @@ class RunFiles:
     metadata: RunMetadata
     epochs: pd.DataFrame | None
     scales: pd.DataFrame | None
+    pseudo_labels: pd.DataFrame | None
     evaluation: Evaluation | None
     predictions: pd.DataFrame | None
     embedding: pd.DataFrame | None
@@ -176,6 +187,7 @@ def read_run_files(folder: Path) -> RunFiles:
     evaluated = folder / "evaluation"
     metrics = evaluated / EVALUATION_FILE
     evaluation = read_json(metrics, Evaluation) if metrics.is_file() else None
+    pseudo_labels = _read_table(folder / PSEUDO_LABELS_FILE, PSEUDO_LABEL_COLUMNS)
     probabilities = [Column(f"p_{name}", "number") for name in evaluation.classes] if evaluation else []
     return RunFiles(
         folder=folder,
@@ -184,6 +196,7 @@ def read_run_files(folder: Path) -> RunFiles:
         metadata=read_json(metadata, RunMetadata),
         epochs=_read_table(folder / METRICS_FILE, EPOCH_COLUMNS),
         scales=_read_table(folder / "modulator.csv", SCALE_COLUMNS),
+        pseudo_labels=None if pseudo_labels is None else pseudo_labels.apply(pd.to_numeric, errors="coerce"),
         evaluation=evaluation,
         predictions=_read_table(evaluated / PREDICTIONS_FILE, CHIP_COLUMNS + probabilities),
         embedding=_read_table(evaluated / EMBEDDING_FILE, MAP_COLUMNS),

@@ -45,6 +45,22 @@ def test_accuracies_of_leaking_chips_are_marked(run):
     assert len(re.findall(r"\d\.\d\*", page)) > 10
 
 
+def test_shares_of_pseudo_labels(run):
+    classes = len(read_metrics(run)["classes"])
+    names = [*(f"class_{index}" for index in range(classes)), "foreign", "chips"]
+    rows = [[0] * (classes + 2), [30, *[0] * (classes - 1), 10, 60]]
+    table = pd.DataFrame(rows, columns=names).assign(epoch=[0, 1])
+    table.to_csv(run / "pseudo_labels.csv", index=False)
+    page = page_of(run).sections["training"]
+    assert "pseudo-label ends at 50 %" in page and "foreign ends at 16.7 %" in page
+    assert f"{read_metrics(run)['classes'][0]} 50.0 %" in page
+    table.assign(class_0="text").to_csv(run / "pseudo_labels.csv", index=False)
+    assert "Unlabeled chips" not in page_of(run).sections["training"] or "0.0 %" in page_of(run).sections["training"]
+    table.assign(chips="text").to_csv(run / "pseudo_labels.csv", index=False)
+    with pytest.raises(DataError, match=r"pseudo_labels\.csv"):
+        page_of(run)
+
+
 def test_every_choice_of_a_recipe_has_a_description():
     for registry in (METHODS, LOSSES, SAMPLERS):
         assert all(registry[name].title for name in registry)
