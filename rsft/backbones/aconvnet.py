@@ -17,7 +17,7 @@ from rsft.errors import RequestError
 NAME = "aconvnet"
 WIDTHS = (16, 32, 64, 128)
 MIN_SIZE, MAX_SIZE = 32, 128
-_PADDED_BELOW = 40  # pixels; the third convolution is as large as the whole feature map of smaller inputs
+_PADDED_BELOW = 48  # pixels; without padding, the last feature map of smaller inputs has one pixel, or none
 
 
 class UncountedBatchNorm(nn.BatchNorm2d):

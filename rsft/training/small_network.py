@@ -30,7 +30,7 @@ from rsft.training.runs.reader import hash_manifest
 from rsft.types import Progress
 from rsft.version import __version__
 
-ROUNDS = 40
+ROUNDS = 50
 """Rounds of training: epochs, or several epochs each if an epoch has few steps. The first one is the warm-up."""
 
 MIN_ROUNDS = 5
@@ -40,7 +40,7 @@ MIN_STEPS = 1000
 """Steps of the whole training, at least; of fewer steps, the network does not learn."""
 
 SIZES = (32, 48)
-"""Sides of the input in pixels; from 40 to 47 pixels, the last feature map would be a single pixel."""
+"""Sides of the input in pixels."""
 
 BATCH_SIZE = 32
 
@@ -89,6 +89,7 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
             "warmup_epochs": float(epochs_per_round),
             "max_grad_norm": 1.0,
             "sampler": "square-root",
+            "mixup": 0.4,
             "ema": 0.99,
             "device": recipe.train.device,
         },

@@ -27,6 +27,23 @@ def test_outer_steps_are_due_after_the_warm_up_in_every_second_step(make_learner
     assert due == [[False] * 4, [False, True, False, True]]
 
 
+def test_half_of_the_batches_are_mixed(make_learner):
+    learner, other = make_learner("train.mixup=0.4"), make_learner("train.mixup=0.4")
+    drawn = []
+    for epoch in range(20):
+        for index in range(4):
+            learner.prepare_step(epoch, index)
+            drawn.append(learner.loops.mixing)
+    other.prepare_step(19, 3)
+    assert (other.loops.mixing is None) == (drawn[-1] is None)  # a resumed run mixes the same chips
+    mixed = [item for item in drawn if item is not None]
+    assert 25 < len(mixed) < 55 and all(0 <= share <= 1 for share, _ in mixed)
+    assert all(sorted(order.tolist()) == list(range(len(order))) for _, order in mixed)
+    learner = make_learner()
+    learner.prepare_step(0, 0)
+    assert learner.loops.mixing is None
+
+
 def test_accumulated_batches_count_as_one_step(make_learner):
     learner = make_learner("train.accumulate_grad_batches=2", "meta.warmup=0", "data.augment=none")
     assert [learner.prepare_step(0, index) is not None for index in range(4)] == [False, False, False, True]

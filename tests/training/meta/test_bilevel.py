@@ -134,6 +134,23 @@ def test_each_loop_has_its_own_loss(meta):
     assert torch.allclose(losses[2][2], 2 * losses[1][2]) and losses[1][2].abs().max() > 0
 
 
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_mixed_pairs_of_chips(schedule):
+    """The inner loss is the mean of the losses of both labels, by their shares of the image (Zhang et al. 2018)."""
+    model, batch, outer_batch = make_classifier(), make_batch(0), make_batch(1)
+    loops, order = make_loops(model, schedule=schedule), torch.tensor([1, 2, 3, 4, 5, 6, 7, 0])
+    (inputs, labels), share = batch, 0.3
+    with torch.no_grad():
+        logits = model(share * inputs + (1 - share) * inputs[order])
+    expected = share * F.cross_entropy(logits, labels) + (1 - share) * F.cross_entropy(logits, labels[order])
+    with torch.no_grad():
+        plain, outer = (F.cross_entropy(model(x), y) for x, y in (batch, outer_batch))
+    loops.mixing = share, order
+    losses = take_steps(loops, batch, outer_batch)
+    assert close(losses[:1], [expected]) and not close(losses[:1], [plain])
+    assert schedule == "alternating" or close(losses[1:], [outer])  # outer batches are not mixed
+
+
 def test_loss_that_is_not_finite_changes_no_parameter():
     model = make_classifier()
     before = deepcopy(model.theta)
