@@ -66,7 +66,7 @@ def test_chips_in_a_radar_unit_are_radar_chips(recipe_file, store):
 
 def test_few_chips_take_more_epochs_and_a_longer_warm_up(recipe_file, store):
     train = small_network_recipe(load_recipe(recipe_file), store).train
-    assert (train.epochs, train.warmup_epochs) == (520, 13)  # two steps each
+    assert (train.epochs, train.warmup_epochs) == (500, 10)  # two steps each
 
 
 def test_the_network_is_that_of_finetune_with_as_many_epochs(recipe, tmp_path):
