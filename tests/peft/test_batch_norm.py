@@ -79,7 +79,7 @@ def test_merging_keeps_the_statistics():
     assert adapted.unmerged == () and merged is vit
     with torch.no_grad():
         torch.testing.assert_close(vit(IMAGES), expected)
-    fresh = build_aconvnet(32).eval()
+    fresh = build_aconvnet(32).requires_grad_(False).eval()
     fresh.load_state_dict(dict(vit.state_dict()))  # without the version that torch adds
     with torch.no_grad():
         assert torch.equal(fresh(IMAGES), vit(IMAGES))
