@@ -1,10 +1,13 @@
 """The content of metrics.json, which `rsft evaluate` writes and `rsft report` reads, and the names of the baselines."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rsft.metrics import AccuracySummary, Interval, SetCoverage
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
+"""A number of chips; NumPy cannot compute with much larger ones."""
 
 SMALL_NETWORK = "small network without pre-training"
 LINEAR_PROBE = "logit-adjusted linear probe"
@@ -181,9 +184,9 @@ class Evaluation(BaseModel):
     classes: tuple[str, ...]
     groups: dict[str, list[int]]
     methods: dict[str, AccuracySummary] = Field(min_length=1)
-    confusion: list[list[int]]
-    train_counts: tuple[int, ...]
-    count: int
+    confusion: list[list[Count]]
+    train_counts: tuple[Count, ...]
+    count: Count
     confidence: CalibrationReport | None = None
     distances: dict[str, dict[str, float | None]] = {}
     notes: list[str] = []

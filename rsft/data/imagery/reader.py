@@ -128,11 +128,18 @@ def open_raster(name: str) -> Any:
             return rasterio.open(name)  # the name of a subdataset begins with that of its driver
         accepted = _DRIVERS if has_arrays else _IMAGE_DRIVERS
         drivers = ["VRT"] if is_vrt else sorted(accepted.intersection(environment.drivers()))
-        file = DatasetReader(name, driver=drivers)  # `open` takes one driver
+        file = _open_dataset(name, drivers)
     if file.tags(ns="OVERVIEWS"):
         file.close()
         raise ForeignFilesError("its tags name another file as its overviews")
     return file
+
+
+def _open_dataset(name: str, drivers: list[str]) -> Any:
+    try:
+        return DatasetReader(name, driver=drivers)  # `open` takes one driver
+    except UnicodeDecodeError as error:  # of the name of its coordinate system, for instance
+        raise RasterioIOError(f"a text in it is not UTF-8: {error}") from error
 
 
 @lru_cache(maxsize=1024)

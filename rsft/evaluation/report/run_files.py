@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.files import CONTRIBUTIONS_FILE, EMBEDDING_FILE, EVALUATION_FILE, PREDICTIONS_FILE
-from rsft.evaluation.schema import Evaluation
+from rsft.evaluation.schema import Count, Evaluation
 from rsft.models.bundle.bundle import INDEX_FILE, SourceLicense, read_licenses
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
@@ -56,8 +56,6 @@ CHIP_COLUMNS = [
     Column("class_set", "list of names", optional=True, required=False),
     Column("ood", "number", optional=True, required=False),
 ]
-
-Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class GitState(BaseModel):
