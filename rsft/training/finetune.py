@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,6 @@ from rsft.data.chips.store import ChipStore, count_chips, list_first_names, miss
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import AUTO_OF_0_2, Contract
 from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
-from rsft.data.loading.pool import Pool, open_pool
 from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, combine_bundles, find_bundle, source_license
@@ -60,6 +59,9 @@ from rsft.training.semi import check_semi, make_labeler
 from rsft.training.trackers import RunListener, TrackerListener
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
+
+if TYPE_CHECKING:
+    from rsft.data.loading.pool import Pool
 
 _log = logging.getLogger(__name__)
 
@@ -186,7 +188,7 @@ class TrainingSetup:
     classifier: Classifier
     contract: Contract
     start: StartBundle | None
-    pool: Pool | None = None
+    pool: "Pool | None" = None
 
 
 def open_data(section: DataSection, start: StartBundle | None = None) -> ChipStore:
@@ -254,9 +256,13 @@ def set_up(
             raise RequestError(message, "train.last_blocks", f"set train.last_blocks to {depth} or less")
         classifier.adapted.keep_before(depth - last_blocks if last_blocks else depth + 1)
     splits = _read_splits(store, contract, progress)
-    pool = None if recipe.data.unlabeled is None else open_pool(recipe.data.unlabeled, store, contract, progress)
-    if pool is not None and is_rank_zero():
-        _log.warning("%s: %s", recipe.data.unlabeled, pool.describe())
+    pool = None
+    if recipe.data.unlabeled is not None:
+        from rsft.data.loading.pool import open_pool
+
+        pool = open_pool(recipe.data.unlabeled, store, contract, progress)
+        if is_rank_zero():
+            _log.warning("%s: %s", recipe.data.unlabeled, pool.describe())
     return TrainingSetup(store, *splits, encoder, classifier, contract, start, pool)
 
 

@@ -185,10 +185,10 @@ def test_the_small_network_is_the_first_baseline(with_baselines, tmp_path, metri
     evaluation = with_baselines()
     assert list(evaluation.methods)[:3] == ["MetaLoRA", SMALL_NETWORK, "logit-adjusted linear probe"]
     small = evaluation.small_network
-    assert (small.epochs, small.full_epochs) == (5, 40)
+    assert (small.epochs, small.full_epochs) == (5, 50)
     macros = [evaluation.methods[name].macro.value for name in ("MetaLoRA", SMALL_NETWORK)]
     assert small.macro_difference.value == pytest.approx(macros[0] - macros[1])
-    assert any("5 of 40 epochs" in note and "evaluate.baselines" in note for note in evaluation.notes)
+    assert any("5 of 50 epochs" in note and "evaluate.baselines" in note for note in evaluation.notes)
     stored = json.loads((tmp_path / "out/metrics.json").read_text())
     assert Evaluation.model_validate(stored) == evaluation and stored["small_network"]["epochs"] == 5
     assert metrics["small_network"] is None and SMALL_NETWORK not in metrics["methods"]

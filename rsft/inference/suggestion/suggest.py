@@ -315,7 +315,7 @@ def suggestion_table(
     needs_file = (table["table"] == "").tolist()
     has_scene_path = [path.name == scene for path, scene in zip(paths, table["scene"], strict=True)]
     in_scenes = sum(needed and is_scene for needed, is_scene in zip(needs_file, has_scene_path, strict=True))
-    missing = sum(needed and not exists(path) for path, needed in zip(paths, needs_file, strict=True))
+    missing = sum(needed and not exists(path, Path.exists) for path, needed in zip(paths, needs_file, strict=True))
     notes = {
         f"{in_scenes:,} chips have no file of their own: to label them, run `rsft predict` with --chips DIR": in_scenes,
         f"{missing:,} files do not exist: run the command in the folder where `rsft predict` ran": missing,

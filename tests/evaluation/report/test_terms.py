@@ -14,7 +14,7 @@ def test_definitions_are_the_first_paragraphs_of_the_glossary():
     glossary = read_glossary()
     assert len(glossary) > 40
     assert glossary["scale"] == "scale: The factor m of the output of a PEFT module at one site: y = W x + b + m f(x)."
-    assert glossary["baseline"].endswith("and k-NN on pixels.")
+    assert glossary["baseline"].endswith("a small network without pre-training.")
 
 
 def test_every_term_of_a_page_is_in_the_glossary():
