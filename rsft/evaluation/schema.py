@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rsft.metrics import AccuracySummary, Interval, SetCoverage
+from rsft.recipe.library import SMALL_NETWORK_RECIPE
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
 """A number of chips; NumPy cannot compute with much larger ones."""
@@ -120,10 +121,6 @@ class Leaks(BaseModel):
     vessel: int = Field(ge=0)
 
 
-SMALL_RECIPE = "mstar_lt_small"
-"""Shipped recipe of the small network."""
-
-
 class SmallNetwork(BaseModel):
     """The comparison of the run with the small network without pre-training.
 
@@ -154,7 +151,8 @@ class SmallNetwork(BaseModel):
         if low > 0:
             return f"{method} is {value:.1f} points above a {SMALL_NETWORK} in macro accuracy ({interval})"
         position = f"{method} is {-value:.1f} points below a {SMALL_NETWORK} in macro accuracy ({interval})"
-        return f"{position}: consider the recipe {SMALL_RECIPE} with these chips (rsft recipes show {SMALL_RECIPE})"
+        name = SMALL_NETWORK_RECIPE
+        return f"{position}: consider the recipe {name} with these chips (rsft recipes show {name})"
 
 
 class Evaluation(BaseModel):

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from rsft.errors import RequestError
 
+SMALL_NETWORK_RECIPE = "mstar_lt_small"
+"""The recipe of the small network without pre-training."""
+
 AUTO = "auto"
 """Name of the file that lets rsft choose among recipes, and its value of the key `method`."""
 

@@ -60,8 +60,9 @@ class AutoFile(Section):
     @property
     def budget_seconds(self) -> float:
         """CPU seconds of the comparisons."""
-        number, unit = _BUDGET.fullmatch(self.budget).groups()  # type: ignore[union-attr]  # the pattern was checked
-        return float(number) * _SECONDS[unit]
+        match = _BUDGET.fullmatch(self.budget)
+        assert match is not None  # the field has this pattern
+        return float(match[1]) * _SECONDS[match[2]]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsft.errors import Interrupted, RequestError, RsftError
 from rsft.recipe.load import dump_recipe
@@ -28,6 +28,9 @@ from rsft.sweep.schema import Trial
 from rsft.training.runs.reader import hash_manifest, lock_run
 from rsft.training.trackers import RunListener, StepReport
 from rsft.utils.atomic_files import write_text
+
+if TYPE_CHECKING:
+    from rsft.training.runs.writer import Run
 
 SHORT = 0.25
 """Share of the epochs of a candidate in its first comparisons."""
@@ -110,8 +113,6 @@ class _Meter(RunListener):
         self.listener, self.folder = listener, folder
         self.earlier_s, self.began = _read_cpu_seconds(folder), time.process_time()
         self.allowed_s = allowed_s
-        self.on_progress = listener.on_progress  # type: ignore[method-assign]
-        self.on_start = listener.on_start  # type: ignore[method-assign]
 
     @property
     def seconds(self) -> float:
@@ -121,6 +122,12 @@ class _Meter(RunListener):
     def save(self) -> None:
         """Write the CPU seconds of all sessions."""
         write_text(self.folder / _CPU_FILE, f"{self.earlier_s + self.seconds:.3f}\n")
+
+    def on_progress(self, done: int, total: int, item: str) -> None:
+        self.listener.on_progress(done, total, item)
+
+    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+        self.listener.on_start(run, metadata)
 
     def on_step(self, step: StepReport) -> None:
         if self.seconds > self.allowed_s:

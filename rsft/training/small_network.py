@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rsft.backbones import aconvnet
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.classifier import choose_device, collect_outputs, is_radar, load_or_compute, move_network, with_tta
 from rsft.models.uncertainty.statistics import log_softmax
+from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
+from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.finetune import TrainingSetup, initialize_weights, make_learner, seed_generators, set_up
 from rsft.training.fit import train_epoch
@@ -64,38 +65,17 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
     augment = data.augment
     if augment == "none":
         augment = "sar" if is_radar(data, store.units) else "optical"
+    shipped = load_recipe(find_recipe(SMALL_NETWORK_RECIPE))
+    size = next((size for size in SIZES if side <= size), SIZES[-1])
+    chips = {"root": str(store.root), "size": size, "augment": augment}
+    chips |= {key: getattr(data, key) for key in ("crop", "bands", "unit", "declare")}
+    rounds = {"epochs": ROUNDS * epochs_per_round, "warmup_epochs": float(epochs_per_round)}
     sections: dict[str, Any] = {
-        "data": {
-            "root": str(store.root),
-            "size": next((size for size in SIZES if side <= size), SIZES[-1]),
-            "crop": data.crop,
-            "bands": data.bands,
-            "unit": data.unit,
-            "declare": data.declare,
-            "stretch": "chip-standard",
-            "augment": augment,
-        },
-        "backbone": {"name": aconvnet.NAME, "pool": "avg"},
-        "peft": {"method": "full"},
-        "head": {"kind": "cosine", "logit_scale": 16.0, "init": "random"},
-        "loss": {"name": "logit_adjustment"},
-        "train": {
-            "epochs": ROUNDS * epochs_per_round,
-            "batch_size": BATCH_SIZE,
-            "optimizer": "adamw",
-            "lr": 0.004,
-            "weight_decay": 0.05,
-            "decay_all": False,
-            "warmup_epochs": float(epochs_per_round),
-            "max_grad_norm": 1.0,
-            "sampler": "square-root",
-            "mixup": 0.4,
-            "ema": 0.99,
-            "device": recipe.train.device,
-        },
-        "evaluate": {"every": 10 * epochs_per_round, "tta": "mirror"},
+        "data": shipped.data.model_copy(update=chips),
+        "train": shipped.train.model_copy(update=rounds | {"device": recipe.train.device}),
+        "evaluate": shipped.evaluate.model_copy(update={"every": 10 * epochs_per_round}),
     }
-    return Recipe.model_validate({"name": "small-network", "seed": recipe.seed, **sections})
+    return shipped.model_copy(update={"name": "small-network", "seed": recipe.seed, **sections})
 
 
 class SmallNetworkResult(NamedTuple):
