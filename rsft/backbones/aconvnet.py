@@ -5,6 +5,8 @@ norm follows each of them, and the mean of the last feature map replaces the las
 input is free. A recipe trains all weights from a random start (`peft.method: full`).
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -15,6 +17,7 @@ from rsft.backbones.card import Card, State
 from rsft.errors import RequestError
 
 NAME = "aconvnet"
+PADDED_NAME = "aconvnet_padded"
 WIDTHS = (16, 32, 64, 128)
 MIN_SIZE, MAX_SIZE = 32, 128
 _PADDED_BELOW = 48  # pixels; without padding, the last feature map of smaller inputs has one pixel, or none
@@ -49,6 +52,8 @@ class AConvNet(nn.Module):
 
     Args:
         size: side of the input in pixels, 32 to 128.
+        is_padded: whether to pad all convolutions, and to add a fifth one. Then what is at the border of a chip counts
+            as much as what is in its center: better for scenes.
 
     Attributes:
         trains_batch_norm: whether training normalizes by the statistics of each batch, and learns running statistics.
@@ -58,19 +63,20 @@ class AConvNet(nn.Module):
     trains_batch_norm = True
     num_features = WIDTHS[-1]
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, is_padded: bool = False) -> None:
         super().__init__()
         first, second, third, fourth = WIDTHS
-        padding = 2 if size < _PADDED_BELOW else 0
-        self.layer1 = nn.Sequential(ConvBlock(3, first, 5))
-        self.layer2 = nn.Sequential(ConvBlock(first, second, 5))
-        self.layer3 = nn.Sequential(ConvBlock(second, third, 6, padding))
-        self.layer4 = nn.Sequential(ConvBlock(third, fourth, 3, 1, pools=False))
+        outer, kernel, padding = (2, 3, 1) if is_padded else (0, 6, 2 if size < _PADDED_BELOW else 0)
+        last = [ConvBlock(third, fourth, 3, 1, pools=False)]
+        last += [ConvBlock(fourth, fourth, 3, 1, pools=False)] if is_padded else []
+        self.layer1 = nn.Sequential(ConvBlock(3, first, 5, outer))
+        self.layer2 = nn.Sequential(ConvBlock(first, second, 5, outer))
+        self.layer3 = nn.Sequential(ConvBlock(second, third, kernel, padding))
+        self.layer4 = nn.Sequential(*last)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map (B, 128, h, w) of images (B, P, S, S)."""
-        if next(self.parameters()).requires_grad:  # a training step takes three quarters of the time
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)  # a step takes three quarters of the time
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
         return x
@@ -84,22 +90,23 @@ class AConvNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def build_aconvnet(size: int = 64) -> VisionTransformer:
+def build_aconvnet(size: int = 64, *, is_padded: bool = False) -> VisionTransformer:
     """Build the network with random weights; it offers what rsft uses of a network of timm.
 
     Raises:
         RequestError: `size` is not from 32 to 128.
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
+        name = PADDED_NAME if is_padded else NAME
         hint = "shrink the chips with data.size, or cut their center with data.crop"
-        raise RequestError(f"{NAME} takes inputs of {MIN_SIZE} to {MAX_SIZE} pixels, not {size}", "data.size", hint)
-    return cast(VisionTransformer, AConvNet(size))
+        raise RequestError(f"{name} takes inputs of {MIN_SIZE} to {MAX_SIZE} pixels, not {size}", "data.size", hint)
+    return cast(VisionTransformer, AConvNet(size, is_padded=is_padded))
 
 
-CARDS = (
-    Card(
-        name=NAME,
-        about="A-ConvNet with batch norm, 162 k parameters; starts at random weights",
+def _card(name: str, about: str, build: Callable[[int], VisionTransformer]) -> Card:
+    return Card(
+        name=name,
+        about=f"A-ConvNet with batch norm, {about}; starts at random weights",
         size=64,
         patch=8,
         bands=("R", "G", "B"),
@@ -108,7 +115,12 @@ CARDS = (
         std=(0.25, 0.25, 0.25),
         license="MIT",
         weights=None,
-        build=build_aconvnet,
+        build=build,
         sensor="none",
-    ),
+    )
+
+
+CARDS = (
+    _card(NAME, "162 k parameters", build_aconvnet),
+    _card(PADDED_NAME, "padded, with a fifth layer, 254 k parameters", partial(build_aconvnet, is_padded=True)),
 )

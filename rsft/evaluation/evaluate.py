@@ -29,6 +29,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft import metrics
+from rsft.backbones.loading import find_card
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import resize_image
@@ -513,7 +514,8 @@ def _add_small_network(
     """
     section, train = bundle.recipe.evaluate, bundle.recipe.train.model_copy(update={"device": device})
     recipe = small_network_recipe(bundle.recipe.model_copy(update={"train": train}), store)
-    if not section.baselines or bundle.recipe.backbone.name == recipe.backbone.name:
+    backbone = bundle.recipe.backbone
+    if not section.baselines or (backbone.weights is None and find_card(backbone.name).weights is None):
         return evaluation
     try:
         folder = chips.cache_file.parent

@@ -3,7 +3,9 @@
 In a run of one process nothing is sent.
 """
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -86,6 +88,7 @@ def launch_processes(train: TrainSection, device: torch.device) -> Processes:
     Returns:
         The launched processes.
     """
+    _keep_freed_memory()
     dtype = HALF_DTYPES.get(train.precision)
     if train.devices * train.nodes == 1:
         return Processes(torch.device(device.type, 0) if device.type == "cuda" else device, dtype)
@@ -94,6 +97,16 @@ def launch_processes(train: TrainSection, device: torch.device) -> Processes:
     fabric = Fabric(accelerator=device.type, devices=train.devices, num_nodes=train.nodes, strategy="ddp")
     fabric.launch()
     return Processes(fabric.device, dtype, fabric.global_rank, fabric.world_size)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library of Linux keep what a step frees for the next one.
+
+    To give memory back and to take it again costs a small network a tenth of its time.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: free bytes that are kept
+        library.mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD: larger blocks are given back; this is the largest value
 
 
 def require_consistent_processes(train: TrainSection) -> None:

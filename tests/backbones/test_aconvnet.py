@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rsft.backbones import fit_inputs
-from rsft.backbones.aconvnet import MAX_SIZE, MIN_SIZE, NAME, build_aconvnet
+from rsft.backbones.aconvnet import MAX_SIZE, MIN_SIZE, NAME, PADDED_NAME, build_aconvnet
 from rsft.backbones.loading import load_backbone
 from rsft.errors import RequestError
 from rsft.models.classifier import build_classifier
@@ -38,6 +38,16 @@ def test_the_convolutions_are_those_of_the_paper():
         (128, 3, 1),
     ]
     assert sum(x.numel() for x in build_aconvnet(64).parameters()) == 161_936
+
+
+def test_the_padded_network_keeps_the_border_and_has_five_layers():
+    network = build_aconvnet(64, is_padded=True).eval()
+    assert network.forward_features(torch.zeros(2, 3, 64, 64)).shape == (2, 128, 8, 8)
+    assert sum(x.numel() for x in network.parameters()) == 254_352
+    backbone = load_backbone(PADDED_NAME, 48)
+    assert backbone.vit(torch.zeros(2, 3, 48, 48)).shape == (2, 128) and backbone.is_random
+    with pytest.raises(RequestError, match=f"{PADDED_NAME} takes inputs of 32"):
+        load_backbone(PADDED_NAME, 24)
 
 
 @pytest.mark.parametrize("size", [24, 31, 129, 200])

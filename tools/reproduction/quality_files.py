@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rsft.errors import DataError
 from rsft.recipe.schema import Recipe
 from rsft.utils.atomic_files import write_bytes
-from tools.reproduction.quality_study import recipe_identity
+from tools.reproduction.quality_study import METHOD_KEY, recipe_identity
 
 GROUPS = ("head", "medium", "tail", "macro")
 PACKED_FILE = "runs.jsonl.gz"
@@ -30,7 +30,8 @@ class Result(NamedTuple):
     Attributes:
         identity: the settings of the run, see `recipe_identity`.
         seed: seed of the run.
-        recall: recall of every class on both halves of the validation split; None without chips of the class.
+        recall: recall of every class on both halves of the validation split, and on the whole of it in files of studies
+            that report it; None without chips of the class.
         groups: class indices by group.
         seconds: CPU seconds of training.
         source: version and commit of rsft.
@@ -43,13 +44,13 @@ class Result(NamedTuple):
     seconds: float
     source: str
 
-    def accuracy(self, half: int) -> dict[str, float]:
+    def accuracy(self, part: int) -> dict[str, float]:
         """Return accuracy in % by group, and the macro accuracy; NaN for a group without chips.
 
         Args:
-            half: 0 for the half on which configurations are chosen, 1 for the reported half.
+            part: 0 for the half on which configurations are chosen, 1 for the other half, 2 for the whole split.
         """
-        recall = self.recall[half]
+        recall = self.recall[part]
         members = {group: self.groups.get(group, []) for group in GROUPS[:-1]} | {"macro": range(len(recall))}
         values = {group: [v for c in classes if (v := recall[c]) is not None] for group, classes in members.items()}
         return {group: 100 * math.fsum(v) / len(v) if v else math.nan for group, v in values.items()}
@@ -60,13 +61,14 @@ class Result(NamedTuple):
         Raises:
             ValueError: the recipe is not valid any more.
         """
-        name = {"name": "study"}  # the identity has none
+        name, values = {"name": "study"}, json.loads(self.identity)  # the identity has no name
+        method = values.pop(METHOD_KEY, "finetune")
         try:
-            recipe = Recipe.model_validate(json.loads(self.identity) | name)
+            recipe = Recipe.model_validate(values | name)
         except ValidationError as error:
             key, *_ = (".".join(map(str, item["loc"])) for item in error.errors())
             raise ValueError(f"recipe key {key} is not valid any more") from None
-        return self._replace(identity=recipe_identity(recipe.model_dump(mode="json")))
+        return self._replace(identity=recipe_identity(recipe.model_dump(mode="json"), method))
 
 
 def result_texts(out: Path) -> Iterator[tuple[str, str]]:
@@ -110,7 +112,7 @@ def parse_result(text: str) -> Result:
     values = json.loads(text)
     commit = str(values["commit"] or "unknown")[:10] + " with changes" * bool(values["dirty"])
     source = f"rsft {values['version']}, commit {commit}"
-    identity = recipe_identity(values["recipe"])
+    identity = recipe_identity(values["recipe"], values.get("method", "finetune"))
     return Result(identity, values["seed"], values["recall"], values["groups"], values["seconds"], source)
 
 

@@ -1,7 +1,7 @@
 """Read the results of a study, and print its tables in Markdown.
 
 The validation split is cut into two halves. Rows with several configurations choose one per seed by macro accuracy on
-the first half. All printed accuracies are those of the second half.
+the first half. All printed accuracies are those of the second half, unless the study reports the whole split.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def read_results(out: Path, study: Study) -> Results:
                 reason = "stale: overrides that no row of the study has"
             elif result.seed not in study.seeds:
                 reason = "seed not selected"
+            elif len(result.recall) <= study.reported_part:
+                reason = "stale: no recall on the whole split"
             elif (result.identity, result.seed) in results.runs:
                 reason = "another file has the same run"
             else:
@@ -86,7 +88,7 @@ def row_results(study: Study, row: Row, results: Results) -> pd.DataFrame:
     records: dict[int, dict[str, float]] = {}
     for seed, runs in complete_seeds(study, row, results).items():
         best = max(runs, key=lambda run: run.accuracy(0)["macro"])  # the first one of equals
-        records[seed] = best.accuracy(1) | {"seconds": math.fsum(run.seconds for run in runs)}
+        records[seed] = best.accuracy(study.reported_part) | {"seconds": math.fsum(run.seconds for run in runs)}
     return pd.DataFrame.from_dict(records, orient="index", columns=[*GROUPS, "seconds"], dtype=float)
 
 
@@ -254,7 +256,7 @@ def spread_tables(study: Study, rows: Sequence[Row], results: Results) -> list[s
         seeds = complete_seeds(study, row, results)
         count = f"{len(seeds)} of {len(study.seeds)}"
         for group in ("macro", "tail") if len(axes) == 1 else ("macro",):
-            values = np.array([[run.accuracy(1)[group] for run in runs] for runs in seeds.values()])
+            values = np.array([[run.accuracy(study.reported_part)[group] for run in runs] for runs in seeds.values()])
             values = values.reshape(len(seeds), len(points))
             spread = _interval(np.ptp(values, axis=1))
             if len(axes) == 1:
@@ -286,8 +288,9 @@ def footer(study: Study, results: Results) -> list[str]:
     needed = {(c.identity, seed) for seed in study.seeds for row in study.rows for c in study.configurations(row, seed)}
     sources = Counter(run.source for run in results.runs.values())
     compared = sum("accuracy" in row.tables and not row.base for row in study.rows)
+    part = "on the reported half of" if study.reported == "half" else "on"
     lines = [
-        "Accuracy in %, on the reported half of the validation split, as mean ± half width of the 95 % interval of "
+        f"Accuracy in %, {part} the validation split, as mean ± half width of the 95 % interval of "
         "Student's t over seeds.",
         f"Differences are paired by seed; p values are of paired t-tests, corrected over {compared} rows (Holm).",
         "CPU s is the median over seeds of the sum over all runs of a row. A run that several rows use counts in each.",

@@ -28,6 +28,14 @@ _FACTOR = re.compile(r"x([0-9.]+)")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
+Method = Literal["finetune", "auto", "hugging-face", "knn", "linear-probe"]
+"""How a run predicts the validation chips: by the recipe, by the candidate that `method: auto` chooses for its data, or
+by one of the alternatives of `tools.reproduction.quality_methods` with its encoder and data."""
+
+METHOD_KEY = "study_method"
+"""Key of the identity of a run that does not fine-tune by its recipe."""
+
+
 class Configuration(NamedTuple):
     """The settings of a run, without its seed.
 
@@ -35,11 +43,15 @@ class Configuration(NamedTuple):
         name: short text for file names and messages.
         overrides: KEY=VALUE overrides of the recipe.
         identity: the resolved recipe. Two configurations with the same identity share their runs.
+        recipe_path: path of the recipe.
+        method: what is done with the recipe.
     """
 
     name: str
     overrides: tuple[str, ...]
     identity: str
+    recipe_path: Path
+    method: Method = "finetune"
 
 
 def parse_seeds(value: object) -> object:
@@ -74,6 +86,8 @@ class Row(Section):
 
     Attributes:
         title: first cell of the row.
+        recipe: name or path of the recipe, if it is not that of the study.
+        method: what is done with the recipe.
         overrides: names of settings of the study, and KEY=VALUE overrides; a later one wins.
         base: whether the other rows of the group are compared with this one.
         grid: values by recipe key. Every combination is a configuration. "x0.5" is half of the value that the recipe
@@ -84,6 +98,8 @@ class Row(Section):
     """
 
     title: Text
+    recipe: Text | None = None
+    method: Method = "finetune"
     overrides: list[Text] = Field(default=[])
     base: bool = False
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
@@ -119,6 +135,8 @@ class Study(Section):
         overrides: KEY=VALUE overrides of every run; a row may replace them.
         seeds: seeds of every row, as a list or as a text such as 0-19.
         blocks: number of blocks of the backbone; rows with random scales need it.
+        reported: "half" reports the second half of the validation split, so that rows may choose on the first one;
+            "all" reports the whole split.
         settings: lists of KEY=VALUE overrides by name, for use in rows.
         groups: rows by heading.
     """
@@ -128,6 +146,7 @@ class Study(Section):
     overrides: list[Text] = Field(default=[])
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(parse_seeds), Field(min_length=1)]
     blocks: int | None = Field(default=None, ge=1)
+    reported: Literal["half", "all"] = "half"
     settings: dict[str, list[Text]] = Field(default={})
     groups: dict[str, Annotated[list[Row], Field(min_length=1)]] = Field(min_length=1)
 
@@ -143,6 +162,8 @@ class Study(Section):
         needs_base = any("accuracy" in row.tables for row in self.rows)
         if needs_base and not any(row.base for row in self.rows):
             raise ValueError("no row is the base: add `base: true` to a row")
+        if self.reported == "all" and any(row.grid or row.random_scales for row in self.rows):
+            raise ValueError("rows that choose a configuration need a half of the split for it: leave out `reported`")
         if self.blocks is None and any(row.random_scales for row in self.rows):
             raise ValueError("random_scales needs `blocks`, the number of blocks of the backbone")
         return self
@@ -153,9 +174,17 @@ class Study(Section):
         return [row for rows in self.groups.values() for row in rows]
 
     @property
-    def recipe_path(self) -> Path:
-        """Path of the recipe."""
-        return find_recipe(self.recipe)
+    def reported_part(self) -> int:
+        """Index of the reported part, see `Result.accuracy`."""
+        return 2 if self.reported == "all" else 1
+
+    def recipe_path(self, row: Row) -> Path:
+        """Return the path of the recipe of a row.
+
+        Args:
+            row: a row of the study.
+        """
+        return find_recipe(row.recipe or self.recipe)
 
     def base_row(self, heading: str) -> Row:
         """Return the row with which a group is compared: its own base, or else the first base of the study.
@@ -180,16 +209,17 @@ class Study(Section):
             RecipeError: an override is not valid.
         """
         shared = (*self.overrides, *(text for override in row.overrides for text in self._expand(override, row)))
-        label = " ".join(row.overrides)
+        label, path = " ".join([*filter(None, [row.recipe]), *row.overrides]), self.recipe_path(row)
         if row.random_scales:
             draws = range(row.random_scales.draws)
-            return [self._draw(row.random_scales, seed, draw, label, shared) for draw in draws]
+            return [self._draw(row.random_scales, seed, draw, label, shared, path) for draw in draws]
         configurations = []
         for values in row.grid_points():
             pairs = list(zip(row.grid, values, strict=True))
-            overrides = (*shared, *(f"{key}={self._resolve(key, value, shared)}" for key, value in pairs))
+            overrides = (*shared, *(f"{key}={self._resolve(key, value, shared, path)}" for key, value in pairs))
             name = " ".join([label, *(f"{key}={value}" for key, value in pairs)])
-            configurations.append(_configuration(name, overrides, _load(self.recipe_path, overrides)))
+            recipe = _load(path, overrides)
+            configurations.append(_configuration(name, overrides, recipe, path, row.method))
         return configurations
 
     def _expand(self, override: str, row: Row) -> Sequence[str]:
@@ -200,31 +230,38 @@ class Study(Section):
             raise RequestError(f"the study has no settings {override!r}", f"row {row.title!r}", hint)
         return self.settings[override]
 
-    def _resolve(self, key: str, value: Any, overrides: tuple[str, ...]) -> str:
+    def _resolve(self, key: str, value: Any, overrides: tuple[str, ...], path: Path) -> str:
         """Return a grid value as YAML; "x2" becomes twice the value of the recipe."""
         match = _FACTOR.fullmatch(value) if isinstance(value, str) else None
         if match is None:
             return to_yaml(value)
-        number = _load(self.recipe_path, overrides).flatten().get(key)
+        number = _load(path, overrides).flatten().get(key)
         if not isinstance(number, int | float):
             raise RequestError(f"{value} times no number", f"grid key {key}", "set the key in the recipe or overrides")
         return to_yaml(float(f"{float(match[1]) * number:.6g}"))
 
-    def _draw(self, scales: RandomScales, seed: int, draw: int, label: str, shared: tuple[str, ...]) -> Configuration:
+    def _draw(
+        self, scales: RandomScales, seed: int, draw: int, label: str, shared: tuple[str, ...], path: Path
+    ) -> Configuration:
         sites = [f"blocks.{block}.{position}" for block in range(self.blocks or 0) for position in scales.positions]
         values = random_scales(sites, (scales.low, scales.high), seed, draw)
-        recipe = _load(self.recipe_path, shared)
+        recipe = _load(path, shared)
         # not loaded again: that takes 0.2 s for each draw and seed
         peft = recipe.peft.model_copy(update={"scale": values})
         recipe = recipe.model_copy(update={"peft": peft})
-        return _configuration(f"{label} draw={draw} of {seed}", (*shared, f"peft.scale={to_yaml(values)}"), recipe)
+        return _configuration(
+            f"{label} draw={draw} of {seed}", (*shared, f"peft.scale={to_yaml(values)}"), recipe, path
+        )
 
 
-def _configuration(label: str, overrides: tuple[str, ...], recipe: Recipe) -> Configuration:
-    identity = recipe_identity(recipe.model_dump(mode="json"))
+def _configuration(
+    label: str, overrides: tuple[str, ...], recipe: Recipe, path: Path, method: Method = "finetune"
+) -> Configuration:
+    identity = recipe_identity(recipe.model_dump(mode="json"), method)
+    label = label if method == "finetune" else f"{method} {label}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     readable = re.sub(r"[^\w.=+-]+", " ", label).strip()[:100]
-    return Configuration(f"{readable} {digest}".strip(), overrides, identity)
+    return Configuration(f"{readable} {digest}".strip(), overrides, identity, path, method)
 
 
 def random_scales(sites: Sequence[str], limits: tuple[float, float], seed: int, draw: int) -> dict[str, float]:
@@ -245,12 +282,14 @@ def random_scales(sites: Sequence[str], limits: tuple[float, float], seed: int, 
     return {site: round(float(value), 4) for site, value in zip(sites, values, strict=True)}
 
 
-def recipe_identity(recipe: Mapping[str, Any]) -> str:
+def recipe_identity(recipe: Mapping[str, Any], method: str = "finetune") -> str:
     """Return everything that distinguishes a run from others of the same seed, as JSON.
 
     Args:
         recipe: the values of a resolved recipe.
+        method: what is done with it.
     """
+    recipe = recipe if method == "finetune" else {**recipe, METHOD_KEY: method}
     return json.dumps({key: value for key, value in recipe.items() if key not in ("seed", "name")}, sort_keys=True)
 
 

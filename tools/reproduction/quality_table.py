@@ -23,8 +23,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
-from unittest.mock import patch
+from typing import NamedTuple, Protocol, TypeVar
 
 from rsft import __version__
 from rsft.cli.display.console import show_error
@@ -32,10 +31,7 @@ from rsft.errors import Interrupted, RsftError
 from rsft.utils.atomic_files import write_text
 from tools.reproduction.quality_files import PACKED_FILE, pack_results
 from tools.reproduction.quality_results import Results, read_results, report_markdown
-from tools.reproduction.quality_study import Study, read_study
-
-if TYPE_CHECKING:
-    from rsft.models.bundle.bundle import Bundle
+from tools.reproduction.quality_study import Method, Study, read_study
 
 
 class NamedRun(Protocol):
@@ -55,86 +51,50 @@ R = TypeVar("R", bound=NamedRun)
 
 
 class Job(NamedTuple):
-    """One run: the name of its configuration, its seed, and KEY=VALUE overrides of the recipe."""
+    """One run: the name of its configuration, its seed, KEY=VALUE overrides of the recipe, its path, and its method."""
 
     name: str
     seed: int
     overrides: list[str]
+    recipe_path: Path
+    method: Method = "finetune"
 
     def result_file(self, folder: Path) -> Path:
         """Return the path of the run's result in a folder."""
         return folder / f"{self.name}, seed {self.seed}.json"
 
 
-def run_job(recipe_path: Path, out: Path, job: Job, overrides: Sequence[str]) -> None:
-    """Train one configuration, and write its recall by class on both halves of the validation split.
+def run_job(out: Path, job: Job) -> None:
+    """Do one run, and write its recall by class on both halves and the whole of the validation split.
 
     Chips of a class belong to the two halves in turn.
 
     Args:
-        recipe_path: path of the recipe.
         out: folder of the results.
         job: configuration and seed.
-        overrides: KEY=VALUE overrides that win over those of the job.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    import pandas as pd
     import torch
 
     torch.set_num_threads(1)
-    from rsft.models.bundle.bundle import Bundle
     from rsft.recipe.load import load_recipe
-    from rsft.training.finetune import finetune
     from rsft.training.runs.writer import git_state
+    from tools.reproduction.quality_methods import METHODS
 
-    overrides = [*job.overrides, *overrides]
-    recipe = load_recipe(recipe_path, [f"seed={job.seed}", *overrides])
+    recipe = load_recipe(job.recipe_path, [f"seed={job.seed}", *job.overrides])
     git = git_state(Path(__file__)) or {"commit": None, "dirty": None}
     folder = out / "runs" / f"{job.name}, seed {job.seed}"
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     try:
         start = time.process_time()
-        # calibration takes time and does not change accuracies
-        with patch("rsft.training.finetune.calibrate_bundle", side_effect=_skip_calibration):
-            run = finetune(recipe, folder)
-        seconds = time.process_time() - start
-        bundle = Bundle.load(run.bundle_dir)
-        result = {"name": job.name, "seed": job.seed, "overrides": overrides, "recipe": recipe.model_dump(mode="json")}
-        result |= {"version": __version__, **git, "seconds": seconds, "recall": recall_by_half(bundle)}
-        result["groups"] = bundle.group_indices
-        result["scales"] = pd.read_csv(run.folder / "modulator.csv").to_dict("list") if recipe.meta else None
+        predicted = METHODS[job.method](recipe, folder)
+        result = {"name": job.name, "seed": job.seed, "overrides": job.overrides, "method": job.method}
+        result |= {"recipe": recipe.model_dump(mode="json"), "version": __version__, **git}
+        result |= {"seconds": predicted.seconds - start, "recall": predicted.recall(), "groups": predicted.groups}
+        result |= {"scales": predicted.scales, "note": predicted.note, "split_sha256": predicted.split_sha256}
         write_text(job.result_file(out), json.dumps(result))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _skip_calibration(bundle: Bundle, *_: Any) -> Bundle:
-    return bundle
-
-
-def recall_by_half(bundle: Bundle) -> list[list[float | None]]:
-    """Return the recall of every class on the two halves of the validation split, with the views of `evaluate.tta`.
-
-    Args:
-        bundle: the bundle of a run.
-
-    Returns:
-        One list per half, by class index; None for a class without chips in the half.
-    """
-    import pandas as pd
-
-    from rsft.data.chips.store import ChipStore
-    from rsft.data.loading.batches import ChipImages
-    from rsft.models.classifier import collect_outputs, load_classifier, with_tta
-
-    store = ChipStore.open(Path(bundle.recipe.data.root))
-    model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)
-    chips = ChipImages(store.root, store.split("val"), store.classes, contract)
-    predicted = collect_outputs(model, chips.batches(256)).logits.argmax(1)
-    frame = pd.DataFrame({"label": chips.labels, "is_correct": predicted == chips.labels})
-    frame["half"] = frame.groupby("label").cumcount() % 2
-    means = frame.groupby(["half", "label"])["is_correct"].mean().to_dict()
-    return [[means.get((half, label)) for label in range(len(store.classes))] for half in (0, 1)]
 
 
 def missing_jobs(study: Study, results: Results) -> list[Job]:
@@ -150,7 +110,8 @@ def missing_jobs(study: Study, results: Results) -> list[Job]:
             for configuration in study.configurations(row, seed):
                 key = (configuration.identity, seed)
                 if key not in results.runs and key not in jobs:
-                    jobs[key] = Job(configuration.name, seed, list(configuration.overrides))
+                    path, method = configuration.recipe_path, configuration.method
+                    jobs[key] = Job(configuration.name, seed, list(configuration.overrides), path, method)
     return list(jobs.values())
 
 
@@ -183,15 +144,14 @@ def do_jobs(jobs: Sequence[R], run: Callable[[R], str], pool: Executor) -> int:
     return failures
 
 
-def try_job(recipe_path: Path, out: Path, job: Job) -> str:
+def try_job(out: Path, job: Job) -> str:
     """Do one run, and return the message of its error, or "".
 
     Args:
-        recipe_path: path of the recipe.
         out: folder of the results.
         job: configuration and seed.
     """
-    return error_message(partial(run_job, recipe_path, out, job, []))
+    return error_message(partial(run_job, out, job))
 
 
 def error_message(run: Callable[[], object]) -> str:
@@ -212,21 +172,6 @@ def error_message(run: Callable[[], object]) -> str:
         traceback.print_exc()
         return f"{type(error).__name__}: {error}"
     return ""
-
-
-def run_missing(study: Study, out: Path, jobs: Sequence[Job], processes: int) -> int:
-    """Do runs of a study in processes of one thread each.
-
-    Args:
-        study: the study.
-        out: folder of the results.
-        jobs: the runs.
-        processes: number of processes.
-
-    Returns:
-        Number of failed runs.
-    """
-    return run_parallel(jobs, partial(try_job, study.recipe_path, out), processes)
 
 
 def run_parallel(jobs: Sequence[R], run: Callable[[R], str], processes: int) -> int:
@@ -308,7 +253,7 @@ def run_study() -> int:
         print(f"not used, {reason}: {', '.join(files[:3])}{more}", file=sys.stderr)
     jobs = missing_jobs(study, results)
     if jobs and not options.report:
-        failures = run_missing(study, options.out, jobs, options.jobs)
+        failures = run_parallel(jobs, partial(try_job, options.out), options.jobs)
         results = read_results(options.out, study)
     if options.pack:
         print(f"{pack_results(options.out)} results in {options.out / PACKED_FILE}", file=sys.stderr)

@@ -56,10 +56,11 @@ def edit(path, old, new):
     return path
 
 
-def write_result(study, out, job, first, second, seconds=1):
+def write_result(out, job, first, second, seconds=1):
     """Write a result with this recall of the classes head, medium and tail on both halves."""
-    recipe = load_recipe(study.recipe_path, [f"seed={job.seed}", *job.overrides]).model_dump(mode="json")
+    recipe = load_recipe(job.recipe_path, [f"seed={job.seed}", *job.overrides]).model_dump(mode="json")
     values = {"name": job.name, "seed": job.seed, "recipe": recipe, "recall": [first, second], "seconds": seconds}
+    values |= {"method": job.method}
     values |= {"groups": {"head": [0], "medium": [1], "tail": [2]}, "version": "0.1.0", "commit": "c0ffee" * 6}
     out.mkdir(exist_ok=True)
     job.result_file(out).write_text(json.dumps(values | {"dirty": False}))
@@ -80,7 +81,7 @@ def finished(study_file, tmp_path):
     for (row, seed), job in jobs_of(study).items():
         first, second = accuracies[row]
         tail = second + (0.1 * seed if row == "MetaLoRA" else 0)
-        write_result(study, out, job, [first] * 3, [1.0, 0.5, tail], 20 if row == "MetaLoRA" else 10)
+        write_result(out, job, [first] * 3, [1.0, 0.5, tail], 20 if row == "MetaLoRA" else 10)
     return study, out
 
 
@@ -120,7 +121,7 @@ def test_random_scales_are_those_of_the_recipe_and_depend_on_the_seed(study_file
     study = read_study(edit(edit(study_file, "grid: {peft.scale: [1, 2]}", new), "[accuracy, spread]", "[accuracy]"))
     draws = [study.configurations(study.rows[1], seed) for seed in (0, 1)]
     assert len({configuration.identity for draw in draws for configuration in draw}) == 4
-    recipe = load_recipe(study.recipe_path, draws[0][1].overrides)
+    recipe = load_recipe(study.recipe_path(study.rows[0]), draws[0][1].overrides)
     assert recipe_identity(recipe.model_dump(mode="json")) == draws[0][1].identity
     assert list(recipe.peft.settings["scale"]) == ["blocks.0.q", "blocks.0.mlp1", "blocks.1.q", "blocks.1.mlp1"]
     assert all(0.5 <= scale <= 2 for scale in recipe.peft.settings["scale"].values())
@@ -180,11 +181,11 @@ def test_missing_runs_are_done_and_a_failing_one_does_not_stop_the_others(study_
     study, out, done = read_study(study_file), tmp_path / "out", []
     failing = [jobs_of(study)["scale 2", 1].name]
 
-    def fake(recipe_path, folder, job, overrides):
+    def fake(folder, job):
         done.append(job)
         if job.name in failing and job.seed == 1:
             raise RsftError("the loss is not finite", "epoch 2", "use a lower rate")
-        write_result(study, folder, job, [0.5] * 3, [0.5] * 3)
+        write_result(folder, job, [0.5] * 3, [0.5] * 3)
 
     def tool(*arguments):
         done.clear()
@@ -212,10 +213,10 @@ def test_a_real_run(study_file, root, tmp_path):
     overrides = [f"data.root={root}", "train.epochs=1"]
     study, out = read_study(study_file, overrides), tmp_path / "out"
     job = jobs_of(study)["MetaLoRA", 0]
-    run_job(study.recipe_path, out, job, [])
+    run_job(out, job)
     values = json.loads(job.result_file(out).read_text())
     assert (values["seed"], values["overrides"][-3:]) == (0, [*overrides[1:], *job.overrides[-2:]])
-    assert np.shape(values["recall"]) == (2, 3) and np.all(np.mod(np.multiply(values["recall"], 3), 1) < 1e-9)
+    assert np.shape(values["recall"]) == (3, 3) and np.all(np.mod(np.multiply(values["recall"], 3), 1) < 1e-9)
     assert values["seconds"] > 0 and values["scales"] and values["version"] == __version__
     results = quality.read_results(out, study)
     assert (len(results.runs), results.unused, len(missing_jobs(study, results))) == (1, {}, 8)

@@ -1,0 +1,182 @@
+"""The methods of a study: fine-tuning by a recipe, the automatic choice, and the obvious alternatives to both.
+
+All of them predict the validation chips of the data set of a recipe, after training on its training chips.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.loading.batches import AugmentedChips, ChipImages, ChipLoader
+from rsft.evaluation.evaluate import knn_predict, linear_probe_predict
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import collect_outputs, extract_features, load_classifier, with_tta
+from rsft.recipe.library import AUTO, find_recipe
+from rsft.recipe.schema import Recipe
+from rsft.recipe.text import to_yaml
+from rsft.sweep.auto import read_auto
+from rsft.sweep.auto_search import AutoSearch, SearchListener
+from rsft.training.finetune import TrainingSetup, finetune, seed_generators, set_up
+from rsft.training.runs.reader import hash_manifest
+from rsft.types import Indices
+
+
+@dataclass
+class Predicted:
+    """Predicted classes of the validation chips.
+
+    Attributes:
+        labels: class indices of the chips (N,).
+        predicted: their predicted class indices (N,).
+        groups: class indices by group.
+        split_sha256: hash of the manifest, which names the chips of all splits and the hashes of their files.
+        scales: the scales that were learned, by column; None without a modulator.
+        note: what else a reader should know, such as the chosen candidate.
+        seconds: CPU time of this process at the end of training.
+    """
+
+    labels: Indices
+    predicted: Indices
+    groups: Mapping[str, list[int]]
+    split_sha256: str
+    scales: dict[str, Any] | None = None
+    note: str = ""
+    seconds: float = 0.0
+
+    def recall(self) -> list[list[float | None]]:
+        """Return the recall of every class on the two halves of the chips, and on all of them.
+
+        Returns:
+            Recall by class index; None for a class without chips in the part.
+        """
+        frame = pd.DataFrame({"label": self.labels, "is_correct": self.predicted == self.labels})
+        frame["half"] = frame.groupby("label").cumcount() % 2
+        classes = range(max(index for indices in self.groups.values() for index in indices) + 1)
+        parts = [frame[frame["half"] == 0], frame[frame["half"] == 1], frame]
+        means = [part.groupby("label")["is_correct"].mean().to_dict() for part in parts]
+        return [[by_class.get(index) for index in classes] for by_class in means]
+
+
+def predict_finetuned(recipe: Recipe, folder: Path) -> Predicted:
+    """Fine-tune by the recipe in a run folder, and predict with the views of `evaluate.tta`."""
+    # calibration takes time and does not change accuracies
+    with patch("rsft.training.finetune.calibrate_bundle", side_effect=lambda bundle, *_: bundle):
+        run = finetune(recipe, folder)
+    seconds, bundle = time.process_time(), Bundle.load(run.bundle_dir)
+    store = ChipStore.open(Path(recipe.data.root))
+    model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)
+    chips = ChipImages(store.root, store.split("val"), store.classes, contract)
+    predicted = collect_outputs(model, chips.batches(256)).logits.argmax(1)
+    scales = pd.read_csv(run.folder / "modulator.csv").to_dict("list") if recipe.meta else None
+    split = hash_manifest(store.root)
+    return Predicted(chips.labels, predicted, bundle.group_indices, split, scales, seconds=seconds)
+
+
+def predict_chosen(recipe: Recipe, folder: Path) -> Predicted:
+    """Choose among the candidates of recipes/auto.yaml for the data of the recipe, and fine-tune the chosen one.
+
+    The seconds contain those of the search.
+    """
+    keys = {key: value for key, value in recipe.data.model_dump(mode="json", exclude_unset=True).items()}
+    keys.pop("stretch", None)  # of the candidate
+    overrides = [f"seed={recipe.seed}", *(f"data.{key}={to_yaml(value)}" for key, value in keys.items())]
+    plan = read_auto(find_recipe(AUTO), overrides)
+    choice = AutoSearch(plan, folder / "search", SearchListener()).run()
+    result = predict_finetuned(choice.recipe, folder / "chosen")
+    result.note = choice.sentence
+    return result
+
+
+def predict_on_features(
+    predict: Callable[..., np.ndarray[Any, Any]], recipe: Recipe, folder: Path, **options: Any
+) -> Predicted:
+    """Predict from features of the frozen encoder; nothing is written to the folder."""
+    setup = set_up(recipe)
+    seed_generators(recipe.seed)
+
+    @torch.inference_mode()
+    def features(chips: ChipImages) -> np.ndarray[Any, Any]:
+        pooled = [extract_features(setup.encoder.vit, x, recipe.backbone.pool) for x, _ in chips.batches(256)]
+        return torch.cat(pooled).numpy()
+
+    known, labels, classes = features(setup.train), setup.train.labels, len(setup.store.classes)
+    return _predicted(setup, predict(known, labels, features(setup.val), classes, **options).argmax(1))
+
+
+def _predicted(setup: TrainingSetup, predicted: Indices) -> Predicted:
+    store = setup.store
+    groups = {name: [store.classes.index(x) for x in members] for name, members in store.groups.items()}
+    seconds = time.process_time()
+    return Predicted(setup.val.labels, predicted, groups, hash_manifest(store.root), seconds=seconds)
+
+
+def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
+    """Fine-tune the encoder of the recipe by Hugging Face PEFT as its image classification guide does.
+
+    https://huggingface.co/docs/peft/main/en/task_guides/lora_based_methods: rank and alpha 16, dropout 0.1, a linear
+    head, cross entropy, a rate of 5e-3 that falls linearly. Layers, epochs, batch size and augmentation are those of
+    the recipe. There are no views, no loss for the long tail and no clipping. Nothing is written to the folder.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    seed_generators(recipe.seed)
+    setup = set_up(recipe)
+    network = _Encoder(setup.encoder.vit, recipe.backbone.pool, setup.encoder.width, len(setup.store.classes))
+    layers = ["qkv", "attn.proj", "fc1", "fc2"]
+    config = LoraConfig(r=16, lora_alpha=16, lora_dropout=0.1, target_modules=layers, modules_to_save=["head"])
+    model: Any = get_peft_model(network, config)  # type: ignore[arg-type]  # any module will do
+    augmentation = Augmentation(recipe.data.augment, len(setup.contract.planes), setup.contract.size)
+    size, epochs = recipe.train.batch_size, recipe.train.epochs
+    steps = -(-len(setup.train) // size) * epochs
+    optimizer = torch.optim.AdamW([x for x in model.parameters() if x.requires_grad], lr=5e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    model.train()
+    for epoch in range(epochs):
+        order = np.random.default_rng((recipe.seed, epoch)).permutation(len(setup.train))
+        for inputs, labels in ChipLoader(AugmentedChips(setup.train, augmentation, recipe.seed, epoch), order, size):
+            optimizer.zero_grad()
+            F.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+            schedule.step()
+    model.eval()
+    seconds = time.process_time()
+    with torch.inference_mode():
+        predicted = torch.cat([model(inputs) for inputs, _ in setup.val.batches(256)]).argmax(1).numpy()
+    result = _predicted(setup, predicted)
+    result.seconds = seconds
+    return result
+
+
+class _Encoder(nn.Module):
+    """A frozen encoder with a new linear head, as `transformers` builds it."""
+
+    def __init__(self, vit: nn.Module, pool: str, width: int, classes: int) -> None:
+        super().__init__()
+        self.vit, self.pool, self.head = vit, pool, nn.Linear(width, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(extract_features(self.vit, x, self.pool))  # type: ignore[arg-type, no-any-return]
+
+
+METHODS: dict[str, Callable[[Recipe, Path], Predicted]] = {
+    "finetune": predict_finetuned,
+    "auto": predict_chosen,
+    "hugging-face": predict_with_hugging_face,
+    "knn": partial(predict_on_features, partial(knn_predict, balanced=True)),
+    "linear-probe": partial(predict_on_features, linear_probe_predict),
+}
+"""What the methods do, by name."""
