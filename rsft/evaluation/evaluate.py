@@ -153,7 +153,7 @@ def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.stack(rows)
 
 
-MAX_MAP_CHIPS = 1500
+MAX_MAP_CHIPS = 800
 """Largest number of chips on a map. More chips overlap, and t-SNE takes long."""
 
 

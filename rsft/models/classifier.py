@@ -28,7 +28,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import VIEWS, ClassifierOutputs, TakeViews, average_outputs, tta_contract
 from rsft.peft import AdaptedModel, attach
 from rsft.peft.modules.adapter_module import transformer_blocks
-from rsft.recipe.schema import DataSection, EvaluateSection, HeadSection, Recipe
+from rsft.recipe.schema import EvaluateSection, HeadSection, Recipe
 from rsft.utils.atomic_files import atomic_file
 from rsft.version import __version__
 
@@ -326,16 +326,6 @@ def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M
     return TestTimeAugmentation(model, contract.size, VIEWS[evaluate.tta]), tta_contract(contract, evaluate)
 
 
-def is_radar(data: DataSection, units: Iterable[str]) -> bool:
-    """Return whether the chips are known to be radar images.
-
-    Args:
-        data: the section `data` of the recipe.
-        units: units of the chips, or of the contract.
-    """
-    return data.augment == "sar" or data.declare is not None or not set(units) <= set(DIGITAL_UNITS)
-
-
 def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
     """Return a warning if `evaluate.tta` turns radar chips, else "".
 
@@ -343,7 +333,8 @@ def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
         recipe: the recipe of the run.
         units: units of the chips, or of the contract.
     """
-    if recipe.evaluate.tta != "turns" or not is_radar(recipe.data, units):
+    data, is_calibrated = recipe.data, not set(units) <= set(DIGITAL_UNITS)
+    if recipe.evaluate.tta != "turns" or not (data.augment == "sar" or data.declare is not None or is_calibrated):
         return ""
     return (
         "evaluate.tta is turns, and the chips are radar images: where the radar looks in the same direction in all "

@@ -16,7 +16,6 @@ from pydantic import Field, ValidationError
 
 from rsft.data.chips.folds import assign_folds
 from rsft.data.chips.store import ChipStore, list_first_names
-from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import Fault, RecipeError, RequestError
 from rsft.recipe.components import FolderName, Section, Text, allowed_values
 from rsft.recipe.library import AUTO, find_recipe
@@ -52,7 +51,7 @@ class AutoFile(Section):
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """seed of all candidates"""
     candidates: Annotated[list[Text], Field(min_length=1)] = Field(
-        default=["small_network", "lora", "linear_probe", "small_network_unlabeled"],
+        default=["small_network", "small_network_padded", "lora", "linear_probe", "small_network_unlabeled"],
         json_schema_extra={"words": "a list of recipes"},
     )
     """names or paths of recipes; one with a section semi only takes part if data.unlabeled is set"""
@@ -132,7 +131,7 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
         document.add_fault("data.fold", to_yaml(given["data.fold"]), "nothing: the folds are those of the choice")
     _raise_faults(document)
     store = ChipStore.open(Path(str(given["data.root"])))
-    augment = _augmentation(store, given)
+    augment = "sar" if given.get("data.declare") is not None or store.is_radar else "optical"
     candidates = _load_candidates(document, settings, given | {"seed": settings.seed}, augment, set(changes))
     notes = _check_folds(store, settings)
     if augment == "optical" and "data.augment" not in given:
@@ -158,13 +157,6 @@ def _validate(document: Document) -> AutoFile:
 def _raise_faults(document: Document) -> None:
     if document.faults:
         raise RecipeError(sorted(dict.fromkeys(document.faults), key=lambda fault: fault.line))
-
-
-def _augmentation(store: ChipStore, given: Mapping[str, Any]) -> str:
-    """Return the augmentation for the training chips of a store: sar for radar images, otherwise optical."""
-    train = store.split("train")
-    has_unit = given.get("data.declare") is not None or not set(train["unit"]) <= set(DIGITAL_UNITS)
-    return "sar" if has_unit or train["polarisation"].fillna("").ne("").any() else "optical"
 
 
 def _load_candidates(

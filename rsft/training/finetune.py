@@ -378,7 +378,7 @@ MEMBERS_DIR = "members"
 
 SHARED_METADATA = (
     *("device", "backbone_sha256", "trained_parameters", "modulator_parameters", "total_parameters"),
-    *("train_chips", "val_chips", "stage_depths", "blocks_kept", "start"),
+    *("train_chips", "val_chips", "stage_depths", "blocks_kept", "start", "pool"),
 )
 """Entries of run.json that all members have in common."""
 

@@ -1,7 +1,9 @@
 """Pseudo-labels of unlabeled chips (FixMatch), and the mean of the weights that gives them.
 
 Sources: Sohn et al. 2020, https://arxiv.org/abs/2001.07685; the alignment of probabilities is that of Berthelot et al.
-2020, section 3.1, https://arxiv.org/abs/1911.09785. Chips that are far from all classes get no pseudo-label, because an
+2020, section 3.1, https://arxiv.org/abs/1911.09785. If the recipe's loss adjusts logits to the prior of the labeled
+chips, that of unlabeled chips adjusts them to the shares of the pseudo-labels, which have a long tail, too: plain cross
+entropy would learn it. Chips that are far from all classes get no pseudo-label, because an
 archive also contains what no class is.
 """
 
@@ -20,8 +22,10 @@ from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.models.uncertainty.statistics import fit_distance, nearest_distance, ood_limit, white_class_means
+from rsft.recipe.registries import LossConfig, LossFunction
 from rsft.recipe.schema import Recipe, SemiSection
 from rsft.training.init import compute_features
+from rsft.training.optim.losses import BalancedSoftmaxLoss, LogitAdjustmentLoss
 from rsft.training.processes import all_reduce_mean
 from rsft.types import Indices
 
@@ -73,15 +77,17 @@ class PseudoBatch(NamedTuple):
         inputs: network inputs (K, P, S, S).
         labels: class indices (K,).
         factor: factor of the sum of their losses.
+        mean_loss: the mean loss of logits (K, C) and labels (K,).
     """
 
     inputs: Tensor
     labels: Tensor
     factor: float
+    mean_loss: LossFunction = F.cross_entropy
 
     def loss(self, logits: Tensor) -> Tensor:
         """Return the weighted loss of logits (K, C), a scalar."""
-        return self.factor * F.cross_entropy(logits.float(), self.labels, reduction="sum")
+        return self.factor * len(self.labels) * self.mean_loss(logits.float(), self.labels)
 
 
 TEACHER_DECAY = 0.99
@@ -89,6 +95,9 @@ TEACHER_DECAY = 0.99
 
 _MOMENTUM = 0.98
 """Of the mean probabilities of unlabeled chips, to which probabilities are aligned."""
+
+_MIN_SHARE = 1e-4
+"""Of a class among the pseudo-labels; its logarithm is finite."""
 
 _REFRESHES = 10
 """How often the distance from the classes is fitted anew in a run."""
@@ -109,8 +118,10 @@ class PseudoLabeler:
         average: the mean of the weights, which gives the pseudo-labels; None lets the classifier itself give them.
         epochs: number of epochs of the run.
         class_counts: training chips of each class (C,).
+        loss: the loss of the recipe.
 
     Attributes:
+        shares: mean share of each class among the pseudo-labels (C,).
         counts: chips of this epoch so far, over all processes: with a pseudo-label of each class (C,), foreign, and
             all.
     """
@@ -125,6 +136,7 @@ class PseudoLabeler:
         average: WeightAverage | None,
         epochs: int,
         class_counts: Tensor,
+        loss: LossConfig,
     ) -> None:
         assert isinstance(batches.train, ChipImages) and isinstance(batches.val, ChipImages)
         self.classifier, self.section, self.average, self.epochs = classifier, section, average, epochs
@@ -136,6 +148,8 @@ class PseudoLabeler:
         shares = class_counts.float() if section.align == "labels" else torch.ones(len(class_counts))
         self.target = (shares / shares.sum()).to(self.device)
         self.mean_probabilities = self.target.clone()
+        self.loss, self.class_counts = loss, class_counts
+        self.shares = class_counts.float() / class_counts.sum()
         self.distance: tuple[Tensor, Tensor, float] | None = None  # white means, whitening, limit
         self.counts = torch.zeros(len(class_counts) + 2, dtype=torch.int64)
 
@@ -174,7 +188,12 @@ class PseudoLabeler:
             return None
         inputs = self._load(drawn, positions[is_used.cpu().numpy()], epoch, index, strong=True)
         factor = self.section.weight * shard_loss_weight(self.size, self.shard) / len(positions)
-        return PseudoBatch(inputs, labels[is_used], factor)
+        return PseudoBatch(inputs, labels[is_used], factor, self._mean_loss())
+
+    def _mean_loss(self) -> LossFunction:
+        if not isinstance(self.loss, LogitAdjustmentLoss | BalancedSoftmaxLoss):
+            return F.cross_entropy
+        return self.loss.make(self.class_counts, self.shares.clamp_min(_MIN_SHARE))
 
     def _count(self, used: Tensor, is_foreign: Tensor) -> None:
         """Count the chips of a step over all processes, given the pseudo-labels (K,) of this one."""
@@ -182,7 +201,10 @@ class PseudoLabeler:
         counts = [*torch.bincount(used, minlength=classes).tolist(), int(is_foreign.sum()), len(is_foreign)]
         is_counted = shard_loss_weight(self.size, self.shard) > 0  # else this process repeats a chip of another
         mean = all_reduce_mean(is_counted * torch.tensor(counts, dtype=torch.float64, device=self.device))
-        self.counts += (mean * self.shard[1]).round().long().cpu()
+        counted = (mean * self.shard[1]).round().long().cpu()
+        self.counts += counted
+        if (sum_used := counted[:classes].sum()) > 0:
+            self.shares = _MOMENTUM * self.shares + (1 - _MOMENTUM) * counted[:classes] / sum_used
 
     def _load(self, drawn: Indices, positions: Indices, epoch: int, index: int, *, strong: bool) -> Tensor:
         """Return network inputs of some chips of a batch.
@@ -241,11 +263,13 @@ class PseudoLabeler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        return {"mean": self.mean_probabilities, "distance": self.distance, "counts": self.counts}
+        mean, shares = self.mean_probabilities, self.shares
+        return {"mean": mean, "shares": shares, "distance": self.distance, "counts": self.counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
-        self.mean_probabilities, self.counts = state["mean"].to(self.device), state["counts"]
+        self.mean_probabilities = state["mean"].to(self.device)
+        self.shares, self.counts = state["shares"], state["counts"]
         if state["distance"] is not None:
             means, whitening, limit = state["distance"]
             self.distance = means.to(self.device), whitening.to(self.device), limit
@@ -284,5 +308,5 @@ def make_labeler(
         return average, None
     strong = Augmentation(recipe.data.augment, len(pool.contract.planes), pool.contract.size, strong=True)
     teacher = average if semi.teacher == "ema" else None
-    epochs = recipe.train.epochs
-    return average, PseudoLabeler(classifier, semi, pool, batches, strong, teacher, epochs, class_counts)
+    loss, epochs = recipe.loss.build(), recipe.train.epochs
+    return average, PseudoLabeler(classifier, semi, pool, batches, strong, teacher, epochs, class_counts, loss)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
-from rsft.models.classifier import choose_device, collect_outputs, is_radar, load_or_compute, move_network, with_tta
+from rsft.models.classifier import choose_device, collect_outputs, load_or_compute, move_network, with_tta
 from rsft.models.uncertainty.statistics import log_softmax
 from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
 from rsft.recipe.load import load_recipe
@@ -64,7 +64,7 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
     epochs_per_round = math.ceil(MIN_STEPS / (ROUNDS * max(1, steps)))
     augment = data.augment
     if augment == "none":
-        augment = "sar" if is_radar(data, store.units) else "optical"
+        augment = "sar" if data.declare is not None or store.is_radar else "optical"
     shipped = load_recipe(find_recipe(SMALL_NETWORK_RECIPE))
     size = next((size for size in SIZES if side <= size), SIZES[-1])
     chips = {"root": str(store.root), "size": size, "augment": augment}

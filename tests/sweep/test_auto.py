@@ -142,7 +142,7 @@ def test_shipped_candidates(root):
     path = find_recipe("auto")
     plan = read_auto(path, [f"data.root={root}", "data.unlabeled=more"])
     names = [entry.path for entry in list_entries("candidate")]
-    assert sorted(candidate.path for candidate in plan.candidates) == names and len(names) == 4
-    assert len({candidate.name for candidate in plan.candidates}) == 4 and plan.settings.name == "auto"
+    assert sorted(candidate.path for candidate in plan.candidates) == names and len(names) == 5
+    assert len({candidate.name for candidate in plan.candidates}) == 5 and plan.settings.name == "auto"
     assert [entry.path for entry in list_entries("auto")] == [path]
     assert path not in [entry.path for entry in list_entries("recipe")]

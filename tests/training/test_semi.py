@@ -12,6 +12,7 @@ from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.errors import RequestError
 from rsft.models.classifier import Prediction
 from rsft.recipe.load import load_recipe
+from rsft.recipe.registries import LOSSES
 from rsft.recipe.schema import SemiSection
 from rsft.training.semi import PseudoLabeler, WeightAverage, check_semi
 
@@ -80,14 +81,16 @@ def sources(tmp_path_factory):
     return chips(folder / "train", TRAIN), chips(folder / "pool", POOL, ())
 
 
-def labeler(sources, *, average=None, shard=(0, 1), batch_size=16, counts=(30, 10), epochs=10, bias=0.0, **keys):
+def labeler(
+    sources, *, average=None, shard=(0, 1), batch_size=16, counts=(30, 10), epochs=10, bias=0.0, loss="ce", **keys
+):
     train, pool = sources
     none = Augmentation("none")
     data = EpochBatches(train, train, batch_size=batch_size, eval_batch_size=4, augmentation=none, seed=0, shard=shard)
     section = SemiSection(**({"teacher": "student", "start": 0.0, "foreign": 0.0} | keys))
     strong = Augmentation("none", strong=True)
     classifier = FakeClassifier(bias)
-    return PseudoLabeler(classifier, section, pool, data, strong, average, epochs, torch.tensor(counts))
+    return PseudoLabeler(classifier, section, pool, data, strong, average, epochs, torch.tensor(counts), LOSSES[loss]())
 
 
 def drawn(sources, size, epoch=0, index=0):
@@ -149,6 +152,21 @@ def test_the_threshold(sources):
         expected = 3 * torch.nn.functional.cross_entropy(logits, labels, reduction="none").sum() / 16
         torch.testing.assert_close(batch.loss(logits), expected)
     assert {number < len(POOL) for number in numbers} == {True, False}  # the training chips are drawn as well
+
+
+@pytest.mark.parametrize("loss", ["logit_adjustment", "balanced_softmax"])
+def test_the_loss_is_adjusted_to_the_shares_of_the_pseudo_labels(sources, loss):
+    give, shares = labeler(sources, align="none", threshold=0.6, loss=loss), torch.tensor([0.75, 0.25])
+    for index in range(3):
+        batch = give.batch(0, index, 0.0)
+        counts = torch.bincount(batch.labels, minlength=2)
+        shares = 0.98 * shares + 0.02 * counts / counts.sum()
+        logits = torch.randn(len(batch.labels), 2, generator=torch.Generator().manual_seed(index))
+        expected = torch.nn.functional.cross_entropy(logits + shares.log(), batch.labels, reduction="sum") / 16
+        torch.testing.assert_close(batch.loss(logits), expected)
+    again = labeler(sources, align="none", threshold=0.6, loss=loss)
+    again.load_state_dict(give.state_dict())
+    assert torch.equal(again.shares, give.shares) and not torch.equal(give.shares, torch.tensor([0.75, 0.25]))
 
 
 @pytest.mark.parametrize(("align", "target"), [("uniform", (0.5, 0.5)), ("labels", (0.75, 0.25))])

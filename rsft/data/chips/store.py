@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256
@@ -247,6 +248,11 @@ class ChipStore:
     def units(self) -> tuple[str, ...]:
         """Units of the chips, in alphabetical order."""
         return tuple(sorted(set(self.table["unit"])))
+
+    @property
+    def is_radar(self) -> bool:
+        """Whether the chips are known to be radar images, by a calibrated unit or a polarization."""
+        return not set(self.units) <= set(DIGITAL_UNITS) or bool(self.table["polarisation"].fillna("").ne("").any())
 
     def split(self, name: str) -> pd.DataFrame:
         """Return the manifest rows of one split; an empty table if the data set does not have it.

@@ -26,7 +26,8 @@ class Augmentation:
         name: "none", "natural", "sar" or "optical".
         planes: number of planes of the images; hue changes with 1 or 3 planes only.
         size: side of the result of "natural" in pixels. The other lists keep the size of the image.
-        strong: move images half as far again, and cover a square of a quarter of their side with their mean.
+        strong: move images half as far again, cover a square of a quarter of their side with their mean, and let "sar"
+            change the brightness by a part of the full range, which hides the clutter of dark chips.
 
     Attributes:
         resizes: whether the list resizes its result, and so takes images of any size: True for "natural".
@@ -92,7 +93,7 @@ def _transforms(name: AugmentationName, planes: int, size: int | None, strength:
         return [
             library.HorizontalFlip(p=0.5),
             library.Affine(scale=(1 - zoom, 1 + zoom), rotate=(-angle, angle), p=0.9, **shift),
-            library.RandomBrightnessContrast(0.15, 0.15, brightness_by_max=False, p=0.5),
+            library.RandomBrightnessContrast(0.15, 0.15, brightness_by_max=strength > 1, p=0.5),
             Speckle(looks=(6, 30), p=0.5),
         ]
     colors = library.RandomBrightnessContrast(0.2, 0.2, p=0.5)

@@ -30,7 +30,7 @@ MAX_RUNS = len(ascii_uppercase)
 """Largest number of runs on a page, because a letter names each run."""
 
 MAX_FEATURE_MAPS = 6
-"""Largest number of feature maps on a page. A map has up to 1,500 chips."""
+"""Largest number of feature maps on a page. A map has up to 800 chips."""
 
 POOLS = {"token": "the class token", "avg": "the mean of the patch tokens or of the feature map"}
 """Description of each value of `backbone.pool`."""
