@@ -33,6 +33,7 @@ from rsft.sweep.auto_search import AutoSearch, SearchListener
 from rsft.training.finetune import TrainingSetup, finetune, seed_generators, set_up
 from rsft.training.runs.reader import hash_manifest
 from rsft.types import Indices
+from rsft.utils.atomic_files import write_text
 
 
 @dataclass
@@ -69,6 +70,15 @@ class Predicted:
         parts = [frame[frame["half"] == 0], frame[frame["half"] == 1], frame]
         means = [part.groupby("label")["is_correct"].mean().to_dict() for part in parts]
         return [[by_class.get(index) for index in classes] for by_class in means]
+
+
+def write_split(store: ChipStore, file: Path) -> None:
+    """Write which chips are in which split, so that others can compare their methods on the same chips.
+
+    The columns are the first 16 digits of the SHA-256 of a chip's file, its split and its class.
+    """
+    table = store.table.assign(sha256=store.table["sha256"].str[:16]).sort_values(["split", "class", "sha256"])
+    write_text(file, table[["sha256", "split", "class"]].to_csv(index=False, lineterminator="\n"))
 
 
 def predict_finetuned(recipe: Recipe, folder: Path) -> Predicted:

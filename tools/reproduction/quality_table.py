@@ -2,10 +2,10 @@
 
     python -m tools.reproduction.quality_table tools/reproduction/studies/mstar_lt.yaml --out quality --seeds 0-19
 
-Each run writes one file to OUT; the same command continues a stopped study. The results behind published tables are in
-docs/results/quality: with `--report`, OUT may be a folder there. Runs that several rows need are done once.
-A result is used if its recipe is that of the study; other files are reported and stay. Cost is CPU time of one process
-with one thread, which other processes do not change.
+Each run writes one file to OUT, and split.csv names the chips of all splits; the same command continues a stopped study.
+The results behind published tables are in docs/results/quality: with `--report`, OUT may be a folder there. Runs that
+several rows need are done once. A result is used if its recipe is that of the study; other files are reported and stay.
+Cost is CPU time of one process with one thread, which other processes do not change.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class NamedRun(Protocol):
         """Seed of the run."""
 
 
+SPLIT_FILE = "split.csv"
+"""File with the chips of each split, beside the results."""
+
 R = TypeVar("R", bound=NamedRun)
 """Type of the runs of a tool."""
 
@@ -77,9 +80,10 @@ def run_job(out: Path, job: Job) -> None:
     import torch
 
     torch.set_num_threads(1)
+    from rsft.data.chips.store import ChipStore
     from rsft.recipe.load import load_recipe
     from rsft.training.runs.writer import git_state
-    from tools.reproduction.quality_methods import METHODS
+    from tools.reproduction.quality_methods import METHODS, write_split
 
     recipe = load_recipe(job.recipe_path, [f"seed={job.seed}", *job.overrides])
     git = git_state(Path(__file__)) or {"commit": None, "dirty": None}
@@ -92,6 +96,7 @@ def run_job(out: Path, job: Job) -> None:
         result |= {"recipe": recipe.model_dump(mode="json"), "version": __version__, **git}
         result |= {"seconds": predicted.seconds - start, "recall": predicted.recall(), "groups": predicted.groups}
         result |= {"scales": predicted.scales, "note": predicted.note, "split_sha256": predicted.split_sha256}
+        write_split(ChipStore.open(Path(recipe.data.root)), out / SPLIT_FILE)
         write_text(job.result_file(out), json.dumps(result))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,11 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rsft import __version__
+from rsft.data.chips.store import ChipStore
 from rsft.errors import RecipeError, RsftError
 from rsft.recipe.load import load_recipe
+from rsft.training.runs.reader import hash_manifest
 from tests.helpers.messages import mentions
 from tools.reproduction import quality_results as quality
 from tools.reproduction import quality_table
@@ -220,3 +223,54 @@ def test_a_real_run(study_file, root, tmp_path):
     assert values["seconds"] > 0 and values["scales"] and values["version"] == __version__
     results = quality.read_results(out, study)
     assert (len(results.runs), results.unused, len(missing_jobs(study, results))) == (1, {}, 8)
+
+
+METHODS_STUDY = """
+title: Ships
+recipe: {recipe}
+overrides: [data.root={root}, train.epochs=1]
+seeds: [0]
+reported: all
+groups:
+  methods:
+    - {{title: LoRA, base: true}}
+    - {{title: k-NN, method: knn}}
+    - {{title: probe, method: linear-probe}}
+    - {{title: Hugging Face PEFT, method: hugging-face}}
+    - {{title: choice, method: auto}}
+"""
+
+
+@pytest.mark.slow
+def test_every_method_predicts_the_whole_split(recipe_file, root, tmp_path, monkeypatch):
+    path, out = tmp_path / "methods.yaml", tmp_path / "out"
+    path.write_text(METHODS_STUDY.format(recipe=recipe_file, root=root))
+    study = read_study(path)
+    auto = tmp_path / "auto.yaml"
+    auto.write_text(f"method: auto\ndata: {{}}\ncandidates: [{recipe_file}]\n")
+    monkeypatch.setattr("tools.reproduction.quality_methods.find_recipe", lambda name: auto)
+    for job in missing_jobs(study, quality.Results({}, {})):
+        run_job(out, job)
+    results = quality.read_results(out, study)
+    assert (len(results.runs), results.unused, len(missing_jobs(study, results))) == (5, {}, 0)
+    assert not list((out / "runs").iterdir())
+    store = ChipStore.open(root)
+    counts = store.split("val")["class"].value_counts()
+    for path in out.glob("*.json"):
+        values = json.loads(path.read_text())
+        halves, whole = values["recall"][:2], values["recall"][2]
+        sizes = [(count + 1) // 2 for count in (counts[name] for name in store.classes)]
+        for index, name in enumerate(store.classes):
+            correct = halves[0][index] * sizes[index] + halves[1][index] * (counts[name] - sizes[index])
+            assert correct == pytest.approx(whole[index] * counts[name])
+        assert values["split_sha256"] == hash_manifest(root) and values["seconds"] > 0
+        assert ("chosen" in values["note"]) == (values["method"] == "auto")
+    split = pd.read_csv(out / "split.csv")
+    assert len(split) == len(store.table) and set(split["sha256"].str.len()) == {16}
+
+
+def test_a_study_of_the_whole_split_chooses_nothing_on_it(study_file):
+    text = study_file.read_text().replace("blocks: 2", "blocks: 2\nreported: all")
+    study_file.write_text(text)
+    with pytest.raises(RecipeError, match=mentions("half of the split")):
+        read_study(study_file)
