@@ -91,7 +91,7 @@ def predict_finetuned(recipe: Recipe, folder: Path) -> Predicted:
     model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)
     chips = ChipImages(store.root, store.split("val"), store.classes, contract)
     predicted = collect_outputs(model, chips.batches(256)).logits.argmax(1)
-    scales = pd.read_csv(run.folder / "modulator.csv").to_dict("list") if recipe.meta else None
+    scales: Any = pd.read_csv(run.folder / "modulator.csv").to_dict("list") if recipe.meta else None
     split = hash_manifest(store.root)
     return Predicted(chips.labels, predicted, bundle.group_indices, split, scales, seconds=seconds)
 
@@ -148,7 +148,7 @@ def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
     network = _Encoder(setup.encoder.vit, recipe.backbone.pool, setup.encoder.width, len(setup.store.classes))
     layers = ["qkv", "attn.proj", "fc1", "fc2"]
     config = LoraConfig(r=16, lora_alpha=16, lora_dropout=0.1, target_modules=layers, modules_to_save=["head"])
-    model: Any = get_peft_model(network, config)  # type: ignore[arg-type]  # any module will do
+    model: Any = get_peft_model(network, config)
     augmentation = Augmentation(recipe.data.augment, len(setup.contract.planes), setup.contract.size)
     size, epochs = recipe.train.batch_size, recipe.train.epochs
     steps = -(-len(setup.train) // size) * epochs
@@ -159,7 +159,8 @@ def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
         order = np.random.default_rng((recipe.seed, epoch)).permutation(len(setup.train))
         for inputs, labels in ChipLoader(AugmentedChips(setup.train, augmentation, recipe.seed, epoch), order, size):
             optimizer.zero_grad()
-            F.cross_entropy(model(inputs), labels).backward()
+            loss = F.cross_entropy(model(inputs), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     model.eval()
