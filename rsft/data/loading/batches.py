@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -35,6 +36,8 @@ Batch = tuple[Tensor, Tensor]
 """Network inputs (b, ...) and labels (b,)."""
 
 _VERSION = 2  # increase it if the same chips and contract would give other images
+_UNLABELED = "unlabeled"  # in place of the manifest of chips that have none
+_KEPT_UNLABELED = 8  # cache files of them that stay
 _CHUNK = 32  # chips per task of a worker process
 _MIN_CHIPS_FOR_TWO_JOBS = 256  # for fewer chips, starting a second process takes longer than reading
 
@@ -58,7 +61,7 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
         DataError: a chip cannot be read, does not match the contract, or has changed; the message names it.
         RsftError: the disk has no room for the cache.
     """
-    folder, manifest = cache_folder(root), "unlabeled"  # chips of a folder without a manifest
+    folder, manifest = cache_folder(root), _UNLABELED
     if (root / MANIFEST).is_file():
         manifest = sha256(root / MANIFEST)[:12]
     transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics", "chip_standard"})
@@ -66,9 +69,7 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
     path = folder / f"{manifest}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
     with FileLock(folder / "lock"):
         if not path.is_file():
-            for stale in folder.glob("*.npy"):
-                if not stale.name.startswith(manifest):
-                    stale.unlink()
+            _remove_stale(folder, manifest)
             try:
                 _write_cache(path, root, table, contract, progress)
             except OSError as error:
@@ -76,6 +77,16 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
                 raise explain_os_error(error, path, again) from error
     images: Bytes = np.load(path, mmap_mode="r")
     return images
+
+
+def _remove_stale(folder: Path, manifest: str) -> None:
+    """Remove cache files of other manifests, and of chips without a manifest all but the newest ones."""
+    files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
+    kept = files[-_KEPT_UNLABELED:] if manifest == _UNLABELED else files
+    for file in files:
+        if file not in kept or not file.name.startswith(manifest):
+            with suppress(OSError):  # Windows keeps a file that another process reads
+                file.unlink()
 
 
 def cache_folder(root: Path) -> Path:

@@ -1,6 +1,7 @@
 """Chips without labels: what is left out, so that no run learns from its validation and test chips."""
 
 import json
+import os
 import shutil
 
 import cv2
@@ -233,6 +234,18 @@ def test_files_are_hashed_once(store, folder, monkeypatch, user_cache):
     assert len(json.loads(file.read_text())["1"]) == 4 and len(list(user_cache.glob("contents-*.json"))) == 1
     file.write_text("{damaged")
     assert open_pool(str(folder), store, CONTRACT).sha256 == first.sha256 and len(read) == 4
+
+
+def test_the_cache_of_pools_keeps_the_newest_files(store, folder, monkeypatch, user_cache):
+    monkeypatch.setattr(batches, "_KEPT_UNLABELED", 2)
+    kept = []
+    for number in range(4):
+        write(folder / f"{30 + number}.png", pixels(30 + number))
+        file = open_pool(str(folder), store, CONTRACT).chips.cache_file
+        os.utime(file, (1000 + number, 1000 + number))
+        kept.append(file.name)
+    assert sorted(path.name for path in user_cache.glob("*.npy")) == sorted(kept[-3:])  # two, and the new one
+    assert len(open_pool(str(folder), store, CONTRACT).chips) == 8
 
 
 def test_a_changed_file_is_hashed_again(store, folder, monkeypatch):
