@@ -29,7 +29,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft import metrics
-from rsft.backbones.loading import find_card
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import resize_image
@@ -53,7 +52,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE, Calibrator, ConfidenceEstimate
 from rsft.models.uncertainty.statistics import MIN_CHIPS, log_softmax
 from rsft.peft import POSITIONS, Site, observe_additions
-from rsft.training.small_network import predict_with_small_network, small_network_recipe
+from rsft.training.small_network import predict_with_small_network, small_network_recipe, starts_at_random
 from rsft.types import GROUPS, Indices, Progress
 from rsft.utils.atomic_files import write_text
 
@@ -514,8 +513,7 @@ def _add_small_network(
     """
     section, train = bundle.recipe.evaluate, bundle.recipe.train.model_copy(update={"device": device})
     recipe = small_network_recipe(bundle.recipe.model_copy(update={"train": train}), store)
-    backbone = bundle.recipe.backbone
-    if not section.baselines or (backbone.weights is None and find_card(backbone.name).weights is None):
+    if not section.baselines or starts_at_random(bundle.recipe.backbone):
         return evaluation
     try:
         folder = chips.cache_file.parent

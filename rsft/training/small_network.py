@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rsft.backbones.loading import find_card
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.classifier import choose_device, collect_outputs, load_or_compute, move_network, with_tta
 from rsft.models.uncertainty.statistics import log_softmax
 from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
 from rsft.recipe.load import load_recipe
-from rsft.recipe.schema import Recipe
+from rsft.recipe.schema import BackboneSection, Recipe
 from rsft.training.finetune import TrainingSetup, initialize_weights, make_learner, seed_generators, set_up
 from rsft.training.fit import train_epoch
 from rsft.training.processes import launch_processes, without_others
@@ -76,6 +77,11 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
         "evaluate": shipped.evaluate.model_copy(update={"every": 10 * epochs_per_round}),
     }
     return shipped.model_copy(update={"name": "small-network", "seed": recipe.seed, **sections})
+
+
+def starts_at_random(backbone: BackboneSection) -> bool:
+    """Return whether a recipe itself describes a network without pre-training."""
+    return backbone.weights is None and find_card(backbone.name).weights is None
 
 
 class SmallNetworkResult(NamedTuple):
