@@ -340,7 +340,13 @@ def make_learner(
     loss = make_losses(recipe.loss.build(), counts, *map(sampling_exponent, samplers))
     pool = None if setup.pool is None else setup.pool.chips
     average, labeler = make_labeler(recipe, setup.classifier, pool, batches, counts)
-    return Learner(setup.classifier, loss, batches, splitter, section, meta, seed, average, labeler)
+    learner = Learner(setup.classifier, loss, batches, splitter, section, meta, seed, average, labeler)
+    if meta and not learner.has_outer_steps() and is_rank_zero():
+        message = (
+            "the scales stay as they are: the run ends before the first outer step (meta.outer_every, meta.warmup)"
+        )
+        _log.warning(message)
+    return learner
 
 
 def finish(recipe: Recipe, run: Run, setup: TrainingSetup, device: str, progress: Progress | None = None) -> None:

@@ -214,11 +214,22 @@ class Learner:
 
     def _outer_chips(self, epoch: int, index: int) -> Indices:
         """Return the chips of the outer step of all processes (M,); empty if no step is due."""
-        if self.splitter is not None and self.meta is not None:
-            period = self.meta.outer_every * self.train.accumulate_grad_batches
-            if epoch + index / self.batches.steps(epoch) >= self.meta.warmup and index % period == period - 1:
-                return self.splitter.meta_batch(epoch, index)
+        if self.splitter is not None and self._is_outer_step_due(epoch, index):
+            return self.splitter.meta_batch(epoch, index)
         return np.array([], np.int64)
+
+    def _is_outer_step_due(self, epoch: int, index: int) -> bool:
+        if self.meta is None:
+            return False
+        period, steps = self.meta.outer_every * self.train.accumulate_grad_batches, self.batches.steps(epoch)
+        # an epoch of few chips has fewer batches than a period, which then goes on in the next epoch
+        number = index if period <= steps else epoch * steps + index
+        return epoch + index / steps >= self.meta.warmup and number % period == period - 1
+
+    def has_outer_steps(self) -> bool:
+        """Return whether the whole run contains an outer step."""
+        epochs = range(self.train.epochs)
+        return any(self._is_outer_step_due(x, index) for x in epochs for index in range(self.batches.steps(x)))
 
     @torch.no_grad()
     def locate(
