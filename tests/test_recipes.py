@@ -69,7 +69,7 @@ def test_shipped_recipe_runs(entry, run_command, tmp_path):
             run_command(command, *recipe_sources.EXTRA_OPTIONS.get(command.split()[2], ()))
         elif command.startswith("rsft weights"):
             assert "first seen" in (printed := run_command(command)) or "unchanged" in printed
-    size = 32 if recipe.backbone.name == "aconvnet" else 2 * loading.find_card(recipe.backbone.name).patch
+    size = 32 if recipe.backbone.name.startswith("aconvnet") else 2 * loading.find_card(recipe.backbone.name).patch
     *_, finetune = entry.command.splitlines()
     options = [*SMALL_RUN, f"data.size={size}"]
     options += ["meta.outer_every=2"] if recipe.meta else []  # an epoch has few steps

@@ -84,8 +84,9 @@ def test_check_of_a_file(rsft, tmp_path):
 
 def test_a_network_without_weights(rsft):
     _, printed = rsft("backbones", "ls", "aconvnet", "--json")
-    (row,) = json.loads(printed)
+    row, padded = json.loads(printed)
     assert (row["weights"], row["path"], row["parameters"]) == ("random", "", 161_936)
+    assert (padded["name"], padded["parameters"]) == ("aconvnet_padded", 254_352)
     assert "random" in rsft("backbones", "ls", "aconvnet")[1]
     code, printed = rsft("backbones", "check", "aconvnet", "--size", "48")
     assert code == 0 and re.search(r"^weights +random$", printed, re.MULTILINE)

@@ -57,7 +57,7 @@ def test_the_chosen_recipe_is_trained_and_its_run_tells_the_choice(rsft, auto_fi
 def test_a_chip_store_takes_the_shipped_candidates(rsft, root):
     code, printed = rsft("finetune", root, "train.epochs=1", "--budget", "0s", "--for", "tail", "--no-report")
     assert code == 0, printed
-    assert "comparing small network, LoRA, linear probe for tail in 3 folds" in printed
+    assert "comparing small network, padded small network, LoRA, linear probe for tail in 3 folds" in printed
     assert "chosen: small network, the first candidate: the budget of 0s ended" in printed
     assert Path("runs/auto/001/bundle/bundle.json").is_file()
 

@@ -76,7 +76,7 @@ def test_a_network_without_weights_has_none_to_get(rsft, command):
 
 
 def test_ls_of_a_network_without_weights(rsft):
-    (row,) = json.loads(rsft("weights", "ls", "aconvnet", "--json")[1])
+    row, _ = json.loads(rsft("weights", "ls", "aconvnet", "--json")[1])
     assert (row["file"], row["path"], row["here"], row["bytes"], row["checksum"]) == (None, None, False, None, "none")
     code, printed = rsft("weights", "ls", "aconvnet")
     assert code == 0 and "random" in printed
