@@ -3,8 +3,8 @@
 Sources: Sohn et al. 2020, https://arxiv.org/abs/2001.07685; the alignment of probabilities is that of Berthelot et al.
 2020, section 3.1, https://arxiv.org/abs/1911.09785. If the recipe's loss adjusts logits to the prior of the labeled
 chips, that of unlabeled chips adjusts them to the shares of the pseudo-labels, which have a long tail, too: plain cross
-entropy would learn it. Chips that are far from all classes get no pseudo-label, because an
-archive also contains what no class is.
+entropy would learn it. Chips that are far from all classes get no pseudo-label, because an archive also contains what
+no class is.
 """
 
 from collections.abc import Iterator
@@ -196,7 +196,7 @@ class PseudoLabeler:
         return self.loss.make(self.class_counts, self.shares.clamp_min(_MIN_SHARE))
 
     def _count(self, used: Tensor, is_foreign: Tensor) -> None:
-        """Count the chips of a step over all processes, given the pseudo-labels (K,) of this one."""
+        """Count the chips of a step over all processes, given the pseudo-labels (K,) of this one; update shares."""
         classes = len(self.counts) - 2
         counts = [*torch.bincount(used, minlength=classes).tolist(), int(is_foreign.sum()), len(is_foreign)]
         is_counted = shard_loss_weight(self.size, self.shard) > 0  # else this process repeats a chip of another

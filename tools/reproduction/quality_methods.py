@@ -16,6 +16,7 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional as F
 
@@ -101,7 +102,7 @@ def predict_chosen(recipe: Recipe, folder: Path) -> Predicted:
 
     The seconds contain those of the search.
     """
-    keys = {key: value for key, value in recipe.data.model_dump(mode="json", exclude_unset=True).items()}
+    keys = recipe.data.model_dump(mode="json", exclude_unset=True)
     keys.pop("stretch", None)  # of the candidate
     overrides = [f"seed={recipe.seed}", *(f"data.{key}={to_yaml(value)}" for key, value in keys.items())]
     plan = read_auto(find_recipe(AUTO), overrides)
@@ -159,8 +160,7 @@ def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
         order = np.random.default_rng((recipe.seed, epoch)).permutation(len(setup.train))
         for inputs, labels in ChipLoader(AugmentedChips(setup.train, augmentation, recipe.seed, epoch), order, size):
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(inputs), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(F.cross_entropy(model(inputs), labels))
             optimizer.step()
             schedule.step()
     model.eval()
@@ -175,12 +175,15 @@ def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
 class _Encoder(nn.Module):
     """A frozen encoder with a new linear head, as `transformers` builds it."""
 
-    def __init__(self, vit: nn.Module, pool: str, width: int, classes: int) -> None:
+    vit: VisionTransformer
+
+    def __init__(self, vit: VisionTransformer, pool: str, width: int, classes: int) -> None:
         super().__init__()
         self.vit, self.pool, self.head = vit, pool, nn.Linear(width, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(extract_features(self.vit, x, self.pool))  # type: ignore[arg-type, no-any-return]
+        logits: torch.Tensor = self.head(extract_features(self.vit, x, self.pool))
+        return logits
 
 
 METHODS: dict[str, Callable[[Recipe, Path], Predicted]] = {
