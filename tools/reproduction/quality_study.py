@@ -132,7 +132,7 @@ class Study(Section):
     Attributes:
         title: heading of the report.
         recipe: name or path of the recipe.
-        overrides: KEY=VALUE overrides of every run; a row may replace them.
+        overrides: KEY=VALUE overrides of every run; a row may replace them. "{seed}" in a value is the seed.
         seeds: seeds of every row, as a list or as a text such as 0-19.
         blocks: number of blocks of the backbone; rows with random scales need it.
         reported: "half" reports the second half of the validation split, so that rows may choose on the first one;
@@ -208,7 +208,8 @@ class Study(Section):
             RequestError: an override names no settings of the study.
             RecipeError: an override is not valid.
         """
-        shared = (*self.overrides, *(text for override in row.overrides for text in self._expand(override, row)))
+        texts = (*self.overrides, *(text for override in row.overrides for text in self._expand(override, row)))
+        shared = tuple(text.replace("{seed}", str(seed)) for text in texts)
         label, path = " ".join([*filter(None, [row.recipe]), *row.overrides]), self.recipe_path(row)
         if row.random_scales:
             draws = range(row.random_scales.draws)

@@ -2,7 +2,7 @@
 
     python -m tools.reproduction.quality_table tools/reproduction/studies/mstar_lt.yaml --out quality --seeds 0-19
 
-Each run writes one file to OUT, and split.csv names the chips of each split. The same command goes on where it stopped.
+Each run writes one file to OUT, and split_DATA.csv names the chips of each split. The same command goes on where it stopped.
 The results behind published tables are in docs/results/quality: with `--report`, OUT may be a folder there. Runs that
 several rows need are done once. A result is used if its recipe is that of the study; other files are reported and stay.
 Cost is CPU time of one process with one thread, which other processes do not change.
@@ -45,9 +45,6 @@ class NamedRun(Protocol):
     def seed(self) -> int:
         """Seed of the run."""
 
-
-SPLIT_FILE = "split.csv"
-"""File with the chips of each split, beside the results."""
 
 R = TypeVar("R", bound=NamedRun)
 """Type of the runs of a tool."""
@@ -96,7 +93,8 @@ def run_job(out: Path, job: Job) -> None:
         result |= {"recipe": recipe.model_dump(mode="json"), "version": __version__, **git}
         result |= {"seconds": predicted.seconds - start, "recall": predicted.recall(), "groups": predicted.groups}
         result |= {"scales": predicted.scales, "note": predicted.note, "split_sha256": predicted.split_sha256}
-        write_split(ChipStore.open(Path(recipe.data.root)), out / SPLIT_FILE)
+        store = ChipStore.open(Path(recipe.data.root))
+        write_split(store, out / f"split_{store.root.name}.csv")
         write_text(job.result_file(out), json.dumps(result))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -265,7 +265,7 @@ def test_every_method_predicts_the_whole_split(recipe_file, root, tmp_path, monk
             assert correct == pytest.approx(whole[index] * counts[name])
         assert values["split_sha256"] == hash_manifest(root) and values["seconds"] > 0
         assert ("chosen" in values["note"]) == (values["method"] == "auto")
-    split = pd.read_csv(out / "split.csv")
+    split = pd.read_csv(out / f"split_{root.name}.csv")
     assert len(split) == len(store.table) and set(split["sha256"].str.len()) == {16}
 
 
