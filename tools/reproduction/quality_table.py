@@ -2,7 +2,8 @@
 
     python -m tools.reproduction.quality_table tools/reproduction/studies/mstar_lt.yaml --out quality --seeds 0-19
 
-Each run writes one file to OUT, and split_DATA.csv names the chips of each split. The same command goes on where it stopped.
+Each run writes one file to OUT, and split_DATA.csv names the chips of each split. The same command goes on where it
+stopped.
 The results behind published tables are in docs/results/quality: with `--report`, OUT may be a folder there. Runs that
 several rows need are done once. A result is used if its recipe is that of the study; other files are reported and stay.
 Cost is CPU time of one process with one thread, which other processes do not change.

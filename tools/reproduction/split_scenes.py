@@ -1,10 +1,10 @@
-"""Copy a chip store once for every way to split its scenes, so that methods are compared over scenes and not only seeds.
+"""Copy a chip store once for every way to split its scenes, to compare methods over scenes and not only over seeds.
 
     rsft prepare opensarship OPENSARSHIP --product cal --bands VV --val 0.4 --test 0 --root data/opensarship
     python -m tools.reproduction.split_scenes data/opensarship data/opensarship_
 
-Half of the scenes are for training and the other half for validation, both with at least `--least` chips of every class.
-The copies are numbered from 0; the second one of a pair is the first one the other way around.
+Half of the scenes are for training and the other half for validation, both with at least `--least` chips of every
+class. The copies are numbered from 0; the second one of a pair is the first one the other way around.
 """
 
 import argparse
