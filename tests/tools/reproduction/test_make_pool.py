@@ -39,3 +39,16 @@ def test_the_seed_decides_and_classes_need_a_folder(source, tmp_path):
     ]
     with pytest.raises(ValueError, match="no folder a"):
         main([str(source.parent), str(tmp_path / "store"), str(tmp_path / "three")])
+
+
+def test_a_share_of_the_pool_is_of_other_classes(source, tmp_path):
+    with pytest.raises(ValueError, match="no folder of another class"):
+        main([str(source), str(tmp_path / "store"), str(tmp_path / "pool"), "--others", "0.5"])
+    (source / "c").mkdir()
+    for number in range(4):
+        cv2.imwrite(str(source / f"c/{number}.png"), np.full((8, 8), number, np.uint8))
+    store, pool = tmp_path / "store", tmp_path / "pool"
+    main([str(source), str(store), str(pool), "--uniform", "1", "--others", "0.5"])
+    assert len(contents(pool)) == 2 and len(contents(pool) & contents(source / "c")) == 1
+    with pytest.raises(ValueError, match="has 4 chips, 9 are needed"):
+        main([str(source), str(store), str(tmp_path / "more"), "--uniform", "1", "--others", "0.9"])
