@@ -25,7 +25,7 @@ from rsft.sweep.auto import AutoPlan, Candidate
 from rsft.sweep.process import read_run_outcome, train_in_folder
 from rsft.sweep.results import RECIPE, TRIALS, TrialOutcome, read_outcome
 from rsft.sweep.schema import Trial
-from rsft.training.runs.reader import hash_manifest, lock_run
+from rsft.training.runs.reader import hash_data, lock_run
 from rsft.training.trackers import RunListener, StepReport
 from rsft.utils.atomic_files import write_text
 
@@ -156,7 +156,6 @@ class AutoSearch:
 
     def __init__(self, plan: AutoPlan, folder: Path, listener: SearchListener | None = None) -> None:
         self.plan, self.folder, self.listener = plan, folder, listener or SearchListener()
-        self.data = hash_manifest(plan.candidates[0].recipe.data.root)
         self.outcomes: dict[tuple[str, int, int], TrialOutcome] = {}  # by candidate, epochs and fold
         self.stages: list[tuple[list[Candidate], float]] = []  # candidates and share of their epochs
 
@@ -219,7 +218,7 @@ class AutoSearch:
         trial = candidate.trial(fold, self.plan.settings.folds, share)
         folder, budget_s = self.folder / TRIALS / trial.id, self.plan.settings.budget_seconds
         outcome = read_outcome(folder)
-        if outcome is None or outcome.status == "failed" or outcome.data != self.data:
+        if outcome is None or outcome.status == "failed" or outcome.data != hash_data(trial.recipe.data):
             if outcome is not None:
                 (folder / _CPU_FILE).unlink(missing_ok=True)
             spent_s = self.spent_s

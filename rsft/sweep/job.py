@@ -14,7 +14,7 @@ from rsft.errors import Interrupted
 from rsft.sweep import results
 from rsft.sweep.results import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome
 from rsft.sweep.schema import Sweep, Trial, is_in_search_space, make_trial
-from rsft.training.runs.reader import hash_manifest
+from rsft.training.runs.reader import hash_data
 from rsft.utils.dependencies import check_installed
 
 if TYPE_CHECKING:
@@ -63,10 +63,12 @@ class SweepFolder:
     def outcomes(self) -> dict[str, TrialOutcome]:
         """Return the outcomes of this sweep by trial id, without those of other data than the present data."""
         trials = self.known_trials()
-        hashes = {root: hash_manifest(root) for root in {trial.recipe.data.root for trial in trials}}
+        chips = {(trial.recipe.data.root, trial.recipe.data.unlabeled): trial.recipe.data for trial in trials}
+        hashes = {key: hash_data(data) for key, data in chips.items()}
         outcomes = {}
         for trial in trials:
-            outcome, data = read_outcome(self.path / TRIALS / trial.id), hashes[trial.recipe.data.root]
+            outcome = read_outcome(self.path / TRIALS / trial.id)
+            data = hashes[trial.recipe.data.root, trial.recipe.data.unlabeled]
             if outcome is not None and (outcome.data == data or not outcome.data or not data):
                 outcomes[trial.id] = outcome
         return outcomes

@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from rsft.errors import Interrupted, RecipeError, RsftError
 from rsft.sweep.results import ERRORS, LOCK, RECIPE, TrialOutcome
-from rsft.training.runs.reader import METRICS_FILE, TRAINED, RunInfo, find_runs, hash_manifest
+from rsft.training.runs.reader import METRICS_FILE, TRAINED, RunInfo, find_runs, hash_data, read_data_hash
 from rsft.training.trackers import RunListener
 from rsft.utils.untrusted.documents import load_json
 
@@ -248,7 +248,7 @@ def _unfinished_run(folder: Path) -> RunInfo | None:
     if not runs or runs[-1].status in ("failed", "broken") or runs[-1].recipe is None:
         return None
     metadata = runs[-1].metadata
-    data, present = metadata.get("data", {}).get("manifest_sha256"), hash_manifest(runs[-1].recipe.data.root)
+    data, present = read_data_hash(metadata), hash_data(runs[-1].recipe.data)
     threads = metadata.get("hardware", {}).get("threads")
     has_changed = bool(data and present and data != present)
     if metadata.get("device") == "cpu" and runs[-1].status not in TRAINED:  # the weights would differ
@@ -281,5 +281,5 @@ def read_run_outcome(
     if status == "done" and not math.isfinite(metrics.get(metric, math.nan)):
         status, reason = "failed", f"{metric} is not a number"
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value) and status != "failed"}
-    data = run.metadata.get("data", {}).get("manifest_sha256", "")
-    return TrialOutcome(dict(keys), status, reason, metrics, run.seconds or 0.0, str(run.folder) if runs else "", data)
+    place, data = str(run.folder) if runs else "", read_data_hash(run.metadata)
+    return TrialOutcome(dict(keys), status, reason, metrics, run.seconds or 0.0, place, data)

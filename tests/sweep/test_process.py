@@ -11,9 +11,11 @@ import pytest
 
 from rsft import errors
 from rsft.recipe.load import dump_recipe, load_recipe
+from rsft.recipe.schema import DataSection
 from rsft.sweep import process
 from rsft.sweep.process import TrialStopped, run_trial
 from rsft.sweep.results import RECIPE, TrialOutcome, read_outcome
+from rsft.training.runs.reader import hash_data
 from rsft.utils.atomic_files import sha256
 
 pytestmark = pytest.mark.slow
@@ -169,6 +171,23 @@ def test_unfinished_run_on_the_same_data_is_resumed(tmp_path, root, status, data
     (folder / "run.json").write_text(json.dumps(metadata) if status else "{")
     run = process._unfinished_run(tmp_path)
     assert (run.folder if run else None) == (folder if is_resumed else None)
+
+
+def test_a_run_is_not_resumed_with_another_pool(tmp_path, root):
+    pool, folder = tmp_path / "pool", tmp_path / "bars/001"
+    pool.mkdir()
+    (pool / "a.png").write_bytes(b"first")
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(f"data: {{root: {root}, size: 32, unlabeled: {pool}}}\ntrain: {{epochs: 2}}\n")
+    data = DataSection(root=str(root), size=32, unlabeled=str(pool))
+    manifest = sha256(root / "manifest.parquet")
+    metadata = {"status": "running", "data": {"manifest_sha256": manifest, "sha256": hash_data(data)}}
+    (folder / "run.json").write_text(json.dumps(metadata))
+    assert process._unfinished_run(tmp_path) is not None
+    (pool / "b.png").write_bytes(b"second")
+    assert process._unfinished_run(tmp_path) is None
+    assert hash_data(data.model_copy(update={"unlabeled": None})) == manifest
+    assert hash_data(data.model_copy(update={"unlabeled": str(tmp_path / "gone")})) == ""
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,18 @@ def open_pool(source: str, store: ChipStore, contract: Contract, progress: Progr
     return Pool(ChipImages(root, table, (), contract, progress), dict(left_out), digest)
 
 
+def hash_files(source: str) -> str:
+    """Return a hash that changes with the chips of a folder, a chip store or a pattern; "" if there are none."""
+    manifest = Path(source) / MANIFEST
+    if manifest.is_file():
+        return sha256(manifest)
+    try:
+        files = _find_images(source)
+    except RequestError:
+        return ""
+    return hashlib.sha256("\n".join(map(_file_key, files)).encode()).hexdigest()
+
+
 def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
     """Return one row per chip, with the columns of a manifest, hashes of file and pixels, and the fault of the file."""
     folder, root = Path(source), Path()

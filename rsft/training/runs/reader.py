@@ -4,9 +4,10 @@ This module imports no torch.
 """
 
 import csv
+import hashlib
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
-from rsft.recipe.schema import Recipe
+from rsft.recipe.schema import DataSection, Recipe
 from rsft.types import GROUPS
 from rsft.utils.atomic_files import sha256
 from rsft.utils.untrusted.documents import load_json, read_regular_text
@@ -129,6 +130,23 @@ def hash_manifest(root: Path | str) -> str:
 
     path = Path(root) / MANIFEST
     return sha256(path) if path.is_file() else ""
+
+
+def hash_data(data: DataSection) -> str:
+    """Return `hash_manifest` of a recipe's chips, or with unlabeled chips, a hash of both; "" if some are missing."""
+    from rsft.data.loading.pool import hash_files
+
+    manifest = hash_manifest(data.root)
+    if data.unlabeled is None:
+        return manifest
+    files = hash_files(data.unlabeled)
+    return hashlib.sha256(f"{manifest} {files}".encode()).hexdigest() if manifest and files else ""
+
+
+def read_data_hash(metadata: Mapping[str, Any]) -> str:
+    """Return the hash of the chips of a run from the content of its run.json, see `hash_data`; "" if it is missing."""
+    data = metadata.get("data", {})
+    return str(data.get("sha256") or data.get("manifest_sha256") or "")
 
 
 def find_runs(folder: Path) -> list[RunInfo]:

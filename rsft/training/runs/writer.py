@@ -53,7 +53,10 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
         "recipe": recipe.model_dump(),
         "recipe_file": None if source is None else str(source.resolve()),
         "git": None if source is None else git_state(source),
-        "data": {"root": str(root.resolve()), "manifest_sha256": reader.hash_manifest(root)},
+        "data": {
+            **{"root": str(root.resolve()), "manifest_sha256": reader.hash_manifest(root)},
+            **({} if recipe.data.unlabeled is None else {"sha256": reader.hash_data(recipe.data)}),
+        },
         "auto_stretch": 2,  # version of the rule of data.stretch=auto; a resumed run of rsft 0.2 keeps the first one
         "versions": package_versions(),
         "machine": platform.platform(),
