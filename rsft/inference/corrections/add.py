@@ -431,7 +431,7 @@ class ChipCutter:
             scene,
             locations,
             contract,
-            ChipWindow(record["side"], record["margin"], scale),
+            ChipWindow(record["side"], record["margin"], scale, (scene.height, scene.width)),
             None if spacing is None else (spacing[0] * scale[0], spacing[1] * scale[1]),
             declaration=Declaration(unit, tuple(names) if names else None),
             is_tiled=bool(record["tiles"]),

@@ -273,24 +273,21 @@ class SceneChips(ChipSource):
     def read(self, number: int) -> SourceChip:
         """Read a chip, and save it if `chips_dir` is set."""
         location = self.locations[number]
-        if fault := self.window.find_fault(location, self.scene.count):
-            raise DataError(fault, self.scene.path, "leave out this position, or give a smaller --side or --margin")
-        pixels, clipped = self._reader.read(self.window.window_at(location))
-        values = pixels.size
+        chip = locate.cut_chip(self._reader, self.window, location)
         try:
-            check_values(pixels, self.scene.path)
+            check_values(chip.pixels, self.scene.path)
         except DataError as error:
             if self.is_tiled:
                 raise NoDataError(error.message) from error
             raise
-        resized = locate.resize_chip(pixels, self.window.chip_size(location))
-        pixels, is_gray = collapse_gray_rgb(resized, self.contract)
+        pixels, is_gray = collapse_gray_rgb(chip.pixels, self.contract)
         columns = self._columns(number)
         if self.chips_dir is not None:
             path = self.chips_dir / f"{location.name}.tif"
             write_bytes(path, self._encode_geotiff(pixels, location))
             columns["path"] = path_to_text(path)
-        return SourceChip(pixels, self.unit, None if self.is_tiled else self.spacing, columns, is_gray, clipped, values)
+        spacing = None if self.is_tiled else self.spacing
+        return SourceChip(pixels, self.unit, spacing, columns, is_gray, chip.clipped, chip.values)
 
     def _columns(self, number: int) -> dict[str, Any]:
         location, scene = self.locations[number], self.scene

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from rsft.data.imagery.reader import check_declared_bands
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
-from rsft.inference.scenes.raster import PixelWindow, RasterScene
+from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import Floats, Pixels, Rejection
 
 MAX_CHIP_SIDE = 8192
@@ -47,6 +48,7 @@ class Location:
         source_row: number of the position in its file, which is unique there: feature id, annotation id or line if
             these are unique whole numbers, else the row from 1; None if the location does not come from a file.
         score: score of the detector; None without a score.
+        extent: top, left, bottom and right of the annotated corners; None takes those of the box.
     """
 
     row: float
@@ -55,6 +57,7 @@ class Location:
     name: str
     source_row: int | None = None
     score: float | None = None
+    extent: tuple[float, float, float, float] | None = None
 
 
 @dataclass
@@ -141,7 +144,7 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
         if fault:
             result.rejected.append((str(path), number, fault))
             continue
-        (row, col), box = corners[0], None
+        (row, col), box, extent = corners[0], None, None
         if len(corners) > 1:  # the smallest rectangle around them, which may be rotated
             rectangle = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
             if rectangle.geom_type != "Polygon":  # all points lie on a line
@@ -149,8 +152,9 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
             ends = np.asarray(rectangle.exterior.coords)[:4]
             row, col = (corners.min(axis=0) + corners.max(axis=0)) / 2 if positions.are_boxes else ends.mean(axis=0)
             box = tuple(ends.ravel().tolist())
+            extent = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
         name, score = f"{scene.name}_{number:06d}", None if np.isnan(score) else float(score)
-        result.locations.append(Location(float(row), float(col), box, name, number, score))
+        result.locations.append(Location(float(row), float(col), box, name, number, score, extent))
     if not positions.are_boxes:
         result.are_boxes = bool(result.locations) and all(location.box for location in result.locations)
         if not any(_is_inside(location, scene) for location in result.locations):
@@ -233,27 +237,43 @@ class ChipWindow:
         side: size of a chip in chip pixels; None if each chip is as large as its box and the margin.
         margin: number of chip pixels around a box.
         scale: scene pixels per chip pixel, along columns and along rows; 1 without resampling.
+        limits: height and width of the scene, to which a chip along a box is clipped; None does not clip it.
     """
 
     side: int | None
     margin: int
     scale: tuple[float, float]
+    limits: tuple[int, int] | None = None
 
     def chip_size(self, location: Location) -> tuple[int, int]:
         """Return height and width of a chip in chip pixels."""
         if self.side is not None:
             return self.side, self.side
-        assert location.box is not None
-        height, width = np.ptp(np.reshape(location.box, (4, 2)), axis=0) / self.scale
-        return max(1, round(height) + 2 * self.margin), max(1, round(width) + 2 * self.margin)
+        top, left, bottom, right = self.window_at(location)
+        return max(1, round((bottom - top) / self.scale[0])), max(1, round((right - left) / self.scale[1]))
 
     def window_at(self, location: Location) -> PixelWindow:
-        """Return the window of the scene for a chip. It may extend beyond the edge of the scene."""
+        """Return the window of the scene for a chip: whole pixels, around the box or with the location in the middle.
+
+        A window with the location in the middle may extend beyond the edge of the scene.
+        """
+        if self.side is None:
+            return self._window_around(location)
         sizes = zip(self.chip_size(location), self.scale, strict=True)
         height, width = (max(1, round(size * scale)) for size, scale in sizes)
         top = math.floor(location.row + _NUDGE) - height // 2
         left = math.floor(location.col + _NUDGE) - width // 2
         return PixelWindow(top, left, top + height, left + width)
+
+    def _window_around(self, location: Location) -> PixelWindow:
+        """Return the window around a box; fractions of pixels are rounded outwards."""
+        assert location.box is not None
+        corners, margin = np.array(location.extent or location.box).reshape(-1, 2), self.margin * np.array(self.scale)
+        first = np.floor(corners.min(axis=0) - margin + _NUDGE)
+        last = np.maximum(np.ceil(corners.max(axis=0) + margin - _NUDGE), first + 1)
+        if self.limits is not None:
+            first, last = np.clip(first, 0, np.subtract(self.limits, 1)), np.clip(last, 1, self.limits)
+        return PixelWindow(*(int(value) for value in (*first, *last)))
 
     def find_fault(self, location: Location, bands: int) -> str:
         """Return the limit that a chip of a scene with this number of bands exceeds, or ""."""
@@ -301,7 +321,7 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
         scale = resampling_factors(contract, resolve_spacing(scene.spacing, options), options)
     except DataError as error:
         raise DataError(error.message, scene.path, error.hint) from error
-    return ChipWindow(side, options.margin or 0, scale)
+    return ChipWindow(side, options.margin or 0, scale, (scene.height, scene.width))
 
 
 def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
@@ -352,6 +372,37 @@ def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
         raise DataError(f"{pixels.dtype} pixels cannot be resampled", hint="give uint8, uint16 or float32")
     is_shrinking = pixels.shape[0] >= size[0] and pixels.shape[1] >= size[1]
     return resize_image(pixels, size, by_area=is_shrinking)
+
+
+class CutChip(NamedTuple):
+    """A chip that was cut from a scene.
+
+    Attributes:
+        pixels: the chip (H, W, B).
+        clipped: number of values that the calibration raised to its smallest value.
+        values: number of values that were read for the chip.
+    """
+
+    pixels: Pixels
+    clipped: int
+    values: int
+
+
+def cut_chip(reader: SceneReader, window: ChipWindow, location: Location) -> CutChip:
+    """Cut a chip from a scene: the one way in which rsft does it, for training and for prediction.
+
+    Args:
+        reader: reads the scene.
+        window: size of the chip.
+        location: its center or box.
+
+    Raises:
+        DataError: the chip is too large, or the scene cannot be read.
+    """
+    if fault := window.find_fault(location, reader.scene.count):
+        raise DataError(fault, reader.scene.path, "leave out this position, or give a smaller --side or --margin")
+    pixels, clipped = reader.read(window.window_at(location))
+    return CutChip(resize_chip(pixels, window.chip_size(location)), clipped, pixels.size)
 
 
 def check_scene_bands(scene: RasterScene, contract: Contract, declaration: Declaration) -> list[int]:

@@ -3,6 +3,7 @@
 import datetime
 import json
 import sqlite3
+from dataclasses import replace
 
 import geopandas
 import numpy as np
@@ -429,6 +430,15 @@ def test_margin_around_a_box(scene):
     assert window.chip_size(BOXED) == (26, 46) and window.window_at(BOXED) == (7, 17, 33, 63)
 
 
+def test_a_box_is_rounded_outwards_and_clipped_to_the_scene(scene):
+    corners = [(0.4, -3.0), (1.2, 8.5), (12.6, 6.5), (11.0, -3.0)]  # no rectangle, and partly outside
+    location = Location(6.5, 2.75, tuple(np.ravel(corners)), "q", extent=(0.4, -3.0, 12.6, 8.5))
+    window = window_of(scene, ChipOptions(margin=0), has_points=False)
+    assert window.window_at(location) == (0, 0, 13, 9) and window.chip_size(location) == (13, 9)
+    window = window_of(scene, ChipOptions(margin=1, resample_to=20), has_points=False)
+    assert window.window_at(location) == (0, 0, 15, 11) and window.chip_size(location) == (8, 6)
+
+
 def test_resampled(scene):
     window = window_of(scene, ChipOptions(resample_to=20), crop=16, spacing_m=20)
     assert window.window_at(POINT) == (34, 44, 66, 76)
@@ -495,11 +505,13 @@ def test_complex_pixels_are_not_resized():
 def test_chips_have_a_largest_size(bare):
     with pytest.raises(RequestError, match=mentions("60,000 pixels", "8,192 x 8,192")):
         window_of(bare, ChipOptions(margin=60_000), has_points=False)
-    window = window_of(bare, ChipOptions(margin=0), has_points=False)
+    window = replace(window_of(bare, ChipOptions(margin=0), has_points=False), limits=None)
     huge = Location(250.0, 250.0, (-40_000, -40_000, 40_500, -40_000, 40_500, 40_500, -40_000, 40_500), "h")
     assert window.find_fault(BOXED, 1) == ""
     assert "80,500 x 80,500 pixels; the limit is 8,192" in window.find_fault(huge, 1)
     wide = Location(50.0, 50.0, (0, 0, 8000, 0, 8000, 8000, 0, 8000), "w")
     assert "more than 268,435,456 values in 13 bands" in window.find_fault(wide, 13)
     finer = window_of(bare, ChipOptions(margin=10, spacing=0.01, resample_to=10), has_points=False)
-    assert "20,000 x 20,000 pixels" in finer.find_fault(BOXED, 1)
+    assert finer.window_at(BOXED) == (0, 0, bare.height, bare.width)
+    finer = replace(finer, limits=None)
+    assert "20,020 x 20,040 pixels" in finer.find_fault(BOXED, 1)
