@@ -44,11 +44,12 @@ class DatasetGroup(PlainGroup):
 
 @cache
 def _dataset_commands() -> dict[str, Any]:
+    import rsft.inference.prepare_scenes  # noqa: F401 (registers `scenes`)
     from rsft.data.prepare.registry import DATASETS
 
     group = typer.Typer()
     group.callback()(lambda: None)  # a group, even with a single command
-    for name in DATASETS:
+    for name in sorted(DATASETS, key=lambda name: name != "scenes"):  # the others keep their order
         try:
             function = DATASETS[name]
         except ImportError as error:

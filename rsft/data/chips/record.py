@@ -88,6 +88,8 @@ class StoreDescription:
         rejected: inputs that cannot be used. Read after the last record.
         required_sources: values of the column `source` that must have a chip, each with a hint if it has none.
         license: license of the data: SPDX identifier, or a statement as in `rsft.utils.licenses`.
+        columns: further columns of the manifest, with their Arrow types.
+        notes: what was chosen, for the reader.
     """
 
     name: str
@@ -98,6 +100,8 @@ class StoreDescription:
     rejected: Sequence[Rejection] = ()
     required_sources: Mapping[str, str] = field(default_factory=dict)
     license: str = UNKNOWN
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def fingerprint(self) -> str:
         """Return a hash of the description; a build resumes the work of a stopped build with the same hash."""

@@ -154,14 +154,16 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
     groups = description.groups or group_by_count(counts["train"])
     group_of = {name: group for group, names in groups.items() for name in names}
     flags, rows = Counter[str](), journal.rows(bands)
-    with pq.ParquetWriter(store / layout.MANIFEST, layout.SCHEMA) as writer:
+    schema = pa.schema([*layout.SCHEMA, *description.columns.items()])
+    with pq.ParquetWriter(store / layout.MANIFEST, schema) as writer:
         while batch := [row | {"group": group_of[row["class"]]} for row in islice(rows, _BATCH)]:
-            writer.write_table(pa.Table.from_pylist(batch, layout.SCHEMA))
+            writer.write_table(pa.Table.from_pylist(batch, schema))
             flags.update(flag for row in batch for flag in row["flags"].split(",") if flag)
     rejected = _write_rejected(store / layout.REJECTED, merge(sorted(description.rejected), journal.rejections(bands)))
     metadata = {"name": description.name, "classes": list(description.classes), "groups": groups}
     metadata |= {"bands": bands.split(","), "skipped": description.skipped, "command": description.command}
     metadata |= {"license": description.license, "rsft_version": __version__}
+    metadata |= {"notes": list(description.notes)} if description.notes else {}
     (store / layout.DATASET).write_text(json.dumps(metadata, indent=2) + "\n", "utf-8")
     (store / layout.README).write_text(render_readme(description, counts, group_of, flags, rejected), "utf-8")
     (store / layout.CONTACT_SHEETS).mkdir(exist_ok=True)
@@ -244,7 +246,7 @@ def render_readme(
         f"Each chip has one row in `{layout.MANIFEST}`. "
         f"`{layout.REJECTED}` lists {rejected} inputs that cannot be used.",
     ]
-    for title, texts in {"Added later:": additions, **items}.items():
+    for title, texts in {"Added later:": additions, **items, "Notes:": description.notes}.items():
         if texts:
             paragraphs += [title, "\n".join(f"- {escape_markdown(text)}" for text in texts)]
     return "\n\n".join(paragraphs) + "\n"

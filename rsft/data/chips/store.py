@@ -136,6 +136,13 @@ SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _NAMES])
 share; `spacing_m` is the pixel spacing, the mean of both directions; `box` is x1 y1 ... x4 y4 in pixels of the chip;
 `bands` and `flags` are joined by commas."""
 
+OBJECT_COLUMNS = {
+    **{"acquired": pa.string(), "pass_direction": pa.string(), "source_row": pa.int64()},
+    **dict.fromkeys(("row", "col", "lon", "lat", "length_m", "width_m", "heading_deg"), pa.float64()),
+}
+"""Further columns of chips that rsft cut from a scene: time in UTC; the number of the object in its file; its place in
+pixels of the scene and in degrees; length, width and direction (clockwise from north, 0 to 180) of its box."""
+
 _PREPARE = "build it with `rsft prepare`"
 _NO_PENDING = f'remove the key "{PENDING}" from the file, then repeat the change that was interrupted'
 

@@ -207,7 +207,7 @@ def describe_empty_result(
         message = f"none of the {max(total, len(rejected)):,} chips can be used; {location}: {reason}"
         raise DataError(message, rejected_list, "the file lists the reason for each chip")
     if query.at is not None:
-        outside = max((item.outside for item in plan.positions), default=0)
+        outside = max((len(item.outside) for item in plan.positions), default=0)
         if outside and not may_be_outside:
             scenes = plan.scenes[0].path.name if len(plan.scenes) == 1 else f"the {len(plan.scenes):,} scenes"
             hint = "; ".join(plan.positions[0].notes)

@@ -81,6 +81,11 @@ class Georeference:
         _, _, meters = _EARTH.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
         return float(meters[0]) / (2 * _STEP), float(meters[1]) / (2 * _STEP)
 
+    def direction(self, start: ArrayLike, end: ArrayLike) -> float:
+        """Return the direction in degrees, clockwise from north, from one pixel (row, column) to another one."""
+        lon, lat = self.pixels_to_lonlat(*np.array([start, end], float).T).T
+        return float(_EARTH.inv(lon[0], lat[0], lon[1], lat[1])[0])
+
     def outline_polygons(self, corners: Floats) -> list[BaseGeometry | None]:
         """Convert outlines in pixels to polygons in degrees. Polygons across the antimeridian are split.
 

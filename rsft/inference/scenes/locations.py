@@ -70,7 +70,7 @@ class SceneLocations:
         notes: remarks for the reader.
         attributes: identity (column `at`) and attributes of the locations of a file, indexed by `source_row`; None for
             locations that do not come from a file.
-        outside: number of positions outside of the scene, which are not among the locations.
+        outside: `source_row` of the positions outside of the scene, which are not among the locations.
         are_boxes: whether the locations have boxes.
     """
 
@@ -78,7 +78,7 @@ class SceneLocations:
     rejected: list[Rejection] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     attributes: pd.DataFrame | None = None
-    outside: int = 0
+    outside: list[int | None] = field(default_factory=list)
     are_boxes: bool = False
 
 
@@ -117,10 +117,11 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer
         raise RequestError("the positions have no coordinate system", path, hint)
     result = _find_locations(path, positions, scene, crs)
     inside = [location for location in result.locations if _is_inside(location, scene)]
-    total, result.outside = len(result.locations), len(result.locations) - len(inside)
+    total = len(result.locations)
+    result.outside = [x.source_row for x in result.locations if not _is_inside(x, scene)]
     if result.outside:
         hint = "" if inside else "; check the coordinate system of their file"
-        result.notes.append(f"positions outside of {scene.path.name}: {result.outside:,} of {total:,}{hint}")
+        result.notes.append(f"positions outside of {scene.path.name}: {len(result.outside):,} of {total:,}{hint}")
     assert result.attributes is not None
     result.locations, result.attributes = inside, result.attributes.loc[[x.source_row for x in inside]]
     return result

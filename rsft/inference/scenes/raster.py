@@ -36,7 +36,7 @@ GDAL_CACHE_MB = 256
 
 _READ_SIDE = 2048  # approximate side in pixels of the windows that cover a scene
 _AGAIN = "run the same command again: it resumes"
-_RASTER_SUFFIXES = (".tif", ".tiff", ".img", ".jp2", ".ntf", ".nitf", ".png", ".jpg", ".nc", ".h5", ".hdf5")
+RASTER_SUFFIXES = (".tif", ".tiff", ".img", ".jp2", ".ntf", ".nitf", ".png", ".jpg", ".nc", ".h5", ".hdf5")
 _HTTP_OPTIONS = {
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     "GDAL_HTTP_LOW_SPEED_TIME": 30,  # seconds
@@ -355,7 +355,7 @@ def _raster_in_archive(uri: SceneUri) -> str:
     """Return the name of the only raster in a zip archive."""
     try:
         with zipfile.ZipFile(uri.text) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith(_RASTER_SUFFIXES)]
+            names = [name for name in archive.namelist() if name.lower().endswith(RASTER_SUFFIXES)]
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"the archive cannot be read: {error}", uri, "copy or download it again") from error
     members = [f"/vsizip/{{{Path(uri.text).absolute()}}}/{name}" for name in names]

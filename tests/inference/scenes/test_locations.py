@@ -394,7 +394,7 @@ def test_exchanged_coordinates_are_named(scene, tmp_path, names, crs):
 def test_a_few_exchanged_coordinates_give_a_note(scene, tmp_path):
     lon, lat = (values[0] for values in in_crs("EPSG:4326"))
     positions = read_positions(written(tmp_path / "a.csv", f"lat,lon\n{lon},{lat}\n1,2\n3,4\n"), scene)
-    assert not positions.locations and positions.outside == 3
+    assert not positions.locations and positions.outside == [2, 3, 4]
     assert positions.notes == [
         "1 of 3 positions lie in s.tif if lon and lat are exchanged, and none as they are",
         "positions outside of s.tif: 3 of 3; check the coordinate system of their file",

@@ -1,0 +1,243 @@
+"""The labeled objects of scenes, and what became of all other labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from rsft.data.annotations.base import AT
+from rsft.data.chips.record import describe_rejections
+from rsft.data.chips.store import SPLITS
+from rsft.data.datasets._label_files import describe_row_fault
+from rsft.data.datasets.common import split_groups
+from rsft.errors import DataError, RequestError
+from rsft.inference.preparation.placement import ChipSize, draw_background
+from rsft.inference.scenes.locations import ChipWindow, Location, read_positions
+from rsft.inference.scenes.raster import RasterScene
+from rsft.recipe.text import read_document
+from rsft.types import Rejection
+
+BACKGROUND = "background"
+"""Class of the chips away from all objects."""
+
+CLASS_FIELDS = ("class", "category", "label", "type", "ship_type", "vessel_type", "name")
+"""Fields of labels that may contain the class; the first one that the labels have is used."""
+
+
+def read_types(path: Path | None) -> dict[str, str] | None:
+    """Return the class of each type in lower case, from a file of lists of types by class."""
+    if path is None:
+        return None
+    classes = read_document(path).values
+    result: dict[str, str] = {}
+    for name, types in classes.items():
+        for kind in [types] if isinstance(types, str | int) else types if isinstance(types, list) else [None]:
+            if not isinstance(kind, str | int):
+                raise RequestError(f"the types of {name} are not a list", path, 'write: cargo: [Cargo, "70"]')
+            if result.setdefault(str(kind).lower(), str(name)) != str(name):
+                raise RequestError(
+                    f"{kind} is in two classes, {result[str(kind).lower()]} and {name}", path, "choose one"
+                )
+    return result
+
+
+class LabeledObject(NamedTuple):
+    """An object in a scene, or the place of a background chip, which has no `source_row`."""
+
+    scene: RasterScene
+    location: Location
+    label: str
+    vessel: str = ""
+    split: str = ""
+
+
+class LabeledObjects:
+    """The labeled objects of scenes, and what became of all other labels.
+
+    Args:
+        labels: file or folder of the labels.
+        field: field of the class; None looks for one of `CLASS_FIELDS`.
+        types: class by type in lower case; None takes the types as classes.
+        min_side: minimum side of a box in pixels.
+
+    Attributes:
+        found: the objects, scene by scene.
+        rejected: labels that cannot be used.
+        skipped: number of labels that were left out on purpose, by reason.
+        notes: what was chosen.
+    """
+
+    def __init__(self, labels: Path, field: str | None, types: dict[str, str] | None, min_side: int) -> None:
+        self.labels, self.field, self.types, self.min_side = labels, field, types, min_side
+        self.found: list[LabeledObject] = []
+        self.rejected: list[Rejection] = []
+        self.skipped, self.notes, self.scenes = Counter[str](), list[str](), 0
+        self._inside: dict[tuple[str, int | None], bool] = {}  # by file and row
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes: in the order of the file of types, else by name; the background last."""
+        present = {item.label for item in self.found}
+        order = list(dict.fromkeys(self.types.values())) if self.types else sorted(present - {BACKGROUND})
+        return [*(name for name in order if name in present), *([BACKGROUND] if BACKGROUND in present else [])]
+
+    def read(self, scene: RasterScene, layer: str | None, crs: str | None) -> None:
+        """Add the objects of a scene.
+
+        Raises:
+            RequestError: the labels cannot be read, or have no field with the class.
+        """
+        self.scenes += 1
+        try:
+            positions = read_positions(self.labels, scene, crs, layer)
+        except (RequestError, DataError) as error:
+            if not self._is_without_labels(error):
+                raise
+            self.skipped[f"scene without labels: {error.message}"] += 1
+            return
+        self.rejected += positions.rejected
+        self.notes += [note for note in positions.notes if "positions outside of" not in note]
+        assert positions.attributes is not None
+        rows = positions.attributes
+        fields = (self._find_field(rows), *(_find(rows, name) for name in ("mmsi", "split")))
+        file = scene.name if self.labels.is_dir() else ""
+        self._inside = dict.fromkeys([(file, row) for row in positions.outside], False) | self._inside
+        self._inside |= dict.fromkeys([(file, location.source_row) for location in positions.locations], True)
+        for location in positions.locations:
+            row = rows.loc[location.source_row]
+            texts = ("" if field is None or pd.isna(row[field]) else str(row[field]).strip() for field in fields)
+            self._add(scene, location, *texts)
+
+    def finish(self) -> None:
+        """Count the labels outside of all scenes.
+
+        Raises:
+            RequestError: no label can be used.
+        """
+        if outside := list(self._inside.values()).count(False):
+            self.skipped["label outside of all scenes"] = outside
+        if not self.found:
+            raise self._error()
+
+    def _is_without_labels(self, error: RequestError | DataError) -> bool:
+        """Return whether the labels are those of several scenes, and say nothing about this one."""
+        return "no file of positions" in error.message or "images has the name" in error.message
+
+    def _find_field(self, rows: pd.DataFrame) -> str:
+        wanted = (self.field,) if self.field else CLASS_FIELDS
+        name = next(filter(None, (_find(rows, name) for name in wanted)), None)
+        if name is None:
+            listed = ", ".join(str(name) for name in rows if name != AT) or "none"
+            message = f"the labels have no field {self.field}" if self.field else "no field of the labels is the class"
+            raise RequestError(f"{message}; their fields are {listed}", self.labels, "name it with --field")
+        self.notes.append(f"class: the field {name} of {self.labels.name}")
+        return name
+
+    def _add(self, scene: RasterScene, location: Location, kind: str, vessel: str, split: str) -> None:
+        label = self.types.get(kind.lower(), "") if self.types is not None else kind
+        fault = ""
+        if not kind:
+            fault = "the label has no class"
+        elif not label:
+            self.skipped[f"type {kind}, which the file of types does not have"] += 1
+            return
+        elif label == BACKGROUND:
+            fault = f"{BACKGROUND} is the class of --background"
+        else:
+            fault = describe_row_fault("chip", label) or self._describe_size_fault(scene, location)
+        if fault:
+            self.rejected.append((str(self.labels), location.source_row or 0, fault))
+        else:
+            self.found.append(LabeledObject(scene, location, label, vessel, split.lower()))
+
+    def _describe_size_fault(self, scene: RasterScene, location: Location) -> str:
+        if location.extent is None:
+            return ""
+        area = ChipWindow(None, 0, (1.0, 1.0), (scene.height, scene.width)).window_at(location)
+        height, width = area.bottom - area.top, area.right - area.left
+        if min(height, width) >= self.min_side:
+            return ""
+        return f"the box has {width} x {height} pixels; the minimum side is {self.min_side}"
+
+    def _error(self) -> RequestError:
+        """Return the error for labels of which none can be used."""
+        reasons = [describe_rejections(self.rejected), *(f"{count:,} x {x}" for x, count in self.skipped.items())]
+        hint = "; ".join(filter(None, [*reasons, *dict.fromkeys(self.notes)])) or "the labels are empty"
+        return RequestError(f"no label can be used in {self.scenes:,} scenes", self.labels, hint)
+
+    def windows(self, size: ChipSize, spacing: float | None) -> dict[str, ChipWindow]:
+        """Return the window of chips by the name of the scene, and note a size that the boxes decided.
+
+        Args:
+            size: the size that the user gave.
+            spacing: pixel spacing in meters of scenes without a georeference.
+        """
+        fitted = size.fit([item.location for item in self.found])
+        if fitted != size:
+            side = fitted.pixels
+            self.notes.append(f"chips of {side} x {side} pixels, by the boxes: --chip-size and --margin change this")
+        has_points = any(item.location.box is None for item in self.found)
+        return {name: fitted.window(items[0].scene, spacing, has_points) for name, items in self._by_scene().items()}
+
+    def _by_scene(self) -> dict[str, list[LabeledObject]]:
+        return {name: list(items) for name, items in groupby(self.found, lambda item: item.scene.name)}
+
+    def add_background(self, windows: Mapping[str, ChipWindow], count: int, seed: int) -> None:
+        """Add places of background chips, in random positions of each scene with labels."""
+        found: list[LabeledObject] = []
+        for name, items in self._by_scene().items():
+            places = draw_background(items[0].scene, windows[name], [item.location for item in items], count, seed)
+            found += [*items, *(LabeledObject(items[0].scene, place, BACKGROUND) for place in places)]
+            if len(places) < count:
+                self.notes.append(f"{name}: room for {len(places)} of {count} background chips")
+        self.found = found  # scene by scene: one worker process reads a scene
+
+
+def _find(rows: pd.DataFrame, name: str) -> str | None:
+    """Return the column of a name in any case."""
+    return next((str(column) for column in rows if str(column).lower() == name.lower()), None)
+
+
+def assign_splits(objects: Sequence[LabeledObject], by: str, shares: Mapping[str, float], seed: int) -> list[str]:
+    """Return the split of each object.
+
+    Args:
+        objects: the objects.
+        by: "scene", "vessel" or "given".
+        shares: share of each split.
+        seed: seed of random choices.
+
+    Raises:
+        RequestError: there is one group only, a label without a vessel, or a label without a split.
+    """
+    if by == "given":
+        return [_given_split(item) for item in objects]
+    if by == "vessel" and not any(item.vessel for item in objects):
+        raise RequestError("the labels have no field mmsi", "--split", "choose scene")
+    groups = [group_of(item, by) for item in objects]
+    wanted = [name for name, share in shares.items() if share > 0]
+    if len(set(groups)) < len(wanted):
+        message = f"{len(set(groups))} {by}{'s' * (len(set(groups)) > 1)} cannot be divided between {', '.join(wanted)}"
+        raise RequestError(message, "--split", "give more scenes, --split given, or --val 0")
+    split_of = split_groups([item.label for item in objects], groups, shares, seed)
+    return [split_of[group] for group in groups]
+
+
+def group_of(item: LabeledObject, by: str) -> str:
+    """Return the group that is in one split: the scene, or the vessel; a label without a vessel goes with its scene."""
+    return item.vessel if by == "vessel" and item.vessel else item.scene.name
+
+
+def _given_split(item: LabeledObject) -> str:
+    folders = [part.lower() for part in reversed(Path(item.scene.path.text).parts)]
+    split = item.split or next((name for name in folders if name in SPLITS), "")
+    if split not in SPLITS:
+        message = f"the split of a label is {split!r}" if split else "a label has no split"
+        hint = "give a field split with train, val or test, or put the scenes in folders of these names"
+        raise RequestError(message, item.scene.path, hint)
+    return split

@@ -1,0 +1,139 @@
+"""The records of chips that are cut from scenes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsft.data.chips.record import ChipRecord
+from rsft.data.imagery.products.product import find_product
+from rsft.data.imagery.reader import check_values
+from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.imagery.units import DIGITAL_UNITS
+from rsft.errors import RequestError
+from rsft.inference.predict.chip_files import find_scenes
+from rsft.inference.predict.scene_chips import box_sides, declare_unit
+from rsft.inference.preparation.labels import BACKGROUND, LabeledObject, group_of
+from rsft.inference.preparation.placement import spacing_of
+from rsft.inference.scenes.locations import ChipWindow, Location, cut_chip
+from rsft.inference.scenes.raster import RASTER_SUFFIXES, PixelWindow, RasterScene, SceneReader, open_scene
+from rsft.types import Pixels, Progress
+
+
+def open_scenes(source: Path, unit: str | None, progress: Progress | None) -> Iterator[RasterScene]:
+    """Yield the scenes of a file, folder, pattern or list, in the unit in which their chips are stored."""
+    scenes = _find_scenes(source)
+    names = Counter(uri.stem.removesuffix(".SAFE") for uri in scenes)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise RequestError(f"{names[repeated[0]]} scenes have the name {repeated[0]}", source, "rename them")
+    for number, uri in enumerate(scenes, 1):
+        yield _in_unit(open_scene(uri), unit)
+        if progress is not None:
+            progress(number, len(scenes), "reading labels")
+
+
+def _find_scenes(source: Path) -> list[SceneUri]:
+    """Return the scenes of a file, folder, pattern or list.
+
+    Raises:
+        RequestError: there is none, or one is not on this machine.
+    """
+    if source.is_dir() and find_product(source) is None:
+        folders = [path for path in source.rglob("*.SAFE") if path.is_dir()]
+        files = [path for path in source.rglob("*") if path.suffix.lower() in RASTER_SUFFIXES]
+        inside = [path for path in files if any(folder in path.parents for folder in folders)]
+        scenes = [SceneUri(str(path)) for path in sorted({*files, *folders} - {*inside})]
+    else:
+        scenes = find_scenes([source])
+    if not scenes:
+        raise RequestError("no scenes", source, f"a folder must contain rasters, such as {' '.join(RASTER_SUFFIXES)}")
+    if remote := [uri for uri in scenes if uri.path is None]:
+        raise RequestError("scenes are files for this command", remote[0], "download the scene")
+    return scenes
+
+
+def _in_unit(scene: RasterScene, unit: str | None) -> RasterScene:
+    """Return a scene in the declared unit; else as sigma0 if its product has a calibration; else as it is stored."""
+    if unit is not None:
+        return declare_unit(scene, unit)
+    scene = scene.in_unit("sigma0" if "sigma0" in scene.product.calibrations else scene.unit)
+    if scene.unit is None and scene.dtype not in DIGITAL_UNITS:
+        raise RequestError(f"{scene.dtype} pixels without a unit", scene.path, "declare it, such as --unit sigma0")
+    return scene
+
+
+def make_record(
+    item: LabeledObject,
+    window: ChipWindow,
+    split: str,
+    *,
+    labels: Path,
+    by: str,
+    bands: tuple[str, ...] | None,
+    spacing: float | None,
+) -> ChipRecord:
+    """Return the record of a chip, whose pixels are cut when it is stored."""
+    scene, location = item.scene, item.location
+    path = scene.path.path
+    assert path is not None
+    area = window.window_at(location)
+    is_cut = area.top < 0 or area.left < 0 or area.bottom > scene.height or area.right > scene.width
+    names = scene.bands or (bands if bands and len(bands) == scene.count else None)
+    return ChipRecord(
+        name=location.name,
+        split=split,
+        label=item.label,
+        source_path=path,
+        read_pixels=partial(_cut, str(scene.path), scene.unit, window, location),
+        line=location.source_row or 0,
+        bands=names,
+        extra_columns=_columns(item, area, group_of(item, by), spacing) | {"flags": "edge" if is_cut else ""},
+        image_paths=(labels,),
+        selected_bands=bands if names else None,
+    )
+
+
+def _columns(item: LabeledObject, area: PixelWindow, group: str, spacing: float | None) -> dict[str, Any]:
+    """Return the columns of the manifest that say what the chip shows, where and when."""
+    scene, location = item.scene, item.location
+    meters = spacing_of(scene, spacing)
+    columns: dict[str, Any] = {
+        **{
+            "group_key": group,
+            "source": scene.path.name,
+            "sensor": None if scene.product.kind == "raster" else scene.product.kind,
+            "unit": scene.unit,
+        },
+        **{"spacing_m": None if meters is None else sum(meters) / 2, "mmsi": item.vessel},
+        **{"acquired": scene.product.acquired, "pass_direction": scene.product.pass_direction},
+        **{"row": location.row, "col": location.col, "source_row": location.source_row},
+    }
+    row, col = np.array([location.row]), np.array([location.col])
+    if scene.product.incidence is not None:
+        columns["incidence_deg"] = float(scene.product.incidence(row, col)[0])
+    if scene.georeference is not None:
+        columns["lon"], columns["lat"] = scene.georeference.pixels_to_lonlat(row, col)[0].tolist()
+    if location.box is not None and item.label != BACKGROUND:
+        corners = np.reshape(location.box, (4, 2))
+        columns["box"] = (corners - area[:2])[:, ::-1].ravel().tolist()
+        if meters is not None:
+            columns |= box_sides(location.box, meters, scene.georeference)
+    return {name: value for name, value in columns.items() if value is not None and value == value}
+
+
+def _cut(path: str, unit: str | None, window: ChipWindow, location: Location) -> Pixels:
+    """Cut a chip in a worker process."""
+    pixels = cut_chip(_open_reader(path, unit), window, location).pixels
+    check_values(pixels, path)
+    return pixels
+
+
+@lru_cache(maxsize=1)
+def _open_reader(path: str, unit: str | None) -> SceneReader:
+    """Open a scene; consecutive chips are of the same one."""
+    return SceneReader(open_scene(path).in_unit(unit))

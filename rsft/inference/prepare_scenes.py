@@ -1,0 +1,130 @@
+"""Build a chip store from labeled objects in scenes: `rsft prepare scenes`.
+
+Chips are cut by the function with which `rsft predict` cuts them. Each scene is read by one worker process, and a
+stopped build continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rsft.data.prepare.registry import data_set, format_prepare_command
+from rsft.errors import RequestError
+from rsft.utils.licenses import UNKNOWN
+
+if TYPE_CHECKING:
+    from rsft.data.chips.store import ChipStore
+    from rsft.types import Progress
+
+
+def show_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was chosen while the store was built."""
+    from rsft.data.chips.store import read_dataset
+
+    yield from read_dataset(store.root).get("notes", ())
+
+
+@data_set("scenes", notes=show_notes)
+def prepare_scenes(
+    source: Path,
+    root: Path,
+    labels: Path | None = None,
+    field: str | None = None,
+    types: Path | None = None,
+    layer: str | None = None,
+    crs: str | None = None,
+    chip_size: str | None = None,
+    margin: Annotated[int | None, typer.Option(min=0)] = None,
+    min_side: int = 1,
+    background: Annotated[int, typer.Option(min=0)] = 0,
+    split: Literal["scene", "vessel", "given"] = "scene",
+    val: float = 0.2,
+    test: float = 0.0,
+    unit: str | None = None,
+    bands: tuple[str, ...] | None = None,
+    spacing: Annotated[float | None, typer.Option(min=0.001)] = None,
+    license: str = UNKNOWN,
+    jobs: int = 2,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ChipStore:
+    """Cut a chip store from scenes, with one chip for each labeled object.
+
+    Products with a calibration are read as sigma0, unless `unit` says otherwise.
+
+    Args:
+        source: Scene, folder of scenes, pattern in quotes, or @LIST: a text file with one scene per line.
+        labels: Labels: a file for all scenes, or a folder with one file per scene, as for `rsft predict --at`.
+        field: Field of the labels with the class (default: class, category, label, type ...).
+        types: YAML file that maps types of the labels to classes: `cargo: [Cargo, "70"]`. Other types are left out.
+        layer: Layer of the labels, if the file has several.
+        crs: Coordinate system of the labels, if their file does not declare it: EPSG:32633, or pixel.
+        chip_size: Side of the chips in pixels (64) or meters (640m). By default it fits the boxes.
+        margin: Cut chips along the boxes, with this margin in pixels, in place of a fixed size.
+        min_side: Minimum side of a box in pixels; smaller objects are rejected.
+        background: Number of chips per scene away from all objects, of the class background.
+        split: What is divided between train, val and test: scenes, vessels (field mmsi), or nothing, because the field
+            split of the labels, or else the folder of the scene, gives it.
+        val: Share of each class for validation.
+        test: Share of each class for the test split.
+        unit: Unit of the pixels, if the files do not declare it: amplitude, intensity, sigma0, db, gamma0 or beta0.
+        bands: Bands to store, such as VV; for files that do not name their bands, the names of all bands.
+        spacing: Pixel spacing in meters, if a file has no georeference.
+        license: License of the images: an SPDX identifier, or a text with restrictions.
+
+    Raises:
+        RequestError: no scene or no usable label is found, or an argument is out of range.
+        DataError: a scene cannot be read.
+    """
+    from rsft.data.chips.builder import build_store, find_finished_store
+    from rsft.data.chips.record import StoreDescription
+    from rsft.data.chips.store import OBJECT_COLUMNS
+    from rsft.data.datasets.common import check_val_share
+    from rsft.data.imagery.bands import check_bands
+    from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
+    from rsft.inference.preparation.placement import ChipSize
+    from rsft.inference.preparation.records import make_record, open_scenes
+    from rsft.inference.scenes.raster import gdal_environment
+
+    options: dict[str, Any] = {
+        **{"labels": labels, "field": field, "types": types, "layer": layer, "crs": crs, "chip_size": chip_size},
+        **{"margin": margin, "min_side": min_side, "background": background, "split": split, "val": val, "test": test},
+        **{"unit": unit, "bands": bands, "spacing": spacing, "license": license, "seed": seed},
+    }
+    command = format_prepare_command("scenes", source, root=root, **options)
+    if finished := find_finished_store(root, command, overwrite):
+        return finished
+    if labels is None:
+        hint = "give --labels FILE; for chips without labels: rsft predict SCENES --detect --chips FOLDER"
+        raise RequestError("no labels", "--labels", hint)
+    check_bands(bands or ())
+    check_val_share(val + test)
+    size = ChipSize.parse(chip_size, margin)
+    objects = LabeledObjects(labels, field, read_types(types), min_side)
+    with gdal_environment():
+        for scene in open_scenes(source, unit, progress):
+            objects.read(scene, layer, crs)
+        objects.finish()
+        windows = objects.windows(size, spacing)
+        if background:
+            objects.add_background(windows, background, seed)
+    splits = assign_splits(objects.found, split, {"train": 1 - val - test, "val": val, "test": test}, seed)
+    make = partial(make_record, labels=labels, by=split, bands=bands, spacing=spacing)
+    records = [make(item, windows[item.scene.name], x) for item, x in zip(objects.found, splits, strict=True)]
+    description = StoreDescription(
+        f"objects in scenes, {source.name}",
+        objects.classes,
+        command,
+        skipped=dict(sorted(objects.skipped.items())),
+        rejected=objects.rejected,
+        license=license,
+        columns=OBJECT_COLUMNS,
+        notes=tuple(dict.fromkeys(objects.notes)),
+    )
+    return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
