@@ -123,8 +123,7 @@ def read_annotations(path: Path, layer: str | None = None) -> Annotations:
     r"""Read the objects of a file; formats of other packages are asked first whether they recognize it.
 
     Raises:
-        RequestError: the file does not exist, is empty or cannot be read, it has no such layer, or its rows are the
-            messages of vessels (AIS) rather than one position per vessel.
+        RequestError: the file does not exist, is empty or cannot be read, or it has no such layer.
 
     Example:
         >>> _ = Path("ships.csv").write_text("row,col,class\n10,20,tanker\n30,40,cargo\n")
@@ -147,13 +146,16 @@ def read_annotations(path: Path, layer: str | None = None) -> Annotations:
         reader = ANNOTATIONS[_OTHER_FILES]()
     if layer is not None and not reader.has_layers:
         raise RequestError(f"{path.name} has no layers", "--layer", "leave out --layer")
-    annotations = reader.read(path, layer)
-    _check_vessels(path, annotations.table)
-    return annotations
+    return reader.read(path, layer)
 
 
-def _check_vessels(path: Path, table: pd.DataFrame) -> None:
-    """Raise RequestError if a vessel (MMSI) has several rows, or if rows with an MMSI have different times."""
+def check_vessels(path: Path, table: pd.DataFrame) -> None:
+    """Raise RequestError if a vessel (MMSI) has several rows, or if rows with an MMSI have different times.
+
+    Args:
+        path: the file.
+        table: those of its rows that belong to one scene.
+    """
     vessels = next((str(name) for name in table if "mmsi" in str(name).lower()), None)
     if vessels is None:
         return

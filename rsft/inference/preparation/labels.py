@@ -15,7 +15,7 @@ from rsft.data.chips.record import describe_rejections
 from rsft.data.chips.store import SPLITS
 from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.datasets.common import split_groups
-from rsft.errors import DataError, RequestError
+from rsft.errors import DataError, RecipeError, RequestError
 from rsft.inference.preparation.placement import ChipSize, draw_background
 from rsft.inference.scenes.locations import ChipWindow, Location, read_positions
 from rsft.inference.scenes.raster import RasterScene
@@ -33,7 +33,10 @@ def read_types(path: Path | None) -> dict[str, str] | None:
     """Return the class of each type in lower case, from a file of lists of types by class."""
     if path is None:
         return None
-    classes = read_document(path).values
+    document = read_document(path)
+    if document.faults:
+        raise RecipeError(document.faults)
+    classes = document.values
     result: dict[str, str] = {}
     for name, types in classes.items():
         for kind in [types] if isinstance(types, str | int) else types if isinstance(types, list) else [None]:

@@ -13,7 +13,16 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from rsft.data.annotations.base import FAULT, FRACTION, IMAGE, PIXEL, SCORE, Annotations, read_annotations
+from rsft.data.annotations.base import (
+    FAULT,
+    FRACTION,
+    IMAGE,
+    PIXEL,
+    SCORE,
+    Annotations,
+    check_vessels,
+    read_annotations,
+)
 from rsft.data.imagery.contract import Contract, resize_image
 from rsft.data.imagery.reader import check_declared_bands
 from rsft.errors import DataError, RequestError
@@ -96,8 +105,9 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer
         The locations in the scene with their attributes, and the rows that cannot be used.
 
     Raises:
-        RequestError: the file does not exist, is empty or has an unknown format, or its coordinate system is missing or
-            unusable, or its coordinates are exchanged.
+        RequestError: the file does not exist, is empty or has an unknown format, its coordinate system is missing or
+            unusable, its coordinates are exchanged, or its rows are the messages of vessels (AIS) rather than one
+            position per vessel.
         DataError: the file has images, but none with the name of the scene.
     """
     if path.is_dir():
@@ -124,6 +134,7 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer
         result.notes.append(f"positions outside of {scene.path.name}: {len(result.outside):,} of {total:,}{hint}")
     assert result.attributes is not None
     result.locations, result.attributes = inside, result.attributes.loc[[x.source_row for x in inside]]
+    check_vessels(path, result.attributes)
     return result
 
 
