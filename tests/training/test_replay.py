@@ -92,8 +92,14 @@ def test_a_loss_beyond_chance_is_said():
     assert part.classes[0].lost_more_than_chance
     (sentence,) = Replay("x", "y", (part,)).sentences()
     assert sentence.startswith("a lost 12 and gained 1 of 13 validation chips: more than chance explains (McNemar's")
-    quiet = part_of(*[("a", "a", "b")] * 3, ("b", "b", "b"))
-    assert Replay("x", "y", (quiet,)).sentences()[0].startswith("no class lost more chips than chance explains")
+    few = part_of(*[("a", "a", "b")] * 3, ("b", "b", "b"))
+    (sentence,) = Replay("x", "y", (few,)).sentences()
+    assert sentence.startswith("a fell from 100 to 0 % (lost 3 and gained 0 of 3 validation chips): too few chips to")
+    assert few.classes[0].fell and not few.classes[0].lost_more_than_chance and not few.classes[1].fell
+    quiet = part_of(*[("a", "a", "a")] * 20, *[("b", "b", "b")] * 15)
+    (sentence,) = Replay("x", "y", (quiet,)).sentences()
+    assert sentence == "no class fell by 10 points or more; with 15 chips of b, a fall of 22 points is not excluded"
+    assert quiet.classes[1].largest_fall == pytest.approx(1 - 0.025 ** (1 / 15))
     gain = part_of(*[("a", "b", "a")] * 12)
     assert not gain.classes[0].lost_more_than_chance and gain.classes[0].p < 0.01
 

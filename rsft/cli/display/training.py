@@ -295,7 +295,9 @@ def replay_table(part: PartReplay) -> Table:
     for row in rows:
         recall = "new" if row.before is None else _percent(row.before), _percent(row.after)
         counts = f"{row.gained:,}", f"{row.lost:,}", f"{row.p:.2g}"
-        table.add_row(row.name, f"{row.chips:,}", *recall, *counts, style="red" if row.lost_more_than_chance else "")
+        table.add_row(
+            row.name, f"{row.chips:,}", *recall, *counts, style="red" if row.lost_more_than_chance or row.fell else ""
+        )
     table.add_section()
     totals = (f"{part.chips:,}", _percent(part.macro_before), _percent(part.macro_after))
     table.add_row("macro", *totals, f"{part.gained:,}", f"{part.lost:,}", f"{part.p:.2g}", style="bold")

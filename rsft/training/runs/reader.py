@@ -291,6 +291,9 @@ REPLAY_FILE = "replay.json"
 ALPHA = 0.05
 """Level of the tests: a class lost more than chance explains if its adjusted p-value is below."""
 
+FALL = 0.1
+"""A class whose recall falls by this much gets a warning, also if it has too few chips to tell it from chance."""
+
 VALIDATION, ADDED = "validation chips", "added chips"
 """Names of the parts of a replay check: chips of the split val, and training chips added by `rsft data add`."""
 
@@ -329,6 +332,23 @@ class ClassReplay:
         """Whether the class lost more chips than it gained, and by more than chance explains."""
         return self.lost > self.gained and self.p < ALPHA
 
+    @property
+    def fell(self) -> bool:
+        """Whether the recall fell by `FALL` or more."""
+        return self.before is not None and self.before - self.after >= FALL - 1e-9
+
+    @property
+    def largest_fall(self) -> float:
+        """The largest fall of the recall that these chips do not exclude, with a probability of 95 %, 0-1.
+
+        It is the upper limit of the share of lost chips less the lower limit of that of gained chips (Clopper and
+        Pearson, each with 97.5 %), which is on the safe side.
+        """
+        from scipy.stats import binomtest
+
+        lost, gained = (binomtest(count, self.chips) for count in (self.lost, self.gained))
+        return float(lost.proportion_ci().high - gained.proportion_ci().low)
+
 
 @dataclass(frozen=True)
 class PartReplay:
@@ -364,6 +384,19 @@ class PartReplay:
         return sum(item.lost for item in self.classes)
 
 
+def _describe_loss(item: ClassReplay, part: PartReplay) -> str:
+    """Return a sentence about a class that lost chips by more than chance, or that fell by `FALL`; else ""."""
+    counts = f"lost {item.lost:,} and gained {item.gained:,} of {item.chips:,} {part.name}"
+    if item.lost_more_than_chance:
+        test = "McNemar's exact test, Holm's correction over the classes"
+        return f"{item.name} {counts}: more than chance explains ({test}, p = {item.p:.2g})"
+    if item.fell and part.name == VALIDATION:
+        assert item.before is not None
+        recall = f"{item.name} fell from {100 * item.before:.0f} to {100 * item.after:.0f} %"
+        return f"{recall} ({counts}): too few chips to tell it from chance, so look before you use the new bundle"
+    return ""
+
+
 @dataclass(frozen=True)
 class Replay:
     """The content of replay.json.
@@ -383,18 +416,16 @@ class Replay:
         return asdict(self) | {"sentences": self.sentences(), "terms": TERMS}
 
     def sentences(self) -> list[str]:
-        """Say in words which classes lost chips by more than chance, and what happened to the added chips."""
-        test = "McNemar's exact test, Holm's correction over the classes"
-        lines = []
-        for part in self.parts:
-            lines += [
-                f"{item.name} lost {item.lost:,} and gained {item.gained:,} of {item.chips:,} {part.name}: more than "
-                f"chance explains ({test}, p = {item.p:.2g})"
-                for item in part.classes
-                if item.lost_more_than_chance
-            ]
-        if not lines:
-            lines = [f"no class lost more chips than chance explains ({test}, p < {ALPHA})"]
+        """Say in words which classes lost chips, what the chips cannot exclude, and what became of the added chips."""
+        lines = [sentence for part in self.parts for item in part.classes if (sentence := _describe_loss(item, part))]
+        known = [
+            item for part in self.parts if part.name == VALIDATION for item in part.classes if item.before is not None
+        ]
+        if not lines and known:
+            item = max(known, key=lambda item: item.largest_fall)
+            limit = f"a fall of {100 * item.largest_fall:.0f} points is not excluded"
+            chips = f"{item.chips:,} chips of {item.name}"
+            lines = [f"no class fell by {100 * FALL:.0f} points or more; with {chips}, {limit}"]
         for part in self.parts:
             if part.name == ADDED:
                 correct = [round(item.after * item.chips) for item in part.classes]
