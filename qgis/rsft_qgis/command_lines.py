@@ -40,6 +40,11 @@ PARAMETER_NAMES = {
     "--out": "Predictions",
     "--field": "Field with corrected classes",
     "--not-a-target": "Class for what is not a target",
+    "--labels": "Labeled objects",
+    "--chip-size": "Chip size",
+    "--background": "Background chips per scene",
+    "--split": "Divide between training and validation",
+    "--root": "Chip store",
     "--new-class": "New classes",
     "--from": "Bundle",
     "--runs": "Folder of runs",
@@ -133,12 +138,34 @@ def predict_command(executable: str, bundle: str, scene: str, out: str, options:
         ['--overwrite', '--json', '--grid', '32']
     """
     command = [executable, "predict", bundle, scene, "--out", out, "--overwrite", "--json"]
+    return command + _words(options) + shlex.split(extra)
+
+
+def cut_command(executable: str, scenes: str, store: str, options: Options, extra: str = "") -> list[str]:
+    """Return the command that cuts training chips from scenes and prints JSON lines.
+
+    Args:
+        executable: path of rsft.
+        scenes: a scene, or a folder of scenes.
+        store: folder of the new chip store.
+        options: options of `rsft prepare scenes`.
+        extra: further options, as typed in a shell.
+
+    Raises:
+        ValueError: a quote in `extra` is not closed.
+    """
+    command = [executable, "prepare", "scenes", scenes, "--root", store, "--json"]
+    return command + _words(options) + shlex.split(extra)
+
+
+def _words(options: Options) -> list[str]:
+    words: list[str] = []
     for name, value in options.items():
         if value is True:
-            command.append(name)
+            words.append(name)
         elif value is not None and value is not False and value != "":
-            command += [name, str(value)]
-    return command + shlex.split(extra)
+            words += [name, str(value)]
+    return words
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from qgis.PyQt.QtGui import QIcon
 from .algorithms.bundle_info import BundleInfo
 from .algorithms.classify import ClassifyPoints, ClassifyTiles, DetectClassify
 from .algorithms.corrections import AddLabels, FineTune
+from .algorithms.training_chips import CutTrainingChips
 from .executable import PROVIDER_NAME, SETTING
 
 ICON_PATH = Path(__file__).parent / "icon.svg"
@@ -34,7 +35,8 @@ class RsftProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""
-        for algorithm in (ClassifyPoints, ClassifyTiles, DetectClassify, BundleInfo, AddLabels, FineTune):
+        positions, corrections = (ClassifyPoints, ClassifyTiles, DetectClassify), (AddLabels, FineTune)
+        for algorithm in (*positions, BundleInfo, *corrections, CutTrainingChips):
             self.addAlgorithm(algorithm())
 
     def id(self) -> str:

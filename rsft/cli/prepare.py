@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.text import Text
 
 from rsft.cli import options
-from rsft.cli.display.console import PlainGroup, console, escape_controls, progress, show_store
+from rsft.cli.display.console import PlainGroup, console, escape_controls, show_store
 from rsft.cli.fence import FencedCommand
 from rsft.cli.options import argument_texts, band_names, describe_parameter
 
@@ -22,6 +22,7 @@ _SHARED: dict[str, Any] = {
     **{"root": options.RootOption, "jobs": options.JobsOption},
     **{"seed": options.SeedOption, "overwrite": options.OverwriteOption},
 }
+_JSON = Annotated[bool, typer.Option("--json", help="Print progress and result as JSON, one object per line.")]
 _CONSEQUENCES = {
     "train": "these classes cannot be learned",
     "val": "validation and calibration do not see these classes",
@@ -90,13 +91,13 @@ def make_command(function: Any) -> Callable[..., None]:
     tuples = [name for name, hint in hints.items() if hint == tuple[str, ...] | None]  # texts with commas
     hints |= dict.fromkeys(tuples, str | None) | _SHARED
 
-    def command(**arguments: Any) -> None:
+    def command(as_json: bool, **arguments: Any) -> None:
+        from rsft.cli.display.results import emit_store, report_progress
         from rsft.data.chips.store import count_chips, list_first_names, missing_classes
 
         arguments |= {name: band_names(arguments[name]) for name in tuples}
-        with progress() as report:
+        with report_progress(as_json) as report:
             store = function(**arguments, progress=report)
-        show_store(store)
         lines = [
             f"warning: no chip in {split}: {list_first_names(names)}; {_CONSEQUENCES[split]}"
             for split, names in missing_classes(count_chips(store)).items()
@@ -104,10 +105,16 @@ def make_command(function: Any) -> Callable[..., None]:
         if store.table["class"].nunique() == 1:
             name = store.table["class"][0]
             lines.append(f"warning: all chips have the class {name}; `rsft finetune` needs at least two classes")
-        for line in [*lines, *function.notes(store, arguments)]:
+        lines += function.notes(store, arguments)
+        if as_json:
+            emit_store(store, lines)
+            return
+        show_store(store)
+        for line in lines:
             before, mark, after = line.rpartition("warning: ")
             console.print(Text.assemble(before, (mark, "yellow"), escape_controls(after)), soft_wrap=True)
 
     described = [describe_parameter(parameter, hints[parameter.name], texts) for parameter in parameters]
+    described.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_JSON))
     vars(command)["__signature__"] = inspect.Signature(described)
     return command

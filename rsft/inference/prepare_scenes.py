@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from rsft.types import Progress
 
 
+_SHARED_SCENES = "warning: chips of one scene are in several splits, so that the measured accuracy will be too high"
+
+
 def show_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield what was chosen while the store was built."""
     from rsft.data.chips.store import read_dataset
@@ -42,7 +45,7 @@ def prepare_scenes(
     margin: Annotated[int | None, typer.Option(min=0)] = None,
     min_side: int = 1,
     background: Annotated[int, typer.Option(min=0)] = 0,
-    split: Literal["scene", "vessel", "given"] = "scene",
+    split: Literal["scene", "vessel", "object", "given"] = "scene",
     val: float = 0.2,
     test: float = 0.0,
     unit: str | None = None,
@@ -69,8 +72,8 @@ def prepare_scenes(
         margin: Cut chips along the boxes, with this margin in pixels, in place of a fixed size.
         min_side: Minimum side of a box in pixels; smaller objects are rejected.
         background: Number of chips per scene away from all objects, of the class background.
-        split: What is divided between train, val and test: scenes, vessels (field mmsi), or nothing, because the field
-            split of the labels, or else the folder of the scene, gives it.
+        split: What is divided between train, val and test: scenes, vessels (field mmsi), or single objects. With given,
+            the field split of the labels gives it, or else the folder of the scene.
         val: Share of each class for validation.
         test: Share of each class for the test split.
         unit: Unit of the pixels, if the files do not declare it: amplitude, intensity, sigma0, db, gamma0 or beta0.
@@ -115,6 +118,8 @@ def prepare_scenes(
         if background:
             objects.add_background(windows, background, seed)
     splits = assign_splits(objects.found, split, {"train": 1 - val - test, "val": val, "test": test}, seed)
+    if split == "object":
+        objects.notes.append(_SHARED_SCENES)
     make = partial(make_record, labels=labels, by=split, bands=bands, spacing=spacing)
     records = [make(item, windows[item.scene.name], x) for item, x in zip(objects.found, splits, strict=True)]
     description = StoreDescription(

@@ -25,7 +25,10 @@ pytestmark = pytest.mark.skipif("RSFT_TEST_QGIS" not in os.environ, reason="make
 
 ROOT = Path(__file__).parents[2]
 SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
-NAMES = ("bundleinfo", "classifypoints", "classifytiles", "detectclassify", "addlabels", "finetune")
+NAMES = (
+    *("bundleinfo", "classifypoints", "classifytiles", "detectclassify"),
+    *("addlabels", "finetune", "cuttrainingchips"),
+)
 CLASSES = ["flat", "slanted", "steep"]
 
 
@@ -86,12 +89,23 @@ def read(result):
     return geopandas.read_file(path, layer=layer)
 
 
-def test_the_zip_provides_six_algorithms(desk):
+def test_the_zip_provides_all_algorithms(desk):
     printed = call(desk, "list", "--json")
     provider = json.loads(printed[printed.index("{") :])["providers"]["rsft"]
     assert provider["is_active"] and set(provider["algorithms"]) == {f"rsft:{name}" for name in NAMES}
     text = call(desk, "help", "rsft:classifypoints")
     assert "Folder of a model that rsft trained" in text and "Instead of the scene above" in text
+
+
+def test_training_chips_from_a_layer(desk):
+    store = desk.folder / "cut"
+    values = {"SCENE": desk.folder / "scene.tif", "LABELS": f"{desk.folder / 'ships.gpkg'}|layername=ships"}
+    values |= {"FIELD": "mmsi", "SIZE": "32", "BACKGROUND": 2, "EXTRA": "--val 0.3", "OUTPUT": store}
+    result = run_algorithm(desk, "cuttrainingchips", **values)
+    assert (result["CHIPS"], result["REJECTED"], result["STORE"]) == (5, 0, str(store))
+    assert ChipStore.open(store).classes == ("111", "222", "333", "background")
+    missing = [f"{key}={value}" for key, value in values.items() if key != "SCENE"]
+    assert "either a scene or a folder" in call(desk, "run", "rsft:cuttrainingchips", "--", *missing, fails=True)
 
 
 @pytest.mark.parametrize("front", [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ from rsft.cli.display import console as display
 from rsft.cli.display.console import console, emit_json_event, escape_controls, show_paths
 
 if TYPE_CHECKING:
+    from rsft.data.chips.store import ChipStore
     from rsft.inference.archive import ArchiveResult
     from rsft.inference.corrections.add import CorrectionSummary
     from rsft.inference.predict.job import PredictionResult
@@ -82,6 +83,20 @@ def emit_addition(summary: CorrectionSummary) -> None:
         "scenes": {scene: {"split": split, "known": known} for scene, (split, known) in result.splits.items()},
         "reasons": [{"line": line, "reason": reason} for _, line, reason in result.rejected],
         "notes": result.notes,
+    }
+    emit_json_event("done", fields)
+
+
+def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
+    """Print what is in a new chip store as one JSON line."""
+    counts = store.table.groupby(["split", "class"], as_index=False).size().itertuples(index=False)
+    fields: dict[str, Any] = {
+        "store": str(store.root),
+        "chips": len(store.table),
+        "classes": [{"split": split, "class": name, "chips": int(count)} for split, name, count in counts],
+        "skipped": dict(store.skipped),
+        "rejected": store.rejected,
+        "notes": list(notes),
     }
     emit_json_event("done", fields)
 

@@ -211,7 +211,7 @@ def assign_splits(objects: Sequence[LabeledObject], by: str, shares: Mapping[str
 
     Args:
         objects: the objects.
-        by: "scene", "vessel" or "given".
+        by: "scene", "vessel", "object" or "given".
         shares: share of each split.
         seed: seed of random choices.
 
@@ -222,11 +222,11 @@ def assign_splits(objects: Sequence[LabeledObject], by: str, shares: Mapping[str
         return [_given_split(item) for item in objects]
     if by == "vessel" and not any(item.vessel for item in objects):
         raise RequestError("the labels have no field mmsi", "--split", "choose scene")
-    groups = [group_of(item, by) for item in objects]
+    groups = [item.location.name if by == "object" else group_of(item, by) for item in objects]
     wanted = [name for name, share in shares.items() if share > 0]
     if len(set(groups)) < len(wanted):
         message = f"{len(set(groups))} {by}{'s' * (len(set(groups)) > 1)} cannot be divided between {', '.join(wanted)}"
-        raise RequestError(message, "--split", "give more scenes, --split given, or --val 0")
+        raise RequestError(message, "--split", "give more scenes, or --split object")
     split_of = split_groups([item.label for item in objects], groups, shares, seed)
     return [split_of[group] for group in groups]
 

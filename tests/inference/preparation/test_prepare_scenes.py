@@ -169,7 +169,7 @@ def test_labels_of_one_file_per_scene_and_without_a_scene(tmp_path):
         ({"chip_size": "32", "margin": 2}, ["exclude each other"]),
         ({"chip_size": "99999"}, ["99,999 pixels", "8192"]),
         ({"split": "given"}, ["a label has no split", "train, val or test"]),
-        ({"val": 0.4, "test": 0.4}, ["2 scenes cannot be divided between train, val, test", "--split given"]),
+        ({"val": 0.4, "test": 0.4}, ["2 scenes cannot be divided between train, val, test", "--split object"]),
         ({"unit": "db"}, ["--unit db, but the file declares sigma0"]),
         ({"crs": "EPSG:4326", "layer": "x"}, ["no layer x"]),
     ],
