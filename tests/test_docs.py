@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from rsft.cli import build_app
-from rsft.data.chips.store import SCHEMA
+from rsft.data.chips.store import OBJECT_COLUMNS, SCHEMA
 from rsft.data.prepare.registry import DATASETS
 from rsft.recipe.load import recipe_keys
 from rsft.recipe.schema import SECTIONS
@@ -96,7 +96,7 @@ def test_files_and_tools_exist(path):
 
 def test_every_manifest_column_is_documented():
     cells = re.findall(r"^\| (`[^|]*`) \|", DATA, re.MULTILINE)
-    assert set(SCHEMA.names) <= set(re.findall(r"`(\w+)`", " ".join(cells)))
+    assert {*SCHEMA.names, *OBJECT_COLUMNS} <= set(re.findall(r"`(\w+)`", " ".join(cells)))
 
 
 def test_every_prepare_command_has_an_example():

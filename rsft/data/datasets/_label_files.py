@@ -107,7 +107,9 @@ class LabeledFiles:
     def __init__(self, root: Path) -> None:
         if labels := _find_object_labels(root):
             message = f"{labels}, but `path label` lists and class folders have one label per image"
-            raise RequestError(message, root, "cut out one image per object, and sort the images into class folders")
+            raise RequestError(
+                message, root, "cut out the objects: rsft prepare scenes IMAGES --labels LABELS --root STORE"
+            )
         if not root.is_dir():
             message = "this is a file, not a folder" if root.exists() else "the folder does not exist"
             raise RequestError(message, root, "give the folder that contains the class folders")
