@@ -22,7 +22,8 @@ _DOTA_HEADERS = ("imagesource", "gsd")
 _COCO_SHAPES = frozenset({"id", "image_id", "bbox", "segmentation", "keypoints", "score"})
 """Keys of annotations that are not attributes, because they are the identity, the shape or the score."""
 _COCO_HINT = "COCO has images (file_name, id) and annotations (image_id, bbox), or is a list of results"
-_MAX_NAME_BYTES = 2**20
+MAX_NAME_BYTES = 2**20
+"""Largest file of names of classes: 1 MiB."""
 
 
 class _TextBoxes(AnnotationFormat):
@@ -76,9 +77,13 @@ class Yolo(_TextBoxes):
         self.names: dict[str, str] = {}
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
-        if (names_path := _find_class_names(path)) is None:
+        folders = path.absolute().parents[:CLASS_NAME_LEVELS]
+        files = (folder / name for folder in folders for name in CLASS_NAME_FILES)
+        named = (file for file in files if file.is_file() and file != path.absolute())
+        names_path = next((file for file in named if (names := _read_class_names(file))), None)
+        if names_path is None:
             return super().read(path, layer)
-        self.names, numbers = _read_class_names(names_path), {fields[0] for _, fields in _read_fields(path)}
+        self.names, numbers = names, {fields[0] for _, fields in _read_fields(path)}
         unnamed = ", ".join(sorted(numbers - set(self.names))[:10])
         notes = [f"{path.name}: the names of classes come from {names_path}"]
         notes += [f"{names_path.name}: no name for class {unnamed}, which keeps its number"] if unnamed else []
@@ -102,17 +107,14 @@ class Yolo(_TextBoxes):
         )
 
 
-def _find_class_names(path: Path) -> Path | None:
-    folders = path.absolute().parents[:CLASS_NAME_LEVELS]
-    files = (folder / name for folder in folders for name in CLASS_NAME_FILES)
-    return next((file for file in files if file.is_file()), None)
-
-
 def _read_class_names(path: Path) -> dict[str, str]:
-    """Return the names of classes by their numbers. YAML is not constructed: `no` and `007` are names, too."""
+    """Return the names of classes by their numbers; none if YAML has no key `names`.
+
+    YAML is not constructed, so that `no` and `007` are names, too.
+    """
     hint = "it has a list of names, as Ultralytics or Darknet write it"
     try:
-        text = read_regular_text(path, _MAX_NAME_BYTES)
+        text = read_regular_text(path, MAX_NAME_BYTES)
         if path.suffix != ".yaml":
             return {str(number): name.strip() for number, name in enumerate(text.splitlines()) if name.strip()}
         root = yaml.compose(text, yaml.SafeLoader)
@@ -122,7 +124,9 @@ def _read_class_names(path: Path) -> dict[str, str]:
             return {str(number): str(node.value) for number, node in enumerate(names.value)}
         if isinstance(names, yaml.MappingNode):
             return {str(key.value): str(node.value) for key, node in names.value}
-        raise ValueError("no key names")
+        if names is not None:
+            raise ValueError("the key names has no list")
+        return {}
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RequestError(f"the names of classes cannot be read: {reason}", path, hint) from error
