@@ -65,7 +65,10 @@ class SceneQuery:
 
     at: Annotated[
         Path | None,
-        _scene("Positions of objects: .gpkg, .geojson, .csv; DOTA or YOLO .txt, or a folder of them; COCO .json."),
+        _scene(
+            "Positions of objects: a layer, a table, or labels (DOTA, YOLO, COCO, Pascal VOC, CVAT, LabelMe, Label "
+            "Studio, xView3); or a folder with one file per scene."
+        ),
     ] = None
     crs: Annotated[
         str | None,

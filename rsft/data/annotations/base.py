@@ -153,6 +153,9 @@ def read_annotations(path: Path, layer: str | None = None, columns: Mapping[str,
         columns: names of columns of a table by their role (`lon`, `lat`, `x`, `row`, `xmin`, `class`, `image`, ...), if
             their names do not tell it.
 
+    Returns:
+        The objects, also those that cannot be used.
+
     Raises:
         RequestError: the file does not exist, is empty or cannot be read, it has no such layer or column, or its rows
             are the messages of vessels (AIS) rather than one position per vessel.
@@ -268,7 +271,15 @@ class AnnotatedObject(NamedTuple):
 def object_table(
     objects: Sequence[AnnotatedObject], column: Callable[[str, list[Any]], pd.Series[Any]] | None = None
 ) -> GeoDataFrame:
-    """Return the table of `Annotations`; `column` makes a column of values: `typed_column`, or `text_column`."""
+    """Return the table of `Annotations`.
+
+    Args:
+        objects: the objects.
+        column: makes a column of its name and values: `typed_column` by default, or `text_column`.
+
+    Returns:
+        The table, with a column for every attribute of an object.
+    """
     names = dict.fromkeys(name for item in objects for name in item.attributes)
     columns = [(column or typed_column)(name, [item.attributes.get(name) for item in objects]) for name in names]
     shapes, _, ids, images, scores, faults = zip(*objects, strict=True) if objects else ((),) * 6

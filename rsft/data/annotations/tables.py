@@ -125,8 +125,7 @@ class Parquet(AnnotationFormat):
         if shapes is not None:
             return Annotations(annotation_table(shapes, ids, attributes), crs, notes=notes)
         columns = _find_columns(path, [str(column.name) for column in attributes], self.columns)
-        cells = [attributes[columns.roles[role]].astype(object) for role in columns.position]
-        floats = np.array([pd.to_numeric(column, errors="coerce") for column in cells], float).T
+        floats = _numbers([attributes[columns.roles[role]] for role in columns.position])
         return _make_annotations(path, columns, floats, attributes, ids, notes)
 
 
@@ -156,11 +155,9 @@ class XView3(CsvTable):
             classes = [_xview3_class(*pair) for pair in zip(table["is_vessel"], is_fishing, strict=True)]
             table.insert(1, "class", base.typed_column("class", classes).array)
         if annotations.crs == PIXEL and set(_SIDES) <= set(table):
-            sides = table[[*_SIDES]].astype("Float64").to_numpy(float, na_value=np.nan)
+            sides = _numbers([table[name] for name in _SIDES])
             has_box = np.isfinite(sides).all(axis=1) & (sides[:, 0] < sides[:, 2]) & (sides[:, 1] != sides[:, 3])
-            boxes = shapely.box(*sides[has_box].T)
-            table.geometry = np.where(has_box, np.full(len(table), None), table.geometry)
-            table.loc[has_box, table.geometry.name] = boxes
+            table.loc[has_box, table.geometry.name] = shapely.box(*sides[has_box].T)
         return annotations
 
 
@@ -218,6 +215,11 @@ def _find_columns(path: Path, header: Sequence[str], columns: Mapping[str, str],
     if "class" in roles and header[roles["class"]].lower() != "class" and "class" not in columns:
         guesses.append(f"the class is {header[roles['class']]}")
     return _Columns(roles, position, crs, guesses)
+
+
+def _numbers(columns: Sequence[pd.Series[Any]]) -> Floats:
+    """Return columns as numbers (N, K); NaN for cells that are none."""
+    return np.array([pd.to_numeric(column.astype(object), errors="coerce") for column in columns], float).T
 
 
 def _words(name: str) -> str:

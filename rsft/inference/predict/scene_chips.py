@@ -35,6 +35,7 @@ from rsft.inference.scenes import locations as locate
 from rsft.inference.scenes.georeference import LONLAT, ignore_georeference_warnings, rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations
 from rsft.inference.scenes.raster import RasterScene, SceneReader, open_scene
+from rsft.inference.writers.pre_annotations import SceneBoxes
 from rsft.types import Pixels, Plane, Progress
 from rsft.utils.atomic_files import write_bytes
 
@@ -269,6 +270,14 @@ class SceneChips(ChipSource):
         windows = (self.window.window_at(location) for location in self.locations)
         height, width = self.scene.height, self.scene.width
         return sum(x.top < 0 or x.left < 0 or x.bottom > height or x.right > width for x in windows)
+
+    def boxes(self) -> tuple[str, SceneBoxes]:
+        """Return the name of the scene, and the boxes of its chips; a point has the box of its chip."""
+        corners = {
+            path_to_text(x.name): x.box or tuple(rectangle_corners(*self.window.window_at(x)).ravel().tolist())
+            for x in self.locations
+        }
+        return path_to_text(self.scene.path.name), SceneBoxes(self.scene.width, self.scene.height, corners)
 
     def read(self, number: int) -> SourceChip:
         """Read a chip, and save it if `chips_dir` is set."""
