@@ -81,7 +81,7 @@ def test_commands_and_options_exist(path):
 def test_recipe_keys_exist(path):
     text = path.read_text("utf-8").partition("## Old names")[0]
     sections = "|".join(SECTIONS)
-    keys = re.findall(rf"(?:`|[ `](?=[\w.]+[=:]))((?:{sections})\.(?!txt|csv|safetensors)\w+)[=:`]", text)
+    keys = re.findall(rf"(?:`|[ `](?=[\w.]+[=:]))((?:{sections})\.(?!txt|csv|yaml|safetensors)\w+)[=:`]", text)
     modules = {"data.datasets", "data.prepare", "data.imagery", "peft.methods"}  # of docs/architecture.md
     assert set(keys) - modules <= set(recipe_keys())
 

@@ -18,6 +18,7 @@ from platformdirs import user_cache_path
 from typer import Context
 from typer.core import TyperCommand
 
+from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS
 from rsft.errors import RequestError, RsftError
 from rsft.utils.fence import OUTSIDE, enter_fence, fence_version, is_hidden
 from rsft.utils.remote_files import NO_SERVERS
@@ -36,6 +37,8 @@ _SYSTEM = (
 _CACHES = ("rsft", "matplotlib", "fontconfig")
 _OUTPUTS = frozenset(("out", "root", "scene", "html", "picture", "chips", "to", "json"))
 """Parameters that name what a command writes."""
+_LABELS = ("at", "truth", "labels")
+"""Parameters that name files of objects, whose classes may have their names in a folder above."""
 _DOWNLOADS = {"push": "to", "fusrs": "lists"}  # commands that connect, unless this parameter names a folder
 _MAX_RECIPE_BYTES = 2**20
 _WEIGHTS = re.compile(r"""\bweights:[ \t]*['"]?([^'",}#\n]*/[^'",}#\n]*)""")
@@ -82,6 +85,7 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
     if command == "audit":
         outputs += map(Path, texts["source"])
     readable = [*_interpreter(), *(path for text in inputs for path in _find_inputs(text))]
+    readable += [path for name in _LABELS for text in texts.get(name, ()) for path in _class_names(text)]
     readable += [
         path for name in ("bundle", "also", "second") for text in texts.get(name, ()) for path in _weights(text)
     ]
@@ -148,6 +152,13 @@ def _weights(bundle: str) -> Iterator[Path]:
                 for name in _WEIGHTS.findall(read_regular_text(recipe, _MAX_RECIPE_BYTES)):
                     path = Path(name.strip()).expanduser().absolute()
                     yield from path.parent.glob(f"{path.stem}.*") if path.is_file() else ()
+
+
+def _class_names(text: str) -> Iterator[Path]:
+    """Yield the files that may name the classes of YOLO labels, but no links, which may lead anywhere."""
+    path = Path(text).absolute()
+    folders = (path, *path.parents)[: CLASS_NAME_LEVELS + (not path.is_dir())]
+    yield from (file for folder in folders for name in CLASS_NAME_FILES if not (file := folder / name).is_symlink())
 
 
 def _names_server(text: str) -> bool:

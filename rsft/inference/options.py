@@ -65,7 +65,10 @@ class SceneQuery:
 
     at: Annotated[
         Path | None,
-        _scene("Positions of objects: .gpkg, .geojson, .csv; DOTA or YOLO .txt, or a folder of them; COCO .json."),
+        _scene(
+            "Positions of objects: a layer, a table, or labels (DOTA, YOLO, COCO, Pascal VOC, CVAT, LabelMe, Label "
+            "Studio, xView3); or a folder with one file per scene."
+        ),
     ] = None
     crs: Annotated[
         str | None,
@@ -79,6 +82,9 @@ class SceneQuery:
         CfarOptions | None, _detection("Detect bright objects on dark water with CA-CFAR; not all are ships.")
     ] = None
     layer: Annotated[str | None, _scene("Layer of --at, if the file has several.")] = None
+    columns: Annotated[
+        str | None, _scene("Columns of --at by their role, if their names do not tell it: lon=X,lat=Y.")
+    ] = None
 
     def __post_init__(self) -> None:
         options = [name for name in ("at", "grid", "detect") if getattr(self, name) is not None]
@@ -87,7 +93,7 @@ class SceneQuery:
             raise RequestError(message, hint="choose one of --at, --grid and --detect")
         if self.stride is not None and self.grid is None:
             raise RequestError("--stride needs --grid", "--stride", "give --grid as well")
-        for option, value in {"--at-crs": self.crs, "--layer": self.layer}.items():
+        for option, value in {"--at-crs": self.crs, "--layer": self.layer, "--columns": self.columns}.items():
             if value is not None and self.at is None:
                 raise RequestError(f"{option} needs positions", option, "give --at as well")
 

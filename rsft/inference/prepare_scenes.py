@@ -41,6 +41,7 @@ def prepare_scenes(
     types: Path | None = None,
     layer: str | None = None,
     crs: str | None = None,
+    columns: str | None = None,
     chip_size: str | None = None,
     margin: Annotated[int | None, typer.Option(min=0)] = None,
     min_side: int = 1,
@@ -68,6 +69,7 @@ def prepare_scenes(
         types: YAML file that maps types of the labels to classes: `cargo: [Cargo, "70"]`. Other types are left out.
         layer: Layer of the labels, if the file has several.
         crs: Coordinate system of the labels, if their file does not declare it: EPSG:32633, or pixel.
+        columns: Columns of a table of labels by their role, if their names do not tell it: lon=X,lat=Y,class=kind.
         chip_size: Side of the chips in pixels (64) or meters (640m). By default it fits the boxes.
         margin: Cut chips along the boxes, with this margin in pixels, in place of a fixed size.
         min_side: Minimum side of a box in pixels; smaller objects are rejected.
@@ -85,6 +87,7 @@ def prepare_scenes(
         RequestError: no scene or no usable label is found, or an argument is out of range.
         DataError: a scene cannot be read.
     """
+    from rsft.data.annotations.base import parse_columns
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription
     from rsft.data.chips.store import OBJECT_COLUMNS
@@ -96,8 +99,16 @@ def prepare_scenes(
     from rsft.inference.scenes.raster import gdal_environment
 
     options: dict[str, Any] = {
-        **{"labels": labels, "field": field, "types": types, "layer": layer, "crs": crs, "chip_size": chip_size},
-        **{"margin": margin, "min_side": min_side, "background": background, "split": split, "val": val, "test": test},
+        **{"labels": labels, "field": field, "types": types, "layer": layer, "crs": crs, "columns": columns},
+        **{
+            "chip_size": chip_size,
+            "margin": margin,
+            "min_side": min_side,
+            "background": background,
+            "split": split,
+            "val": val,
+            "test": test,
+        },
         **{"unit": unit, "bands": bands, "spacing": spacing, "license": license, "seed": seed},
     }
     command = format_prepare_command("scenes", source, root=root, **options)
@@ -108,11 +119,12 @@ def prepare_scenes(
         raise RequestError("no labels", "--labels", hint)
     check_bands(bands or ())
     check_val_share(val + test)
+    roles = parse_columns(columns)
     size = ChipSize.parse(chip_size, margin)
     objects = LabeledObjects(labels, field, read_types(types), min_side)
     with gdal_environment():
         for scene in open_scenes(source, unit, progress):
-            objects.read(scene, layer, crs)
+            objects.read(scene, layer, crs, roles)
         objects.finish()
         windows = objects.windows(size, spacing)
         if background:

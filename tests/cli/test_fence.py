@@ -179,6 +179,20 @@ def test_the_weights_that_a_bundle_names(tmp_path, monkeypatch, folder):
     assert result == ["weights", "digest", "PermissionError"]
 
 
+@pytest.mark.parametrize("at", ["d/labels/train", "d/labels/train/a.txt"])
+def test_the_names_of_classes_above_labels(tmp_path, monkeypatch, at):
+    monkeypatch.chdir(tmp_path)
+    Path("d/labels/train").mkdir(parents=True)
+    Path("d/labels/train/a.txt").write_text("0")
+    Path("d/data.yaml").write_text("names")
+    Path("d/labels/data.yaml").symlink_to(tmp_path / "elsewhere/secret.txt")
+    Path("d/other.yaml").write_text("other")
+    Path("data.yaml").write_text("too far")
+    reads = [("read", name) for name in ("d/data.yaml", "d/labels/data.yaml", "d/other.yaml", "data.yaml")]
+    result = attempt("predict", {"inputs": ["inputs"], "at": at, "out": "outputs/o"}, *reads)
+    assert result == ["names", *["PermissionError"] * 3]
+
+
 def test_files_in_the_home_of_a_user(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "inputs"))
     (tmp_path / "inputs/.netrc").write_text("password")

@@ -42,7 +42,7 @@ import warnings
 from pathlib import Path
 import pyogrio, rasterio
 from pytest import MonkeyPatch
-from rsft.data.annotations import formats
+from rsft.data.annotations import layers
 from rsft.data.imagery import reader, scene_uri, vectors
 from rsft.inference.options import PredictionRequest, SceneQuery, ChipOptions
 from rsft.inference.predict import chip_files
@@ -70,7 +70,7 @@ def resolve(uri, name, content):
 
 if naive:
     reader.open_raster = page.open_raster = lambda name: rasterio.open(name)
-    formats.read_layer, formats.is_json = read_layer, lambda path: False
+    layers.read_layer, layers.is_json = read_layer, lambda path: False
     raster.check_host = lambda *names: None
     raster._resolve = resolve
     chip_files.names_servers = lambda path: False

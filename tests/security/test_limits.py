@@ -53,7 +53,7 @@ def test_all_limits_of_these_files_are_in_the_table():
 
 
 READERS = {
-    **{name: read_annotations for name in ("ships.csv", "ships.txt", "ships.json")},
+    **{name: read_annotations for name in ("ships.csv", "ships.txt", "ships.json", "ships.xml", "ships.parquet")},
     "ships.geojson": read_geojson,
     "item.json": open_scene,
     "list.txt": lambda path: find_chips([f"@{path}"]),

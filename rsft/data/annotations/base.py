@@ -15,7 +15,9 @@ import json
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -25,6 +27,7 @@ import pyarrow as pa
 
 from rsft.errors import RequestError
 from rsft.utils.registry import Registry
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_xml, read_regular
 
 if TYPE_CHECKING:
     import shapely
@@ -41,6 +44,9 @@ SCORE, IMAGE, FAULT = "_score", "_image", "_fault"
 
 AT = "at"
 """Column of the identity of an object: feature id, annotation id or line number."""
+
+MAX_XML_BYTES = 2**28
+"""Largest XML file of annotations: 256 MiB."""
 
 PREFIX = "at_"
 """Prefix of an attribute whose name is that of another column. Upper and lower case are the same name."""
@@ -71,7 +77,9 @@ class Annotations(NamedTuple):
             not name it.
         images: names of the images of the file; empty if it does not name them.
         are_boxes: whether the file is one of boxes in images, rather than one of positions on a map.
-        notes: remarks for the reader.
+        notes: remarks for the reader: what was left out or guessed.
+        sizes: width and height of images, by their names, as far as the file states them.
+        path: the file, which `read_annotations` sets.
     """
 
     table: GeoDataFrame
@@ -79,6 +87,8 @@ class Annotations(NamedTuple):
     images: tuple[str, ...] = ()
     are_boxes: bool = False
     notes: Sequence[str] = ()
+    sizes: Mapping[str, tuple[int, int]] = {}
+    path: Path = Path()
 
 
 class AnnotationFormat(ABC):
@@ -87,20 +97,26 @@ class AnnotationFormat(ABC):
     Attributes:
         name: name of the format.
         title: name in messages.
+        suffixes: suffixes of its files, in lower case.
         has_layers: whether a file may have several layers.
+        has_columns: whether `columns` can name the columns of positions.
+        columns: names of columns by their role, see `read_annotations`.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
     has_layers: ClassVar[bool] = False
+    has_columns: ClassVar[bool] = False
+    columns: Mapping[str, str] = {}
 
-    @abstractmethod
     def recognizes(self, path: Path) -> bool:
         """Return whether a file has this format, by its suffix and, if formats share the suffix, by its content.
 
         Raises:
             RequestError: the file is damaged.
         """
+        return path.suffix.lower() in self.suffixes
 
     @abstractmethod
     def read(self, path: Path, layer: str | None = None) -> Annotations:
@@ -119,11 +135,29 @@ ANNOTATIONS: Registry[type[AnnotationFormat]] = Registry(
 _OTHER_FILES = "layer"  # the format of files that no format recognizes: it checks the content
 
 
-def read_annotations(path: Path, layer: str | None = None) -> Annotations:
+def annotation_formats() -> Iterator[AnnotationFormat]:
+    """Yield the formats in the order in which they are asked; warn of those that cannot be imported."""
+    for name in reversed(ANNOTATIONS.names()):
+        try:
+            yield ANNOTATIONS[name]()
+        except ImportError as error:
+            warnings.warn(f"the annotation format {name} cannot be imported: {error}", stacklevel=2)
+
+
+def read_annotations(path: Path, layer: str | None = None, columns: Mapping[str, str] | None = None) -> Annotations:
     r"""Read the objects of a file; formats of other packages are asked first whether they recognize it.
 
+    Args:
+        path: the file.
+        layer: name of the layer, if the file has several.
+        columns: names of columns of a table by their role (`lon`, `lat`, `x`, `row`, `xmin`, `class`, `image`, ...), if
+            their names do not tell it.
+
+    Returns:
+        The objects, also those that cannot be used.
+
     Raises:
-        RequestError: the file does not exist, is empty or cannot be read, or it has no such layer.
+        RequestError: the file does not exist, is empty or cannot be read, or it has no such layer or column.
 
     Example:
         >>> _ = Path("ships.csv").write_text("row,col,class\n10,20,tanker\n30,40,cargo\n")
@@ -134,19 +168,54 @@ def read_annotations(path: Path, layer: str | None = None) -> Annotations:
         raise RequestError("no such file", path, "check the path")
     if path.suffix.lower() != ".txt" and path.stat().st_size == 0:  # a text file without rows means no objects
         raise RequestError("the file is empty: 0 bytes", path, "export it again")
-    for name in reversed(ANNOTATIONS.names()):
-        try:
-            reader = ANNOTATIONS[name]()
-        except ImportError as error:
-            warnings.warn(f"the annotation format {name} cannot be imported: {error}", stacklevel=2)
-            continue
-        if reader.recognizes(path):
-            break
-    else:
-        reader = ANNOTATIONS[_OTHER_FILES]()
-    if layer is not None and not reader.has_layers:
-        raise RequestError(f"{path.name} has no layers", "--layer", "leave out --layer")
-    return reader.read(path, layer)
+    try:
+        formats = (reader for reader in annotation_formats() if reader.has_columns or not columns)
+        reader = next((reader for reader in formats if reader.recognizes(path)), None)
+        if reader is None and columns:
+            raise RequestError(f"{path.name} has no columns", "--columns", "leave out --columns, or give a table")
+        reader = reader or ANNOTATIONS[_OTHER_FILES]()
+        if layer is not None and not reader.has_layers:
+            raise RequestError(f"{path.name} has no layers", "--layer", "leave out --layer")
+        reader.columns = columns or {}
+        return reader.read(path, layer)._replace(path=path)
+    finally:
+        _load.cache_clear()
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """Return the columns by role of the option --columns.
+
+    Raises:
+        RequestError: the text is no list of ROLE=COLUMN.
+
+    Example:
+        >>> parse_columns("lon=X, lat=Y")
+        {'lon': 'X', 'lat': 'Y'}
+    """
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    columns = {role.strip(): name.strip() for role, _, name in pairs}
+    if not all(columns) or not all(columns.values()) or len(columns) < len(pairs):
+        raise RequestError(f"{text} does not name columns", "--columns", "write ROLE=COLUMN, such as lon=X,lat=Y")
+    return columns
+
+
+def load_document(path: Path) -> Any:
+    """Return the content of a JSON file, or the root element of an XML file, which several formats look at.
+
+    Raises:
+        RequestError: the file is damaged.
+    """
+    status = path.stat()
+    return _load(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, *state: int) -> Any:
+    kind = path.suffix[1:].upper()
+    try:
+        return parse_xml(read_regular(path, MAX_XML_BYTES)) if kind == "XML" else load_json(path, MAX_TABLE_BYTES)
+    except ValueError as error:
+        raise RequestError(f"not a {kind} file: {error}", path, "export it again") from error
 
 
 def check_vessels(path: Path, table: pd.DataFrame) -> None:
@@ -207,6 +276,50 @@ def annotation_table(
     return GeoDataFrame(table, geometry=np.array([*geometry, None], object)[:-1])
 
 
+class AnnotatedObject(NamedTuple):
+    """One object of a file, see `Annotations`."""
+
+    shape: shapely.Geometry | None
+    attributes: Mapping[str, Any]
+    identity: Any
+    image: str = ""
+    score: float | None = None
+    fault: str = ""
+
+
+def object_table(
+    objects: Sequence[AnnotatedObject], column: Callable[[str, list[Any]], pd.Series[Any]] | None = None
+) -> GeoDataFrame:
+    """Return the table of `Annotations`.
+
+    Args:
+        objects: the objects.
+        column: makes a column of its name and values: `typed_column` by default, or `text_column`.
+
+    Returns:
+        The table, with a column for every attribute of an object.
+    """
+    names = dict.fromkeys(name for item in objects for name in item.attributes)
+    columns = [(column or typed_column)(name, [item.attributes.get(name) for item in objects]) for name in names]
+    shapes, _, ids, images, scores, faults = zip(*objects, strict=True) if objects else ((),) * 6
+    return annotation_table(shapes, ids, columns, scores=scores, images=images, faults=faults)
+
+
+def image_sizes(images: Iterable[tuple[str, Any, Any]]) -> dict[str, tuple[int, int]]:
+    """Return width and height of images by their names; unknown ones are left out."""
+    sizes = {}
+    for name, width, height in images:
+        with suppress(TypeError, ValueError, OverflowError):
+            sizes[name] = (int(width), int(height))
+    return {name: size for name, size in sizes.items() if min(size) > 0}
+
+
+def describe_counts(path: Path, what: str, counts: Mapping[str, int]) -> list[str]:
+    """Return a note that counts things, unless there are none."""
+    listed = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    return [f"{path.name}: {what}: {listed}"] if listed else []
+
+
 def typed_column(name: str, values: Sequence[Any]) -> pd.Series[Any]:
     """Return values of any type, None if there is no value, as a column of one type.
 
@@ -226,17 +339,17 @@ def arrow_column(name: str, array: pa.Array | pa.ChunkedArray) -> pd.Series[Any]
     return pd.Series(pd.array(array, dtype=pd.ArrowDtype(array.type)), name=name)
 
 
-def text_column(name: str, texts: Iterable[str], decimal: str = ".") -> pd.Series[Any]:
+def text_column(name: str, texts: Iterable[str | None], decimal: str = ".") -> pd.Series[Any]:
     """Return texts of a file without types as a column of whole numbers, numbers, truth values or texts.
 
     Texts with a leading zero are not numbers, because identifiers have them.
 
     Args:
         name: name of the column.
-        texts: the texts; "" if there is no value.
+        texts: the texts; "" or None if there is no value.
         decimal: decimal separator of numbers.
     """
-    values = [text.strip() for text in texts]
+    values = [(text or "").strip() for text in texts]
     numbers = [None if value.lower() in _MISSING else value.replace(decimal, ".") for value in values]
     present = [number for number in numbers if number is not None]
     for pattern, parse in _PARSERS:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -25,7 +26,8 @@ from rsft.inference.predict.scene_chips import PredictionPlan, SceneChips, plan_
 from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.raster import gdal_environment
 from rsft.inference.selection.selection import select_engine
-from rsft.inference.writers.tables import PredictionLayer, check_output_path, write_prediction_table
+from rsft.inference.writers.pre_annotations import SUFFIXES as BOX_SUFFIXES
+from rsft.inference.writers.tables import PredictionLayer, check_output_path, table_suffix, write_prediction_table
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Progress
@@ -185,7 +187,9 @@ def _check_outputs(bundle: Bundle, output_path: Path, request: PredictionRequest
             raise RequestError(message, path, f"give it the suffix {suffixes[0]}")
         if path is not None and path.exists() and not overwrite:
             raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
+    has_boxes = table_suffix(output_path) in BOX_SUFFIXES
     scene_options = (
+        (str(output_path), has_boxes, "this format has boxes in scenes, but the inputs are chips"),
         ("--picture", request.picture_path is not None, "a map needs a scene, but the inputs are chips"),
         ("", request.product_options != DEFAULT_OPTIONS, "--modulus, --calibrate, --keep-noise, --asset need scenes"),
         ("--chips", request.chips_dir is not None, "chips are only saved if they are cut from scenes"),
@@ -322,7 +326,11 @@ def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outs
     are_boxes = bool(plan.positions) and all(item.are_boxes for item in plan.positions)
     grid, stride = request.query.grid, request.query.stride
     step = None if grid is None else min((stride or grid) / grid, 1.0)
-    layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, "Polygon" if are_boxes else "Point", step)
+    boxes = {}
+    if table_suffix(output_path) in BOX_SUFFIXES:
+        boxes = dict(source.boxes() for source in plan.sources if isinstance(source, SceneChips))
+    kind: Literal["Polygon", "Point"] = "Polygon" if are_boxes else "Point"
+    layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, kind, step, boxes)
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}
     reasons = [(Path(f"{file}:{line}" if line else file), reason) for file, line, reason in rejected]
     result = PredictionResult(table, reasons, counts, output_path, notes, checks, truth)
@@ -396,10 +404,10 @@ def predict_bundles(
 
 def output_paths(output_path: Path, bundles: Sequence[Bundle]) -> list[Path]:
     """Return one path per bundle: `output_path`, then `<stem>.<recipe name><suffix>`, numbered if names repeat."""
-    paths = [output_path]
+    paths, stem = [output_path], output_path.name[: -len(table_suffix(output_path)) or None]
     for bundle in bundles[1:]:
         name, number = bundle.recipe.name, 2
-        while (path := output_path.with_name(f"{output_path.stem}.{name}{output_path.suffix}")) in paths:
+        while (path := output_path.with_name(f"{stem}.{name}{output_path.name[len(stem) :]}")) in paths:
             name, number = f"{bundle.recipe.name}-{number}", number + 1
         paths.append(path)
     return paths

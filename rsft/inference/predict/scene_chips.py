@@ -22,6 +22,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
 
+from rsft.data.annotations.base import parse_columns
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_values
@@ -35,6 +36,7 @@ from rsft.inference.scenes import locations as locate
 from rsft.inference.scenes.georeference import LONLAT, Georeference, ignore_georeference_warnings, rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations
 from rsft.inference.scenes.raster import RasterScene, SceneReader, open_scene
+from rsft.inference.writers.pre_annotations import SceneBoxes
 from rsft.types import Pixels, Plane, Progress
 from rsft.utils.atomic_files import write_bytes
 
@@ -194,7 +196,8 @@ def _find_locations(
 ) -> tuple[SceneLocations, ChipWindow]:
     query, options = request.query, request.chip_options
     if query.at is not None:
-        positions = locate.read_positions(query.at, scene, query.crs, query.layer)
+        columns = parse_columns(query.columns)
+        positions = locate.read_positions(query.at, scene, query.crs, query.layer, columns)
         has_points = any(location.box is None for location in positions.locations)
         return positions, locate.make_chip_window(contract, scene, options, has_points)
     if query.grid is not None:
@@ -276,6 +279,14 @@ class SceneChips(ChipSource):
         windows = (self.window.window_at(location) for location in self.locations)
         height, width = self.scene.height, self.scene.width
         return sum(x.top < 0 or x.left < 0 or x.bottom > height or x.right > width for x in windows)
+
+    def boxes(self) -> tuple[str, SceneBoxes]:
+        """Return the name of the scene, and the boxes of its chips; a point has the box of its chip."""
+        corners = {
+            path_to_text(x.name): x.box or tuple(rectangle_corners(*self.window.window_at(x)).ravel().tolist())
+            for x in self.locations
+        }
+        return path_to_text(self.scene.path.name), SceneBoxes(self.scene.width, self.scene.height, corners)
 
     def read(self, number: int) -> SourceChip:
         """Read a chip, and save it if `chips_dir` is set."""

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from rsft.data.annotations.base import AT
+from rsft.data.annotations.images import NoAnnotationsError, list_annotation_files
 from rsft.data.chips.record import describe_rejections
 from rsft.data.chips.store import SPLITS
 from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.datasets.common import split_groups
-from rsft.errors import DataError, RecipeError, RequestError
+from rsft.errors import RecipeError, RequestError
 from rsft.inference.preparation.placement import ChipSize, draw_background
 from rsft.inference.scenes.locations import ChipWindow, Location, read_positions
 from rsft.inference.scenes.raster import RasterScene
@@ -80,7 +81,8 @@ class LabeledObjects:
         self.found: list[LabeledObject] = []
         self.rejected: list[Rejection] = []
         self.skipped, self.notes, self.scenes = Counter[str](), list[str](), 0
-        self._inside: dict[tuple[str, int | None], bool] = {}  # by file and row
+        self._files: set[Path] = set()
+        self._inside: dict[tuple[Path, int | None], bool] = {}  # whether a label is in a scene, by file and row
 
     @property
     def classes(self) -> list[str]:
@@ -89,32 +91,33 @@ class LabeledObjects:
         order = list(dict.fromkeys(self.types.values())) if self.types else sorted(present - {BACKGROUND})
         return [*(name for name in order if name in present), *([BACKGROUND] if BACKGROUND in present else [])]
 
-    def read(self, scene: RasterScene, layer: str | None, crs: str | None) -> None:
-        """Add the objects of a scene.
+    def read(
+        self, scene: RasterScene, layer: str | None, crs: str | None, columns: Mapping[str, str] | None = None
+    ) -> None:
+        """Add the objects of a scene; the arguments are those of `read_positions`.
 
         Raises:
             RequestError: the labels cannot be read, or have no field with the class.
         """
         self.scenes += 1
         try:
-            positions = read_positions(self.labels, scene, crs, layer)
-        except (RequestError, DataError) as error:
-            if not self._is_without_labels(error):
-                raise
-            self.skipped[f"scene without labels: {error.message}"] += 1
+            positions = read_positions(self.labels, scene, crs, layer, columns)
+        except NoAnnotationsError:
+            self.skipped["scene without labels"] += 1
             return
+        self._files.add(positions.file)
         self.rejected += positions.rejected
         self.notes += [note for note in positions.notes if "positions outside of" not in note]
         assert positions.attributes is not None
         rows = positions.attributes
         fields = (self._find_field(rows), *(_find(rows, name) for name in ("mmsi", "split")))
-        file = scene.name if self.labels.is_dir() else ""
+        file, inside = positions.file, [location.source_row for location in positions.locations]
         self._inside = dict.fromkeys([(file, row) for row in positions.outside], False) | self._inside
-        self._inside |= dict.fromkeys([(file, location.source_row) for location in positions.locations], True)
+        self._inside |= dict.fromkeys([(file, row) for row in inside], True)
         for location in positions.locations:
             row = rows.loc[location.source_row]
             texts = ("" if field is None or pd.isna(row[field]) else str(row[field]).strip() for field in fields)
-            self._add(scene, location, *texts)
+            self._add(scene, location, file, *texts)
 
     def finish(self) -> None:
         """Count the labels outside of all scenes.
@@ -122,14 +125,12 @@ class LabeledObjects:
         Raises:
             RequestError: no label can be used.
         """
+        unused = set(list_annotation_files(self.labels)) - self._files if self.labels.is_dir() else ()
+        self.skipped |= {"file of labels without a scene": len(unused)} if unused else {}
         if outside := list(self._inside.values()).count(False):
             self.skipped["label outside of all scenes"] = outside
         if not self.found:
             raise self._error()
-
-    def _is_without_labels(self, error: RequestError | DataError) -> bool:
-        """Return whether the labels are those of several scenes, and say nothing about this one."""
-        return "no file of positions" in error.message or "images has the name" in error.message
 
     def _find_field(self, rows: pd.DataFrame) -> str:
         wanted = (self.field,) if self.field else CLASS_FIELDS
@@ -141,7 +142,7 @@ class LabeledObjects:
         self.notes.append(f"class: the field {name} of {self.labels.name}")
         return name
 
-    def _add(self, scene: RasterScene, location: Location, kind: str, vessel: str, split: str) -> None:
+    def _add(self, scene: RasterScene, location: Location, file: Path, kind: str, vessel: str, split: str) -> None:
         label = self.types.get(kind.lower(), "") if self.types is not None else kind
         fault = ""
         if not kind:
@@ -154,7 +155,7 @@ class LabeledObjects:
         else:
             fault = describe_row_fault("chip", label) or self._describe_size_fault(scene, location)
         if fault:
-            self.rejected.append((str(self.labels), location.source_row or 0, fault))
+            self.rejected.append((str(file), location.source_row or 0, fault))
         else:
             self.found.append(LabeledObject(scene, location, label, vessel, split.lower()))
 

@@ -1,7 +1,7 @@
 """Locate chips in a scene by a file of positions or a grid of tiles, and compute the windows around the locations."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -13,16 +13,8 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from rsft.data.annotations.base import (
-    FAULT,
-    FRACTION,
-    IMAGE,
-    PIXEL,
-    SCORE,
-    Annotations,
-    check_vessels,
-    read_annotations,
-)
+from rsft.data.annotations.base import FAULT, FRACTION, IMAGE, PIXEL, SCORE, Annotations, check_vessels
+from rsft.data.annotations.images import find_annotations
 from rsft.data.imagery.contract import Contract, resize_image
 from rsft.data.imagery.reader import check_declared_bands
 from rsft.errors import DataError, RequestError
@@ -81,6 +73,7 @@ class SceneLocations:
             locations that do not come from a file.
         outside: `source_row` of the positions outside of the scene, which are not among the locations.
         are_boxes: whether the locations have boxes.
+        file: the file of the positions.
     """
 
     locations: list[Location] = field(default_factory=list)
@@ -89,17 +82,24 @@ class SceneLocations:
     attributes: pd.DataFrame | None = None
     outside: list[int | None] = field(default_factory=list)
     are_boxes: bool = False
+    file: Path = Path()
 
 
-def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer: str | None = None) -> SceneLocations:
+def read_positions(
+    path: Path,
+    scene: RasterScene,
+    crs: str | None = None,
+    layer: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> SceneLocations:
     """Read the positions that lie in a scene. A note counts the others: one file may cover several scenes.
 
     Args:
-        path: a file in one of the formats of `rsft.data.annotations`, or a folder of .txt files with the names of the
-            scenes.
+        path: a file in one of the formats of `rsft.data.annotations`, or a folder with one file per scene.
         scene: the scene. Of a file with several images, that with the name of the scene is read.
         crs: coordinate system of the positions, if their file does not name one: EPSG:32633, or "pixel".
         layer: name of the layer, if the file has several layers.
+        columns: names of columns by their role, see `read_annotations`.
 
     Returns:
         The locations in the scene with their attributes, and the rows that cannot be used.
@@ -110,22 +110,20 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer
             position per vessel.
         DataError: the file has images, but none with the name of the scene.
     """
-    if path.is_dir():
-        path = path / f"{scene.name}.txt"
-    if not path.is_file():
-        raise RequestError(f"no file of positions for {scene.path.name}", path, "check the path and the file name")
-    positions = read_annotations(path, layer)
-    if positions.images:
-        image = next((name for name in positions.images if Path(name).name == scene.path.name), None)
-        if image is None:
-            message = f"none of its {len(positions.images):,} images has the name {scene.path.name}"
-            raise DataError(message, path, "rename the scene or the image")
-        positions = positions._replace(table=positions.table[positions.table[IMAGE] == image])
-    crs = positions.crs or crs
+    folder = (scene.path.path or Path()).absolute().parent
+    positions = find_annotations(path, folder / scene.path.name, layer, columns)
+    path, crs = positions.path, positions.crs or crs
     if crs is None:
         hint = "name it: --at-crs EPSG:4326, or --at-crs pixel"
         raise RequestError("the positions have no coordinate system", path, hint)
     result = _find_locations(path, positions, scene, crs)
+    size = next((positions.sizes[name] for name in positions.images if name in positions.sizes), None)
+    if len(positions.images) == 1 and size not in (None, (scene.width, scene.height)):
+        width, height = size or (0, 0)
+        shape = f"{scene.path.name} has {scene.width:,} x {scene.height:,}"
+        result.notes.append(
+            f"{path.name}: its image has {width:,} x {height:,} pixels, but {shape}: check the positions"
+        )
     inside = [location for location in result.locations if _is_inside(location, scene)]
     total = len(result.locations)
     result.outside = [x.source_row for x in result.locations if not _is_inside(x, scene)]
@@ -141,7 +139,8 @@ def read_positions(path: Path, scene: RasterScene, crs: str | None = None, layer
 def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs: str) -> SceneLocations:
     to_pixels, table = _pixel_transform(path, scene, crs), positions.table
     attributes = pd.DataFrame(table.drop(columns=[table.geometry.name, SCORE, IMAGE, FAULT]))
-    result = SceneLocations(notes=list(positions.notes), attributes=attributes, are_boxes=positions.are_boxes)
+    result = SceneLocations(notes=list(positions.notes), attributes=attributes, file=path)
+    result.are_boxes = positions.are_boxes
     usable: list[shapely.Geometry] = []
     columns = (table[name] for name in (table.geometry.name, SCORE, FAULT))
     for number, shape, score, fault in zip(table.index.tolist(), *columns, strict=True):

@@ -1,4 +1,4 @@
-"""Write a table of predictions as GeoPackage, GeoJSON, GeoParquet or CSV, without ever leaving an unfinished file.
+"""Write a table of predictions as GeoPackage, GeoJSON, GeoParquet, CSV or labels, never leaving an unfinished file.
 
 A GeoPackage has a layer, its styles, and a table of metadata. Styles have one color per class: style.qml for QGIS,
 style.sld for other programs.
@@ -11,7 +11,7 @@ import json
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,6 +28,7 @@ from geopandas import GeoDataFrame
 from rsft.data.chips.record import NOT_A_TARGET, UNSURE
 from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import LONLAT
+from rsft.inference.writers.pre_annotations import SceneBoxes, coco_content, label_studio_content
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_table
 
@@ -121,6 +122,7 @@ class PredictionLayer(NamedTuple):
         metadata: how the table was made.
         geometry_type: type of the geometries, if the table has no rows.
         tile_step: for tiles of a grid, the step between them as a fraction of their size, at most 1; None for others.
+        boxes: boxes of the chips in pixels by the name of the scene, for formats of labeling tools.
     """
 
     table: pd.DataFrame
@@ -129,6 +131,7 @@ class PredictionLayer(NamedTuple):
     metadata: dict[str, Any]
     geometry_type: Literal["Point", "Polygon"] = "Point"
     tile_step: float | None = None
+    boxes: Mapping[str, SceneBoxes] = {}
 
     @property
     def is_spatial(self) -> bool:
@@ -172,7 +175,7 @@ def check_output_path(
     Raises:
         RequestError: the format is unknown or does not support the columns, or the file exists.
     """
-    suffix = path.suffix.lower()
+    suffix = table_suffix(path)
     if suffix == ".shp":
         message = "a Shapefile cuts column names at 10 characters, has no NULL and ends at 2 GB"
         raise RequestError(message, path, "use .gpkg, which has none of these limits")
@@ -220,7 +223,7 @@ def write_prediction_table(
 
     A GeoPackage has a table of metadata, GeoJSON has a member beside the features, and GeoParquet has a schema entry.
     CSV has no metadata. A file .qml beside GeoJSON contains the style for QGIS, a file .csvt beside CSV the types of
-    the columns.
+    the columns. Formats of labeling tools have the boxes in pixels, the classes and the scores.
 
     Args:
         layer: the table.
@@ -232,7 +235,12 @@ def write_prediction_table(
         RequestError: see `check_output_path`.
     """
     check_output_path(path, layer.table.columns, overwrite=overwrite, discard_corrections=discard_corrections)
-    _WRITERS[path.suffix.lower()](layer, path)
+    _WRITERS[table_suffix(path)](layer, path)
+
+
+def table_suffix(path: Path) -> str:
+    """Return the suffix of a table, which selects its format, in lower case: `.coco.json` of `out.coco.json`."""
+    return next((suffix for suffix in _WRITERS if path.name.lower().endswith(suffix)), path.suffix.lower())
 
 
 def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
@@ -318,6 +326,21 @@ def _write_csv(layer: PredictionLayer, path: Path) -> None:
         escape_table(flat).to_csv(temporary, index=False)
 
 
+def _write_coco(layer: PredictionLayer, path: Path) -> None:
+    content = coco_content(layer.table, layer.boxes, layer.classes)
+    _write_json({"info": {"description": "predictions of rsft", **layer.metadata}, **content}, path)
+
+
+def _write_label_studio(layer: PredictionLayer, path: Path) -> None:
+    version = str(layer.metadata.get("bundle_sha256", "rsft"))[:12]
+    _write_json(label_studio_content(layer.table, layer.boxes, version), path)
+
+
+def _write_json(content: Any, path: Path) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False, default=str), encoding="utf-8")
+
+
 def write_csv_table(table: pd.DataFrame, path: Path) -> None:
     """Write any table as CSV, whole or not at all."""
     with atomic_file(path) as temporary:
@@ -348,6 +371,8 @@ _WRITERS: dict[str, Callable[[PredictionLayer, Path], None]] = {
     ".geojson": _write_geojson,
     ".parquet": _write_parquet,
     ".csv": _write_csv,
+    ".coco.json": _write_coco,
+    ".labelstudio.json": _write_label_studio,
 }
 
 

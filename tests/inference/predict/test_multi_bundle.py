@@ -113,3 +113,4 @@ def test_names_of_tables():
     paths = output_paths(Path("x/out.gpkg"), bundles)
     assert [path.name for path in paths] == ["out.gpkg", "out.a.gpkg", "out.b.gpkg", "out.b-2.gpkg"]
     assert {path.parent for path in paths} == {Path("x")}
+    assert output_paths(Path("out.coco.json"), bundles[:2])[1].name == "out.a.coco.json"

@@ -376,7 +376,7 @@ def test_attributes_of_coco(bare, tmp_path):
         ],
     }
     positions = read_positions(written(tmp_path / "a.json", json.dumps(coco)), bare)
-    attributes = {"at": [70], "category_id": [2], "iscrowd": [0], "category": ["tanker"]}
+    attributes = {"at": [70], "category_id": [2], "iscrowd": [0], "category": ["tanker"], "class": ["tanker"]}
     assert positions.attributes.to_dict("list") == attributes
     assert positions.locations[0].name == "s_000070"
     coco["annotations"][1]["id"] = "a-1"

@@ -1,0 +1,225 @@
+"""Boxes in images as detectors write them: DOTA, YOLO, YOLO-OBB and COCO."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import shapely
+import yaml
+
+from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS, base
+from rsft.data.annotations.base import ANNOTATIONS, PIXEL, AnnotatedObject, AnnotationFormat, Annotations
+from rsft.data.annotations.shapes import make_polygon, upright_corners
+from rsft.errors import RequestError
+from rsft.types import Floats
+from rsft.utils.tables import is_number
+from rsft.utils.untrusted.documents import read_regular_text
+
+_DOTA_HEADERS = ("imagesource", "gsd")
+_COCO_SHAPES = frozenset({"id", "image_id", "bbox", "segmentation", "keypoints", "score"})
+"""Keys of annotations that are not attributes, because they are the identity, the shape or the score."""
+_COCO_HINT = "COCO has images (file_name, id) and annotations (image_id, bbox), or is a list of results"
+MAX_NAME_BYTES = 2**20
+"""Largest file of names of classes: 1 MiB."""
+
+
+class _TextBoxes(AnnotationFormat):
+    """A text file with one box per line and without a header of columns. The identity of a box is its line.
+
+    Attributes:
+        crs: coordinate system of the boxes.
+        rows: the fields of a line.
+    """
+
+    suffixes = (".txt",)
+    crs: ClassVar[str]
+    rows: ClassVar[str]
+
+    @abstractmethod
+    def parse(self, fields: list[str]) -> tuple[Floats, float | None, dict[str, str]]:
+        """Return the corners as x and y (4, 2), the score, and the attributes of a line.
+
+        Raises:
+            ValueError: the line has another form.
+        """
+
+    def read(self, path: Path, layer: str | None = None) -> Annotations:
+        objects = []
+        for line, fields in _read_fields(path):
+            try:
+                corners, score, attributes = self.parse(fields)
+                objects.append(AnnotatedObject(make_polygon(corners), attributes, line, score=score))
+            except ValueError as error:
+                objects.append(AnnotatedObject(None, {}, line, fault=str(error)))
+        return Annotations(base.object_table(objects, base.text_column), self.crs, are_boxes=True)
+
+
+@ANNOTATIONS.register
+class Yolo(_TextBoxes):
+    """Upright and rotated boxes in fractions of the image size.
+
+    A class is a number. It becomes the name that data.yaml, classes.txt or obj.names has for it, beside the file or in
+    a folder above.
+    """
+
+    name = "yolo"
+    title = "YOLO or YOLO-OBB"
+    crs = base.FRACTION
+    rows = "`class x y width height [score]` or `class x1 y1 ... x4 y4 [score]` in fractions of the image size"
+
+    def recognizes(self, path: Path) -> bool:
+        return super().recognizes(path) and not Dota().recognizes(path)
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+
+    def read(self, path: Path, layer: str | None = None) -> Annotations:
+        folders = path.absolute().parents[:CLASS_NAME_LEVELS]
+        files = (folder / name for folder in folders for name in CLASS_NAME_FILES)
+        named = (file for file in files if file.is_file() and file != path.absolute())
+        names_path = next((file for file in named if (names := _read_class_names(file))), None)
+        if names_path is None:
+            return super().read(path, layer)
+        self.names, numbers = names, {fields[0] for _, fields in _read_fields(path)}
+        unnamed = ", ".join(sorted(numbers - set(self.names))[:10])
+        notes = [f"{path.name}: the names of classes come from {names_path}"]
+        notes += [f"{names_path.name}: no name for class {unnamed}, which keeps its number"] if unnamed else []
+        return super().read(path, layer)._replace(notes=notes)
+
+    def parse(self, fields: list[str]) -> tuple[Floats, float | None, dict[str, str]]:
+        if len(fields) not in (5, 6, 9, 10):
+            raise ValueError(f"{len(fields)} fields; YOLO rows are {self.rows}, DOTA rows are {Dota.rows}")
+        numbers, count = np.array(fields[1:], float), 4 if len(fields) < 9 else 8
+        if np.abs(numbers[:count] - 0.5).max() > 0.6:  # boxes may extend a little beyond the edge
+            raise ValueError("YOLO rows need fractions of the image size, from 0 to 1")
+        if count == 8:
+            corners = numbers[:8].reshape(4, 2)
+        else:
+            x, y, width, height = numbers[:4]
+            corners = upright_corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        return (
+            corners,
+            float(numbers[count]) if len(numbers) > count else None,
+            {"class": self.names.get(fields[0], fields[0])},
+        )
+
+
+def _read_class_names(path: Path) -> dict[str, str]:
+    """Return the names of classes by their numbers; none if YAML has no key `names`.
+
+    YAML is not constructed, so that `no` and `007` are names, too.
+    """
+    hint = "it has a list of names, as Ultralytics or Darknet write it"
+    try:
+        text = read_regular_text(path, MAX_NAME_BYTES)
+        if path.suffix != ".yaml":
+            return {str(number): name.strip() for number, name in enumerate(text.splitlines()) if name.strip()}
+        root = yaml.compose(text, yaml.SafeLoader)
+        content = {key.value: value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
+        names = content.get("names")
+        if isinstance(names, yaml.SequenceNode):
+            return {str(number): str(node.value) for number, node in enumerate(names.value)}
+        if isinstance(names, yaml.MappingNode):
+            return {str(key.value): str(node.value) for key, node in names.value}
+        if names is not None:
+            raise ValueError("the key names has no list")
+        return {}
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RequestError(f"the names of classes cannot be read: {reason}", path, hint) from error
+
+
+@ANNOTATIONS.register
+class Dota(_TextBoxes):
+    """Quadrilaterals in pixels."""
+
+    name = "dota"
+    title = "DOTA"
+    crs = PIXEL
+    rows = "`x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]` in pixels"
+
+    def recognizes(self, path: Path) -> bool:
+        return super().recognizes(path) and any(self._has_class(fields) for _, fields in _read_fields(path))
+
+    def parse(self, fields: list[str]) -> tuple[Floats, float | None, dict[str, str]]:
+        if not self._has_class(fields):
+            raise ValueError(f"{len(fields)} fields; DOTA rows are {self.rows}")
+        corners = np.array(fields[:8], float).reshape(4, 2)
+        return corners, None, dict(zip(("class", "difficulty"), fields[8:10], strict=False))
+
+    def _has_class(self, fields: list[str]) -> bool:
+        return len(fields) >= 9 and not is_number(fields[8])
+
+
+@ANNOTATIONS.register
+class Coco(AnnotationFormat):
+    """Upright boxes of many images in JSON, or a list of the results of a detector.
+
+    The name of the category is the class, and the attribute `category`. Annotations without ids are counted from 1.
+    """
+
+    name = "coco"
+    title = "COCO"
+    suffixes = (".json",)
+
+    def recognizes(self, path: Path) -> bool:
+        if not super().recognizes(path):
+            return False
+        content = base.load_document(path)
+        return not isinstance(content, dict) or "type" not in content
+
+    def read(self, path: Path, layer: str | None = None) -> Annotations:
+        content = base.load_document(path)
+        try:
+            is_results = isinstance(content, list)
+            content = {"annotations": content, "images": ()} if is_results else content
+            files = {image["id"]: str(image["file_name"]) for image in content["images"]}
+            categories = {x["id"]: x.get("name") for x in content.get("categories", [])}
+            rows = content["annotations"]
+            objects = [_parse_row(row, number, files, categories) for number, row in enumerate(rows, 1)]
+            sizes = base.image_sizes((str(x["file_name"]), x.get("width"), x.get("height")) for x in content["images"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RequestError(f"not a COCO file: {error!r} is missing", path, _COCO_HINT) from error
+        image_names = tuple(dict.fromkeys((item.image for item in objects) if is_results else files.values()))
+        if is_results and len(image_names) < 2:  # a list of results does not name its image
+            image_names = ()
+        table = base.object_table(objects)
+        return Annotations(table, PIXEL, image_names, are_boxes=True, sizes=sizes)
+
+
+def _read_fields(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the number and the fields of every line that is neither blank nor a header of DOTA."""
+    try:
+        lines = read_regular_text(path).splitlines()
+    except UnicodeDecodeError as error:
+        hint = f"YOLO rows are {Yolo.rows}, DOTA rows are {Dota.rows}"
+        raise RequestError("the file is not UTF-8 text", path, hint) from error
+    rows = ((number, line) for number, line in enumerate(lines, 1) if not line.lower().startswith(_DOTA_HEADERS))
+    return [(number, line.split()) for number, line in rows if line.strip()]
+
+
+def _parse_row(row: dict[str, Any], number: int, files: dict[Any, str], categories: dict[Any, Any]) -> AnnotatedObject:
+    """Return the object of an annotation of COCO."""
+    shape, score, fault = _parse_box(row["bbox"], row.get("score"))
+    attributes = {key: value for key, value in row.items() if key not in _COCO_SHAPES}
+    if categories:
+        category = categories.get(row.get("category_id"))
+        attributes |= {"category": category, "class": category}
+    image = files.get(row["image_id"], str(row["image_id"]))
+    return AnnotatedObject(shape, attributes, row.get("id", number), image, score, fault)
+
+
+def _parse_box(box: Any, score: Any) -> tuple[shapely.Polygon | None, float | None, str]:
+    """Return the shape of a COCO box, its score, and why it cannot be used."""
+    fault = "bbox must be x, y, width, height"
+    try:
+        left, top, width, height = map(float, box)
+        fault = f"the score {str(score)[:40]!r} is not a number"
+        probability = None if score is None else float(score)
+        fault = "the box has no area"
+        return make_polygon(upright_corners(left, top, left + max(width, 0), top + max(height, 0))), probability, ""
+    except (TypeError, ValueError, OverflowError):
+        return None, None, fault

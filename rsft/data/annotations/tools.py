@@ -1,0 +1,376 @@
+"""Files of labeling tools: Pascal VOC (labelImg, roLabelImg), CVAT, LabelMe and Label Studio."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree.ElementTree import Element
+
+import numpy as np
+import shapely
+
+from rsft.data.annotations import base
+from rsft.data.annotations.base import FRACTION, PIXEL, AnnotatedObject, AnnotationFormat, Annotations
+from rsft.data.annotations.shapes import make_point, make_polygon, rotate_corners, try_shape, upright_corners
+from rsft.data.annotations.tables import csv_header, read_csv_rows
+from rsft.errors import RequestError
+from rsft.types import Floats
+from rsft.utils.untrusted.documents import parse_json
+
+
+class _XmlFormat(AnnotationFormat):
+    """An XML file, recognized by the name of its root element."""
+
+    suffixes = (".xml",)
+    root: str
+
+    def recognizes(self, path: Path) -> bool:
+        return super().recognizes(path) and base.load_document(path).tag == self.root
+
+
+@base.ANNOTATIONS.register
+class PascalVoc(_XmlFormat):
+    """Boxes in one image as labelImg writes them, and rotated boxes of roLabelImg, whose angle is clockwise in radians.
+
+    The identity of an object is its number from 1.
+    """
+
+    name = "voc"
+    title = "Pascal VOC"
+    root = "annotation"
+
+    def read(self, path: Path, layer: str | None = None) -> Annotations:
+        root: Element = base.load_document(path)
+        image = (root.findtext("filename") or "").strip()
+        objects = []
+        for number, element in enumerate(root.findall("object"), 1):
+            shape, fault = try_shape(_voc_shape, element)
+            attributes = {child.tag: child.text for child in element if not len(child) and child.tag != "type"}
+            attributes = {"class": attributes.pop("name", None)} | attributes
+            objects.append(AnnotatedObject(shape, attributes, number, image, fault=fault))
+        table = base.object_table(objects, base.text_column)
+        sizes = base.image_sizes([(image, root.findtext("size/width"), root.findtext("size/height"))])
+        return Annotations(table, PIXEL, (image,) if image else (), are_boxes=True, sizes=sizes)
+
+
+def _voc_shape(element: Element) -> shapely.Geometry:
+    for name, keys in (("robndbox", ("cx", "cy", "w", "h", "angle")), ("bndbox", ("xmin", "ymin", "xmax", "ymax"))):
+        if (box := element.find(name)) is not None:
+            texts = {key: box.findtext(key) for key in keys}
+            if missing := [key for key, text in texts.items() if text is None]:
+                raise KeyError(f"{name}/{missing[0]}")
+            numbers = [float(text or "") for text in texts.values()]
+            if name == "bndbox":
+                return make_polygon(upright_corners(*numbers))
+            x, y, width, height, angle = numbers
+            corners = upright_corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            return make_polygon(rotate_corners(corners, math.degrees(angle), (x, y)))
+    raise KeyError("bndbox")
+
+
+@base.ANNOTATIONS.register
+class Cvat(_XmlFormat):
+    """CVAT for images: boxes, whose rotation is clockwise around their center, polygons and points.
+
+    The tags of an image become the attribute `tags` of its objects. The identity is the number of the shape from 1; a
+    shape of several points gives one object per point.
+    """
+
+    name = "cvat"
+    title = "CVAT for images"
+    root = "annotations"
+
+    def read(self, path: Path, layer: str | None = None) -> Annotations:
+        root: Element = base.load_document(path)
+        if root.find("track") is not None:
+            raise RequestError("the file is CVAT for video", path, "export it as CVAT for images 1.1")
+        objects: list[AnnotatedObject] = []
+        left_out: Counter[str] = Counter()
+        images = root.findall("image")
+        for element in images:
+            tags = "; ".join(tag.get("label", "") for tag in element.findall("tag"))
+            count = len(objects)
+            for child in element:
+                shapes = _cvat_shapes(child)
+                left_out[child.tag] += shapes is None and child.tag != "tag"
+                for shape, fault in shapes or ():
+                    attributes = (
+                        {"class": child.get("label")} | _cvat_attributes(child) | ({"tags": tags} if tags else {})
+                    )
+                    objects.append(
+                        AnnotatedObject(shape, attributes, len(objects) + 1, element.get("name", ""), fault=fault)
+                    )
+            left_out["image with tags but without objects"] += bool(tags) and len(objects) == count
+        names = tuple(dict.fromkeys(element.get("name", "") for element in images))
+        sizes = base.image_sizes((x.get("name", ""), x.get("width"), x.get("height")) for x in images)
+        notes = base.describe_counts(path, "left out", left_out)
+        table = base.object_table(objects, base.text_column)
+        return Annotations(table, PIXEL, names, are_boxes=True, notes=notes, sizes=sizes)
+
+
+def _cvat_attributes(element: Element) -> dict[str, str | None]:
+    keys = {key: element.get(key) for key in ("occluded", "source", "group_id") if element.get(key) is not None}
+    return keys | {child.get("name", "attribute"): child.text for child in element.findall("attribute")}
+
+
+def _cvat_shapes(element: Element) -> list[tuple[shapely.Geometry | None, str]] | None:
+    """Return the shapes of an element and their faults; None if it is no box, polygon or points."""
+    if element.tag == "box":
+        return [try_shape(_cvat_box, element.attrib)]
+    if element.tag == "polygon":
+        return [try_shape(_cvat_polygon, element)]
+    if element.tag == "points":
+        points, fault = try_shape(_cvat_multipoint, element)
+        return [(None, fault)] if points is None else [(point, "") for point in points.geoms]
+    return None
+
+
+def _cvat_polygon(element: Element) -> shapely.Polygon:
+    return make_polygon(_cvat_points(element))
+
+
+def _cvat_multipoint(element: Element) -> shapely.MultiPoint:
+    return shapely.MultiPoint(_cvat_points(element))
+
+
+def _cvat_points(element: Element) -> Floats:
+    return np.array([pair.split(",") for pair in element.get("points", "").split(";")], float)
+
+
+def _cvat_box(values: Mapping[str, str]) -> shapely.Polygon:
+    left, top, right, bottom = (float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+    corners = upright_corners(left, top, right, bottom)
+    return make_polygon(
+        rotate_corners(corners, float(values.get("rotation", 0)), ((left + right) / 2, (top + bottom) / 2))
+    )
+
+
+@base.ANNOTATIONS.register
+class LabelMe(AnnotationFormat):
+    """Rectangles, polygons, points and circles in one image; a circle becomes the square around it.
+
+    The identity of a shape is its number from 1.
+    """
+
+    name = "labelme"
+    title = "LabelMe"
+    suffixes = (".json",)
+
+    def recognizes(self, path: Path) -> bool:
+        if not super().recognizes(path):
+            return False
+        content = base.load_document(path)
+        return isinstance(content, dict) and {"shapes", "imagePath"} <= set(content)
+
+    def read(self, path: Path, layer: str | None = None) -> Annotations:
+        content = base.load_document(path)
+        image, objects, left_out = str(content["imagePath"] or ""), [], Counter[str]()
+        if not isinstance(content["shapes"], list):
+            raise RequestError("shapes is not a list", path, "export it again with LabelMe")
+        for number, item in enumerate(content["shapes"], 1):
+            item = item if isinstance(item, dict) else {}
+            kind = str(item.get("shape_type") or "polygon")  # LabelMe before version 4 only has polygons
+            if kind not in ("rectangle", "oriented_rectangle", "polygon", "point", "circle"):
+                left_out[kind] += 1
+                continue
+            shape, fault = try_shape(_labelme_shape, kind, item.get("points"))
+            flags = item["flags"] if isinstance(item.get("flags"), dict) else {}
+            attributes = {key: item[key] for key in ("group_id", "description") if item.get(key) not in (None, "")}
+            attributes = {"class": item.get("label")} | attributes | {str(key): value for key, value in flags.items()}
+            objects.append(AnnotatedObject(shape, attributes, number, image, fault=fault))
+        sizes = base.image_sizes([(image, content.get("imageWidth"), content.get("imageHeight"))])
+        notes = base.describe_counts(path, "left out", left_out)
+        table = base.object_table(objects)
+        return Annotations(table, PIXEL, (image,) if image else (), are_boxes=True, notes=notes, sizes=sizes)
+
+
+def _labelme_shape(kind: str, points: Any) -> shapely.Geometry:
+    corners = np.array(points, float)
+    if corners.ndim != 2 or corners.shape[1] != 2 or not len(corners):
+        raise ValueError("points must be x and y of each corner")
+    if kind == "point":
+        return make_point(*corners[0])
+    if kind in ("rectangle", "circle") and len(corners) < 2:
+        raise ValueError(f"a {kind} has two points")
+    if kind == "circle":  # the center and a point on the circle
+        radius = float(np.linalg.norm(corners[1] - corners[0]))
+        corners = np.array([corners[0] - radius, corners[0] + radius])
+    return make_polygon(
+        upright_corners(*corners.min(0), *corners.max(0)) if kind in ("rectangle", "circle") else corners
+    )
+
+
+_REGION_KEYS = frozenset({"x", "y", "width", "height", "rotation", "points", "radiusX", "radiusY", "rle"})
+"""Keys of Label Studio that are the shape of a region."""
+_CONTENT_KEYS = ("choices", "text", "rating", "number", "taxonomy", "datetime")
+"""Keys of Label Studio whose value belongs to a region or to the image: they become attributes."""
+_CSV_HEADER = frozenset({"annotation_id", "annotator", "lead_time"})
+_RECORD_KEYS = frozenset(
+    {"id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "was_cancelled", "agreement"}
+)
+"""Keys of JSON-MIN and CSV that neither the data nor the labels have."""
+
+
+@base.ANNOTATIONS.register
+class LabelStudio(AnnotationFormat):
+    """Rectangles, polygons and keypoints of Label Studio: JSON, JSON-MIN or CSV, in fractions of the image size.
+
+    Of several annotations of a task, the ground truth is read, or else the newest one. The identity of an object is
+    that of its region, or its number from 1.
+    """
+
+    name = "labelstudio"
+    title = "Label Studio"
+    suffixes = (".json", ".csv")
+
+    def recognizes(self, path: Path) -> bool:
+        if path.suffix.lower() == ".csv":
+            return csv_header(path) >= _CSV_HEADER
+        if not super().recognizes(path):
+            return False
+        content = base.load_document(path)
+        first = content[0] if isinstance(content, list) and content else content
+        return isinstance(first, dict) and ("annotation_id" in first or isinstance(first.get("data"), dict))
+
+    def read(self, path: Path, layer: str | None = None) -> Annotations:
+        left_out: Counter[str] = Counter()
+        objects: list[AnnotatedObject] = []
+        images = []
+        try:
+            for task in _read_tasks(path):
+                data = {str(key): value for key, value in task["data"].items()}
+                key = _image_key(data)
+                images.append(image := _image_name(data.pop(key)) if key else "")
+                annotation = _choose_annotation(task, left_out)
+                regions, shared = _read_regions(annotation.get("result") or (), left_out)
+                left_out["labels of images without objects"] += len(shared) if not regions else 0
+                for region in regions.values():
+                    objects.append(_make_object(region, data | shared, len(objects) + 1, image))
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            hint = "export it again as JSON, JSON-MIN or CSV"
+            raise RequestError(f"not a file of Label Studio: {error!r}", path, hint) from error
+        notes = base.describe_counts(path, "left out", left_out)
+        names = tuple(dict.fromkeys(name for name in images if name))
+        return Annotations(base.object_table(objects), FRACTION, names, are_boxes=True, notes=notes)
+
+
+def _read_tasks(path: Path) -> Iterable[dict[str, Any]]:
+    """Return the tasks of a file, with the structure of the full JSON."""
+    if path.suffix.lower() == ".csv":
+        _, header, rows = read_csv_rows(path)
+        records = [dict(zip(header, map(_parse_cell, row), strict=True)) for row in rows.itertuples(index=False)]
+    else:
+        content = base.load_document(path)
+        records = content if isinstance(content, list) else [content]
+        if "annotation_id" not in records[0]:
+            return records
+    tasks: dict[str, dict[str, Any]] = {}
+    for number, record in enumerate(records):
+        labels = {key: value for key, value in record.items() if key not in _RECORD_KEYS and _has_regions(value)}
+        data = {key: value for key, value in record.items() if key not in _RECORD_KEYS and key not in labels}
+        task = tasks.setdefault(str(record.get("id", f"row {number}")), {"data": data, "annotations": []})
+        result = [{**item, "from_name": key, "value": item} for key, items in labels.items() for item in items]
+        task["annotations"].append({**record, "id": record["annotation_id"], "result": result, "data": data})
+    return tasks.values()
+
+
+def _parse_cell(cell: str) -> Any:
+    """Return the content of a cell: regions are JSON."""
+    try:
+        return parse_json(cell) if cell[:1] in ("[", "{") else cell
+    except ValueError:
+        return cell
+
+
+def _has_regions(value: Any) -> bool:
+    is_list = isinstance(value, list) and all(isinstance(item, dict) for item in value)
+    return is_list and any(not _REGION_KEYS.isdisjoint(item) for item in value)
+
+
+def _choose_annotation(task: Mapping[str, Any], left_out: Counter[str]) -> Mapping[str, Any]:
+    """Return the ground truth, or else the newest annotation that is not canceled; an empty one without any."""
+    annotations = task.get("annotations", task.get("completions")) or []
+    usable = [item for item in annotations if str(item.get("was_cancelled") or item.get("skipped")).lower() != "true"]
+    left_out["canceled annotations"] += len(annotations) - len(usable)
+    left_out["older annotations of the same task"] += max(0, len(usable) - 1)
+    left_out["predictions"] += len(task.get("predictions") or ())
+    left_out["tasks without an annotation"] += not usable
+    usable.sort(
+        key=lambda item: (item.get("ground_truth") is True, str(item.get("updated_at") or item.get("created_at")))
+    )
+    return usable[-1] if usable else {}
+
+
+def _read_regions(
+    results: Iterable[Mapping[str, Any]], left_out: Counter[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return the values of each region, to which several results belong, and the attributes of the whole image."""
+    regions: dict[str, dict[str, Any]] = {}
+    shared: dict[str, Any] = {}
+    for result in results:
+        value = result.get("value")
+        if not isinstance(value, dict):
+            left_out[str(result.get("type", "result"))] += 1
+            continue
+        content = {str(result.get("from_name", key)): _single(value[key]) for key in _CONTENT_KEYS if key in value}
+        shape = {key: value[key] for key in sorted(_REGION_KEYS & set(value))}
+        if not shape:
+            shared |= content
+        elif not {"x", "points"} & set(shape) or "radiusX" in shape:
+            left_out["ellipses" if "radiusX" in shape else "masks"] += 1
+        else:
+            region = regions.setdefault(str(result.get("id") or json.dumps(shape)), {"labels": [], "attributes": {}})
+            labels = [label for key, names in value.items() if key.endswith("labels") for label in names]
+            region["labels"] += [label for label in labels if label not in region["labels"]]
+            region["attributes"] |= content
+            region |= {"shape": shape, "id": result.get("id"), "score": result.get("score")}
+            region["size"] = result.get("original_width"), result.get("original_height")
+    return regions, shared
+
+
+def _single(values: Any) -> Any:
+    return values[0] if isinstance(values, list) and len(values) == 1 else values
+
+
+def _make_object(region: Mapping[str, Any], attributes: Mapping[str, Any], number: int, image: str) -> AnnotatedObject:
+    """Return the object of a region. Without a label, its only choice is the class."""
+    choices = [value for value in region["attributes"].values() if isinstance(value, str)]
+    label = "; ".join(map(str, region["labels"])) or (choices[0] if len(choices) == 1 else None)
+    shape, fault = try_shape(_region_shape, region["shape"], region["size"])
+    return AnnotatedObject(
+        shape, {"class": label, **attributes, **region["attributes"]}, region["id"] or number, image, fault=fault
+    )
+
+
+def _region_shape(shape: Mapping[str, Any], size: tuple[Any, Any]) -> shapely.Geometry:
+    """Return a shape in fractions of the image size. A rectangle is rotated clockwise around its first corner."""
+    if "points" in shape:
+        return make_polygon(np.array(shape["points"], float) / 100)
+    x, y = float(shape["x"]), float(shape["y"])
+    if "height" not in shape:  # the width of a keypoint is that of its symbol
+        return make_point(x / 100, y / 100)
+    corners = upright_corners(x, y, x + float(shape["width"]), y + float(shape["height"])) / 100
+    if rotation := float(shape.get("rotation") or 0):
+        if not all(size):
+            raise KeyError("original_width or original_height")
+        scale = np.array(size, float)
+        corners = rotate_corners(corners * scale, rotation, tuple(corners[0] * scale)) / scale
+    return make_polygon(corners)
+
+
+def _image_key(data: Mapping[str, Any]) -> str | None:
+    """Return the key of the task data that names the image: `image`, or else the first with a name of a file."""
+    texts = [key for key, value in data.items() if isinstance(value, str) and "." in _image_name(value)]
+    return "image" if isinstance(data.get("image"), str) else next(iter(texts), None)
+
+
+def _image_name(address: str) -> str:
+    """Return the name of the file in an address of Label Studio, such as /data/local-files/?d=scenes/a.tif."""
+    parts = urlsplit(address)
+    local = parse_qs(parts.query).get("d")
+    return local[0] if local else unquote(parts.path) or address

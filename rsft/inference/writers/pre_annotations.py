@@ -1,0 +1,119 @@
+"""Predictions as COCO, or as pre-annotations of Label Studio, so that labeling tools can show and correct them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rsft.types import Floats
+
+SUFFIXES = (".coco.json", ".labelstudio.json")
+"""Suffixes of these formats, whose boxes are in pixels of scenes."""
+
+
+class SceneBoxes(NamedTuple):
+    """The boxes of the chips of a scene.
+
+    Attributes:
+        width: width of the scene in pixels.
+        height: height of the scene in pixels.
+        corners: corners r1 c1 ... r4 c4 by the name of the chip: the box of the object, or the chip around a point.
+    """
+
+    width: int
+    height: int
+    corners: Mapping[str, tuple[float, ...]]
+
+
+def coco_content(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Make a COCO data set of predictions.
+
+    Args:
+        table: predictions with `scene`, `chip`, `class` and `probability`, which is the score.
+        scenes: sizes and boxes by the name of the scene.
+        classes: names of the classes.
+
+    Returns:
+        The content of the file. A rotated box becomes the upright box around it, and is the segmentation.
+    """
+    images = [
+        {"id": number, "file_name": name, "width": scene.width, "height": scene.height}
+        for number, (name, scene) in enumerate(scenes.items(), 1)
+    ]
+    image_ids = {image["file_name"]: image["id"] for image in images}
+    annotations = []
+    for number, (name, row, corners) in enumerate(_rows(table, scenes), 1):
+        (left, top), (right, bottom) = corners.min(0), corners.max(0)
+        is_upright = all(len(np.unique(axis.round(6))) == 2 for axis in corners.T)
+        sides = np.linalg.norm(np.diff(corners[:3], axis=0), axis=1)
+        annotations.append(
+            {
+                "id": number,
+                "image_id": image_ids[name],
+                "category_id": classes.index(row["class"]) + 1,
+                "bbox": _rounded([left, top, right - left, bottom - top]),
+                "area": round(float(sides.prod()), 3),
+                "segmentation": [] if is_upright else [_rounded(corners.ravel())],
+                "iscrowd": 0,
+                "score": row["probability"],
+                "chip": row["chip"],
+            }
+        )
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
+    return {"images": images, "categories": categories, "annotations": annotations}
+
+
+def label_studio_content(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], version: str) -> list[dict[str, Any]]:
+    """Make pre-annotations of Label Studio.
+
+    Args:
+        table: see `coco_content`.
+        scenes: see `coco_content`.
+        version: what Label Studio shows as the version of the model.
+
+    Returns:
+        One task per scene with one prediction, for the tags `label` and `image`.
+    """
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in scenes}
+    for name, row, corners in _rows(table, scenes):
+        size = np.array([scenes[name].width, scenes[name].height])
+        start, width, height, rotation = _rectangle(corners)
+        x, y = 100 * start / size
+        value = {"x": x, "y": y, "width": 100 * width / size[0], "height": 100 * height / size[1], "rotation": rotation}
+        kind = {"from_name": "label", "to_name": "image", "type": "rectanglelabels", "image_rotation": 0}
+        sizes = {"original_width": int(size[0]), "original_height": int(size[1])}
+        labels = {"rectanglelabels": [row["class"]]}
+        value = {key: round(float(number), 9) for key, number in value.items()} | labels
+        results[name].append({"id": row["chip"], **kind, **sizes, "score": row["probability"], "value": value})
+    return [
+        {"data": {"image": name}, "predictions": [{"model_version": version, "result": result}]}
+        for name, result in results.items()
+    ]
+
+
+def _rows(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes]) -> Iterator[tuple[str, dict[str, Any], Floats]]:
+    """Yield the scene, the row and the corners as x and y (4, 2) of every prediction."""
+    columns = (table[name] for name in ("scene", "chip", "class", "probability"))
+    for scene, chip, label, probability in zip(*columns, strict=True):
+        corners = np.reshape(scenes[scene].corners[chip], (4, 2))[:, ::-1]
+        yield scene, {"chip": chip, "class": label, "probability": round(float(probability), 6)}, corners
+
+
+def _rectangle(corners: Floats) -> tuple[Floats, float, float, float]:
+    """Return the first corner, the sides, and the clockwise rotation from 0 to 90 degrees of a rectangle (4, 2)."""
+    (x1, y1), (x2, y2) = np.diff(corners[:3], axis=0)
+    if x1 * y2 - y1 * x2 < 0:  # y points down, so this is counterclockwise
+        corners = corners[::-1]
+    edges = np.roll(corners, -1, axis=0) - corners
+    angles = [round(math.degrees(math.atan2(y, x)), 9) for x, y in edges]
+    first = next((number for number, angle in enumerate(angles) if 0 <= angle < 90), 0)
+    width, height = (float(np.linalg.norm(edges[(first + step) % 4])) for step in (0, 1))
+    return corners[first], width, height, angles[first] % 360
+
+
+def _rounded(values: Any) -> list[float]:
+    return [round(float(value), 3) for value in values]
