@@ -85,7 +85,7 @@ class Yolo(_TextBoxes):
             return super().read(path, layer)
         self.names, numbers = names, {fields[0] for _, fields in _read_fields(path)}
         unnamed = ", ".join(sorted(numbers - set(self.names))[:10])
-        notes = [f"{path.name}: the names of classes come from {names_path}"]
+        notes = [f"the names of classes come from {names_path}"]
         notes += [f"{names_path.name}: no name for class {unnamed}, which keeps its number"] if unnamed else []
         return super().read(path, layer)._replace(notes=notes)
 
@@ -169,7 +169,8 @@ class Coco(AnnotationFormat):
         if not super().recognizes(path):
             return False
         content = base.load_document(path)
-        return not isinstance(content, dict) or "type" not in content
+        is_geojson = isinstance(content, dict) and "type" in content and not {"images", "annotations"} <= set(content)
+        return not is_geojson  # COCO of converters has the type "instances"
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
         content = base.load_document(path)

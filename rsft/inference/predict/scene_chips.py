@@ -132,7 +132,8 @@ def plan_scenes(
         )
         sources.append(source)
         plan.positions.append(positions)
-        plan.notes.extend(describe_scene(scene, spacing, contract.spacing_m) + positions.notes)
+        notes = describe_scene(scene, spacing, contract.spacing_m) + positions.notes
+        plan.notes.extend(note for note in notes if note not in plan.notes)  # one file may cover several scenes
         if source.edge_chips:
             plan.notes.append(f"chips that reach over the edge of {scene.path.name}: {source.edge_chips:,}")
     return plan

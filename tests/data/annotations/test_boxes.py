@@ -28,7 +28,7 @@ def test_names_of_yolo_classes(tmp_path, file, text, names):
     written(tmp_path / file, text)
     annotations = read_annotations(written(tmp_path / "labels/train/a.txt", ROWS))
     assert annotations.table["class"].tolist() == names and annotations.table["_score"].tolist()[1] == 0.75
-    assert annotations.notes == [f"a.txt: the names of classes come from {tmp_path / file}"]
+    assert annotations.notes == [f"the names of classes come from {tmp_path / file}"]
 
 
 def test_the_nearest_names_count_and_missing_ones_are_counted(tmp_path):
@@ -68,7 +68,7 @@ def test_a_label_file_is_no_list_of_names(tmp_path):
 def test_classes_and_sizes_of_coco(tmp_path):
     images = [{"id": 1, "file_name": "a.tif", "width": 640, "height": 480}, {"id": 2, "file_name": "b.tif", "width": 0}]
     rows = [{"image_id": 1, "bbox": [1, 2, 3, 4], "category_id": number} for number in (7, 8)]
-    coco = {"images": images, "categories": [{"id": 7, "name": "tug"}], "annotations": rows}
+    coco = {"type": "instances", "images": images, "categories": [{"id": 7, "name": "tug"}], "annotations": rows}
     annotations = read_annotations(written(tmp_path / "a.json", json.dumps(coco)))
     assert annotations.table["class"].fillna("").tolist() == ["tug", ""]
     assert annotations.table["category"].fillna("").tolist() == ["tug", ""]
