@@ -3,11 +3,12 @@
 For an object i and a ship j, the score is the logarithm of a ratio of probabilities: that the object is this ship, to
 that it is any other object,
 
-    score = log N(distance; 0, covariance of the ship) - log density + length + heading.
+    score = log t(distance; covariance of the ship) - log density + length + heading.
 
-The density is the number of objects per square meter, in the scene or, if it is larger, within 3 km of the object.
-Length and heading add log ratios of normal distributions, which are limited so that neither can decide alone. Pairs
-beyond 4 sigma, or with a negative score, are not possible.
+t is the bivariate Student distribution with 4 degrees of freedom, because a ship that turned between two messages is
+further away than a normal distribution allows. The density is the number of objects per square meter, in the scene or,
+if it is larger, within 3 km of the object. Length and heading add log ratios of normal distributions, which are limited
+so that neither can decide alone. Pairs beyond 6 sigma, or with a negative score, are not possible.
 
 The assignment with the largest total score is found by `scipy.optimize.linear_sum_assignment`, group by group of
 objects and ships that are connected by possible pairs. The confidence of a pair is 1 / (1 + exp(-margin)), where the
@@ -28,11 +29,12 @@ from rsft.inference.ais.displacement import RadarView
 from rsft.inference.ais.tracks import EARTH
 from rsft.types import Floats
 
-GATE = 4.0
+GATE = 6.0
 """Largest distance of a possible pair in standard deviations."""
 MIN_CONFIDENCE = 0.9
 """Confidence below which a pair is ambiguous."""
 
+_FREEDOM = 4.0
 _NEIGHBORHOOD = 3000.0  # meters
 _EARTH_RADIUS = 6.4e6  # meters, rounded up
 _LENGTH_SIGMA, _ALL_LENGTHS_SIGMA = 0.3, 0.8  # of the logarithm: measured lengths of a ship, and those of all ships
@@ -102,7 +104,8 @@ def find_pairs(objects: Objects, view: RadarView, length: Floats, heading: Float
     sigmas = np.hypot(meters * np.cos(angle) / view.along[j], meters * np.sin(angle) / view.across[j])
     around = np.array([len(rows) for rows in tree.query_ball_point(tree.data, _NEIGHBORHOOD)]) - 1
     density = np.maximum(around / (np.pi * _NEIGHBORHOOD**2), max(len(around), 1) / area)
-    score = -(sigmas**2) / 2 - np.log(2 * np.pi * view.along[j] * view.across[j] * density[i])
+    score = -(_FREEDOM + 2) / 2 * np.log1p(sigmas**2 / _FREEDOM)
+    score -= np.log(2 * np.pi * view.along[j] * view.across[j] * density[i])
     ratio = np.log(objects.length[i] / length[j]) / _LENGTH_SIGMA
     score += _evidence(ratio, np.log(_ALL_LENGTHS_SIGMA / _LENGTH_SIGMA))
     turn = np.abs((objects.heading[i] - heading[j] + 90) % 180 - 90) / _HEADING_SIGMA

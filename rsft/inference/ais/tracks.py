@@ -66,7 +66,8 @@ def make_tracks(messages: AisMessages) -> Tracks:
     is_ship = has_nine_digits & (first_digits.between(20, 79) | (first_digits == 98))
     counts["messages with an MMSI of other than nine digits"] = int((~has_nine_digits).sum())
     counts["messages of stations, aircraft, buoys and handhelds"] = int((has_nine_digits & ~is_ship).sum())
-    unique = table[is_ship].drop_duplicates(["mmsi", "time"]).sort_values(["mmsi", "time"], kind="stable")
+    repeated = ["mmsi", "time", "lat", "lon"]
+    unique = table[is_ship].drop_duplicates(repeated).sort_values(["mmsi", "time"], kind="stable")
     counts["repeated messages"] = int(is_ship.sum()) - len(unique)
     unique = unique.reset_index(drop=True)
     kept, shared = np.ones(len(unique), bool), list[int]()
@@ -82,7 +83,8 @@ def make_tracks(messages: AisMessages) -> Tracks:
         listed = ", ".join(map(str, shared[:10])) + (", ..." if len(shared) > 10 else "")
         notes.append(f"set aside, because two ships use the MMSI: {listed}")
     counts["ships that share an MMSI"] = len(shared)
-    table = unique[kept].reset_index(drop=True)
+    table = unique[kept].drop_duplicates(["mmsi", "time"]).reset_index(drop=True)
+    counts["messages of a ship at one time"] = int(kept.sum()) - len(table)
     mmsi, starts = np.unique(table["mmsi"], return_index=True)
     ships = messages.static.reindex(mmsi).rename_axis("mmsi").reset_index()
     ships["ais_class"] = [
