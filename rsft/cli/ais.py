@@ -36,6 +36,7 @@ def ais_match(
     at_crs: Annotated[str | None, typer.Option()] = None,
     time: Annotated[str | None, typer.Option(metavar="TIME")] = None,
     min_confidence: Annotated[float, typer.Option()] = 0.9,
+    position_error: Annotated[float, typer.Option(metavar="METERS")] = 20.0,
     overwrite: OverwriteOption = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
@@ -56,13 +57,14 @@ def ais_match(
         at_crs: Coordinate system of --at, if the file does not declare it, such as EPSG:32633 or pixel.
         time: Time of the acquisition in UTC, such as 2021-01-19T03:16:53Z (default: that of the product).
         min_confidence: Pairs with a smaller confidence, 0.5 to 1, are ambiguous.
+        position_error: Standard deviation of the places of objects, by the georeference and the center of an object.
         as_json: Print progress and result as JSON, one object per line.
     """
     from rsft.cli.display.results import report_progress
     from rsft.inference.ais.job import AisOptions, match_scene
     from rsft.inference.ais.layers import check_match_path, write_match
 
-    options = AisOptions(time, min_confidence)
+    options = AisOptions(time, min_confidence, position_error)
     check_match_path(out, overwrite)
     with report_progress(as_json) as report:
         match = match_scene(

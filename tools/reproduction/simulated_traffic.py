@@ -100,13 +100,13 @@ class Fleet(NamedTuple):
     `bow` is the distance from the antenna to the bow in meters, `truth` the MMSI of ships that can be matched, else 0.
     """
 
-    clock: Floats
+    clock: Any
     rows: Floats
     cols: Floats
     speeds: Floats
     courses: Floats
-    length: Floats
-    bow: Floats
+    length: Any
+    bow: Any
     mmsi: Any
     has_ais: Any
     truth: Any
@@ -115,7 +115,7 @@ class Fleet(NamedTuple):
 def make_fleet(rng: np.random.Generator, count: int, is_harbor: bool) -> Fleet:
     """Draw ships, those without AIS, and those that share an MMSI with the ship before them."""
     rows, cols, speeds, courses = sail(rng, count, is_harbor)
-    length = np.clip(rng.lognormal(np.log(110), 0.6, count), 20.0, 380.0).astype(np.float64)
+    length = np.clip(rng.lognormal(np.log(110), 0.6, count), 20, 380)
     own = 219_000_000 + 977 * np.arange(count)
     has_ais, is_double = rng.random(count) < 0.9, rng.random(count) < 0.02
     mmsi = np.where(is_double, np.roll(own, 1), own)
@@ -154,8 +154,8 @@ def send(rng: np.random.Generator, fleet: Fleet, gap: float, acquisition: Acquis
     has_antenna = has_size & (rng.random(len(fleet.mmsi)) < 0.8)
     static = pd.DataFrame({"mmsi": fleet.mmsi, "length": np.where(has_size, fleet.length.round(), np.nan)})
     distances = {"bow": fleet.bow, "stern": fleet.length - fleet.bow, "port": 10.0, "starboard": 10.0}
-    static = static.assign(width=20.0, **{name: np.where(has_antenna, np.asarray(x), np.nan) for name, x in distances.items()})
-    static = static.assign(**dict.fromkeys(TEXTS))
+    known = {name: np.where(has_antenna, np.asarray(x), np.nan) for name, x in distances.items()}
+    static = static.assign(width=20.0, **known, **dict.fromkeys(TEXTS))
     return AisMessages(table, static.groupby("mmsi").first(), Counter(), [])
 
 

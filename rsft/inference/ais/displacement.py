@@ -40,6 +40,9 @@ SHIFT_SIGMA = 45.0
 R sin(incidence) / (2 V), because the directions of radar and ship are independent; this is the largest of Sentinel-1.
 """
 
+POSITION_SIGMA = 20.0
+"""Standard deviation of the place of an object in meters: georeference of the scene, center of the object, GNSS."""
+
 _RANGE_SPEED_SIGMA = 0.3  # meters per second; waves move a ship, and speed and course are not exact
 _TIME_TAGS = ("ACQUISITION_START_UTC", "ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "ACQUISITION_TIME")
 _FILE_TIME = "TIFFTAG_DATETIME"
@@ -142,11 +145,12 @@ class Acquisition:
         rows, cols = self.georeference.lonlat_to_pixels(lon, lat).T
         return np.asarray(self.start + self.scene.product.motion.seconds(rows, cols))
 
-    def view(self, states: ShipStates) -> RadarView:
+    def view(self, states: ShipStates, position_sigma: float = POSITION_SIGMA) -> RadarView:
         """Displace ships, see the module; without the motion of the radar, enlarge their uncertainty instead."""
+        across = np.hypot(states.sigma, position_sigma)
         product = None if self.scene is None else self.scene.product
         if product is None or product.motion is None or product.incidence is None:
-            sigma, zero = np.hypot(states.sigma, SHIFT_SIGMA * states.speed), np.zeros(len(states.lon))
+            sigma, zero = np.hypot(across, SHIFT_SIGMA * states.speed), np.zeros(len(states.lon))
             return RadarView(states.lon, states.lat, zero, zero, sigma, sigma)
         rows, cols = self.georeference.lonlat_to_pixels(states.lon, states.lat).T
         ends = [self.georeference.pixels_to_lonlat(rows + step, cols).T for step in (-_STEP, _STEP)]
@@ -155,8 +159,8 @@ class Acquisition:
         slant_range, incidence = product.motion.slant_range(rows, cols), product.incidence(rows, cols)
         shift = azimuth_shift(states.speed, states.course, flight, incidence, slant_range, product.motion)
         lon, lat, _ = EARTH.fwd(states.lon, states.lat, flight, shift)
-        along = np.hypot(states.sigma, slant_range / product.motion.velocity * _RANGE_SPEED_SIGMA)
-        return RadarView(np.asarray(lon), np.asarray(lat), shift, flight, along, states.sigma)
+        along = np.hypot(across, slant_range / product.motion.velocity * _RANGE_SPEED_SIGMA)
+        return RadarView(np.asarray(lon), np.asarray(lat), shift, flight, along, across)
 
 
 def _seconds(text: str, location: object) -> float:

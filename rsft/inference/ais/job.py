@@ -14,7 +14,7 @@ import pandas as pd
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.errors import RequestError
-from rsft.inference.ais.displacement import Acquisition, RadarView
+from rsft.inference.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
 from rsft.inference.ais.feeds import SearchArea, read_messages
 from rsft.inference.ais.matching import MIN_CONFIDENCE, Assignment, Objects, Pairs, assign, find_pairs
 from rsft.inference.ais.tracks import EARTH, KNOT, ShipStates, Tracks, locate_ships, make_tracks
@@ -44,15 +44,24 @@ class AisOptions:
     Attributes:
         time: time of the acquisition, ISO 8601; None takes that of the scene.
         min_confidence: pairs with a smaller confidence are ambiguous.
+        position_sigma: standard deviation of the places of objects in meters, see `POSITION_SIGMA`.
     """
 
     time: str | None = None
     min_confidence: float = MIN_CONFIDENCE
+    position_sigma: float = POSITION_SIGMA
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.min_confidence < 1:
             message = f"the confidence {self.min_confidence:g} is not between 0.5 and 1"
             raise RequestError(message, "--min-confidence", "give 0.5 to accept every best pair, or up to 0.999")
+        if not 0 < self.position_sigma < 10_000:
+            message = f"the error of positions {self.position_sigma:g} m is not between 0 and 10,000 m"
+            raise RequestError(message, "--position-error", "give a standard deviation in meters, such as 20")
+
+
+DEFAULT_OPTIONS = AisOptions()
+"""The time of the scene, and pairs with a confidence of 0.9."""
 
 
 @dataclass
@@ -86,7 +95,7 @@ class AisMatch:
 def match_scene(
     name: Path | str,
     ais_paths: Sequence[Path],
-    options: AisOptions | None = None,
+    options: AisOptions = DEFAULT_OPTIONS,
     *,
     at: Path | None = None,
     at_crs: str | None = None,
@@ -110,7 +119,7 @@ def match_scene(
         RequestError: the scene has no georeference or time, or the messages cannot be used; see `read_messages`.
         DataError: the scene cannot be read.
     """
-    scene, options = open_scene(name), options or AisOptions()
+    scene = open_scene(name)
     Acquisition.of(scene, options.time)  # before the detection, which takes minutes
     if at is not None:
         locations = read_positions(at, scene, at_crs)
@@ -123,7 +132,7 @@ def match_ais(
     scene: RasterScene,
     locations: SceneLocations,
     ais_paths: Sequence[Path],
-    options: AisOptions | None = None,
+    options: AisOptions = DEFAULT_OPTIONS,
     progress: Progress | None = None,
 ) -> AisMatch:
     """Match AIS messages to objects of a scene whose locations are known.
@@ -141,12 +150,11 @@ def match_ais(
     Raises:
         RequestError: the scene has no georeference or time, or the messages cannot be used; see `read_messages`.
     """
-    options = options or AisOptions()
     acquisition = Acquisition.of(scene, options.time)
     messages = read_messages(ais_paths, search_area(scene, acquisition), progress)
     tracks = make_tracks(messages)
     objects = _objects(scene, locations)
-    match = match_tracks(acquisition, tracks, objects, _area(scene), options.min_confidence)
+    match = match_tracks(acquisition, tracks, objects, _area(scene), options)
     names = [location.name for location in locations.locations]
     pixels = np.array([(x.row, x.col) for x in locations.locations]).reshape(-1, 2)
     match.objects.insert(0, "object", names)
@@ -164,11 +172,7 @@ def match_ais(
 
 
 def match_tracks(
-    acquisition: Acquisition,
-    tracks: Tracks,
-    objects: Objects,
-    area: float,
-    min_confidence: float = MIN_CONFIDENCE,
+    acquisition: Acquisition, tracks: Tracks, objects: Objects, area: float, options: AisOptions = DEFAULT_OPTIONS
 ) -> AisMatch:
     """Match tracks to objects.
 
@@ -177,14 +181,14 @@ def match_tracks(
         tracks: the tracks.
         objects: the objects.
         area: area of the scene in square meters.
-        min_confidence: pairs with a smaller confidence are ambiguous.
+        options: confidence and error of positions.
     """
     states = locate_ships(tracks, acquisition.time_at, (acquisition.start + acquisition.end) / 2)
-    view = acquisition.view(states)
+    view = acquisition.view(states, options.position_sigma)
     length = tracks.ships["length"].to_numpy(np.float64, na_value=np.nan)
     pairs = find_pairs(objects, view, length, states.heading, area)
     best = assign(pairs, len(objects.lon))
-    object_table, object_status = _object_table(objects, tracks, states, view, pairs, best, min_confidence)
+    object_table, object_status = _object_table(objects, tracks, states, view, pairs, best, options.min_confidence)
     notes = []
     if acquisition.scene is None:
         notes.append("moving ships are not shifted, because the product does not say how the radar moved")

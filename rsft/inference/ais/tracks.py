@@ -25,7 +25,6 @@ HERMITE_GAP = 600.0
 
 _JUMP_TOLERANCE = 300.0  # meters; positions and times of messages are not exact
 _MESSAGES_OF_A_SHIP = 3  # as many messages elsewhere are another ship with this MMSI
-_POSITION_SIGMA = 20.0  # meters: GNSS, georeference of the scene, center of the detected object
 _ANTENNA_SIGMA = 0.2  # of the length: the antenna lies anywhere along the ship
 _UNKNOWN_LENGTH = 100.0  # meters
 _SPEED_SIGMA = 0.15  # meters per second; AIS rounds to 0.1 knots and smooths
@@ -135,7 +134,7 @@ class ShipStates(NamedTuple):
         speed: speed over ground in meters per second.
         course: course over ground in degrees.
         heading: heading in degrees; of moving ships without one, the course. NaN if unknown.
-        sigma: standard deviation of the position in meters, along any direction.
+        sigma: standard deviation of the position along any direction in meters, by its motion and its antenna.
         gap: seconds between the messages around the time, or to the nearest one if all lie on one side of it.
         method: "hermite", "great circle" or "extrapolated".
     """
@@ -222,7 +221,7 @@ def states_at(tracks: Tracks, times: Floats) -> ShipStates:
     lon, lat, _ = EARTH.fwd(lon[before], lat[before], np.degrees(np.arctan2(east, north)), np.hypot(east, north))
     is_known = np.isfinite(mean_x) & ((sog[before] >= 0) | (first < last))
     motion_sigma = _motion_sigma(np.where(is_between, gap, 0), np.abs(elapsed), speed, is_hermite, is_known)
-    sigma = np.sqrt(_POSITION_SIGMA**2 + antenna_sigma**2 + motion_sigma**2)
+    sigma = np.hypot(antenna_sigma, motion_sigma)
     method = np.where(is_hermite, "hermite", np.where(is_between, "great circle", "extrapolated"))
     gap = np.where(is_between, gap, np.abs(elapsed))
     return ShipStates(np.asarray(lon), np.asarray(lat), speed, course, own_heading, sigma, gap, method)
