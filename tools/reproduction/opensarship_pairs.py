@@ -26,7 +26,7 @@ from rsft.inference.ais.displacement import Acquisition
 from rsft.inference.ais.feeds import TEXTS, AisMessages
 from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, AisOptions, match_tracks
 from rsft.inference.ais.matching import Objects
-from rsft.inference.ais.tracks import make_tracks
+from rsft.inference.ais.tracks import EARTH, KNOT, ShipStates, make_tracks
 from rsft.inference.scenes.georeference import Georeference
 from rsft.types import Floats
 from rsft.utils.untrusted.documents import read_regular
@@ -37,16 +37,15 @@ _AREA = 250e3 * 170e3  # square meters
 
 
 def read_ships(path: Path) -> pd.DataFrame:
-    """Read the values of all ships of a Ship.xml, whose last tag may be damaged."""
+    """Read the numbers of all ships of a Ship.xml, whose last tag may be damaged."""
     text = read_regular(path, 2**24).decode(errors="replace")
     rows = [dict(re.findall(r"<(\w+)>([^<]*)</\1>", block)) for block in text.split("<ship>")[1:]]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).apply(pd.to_numeric, errors="coerce")
 
 
 def match_folder(folder: Path, sigma: float, *, with_shift: bool) -> Counter[str]:
     """Match the ships of one scene, and count right, wrong and ambiguous objects and those without AIS."""
-    ships = read_ships(folder / "Ship.xml")
-    values = ships.drop(columns=["Name", "Callsign", "Time_UTC"], errors="ignore").apply(pd.to_numeric, errors="coerce")
+    values = read_ships(folder / "Ship.xml")
     lon, lat = values["Center_longitude"].to_numpy(), values["Center_latitude"].to_numpy()
     table = pd.DataFrame(
         {"mmsi": values["MMSI"].astype(np.int64), "time": values["Time"], "lat": values["Latitude"],
@@ -56,7 +55,7 @@ def match_folder(folder: Path, sigma: float, *, with_shift: bool) -> Counter[str
     static = table[["mmsi"]].assign(length=values["Length"], width=values["Width"], **sizes, **dict.fromkeys(TEXTS))
     static["length"] = static["length"].where(static["length"] > 0)
     tracks = make_tracks(AisMessages(table, static.set_index("mmsi"), Counter(), []))
-    acquisition = fit_acquisition(folder.name, values, lon, lat)
+    acquisition = fit_acquisition(folder.name, values)
     if not with_shift:
         middle = (acquisition.start + acquisition.end) / 2
         acquisition = Acquisition(acquisition.georeference, middle, middle, None, "")
@@ -69,15 +68,33 @@ def match_folder(folder: Path, sigma: float, *, with_shift: bool) -> Counter[str
     return Counter(counts | {name: int((result["status"] == name).sum()) for name in (AMBIGUOUS, NO_AIS)})
 
 
-def fit_acquisition(name: str, values: pd.DataFrame, lon: Floats, lat: Floats) -> Acquisition:
+def measure_shifts(folder: Path) -> Floats:
+    """Return the displacements of ships faster than 2 m/s along the flight direction (N, 2): measured and computed.
+
+    The measured one is the distance of the center of the chip from the AIS position, extrapolated to the time of its
+    line by speed and course.
+    """
+    values = read_ships(folder / "Ship.xml")
+    acquisition = fit_acquisition(folder.name, values)
+    values = values[values["Sog"] / 10 * KNOT > 2]
+    lon, lat = values["Center_longitude"].to_numpy(), values["Center_latitude"].to_numpy()
+    speed, course = values["Sog"].to_numpy() / 10 * KNOT, values["Cog"].to_numpy() / 10
+    elapsed = acquisition.time_at(lon, lat) - values["Time"].to_numpy()
+    reported = EARTH.fwd(values["Longitude"], values["Latitude"], course, speed * elapsed)
+    zero = np.zeros(len(lon))
+    view = acquisition.view(ShipStates(lon, lat, speed, course, course, zero, zero, None))
+    azimuth, _, meters = EARTH.inv(np.asarray(reported[0]), np.asarray(reported[1]), lon, lat)
+    return np.column_stack([meters * np.cos(np.radians(azimuth - view.flight)), view.shift])
+
+
+def fit_acquisition(name: str, values: pd.DataFrame) -> Acquisition:
     """Fit the geometry of a scene to the pixels and positions of its ships.
 
     Args:
         name: name of the product, with the times of its first and last line.
         values: numbers of Ship.xml.
-        lon: longitudes of the centers in degrees.
-        lat: latitudes of the centers in degrees.
     """
+    lon, lat = values["Center_longitude"].to_numpy(), values["Center_latitude"].to_numpy()
     plane = CRS.from_proj4(f"+proj=aeqd +lat_0={lat.mean()} +lon_0={lon.mean()} +ellps=WGS84")
     to_lonlat = Transformer.from_crs(plane, "EPSG:4326", always_xy=True)
     x, y = to_lonlat.transform(lon, lat, direction="INVERSE")

@@ -146,12 +146,6 @@ def read_messages(paths: Sequence[Path], area: SearchArea, progress: Progress | 
     return selection.result()
 
 
-def _open_stream(raw: Any, suffix: str) -> Any:
-    raw.seek(0)
-    source = pa.PythonFile(raw, mode="r")
-    return pa.CompressedInputStream(source, _CODECS[suffix]) if suffix in _CODECS else source
-
-
 def _open_member(archive: zipfile.ZipFile, name: str) -> Any:
     return pa.PythonFile(archive.open(name), mode="r")
 
@@ -182,7 +176,7 @@ class _Feed:
                 return
             self.raw.seek(0)
             if not zipfile.is_zipfile(self.raw):
-                yield from self._csv_batches(partial(_open_stream, self.raw, self.path.suffix.lower()))
+                yield from self._csv_batches(self._open_stream)
                 return
             with zipfile.ZipFile(self.raw) as archive:
                 members = [name for name in archive.namelist() if name.lower().endswith((".csv", ".txt"))]
@@ -190,6 +184,11 @@ class _Feed:
                     raise RequestError("the archive has no .csv file", self.path, _HINT)
                 for name in members:
                     yield from self._csv_batches(partial(_open_member, archive, name))
+
+    def _open_stream(self) -> Any:
+        self.raw = open_regular(self.path)
+        source, suffix = pa.PythonFile(self.raw, mode="r"), self.path.suffix.lower()
+        return pa.CompressedInputStream(source, _CODECS[suffix]) if suffix in _CODECS else source
 
     def _csv_batches(self, open_stream: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
         header = open_stream().read(_HEADER_BYTES).partition(b"\n")[0].decode("latin-1").strip("\r")
