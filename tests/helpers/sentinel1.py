@@ -123,8 +123,11 @@ def _bilinear(vectors: list[ElementTree.Element], element: str, row: int, col: i
 
 
 def _annotation(height: int, width: int) -> str:
+    """Return an annotation: lines 1.5 ms apart, slant ranges from 800 to 950 km, and an orbit with 7600 m/s."""
     points = "".join(
         f"<geolocationGridPoint><line>{line}</line><pixel>{pixel}</pixel>"
+        f"<azimuthTime>2021-01-19T03:16:{53.799379 + 1.5e-3 * line:.6f}</azimuthTime>"
+        f"<slantRangeTime>{2 * (800e3 + 150e3 * pixel / (width - 1)) / 299_792_458:.15e}</slantRangeTime>"
         f"<incidenceAngle>{30 + 16 * pixel / (width - 1) + 0.1 * line / (height - 1)}</incidenceAngle>"
         "</geolocationGridPoint>"
         for line in (0, height - 1)
@@ -132,8 +135,10 @@ def _annotation(height: int, width: int) -> str:
     )
     return (
         "<?xml version='1.0' encoding='UTF-8'?><product><adsHeader><missionId>S1A</missionId>"
-        "<productType>GRD</productType><startTime>2021-01-19T03:16:53.799379</startTime></adsHeader>"
-        "<generalAnnotation><productInformation><pass>Descending</pass></productInformation></generalAnnotation>"
+        "<productType>GRD</productType><startTime>2021-01-19T03:16:53.799379</startTime>"
+        f"<stopTime>2021-01-19T03:16:{53.799379 + 1.5e-3 * (height - 1):.6f}</stopTime></adsHeader>"
+        "<generalAnnotation><productInformation><pass>Descending</pass></productInformation><orbitList><orbit>"
+        "<velocity><x>-4560</x><y>0</y><z>-6080</z></velocity></orbit></orbitList></generalAnnotation>"
         f"<geolocationGrid><geolocationGridPointList>{points}</geolocationGridPointList></geolocationGrid></product>"
     )
 

@@ -36,8 +36,25 @@ Calibration = Callable[[Plane, int, int], CalibratedPlane]
 """Digital numbers (H, W) float32 of one band, 0 and NaN without data, first row and first column of the window ->
 linear backscatter in m2/m2."""
 
-AngleGrid = Callable[[Floats, Floats], Floats]
-"""Rows (N,) and columns (N,) of pixels -> their incidence angles (N,) to the vertical in degrees."""
+PixelGrid = Callable[[Floats, Floats], Floats]
+"""Rows (N,) and columns (N,) of pixels -> values (N,), such as incidence angles to the vertical in degrees."""
+
+
+class RadarMotion(NamedTuple):
+    """How a radar moved along the rows of a raster in radar geometry, whose rows are lines of one azimuth time.
+
+    Attributes:
+        seconds: rows (N,) and columns (N,) of pixels -> their zero-Doppler azimuth times in seconds after
+            `Product.acquired`.
+        slant_range: rows (N,) and columns (N,) of pixels -> their distances from the radar in meters.
+        velocity: speed of the platform in its orbit, in meters per second relative to the Earth.
+        looks_right: whether the radar looks to the right of its flight direction.
+    """
+
+    seconds: PixelGrid
+    slant_range: PixelGrid
+    velocity: float
+    looks_right: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +68,11 @@ class Product:
         calibrations: calibration of each band, by the unit of the result: sigma0, gamma0 or beta0.
         calibration_source: where the calibration comes from, for the notes of a job.
         noise: what is done about thermal noise, for the notes of a job; empty if the product does not say.
-        acquired: time of the acquisition in UTC, ISO 8601; None if unknown.
+        acquired: time of the first line in UTC, ISO 8601; None if unknown.
+        finished: time of the last line in UTC, ISO 8601; None if unknown.
         pass_direction: "ascending" or "descending"; None if unknown.
         incidence: incidence angles; None if unknown.
+        motion: motion of the radar; None if unknown.
         NOISE_REMOVED: value of `noise` if the calibrations subtract the thermal noise.
     """
 
@@ -66,8 +85,10 @@ class Product:
     calibration_source: str = ""
     noise: str = ""
     acquired: str | None = None
+    finished: str | None = None
     pass_direction: str | None = None
-    incidence: AngleGrid | None = None
+    incidence: PixelGrid | None = None
+    motion: RadarMotion | None = None
 
 
 class SensorProduct:

@@ -59,6 +59,7 @@ class Capella(SensorProduct):
             calibrations=_calibrations(handles, _RADIOMETRY.get(str(image.get("radiometry"))), factor),
             calibration_source="scale_factor in its tags",
             acquired=collect.get("start_timestamp"),
+            finished=collect.get("stop_timestamp"),
             incidence=_constant((image.get("center_pixel") or {}).get("incidence_angle")),
         )
 
@@ -85,6 +86,7 @@ class Iceye(SensorProduct):
             calibrations=_calibrations(handles, unit, _positive(factor, "calibration_factor")),
             calibration_source="calibration_factor in its tags",
             acquired=properties.get("start_datetime"),
+            finished=properties.get("end_datetime"),
             pass_direction=properties.get("sat:orbit_state"),
             incidence=_constant(properties.get("view:incidence_angle")),
         )

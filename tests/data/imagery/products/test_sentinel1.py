@@ -87,6 +87,25 @@ def test_what_the_annotation_says(tmp_path):
     assert angles == pytest.approx([30, 46.1], abs=0.01)
 
 
+def test_the_motion_of_the_radar(tmp_path):
+    safe = write_product(tmp_path, {"vv": np.full((9, 13), 100, np.uint16)})
+    product = read(safe)
+    rows, cols = np.array([0.0, 4.0, 8.0]), np.array([0.0, 6.0, 12.0])
+    assert product.motion.seconds(rows, cols) == pytest.approx([0, 0.006, 0.012], abs=1e-6)
+    assert product.motion.slant_range(rows, cols) == pytest.approx([800e3, 875e3, 950e3], abs=1)
+    assert (product.motion.velocity, product.motion.looks_right) == (7600.0, True)
+    assert product.finished == "2021-01-19T03:16:53.811379Z"
+
+
+@pytest.mark.parametrize("tag", ["azimuthTime", "slantRangeTime", "velocity", "startTime"])
+def test_without_a_part_the_motion_is_unknown(tmp_path, tag):
+    safe = write_product(tmp_path, {"vv": np.full((9, 13), 100, np.uint16)})
+    (path,) = safe.glob("annotation/*.xml")
+    path.write_text(re.sub(rf"(</?){tag}>", r"\1other>", path.read_text()))
+    product = read(safe)
+    assert product.motion is None and product.incidence is not None
+
+
 def test_no_calibration_files(tmp_path):
     product = read(write_product(tmp_path, {"vv": digital_numbers()}, calibration=False, noise=None))
     assert product.unit == "amplitude" and not product.calibrations
@@ -130,6 +149,11 @@ def test_real_tables(shared, tmp_path):
         (safe / f"measurement/{annotation.stem}.tiff").touch()
     product = read(safe)
     assert product.acquired == "2021-01-19T03:16:53.799379Z" and product.pass_direction == "descending"
+    rows, cols = np.array([0.0, 16853.0]), np.array([0.0, 25930.0])  # corners; from the annotation, by hand
+    assert product.motion.seconds(rows, cols) == pytest.approx([-0.000264, 24.998], abs=1e-3)
+    assert product.motion.slant_range(rows, cols) == pytest.approx([801_126.7, 961_987.3], abs=1)
+    assert product.motion.velocity == pytest.approx(7591.6, abs=0.1)
+    assert product.finished == "2021-01-19T03:17:18.797132Z"
     assert product.incidence(np.zeros(1), np.zeros(1)) == pytest.approx([30.305], abs=0.001)
     rng = np.random.default_rng(0)
     by_band = zip(*(product.calibrations[unit] for unit in UNITS), strict=True)

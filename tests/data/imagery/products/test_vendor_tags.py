@@ -19,7 +19,8 @@ def dataset(dtype="uint16", name="x.tif", **tags):
 
 def capella(**image):
     fields = {"scale_factor": 2e-4, "radiometry": "sigma_nought", "center_pixel": {"incidence_angle": 38.2}}
-    collect = {"start_timestamp": "2024-07-09T04:03:29.010Z", "image": fields | image}
+    times = {"start_timestamp": "2024-07-09T04:03:29.010Z", "stop_timestamp": "2024-07-09T04:03:33Z"}
+    collect = times | {"image": fields | image}
     return dataset(TIFFTAG_IMAGEDESCRIPTION=json.dumps({"product_type": "GEO", "collect": collect}))
 
 
@@ -27,6 +28,7 @@ def iceye(dtype="uint16", **properties):
     fields = {
         "iceye:calibration_factor": 2.37e-5,
         "start_datetime": "2025-06-27T11:24:05.785Z",
+        "end_datetime": "2025-06-27T11:24:11Z",
         "sat:orbit_state": "descending",
         "view:incidence_angle": 31.94,
     }
@@ -48,7 +50,7 @@ def test_capella():
     values = calibrated(product, "sigma0")
     assert np.isnan(values[0, 0]) and values[0, 1] == pytest.approx((2e-4 * 100) ** 2, rel=1e-6)
     assert product.incidence(np.zeros(1), np.ones(1)).tolist() == [38.2]
-    assert product.acquired == "2024-07-09T04:03:29.010Z"
+    assert (product.acquired, product.finished) == ("2024-07-09T04:03:29.010Z", "2024-07-09T04:03:33Z")
     assert list(read([capella(radiometry="beta_nought")]).calibrations) == ["beta0"]
     assert not read([capella(radiometry="none")]).calibrations
 
@@ -56,6 +58,7 @@ def test_capella():
 def test_iceye():
     product = read([iceye()])
     assert (product.kind, product.unit, product.pass_direction) == ("ICEYE", "amplitude", "descending")
+    assert product.finished == "2025-06-27T11:24:11Z" and product.motion is None
     assert calibrated(product, "sigma0")[0, 1] == pytest.approx(2.37e-5 * 100**2, rel=1e-6)
     assert list(read([iceye("complex_int16")]).calibrations) == ["beta0"]
     old = read([dataset(CALIBRATION_FACTOR="1e-6")])

@@ -1,0 +1,1 @@
+"""Match AIS messages of ships to the objects in a radar scene."""

@@ -1,0 +1,394 @@
+"""Read the AIS messages near a scene from CSV and Parquet files of any size, chunk by chunk.
+
+Sources of the columns and formats: MarineCadastre's data dictionary, the Danish Maritime Authority's README, Spire's
+"Standard data sample format", and ITU-R M.1371-5 for the dimensions A to D.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from rsft.errors import DataError, RequestError
+from rsft.types import Floats, Progress
+from rsft.utils.untrusted.documents import open_regular
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "mmsi": ("mmsi", "userid", "sourcemmsi"),
+    "time": (
+        *("basedatetime", "timestamp", "timestamputc", "datetime", "datetimeutc", "timeutc", "dtposutc", "msgtime"),
+        *("receivedtime", "recordtime", "tstamp", "unixtime", "epoch", "utc", "time", "ts", "t"),
+    ),
+    "lat": ("lat", "latitude", "latitudedegrees"),
+    "lon": ("lon", "longitude", "long", "lng", "longitudedegrees"),
+    "sog": ("sog", "speedoverground", "speed", "speedknots", "sogknots"),
+    "cog": ("cog", "courseoverground", "course"),
+    "heading": ("heading", "trueheading", "hdg", "truehead"),
+    "length": ("length", "shiplength", "lengthoverall", "loa", "lengthm"),
+    "width": ("width", "shipwidth", "beam", "breadth", "breadthextreme", "widthm"),
+    "bow": ("a", "sizea", "dima", "dimensiona", "dimbow", "tobow"),
+    "stern": ("b", "sizeb", "dimb", "dimensionb", "dimstern", "tostern"),
+    "port": ("c", "sizec", "dimc", "dimensionc", "dimport", "toport"),
+    "starboard": ("d", "sized", "dimd", "dimensiond", "dimstarboard", "tostarboard"),
+    "ship_type": (
+        *("shipandcargotype", "typeofshipandcargotype", "vesseltype", "vesseltypecode", "shiptype", "shiptypecode"),
+        *("aisshiptype", "aistype", "type"),
+    ),
+    "name": ("vesselname", "shipname", "name"),
+    "imo": ("imo", "imonumber", "imonum"),
+    "call_sign": ("callsign",),
+}
+"""Columns of messages -> names in feeds, in lower case, without spaces and punctuation. The first one counts."""
+
+TEXTS = ("ship_type", "name", "imo", "call_sign")
+"""Columns of texts; all others are numbers."""
+
+_REQUIRED = ("mmsi", "time", "lat", "lon")
+_CHUNK_BYTES, _CHUNK_ROWS = 2**24, 2**18
+_HEADER_BYTES = 2**16
+_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_NULLS = ["", "NA", "N/A", "nan", "NaN", "None", "null", "NULL", "Unknown", "Unknown value"]
+_ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
+_DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
+_HINT = "give CSV (also .gz, .zst, .zip) or Parquet with columns such as MMSI, BaseDateTime, LAT and LON"
+
+
+class SearchArea(NamedTuple):
+    """Where and when messages are kept: around a center in degrees, and between two times in seconds since 1970 (UTC).
+
+    Half of the height and half of the width are in degrees.
+    """
+
+    lon: float
+    lat: float
+    half_width: float
+    half_height: float
+    start: float
+    end: float
+
+    def contains(self, lon: Floats, lat: Floats) -> Any:
+        """Return which positions (N,) lie inside, also across the antimeridian."""
+        return (np.abs(lat - self.lat) <= self.half_height) & (
+            np.abs((lon - self.lon + 180) % 360 - 180) <= self.half_width
+        )
+
+    def describe(self) -> str:
+        """Return the ranges of latitude and longitude."""
+        south, north = self.lat - self.half_height, self.lat + self.half_height
+        return (
+            f"lat {south:.2f} to {north:.2f}, lon {self.lon - self.half_width:.2f} to {self.lon + self.half_width:.2f}"
+        )
+
+
+class AisMessages(NamedTuple):
+    """Messages near a scene.
+
+    Attributes:
+        table: one row per message: the columns of `SYNONYMS`, with `mmsi` as whole number and `time` in seconds since
+            1970 (UTC). Speeds are in knots, angles in degrees, sizes in meters; missing values are NaN and None.
+        static: for each MMSI the first value of sizes and texts in any message, also in those without a position.
+        counts: number of rows by what became of them.
+        notes: remarks for the reader.
+    """
+
+    table: pd.DataFrame
+    static: pd.DataFrame
+    counts: Counter[str]
+    notes: list[str]
+
+
+def read_messages(paths: Sequence[Path], area: SearchArea, progress: Progress | None = None) -> AisMessages:
+    """Read the messages of all files that lie in an area.
+
+    Args:
+        paths: CSV files, which may be compressed (.gz, .bz2, .zst) or in a .zip archive, or Parquet files.
+        area: the area and the times of a scene, with margins.
+        progress: called with megabytes of all files.
+
+    Returns:
+        The messages, and what was left out.
+
+    Raises:
+        RequestError: a file cannot be read or has not the columns, its times or numbers cannot be read, or none of the
+            messages lies in the area and the times. The message says both ranges.
+    """
+    selection = _Selection(area)
+    total, done = sum(path.stat().st_size for path in paths if path.is_file()), 0
+    for path in paths:
+        before, feed = selection.counts["kept"], _Feed(path)
+        try:
+            for batch in feed.batches():
+                selection.add(feed, batch)
+                if progress:
+                    progress((done + feed.position()) // 2**20, total // 2**20 + 1, "reading AIS")
+        except (OSError, DataError, pa.ArrowException, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+            reason = error.message if isinstance(error, DataError) else " ".join(str(error).split())[:200]
+            raise RequestError(f"the AIS file cannot be read: {reason}", path, _HINT) from error
+        feed.check()
+        selection.counts["broken lines"] += feed.broken
+        selection.notes += [*feed.notes, f"{path.name}: {selection.counts['kept'] - before:,} messages near the scene"]
+        done += path.stat().st_size
+    if not selection.counts["kept"]:
+        selection.fail(", ".join(map(str, paths)))
+    return selection.result()
+
+
+def _open_member(archive: zipfile.ZipFile, name: str) -> Any:
+    return pa.PythonFile(archive.open(name), mode="r")
+
+
+@dataclass
+class _Feed:
+    """A file, its columns, and how its times are written."""
+
+    path: Path
+    columns: dict[str, str] = field(default_factory=dict)
+    day_first: bool | None = None
+    broken: int = 0
+    rows: int = 0
+    notes: list[str] = field(default_factory=list)
+    raw: BinaryIO | None = None
+
+    def position(self) -> int:
+        """Return the number of bytes that were read."""
+        return self.raw.tell() if self.raw is not None and not self.raw.closed else 0
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the known columns of all rows under the names of `SYNONYMS`."""
+        with open_regular(self.path) as self.raw:
+            if self.raw.read(4) == b"PAR1":
+                file = pq.ParquetFile(self.raw)
+                self._find_columns(file.schema_arrow.names)
+                yield from map(self._rename, file.iter_batches(_CHUNK_ROWS, columns=list(self.columns.values())))
+                return
+            self.raw.seek(0)
+            if not zipfile.is_zipfile(self.raw):
+                yield from self._csv_batches(self._open_stream)
+                return
+            with zipfile.ZipFile(self.raw) as archive:
+                members = [name for name in archive.namelist() if name.lower().endswith((".csv", ".txt"))]
+                if not members:
+                    raise RequestError("the archive has no .csv file", self.path, _HINT)
+                for name in members:
+                    yield from self._csv_batches(partial(_open_member, archive, name))
+
+    def _open_stream(self) -> Any:
+        self.raw = open_regular(self.path)
+        source, suffix = pa.PythonFile(self.raw, mode="r"), self.path.suffix.lower()
+        return pa.CompressedInputStream(source, _CODECS[suffix]) if suffix in _CODECS else source
+
+    def _csv_batches(self, open_stream: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
+        header = open_stream().read(_HEADER_BYTES).partition(b"\n")[0].decode("latin-1").strip("\r")
+        delimiter = max(",;\t|", key=header.count)
+        self._find_columns([name.strip(' "') for name in header.split(delimiter)])
+
+        def skip(_: Any) -> str:
+            self.broken += 1
+            return "skip"
+
+        names = [name.strip(' "') for name in header.split(delimiter)]
+        reader = pa_csv.open_csv(
+            open_stream(),
+            pa_csv.ReadOptions(use_threads=False, block_size=_CHUNK_BYTES, encoding="latin-1", skip_rows=1,
+                               column_names=names),
+            pa_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip),
+            pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(self.columns.values(), pa.string()),
+                include_columns=list(self.columns.values()),
+                null_values=_NULLS,
+                strings_can_be_null=True,
+            ),
+        )  # fmt: skip
+        yield from map(self._rename, reader)
+
+    def _find_columns(self, names: Sequence[str]) -> None:
+        """Find the columns by their names.
+
+        Raises:
+            RequestError: one of time, position and MMSI is missing.
+        """
+        plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
+        self.columns = {
+            key: plain[first]
+            for key, known in SYNONYMS.items()
+            if (first := next((name for name in known if name in plain), None)) is not None
+        }
+        if missing := [key for key in _REQUIRED if key not in self.columns]:
+            message = f"no column for {', '.join(missing)}; the columns are {', '.join(names)[:300]}"
+            expected = "; ".join(f"{key}: {', '.join(SYNONYMS[key][:4])}" for key in missing)
+            raise RequestError(message, self.path, f"rename the columns ({expected})")
+
+    def _rename(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        self.rows += batch.num_rows
+        batch = batch.select(list(self.columns.values()))
+        batch.validate(full=True)
+        arrays = [x.dictionary_decode() if pa.types.is_dictionary(x.type) else x for x in batch.columns]
+        return pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
+
+    def check(self) -> None:
+        """Raise RequestError if no line of the file has as many values as its header."""
+        if self.broken and not self.rows:
+            message = f"none of {self.broken:,} lines has as many values as the header, as with decimal commas"
+            raise RequestError(message, self.path, "write decimals with a point (57.87), or separate values by ;")
+        if not self.rows:
+            raise RequestError("the AIS file has no rows", self.path, "download it again")
+
+    def numbers(self, batch: pa.RecordBatch, name: str) -> Floats:
+        """Return a column of numbers (N,); NaN where there is none.
+
+        Raises:
+            RequestError: most numbers have decimal commas.
+        """
+        if name not in batch.schema.names:
+            return np.full(batch.num_rows, np.nan)
+        array = batch.column(name)
+        try:
+            return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+        except pa.ArrowInvalid:  # some texts are no numbers
+            texts = array.to_pandas()
+            values: Floats = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        if name in ("lat", "lon") and 2 * pc.sum(pc.match_substring_regex(array, _DECIMAL_COMMA)).as_py() > len(array):
+            message = f"the column {self.columns[name]} has decimal commas, such as {array.drop_null()[0]}"
+            raise RequestError(message, self.path, "write the numbers with a decimal point, such as 57.87")
+        return values
+
+    def times(self, array: pa.Array) -> Floats:
+        """Return times (N,) in seconds since 1970, UTC; NaN for times that cannot be read."""
+        if pa.types.is_timestamp(array.type):
+            self._note_zone(has_zone=array.type.tz is not None)
+            array = array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64())
+            return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False) / 1e6)
+        texts = pd.Series([text or "" for text in array.cast(pa.string()).to_pylist()], dtype=object).str.strip()
+        texts = texts.str.replace(r"\s*UTC$", "Z", regex=True)
+        first = next((text for text in texts if text[:1].isdigit()), "")
+        if re.fullmatch(r"\d{9,}(\.\d*)?", first):
+            seconds = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+            return np.asarray(seconds / (1000 if np.nanmedian(seconds) > 1e11 else 1))
+        form: str = "ISO8601"
+        if re.match(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}", first):
+            texts = texts.str.replace(r"[.-]", "/", n=2, regex=True)
+            form = ("%d/%m" if self._is_day_first(texts) else "%m/%d") + "/%Y %H:%M:%S"
+        else:
+            texts = texts.str.replace("/", "-", regex=False)
+        self._note_zone(has_zone=form == "ISO8601" and _ZONE.search(first) is not None)
+        times = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
+        return np.asarray((times - pd.Timestamp(0, tz="UTC")).dt.total_seconds(), np.float64)
+
+    def _is_day_first(self, texts: pd.Series[str]) -> bool:
+        """Return whether dates begin with the day: unless one of the first messages has a second number above 12."""
+        if self.day_first is None:
+            parts = texts.str.extract(r"^(\d+)/(\d+)/").astype("float64").max()
+            self.day_first = not parts[1] > 12
+            sure = "" if max(parts) > 12 else ", which is a guess: no number is above 12"
+            order = "day/month/year" if self.day_first else "month/day/year"
+            self.notes.append(f"{self.path.name}: dates are read as {order}{sure}")
+        return self.day_first
+
+    def _note_zone(self, has_zone: bool) -> None:
+        note = f"{self.path.name}: times have no zone, and are read as UTC"
+        if not has_zone and note not in self.notes:
+            self.notes.append(note)
+
+
+class _Selection:
+    """The messages in an area, and the ranges of all others."""
+
+    def __init__(self, area: SearchArea) -> None:
+        self.area, self.counts, self.notes = area, Counter[str](), list[str]()
+        self.tables: list[pd.DataFrame] = []
+        self.static: list[pd.DataFrame] = []
+        self.exchanged = 0
+        self.ranges = {name: [np.inf, -np.inf] for name in ("lat", "lon", "time")}
+
+    def add(self, feed: _Feed, batch: pa.RecordBatch) -> None:
+        """Keep the rows of a batch that lie in the area and the times."""
+        lat, lon = feed.numbers(batch, "lat"), feed.numbers(batch, "lon")
+        has_position = np.isfinite(lat) & np.isfinite(lon)
+        inside = np.flatnonzero(has_position & self.area.contains(lon, lat))
+        self.exchanged += int((has_position & self.area.contains(lat, lon)).sum())
+        self._extend("lat", lat[np.abs(lat) <= 90])
+        self._extend("lon", lon[np.abs(lon) <= 180])
+        self.counts += Counter(
+            {"rows": len(lat), "without a position": int((~has_position).sum()),
+             "outside of the area": int(has_position.sum()) - len(inside)}
+        )  # fmt: skip
+        if {*TEXTS, "length", "bow"} & set(feed.columns) and not has_position.all():
+            self.static.append(self._table(feed, batch.take(pa.array(np.flatnonzero(~has_position)))))
+        times = feed.times(batch.column("time").take(pa.array(inside))) if len(inside) else np.empty(0)
+        is_unreadable = ~np.isfinite(times)
+        if 2 * is_unreadable.sum() > len(times):
+            example = batch.column("time").take(pa.array(inside[is_unreadable][:1]))[0]
+            message = f"the times in the column {feed.columns['time']} cannot be read, such as {example}"
+            raise RequestError(message, feed.path, "write them as 2026-01-31T23:59:59Z, or as seconds since 1970")
+        self._extend("time", times[~is_unreadable])
+        kept = ~is_unreadable & (times >= self.area.start) & (times <= self.area.end)
+        dropped = {"with an unreadable time": is_unreadable, "at other times": ~is_unreadable & ~kept}
+        self.counts += Counter({name: int(count.sum()) for name, count in dropped.items()})
+        table = self._table(feed, batch.take(pa.array(inside[kept]))).assign(time=times[kept])
+        self.counts["kept"] += len(table)
+        self.tables.append(table)
+
+    def _extend(self, name: str, values: Floats) -> None:
+        limits = self.ranges[name]
+        limits[:] = min(limits[0], values.min(initial=np.inf)), max(limits[1], values.max(initial=-np.inf))
+
+    @staticmethod
+    def _table(feed: _Feed, batch: pa.RecordBatch) -> pd.DataFrame:
+        columns: dict[str, Any] = {}
+        for name in SYNONYMS:
+            if name in TEXTS:
+                is_known = name in batch.schema.names
+                texts = batch.column(name).cast(pa.string()).to_pylist() if is_known else [None] * batch.num_rows
+                columns[name] = pd.Series([(x and x.strip()) or None for x in texts], dtype=object)
+            elif name != "time":
+                columns[name] = feed.numbers(batch, name)
+        table = pd.DataFrame(columns)
+        return table.assign(mmsi=table["mmsi"].fillna(0).clip(0, 10**12).astype(np.int64))
+
+    def fail(self, location: str) -> None:
+        """Raise RequestError: no message lies in the area and the times; say why."""
+        area, (south, north), (west, east) = self.area, self.ranges["lat"], self.ranges["lon"]
+        if not self.counts["outside of the area"] < self.counts["rows"] - self.counts["without a position"]:
+            if self.exchanged:
+                message = f"lat and lon are exchanged: {self.exchanged:,} positions lie near the scene the other way"
+                raise RequestError(message, location, "exchange the names of the two columns")
+            message = (
+                f"no AIS position lies near the scene ({area.describe()}); those of the file have "
+                f"lat {south:.2f} to {north:.2f}, lon {west:.2f} to {east:.2f}"
+            )
+            raise RequestError(message, location, "give the AIS file of this region")
+        first, last = (format_time(seconds) for seconds in self.ranges["time"])
+        message = (
+            f"no AIS message is from the time of the scene ({format_time(area.start)} to {format_time(area.end)}); "
+            f"those near it are from {first} to {last}"
+        )
+        hint = f"give the AIS file of this day; check the zone of its times, and --time. {' '.join(self.notes)}"
+        raise RequestError(message, location, hint.strip())
+
+    def result(self) -> AisMessages:
+        """Return all messages that were kept."""
+        table = pd.concat(self.tables, ignore_index=True)
+        known = ["mmsi", "length", "width", "bow", "stern", "port", "starboard", *TEXTS]
+        static = pd.concat([table[known], *(x[known] for x in self.static)], ignore_index=True)
+        static = static[static["mmsi"].isin(table["mmsi"].unique())]
+        sizes = ["length", "width"]
+        static[sizes] = static[sizes].where(static[sizes] > 0)  # 0 means not available
+        return AisMessages(table, static.groupby("mmsi").first(), self.counts, self.notes)
+
+
+def format_time(seconds: float) -> str:
+    """Return seconds since 1970 as a time in UTC, such as "2021-01-19 03:16:53 UTC"."""
+    return f"{pd.Timestamp(seconds, unit='s'):%Y-%m-%d %H:%M:%S} UTC" if np.isfinite(seconds) else "unknown times"

@@ -1,0 +1,356 @@
+"""Match AIS messages to the objects of a scene: detect objects or read their positions, and name the ship of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rsft.data.imagery.bands import POLARIZATIONS
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.errors import RequestError
+from rsft.inference.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
+from rsft.inference.ais.feeds import SearchArea, read_messages
+from rsft.inference.ais.matching import MIN_CONFIDENCE, Assignment, Objects, Pairs, assign, find_pairs
+from rsft.inference.ais.tracks import EARTH, KNOT, ShipStates, Tracks, locate_ships, make_tracks
+from rsft.inference.detection import detect_bright_objects
+from rsft.inference.options import UNDECLARED, CfarOptions, Declaration
+from rsft.inference.predict.scene_chips import annotated_length, box_length, measured_length
+from rsft.inference.scenes.georeference import Georeference
+from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, read_positions
+from rsft.inference.scenes.raster import RasterScene, open_scene
+from rsft.types import Progress
+
+TIME_MARGIN = 30 * 60.0
+"""Seconds before and after the scene from which messages are used."""
+
+MATCHED, AMBIGUOUS, NO_AIS, NO_DETECTION = "matched", "ambiguous", "no AIS", "no detection"
+"""What became of an object (the first three), or of a ship (all but "no AIS")."""
+
+_SPEED_MARGIN = 30 * KNOT  # meters per second of ships that enter the scene
+_LARGEST_SHIP = 500.0  # meters
+_LONG_BOX = 1.8  # length by width above which the direction of a box is a heading
+
+
+@dataclass(frozen=True)
+class AisOptions:
+    """Options of a match.
+
+    Attributes:
+        time: time of the acquisition, ISO 8601; None takes that of the scene.
+        min_confidence: pairs with a smaller confidence are ambiguous.
+        position_sigma: standard deviation of the places of objects in meters, see `POSITION_SIGMA`.
+    """
+
+    time: str | None = None
+    min_confidence: float = MIN_CONFIDENCE
+    position_sigma: float = POSITION_SIGMA
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.min_confidence < 1:
+            message = f"the confidence {self.min_confidence:g} is not between 0.5 and 1"
+            raise RequestError(message, "--min-confidence", "give 0.5 to accept every best pair, or up to 0.999")
+        if not 0 < self.position_sigma < 10_000:
+            message = f"the error of positions {self.position_sigma:g} m is not between 0 and 10,000 m"
+            raise RequestError(message, "--position-error", "give a standard deviation in meters, such as 20")
+
+
+DEFAULT_OPTIONS = AisOptions()
+"""The time of the scene, and pairs with a confidence of 0.9."""
+
+
+@dataclass
+class AisMatch:
+    """Objects and ships of a scene, and which belong together.
+
+    Attributes:
+        objects: one row per object, in the order of the locations: `status` ("matched", "ambiguous" or "no AIS"),
+            `mmsi`, `ais_class`, `confidence` and `reason`, position, length, and what AIS says about the ship.
+        ships: one row per ship in the scene: `status` ("matched", "ambiguous" or "no detection"), `reason`, the place
+            that AIS reports (`lon`, `lat`), and where the radar shows it (`radar_lon`, `radar_lat`).
+        notes: remarks for the reader.
+        left_out: number of messages and ships that were left out, by reason.
+    """
+
+    objects: pd.DataFrame
+    ships: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of objects by status, and of ships without a detection."""
+        status = self.objects["status"].value_counts()
+        ships = int((self.ships["status"] == NO_DETECTION).sum())
+        return {name: int(status.get(name, 0)) for name in (MATCHED, AMBIGUOUS, NO_AIS)} | {
+            "AIS without detection": ships
+        }
+
+
+def match_scene(
+    name: Path | str,
+    ais_paths: Sequence[Path],
+    options: AisOptions = DEFAULT_OPTIONS,
+    *,
+    at: Path | None = None,
+    at_crs: str | None = None,
+    detector: CfarOptions | None = None,
+    declaration: Declaration = UNDECLARED,
+    progress: Progress | None = None,
+) -> AisMatch:
+    """Find the objects of a scene, and match AIS messages to them.
+
+    Args:
+        name: the scene, see `open_scene`.
+        ais_paths: files of messages, see `read_messages`.
+        options: time and confidence.
+        at: file of the positions of objects; None detects bright objects.
+        at_crs: coordinate system of `at`, if the file names none.
+        detector: options of the detector.
+        declaration: unit and bands of the scene, if the file does not name them.
+        progress: called with numbers of windows and of megabytes.
+
+    Raises:
+        RequestError: the scene has no georeference or time, or the messages cannot be used; see `read_messages`.
+        DataError: the scene cannot be read.
+    """
+    scene = open_scene(name)
+    Acquisition.of(scene, options.time)  # before the detection, which takes minutes
+    if at is not None:
+        locations = read_positions(at, scene, at_crs)
+    else:
+        locations = _detect(scene, detector or CfarOptions(), declaration, progress)
+    return match_ais(scene, locations, ais_paths, options, progress)
+
+
+def match_ais(
+    scene: RasterScene,
+    locations: SceneLocations,
+    ais_paths: Sequence[Path],
+    options: AisOptions = DEFAULT_OPTIONS,
+    progress: Progress | None = None,
+) -> AisMatch:
+    """Match AIS messages to objects of a scene whose locations are known.
+
+    Args:
+        scene: the scene.
+        locations: the objects, from a file or a detector.
+        ais_paths: files of messages, see `read_messages`.
+        options: time and confidence.
+        progress: called with megabytes of the files.
+
+    Returns:
+        The match. The rows of `AisMatch.objects` have the order of `locations.locations`.
+
+    Raises:
+        RequestError: the scene has no georeference or time, or the messages cannot be used; see `read_messages`.
+    """
+    acquisition = Acquisition.of(scene, options.time)
+    messages = read_messages(ais_paths, search_area(scene, acquisition), progress)
+    tracks = make_tracks(messages)
+    objects = _objects(scene, locations)
+    match = match_tracks(acquisition, tracks, objects, _area(scene), options)
+    names = [location.name for location in locations.locations]
+    pixels = np.array([(x.row, x.col) for x in locations.locations]).reshape(-1, 2)
+    match.objects.insert(0, "object", names)
+    match.objects.insert(1, "row", pixels[:, 0])
+    match.objects.insert(2, "col", pixels[:, 1])
+    inside = acquisition.georeference.lonlat_to_pixels(match.ships["radar_lon"], match.ships["radar_lat"])
+    is_inside = ((inside >= 0) & (inside < (scene.height, scene.width))).all(axis=1)
+    is_kept = is_inside | (match.ships["status"] != NO_DETECTION).to_numpy()
+    match.left_out["ships outside of the scene"] = int((~is_kept).sum())
+    match.ships = match.ships[is_kept].reset_index(drop=True)
+    left_out = {f"messages {name}": n for name, n in messages.counts.items() if name not in ("rows", "kept")}
+    match.left_out += Counter(left_out) + tracks.counts
+    match.notes = [acquisition.note, *locations.notes, *messages.notes, *tracks.notes, *match.notes]
+    return match
+
+
+def match_tracks(
+    acquisition: Acquisition, tracks: Tracks, objects: Objects, area: float, options: AisOptions = DEFAULT_OPTIONS
+) -> AisMatch:
+    """Match tracks to objects.
+
+    Args:
+        acquisition: when and from where the radar saw the scene.
+        tracks: the tracks.
+        objects: the objects.
+        area: area of the scene in square meters.
+        options: confidence and error of positions.
+    """
+    states = locate_ships(tracks, acquisition.time_at, (acquisition.start + acquisition.end) / 2)
+    view = acquisition.view(states, options.position_sigma)
+    length = tracks.ships["length"].to_numpy(np.float64, na_value=np.nan)
+    pairs = find_pairs(objects, view, length, states.heading, area)
+    best = assign(pairs, len(objects.lon))
+    object_table, object_status = _object_table(objects, tracks, states, view, pairs, best, options.min_confidence)
+    notes = []
+    if acquisition.scene is None:
+        notes.append("moving ships are not shifted, because the product does not say how the radar moved")
+    return AisMatch(object_table, _ship_table(tracks, states, view, pairs, best, object_status), notes)
+
+
+def search_area(scene: RasterScene, acquisition: Acquisition) -> SearchArea:
+    """Return where and when messages are useful: the scene, with a margin for ships that enter or leave it."""
+    steps = np.linspace(0, 1, 5)
+    edges = [(row, col) for row in steps for col in steps if row in (0, 1) or col in (0, 1)]
+    rows, cols = np.array(edges).T * [[scene.height], [scene.width]]
+    lon, lat = acquisition.georeference.pixels_to_lonlat(rows, cols).T
+    middle = float(np.degrees(np.angle(np.exp(1j * np.radians(lon)).mean())))
+    margin = np.degrees(_SPEED_MARGIN * TIME_MARGIN / EARTH.b)
+    half_width = np.abs((lon - middle + 180) % 360 - 180).max() + margin / np.cos(
+        np.radians(min(np.abs(lat).max(), 85))
+    )
+    return SearchArea(
+        middle,
+        float(lat.min() + lat.max()) / 2,
+        float(min(half_width, 180)),
+        float(np.ptp(lat) / 2 + margin),
+        acquisition.start - TIME_MARGIN,
+        acquisition.end + TIME_MARGIN,
+    )
+
+
+def _area(scene: RasterScene) -> float:
+    assert scene.spacing is not None
+    return scene.height * scene.width * scene.spacing[0] * scene.spacing[1]
+
+
+def _detect(
+    scene: RasterScene, options: CfarOptions, declaration: Declaration, progress: Progress | None
+) -> SceneLocations:
+    """Detect bright objects up to the size of the largest ships, in all polarizations of the scene."""
+    assert scene.spacing is not None
+    names = declaration.bands or scene.bands or ("gray",)
+    bands = tuple(name for name in names if name in POLARIZATIONS) or names
+    unit = declaration.unit or scene.unit or scene.dtype
+    planes, count = {unit: (IDENTITY_STRETCH,) * len(bands)}, len(bands)
+    contract = Contract(
+        units=planes, bands=bands, planes=bands, crop=None, size=1, mean=(0.0,) * count, std=(1.0,) * count
+    )
+    window = ChipWindow(max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))), 0, (1.0, 1.0))
+    return detect_bright_objects(scene, options, window, declaration, contract, progress)
+
+
+def _objects(scene: RasterScene, locations: SceneLocations) -> Objects:
+    """Return positions, lengths and headings: of boxes, or in a column length_m of the file of positions."""
+    georeference = scene.georeference
+    assert georeference is not None and scene.spacing is not None
+    items = locations.locations
+    rows, cols = np.array([(x.row, x.col) for x in items]).reshape(-1, 2).T
+    lon, lat = georeference.pixels_to_lonlat(rows, cols).T if items else np.empty((2, 0))
+    sizes = [_box_size(x, scene.spacing, georeference, is_detected=x.source_row is None) for x in items]
+    length, heading = np.array(sizes).reshape(-1, 2).T
+    if locations.attributes is not None and "length_m" in locations.attributes:
+        given = pd.to_numeric(locations.attributes["length_m"], errors="coerce").astype("float64").to_numpy()
+        length = np.where(np.isfinite(given) & (given > 0), given, length)
+    return Objects(lon, lat, length, heading)
+
+
+def _box_size(
+    location: Location, spacing: tuple[float, float], georeference: Georeference, is_detected: bool
+) -> tuple[float, float]:
+    """Return the length in meters of a box, and its direction in degrees from 0 to 180; NaN if it has none."""
+    if location.box is None:
+        return np.nan, np.nan
+    if is_detected:
+        columns = measured_length(box_length(location.box, spacing), spacing, "detection")
+    else:
+        columns = annotated_length(location.box, spacing)
+    corners = np.reshape(location.box, (4, 2))
+    sides = np.linalg.norm(np.diff(corners[:3], axis=0) * spacing, axis=1)
+    if sides.max() < _LONG_BOX * sides.min():
+        return columns["length_m"], np.nan
+    ends = corners[:2] if sides[0] > sides[1] else corners[1:3]
+    (lon0, lat0), (lon1, lat1) = georeference.pixels_to_lonlat(*ends.T)
+    return columns["length_m"], EARTH.inv(lon0, lat0, lon1, lat1)[0] % 180
+
+
+def _object_table(
+    objects: Objects,
+    tracks: Tracks,
+    states: ShipStates,
+    view: RadarView,
+    pairs: Pairs,
+    best: Assignment,
+    min_confidence: float,
+) -> tuple[pd.DataFrame, Any]:
+    """Return the table of objects, and their status (N,)."""
+    mmsi, count = tracks.ships["mmsi"].to_numpy(), len(objects.lon)
+    status = np.where(best.ship < 0, NO_AIS, np.where(best.confidence < min_confidence, AMBIGUOUS, MATCHED)).astype(
+        object
+    )
+    is_open = status[pairs.objects] == AMBIGUOUS  # pairs of ambiguous objects, whose ships may belong to others
+    taken = best.ship[status == MATCHED]
+    open_ships = np.setdiff1d(pairs.ships[is_open], taken)
+    competes = (status[pairs.objects] == NO_AIS) & np.isin(pairs.ships, open_ships)
+    status[pairs.objects[competes]] = AMBIGUOUS
+    candidates: list[list[str]] = [[] for _ in range(count)]
+    for number in np.argsort(-pairs.score, kind="stable"):
+        candidates[pairs.objects[number]].append(f"{mmsi[pairs.ships[number]]} at {pairs.distance[number]:.0f} m")
+    reasons = [_reason(i, status[i], candidates[i], pairs, best, min_confidence) for i in range(count)]
+    table = pd.DataFrame(
+        {"lon": objects.lon, "lat": objects.lat, "length_m": objects.length, "heading_deg": objects.heading,
+         "status": pd.Series(status, dtype=object), "confidence": best.confidence.round(4),
+         "reason": reasons, "candidates": ["; ".join(names) or None for names in candidates]}
+    )  # fmt: skip
+    ship = np.where(status == NO_AIS, -1, best.ship)
+    number = np.where(ship >= 0, best.pair, -1)
+    has_ship = ship >= 0
+    table["confidence"] = table["confidence"].where(has_ship)
+    values = {"distance_m": pairs.distance, "sigmas": pairs.sigmas}
+    for name, column in values.items():
+        table[name] = np.where(has_ship, np.append(column, np.nan)[number], np.nan).round(2)
+    ships = _ship_columns(tracks, states, view)
+    return pd.concat([table, ships.reindex(ship).reset_index(drop=True)], axis=1), status
+
+
+def _reason(i: int, status: str, candidates: list[str], pairs: Pairs, best: Assignment, min_confidence: float) -> str:
+    """Return why an object has its status."""
+    if status == MATCHED:
+        number = best.pair[i]
+        return f"{pairs.distance[number]:.0f} m ({pairs.sigmas[number]:.1f} sigma) from the ship"
+    if not candidates:
+        return "no ship of AIS is near"
+    if status == NO_AIS:
+        return f"the ships near it belong to other objects: {'; '.join(candidates[:3])}"
+    if best.pair[i] < 0:
+        return f"another object may be its ship as well: {'; '.join(candidates[:3])}"
+    if best.other[i] >= 0:
+        return f"several ships explain it almost equally well: {'; '.join(candidates[:3])}"
+    if 1 / (1 + np.exp(-pairs.score[best.pair[i]])) < min_confidence:
+        return f"the ship is far or differs in size: {candidates[0]} ({pairs.sigmas[best.pair[i]]:.1f} sigma)"
+    return f"another object near it explains the ship almost equally well: {candidates[0]}"
+
+
+def _ship_columns(tracks: Tracks, states: ShipStates, view: RadarView) -> pd.DataFrame:
+    ships = tracks.ships
+    return pd.DataFrame(
+        {"mmsi": ships["mmsi"].astype("Int64"), "ais_class": ships["ais_class"], "ship_type": ships["ship_type"],
+         "ship_name": ships["name"], "imo": ships["imo"], "call_sign": ships["call_sign"],
+         "ais_length_m": ships["length"], "ais_width_m": ships["width"],
+         "speed_kn": (states.speed / KNOT).round(1), "course_deg": states.course.round(1),
+         "gap_s": states.gap.round(), "position_from": states.method,
+         "sigma_m": np.hypot(view.along, view.across).round() / np.sqrt(2), "shift_m": view.shift.round(1)}
+    )  # fmt: skip
+
+
+def _ship_table(
+    tracks: Tracks, states: ShipStates, view: RadarView, pairs: Pairs, best: Assignment, object_status: Any
+) -> pd.DataFrame:
+    """Return the table of ships."""
+    status = np.full(len(tracks.ships), NO_DETECTION, object)
+    status[pairs.ships[object_status[pairs.objects] == AMBIGUOUS]] = AMBIGUOUS
+    status[best.ship[object_status == MATCHED]] = MATCHED
+    reason = np.full(len(status), "no object is near where the radar would show it", object)
+    reason[pairs.ships] = "the objects near it belong to other ships"
+    reason[status == AMBIGUOUS], reason[status == MATCHED] = "see the layer of ambiguous objects", ""
+    table = _ship_columns(tracks, states, view)
+    table.insert(1, "status", pd.Series(status, dtype=object))
+    table.insert(2, "reason", pd.Series(reason, dtype=object))
+    return table.assign(lon=states.lon, lat=states.lat, radar_lon=view.lon, radar_lat=view.lat)

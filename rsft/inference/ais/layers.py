@@ -1,0 +1,115 @@
+"""Write the match of AIS messages to a scene as a GeoPackage with one layer per outcome, and styles for QGIS."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyogrio
+import shapely
+from geopandas import GeoDataFrame, points_from_xy
+
+from rsft.errors import RequestError
+from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, NO_DETECTION, AisMatch
+from rsft.inference.scenes.georeference import LONLAT
+from rsft.inference.writers.tables import _REGISTER, _STYLES, METADATA_TABLE, class_colors
+from rsft.utils.atomic_files import atomic_file
+
+_STYLE = """
+INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
+    useAsDefault, description, owner) VALUES ('', '', ?, 'geom', 'AIS', ?, 1, 'Match of AIS messages', 'rsft')
+"""
+_COLORS = {NO_AIS: "#d55e00", AMBIGUOUS: "#f0e442", NO_DETECTION: "#8c8c8c"}
+_SHIFT_COLOR = "#0072b2"
+_LEAST_SHIFT = 1.0  # meter; a shorter arrow shows nothing
+
+
+class _Layer(NamedTuple):
+    """A layer with the column that selects the symbol, the shape of its markers and the expression of its labels."""
+
+    name: str
+    frame: GeoDataFrame
+    column: str
+    marker: str
+    text: str
+
+
+def check_match_path(path: Path, overwrite: bool) -> None:
+    """Check that the output is a new GeoPackage, before a job starts.
+
+    Raises:
+        RequestError: the suffix is another one, or the file exists.
+    """
+    if path.suffix.lower() != ".gpkg":
+        raise RequestError("the layers of a match need a GeoPackage", path, "give a name that ends with .gpkg")
+    if path.exists() and not overwrite:
+        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
+
+
+def write_match(match: AisMatch, path: Path, metadata: dict[str, Any], *, overwrite: bool = False) -> None:
+    """Write a match: the layers matched, no_ais, ais_without_detection, ambiguous and shift, and a table of metadata.
+
+    Args:
+        match: the match.
+        path: the GeoPackage.
+        metadata: how the match was made.
+        overwrite: whether to replace an existing file.
+
+    Raises:
+        RequestError: see `check_match_path`.
+    """
+    check_match_path(path, overwrite)
+    texts = metadata | {"notes": match.notes, "left_out": match.left_out, "counts": match.counts}
+    rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in texts.items()]
+    with atomic_file(path) as temporary:
+        temporary.unlink()  # SQLite needs to create the file itself
+        layers = _layers(match)
+        for layer in layers:
+            kind = "LineString" if layer.name == "shift" else "Point"
+            pyogrio.write_dataframe(layer.frame, temporary, layer.name, "GPKG", geometry_type=kind)
+        with closing(sqlite3.connect(temporary)) as database, database:
+            database.execute(_STYLES)
+            database.execute(_REGISTER, ("layer_styles", "layer_styles"))
+            database.executemany(_STYLE, [(layer.name, match_style(layer)) for layer in layers])
+            columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
+            database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
+            database.execute(_REGISTER, (METADATA_TABLE, METADATA_TABLE))
+            database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", rows)
+
+
+def _layers(match: AisMatch) -> list[_Layer]:
+    objects, ships = match.objects, match.ships
+    places = GeoDataFrame(objects, geometry=points_from_xy(objects["lon"], objects["lat"]), crs=LONLAT)
+    lost = ships[ships["status"] == NO_DETECTION]
+    lost = GeoDataFrame(lost, geometry=points_from_xy(lost["radar_lon"], lost["radar_lat"]), crs=LONLAT)
+    moved = ships[ships["shift_m"].abs() >= _LEAST_SHIFT]
+    ends = zip(moved["lon"], moved["lat"], moved["radar_lon"], moved["radar_lat"], strict=True)
+    lines = [shapely.LineString([(a, b), (c, d)]) for a, b, c, d in ends]
+    own = [name for name in objects if name in ("object", "row", "col", "lon", "lat", "length_m", "heading_deg")]
+    name = 'coalesce("ship_name", "mmsi")'
+    unmatched = places[objects["status"] == NO_AIS][[*own, "status", "reason", "geometry"]]
+    return [
+        _Layer("matched", places[objects["status"] == MATCHED], "ais_class", "circle", name),
+        _Layer("no_ais", unmatched, "status", "square", '"object"'),
+        _Layer("ais_without_detection", lost, "status", "cross2", name),
+        _Layer("ambiguous", places[objects["status"] == AMBIGUOUS], "status", "diamond", '"candidates"'),
+        _Layer("shift", GeoDataFrame(moved, geometry=lines, crs=LONLAT), "'shift'", "", ""),
+    ]
+
+
+def match_style(layer: _Layer) -> str:
+    """Return the QGIS style of a layer: matched ships by class, one symbol in the others, arrows for the shifts."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    colors = {name: color for name, color in _COLORS.items() if name in set(layer.frame["status"])}
+    if layer.column == "ais_class":
+        colors = class_colors(sorted(layer.frame["ais_class"].unique()))
+    elif layer.name == "shift":
+        colors = {"shift": _SHIFT_COLOR}
+    loader = PackageLoader("rsft.inference.ais", "")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    values = {"column": layer.column, "marker": layer.marker, "text": layer.text, "is_line": layer.name == "shift"}
+    return environment.get_template("ais.qml").render(colors=colors, **values).strip()

@@ -1,0 +1,40 @@
+"""`rsft ais match` at the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.inference.ais.conftest import traffic  # noqa: F401  # a fixture
+
+pytestmark = pytest.mark.slow
+
+
+def test_match(rsft, traffic):  # noqa: F811
+    command = ("ais", "match", str(traffic.scene), "--ais", str(traffic.ais), "-o", "m.gpkg", "--land", "none")
+    code, text = rsft(*command)
+    assert code == 0, text
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert {"matched 3", "ambiguous 0", "no AIS 1", "AIS without detection 1", "cargo 1"} <= set(lines)
+    assert any(line.startswith("matches") and "m.gpkg" in line for line in lines)
+    code, text = rsft(*command)
+    assert code == 2 and "exists already" in text
+    code, text = rsft(*command, "--overwrite", "--json")
+    event = json.loads(text.splitlines()[-1])
+    assert (code, event["event"], event["matched"], event["no AIS"]) == (0, "done", 3, 1)
+
+
+def test_faults_are_sentences(rsft, traffic, tmp_path):  # noqa: F811
+    bad = tmp_path / "bad.csv"
+    bad.write_text("ship,when\n1,2\n")
+    code, text = rsft("ais", "match", str(traffic.scene), "--ais", str(bad), "-o", "m.gpkg", "--land", "none")
+    assert code == 2 and "no column for mmsi" in text and "Traceback" not in text
+    assert not (tmp_path / "m.gpkg").exists()
+    code, text = rsft("ais", "match", str(traffic.scene), "--ais", str(traffic.ais), "-o", "m.csv")
+    assert code == 2 and ".gpkg" in text
+
+
+def test_help(rsft):
+    code, text = rsft("ais", "match", "--help")
+    assert code == 0 and all(name in text for name in ("--ais", "--time", "--min-confidence", "--at", "MMSI"))

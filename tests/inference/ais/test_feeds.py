@@ -1,0 +1,190 @@
+"""Messages of the feeds as they are published, damaged ones, and files of other places and times."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+from rsft.errors import RequestError
+from rsft.inference.ais import feeds
+from rsft.inference.ais.feeds import SearchArea, read_messages
+
+NOON = pd.Timestamp("2026-03-14T12:00:00Z").timestamp()
+AREA = SearchArea(10.0, 57.0, 1.0, 1.0, NOON - 1800, NOON + 1800)
+
+MARINE_CADASTRE = (
+    "MMSI,BaseDateTime,LAT,LON,SOG,COG,Heading,VesselName,IMO,CallSign,VesselType,Status,Length,Width,Draft,Cargo,"
+    "TransceiverClass\n"
+    "219000001,2026-03-14T12:00:04,57.1,10.2,20.4,149.9,152.0,DEL MONTE,IMO9869693,V7A4893,70,0,192,30,7.6,70,A\n"
+    "219000002,2026-03-14T11:50:00,56.9,9.9,0.0,360.0,511.0,,,,31,,,,,,A\n"
+    "219000003,2026-03-14T14:00:00,57.0,10.0,0.0,360.0,511.0,,,,31,,,,,,A\n"
+    "219000004,2026-03-14T12:00:00,40.0,-70.0,0.0,360.0,511.0,,,,31,,,,,,A\n"
+)
+DMA = (
+    "# Timestamp,Type of mobile,MMSI,Latitude,Longitude,Navigational status,ROT,SOG,COG,Heading,IMO,Callsign,Name,"
+    "Ship type,Cargo type,Width,Length,Type of position fixing device,Draught,Destination,ETA,Data source type,A,B,C,D"
+    "\n"
+    "14/03/2026 12:00:00,Base Station,2190064,57.0,10.0,Unknown value,,,,,Unknown,Unknown,,Undefined,,,,GPS,,,,AIS,,,,"
+    "\n"
+    "14/03/2026 12:10:30,Class A,219024000,57.417413,10.586715,Engaged in fishing,0.0,3.5,4.8,309,Unknown,OUXY,FREJA,"
+    "Fishing,,7,24,GPS,3.1,GRENAA,,AIS,16,8,3,4\n"
+)
+SPIRE = (
+    "created_at,timestamp,mmsi,msg_type,latitude,longitude,speed,course,heading,imo,name,call_sign,ship_type,length,width\n"
+    "2026-03-14T13:00:00Z,2026-03-14T12:01:00.500Z,219000005,1,57.0,10.0,12.5,90.0,91,,,,,,\n"
+    "2026-03-14T13:00:00Z,2026-03-14T08:00:00Z,219000005,5,,,,,,9869693,ODIN,ABCD,Tanker,183,32\n"
+)
+
+
+def write(folder, text, name="ais.csv"):
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_marine_cadastre(tmp_path):
+    messages = read_messages([write(tmp_path, MARINE_CADASTRE)], AREA)
+    table = messages.table
+    assert table["mmsi"].tolist() == [219000001, 219000002]
+    assert table["time"].tolist() == [NOON + 4, NOON - 600]
+    assert table.loc[0, ["lat", "lon", "sog", "cog", "heading", "length", "width"]].tolist() == [
+        *(57.1, 10.2, 20.4, 149.9, 152.0, 192.0, 30.0)
+    ]
+    assert messages.static.loc[219000001, ["name", "imo", "call_sign", "ship_type"]].tolist() == [
+        *("DEL MONTE", "IMO9869693", "V7A4893", "70")
+    ]
+    counts = messages.counts
+    assert (counts["rows"], counts["kept"], counts["at other times"], counts["outside of the area"]) == (4, 2, 1, 1)
+    assert "times have no zone, and are read as UTC" in messages.notes[0]
+
+
+def test_danish_maritime_authority(tmp_path):
+    messages = read_messages([write(tmp_path, DMA)], AREA)
+    ship = messages.table.set_index("mmsi").loc[219024000]
+    assert ship[["time", "bow", "stern", "port", "starboard"]].tolist() == [NOON + 630, 16, 8, 3, 4]
+    assert messages.static.loc[219024000, ["name", "ship_type"]].tolist() == ["FREJA", "Fishing"]
+    assert any("dates are read as day/month/year" in note and "guess" not in note for note in messages.notes)
+
+
+def test_spire_joins_static_messages(tmp_path):
+    messages = read_messages([write(tmp_path, SPIRE)], AREA)
+    assert messages.table["time"].tolist() == [NOON + 60.5]
+    assert messages.static.loc[219000005, ["name", "ship_type", "length"]].tolist() == ["ODIN", "Tanker", 183.0]
+    assert messages.counts["without a position"] == 1
+    assert not any("no zone" in note for note in messages.notes)
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".zip", ".parquet", ".csv.zst"])
+def test_containers(tmp_path, suffix):
+    path = tmp_path / f"ais{suffix}"
+    plain = write(tmp_path, MARINE_CADASTRE, "plain.csv")
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(plain, "AIS_2026_03_14.csv")
+    elif suffix == ".parquet":
+        pq.write_table(pa_csv.read_csv(plain), path)
+    elif suffix == ".csv.zst":
+        with pa.output_stream(path, compression="zstd") as file:
+            file.write(plain.read_bytes())
+    else:
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+    expected = read_messages([plain], AREA).table
+    pd.testing.assert_frame_equal(
+        read_messages([path], AREA).table[["mmsi", "time", "lat"]], expected[["mmsi", "time", "lat"]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-03-14T14:00:00+02:00", 0), ("2026-03-14 12:00:00.250", 0.25), ("2026/03/14 12:00:00", 0),
+        ("2026-03-14 12:00:00 UTC", 0), (f"{NOON:.0f}", 0), (f"{1000 * NOON:.0f}", 0), ("14/03/2026 12:00:00", 0),
+        ("14.03.2026 12:00:00", 0), ("03/14/2026 12:00:00", 0),
+    ],
+)  # fmt: skip
+def test_times(tmp_path, text, seconds):
+    path = write(tmp_path, f"mmsi,time,lat,lon\n219000001,{text},57,10\n")
+    assert read_messages([path], AREA).table["time"].tolist() == [NOON + seconds]
+
+
+def test_month_first_is_said(tmp_path):
+    path = write(tmp_path, "mmsi,time,lat,lon\n219000001,03/14/2026 12:00:00,57,10\n")
+    assert any("month/day/year" in note for note in read_messages([path], AREA).notes)
+    area = AREA._replace(start=AREA.start - 86400 * 10, end=AREA.end)
+    path = write(tmp_path, "mmsi,time,lat,lon\n219000001,03/04/2026 12:00:00,57,10\n")
+    with pytest.raises(RequestError) as caught:  # read as the 3rd of April, which the message says
+        read_messages([path], area)
+    assert "day/month/year, which is a guess" in caught.value.hint
+
+
+def test_semicolons_and_several_files(tmp_path):
+    first = write(tmp_path, "mmsi;lon;lat;date_time_utc;sog\n219000001;10;57;2026-03-14 12:00:00;5\n", "a.csv")
+    second = write(tmp_path, MARINE_CADASTRE, "b.csv")
+    messages = read_messages([first, second], AREA)
+    assert messages.table["sog"].tolist() == [5.0, 20.4, 0.0]
+    assert [note for note in messages.notes if "messages near" in note] == [
+        *("a.csv: 1 messages near the scene", "b.csv: 2 messages near the scene")
+    ]
+
+
+def test_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(feeds, "_CHUNK_BYTES", 4096)
+    lines = [f"{219000000 + i},2026-03-14T12:00:00,57.0,{10 + i / 1e4}\n" for i in range(3000)]
+    calls = []
+    messages = read_messages(
+        [write(tmp_path, "MMSI,BaseDateTime,LAT,LON\n" + "".join(lines))], AREA, lambda *x: calls.append(x)
+    )
+    assert len(messages.table) == 3000 and len(calls) > 10
+    assert np.allclose(messages.table["lon"], 10 + np.arange(3000) / 1e4)
+
+
+def test_antimeridian(tmp_path):
+    path = write(
+        tmp_path, "mmsi,time,lat,lon\n219000001,2026-03-14T12:00:00Z,57,-179.9\n219000002,2026-03-14T12:00:00Z,57,178\n"
+    )
+    assert read_messages([path], AREA._replace(lon=179.5)).table["mmsi"].tolist() == [219000001]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("ship,when,lat,lon\n1,2,3,4\n", "no column for mmsi, time", "rename"),
+        ("", "no column for", "rename"),
+        ("mmsi,time,lat,lon\n", "no rows", "download"),
+        ("mmsi;time;lat;lon\n219000001;2026-03-14 12:00:00;57,1;10,2\n", "decimal commas, such as 57,1", "point"),
+        ("mmsi,time,lat,lon\n219000001,2026-03-14 12:00:00,57,1,10,2\n", "as with decimal commas", "point"),
+        ("mmsi,time,lat,lon\n219000001,yesterday at noon,57,10\n", "cannot be read, such as yesterday", "2026-01-31T"),
+        ("mmsi,time,lat,lon\n219000001,2026-03-14T12:00:00Z,10,57\n", "lat and lon are exchanged", "exchange"),
+        ("mmsi,time,lat,lon\n219000001,2026-03-14T12:00:00Z,-33,151\n", "lat -33.00 to -33.00", "region"),
+        ("mmsi,time,lat,lon\n219000001,2026-03-15T12:00:00Z,57,10\n", "2026-03-15 12:00:00 UTC", "--time"),
+    ],
+)  # fmt: skip
+def test_bad_files(tmp_path, text, message, hint):
+    path = write(tmp_path, text)
+    with pytest.raises(RequestError) as caught:
+        read_messages([path], AREA)
+    assert message in caught.value.message and hint in caught.value.hint and str(path) in caught.value.location
+
+
+@pytest.mark.parametrize("content", [b"PAR1 not parquet", b"\x1f\x8bno gzip", b"PK\x03\x04no zip"])
+def test_damaged_files(tmp_path, content):
+    path = tmp_path / "ais.gz"
+    path.write_bytes(content)
+    with pytest.raises(RequestError) as caught:
+        read_messages([path], AREA)
+    assert str(path) in caught.value.location
+    with pytest.raises(RequestError, match="cannot be read"):
+        read_messages([tmp_path / "missing.csv"], AREA)
+
+
+def test_broken_lines_are_counted(tmp_path):
+    text = MARINE_CADASTRE + "219000009,2026-03-14T12:00:00\nnonsense,also nonsense\n"
+    counts = read_messages([write(tmp_path, text)], AREA).counts
+    assert (counts["broken lines"], counts["kept"]) == (2, 2)
