@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rsft.types import Progress
 
 
+_UNLABELED = "rsft predict SCENES --detect --chips FOLDER"
 _SHARED_SCENES = "warning: chips of one scene are in several splits, so that the measured accuracy will be too high"
 
 
@@ -37,6 +38,8 @@ def prepare_scenes(
     source: Path,
     root: Path,
     labels: Path | None = None,
+    ais: Path | None = None,
+    min_confidence: float = 0.9,
     field: str | None = None,
     types: Path | None = None,
     layer: str | None = None,
@@ -65,6 +68,9 @@ def prepare_scenes(
     Args:
         source: Scene, folder of scenes, pattern in quotes, or @LIST: a text file with one scene per line.
         labels: Labels: a file for all scenes, or a folder with one file per scene, as for `rsft predict --at`.
+        ais: AIS messages in place of labels: a file, or a folder of .csv and .parquet files, as for `rsft ais match`.
+            Ships are detected, and each one that is matched gets the class of its ship type, and its MMSI.
+        min_confidence: Matches with AIS of a smaller confidence, 0.5 to 1, are left out.
         field: Field of the labels with the class (default: class, category, label, type ...).
         types: YAML file that maps types of the labels to classes: `cargo: [Cargo, "70"]`. Other types are left out.
         layer: Layer of the labels, if the file has several.
@@ -87,44 +93,38 @@ def prepare_scenes(
         RequestError: no scene or no usable label is found, or an argument is out of range.
         DataError: a scene cannot be read.
     """
+    not_options = ("source", "root", "jobs", "overwrite", "progress")
+    options = {name: value for name, value in locals().items() if name not in not_options}
     from rsft.data.annotations.base import parse_columns
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription
     from rsft.data.chips.store import OBJECT_COLUMNS
     from rsft.data.datasets.common import check_val_share
     from rsft.data.imagery.bands import check_bands
+    from rsft.inference.options import Declaration
     from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
     from rsft.inference.preparation.placement import ChipSize
     from rsft.inference.preparation.records import make_record, open_scenes
     from rsft.inference.scenes.raster import gdal_environment
 
-    options: dict[str, Any] = {
-        **{"labels": labels, "field": field, "types": types, "layer": layer, "crs": crs, "columns": columns},
-        **{
-            "chip_size": chip_size,
-            "margin": margin,
-            "min_side": min_side,
-            "background": background,
-            "split": split,
-            "val": val,
-            "test": test,
-        },
-        **{"unit": unit, "bands": bands, "spacing": spacing, "license": license, "seed": seed},
-    }
     command = format_prepare_command("scenes", source, root=root, **options)
     if finished := find_finished_store(root, command, overwrite):
         return finished
-    if labels is None:
-        hint = "give --labels FILE; for chips without labels: rsft predict SCENES --detect --chips FOLDER"
-        raise RequestError("no labels", "--labels", hint)
+    if (labels is None) == (ais is None):
+        fault = "no labels" if labels is None else "labels and AIS messages"
+        raise RequestError(fault, "--labels", "give --labels FILE or --ais FILE, or cut unlabeled chips: " + _UNLABELED)
     check_bands(bands or ())
     check_val_share(val + test)
     roles = parse_columns(columns)
     size = ChipSize.parse(chip_size, margin)
-    objects = LabeledObjects(labels, field, read_types(types), min_side)
+    origin = labels or ais or Path()
+    objects = LabeledObjects(origin, field, read_types(types), min_side)
     with gdal_environment():
         for scene in open_scenes(source, unit, progress):
-            objects.read(scene, layer, crs, roles)
+            if ais is None:
+                objects.read(scene, layer, crs, roles)
+            else:
+                objects.match(scene, _list_messages(ais), min_confidence, Declaration(unit, bands), progress)
         objects.finish()
         windows = objects.windows(size, spacing)
         if background:
@@ -132,7 +132,7 @@ def prepare_scenes(
     splits = assign_splits(objects.found, split, {"train": 1 - val - test, "val": val, "test": test}, seed)
     if split == "object":
         objects.notes.append(_SHARED_SCENES)
-    make = partial(make_record, labels=labels, by=split, bands=bands, spacing=spacing)
+    make = partial(make_record, labels=origin, by=split, bands=bands, spacing=spacing)
     records = [make(item, windows[item.scene.name], x) for item, x in zip(objects.found, splits, strict=True)]
     description = StoreDescription(
         f"objects in scenes, {source.name}",
@@ -145,3 +145,7 @@ def prepare_scenes(
         notes=tuple(dict.fromkeys(objects.notes)),
     )
     return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
+
+
+def _list_messages(path: Path) -> list[Path]:
+    return sorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet")) if path.is_dir() else [path]

@@ -138,10 +138,13 @@ share; `spacing_m` is the pixel spacing, the mean of both directions; `box` is x
 
 OBJECT_COLUMNS = {
     **{"acquired": pa.string(), "pass_direction": pa.string(), "source_row": pa.int64()},
-    **dict.fromkeys(("row", "col", "lon", "lat", "length_m", "width_m", "heading_deg"), pa.float64()),
+    **dict.fromkeys(("row", "col", "lon", "lat", "length_m", "width_m", "heading_deg", "ais_confidence"), pa.float64()),
 }
-"""Further columns of chips that rsft cut from a scene: time in UTC; the number of the object in its file; its place in
-pixels of the scene and in degrees; length, width and direction (clockwise from north, 0 to 180) of its box."""
+"""Further columns of chips that rsft cut from a scene.
+
+Time in UTC; the number of the object in its file; its place in pixels of the scene and in degrees; length, width and
+direction (clockwise from north, 0 to 180) of its box; confidence that it is the ship with its MMSI.
+"""
 
 _PREPARE = "build it with `rsft prepare`"
 _NO_PENDING = f'remove the key "{PENDING}" from the file, then repeat the change that was interrupted'

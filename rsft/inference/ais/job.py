@@ -20,7 +20,7 @@ from rsft.inference.ais.matching import MIN_CONFIDENCE, Assignment, Objects, Pai
 from rsft.inference.ais.tracks import EARTH, KNOT, ShipStates, Tracks, locate_ships, make_tracks
 from rsft.inference.detection import detect_bright_objects
 from rsft.inference.options import UNDECLARED, CfarOptions, Declaration
-from rsft.inference.predict.scene_chips import annotated_length, box_length, measured_length
+from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
 from rsft.inference.scenes.georeference import Georeference
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, read_positions
 from rsft.inference.scenes.raster import RasterScene, open_scene
@@ -124,7 +124,7 @@ def match_scene(
     if at is not None:
         locations = read_positions(at, scene, at_crs)
     else:
-        locations = _detect(scene, detector or CfarOptions(), declaration, progress)
+        locations = detect_objects(scene, detector or CfarOptions(), declaration, progress)
     return match_ais(scene, locations, ais_paths, options, progress)
 
 
@@ -221,10 +221,17 @@ def _area(scene: RasterScene) -> float:
     return scene.height * scene.width * scene.spacing[0] * scene.spacing[1]
 
 
-def _detect(
+def detect_objects(
     scene: RasterScene, options: CfarOptions, declaration: Declaration, progress: Progress | None
 ) -> SceneLocations:
-    """Detect bright objects up to the size of the largest ships, in all polarizations of the scene."""
+    """Detect bright objects up to the size of the largest ships, in all polarizations of a scene.
+
+    Args:
+        scene: the scene, with a georeference.
+        options: options of the detector.
+        declaration: unit and bands of the scene, if the file does not name them.
+        progress: called with numbers of windows.
+    """
     assert scene.spacing is not None
     names = declaration.bands or scene.bands or ("gray",)
     bands = tuple(name for name in names if name in POLARIZATIONS) or names

@@ -23,9 +23,9 @@ from rsft.inference.engines.base import CPU_BATCH_SIZE, EngineSpec
 from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.predict import chip_files
+from rsft.inference.predict.lengths import measure_length
 from rsft.inference.predict.result_table import check_scenes, describe_checks, predictions_table, probability_columns
 from rsft.inference.predict.resume_journal import BatchResult
-from rsft.inference.predict.scene_chips import measure_length
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Bytes, Pixels

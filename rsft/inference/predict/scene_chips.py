@@ -1,13 +1,4 @@
-"""Find the chips of a job in scenes: at positions, on a grid or around detected objects. Read them; estimate lengths.
-
-A box from a file has its ends on the pixel grid, so the interval of the length is one pixel longer and shorter. If the
-sides of the box are parallel to the image, the object may lie along its diagonal, and the interval reaches to the
-diagonal.
-
-Bright pixels, and the boxes that the detector draws around them, are longer than the object because the image is
-blurred, or shorter because parts of the object are dark. Both were measured on 102 Sentinel-1 GRD chips of OpenSARShip
-with lengths from AIS, see `BLUR_PIXELS` and `measured_length`.
-"""
+"""Find the chips of a job in scenes: at positions, on a grid or around detected objects. Read them."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +6,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import shapely
 from rasterio.control import GroundControlPoint
@@ -23,39 +13,25 @@ from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
 
 from rsft.data.annotations.base import parse_columns
-from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit, parse_unit
+from rsft.data.imagery.units import DIGITAL_UNITS, parse_unit
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import Declaration, PredictionRequest
 from rsft.inference.predict.chip_files import ChipSource, NoDataError, SourceChip, collapse_gray_rgb, path_to_text
+from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.scenes import locations as locate
-from rsft.inference.scenes.georeference import LONLAT, Georeference, ignore_georeference_warnings, rectangle_corners
+from rsft.inference.scenes.georeference import LONLAT, ignore_georeference_warnings, rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations
 from rsft.inference.scenes.raster import RasterScene, SceneReader, open_scene
 from rsft.inference.writers.pre_annotations import SceneBoxes
-from rsft.types import Pixels, Plane, Progress
+from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import write_bytes
 
 SCENE_TAG = "RSFT_SCENE"
 """Tag of a chip with the name of its scene, so that chips of one scene stay in one split."""
-
-BRIGHT_FACTOR = 10.0
-"""A pixel belongs to the object if it is brighter than this multiple of the chip's median intensity.
-
-This value was tested on 122 Sentinel-1 GRD chips of OpenSARShip with ship lengths from AIS. On 20 chips no length was
-measured, because the middle is dark or the bright pixels reach the edge. On the others the correlation is 0.86.
-"""
-
-BLUR_PIXELS = 2.0
-"""The bright pixels of these chips are too long by 22 m in the median, two pixels of 10 m. They are subtracted, which
-reduces the median error from 23 % to 13 %."""
-
-_UPRIGHT = 0.5  # pixels; a side that is shorter along rows or along columns is parallel to the image
-_TOO_LONG, _TOO_SHORT = (3.0, 0.15), (8.0, 0.20)  # pixels, and share of the length, at both ends of the interval
 
 
 @dataclass(frozen=True)
@@ -380,120 +356,6 @@ def _geometries(scene: RasterScene, locations: Sequence[Location], in_pixels: bo
         return list(scene.georeference.outline_polygons(corners))
     degrees = scene.georeference.pixels_to_lonlat(*corners[:, 0].T)
     return [shapely.Point(pair) if np.isfinite(pair).all() else None for pair in degrees]
-
-
-def measure_length(chip: SourceChip, contract: Contract) -> dict[str, Any]:
-    """Measure the length of the object in the middle of a radar chip, unless a box gives the length.
-
-    Returns:
-        The columns of `measured_length`; empty if a box gives the length or it cannot be measured.
-    """
-    if chip.spacing is None or "length_m" in chip.columns or not set(contract.used_bands) <= set(POLARIZATIONS):
-        return {}
-    unit, _ = contract.check_header(str(chip.pixels.dtype), chip.pixels.shape[2], chip.unit)
-    intensity = convert_unit(chip.pixels, "amplitude" if unit in DIGITAL_UNITS else unit, "intensity")
-    meters = bright_length(np.nansum(intensity.astype(np.float64), axis=2), chip.spacing)
-    return {} if meters is None else measured_length(meters, chip.spacing, "pixels")
-
-
-def measured_length(meters: float, spacing: tuple[float, float], source: str) -> dict[str, Any]:
-    """Correct the length of bright pixels for blur, and give it an interval.
-
-    The interval contains the length from AIS on 95 % of 102 chips of OpenSARShip, and on at least 91 % in each of their
-    four scenes. It was chosen on these chips. Errors differ between scenes, so expect less in a new scene.
-
-    Args:
-        meters: length of the bright pixels.
-        spacing: pixel spacing in meters along columns and along rows.
-        source: value of the column length_from.
-
-    Returns:
-        The columns length_m, length_m_low, length_m_high and length_from.
-    """
-    pixel = max(spacing)
-    length = max(meters - BLUR_PIXELS * pixel, pixel)
-    low, high = (pixels * pixel + share * length for pixels, share in (_TOO_LONG, _TOO_SHORT))
-    return _length_columns(length, length - low, length + high, source)
-
-
-def annotated_length(box: tuple[float, ...], spacing: tuple[float, float]) -> dict[str, Any]:
-    """Return the longer side of a box that was drawn around an object, with an interval.
-
-    Args:
-        box: corners r1 c1 ... r4 c4 in pixels.
-        spacing: pixel spacing in meters along columns and along rows.
-
-    Returns:
-        The columns length_m, length_m_low, length_m_high and length_from ("box").
-    """
-    corners = np.reshape(box, (4, 2))
-    length = longest = box_length(box, spacing)
-    if any(np.ptp(side) < 1e-6 for side in (corners[:2, 0], corners[:2, 1])):  # parallel to rows or columns
-        longest = float(np.linalg.norm((corners[2] - corners[0]) * spacing))
-    return _length_columns(length, length - max(spacing), longest + max(spacing), "box")
-
-
-def _length_columns(length: float, low: float, high: float, source: str) -> dict[str, Any]:
-    values = {"length_m": length, "length_m_low": max(low, 0.0), "length_m_high": high}
-    return {name: round(value, 1) for name, value in values.items()} | {"length_from": source}
-
-
-def box_length(box: tuple[float, ...], spacing: tuple[float, float]) -> float:
-    """Return the longer side in meters of a box r1 c1 ... r4 c4 in pixels, by the spacing along columns and rows."""
-    corners = np.reshape(box, (4, 2)) * spacing
-    return float(np.linalg.norm(np.diff(corners[:3], axis=0), axis=1).max())
-
-
-def box_sides(
-    box: tuple[float, ...], spacing: tuple[float, float], georeference: Georeference | None
-) -> dict[str, float]:
-    """Return length, width and direction of a box r1 c1 ... r4 c4 in pixels.
-
-    Args:
-        box: corners of a rectangle.
-        spacing: pixel spacing in meters along columns and along rows.
-        georeference: gives the direction; None for a scene without one.
-
-    Returns:
-        length_m, width_m and, of a rotated box, heading_deg: the direction of the longer side, clockwise from north, in
-        degrees from 0 to 180. Upright boxes do not show the direction of the object.
-    """
-    corners = np.reshape(box, (4, 2))
-    sides = np.linalg.norm(np.diff(corners[:3], axis=0) * spacing, axis=1)
-    columns = {"length_m": round(float(sides.max()), 1), "width_m": round(float(sides.min()), 1)}
-    long = int(sides.argmax())
-    if georeference is None or np.abs(corners[long + 1] - corners[long]).min() < _UPRIGHT:
-        return columns
-    return columns | {"heading_deg": round(georeference.direction(corners[long], corners[long + 1]) % 180, 1)}
-
-
-def bright_length(intensity: Plane, spacing: tuple[float, float]) -> float | None:
-    """Measure the length of the bright object nearest to the middle of a chip.
-
-    Args:
-        intensity: (H, W).
-        spacing: pixel spacing in meters along columns and along rows.
-
-    Returns:
-        Longer side in meters of the smallest rectangle around its pixels; None if the middle is dark, or if the object
-        reaches the edge.
-    """
-    height, width = intensity.shape
-    positive = intensity[intensity > 0]
-    mask = intensity > BRIGHT_FACTOR * np.median(positive) if positive.size else np.zeros_like(intensity)
-    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    rows, cols = np.nonzero(labels)
-    if not len(rows):
-        return None
-    distance = np.hypot(rows - (height - 1) / 2, cols - (width - 1) / 2)
-    if distance.min() > min(height, width) / 4:
-        return None
-    rows, cols = np.nonzero(labels == labels[rows[distance.argmin()], cols[distance.argmin()]])
-    if min(rows.min(), cols.min()) == 0 or rows.max() == height - 1 or cols.max() == width - 1:
-        return None
-    corners = np.concatenate([np.stack([cols + dx, rows + dy], 1) for dx in (0, 1) for dy in (0, 1)])
-    _, sides, _ = cv2.minAreaRect((corners * spacing[::-1]).astype(np.float32))
-    return float(max(sides))
 
 
 def product_record(scene: RasterScene) -> dict[str, Any]:

@@ -17,11 +17,14 @@ from rsft.data.chips.store import SPLITS
 from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.datasets.common import split_groups
 from rsft.errors import RecipeError, RequestError
+from rsft.inference.ais.job import MATCHED, AisOptions, detect_objects, match_ais
+from rsft.inference.ais.ship_types import UNKNOWN
+from rsft.inference.options import CfarOptions, Declaration
 from rsft.inference.preparation.placement import ChipSize, draw_background
 from rsft.inference.scenes.locations import ChipWindow, Location, read_positions
 from rsft.inference.scenes.raster import RasterScene
 from rsft.recipe.text import read_document
-from rsft.types import Rejection
+from rsft.types import Progress, Rejection
 
 BACKGROUND = "background"
 """Class of the chips away from all objects."""
@@ -58,13 +61,14 @@ class LabeledObject(NamedTuple):
     label: str
     vessel: str = ""
     split: str = ""
+    confidence: float | None = None  # of a match with AIS
 
 
 class LabeledObjects:
     """The labeled objects of scenes, and what became of all other labels.
 
     Args:
-        labels: file or folder of the labels.
+        labels: file or folder of the labels, or of AIS messages.
         field: field of the class; None looks for one of `CLASS_FIELDS`.
         types: class by type in lower case; None takes the types as classes.
         min_side: minimum side of a box in pixels.
@@ -116,8 +120,42 @@ class LabeledObjects:
         self._inside |= dict.fromkeys([(file, row) for row in inside], True)
         for location in positions.locations:
             row = rows.loc[location.source_row]
-            texts = ("" if field is None or pd.isna(row[field]) else str(row[field]).strip() for field in fields)
-            self._add(scene, location, file, *texts)
+            kind, vessel, split = (
+                "" if field is None or pd.isna(row[field]) else str(row[field]).strip() for field in fields
+            )
+            self._add(scene, location, file, kind, vessel, split)
+
+    def match(
+        self,
+        scene: RasterScene,
+        ais: Sequence[Path],
+        min_confidence: float,
+        declaration: Declaration,
+        progress: Progress | None = None,
+    ) -> None:
+        """Add the ships of a scene whose class AIS messages tell: those that the detector finds and one ship matches.
+
+        Args:
+            scene: the scene.
+            ais: files of messages.
+            min_confidence: smallest confidence of a match.
+            declaration: unit and bands of the scene, if the file does not name them.
+            progress: called while ships are detected and messages are read.
+        """
+        self.scenes += 1
+        locations = detect_objects(scene, CfarOptions(), declaration, progress)
+        match = match_ais(scene, locations, ais, AisOptions(min_confidence=min_confidence), progress)
+        self.notes += [f"{scene.path.name}: {note}" for note in match.notes]
+        table = match.objects
+        columns = (table[name] for name in ("status", "ais_class", "mmsi", "confidence"))
+        for location, status, name, mmsi, confidence in zip(locations.locations, *columns, strict=True):
+            if status != MATCHED:
+                self.skipped[f"detected object, {status}"] += 1
+            elif name == UNKNOWN:
+                self.skipped["ship of unknown type"] += 1
+            else:
+                self._add(scene, location, ais[0], name, str(mmsi), "", float(confidence))
+        self.skipped += Counter({name: count for name, count in match.left_out.items() if count})
 
     def finish(self) -> None:
         """Count the labels outside of all scenes.
@@ -125,7 +163,7 @@ class LabeledObjects:
         Raises:
             RequestError: no label can be used.
         """
-        unused = set(list_annotation_files(self.labels)) - self._files if self.labels.is_dir() else ()
+        unused = set(list_annotation_files(self.labels)) - self._files if self._files and self.labels.is_dir() else ()
         self.skipped |= {"file of labels without a scene": len(unused)} if unused else {}
         if outside := list(self._inside.values()).count(False):
             self.skipped["label outside of all scenes"] = outside
@@ -142,7 +180,16 @@ class LabeledObjects:
         self.notes.append(f"class: the field {name} of {self.labels.name}")
         return name
 
-    def _add(self, scene: RasterScene, location: Location, file: Path, kind: str, vessel: str, split: str) -> None:
+    def _add(
+        self,
+        scene: RasterScene,
+        location: Location,
+        file: Path,
+        kind: str,
+        vessel: str,
+        split: str,
+        confidence: float | None = None,
+    ) -> None:
         label = self.types.get(kind.lower(), "") if self.types is not None else kind
         fault = ""
         if not kind:
@@ -157,7 +204,7 @@ class LabeledObjects:
         if fault:
             self.rejected.append((str(file), location.source_row or 0, fault))
         else:
-            self.found.append(LabeledObject(scene, location, label, vessel, split.lower()))
+            self.found.append(LabeledObject(scene, location, label, vessel, split.lower(), confidence))
 
     def _describe_size_fault(self, scene: RasterScene, location: Location) -> str:
         if location.extent is None:

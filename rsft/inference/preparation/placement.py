@@ -57,10 +57,10 @@ class ChipSize:
         """Return this size; without one, a side that shows 95 % of the boxes with a third of the chip around them."""
         if (self.pixels, self.meters, self.margin) != (None, None, None):
             return self
-        extents = [location.extent for location in locations if location.extent is not None]
-        if not extents:
+        boxes = [np.reshape(location.box, (4, 2)) for location in locations if location.box is not None]
+        if not boxes:
             return ChipSize(pixels=_POINT_SIDE)
-        sides = sorted(max(bottom - top, right - left) for top, left, bottom, right in extents)
+        sides = sorted(float(np.ptp(box, axis=0).max()) for box in boxes)
         side = 16 * math.ceil(1.5 * sides[int(0.95 * (len(sides) - 1))] / 16)
         return ChipSize(pixels=min(max(side, _SIDES[0]), _SIDES[1]))
 

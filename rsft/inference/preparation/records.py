@@ -17,7 +17,8 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
 from rsft.inference.predict.chip_files import find_scenes
-from rsft.inference.predict.scene_chips import box_sides, declare_unit
+from rsft.inference.predict.lengths import box_sides
+from rsft.inference.predict.scene_chips import declare_unit
 from rsft.inference.preparation.labels import BACKGROUND, LabeledObject, group_of
 from rsft.inference.preparation.placement import spacing_of
 from rsft.inference.scenes.locations import ChipWindow, Location, cut_chip
@@ -112,6 +113,7 @@ def _columns(item: LabeledObject, area: PixelWindow, group: str, spacing: float 
         **{"spacing_m": None if meters is None else sum(meters) / 2, "mmsi": item.vessel},
         **{"acquired": scene.product.acquired, "pass_direction": scene.product.pass_direction},
         **{"row": location.row, "col": location.col, "source_row": location.source_row},
+        **{"ais_confidence": item.confidence},
     }
     row, col = np.array([location.row]), np.array([location.col])
     if scene.product.incidence is not None:

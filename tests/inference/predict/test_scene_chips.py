@@ -10,7 +10,8 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
 from rsft.inference.options import Declaration
 from rsft.inference.predict.chip_files import NoDataError
-from rsft.inference.predict.scene_chips import SceneChips, annotated_length, box_length, bright_length, measured_length
+from rsft.inference.predict.lengths import annotated_length, box_length, bright_length, measured_length
+from rsft.inference.predict.scene_chips import SceneChips
 from rsft.inference.scenes.georeference import rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, check_scene_bands
 from rsft.inference.scenes.raster import open_scene

@@ -163,7 +163,7 @@ def test_labels_of_one_file_per_scene_and_without_a_scene(tmp_path):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"labels": None}, ["no labels", "--labels FILE", "rsft predict"]),
+        ({"labels": None}, ["no labels", "--labels FILE or --ais FILE", "rsft predict"]),
         ({"field": "kind"}, ["no field kind", "type, mmsi", "--field"]),
         ({"chip_size": "large"}, ["'large' is no size", "640m"]),
         ({"chip_size": "32", "margin": 2}, ["exclude each other"]),
@@ -255,3 +255,15 @@ def test_objects_of_dota_are_the_same_as_in_prepare_dota(tmp_path):
 def test_a_store_can_be_opened(scenes, tmp_path):
     store = ChipStore.open(prepared(scenes, tmp_path / "store").root)
     assert next(store.iter_pixels("train", "sigma0")).shape == (32, 32, 1)
+
+
+@pytest.mark.slow
+def test_classes_of_ships_by_ais(traffic, tmp_path):
+    """Of four detected objects three belong to a ship: they get its class and its MMSI."""
+    store = prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, split="object", val=0.3, jobs=1)
+    rows = store.table.set_index("mmsi")
+    assert rows["class"].to_dict() == {"219000001": "fishing", "219000002": "cargo", "219000003": "tanker"}
+    assert (rows["ais_confidence"] > 0.9).all() and set(rows["unit"]) == {"sigma0"}
+    assert store.skipped["detected object, no AIS"] == 1
+    for mmsi, (row, col) in traffic.places.items():
+        assert rows.loc[str(mmsi), ["row", "col"]].tolist() == pytest.approx([row, col], abs=1.5)
