@@ -68,14 +68,7 @@ def ais_match(
     check_match_path(out, overwrite)
     with report_progress(as_json) as report:
         match = match_scene(
-            scene,
-            ais,
-            options,
-            at=at,
-            at_crs=at_crs,
-            detector=detector,
-            declaration=declaration,
-            progress=report,
+            scene, ais, options, at=at, at_crs=at_crs, detector=detector, declaration=declaration, progress=report
         )
         metadata = {"scene": scene, "ais": [str(path) for path in ais], "min_confidence": str(min_confidence)}
         write_match(match, out, metadata, overwrite=overwrite)

@@ -40,7 +40,8 @@ def read_ships(path: Path) -> pd.DataFrame:
     """Read the numbers of all ships of a Ship.xml, whose last tag may be damaged."""
     text = read_regular(path, 2**24).decode(errors="replace")
     rows = [dict(re.findall(r"<(\w+)>([^<]*)</\1>", block)) for block in text.split("<ship>")[1:]]
-    return pd.DataFrame(rows).apply(pd.to_numeric, errors="coerce")
+    table: pd.DataFrame = pd.DataFrame(rows).apply(pd.to_numeric, errors="coerce")
+    return table
 
 
 def match_folder(folder: Path, sigma: float, *, with_shift: bool) -> Counter[str]:

@@ -36,7 +36,7 @@ PIXEL, ROWS, COLS = 10.0, 10_000, 8_000  # meters; lines along the flight direct
 HEADING, VELOCITY, BEAM_SPEED = 193.5, 7590.0, 6800.0  # degrees; meters per second
 START = 1_611_026_213.0  # 2021-01-19 03:16:53 UTC
 STEP, SPAN = 5.0, 1800.0  # seconds: of the simulation, and before and after the scene
-GAPS, COUNTS, SEEDS = (1, 5, 10, 20), (50, 200, 500), 4
+GAPS, COUNTS, SEEDS = (1, 5, 10, 20), (50, 200, 500), 3
 
 
 def slant_range(rows: Floats, cols: Floats) -> Floats:

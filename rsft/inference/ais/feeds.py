@@ -81,16 +81,14 @@ class SearchArea(NamedTuple):
 
     def contains(self, lon: Floats, lat: Floats) -> Any:
         """Return which positions (N,) lie inside, also across the antimeridian."""
-        return (np.abs(lat - self.lat) <= self.half_height) & (
-            np.abs((lon - self.lon + 180) % 360 - 180) <= self.half_width
-        )
+        east = (lon - self.lon + 180) % 360 - 180
+        return (np.abs(lat - self.lat) <= self.half_height) & (np.abs(east) <= self.half_width)
 
     def describe(self) -> str:
         """Return the ranges of latitude and longitude."""
-        south, north = self.lat - self.half_height, self.lat + self.half_height
-        return (
-            f"lat {south:.2f} to {north:.2f}, lon {self.lon - self.half_width:.2f} to {self.lon + self.half_width:.2f}"
-        )
+        sides = ((self.lat, self.half_height), (self.lon, self.half_width))
+        lat, lon = (f"{middle - half:.2f} to {middle + half:.2f}" for middle, half in sides)
+        return f"lat {lat}, lon {lon}"
 
 
 class AisMessages(NamedTuple):
@@ -193,25 +191,22 @@ class _Feed:
     def _csv_batches(self, open_stream: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
         header = open_stream().read(_HEADER_BYTES).partition(b"\n")[0].decode("latin-1").strip("\r")
         delimiter = max(",;\t|", key=header.count)
-        self._find_columns([name.strip(' "') for name in header.split(delimiter)])
+        names = [name.strip(' "') for name in header.split(delimiter)]
+        self._find_columns(names)
+        columns = list(self.columns.values())
 
         def skip(_: Any) -> str:
             self.broken += 1
             return "skip"
 
-        names = [name.strip(' "') for name in header.split(delimiter)]
+        reading = {"block_size": _CHUNK_BYTES, "encoding": "latin-1", "skip_rows": 1, "column_names": names}
+        types = {"column_types": dict.fromkeys(columns, pa.string()), "include_columns": columns}
         reader = pa_csv.open_csv(
             open_stream(),
-            pa_csv.ReadOptions(use_threads=False, block_size=_CHUNK_BYTES, encoding="latin-1", skip_rows=1,
-                               column_names=names),
+            pa_csv.ReadOptions(use_threads=False, **reading),
             pa_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip),
-            pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(self.columns.values(), pa.string()),
-                include_columns=list(self.columns.values()),
-                null_values=_NULLS,
-                strings_can_be_null=True,
-            ),
-        )  # fmt: skip
+            pa_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True, **types),
+        )
         yield from map(self._rename, reader)
 
     def _find_columns(self, names: Sequence[str]) -> None:
@@ -362,14 +357,13 @@ class _Selection:
         """Raise RequestError: no message lies in the area and the times; say why."""
         area, (south, north), (west, east) = self.area, self.ranges["lat"], self.ranges["lon"]
         if not self.counts["outside of the area"] < self.counts["rows"] - self.counts["without a position"]:
+            positions = f"lat {south:.2f} to {north:.2f}, lon {west:.2f} to {east:.2f}"
+            message = f"no AIS position lies near the scene ({area.describe()}); those of the file have {positions}"
+            hint = "give the AIS file of this region"
             if self.exchanged:
-                message = f"lat and lon are exchanged: {self.exchanged:,} positions lie near the scene the other way"
-                raise RequestError(message, location, "exchange the names of the two columns")
-            message = (
-                f"no AIS position lies near the scene ({area.describe()}); those of the file have "
-                f"lat {south:.2f} to {north:.2f}, lon {west:.2f} to {east:.2f}"
-            )
-            raise RequestError(message, location, "give the AIS file of this region")
+                message += f"; {self.exchanged:,} lie near it if lat and lon are exchanged"
+                hint += ", or exchange the names of the two columns"
+            raise RequestError(message, location, hint)
         first, last = (format_time(seconds) for seconds in self.ranges["time"])
         message = (
             f"no AIS message is from the time of the scene ({format_time(area.start)} to {format_time(area.end)}); "
