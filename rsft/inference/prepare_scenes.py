@@ -40,6 +40,7 @@ def prepare_scenes(
     labels: Path | None = None,
     ais: Path | None = None,
     min_confidence: float = 0.9,
+    land: str = "auto",
     field: str | None = None,
     types: Path | None = None,
     layer: str | None = None,
@@ -71,6 +72,7 @@ def prepare_scenes(
         ais: AIS messages in place of labels: a file, or a folder of .csv and .parquet files, as for `rsft ais match`.
             Ships are detected, and each one that is matched gets the class of its ship type, and its MMSI.
         min_confidence: Matches with AIS of a smaller confidence, 0.5 to 1, are left out.
+        land: Land, where --ais detects no ships: a file of polygons, brightness, none, or auto, as for `rsft predict`.
         field: Field of the labels with the class (default: class, category, label, type ...).
         types: YAML file that maps types of the labels to classes: `cargo: [Cargo, "70"]`. Other types are left out.
         layer: Layer of the labels, if the file has several.
@@ -101,7 +103,7 @@ def prepare_scenes(
     from rsft.data.chips.store import OBJECT_COLUMNS
     from rsft.data.datasets.common import check_val_share
     from rsft.data.imagery.bands import check_bands
-    from rsft.inference.options import Declaration
+    from rsft.inference.options import CfarOptions, Declaration, parse_land
     from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
     from rsft.inference.preparation.placement import ChipSize
     from rsft.inference.preparation.records import make_record, open_scenes
@@ -115,7 +117,7 @@ def prepare_scenes(
         raise RequestError(fault, "--labels", "give --labels FILE or --ais FILE, or cut unlabeled chips: " + _UNLABELED)
     check_bands(bands or ())
     check_val_share(val + test)
-    roles = parse_columns(columns)
+    roles, declared, detector = parse_columns(columns), Declaration(unit, bands), CfarOptions(land=parse_land(land))
     size = ChipSize.parse(chip_size, margin)
     origin = labels or ais or Path()
     objects = LabeledObjects(origin, field, read_types(types), min_side)
@@ -124,7 +126,7 @@ def prepare_scenes(
             if ais is None:
                 objects.read(scene, layer, crs, roles)
             else:
-                objects.match(scene, _list_messages(ais), min_confidence, Declaration(unit, bands), progress)
+                objects.match(scene, _list_messages(ais), min_confidence, declared, detector, progress)
         objects.finish()
         windows = objects.windows(size, spacing)
         if background:

@@ -131,6 +131,7 @@ class LabeledObjects:
         ais: Sequence[Path],
         min_confidence: float,
         declaration: Declaration,
+        detector: CfarOptions,
         progress: Progress | None = None,
     ) -> None:
         """Add the ships of a scene whose class AIS messages tell: those that the detector finds and one ship matches.
@@ -140,12 +141,14 @@ class LabeledObjects:
             ais: files of messages.
             min_confidence: smallest confidence of a match.
             declaration: unit and bands of the scene, if the file does not name them.
+            detector: options of the detector.
             progress: called while ships are detected and messages are read.
         """
         self.scenes += 1
-        locations = detect_objects(scene, CfarOptions(), declaration, progress)
+        stored = scene.in_unit(scene.product.unit)  # as `rsft ais match` detects
+        locations = detect_objects(stored, detector, declaration, progress)
         match = match_ais(scene, locations, ais, AisOptions(min_confidence=min_confidence), progress)
-        self.notes += [f"{scene.path.name}: {note}" for note in match.notes]
+        self.notes += match.notes
         table = match.objects
         columns = (table[name] for name in ("status", "ais_class", "mmsi", "confidence"))
         for location, status, name, mmsi, confidence in zip(locations.locations, *columns, strict=True):

@@ -260,7 +260,9 @@ def test_a_store_can_be_opened(scenes, tmp_path):
 @pytest.mark.slow
 def test_classes_of_ships_by_ais(traffic, tmp_path):
     """Of four detected objects three belong to a ship: they get its class and its MMSI."""
-    store = prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, split="object", val=0.3, jobs=1)
+    store = prepare_scenes(
+        traffic.scene, tmp_path / "store", ais=traffic.ais, land="none", split="object", val=0.3, jobs=1
+    )
     rows = store.table.set_index("mmsi")
     assert rows["class"].to_dict() == {"219000001": "fishing", "219000002": "cargo", "219000003": "tanker"}
     assert (rows["ais_confidence"] > 0.9).all() and set(rows["unit"]) == {"sigma0"}
