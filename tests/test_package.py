@@ -18,7 +18,7 @@ import rsft
 from rsft.backbones.simship import CARDS, WEIGHTS
 from tests.helpers.style import ROOT
 
-INSIDE = {".py", ".html", ".jinja", ".qml", ".sld", ".css", ".js", ".json", ".yaml", ".safetensors"}
+INSIDE = {".csv", ".py", ".html", ".jinja", ".qml", ".sld", ".css", ".js", ".json", ".yaml", ".safetensors"}
 GLOSSARY = "rsft/evaluation/report/glossary.md"  # docs/glossary.md, whose terms the report explains
 """Suffixes of the files in the package."""
 
