@@ -193,7 +193,7 @@ def _find_locations(
         from rsft.inference.detection import detect_bright_objects  # SciPy
 
         detected = detect_bright_objects(scene, query.detect, window, request.declaration, contract, progress)
-        record = json.dumps(asdict(detected))
+        record = json.dumps({"locations": [asdict(x) for x in detected.locations], "notes": detected.notes})
         journal.set_note(key, record)
     objects = json.loads(record)
     locations = [Location(**{**row, "box": tuple(row["box"])}) for row in objects["locations"]]
