@@ -126,8 +126,7 @@ def predict_archive(
         raise RequestError("an archive consists of scenes", hint=hint)
     reject_scene_outputs(request, "review page, map and truth are for one job, not for an archive")
     bundle, query, chips_dir = Bundle.load(bundle_dir), request.query, request.chips_dir
-    if query.at is not None:
-        query = replace(query, at=query.at.absolute())
+    query = replace(query, at=query.at and query.at.absolute(), ais=query.ais and query.ais.absolute())
     if query.detect is not None and isinstance(query.detect.land, Path):
         query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
     request = replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())

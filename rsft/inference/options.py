@@ -82,6 +82,13 @@ class SceneQuery:
         CfarOptions | None, _detection("Detect bright objects on dark water with CA-CFAR; not all are ships.")
     ] = None
     layer: Annotated[str | None, _scene("Layer of --at, if the file has several.")] = None
+    ais: Annotated[
+        Path | None,
+        _scene(
+            "AIS messages: a file, or a folder of .csv and .parquet files. Adds MMSI, AIS class, and whether the image "
+            "agrees, for --at and --detect."
+        ),
+    ] = None
     columns: Annotated[
         str | None, _scene("Columns of --at by their role, if their names do not tell it: lon=X,lat=Y.")
     ] = None
@@ -91,6 +98,8 @@ class SceneQuery:
         if len(options) > 1:
             message = f"--{' and --'.join(options)} cannot be used together"
             raise RequestError(message, hint="choose one of --at, --grid and --detect")
+        if self.ais is not None and self.at is None and self.detect is None:
+            raise RequestError("--ais needs objects", "--ais", "give --at or --detect as well")
         if self.stride is not None and self.grid is None:
             raise RequestError("--stride needs --grid", "--stride", "give --grid as well")
         for option, value in {"--at-crs": self.crs, "--layer": self.layer, "--columns": self.columns}.items():

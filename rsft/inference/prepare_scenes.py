@@ -103,6 +103,7 @@ def prepare_scenes(
     from rsft.data.chips.store import OBJECT_COLUMNS
     from rsft.data.datasets.common import check_val_share
     from rsft.data.imagery.bands import check_bands
+    from rsft.inference.ais.job import list_message_files
     from rsft.inference.options import CfarOptions, Declaration, parse_land
     from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
     from rsft.inference.preparation.placement import ChipSize
@@ -117,16 +118,15 @@ def prepare_scenes(
         raise RequestError(fault, "--labels", "give --labels FILE or --ais FILE, or cut unlabeled chips: " + _UNLABELED)
     check_bands(bands or ())
     check_val_share(val + test)
-    roles, declared, detector = parse_columns(columns), Declaration(unit, bands), CfarOptions(land=parse_land(land))
-    size = ChipSize.parse(chip_size, margin)
-    origin = labels or ais or Path()
-    objects = LabeledObjects(origin, field, read_types(types), min_side)
+    roles, size = parse_columns(columns), ChipSize.parse(chip_size, margin)
+    declared, detector = Declaration(unit, bands), CfarOptions(land=parse_land(land))
+    objects = LabeledObjects(labels or ais or Path(), field, read_types(types), min_side)
     with gdal_environment():
         for scene in open_scenes(source, unit, progress):
             if ais is None:
                 objects.read(scene, layer, crs, roles)
             else:
-                objects.match(scene, _list_messages(ais), min_confidence, declared, detector, progress)
+                objects.match(scene, list_message_files(ais), min_confidence, declared, detector, progress)
         objects.finish()
         windows = objects.windows(size, spacing)
         if background:
@@ -134,7 +134,7 @@ def prepare_scenes(
     splits = assign_splits(objects.found, split, {"train": 1 - val - test, "val": val, "test": test}, seed)
     if split == "object":
         objects.notes.append(_SHARED_SCENES)
-    make = partial(make_record, labels=origin, by=split, bands=bands, spacing=spacing)
+    make = partial(make_record, labels=objects.labels, by=split, bands=bands, spacing=spacing)
     records = [make(item, windows[item.scene.name], x) for item, x in zip(objects.found, splits, strict=True)]
     description = StoreDescription(
         f"objects in scenes, {source.name}",
@@ -147,7 +147,3 @@ def prepare_scenes(
         notes=tuple(dict.fromkeys(objects.notes)),
     )
     return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
-
-
-def _list_messages(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet")) if path.is_dir() else [path]

@@ -92,6 +92,11 @@ class AisMatch:
         }
 
 
+def list_message_files(path: Path) -> list[Path]:
+    """Return a file of messages, or the .csv and .parquet files of a folder."""
+    return sorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet")) if path.is_dir() else [path]
+
+
 def match_scene(
     name: Path | str,
     ais_paths: Sequence[Path],

@@ -228,8 +228,9 @@ def job_key(
     """
     neutral = {"device": "", "readers": 0, "overwrite": False, "discard_corrections": False}
     neutral |= {"html_path": request.html_path is not None, "picture_path": None, "truth_path": None}
-    land = request.query.detect.land if request.query.detect else None
-    files = (*chips, *(path for path in (request.query.at, land) if isinstance(path, Path)))
+    query = request.query
+    paths = (query.at, query.ais, query.detect.land if query.detect else None)
+    files = (*chips, *(path for path in paths if isinstance(path, Path)))
     states = [(path_to_text(scene), scene.state()) for scene in scenes]
     states += [(path_to_text(path), file_state(path)) for path in files]
     declared = [asdict(declaration) for declaration in chips.values()]

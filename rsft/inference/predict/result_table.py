@@ -160,12 +160,7 @@ def collect_results(
         if item.attributes is not None
     ]
     if attributes:
-        by_chip = concat_attributes(attributes)
-        rows = by_chip.take(by_chip.index.get_indexer(pd.Index(table["chip"]))).set_axis(table.index)
-        rows.columns = pd.Index([AT, *unique_names(rows.columns[1:], [*types, *FORMAT_COLUMNS])])
-        table[AT] = rows.pop(AT)
-        split = table.columns.get_loc("geometry")
-        table = pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
+        table = _add_attributes(table, attributes, [*types, *FORMAT_COLUMNS], bundle.classes)
     elif tables and AT in table:
         table = table.astype({AT: types[AT]})
     notes = [*plan.notes]
@@ -183,6 +178,32 @@ def collect_results(
     else:
         notes += [bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
     return table, rejected, notes
+
+
+def _add_attributes(
+    table: pd.DataFrame, attributes: Sequence[pd.DataFrame], taken: Sequence[str], classes: Sequence[str]
+) -> pd.DataFrame:
+    """Add identity and attributes of positions, which are indexed by the name of the chip, before the geometry."""
+    by_chip = concat_attributes(attributes)
+    rows = by_chip.take(by_chip.index.get_indexer(pd.Index(table["chip"]))).set_axis(table.index)
+    rows.columns = pd.Index([AT, *unique_names(rows.columns[1:], taken)])
+    if (identity := rows.pop(AT)).notna().any() or AT in table:
+        table[AT] = identity
+    rows = add_disagreements(rows, table["class"], classes)
+    split = table.columns.get_loc("geometry")
+    return pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
+
+
+def add_disagreements(rows: pd.DataFrame, predicted: "pd.Series[Any]", classes: Sequence[str]) -> pd.DataFrame:
+    """Add the column `ais_note` to attributes with a class of AIS: where the image shows another class.
+
+    Classes of AIS that the bundle does not have are not compared.
+    """
+    if "ais_class" not in rows:
+        return rows
+    differs = (rows["ais_status"] == "matched") & rows["ais_class"].isin(classes) & (rows["ais_class"] != predicted)
+    texts = "AIS says " + rows["ais_class"].astype(str) + ", the image says " + predicted.astype(str)
+    return rows.assign(ais_note=texts.where(differs.fillna(False), None).astype(_TEXT))
 
 
 def describe_empty_result(

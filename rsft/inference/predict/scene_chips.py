@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import shapely
 from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
 
-from rsft.data.annotations.base import parse_columns
+from rsft.data.annotations.base import AT, parse_columns
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
@@ -91,6 +92,8 @@ def plan_scenes(
     for scene in scenes:
         locate.check_scene_bands(scene, contract, request.declaration)
         positions, window = _find_locations(scene, request, contract, journal, progress)
+        if request.query.ais is not None:
+            _add_ais(scene, positions, request.query.ais, progress)
         spacing = locate.resolve_spacing(scene.spacing, request.chip_options)
         if spacing is not None:
             spacing = spacing[0] * window.scale[0], spacing[1] * window.scale[1]
@@ -198,6 +201,24 @@ def _find_locations(
     objects = json.loads(record)
     locations = [Location(**{**row, "box": tuple(row["box"])}) for row in objects["locations"]]
     return SceneLocations(locations, notes=objects["notes"], are_boxes=True), window
+
+
+def _add_ais(scene: RasterScene, positions: SceneLocations, ais: Path, progress: Progress | None) -> None:
+    """Add what AIS says about each object to the attributes of the positions, and notes."""
+    from rsft.inference.ais.job import list_message_files, match_ais  # SciPy
+
+    match = match_ais(scene, positions, list_message_files(ais), progress=progress)
+    columns = match.objects[["status", "mmsi", "ais_class", "ship_name", "ais_length_m", "confidence"]]
+    columns = columns.set_axis(
+        ["ais_status", "ais_mmsi", "ais_class", "ais_name", "ais_length_m", "ais_confidence"], axis=1
+    )
+    attributes = positions.attributes
+    if attributes is None:
+        attributes = pd.DataFrame({AT: pd.Series([None] * len(columns), dtype="Int64")})
+    positions.attributes = pd.concat([attributes, columns.set_axis(attributes.index)], axis=1)
+    counts = ", ".join(f"{count:,} {name}" for name, count in match.counts.items())
+    left_out = [f"left out: {count:,} {name}" for name, count in match.left_out.items() if count]
+    positions.notes += [f"AIS in {scene.path.name}: {counts}", *match.notes, *left_out]
 
 
 class SceneChips(ChipSource):
