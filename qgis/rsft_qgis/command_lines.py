@@ -45,6 +45,8 @@ PARAMETER_NAMES = {
     "--background": "Background chips per scene",
     "--split": "Divide between training and validation",
     "--root": "Chip store",
+    "--ais": "AIS messages",
+    "--time": "Time of the scene",
     "--new-class": "New classes",
     "--from": "Bundle",
     "--runs": "Folder of runs",
@@ -138,7 +140,7 @@ def predict_command(executable: str, bundle: str, scene: str, out: str, options:
         ['--overwrite', '--json', '--grid', '32']
     """
     command = [executable, "predict", bundle, scene, "--out", out, "--overwrite", "--json"]
-    return command + _words(options) + shlex.split(extra)
+    return command + command_words(options, extra)
 
 
 def cut_command(executable: str, scenes: str, store: str, options: Options, extra: str = "") -> list[str]:
@@ -155,17 +157,26 @@ def cut_command(executable: str, scenes: str, store: str, options: Options, extr
         ValueError: a quote in `extra` is not closed.
     """
     command = [executable, "prepare", "scenes", scenes, "--root", store, "--json"]
-    return command + _words(options) + shlex.split(extra)
+    return command + command_words(options, extra)
 
 
-def _words(options: Options) -> list[str]:
+def command_words(options: Options, extra: str = "") -> list[str]:
+    """Return options, and further ones as typed in a shell, as words of a command.
+
+    Args:
+        options: value by option.
+        extra: further options.
+
+    Raises:
+        ValueError: a quote in `extra` is not closed.
+    """
     words: list[str] = []
     for name, value in options.items():
         if value is True:
             words.append(name)
         elif value is not None and value is not False and value != "":
             words += [name, str(value)]
-    return words
+    return words + shlex.split(extra)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
+from pyproj import Transformer
 
 from rsft.data.chips.store import ChipStore
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
 NAMES = (
     *("bundleinfo", "classifypoints", "classifytiles", "detectclassify"),
-    *("addlabels", "finetune", "cuttrainingchips"),
+    *("addlabels", "finetune", "cuttrainingchips", "matchais"),
 )
 CLASSES = ["flat", "slanted", "steep"]
 
@@ -106,6 +107,21 @@ def test_training_chips_from_a_layer(desk):
     assert ChipStore.open(store).classes == ("111", "222", "333", "background")
     missing = [f"{key}={value}" for key, value in values.items() if key != "SCENE"]
     assert "either a scene or a folder" in call(desk, "run", "rsft:cuttrainingchips", "--", *missing, fails=True)
+
+
+def test_ships_by_ais(desk):
+    ais = desk.folder / "ais.csv"
+    to_degrees = Transformer.from_crs(32633, 4326, always_xy=True)
+    rows = []
+    for number, (row, col) in enumerate(SHIPS):
+        lon, lat = to_degrees.transform(*(UTM @ (col, row)))
+        rows += [f"21900000{number},2021-01-19T03:{m}:00,{lat:.6f},{lon:.6f},0,0,70" for m in (10, 20)]
+    ais.write_text("MMSI,BaseDateTime,LAT,LON,SOG,COG,VesselType\n" + "\n".join(rows) + "\n")
+    values = {"SCENE": desk.folder / "scene.tif", "AIS": ais, "TIME": "2021-01-19T03:15:00Z"}
+    values |= {"EXTRA": "--land none --unit amplitude --bands VV --pfa 1e-4", "OUTPUT": desk.folder / "matches.gpkg"}
+    result = run_algorithm(desk, "matchais", **values)
+    assert result["MATCHED"] == 3
+    assert geopandas.read_file(result["OUTPUT"], layer="matched")["ais_class"].tolist() == ["cargo"] * 3
 
 
 @pytest.mark.parametrize("front", [False, True])

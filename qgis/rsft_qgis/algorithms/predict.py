@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from qgis.core import (
@@ -237,6 +238,21 @@ class _StyleLoader(QgsProcessingLayerPostProcessorInterface):
 
 _STYLE_LOADERS: list[_StyleLoader] = []
 """Keeps the Python part of each post-processor alive. The context deletes the other part."""
+
+
+def load_layers(path: str, names: Sequence[str], context: QgsProcessingContext) -> None:
+    """Let QGIS load layers of a GeoPackage with their styles, if it loads results.
+
+    Args:
+        path: the GeoPackage.
+        names: the layers, from the lowest one to the highest.
+        context: that of the algorithm.
+    """
+    for name in names:
+        _STYLE_LOADERS.append(_StyleLoader())
+        details = QgsProcessingContext.LayerDetails(name, context.project(), name)
+        details.setPostProcessor(_STYLE_LOADERS[-1])
+        context.addLayerToLoadOnCompletion(f"{path}|layername={name}", details)
 
 
 def _use_predictions_layer(path: str, context: QgsProcessingContext) -> str:
