@@ -44,7 +44,7 @@ _SCENE_SHARES = (0.7, 0.1, 0.2)  # shares of the scenes for train, val and test
 def scene_files(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield the paths of the files of a simulated scene."""
     if (scene := arguments["scene"]) is not None:
-        for name, file in {"scene": "scene.tif", "truth": "ships.gpkg", "land": "land.gpkg"}.items():
+        for name, file in {"scene": "scene.tif", "truth": "ships.gpkg", "land": "land.gpkg", "AIS": "ais.csv"}.items():
             yield f"{name:<12} {scene / file}"
 
 
@@ -64,8 +64,8 @@ def prepare_demo(
     All ships of an image of SRSDD go to one split. The remaining chips come from FUSAR-Ship, one per vessel.
 
     Args:
-        scene: Folder for a simulated scene with such ships: scene.tif, ships.gpkg (the truth) and land.gpkg (default:
-            no scene).
+        scene: Folder for a simulated scene with such ships: scene.tif, ships.gpkg (the truth), land.gpkg and their
+            messages, ais.csv (default: no scene).
         counts: number of chips by split and class; by default DEMO_COUNTS.
         scenes: number of simulated images of SRSDD; by default DEMO_SCENES.
 
@@ -123,7 +123,7 @@ def _build_store(
 
 
 def prepare_demo_scene(folder: Path, seed: int = 0, overwrite: bool = False) -> None:
-    """Simulate a scene with ships of the demonstration's classes: scene.tif, ships.gpkg (the truth) and land.gpkg.
+    """Simulate a scene with ships of the demonstration's classes: scene.tif, ships.gpkg, land.gpkg, ais.csv.
 
     A scene of the same seed stays as it is.
 
@@ -151,12 +151,12 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None
     Raises:
         RequestError: `folder` is a file, contains other files, or contains a scene that may not be replaced.
     """
-    from rsft.data.simulation.scene import LAND_FILE, SCENE_FILE, SHIPS_FILE, read_scene_seed
+    from rsft.data.simulation.scene import AIS_FILE, LAND_FILE, SCENE_FILE, SHIPS_FILE, read_scene_seed
 
     if not folder.exists():
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if names - {SCENE_FILE, SHIPS_FILE, LAND_FILE}:
+    if names - {SCENE_FILE, SHIPS_FILE, LAND_FILE, AIS_FILE}:
         raise RequestError("the folder contains other files", folder, "give another folder for the scene")
     if names and not overwrite and read_scene_seed(folder) != seed:
         raise RequestError("the scene exists already", folder, "give --overwrite to replace it, or another folder")

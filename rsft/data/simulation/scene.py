@@ -6,6 +6,7 @@ ships and the land in it.
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,13 @@ _SRSDD_SIDE = 1024
 _SRSDD_SHIPS = (2, 7)  # lowest number per image, and highest number plus 1
 _SRSDD_HEADER = "imagesource:simulated\ngsd:1.0\n"
 
-SCENE_FILE, SHIPS_FILE, LAND_FILE = "scene.tif", "ships.gpkg", "land.gpkg"
+SCENE_FILE, SHIPS_FILE, LAND_FILE, AIS_FILE = "scene.tif", "ships.gpkg", "land.gpkg", "ais.csv"
 
 SCENE_CRS = "EPSG:32631"
 """UTM zone 31 north, in which the scene lies at 0 degrees north and east: no real coast is there."""
+
+SCENE_TIME = datetime(2026, 6, 1, 5, 30, tzinfo=UTC)
+"""When the scene of seed 0 was acquired, for its AIS messages; that of seed 1 a day later, and so on."""
 
 SCENE_CLASSES: Mapping[str, int] = {"cargo": 11, "fishing": 9, "tanker": 6, "dredger": 6}
 """Number of ships by class."""
@@ -71,6 +75,8 @@ SCENE_CLASSES: Mapping[str, int] = {"cargo": 11, "fishing": 9, "tanker": 6, "dre
 _ORIGIN = (166_000.0, 4_000.0)  # easting and northing of the upper left corner
 _SHAPE = (880, 1344)  # rows and columns: 3 km x 3 km
 _RENDERED = 1408  # side of the simulated image; its edges are cut off, because sidelobes continue at the opposite edge
+_MMSI = 200_000_001  # of the first ship; 200 is the code of no country
+_KNOT = 1852 / 3600  # meters per second
 _MARGIN = 100  # pixels between ships and the edge, so that chips lie in the scene
 _SCENE_CLEARANCE = 150.0  # meters between ships, so that a chip shows one of them
 _SCENE_GAIN = 100.0  # digital numbers per unit of amplitude, in the middle of the range of the training chips
@@ -125,7 +131,7 @@ def write_srsdd_tree(root: Path, count: int, *, seed: int = 0, jobs: int = 2, pr
 
 
 def write_scene(folder: Path, *, seed: int = 0) -> None:
-    """Write a simulated scene with a coast and ships: scene.tif, ships.gpkg and land.gpkg.
+    """Write a simulated scene with a coast and ships: scene.tif, ships.gpkg, land.gpkg and their messages, ais.csv.
 
     Pixel spacing, sensor, clutter and ships are like those of the FUSAR-Ship chips of `write_fusar_tree`. An
     existing folder is replaced. A ship for which no position is free is left out.
@@ -157,12 +163,41 @@ def write_scene(folder: Path, *, seed: int = 0) -> None:
         with rasterio.open(temporary / SCENE_FILE, "w", crs=SCENE_CRS, transform=transform, **layout, **size) as file:
             file.write(pixels[None])
             file.descriptions, file.units = ("HH",), ("DN",)
-            file.update_tags(TIFFTAG_IMAGEDESCRIPTION=_DESCRIPTION, **{_SEED_TAG: str(seed)})
+            tags = {"ACQUISITION_START_UTC": (SCENE_TIME + timedelta(days=seed)).isoformat(), _SEED_TAG: str(seed)}
+            file.update_tags(TIFFTAG_IMAGEDESCRIPTION=_DESCRIPTION, **tags)
         outlines = [_to_map(_outline_deck(pose, sensor)) for pose in poses]
+        _write_messages(temporary / AIS_FILE, ships, outlines, seed)
         ship_layer = GeoDataFrame(ships, geometry=outlines, crs=SCENE_CRS)
         ship_layer.to_file(temporary / SHIPS_FILE, layer="ships", engine="pyogrio")
         land_layer = GeoDataFrame({"kind": ["land"]}, geometry=[_to_map(coast.outline(max(_extent())))], crs=SCENE_CRS)
         land_layer.to_file(temporary / LAND_FILE, layer="land", engine="pyogrio")
+
+
+def _write_messages(path: Path, ships: list[dict[str, Any]], outlines: list[Any], seed: int) -> None:
+    """Write AIS messages of the ships within ten minutes of the scene; one ship in ten sends none.
+
+    Half of the ships lie at anchor, the others sail with up to 2 knots: the image does not displace moving ships.
+    """
+    import pandas as pd
+    from pyproj import Geod, Transformer
+
+    to_degrees, earth = Transformer.from_crs(SCENE_CRS, "EPSG:4326", always_xy=True), Geod(ellps="WGS84")
+    rows, rng = [], np.random.default_rng((seed, 201))
+    for number, (ship, outline) in enumerate(zip(ships, outlines, strict=True)):
+        if rng.random() < 0.1:
+            continue
+        lon, lat = to_degrees.transform(outline.centroid.x, outline.centroid.y)
+        speed, course = rng.choice([0.0, rng.uniform(0.5, 2.0)]), ship["heading_deg"]  # knots
+        for minutes in (-rng.uniform(1, 10), rng.uniform(1, 10)):
+            x, y, _ = earth.fwd(lon, lat, course, speed * _KNOT * 60 * minutes)
+            time = (SCENE_TIME + timedelta(days=seed, minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            size = round(ship["length_m"]), round(ship["beam_m"])
+            place = round(y, 6), round(x, 6)
+            rows.append(
+                (_MMSI + 100 * (seed % 1000) + number, time, *place, round(speed, 1), course, ship["class"], *size)
+            )
+    names = ["MMSI", "BaseDateTime", "LAT", "LON", "SOG", "COG", "VesselType", "Length", "Width"]
+    pd.DataFrame(rows, columns=names).to_csv(path, index=False)
 
 
 def _outline_deck(pose: Pose, sensor: SarSensor) -> Floats:

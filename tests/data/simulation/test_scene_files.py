@@ -2,6 +2,7 @@
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
@@ -9,6 +10,7 @@ from rasterio.features import rasterize
 
 from rsft.data.simulation.radar import Shore
 from rsft.data.simulation.scene import SCENE_CLASSES, SCENE_CRS, place_ships, sample_coast, write_scene
+from rsft.inference.ais.job import match_scene
 
 pytestmark = pytest.mark.slow
 
@@ -99,3 +101,13 @@ def test_no_ship_is_moored_at_a_natural_coast():
     poses = place_ships(["tug"] * 20, coast, (1000.0, 3000.0), np.random.default_rng(0), 40.0).values()
     assert len(poses) > 15 and max(abs(pose.x) for pose in poses) <= 500 < max(abs(pose.y) for pose in poses)
     assert max(coast.distance_inland(*pose.bounding_box().T).max() for pose in poses) <= -40
+
+
+def test_the_messages_lead_to_the_ships(scenes):
+    match = match_scene(scenes[0] / "scene.tif", [scenes[0] / "ais.csv"], at=scenes[0] / "ships.gpkg")
+    ships, _ = read_layers(scenes[0])
+    senders = pd.read_csv(scenes[0] / "ais.csv")["MMSI"].nunique()
+    assert 0.7 * len(ships) < senders < len(ships)
+    matched = match.objects[match.objects["status"] == "matched"]
+    assert len(matched) >= 0.9 * senders
+    assert (matched["ais_class"] == ships["class"][matched.index]).all()
