@@ -7,23 +7,18 @@ stopped build continues.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from rsft.data.prepare.registry import data_set, format_prepare_command
-from rsft.errors import RequestError
 from rsft.utils.licenses import UNKNOWN
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
     from rsft.types import Progress
-
-
-_UNLABELED = "rsft predict SCENES --detect --chips FOLDER"
-_SHARED_SCENES = "warning: chips of one scene are in several splits, so that the measured accuracy will be too high"
 
 
 def show_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -95,55 +90,13 @@ def prepare_scenes(
         RequestError: no scene or no usable label is found, or an argument is out of range.
         DataError: a scene cannot be read.
     """
-    not_options = ("source", "root", "jobs", "overwrite", "progress")
-    options = {name: value for name, value in locals().items() if name not in not_options}
-    from rsft.data.annotations.base import parse_columns
-    from rsft.data.chips.builder import build_store, find_finished_store
-    from rsft.data.chips.record import StoreDescription
-    from rsft.data.chips.store import OBJECT_COLUMNS
-    from rsft.data.datasets.common import check_val_share
-    from rsft.data.imagery.bands import check_bands
-    from rsft.inference.ais.job import list_message_files
-    from rsft.inference.options import CfarOptions, Declaration, parse_land
-    from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
-    from rsft.inference.preparation.placement import ChipSize
-    from rsft.inference.preparation.records import make_record, open_scenes
-    from rsft.inference.scenes.raster import gdal_environment
+    arguments = dict(locals())
+    from rsft.data.chips.builder import find_finished_store
+    from rsft.inference.preparation.job import build_scene_store
 
+    not_options = ("source", "root", "jobs", "overwrite", "progress")
+    options = {name: value for name, value in arguments.items() if name not in not_options}
     command = format_prepare_command("scenes", source, root=root, **options)
     if finished := find_finished_store(root, command, overwrite):
         return finished
-    if (labels is None) == (ais is None):
-        fault = "no labels" if labels is None else "labels and AIS messages"
-        raise RequestError(fault, "--labels", "give --labels FILE or --ais FILE, or cut unlabeled chips: " + _UNLABELED)
-    check_bands(bands or ())
-    check_val_share(val + test)
-    roles, size = parse_columns(columns), ChipSize.parse(chip_size, margin)
-    declared, detector = Declaration(unit, bands), CfarOptions(land=parse_land(land))
-    objects = LabeledObjects(labels or ais or Path(), field, read_types(types), min_side)
-    with gdal_environment():
-        for scene in open_scenes(source, unit, progress):
-            if ais is None:
-                objects.read(scene, layer, crs, roles)
-            else:
-                objects.match(scene, list_message_files(ais), min_confidence, declared, detector, progress)
-        objects.finish()
-        windows = objects.windows(size, spacing)
-        if background:
-            objects.add_background(windows, background, seed)
-    splits = assign_splits(objects.found, split, {"train": 1 - val - test, "val": val, "test": test}, seed)
-    if split == "object":
-        objects.notes.append(_SHARED_SCENES)
-    make = partial(make_record, labels=objects.labels, by=split, bands=bands, spacing=spacing)
-    records = [make(item, windows[item.scene.name], x) for item, x in zip(objects.found, splits, strict=True)]
-    description = StoreDescription(
-        f"objects in scenes, {source.name}",
-        objects.classes,
-        command,
-        skipped=dict(sorted(objects.skipped.items())),
-        rejected=objects.rejected,
-        license=license,
-        columns=OBJECT_COLUMNS,
-        notes=tuple(dict.fromkeys(objects.notes)),
-    )
-    return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
+    return build_scene_store(SimpleNamespace(**arguments), command)

@@ -118,7 +118,9 @@ def test_the_names_are_those_of_the_dialogs():
     sources = "".join(file.read_text("utf-8") for file in files_of(PLUGIN_DIR))
     for name in lines.PARAMETER_NAMES.values():
         assert re.search(rf'"{re.escape(name)}[^"]*"', sources.replace(f': "{name}",\n', "")), name
-    known = [COMMANDS["predict"], COMMANDS["finetune"], COMMANDS["data"].commands["add"]]
+    groups = {"data": "add", "prepare": "scenes", "ais": "match"}
+    known = [COMMANDS["predict"], COMMANDS["finetune"]]
+    known += [COMMANDS[group].commands[name] for group, name in groups.items()]
     options = {option for command in known for parameter in command.params for option in parameter.opts}
     assert set(lines.PARAMETER_NAMES) <= options
 

@@ -197,7 +197,13 @@ def _add_attributes(
 def add_disagreements(rows: pd.DataFrame, predicted: "pd.Series[Any]", classes: Sequence[str]) -> pd.DataFrame:
     """Add the column `ais_note` to attributes with a class of AIS: where the image shows another class.
 
-    Classes of AIS that the bundle does not have are not compared.
+    Args:
+        rows: attributes, with the columns ais_status and ais_class, or without them.
+        predicted: class of each row.
+        classes: classes of the bundle; other classes of AIS are not compared.
+
+    Returns:
+        The attributes; with the column, if they have a class of AIS.
     """
     if "ais_class" not in rows:
         return rows

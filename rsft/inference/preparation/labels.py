@@ -230,6 +230,9 @@ class LabeledObjects:
         Args:
             size: the size that the user gave.
             spacing: pixel spacing in meters of scenes without a georeference.
+
+        Returns:
+            The windows; each scene has one.
         """
         fitted = size.fit([item.location for item in self.found])
         if fitted != size:
@@ -265,6 +268,9 @@ def assign_splits(objects: Sequence[LabeledObject], by: str, shares: Mapping[str
         by: "scene", "vessel", "object" or "given".
         shares: share of each split.
         seed: seed of random choices.
+
+    Returns:
+        The splits, in the order of the objects.
 
     Raises:
         RequestError: there is one group only, a label without a vessel, or a label without a split.

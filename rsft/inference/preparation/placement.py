@@ -72,6 +72,9 @@ class ChipSize:
             spacing: pixel spacing in meters, if the scene has no georeference.
             has_points: whether some of its labels are points.
 
+        Returns:
+            The window, without resampling.
+
         Raises:
             RequestError: a size in meters without a pixel spacing, a margin around points, or a chip that is too large.
         """

@@ -27,7 +27,16 @@ from rsft.types import Pixels, Progress
 
 
 def open_scenes(source: Path, unit: str | None, progress: Progress | None) -> Iterator[RasterScene]:
-    """Yield the scenes of a file, folder, pattern or list, in the unit in which their chips are stored."""
+    """Open the scenes of a file, folder, pattern or list.
+
+    Args:
+        source: the file, folder, pattern or list.
+        unit: the unit that the user declares.
+        progress: called after each scene.
+
+    Yields:
+        The scenes, in the unit in which their chips are stored.
+    """
     scenes = _find_scenes(source)
     names = Counter(uri.stem.removesuffix(".SAFE") for uri in scenes)
     if repeated := [name for name, count in names.items() if count > 1]:
@@ -78,7 +87,20 @@ def make_record(
     bands: tuple[str, ...] | None,
     spacing: float | None,
 ) -> ChipRecord:
-    """Return the record of a chip, whose pixels are cut when it is stored."""
+    """Make the record of a chip, whose pixels are cut when it is stored.
+
+    Args:
+        item: the object.
+        window: size of the chips of its scene.
+        split: its split.
+        labels: file or folder of its label.
+        by: what is divided between the splits, see `assign_splits`.
+        bands: bands to store, or names of all bands.
+        spacing: pixel spacing in meters of a scene without a georeference.
+
+    Returns:
+        The record, with the columns of the manifest.
+    """
     scene, location = item.scene, item.location
     path = scene.path.path
     assert path is not None

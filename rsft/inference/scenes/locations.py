@@ -407,6 +407,9 @@ def cut_chip(reader: SceneReader, window: ChipWindow, location: Location) -> Cut
         window: size of the chip.
         location: its center or box.
 
+    Returns:
+        The chip, resized to the size that the window gives it.
+
     Raises:
         DataError: the chip is too large, or the scene cannot be read.
     """

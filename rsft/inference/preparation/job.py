@@ -1,0 +1,83 @@
+"""Build a chip store from scenes: read labels or match AIS, decide where chips are cut, and write them."""
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+from rsft.data.annotations.base import parse_columns
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import StoreDescription
+from rsft.data.chips.store import OBJECT_COLUMNS, ChipStore
+from rsft.data.datasets.common import check_val_share
+from rsft.data.imagery.bands import check_bands
+from rsft.errors import RequestError
+from rsft.inference.ais.job import list_message_files
+from rsft.inference.options import CfarOptions, Declaration, parse_land
+from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
+from rsft.inference.preparation.placement import ChipSize
+from rsft.inference.preparation.records import make_record, open_scenes
+from rsft.inference.scenes.raster import gdal_environment
+
+_UNLABELED = "rsft predict SCENES --detect --chips FOLDER"
+_SHARED_SCENES = "warning: chips of one scene are in several splits, so that the measured accuracy will be too high"
+
+
+def build_scene_store(options: SimpleNamespace, command: str) -> ChipStore:
+    """Build the chip store of `rsft.inference.prepare_scenes.prepare_scenes`.
+
+    Args:
+        options: its arguments by name.
+        command: the command line that builds the same store again.
+
+    Returns:
+        The new store.
+
+    Raises:
+        RequestError: no scene or no usable label is found, or an argument is out of range.
+        DataError: a scene cannot be read.
+    """
+    if (options.labels is None) == (options.ais is None):
+        fault = "no labels" if options.labels is None else "labels and AIS messages"
+        raise RequestError(fault, "--labels", "give --labels FILE or --ais FILE, or cut unlabeled chips: " + _UNLABELED)
+    check_bands(options.bands or ())
+    check_val_share(options.val + options.test)
+    roles, size = parse_columns(options.columns), ChipSize.parse(options.chip_size, options.margin)
+    declared, detector = Declaration(options.unit, options.bands), CfarOptions(land=parse_land(options.land))
+    objects = LabeledObjects(
+        options.labels or options.ais or Path(), options.field, read_types(options.types), options.min_side
+    )
+    with gdal_environment():
+        for scene in open_scenes(options.source, options.unit, options.progress):
+            if options.ais is None:
+                objects.read(scene, options.layer, options.crs, roles)
+            else:
+                objects.match(
+                    scene, list_message_files(options.ais), options.min_confidence, declared, detector, options.progress
+                )
+        objects.finish()
+        windows = objects.windows(size, options.spacing)
+        if options.background:
+            objects.add_background(windows, options.background, options.seed)
+    splits = assign_splits(
+        objects.found,
+        options.split,
+        {"train": 1 - options.val - options.test, "val": options.val, "test": options.test},
+        options.seed,
+    )
+    if options.split == "object":
+        objects.notes.append(_SHARED_SCENES)
+    make = partial(make_record, labels=objects.labels, by=options.split, bands=options.bands, spacing=options.spacing)
+    records = [make(item, windows[item.scene.name], split) for item, split in zip(objects.found, splits, strict=True)]
+    description = StoreDescription(
+        f"objects in scenes, {options.source.name}",
+        objects.classes,
+        command,
+        skipped=dict(sorted(objects.skipped.items())),
+        rejected=objects.rejected,
+        license=options.license,
+        columns=OBJECT_COLUMNS,
+        notes=tuple(dict.fromkeys(objects.notes)),
+    )
+    return build_store(
+        options.root, records, description, overwrite=options.overwrite, progress=options.progress, jobs=options.jobs
+    )
