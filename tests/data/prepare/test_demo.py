@@ -106,7 +106,7 @@ def test_workers_die_with_their_parent(tmp_path):
 def test_a_scene_replaces_only_a_scene(tmp_path):
     folder = tmp_path / "new" / "scene"
     prepare_demo_scene(folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["land.gpkg", "scene.tif", "ships.gpkg"]
+    assert sorted(path.name for path in folder.iterdir()) == ["ais.csv", "land.gpkg", "scene.tif", "ships.gpkg"]
     before = (folder / "scene.tif").read_bytes()
     with pytest.raises(RequestError, match="exists already"):
         prepare_demo_scene(folder, seed=1)
