@@ -6,12 +6,10 @@ import json
 
 import pytest
 
-from tests.inference.ais.conftest import traffic  # noqa: F401  # a fixture
-
 pytestmark = pytest.mark.slow
 
 
-def test_match(rsft, traffic):  # noqa: F811
+def test_match(rsft, traffic):
     command = ("ais", "match", str(traffic.scene), "--ais", str(traffic.ais), "-o", "m.gpkg", "--land", "none")
     code, text = rsft(*command)
     assert code == 0, text
@@ -25,7 +23,7 @@ def test_match(rsft, traffic):  # noqa: F811
     assert (code, event["event"], event["matched"], event["no AIS"]) == (0, "done", 3, 1)
 
 
-def test_faults_are_sentences(rsft, traffic, tmp_path):  # noqa: F811
+def test_faults_are_sentences(rsft, traffic, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("ship,when\n1,2\n")
     code, text = rsft("ais", "match", str(traffic.scene), "--ais", str(bad), "-o", "m.gpkg", "--land", "none")

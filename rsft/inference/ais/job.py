@@ -93,8 +93,16 @@ class AisMatch:
 
 
 def list_message_files(path: Path) -> list[Path]:
-    """Return a file of messages, or the .csv and .parquet files of a folder."""
-    return sorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet")) if path.is_dir() else [path]
+    """Return a file of messages, or the .csv and .parquet files of a folder.
+
+    Raises:
+        RequestError: the folder contains none.
+    """
+    if not path.is_dir():
+        return [path]
+    if files := sorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet")):
+        return files
+    raise RequestError("the folder contains no messages", path, "give .csv or .parquet files, or name the file")
 
 
 def match_scene(
@@ -279,8 +287,7 @@ def _box_size(
     if sides.max() < _LONG_BOX * sides.min():
         return columns["length_m"], np.nan
     ends = corners[:2] if sides[0] > sides[1] else corners[1:3]
-    (lon0, lat0), (lon1, lat1) = georeference.pixels_to_lonlat(*ends.T)
-    return columns["length_m"], EARTH.inv(lon0, lat0, lon1, lat1)[0] % 180
+    return columns["length_m"], georeference.direction(*ends) % 180
 
 
 def _object_table(

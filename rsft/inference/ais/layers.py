@@ -15,7 +15,7 @@ from geopandas import GeoDataFrame, points_from_xy
 from rsft.errors import RequestError
 from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, NO_DETECTION, AisMatch
 from rsft.inference.scenes.georeference import LONLAT
-from rsft.inference.writers.tables import _REGISTER, _STYLES, METADATA_TABLE, class_colors
+from rsft.inference.writers.tables import CREATE_LAYER_STYLES, METADATA_TABLE, REGISTER_TABLE, class_colors
 from rsft.utils.atomic_files import atomic_file
 
 _STYLE = """
@@ -71,12 +71,12 @@ def write_match(match: AisMatch, path: Path, metadata: dict[str, Any], *, overwr
             kind = "LineString" if layer.name == "shift" else "Point"
             pyogrio.write_dataframe(layer.frame, temporary, layer.name, "GPKG", geometry_type=kind)
         with closing(sqlite3.connect(temporary)) as database, database:
-            database.execute(_STYLES)
-            database.execute(_REGISTER, ("layer_styles", "layer_styles"))
+            database.execute(CREATE_LAYER_STYLES)
+            database.execute(REGISTER_TABLE, ("layer_styles", "layer_styles"))
             database.executemany(_STYLE, [(layer.name, match_style(layer)) for layer in layers])
             columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
             database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
-            database.execute(_REGISTER, (METADATA_TABLE, METADATA_TABLE))
+            database.execute(REGISTER_TABLE, (METADATA_TABLE, METADATA_TABLE))
             database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", rows)
 
 

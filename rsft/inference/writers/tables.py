@@ -35,7 +35,7 @@ from rsft.utils.tables import escape_table
 LAYER_NAME = "predictions"
 METADATA_TABLE = "rsft_metadata"
 
-_STYLES = """
+CREATE_LAYER_STYLES = """
 CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
     f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
@@ -51,7 +51,7 @@ SELECT '', '', table_name, column_name, 'classes', ?, ?, 1, 'One color per class
 _CSV_TYPES = {"b": "Integer(Boolean)", "i": "Integer64", "u": "Integer64", "f": "Real", "M": "DateTime"}
 """GDAL's names of the types of columns, by the kind of their NumPy or pandas type."""
 
-_REGISTER = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
+REGISTER_TABLE = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
 
 
 CLASS_COLUMN, CORRECTED_COLUMN = "class", "corrected"
@@ -260,12 +260,12 @@ def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
             pyogrio.write_dataframe(frame, temporary, LAYER_NAME, "GPKG", use_arrow=True, **options)  # keeps dates
         with closing(sqlite3.connect(temporary)) as database, database:
             if layer.is_spatial:
-                database.execute(_STYLES)
-                database.execute(_REGISTER, ("layer_styles", "layer_styles"))
+                database.execute(CREATE_LAYER_STYLES)
+                database.execute(REGISTER_TABLE, ("layer_styles", "layer_styles"))
                 database.execute(_STYLE, (qml_style(layer), sld_style(layer)))
             columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
             database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
-            database.execute(_REGISTER, (METADATA_TABLE, METADATA_TABLE))
+            database.execute(REGISTER_TABLE, (METADATA_TABLE, METADATA_TABLE))
             database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", texts.items())
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from rsft.errors import DataError, RequestError
 from rsft.inference.ais.displacement import Acquisition
-from rsft.inference.ais.job import AisOptions, match_scene, search_area
+from rsft.inference.ais.job import AisOptions, list_message_files, match_scene, search_area
 from rsft.inference.ais.layers import write_match
 from rsft.inference.options import CfarOptions
 from rsft.inference.scenes.raster import open_scene
@@ -143,3 +143,12 @@ def test_the_search_area_contains_ships_that_enter(traffic):
     assert (area.lon, area.lat) == pytest.approx((15.04, 45.12), abs=0.02)
     assert area.half_height == pytest.approx(0.25 + 0.029, abs=0.01) and area.half_width > area.half_height
     assert area.end - area.start == pytest.approx(3600 + 1.5e-3 * 639, abs=1e-3)
+
+
+def test_a_folder_of_messages(tmp_path):
+    with pytest.raises(RequestError, match="the folder contains no messages"):
+        list_message_files(tmp_path)
+    for name in ("b.csv", "a.parquet", "readme.txt"):
+        (tmp_path / name).write_text("")
+    assert [path.name for path in list_message_files(tmp_path)] == ["a.parquet", "b.csv"]
+    assert list_message_files(tmp_path / "b.csv") == [tmp_path / "b.csv"]
