@@ -13,14 +13,14 @@ import pandas as pd
 from rsft.data.annotations.base import AT
 from rsft.data.annotations.images import NoAnnotationsError, list_annotation_files
 from rsft.data.chips.record import describe_rejections
-from rsft.data.chips.store import SPLITS
+from rsft.data.chips.store import SPLITS, list_first_names
 from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.datasets.common import split_groups
 from rsft.errors import RecipeError, RequestError
 from rsft.inference.ais.job import MATCHED, AisOptions, detect_objects, match_ais
 from rsft.inference.ais.ship_types import UNKNOWN
 from rsft.inference.options import CfarOptions, Declaration
-from rsft.inference.preparation.placement import ChipSize, draw_background
+from rsft.inference.preparation.placement import ChipSize, common_spacing_of, draw_background
 from rsft.inference.scenes.locations import ChipWindow, Location, read_positions
 from rsft.inference.scenes.raster import RasterScene
 from rsft.recipe.text import read_document
@@ -238,6 +238,10 @@ class LabeledObjects:
         if fitted != size:
             side = fitted.pixels
             self.notes.append(f"chips of {side} x {side} pixels, by the boxes: --chip-size and --margin change this")
+        scenes = {item.scene.name: item.scene for item in self.found}
+        oblong = [x.path.name for x in scenes.values() if x.spacing and common_spacing_of(x, spacing) is None]
+        if oblong:
+            self.notes.append(f"pixels are not square, so that no spacing is stored: {list_first_names(oblong)}")
         has_points = any(item.location.box is None for item in self.found)
         return {name: fitted.window(items[0].scene, spacing, has_points) for name, items in self._by_scene().items()}
 

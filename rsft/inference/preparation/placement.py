@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rsft.data.imagery.contract import SPACING_TOLERANCE
 from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import rectangle_corners
 from rsft.inference.scenes.locations import MAX_CHIP_SIDE, ChipWindow, Location
@@ -95,6 +96,14 @@ class ChipSize:
 def spacing_of(scene: RasterScene, spacing: float | None) -> tuple[float, float] | None:
     """Return the pixel spacing of a scene in meters along columns and rows; without one, the declared one or None."""
     return scene.spacing or (None if spacing is None else (spacing, spacing))
+
+
+def common_spacing_of(scene: RasterScene, spacing: float | None) -> float | None:
+    """Return the mean pixel spacing; None if it is unknown, or so uneven that a model of it would refuse the scene."""
+    meters = spacing_of(scene, spacing)
+    mean = None if meters is None else sum(meters) / 2
+    is_square = mean is not None and all(abs(side / mean - 1) <= SPACING_TOLERANCE for side in meters or ())
+    return mean if is_square else None
 
 
 def draw_background(

@@ -20,7 +20,7 @@ from rsft.inference.predict.chip_files import find_scenes
 from rsft.inference.predict.lengths import box_sides
 from rsft.inference.predict.scene_chips import declare_unit
 from rsft.inference.preparation.labels import BACKGROUND, LabeledObject, group_of
-from rsft.inference.preparation.placement import spacing_of
+from rsft.inference.preparation.placement import common_spacing_of, spacing_of
 from rsft.inference.scenes.locations import ChipWindow, Location, cut_chip
 from rsft.inference.scenes.raster import RASTER_SUFFIXES, PixelWindow, RasterScene, SceneReader, open_scene
 from rsft.types import Pixels, Progress
@@ -132,7 +132,7 @@ def _columns(item: LabeledObject, area: PixelWindow, group: str, spacing: float 
             "sensor": None if scene.product.kind == "raster" else scene.product.kind,
             "unit": scene.unit,
         },
-        **{"spacing_m": None if meters is None else sum(meters) / 2, "mmsi": item.vessel},
+        **{"spacing_m": common_spacing_of(scene, spacing), "mmsi": item.vessel},
         **{"acquired": scene.product.acquired, "pass_direction": scene.product.pass_direction},
         **{"row": location.row, "col": location.col, "source_row": location.source_row},
         **{"ais_confidence": item.confidence},

@@ -269,3 +269,17 @@ def test_classes_of_ships_by_ais(traffic, tmp_path):
     assert store.skipped["detected object, no AIS"] == 1
     for mmsi, (row, col) in traffic.places.items():
         assert rows.loc[str(mmsi), ["row", "col"]].tolist() == pytest.approx([row, col], abs=1.5)
+
+
+def test_a_model_takes_the_scenes_of_its_chips_with_oblong_pixels(scenes, tmp_path):
+    folder, labels = scenes
+    for number in range(2):
+        (folder / f"s{number}.tif").unlink()
+        transform = UTM * UTM.scale(1, 2) if number else UTM * UTM.scale(1, 1.1)
+        pixels = simulate_sea(200, 220, seed=number) ** 2
+        options = {"crs": "EPSG:32633", "transform": transform, "names": ("VV",), "units": ("sigma0",)}
+        write_geotiff(folder / f"s{number}.tif", pixels, **options)
+    store = prepare_scenes(folder, tmp_path / "store", labels=labels, chip_size="32", split="object", jobs=1)
+    by_scene = store.table.groupby("source")["spacing_m"].first()
+    assert by_scene["s0.tif"] == pytest.approx(10.5, abs=0.02) and np.isnan(by_scene["s1.tif"])
+    assert "pixels are not square, so that no spacing is stored: s1.tif" in read_dataset(store.root)["notes"]
