@@ -34,7 +34,7 @@ _SYSTEM = (
     "/etc/OpenCL",
 )
 _CACHES = ("rsft", "matplotlib", "fontconfig")
-_OUTPUTS = frozenset(("out", "root", "scene", "html", "picture", "chips", "to", "json"))
+_OUTPUTS = frozenset(("out", "root", "scene", "html", "page", "picture", "chips", "to", "json"))
 """Parameters that name what a command writes."""
 _DOWNLOADS = {"push": "to", "fusrs": "lists"}  # commands that connect, unless this parameter names a folder
 _MAX_RECIPE_BYTES = 2**20

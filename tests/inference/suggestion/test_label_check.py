@@ -54,7 +54,7 @@ def test_contradicted_labels(root):
     assert all(Path(path).is_file() for path in suggestions.table["path"])
     assert suggestions.candidates == 5 and suggestions.notes == [
         "chips whose labels are not classes of the bundle: 1",
-        "labels that the bundle contradicts: 2 of 5",
+        "labels that are contradicted: 2 of 5",
     ]
 
 
