@@ -270,7 +270,8 @@ def audit(
         json: JSON file for the findings (default: audit.json in a chip store).
         labels: Rank the chips of a chip store whose labels are probably wrong.
         bundle: With --labels, the bundle or run whose features are used (default: the embedded encoder). A model that
-            was trained on these chips has seen their labels, and hides wrong ones that it learned.
+            was trained on these chips has seen their labels, so only its features are used, not its predictions, and
+            wrong labels that it learned may be missing.
         count: With --labels, the number of chips in the files (default: all whose label is contradicted).
         out: With --labels, the CSV file to write, to be filled by you.
         page: With --labels, the HTML page to write, on which you confirm or correct the proposed classes.
@@ -321,7 +322,7 @@ def audit_labels(
     columns, rows = ("label", "proposed class", "chips"), [(*pair, f"{chips:,}") for pair, chips in pairs]
     if rows:
         console.print(make_table("", columns, rows, texts=columns[:2]))
-    audited = audited.head(count)
+    audited, page = audited.head(count), page if rows else None  # a page without chips is refused
     if out is not None:
         write_csv_table(audited.table, out)
     if page is not None:

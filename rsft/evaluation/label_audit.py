@@ -52,8 +52,8 @@ _WEIGHTS = np.linspace(0, 1, 21)
 _MANY = 0.25  # share of contradicted labels; data sets with as many wrong ones are rare
 _FLOOR = 1e-6  # of a probability, so that neighbors without a vote for the label do not decide alone
 _SEEN = (
-    "if the model was trained on these chips, it has seen their labels, and its features hide wrong ones that it "
-    "learned; its predictions, which hide more of them, are not used"
+    "if the model was trained on these chips, it has seen their labels, and wrong ones that it learned may be missing "
+    "here; only its features are used, not its predictions"
 )
 
 

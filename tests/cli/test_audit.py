@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -69,6 +71,18 @@ def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
     assert addition["relabeled"] == [{"from": "steep", "to": "flat", "chips": 1}] and addition["added"] == []
     code, printed = rsft("audit", "store", "--labels")
     assert code == 0 and "wrong.png" not in printed
+
+
+@pytest.mark.slow
+def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
+    for name, value in (("dark", 20), ("bright", 220)):
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for index in range(6):
+            pixels = np.random.default_rng(index + value).integers(0, 20, (16, 16)) + value
+            cv2.imwrite(str(tmp_path / "source" / name / f"{index}.png"), pixels.astype(np.uint8))
+    prepare_folder(tmp_path / "source", tmp_path / "store", val=0)
+    code, printed = rsft("audit", "store", "--labels", "--page", "labels.html")
+    assert code == 0 and "labels that are contradicted: 0 of 12" in printed and not Path("labels.html").exists()
 
 
 @pytest.mark.parametrize(
