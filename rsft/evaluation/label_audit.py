@@ -48,7 +48,7 @@ _RECIPE: dict[str, Any] = {
     "train": {"epochs": 1},
 }
 _BATCH = 128  # chips in a forward pass
-_WEIGHTS = np.linspace(0, 1, 21)
+_WEIGHTS = np.linspace(0, 0.5, 11)  # of the neighbors: with more, wrong labels among them confirm wrong labels
 _MANY = 0.25  # share of contradicted labels; data sets with as many wrong ones are rare
 _FLOOR = 1e-6  # of a probability, so that neighbors without a vote for the label do not decide alone
 _SEEN = (
@@ -82,7 +82,7 @@ class OutOfFoldPredictions:
         table: manifest rows of the N chips.
         probe: probabilities of the linear probe (N, C).
         neighbors: probabilities of the nearest neighbors (N, C).
-        pixel_weight: weight of the neighbors, from 0 to 1; the other part is that of the probe.
+        pixel_weight: weight of the neighbors, from 0 to 0.5; the other part is that of the probe.
         notes: which chips were left out, and what limits the result.
     """
 
@@ -156,7 +156,7 @@ def _load_encoder(store: ChipStore, bundle_dir: Path | None) -> tuple[Classifier
             with suppress(DataError):  # chips that cannot be read are counted later
                 yield read_chip(store.root / path)
 
-    recipe = Recipe.model_validate(_RECIPE | {"data": {"root": str(store.root), "size": 64}})
+    recipe = Recipe.model_validate(_RECIPE | {"data": {"root": str(store.root), "size": 64, "remap": "expand"}})
     encoder = load_encoder(recipe, store.bands)
     units = [unit for unit in store.units if next(read(unit), None) is not None]
     classifier = build_classifier(encoder, len(store.classes), recipe)
@@ -220,12 +220,12 @@ def _describe_folds(table: pd.DataFrame, is_checked: NDArray[np.bool_], keys: Se
     if not any(table[key].fillna("").any() for key in names):
         notes.append("the store names no scenes or vessels: chips of the same object may check each other")
     elif shared:
-        notes.append(f"chips of one {' and '.join(shared)} may check each other: one fold would get most of them")
+        notes.append(f"chips of one {' and '.join(shared)} may check each other, else a fold would be too small")
     return notes
 
 
 def choose_weight(probe: Floats, neighbors: Floats, labels: Indices) -> float:
-    """Return the weight of `neighbors`, from 0 to 1, with which the mean of both predicts the labels best.
+    """Return the weight of `neighbors`, from 0 to 0.5, with which the mean of both predicts the labels best.
 
     Args:
         probe: probabilities (N, C).

@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m tools.reproduction.label_noise STORE --out OUT --report TABLE.md
 
-STORE is a chip store of MSTAR, whose training chips are used. A share of the labels is flipped within `PAIRS`. The rows
-are the two classifiers of the audit, both together (the default of the command), and the features and the predictions
-of a small network that was trained on the flipped labels, which takes some minutes for each share (`--epochs 0` leaves
-it out).
+The training chips of STORE are used. A share of the labels is flipped within `PAIRS`, the classes of MSTAR; for another
+store, `--flip grass=field field=grass` names the wrong label of each class, and `--epochs 0` is given. The rows are the
+two classifiers of the audit, both together (the default of the command), and the features and the predictions of a
+small network that was trained on the flipped labels, which takes some minutes for each share (`--epochs 0` leaves it
+out). The same command continues a stopped study; without the folder OUT/results, it measures the networks again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--report", type=Path, help="table to write")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of the small network, which has one seed")
+    other = dict(PAIRS) | {second: first for first, second in PAIRS}
+    parser.add_argument("--flip", nargs="+", help="CLASS=CLASS, the wrong label of each class (default: PAIRS)")
     options = parser.parse_args(arguments)
+    other = dict(item.split("=") for item in options.flip) if options.flip else other
     store = ChipStore.open(options.store)
     inputs = read_audit_inputs(store, device="cpu")
     rows = []
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             result = options.out / "results" / f"{share}-{seed}-{epochs}.json"
             if not result.exists():
                 result.parent.mkdir(parents=True, exist_ok=True)
-                measured = _measure(store, inputs, share, seed, epochs, options.out)
+                measured = _measure(store, inputs, other, share, seed, epochs, options.out)
                 write_text(result, json.dumps([{"share": share} | row for row in measured], indent=1))
             rows += json.loads(result.read_text())
     table = format_table(rows)
@@ -70,18 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_text(options.report, table)
 
 
-def flip_labels(labels: Sequence[str], share: float, seed: int) -> NDArray[Any]:
-    """Return labels of which a share is replaced by the other class of their pair.
+def flip_labels(labels: Sequence[str], other: Mapping[str, str], share: float, seed: int) -> NDArray[Any]:
+    """Return labels of which a share is replaced by another class.
 
     Args:
-        labels: (N,), all of a class in `PAIRS`.
+        labels: (N,).
+        other: the wrong label of each class.
         share: share of the labels.
         seed: seed of the choice.
 
     Returns:
         Labels (N,).
     """
-    other = dict(PAIRS) | {second: first for first, second in PAIRS}
     flipped = np.array(labels, object)
     chosen = np.random.default_rng(seed).permutation(len(flipped))[: round(share * len(flipped))]
     flipped[chosen] = [other[label] for label in flipped[chosen]]
@@ -89,11 +93,11 @@ def flip_labels(labels: Sequence[str], share: float, seed: int) -> NDArray[Any]:
 
 
 def _measure(
-    store: ChipStore, inputs: AuditInputs, share: float, seed: int, epochs: int, out: Path
+    store: ChipStore, inputs: AuditInputs, other: Mapping[str, str], share: float, seed: int, epochs: int, out: Path
 ) -> list[dict[str, Any]]:
     is_train = (inputs.table["split"] == "train").to_numpy()
     true = inputs.table["class"].to_numpy(object)[is_train]
-    labels = flip_labels(true.tolist(), share, seed)
+    labels = flip_labels(true.tolist(), other, share, seed)
     table = inputs.table[is_train].assign(**{"class": labels})
     indices, truth = (np.array([store.classes.index(name) for name in names]) for names in (labels, true))
 
@@ -109,7 +113,9 @@ def _measure(
         noisy_store = _write_noisy_store(store, table, out / "stores" / f"{share}-{seed}")
         overrides = [f"data.root={noisy_store.root}", f"train.epochs={epochs}", "evaluate.every=100", f"seed={seed}"]
         recipe = load_recipe(find_recipe("mstar_lt_small"), [*overrides, "name=run"])
-        bundle_dir = train_single_run(recipe, out / "runs" / f"{share}-{seed}").bundle_dir
+        runs = out / "runs" / f"{share}-{seed}-{epochs}"
+        finished = sorted(runs.glob("run/*/bundle"))
+        bundle_dir = finished[0] if finished else train_single_run(recipe, runs).bundle_dir
         rows += audit(read_audit_inputs(store, bundle_dir, "cpu"), (FROM_PROBE, "", FROM))
         bundle = Bundle.load(bundle_dir)
         chips = ChipImages(noisy_store.root, table, store.classes, bundle.contract)

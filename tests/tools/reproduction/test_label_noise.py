@@ -8,11 +8,14 @@ from tools.reproduction.label_noise import PAIRS, flip_labels, format_table, sco
 
 def test_labels_are_flipped_within_pairs():
     labels = [name for pair in PAIRS for name in pair for _ in range(10)]
-    flipped = flip_labels(labels, 0.1, 0)
+    other = dict(PAIRS) | {second: first for first, second in PAIRS}
+    flipped = flip_labels(labels, other, 0.1, 0)
     changed = {(old, new) for old, new in zip(labels, flipped, strict=True) if old != new}
     assert (flipped != np.array(labels, object)).sum() == 10
-    assert changed <= set(PAIRS) | {(second, first) for first, second in PAIRS}
-    assert (flip_labels(labels, 0.1, 0) == flipped).all() and (flip_labels(labels, 0.1, 1) != flipped).any()
+    assert changed <= set(other.items())
+    assert (flip_labels(labels, other, 0.1, 0) == flipped).all() and (
+        flip_labels(labels, other, 0.1, 1) != flipped
+    ).any()
 
 
 def test_score():
