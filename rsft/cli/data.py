@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -214,10 +215,7 @@ def data_suggest(
     from rsft.inference.writers.tables import write_csv_table
     from rsft.models.bundle.bundle import Bundle
 
-    if out is not None:
-        suggest.check_suggestion_path(out, (".csv",), overwrite)
-    if page is not None:
-        suggest.check_suggestion_path(page, (".html", ".htm"), overwrite)
+    check_outputs(out, page, overwrite)
     is_store = (source / "manifest.parquet").is_file()
     if is_store and bundle is None:
         raise RequestError("a chip store needs a bundle that classifies its chips", source, "give --bundle BUNDLE")
@@ -234,6 +232,15 @@ def data_suggest(
     show_suggestions(suggestions, {"table": out, "page": page}, as_json)
 
 
+def check_outputs(table: Path | None, page: Path | None, overwrite: bool) -> None:
+    """Raise a RequestError if the table or the page of suggestions cannot be written."""
+    from rsft.inference.suggestion.suggest import check_suggestion_path
+
+    for path, suffixes in ((table, (".csv",)), (page, (".html", ".htm"))):
+        if path is not None:
+            check_suggestion_path(path, suffixes, overwrite)
+
+
 audit_app = typer.Typer()
 
 
@@ -244,17 +251,42 @@ def audit(
     strict: bool = False,
     json: Path | None = None,
     jobs: options.JobsOption = 2,
+    labels: bool = False,
+    bundle: Annotated[Path | None, typer.Option("--from", metavar="BUNDLE")] = None,
+    count: Annotated[int | None, typer.Option(min=1)] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--output")] = None,
+    page: Path | None = None,
+    device: options.DeviceOption = "auto",
+    overwrite: options.OverwriteOption = False,
 ) -> None:
     """Find duplicates, near-duplicates, leaks between splits, contradictory labels and unusable chips.
+
+    With --labels, find wrong labels in place of them: chips whose label is contradicted by classifiers that were fitted
+    on chips of other scenes. Nothing is written into the store.
 
     Args:
         source: A chip store, or class folders.
         strict: Exit with status 1 if any fault is found.
         json: JSON file for the findings (default: audit.json in a chip store).
+        labels: Rank the chips of a chip store whose labels are probably wrong.
+        bundle: With --labels, the bundle or run whose features are used (default: the embedded encoder). A model that
+            was trained on these chips has seen their labels, so only its features are used, not its predictions, and
+            wrong labels that it learned may be missing.
+        count: With --labels, the number of chips in the files (default: all whose label is contradicted).
+        out: With --labels, the CSV file to write, to be filled by you.
+        page: With --labels, the HTML page to write, on which you confirm or correct the proposed classes.
     """
     from rsft.data.audit import AUDIT_FILE, audit_folder, audit_store, write_audits
     from rsft.data.chips.store import DATASET, ChipStore
+    from rsft.errors import RequestError
 
+    if labels and (strict or json):
+        raise RequestError("--strict and --json do not work with --labels", "--labels", "leave them out, or give -o")
+    if labels:
+        check_outputs(out, page, overwrite)
+        return audit_labels(source, bundle, device, count, out, page)
+    if any((bundle, count, out, page)):
+        raise RequestError("--from, --count, -o and --page only work with --labels", source, "give --labels as well")
     with progress() as report:
         if (source / DATASET).is_file():
             result = audit_store(ChipStore.open(source), jobs=jobs, progress=report)
@@ -267,6 +299,35 @@ def audit(
         show_paths({"audit": json})
     if strict and not result.is_clean:
         raise typer.Exit(1)
+
+
+_SHOWN = 20  # rows in the terminal
+
+
+def audit_labels(
+    root: Path, bundle: Path | None, device: str, count: int | None, out: Path | None, page: Path | None
+) -> None:
+    """Print and write the chips of a store whose labels are probably wrong; the arguments are those of `audit`."""
+    from rsft.cli.display.results import show_suggestions
+    from rsft.data.chips.store import ChipStore
+    from rsft.evaluation.label_audit import predict_out_of_fold, read_audit_inputs
+    from rsft.inference.suggestion import suggest
+    from rsft.inference.writers.tables import write_csv_table
+
+    store = ChipStore.open(root)
+    with progress() as report:
+        result = predict_out_of_fold(read_audit_inputs(store, bundle, device, report), store.classes, report)
+    audited = suggest.suggest_audited_labels(store, result.table, result.probabilities, result.notes)
+    pairs = Counter(zip(audited.table["label"], audited.table["predicted"], strict=True)).most_common(_SHOWN)
+    columns, rows = ("label", "proposed class", "chips"), [(*pair, f"{chips:,}") for pair, chips in pairs]
+    if rows:
+        console.print(make_table("", columns, rows, texts=columns[:2]))
+    audited, page = audited.head(count), page if rows else None  # a page without chips is refused
+    if out is not None:
+        write_csv_table(audited.table, out)
+    if page is not None:
+        suggest.write_suggestion_page(page, audited, bundle, str(root))
+    show_suggestions(audited, {"table": out, "page": page}, shown=_SHOWN)
 
 
 def show_audit(audit: AuditResult) -> None:

@@ -35,7 +35,7 @@ _SYSTEM = (
     "/etc/OpenCL",
 )
 _CACHES = ("rsft", "matplotlib", "fontconfig")
-_OUTPUTS = frozenset(("out", "root", "scene", "html", "picture", "chips", "to", "json"))
+_OUTPUTS = frozenset(("out", "root", "scene", "html", "page", "picture", "chips", "to", "json"))
 """Parameters that name what a command writes."""
 _LABELS = ("at", "truth", "labels")
 """Parameters that name files of objects, whose classes may have their names in a folder above."""

@@ -139,4 +139,4 @@ def test_suggest_labels_to_check(data, tmp_path):
     options = ["--bundle", COMPAT / "run", "--count", "2", "--split", "val", "--page", page]
     code, printed = data("suggest", COMPAT / "store", *options)
     assert code == 0 and "labeled cargo 13 %, predicted fishing 48 %" in printed
-    assert "labels that the bundle contradicts" in printed and "labeled cargo 13 %" in page.read_text("utf-8")
+    assert "labels that are contradicted" in printed and "labeled cargo 13 %" in page.read_text("utf-8")

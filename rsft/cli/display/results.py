@@ -187,13 +187,16 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
     emit_json_event("done", {name: str(path) for name, path in paths.items()} | fields)
 
 
-def show_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None], as_json: bool) -> None:
+def show_suggestions(
+    suggestions: Suggestions, outputs: Mapping[str, Path | None], as_json: bool = False, shown: int | None = None
+) -> None:
     """Print the chips with the reason for each one, and notes, as tables or as one JSON object.
 
     Args:
         suggestions: the chips.
         outputs: "table" and "page": the files that were written; None for those that were not.
         as_json: print JSON.
+        shown: number of chips in the table; None for all.
     """
     paths = {name: path for name, path in outputs.items() if path is not None}
     rows = suggestions.table.drop(columns=["class", "verdict"]).to_dict("records")
@@ -206,11 +209,13 @@ def show_suggestions(suggestions: Suggestions, outputs: Mapping[str, Path | None
         names = suggestions.predictions["chip"].astype(str).tolist()
     cells = [
         (str(number), name, row["predicted"], row["reason"])
-        for number, (row, name) in enumerate(zip(rows, names, strict=True), 1)
+        for number, (row, name) in enumerate(zip(rows[:shown], names[:shown], strict=True), 1)
     ]
     columns = ("", "chip", "predicted", "reason")
     if cells:
         console.print(display.make_table("", columns, cells, texts=columns))
+    if len(cells) < len(rows):
+        console.print(f"and {len(rows) - len(cells):,} more, which --output and --page write")
     console.print(f"{len(rows):,} of {display.format_chip_count(suggestions.candidates)}")
     for note in suggestions.notes:
         console.print(note, soft_wrap=True)

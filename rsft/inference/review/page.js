@@ -8,8 +8,9 @@ let current = 0; // index of the chip in the panel
 /* Filters and list */
 
 const orders = {
-  uncertain: (a, b) => a - b, // the page stores chips by rising probability
-  certain: (a, b) => b - a,
+  ranked: (a, b) => a - b, // as the page stores the chips
+  uncertain: (a, b) => data.chips[a].probability - data.chips[b].probability || a - b,
+  certain: (a, b) => data.chips[b].probability - data.chips[a].probability || b - a,
   class: (a, b) => classOf(a).localeCompare(classOf(b)) || a - b,
 };
 

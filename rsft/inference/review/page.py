@@ -24,7 +24,7 @@ from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
 
 MAX_CHIPS = 2000
-"""Largest number of chips on a page, at about 4 kB each. The page shows the least certain ones."""
+"""Largest number of chips on a page, at about 4 kB each. The page shows the first, or the least certain ones."""
 
 _DETAILS = ("class_2", "probability_2", "class_set", "ood", "length_m", "length_from", "row", "col", "lon", "lat")
 _SCENE_SIDES = 1400, 3000  # smallest and largest picture of a scene, which may have more pixels
@@ -107,6 +107,8 @@ def write_review_page(
     store: str,
     table_path: Path,
     warnings: Sequence[str] = (),
+    *,
+    ranked: bool = False,
 ) -> None:
     """Write the review page of a predictions table.
 
@@ -119,11 +121,14 @@ def write_review_page(
         store: the chip store on which it was trained.
         table_path: the file of the table. Saved labels name it, so that `rsft data add` can cut the chips again.
         warnings: sentences at the top of the page, such as how many chips are unlike the training chips.
+        ranked: whether the rows are in the order in which they should be reviewed; else the least certain ones come
+            first.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    table = layer.table.assign(thumb=list(thumbnails)).sort_values("probability", kind="stable").head(MAX_CHIPS)
+    table = layer.table.assign(thumb=list(thumbnails))
+    table = (table if ranked else table.sort_values("probability", kind="stable")).head(MAX_CHIPS)
     others = {*table_columns(layer.classes), *FORMAT_COLUMNS}
     attributes = ["at", *(name for name in table.columns if name not in others)] if "at" in table else []
     has_files = not scenes or layer.metadata["request"]["chips_dir"] is not None
@@ -152,6 +157,7 @@ def write_review_page(
         total=len(layer.table),
         metadata=layer.metadata,
         warnings=warnings,
+        ranked=ranked,
         can_label=can_label,
         has_files=has_files,
         commands=training_commands(layer.metadata, bundle, store, from_scenes=bool(scenes)),

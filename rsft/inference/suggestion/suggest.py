@@ -5,7 +5,7 @@ suggested chips.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -226,6 +226,10 @@ class Suggestions:
     candidates: int
     notes: list[str]
 
+    def head(self, count: int | None) -> "Suggestions":
+        """Return the first suggestions; all of them for None."""
+        return replace(self, table=self.table[:count], predictions=self.predictions[:count])
+
 
 def suggest_chips(predictions: Path, count: int, bundle: Bundle | None = None) -> Suggestions:
     """Suggest the chips of a predictions table that are worth labeling next.
@@ -369,33 +373,71 @@ def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: st
         'labeled ... %, predicted ... %'
     """
     chips, predictions, notes = _classify(ChipStore.open(root), predictor, split)
-    bundle, classes = predictor.bundle, predictor.bundle.classes
+    bundle = predictor.bundle
+    metadata = {"bundle_sha256": bundle.sha256, "recipe": bundle.recipe.name, "bands": list(bundle.contract.used_bands)}
+    return _rank_labels(chips, predictions, bundle.classes, metadata, notes).head(count)
+
+
+def suggest_audited_labels(
+    store: ChipStore, chips: pd.DataFrame, probabilities: Floats, notes: Sequence[str]
+) -> Suggestions:
+    """Suggest the chips of a chip store whose labels given probabilities contradict most, as `suggest_label_checks`.
+
+    Args:
+        store: the chip store.
+        chips: manifest rows of N chips.
+        probabilities: of classifiers that have not seen the labels (N, C).
+        notes: remarks on the probabilities.
+
+    Returns:
+        All chips whose label is contradicted, with the label and its probability as further columns of the table. Their
+        names are their paths in the store.
+    """
+    best = probabilities.argmax(axis=1)
+    predictions = pd.DataFrame(probabilities, columns=probability_columns(store.classes))
+    predictions = predictions.assign(
+        chip=chips["path"].to_list(),
+        path=[str(store.root / path) for path in chips["path"]],
+        probability=probabilities.max(axis=1),
+        **{"class": np.array(store.classes, object)[best]},
+    )
+    metadata = {"bundle_sha256": "", "recipe": "label audit", "bands": list(store.bands)}
+    return _rank_labels(chips, predictions, store.classes, metadata, notes)
+
+
+def _rank_labels(
+    chips: pd.DataFrame,
+    predictions: pd.DataFrame,
+    classes: tuple[str, ...],
+    metadata: dict[str, Any],
+    notes: Sequence[str],
+) -> Suggestions:
+    """Return the chips whose label has a negative margin, the smallest first; `chips` are their manifest rows."""
     probabilities = predictions[probability_columns(classes)].to_numpy(float)
+    metadata = metadata | {
+        "rsft_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": ["the chips of a chip store whose labels are contradicted"],
+        "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
+    }
     labels, rows = np.array([classes.index(name) for name in chips["class"]]), np.arange(len(chips))
     others = probabilities.copy()
     others[rows, labels] = -1.0
     margins = probabilities[rows, labels] - others.max(axis=1)
     order = np.argsort(margins, kind="stable")
-    selected = order[margins[order] < 0][:count]
-    notes.append(f"labels that the bundle contradicts: {(margins < 0).sum():,} of {len(margins):,}")
+    selected = order[margins[order] < 0]
     reasons = []
     for row in selected:
         pair = (labels[row], others[row].argmax())
         label, predicted = (f"{classes[x]} {100 * probabilities[row, x]:.0f} %" for x in pair)
         reasons.append(f"labeled {label}, predicted {predicted}")
-    groups = chips["group_key"].iloc[selected].fillna("").map(str).tolist()
-    predictions = predictions.iloc[selected].assign(scene=groups)
+    contradicted = f"labels that are contradicted: {(margins < 0).sum():,} of {len(margins):,}"
+    chips = chips.iloc[selected]
+    predictions = predictions.iloc[selected].assign(scene=chips["group_key"].fillna("").map(str).tolist())
     table, path_notes = suggestion_table(predictions, reasons)
-    metadata = {
-        "bundle_sha256": bundle.sha256,
-        "recipe": bundle.recipe.name,
-        "rsft_version": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "notes": ["the chips of a chip store whose labels the bundle contradicts"],
-        "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
-        "bands": list(bundle.contract.used_bands),
-    }
-    return Suggestions(table, predictions, classes, metadata, len(margins), notes + path_notes)
+    table["label"], table["probability"] = chips["class"].tolist(), predictions["probability"].tolist()
+    table["label_probability"] = probabilities[selected, labels[selected]].round(6)
+    return Suggestions(table, predictions, classes, metadata, len(margins), [*notes, contradicted, *path_notes])
 
 
 def _classify(
@@ -458,4 +500,4 @@ def write_suggestion_page(path: Path, suggestions: Suggestions, bundle: Path | N
     thumbnails = [bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]) for picture in pictures]
     layer = PredictionLayer(table, None, suggestions.classes, suggestions.metadata)
     bundle = bundle or Path("BUNDLE")
-    write_review_page(path, layer, thumbnails, (), bundle, store, path)  # chips with files: no table cuts them again
+    write_review_page(path, layer, thumbnails, (), bundle, store, path, ranked=True)  # no table cuts chips with files
