@@ -178,8 +178,12 @@ class TrainSection(Section):
     last_blocks: int | None = Field(default=None, ge=0)
     """train the head and the modules and scales of this many last blocks; the others stay as in train.start_bundle, and
     without data.augment their outputs are computed once; null trains all"""
-    repeat_added: int = Field(default=1, ge=1, le=1000)
-    """how often an epoch draws each training chip that `rsft data add` brought; the class prior of the loss follows"""
+    repeat_added: Literal["auto"] | Annotated[int, Field(ge=1, le=1000)] = 1
+    """how often an epoch draws each training chip that `rsft data add` brought; auto makes them a quarter of the draws;
+    the class prior of the loss follows"""
+    until_added_right: bool = False
+    """stop after the first epoch in which all these chips have their class with a probability above one half, at
+    train.epochs at the latest"""
     epochs: int = Field(ge=1)
     """passes over the training chips"""
     batch_size: int = Field(default=128, ge=1)

@@ -37,6 +37,7 @@ from rsft.training.init import (
     StartBundle,
     can_cache_prefix,
     compute_initial_features,
+    count_repeats,
     find_added_chips,
     init_head,
     repeat_added_chips,
@@ -321,6 +322,7 @@ def make_learner(
     meta, seed = recipe.meta if adapted.gamma else None, recipe.seed
     splitter = MetaSplitter(train.labels, meta, outer_batch_size(meta, section), seed) if meta else None
     added = find_added_chips(setup.train.table)
+    repeats = count_repeats(section.repeat_added, len(added), len(train))
     members = splitter.inner_subset if splitter else lambda epoch: np.arange(len(train))
     batches = EpochBatches(
         train,
@@ -330,17 +332,17 @@ def make_learner(
         augmentation=Augmentation(recipe.data.augment, planes, size),
         seed=seed,
         workers=recipe.data.workers,
-        members=repeat_added_chips(members, added, section.repeat_added),
+        members=repeat_added_chips(members, added, repeats),
         sampler=section.sampler,
         shard=shard,
     )
     added_counts = np.bincount(train.labels[added], minlength=len(setup.store.classes))
-    counts = torch.from_numpy(setup.store.class_counts("train") + (section.repeat_added - 1) * added_counts)
+    counts = torch.from_numpy(setup.store.class_counts("train") + (repeats - 1) * added_counts)
     samplers = section.sampler, meta.sampling if meta else section.sampler
     loss = make_losses(recipe.loss.build(), counts, *map(sampling_exponent, samplers))
     pool = None if setup.pool is None else setup.pool.chips
     average, labeler = make_labeler(recipe, setup.classifier, pool, batches, counts)
-    learner = Learner(setup.classifier, loss, batches, splitter, section, meta, seed, average, labeler)
+    learner = Learner(setup.classifier, loss, batches, splitter, section, meta, seed, average, labeler, added)
     if meta and not learner.has_outer_steps() and is_rank_zero():
         message = (
             "the scales stay as they are: the run ends before the first outer step (meta.outer_every, meta.warmup)"

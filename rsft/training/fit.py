@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from rsft.data.loading.batches import Batch
+from rsft.data.loading.batches import Batch, UnaugmentedLoader
 from rsft.errors import Interrupted
 from rsft.metrics import summarize_accuracy
 from rsft.recipe.schema import EvaluateSection
@@ -53,7 +53,7 @@ def fit(
         checkpointer = Checkpointer(run, train, learner, early_stopping, signals)
         start = checkpointer.restore(checkpoint)
         for epoch in range(start.epoch, train.epochs):
-            if early_stopping.is_due:
+            if early_stopping.is_due or (epoch and has_learned_added(processes, learner)):
                 break
             first = start.batch if epoch == start.epoch else 0
             recorder.start_epoch(epoch, batches.steps(epoch))
@@ -173,6 +173,30 @@ def validate(
             outputs.append((learner.classifier(inputs).float(), labels))
         after_batch()
     return measure_outputs(learner, outputs, groups)
+
+
+@torch.inference_mode()
+def has_learned_added(processes: Processes, learner: Learner) -> bool:
+    """Return whether all added chips have their class with a probability above one half, if the recipe asks for it.
+
+    The margin is for the test-time views, which this check does not have. The result depends on the weights only, so a
+    resumed run stops at the same epoch.
+
+    Args:
+        processes: the launched processes, with device and precision.
+        learner: the classifier in training.
+    """
+    batches = learner.batches
+    if not learner.train.until_added_right or not len(learner.added):
+        return False
+    learner.classifier.eval()
+    with learner.use_average(), processes.autocast():
+        loader = map(processes.to_device, UnaugmentedLoader(batches.train, learner.added, batches.eval_batch_size))
+        return all(_all_above_half(learner.classifier(inputs), labels) for inputs, labels in loader)
+
+
+def _all_above_half(logits: Tensor, labels: Tensor) -> bool:
+    return bool((logits.float().softmax(1).gather(1, labels[:, None]) > 0.5).all())
 
 
 def measure_outputs(

@@ -482,6 +482,19 @@ def find_added_chips(table: pd.DataFrame) -> Indices:
     return np.flatnonzero(table[_ADDED_COLUMN].fillna("").astype(str).ne("").to_numpy())
 
 
+def count_repeats(repeat_added: int | str, added: int, chips: int) -> int:
+    """Return how often an epoch draws each added chip.
+
+    Args:
+        repeat_added: `train.repeat_added`.
+        added: number of the added chips.
+        chips: number of all training chips.
+    """
+    if isinstance(repeat_added, int):
+        return repeat_added
+    return max(1, round((chips - added) / (3 * added))) if added else 1
+
+
 def repeat_added_chips(members: Callable[[int], Indices], added: Indices, repeats: int) -> Callable[[int], Indices]:
     """Return a function that lists the chips of an epoch, with added chips several times.
 

@@ -1,6 +1,7 @@
 """A classifier in training: its loops, learning rates, outer batches and losses, and their state for a checkpoint."""
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -32,6 +33,7 @@ class Learner:
         meta: the section `meta` of the recipe; None for plain PEFT.
         average: the mean of the weights, which is validated; None validates the last weights.
         labeler: gives unlabeled chips pseudo-labels; None trains on labeled chips only.
+        added: training chips that were added to the store or relabeled there (M,).
 
     Attributes:
         loops: takes the inner steps on theta and the outer steps on gamma.
@@ -51,8 +53,9 @@ class Learner:
         seed: int,
         average: WeightAverage | None = None,
         labeler: PseudoLabeler | None = None,
+        added: Sequence[int] | Indices = (),
     ) -> None:
-        self.average, self.labeler = average, labeler
+        self.average, self.labeler, self.added = average, labeler, np.asarray(added, np.int64)
         self.classifier, self.loss, self.batches, self.splitter = classifier, loss, batches, splitter
         self.train, self.meta, self.seed = train, meta, seed
         self.device = classifier.theta[0].device

@@ -129,12 +129,17 @@ CORRECTION_KEYS = {
     "data.unlabeled": None,  # pseudo-labels need augmentation
     "semi": None,
     "train.last_blocks": 2,
-    "train.epochs": 5,
+    "train.epochs": 30,
+    "train.until_added_right": True,
     "train.warmup_epochs": 0,
-    "train.repeat_added": 10,
+    "train.repeat_added": "auto",
     "train.patience": None,
 }
 """Keys of the bundle's recipe that a correction changes by default."""
+
+
+EPOCHS_WITHOUT_ADDED = 5
+"""Epochs of a correction whose store has no added chips."""
 
 
 def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -147,7 +152,7 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
         The recipe, with `train.start_bundle`.
 
     Raises:
-        RequestError: `bundle` contains no bundle.
+        RequestError: `bundle` contains no bundle, or the chip store is missing.
         WeightsError: the bundle is damaged.
         RecipeError: faults of the overrides.
     """
@@ -159,4 +164,13 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
         rates = {"train.lr": recipe.train.lr, "train.head_lr": recipe.train.head_lr}
         values |= {key: rate * CORRECTION_LR for key, rate in rates.items() if rate is not None}
         values |= CORRECTION_KEYS
-    return load_recipe(path, [*(f"{key}={to_yaml(value)}" for key, value in values.items()), *overrides])
+
+    def load() -> Recipe:
+        return load_recipe(path, [*(f"{key}={to_yaml(value)}" for key, value in values.items()), *overrides])
+
+    recipe = load()
+    table = open_store(Path(recipe.data.root), recipe.data.fold).split("train")
+    if recipe.train.until_added_right and not len(find_added_chips(table)):
+        values |= {"train.epochs": EPOCHS_WITHOUT_ADDED, "train.until_added_right": False}
+        recipe = load()
+    return recipe

@@ -33,6 +33,17 @@ def test_a_correction_takes_no_unlabeled_chips(run, tmp_path):
     check_semi(corrected)
 
 
+def test_a_correction_without_added_chips_has_few_epochs(run, root, tmp_path):
+    def edit(table):
+        return table.assign(added_on=pd.Series("2026-11-26", table.index, "string"))
+
+    more = edit_store(root, tmp_path / "more", ["flat", "steep", "slanted"], edit)
+    corrected, other = (correction_recipe(run, [f"data.root={store}"]).train for store in (more, root))
+    assert (corrected.epochs, corrected.until_added_right, corrected.repeat_added) == (30, True, "auto")
+    assert (other.epochs, other.until_added_right) == (5, False)
+    assert correction_recipe(run, [f"data.root={more}", "train.epochs=9"]).train.epochs == 9
+
+
 @pytest.mark.slow
 def test_the_file_of_a_run(run, root, tmp_path):
     """The counts are those of the two bundles, added chips have a part of their own, and the file is read again."""

@@ -4,7 +4,7 @@ import pytest
 
 from rsft.models.bundle.bundle import Bundle
 from rsft.training.finetune import finetune
-from rsft.training.init import find_added_chips, repeat_added_chips
+from rsft.training.init import count_repeats, find_added_chips, repeat_added_chips
 from rsft.training.optim.optimizers import make_losses
 from rsft.training.replay import correction_recipe
 
@@ -22,6 +22,14 @@ def test_added_chips_are_repeated_where_an_epoch_may_use_them():
     repeated = repeat_added_chips(lambda epoch: members[epoch], np.array([2, 3]), 3)
     assert sorted(repeated(0)) == [0, 1, 2, 2, 2, 3, 3, 3] and sorted(repeated(1)) == [0, 1, 3, 3, 3]
     assert repeat_added_chips(members.__getitem__, np.array([2]), 1)(0) is members[0]
+
+
+def test_auto_repeats_make_added_chips_a_quarter_of_the_draws():
+    for added, chips in ((12, 846), (20, 120), (1, 10_000)):
+        repeats = count_repeats("auto", added, chips)
+        assert repeats * added / (chips - added + repeats * added) == pytest.approx(0.25, abs=0.05)
+    assert count_repeats("auto", 90, 100) == 1 and count_repeats("auto", 0, 100) == 1
+    assert count_repeats(7, 12, 846) == 7
 
 
 @pytest.mark.slow
