@@ -66,6 +66,10 @@ _DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
 _HINT = "give CSV (also .gz, .zst, .zip) or Parquet with columns such as MMSI, BaseDateTime, LAT and LON"
 
 
+class NoMessagesError(RequestError):
+    """No message lies near a scene; the files are those of another place or time."""
+
+
 class SearchArea(NamedTuple):
     """Where and when messages are kept: around a center in degrees, and between two times in seconds since 1970 (UTC).
 
@@ -120,8 +124,8 @@ def read_messages(paths: Sequence[Path], area: SearchArea, progress: Progress | 
         The messages, and what was left out.
 
     Raises:
-        RequestError: a file cannot be read or has not the columns, its times or numbers cannot be read, or none of the
-            messages lies in the area and the times. The message says both ranges.
+        NoMessagesError: none of the messages lies in the area and the times. The message says both ranges.
+        RequestError: a file cannot be read or has not the columns, or its times or numbers cannot be read.
     """
     selection = _Selection(area)
     total, done = sum(path.stat().st_size for path in paths if path.is_file()), 0
@@ -354,7 +358,7 @@ class _Selection:
         return table.assign(mmsi=table["mmsi"].fillna(0).clip(0, 10**12).astype(np.int64))
 
     def fail(self, location: str) -> None:
-        """Raise RequestError: no message lies in the area and the times; say why."""
+        """Raise NoMessagesError: no message lies in the area and the times; say why."""
         area, (south, north), (west, east) = self.area, self.ranges["lat"], self.ranges["lon"]
         if not self.counts["outside of the area"] < self.counts["rows"] - self.counts["without a position"]:
             positions = f"lat {south:.2f} to {north:.2f}, lon {west:.2f} to {east:.2f}"
@@ -363,14 +367,14 @@ class _Selection:
             if self.exchanged:
                 message += f"; {self.exchanged:,} lie near it if lat and lon are exchanged"
                 hint += ", or exchange the names of the two columns"
-            raise RequestError(message, location, hint)
+            raise NoMessagesError(message, location, hint)
         first, last = (format_time(seconds) for seconds in self.ranges["time"])
         message = (
             f"no AIS message is from the time of the scene ({format_time(area.start)} to {format_time(area.end)}); "
             f"those near it are from {first} to {last}"
         )
         hint = f"give the AIS file of this day; check the zone of its times, and --time. {' '.join(self.notes)}"
-        raise RequestError(message, location, hint.strip())
+        raise NoMessagesError(message, location, hint.strip())
 
     def result(self) -> AisMessages:
         """Return all messages that were kept."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,14 @@ class AisMatch:
             that AIS reports (`lon`, `lat`), and where the radar shows it (`radar_lon`, `radar_lat`).
         notes: remarks for the reader.
         left_out: number of messages and ships that were left out, by reason.
+        locations: where the objects are in the scene.
     """
 
     objects: pd.DataFrame
     ships: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    locations: Sequence[Location] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -133,41 +136,42 @@ def match_scene(
         DataError: the scene cannot be read.
     """
     scene = open_scene(name)
-    Acquisition.of(scene, options.time)  # before the detection, which takes minutes
     if at is not None:
-        locations = read_positions(at, scene, at_crs)
+        locate = partial(read_positions, at, scene, at_crs)
     else:
-        locations = detect_objects(scene, detector or CfarOptions(), declaration, progress)
-    return match_ais(scene, locations, ais_paths, options, progress)
+        locate = partial(detect_objects, scene, detector or CfarOptions(), declaration, progress)
+    return match_ais(scene, locate, ais_paths, options, progress)
 
 
 def match_ais(
     scene: RasterScene,
-    locations: SceneLocations,
+    locate: Callable[[], SceneLocations],
     ais_paths: Sequence[Path],
     options: AisOptions = DEFAULT_OPTIONS,
     progress: Progress | None = None,
 ) -> AisMatch:
-    """Match AIS messages to objects of a scene whose locations are known.
+    """Match AIS messages to objects of a scene.
 
     Args:
         scene: the scene.
-        locations: the objects, from a file or a detector.
+        locate: returns the objects, of a file or a detector. It is called when there are messages for the scene, since
+            a detection takes minutes.
         ais_paths: files of messages, see `read_messages`.
         options: time and confidence.
         progress: called with megabytes of the files.
 
     Returns:
-        The match. The rows of `AisMatch.objects` have the order of `locations.locations`.
+        The match. The rows of `AisMatch.objects` have the order of the locations.
 
     Raises:
         RequestError: the scene has no georeference or time, or the messages cannot be used; see `read_messages`.
     """
     acquisition = Acquisition.of(scene, options.time)
     messages = read_messages(ais_paths, search_area(scene, acquisition), progress)
-    tracks = make_tracks(messages)
+    tracks, locations = make_tracks(messages), locate()
     objects = _objects(scene, locations)
     match = match_tracks(acquisition, tracks, objects, _area(scene), options)
+    match.locations = locations.locations
     names = [location.name for location in locations.locations]
     pixels = np.array([(x.row, x.col) for x in locations.locations]).reshape(-1, 2)
     match.objects.insert(0, "object", names)

@@ -207,7 +207,7 @@ def _add_ais(scene: RasterScene, positions: SceneLocations, ais: Path, progress:
     """Add what AIS says about each object to the attributes of the positions, and notes."""
     from rsft.inference.ais.job import list_message_files, match_ais  # SciPy
 
-    match = match_ais(scene, positions, list_message_files(ais), progress=progress)
+    match = match_ais(scene, lambda: positions, list_message_files(ais), progress=progress)
     columns = match.objects[["status", "mmsi", "ais_class", "ship_name", "ais_length_m", "confidence"]]
     columns = columns.set_axis(
         ["ais_status", "ais_mmsi", "ais_class", "ais_name", "ais_length_m", "ais_confidence"], axis=1
