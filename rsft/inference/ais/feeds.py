@@ -56,8 +56,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 TEXTS = ("ship_type", "name", "imo", "call_sign")
 """Columns of texts; all others are numbers."""
 
+_SIZES = ("length", "width", "bow", "stern", "port", "starboard")
+_ZONES = sorted(range(-12, 15), key=abs)  # hours from UTC, those near to it first
+
 _REQUIRED = ("mmsi", "time", "lat", "lon")
-_CHUNK_BYTES, _CHUNK_ROWS = 2**24, 2**18
+_CHUNK_BYTES, _CHUNK_ROWS = 2**22, 2**16  # Arrow reads up to 32 chunks of CSV ahead
 _HEADER_BYTES = 2**16
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _NULLS = ["", "NA", "N/A", "nan", "NaN", "None", "null", "NULL", "Unknown", "Unknown value"]
@@ -161,6 +164,7 @@ class _Feed:
     day_first: bool | None = None
     broken: int = 0
     rows: int = 0
+    has_zone: bool = True
     notes: list[str] = field(default_factory=list)
     raw: BinaryIO | None = None
 
@@ -172,7 +176,7 @@ class _Feed:
         """Yield the known columns of all rows under the names of `SYNONYMS`."""
         with open_regular(self.path) as self.raw:
             if self.raw.read(4) == b"PAR1":
-                file = pq.ParquetFile(self.raw)
+                file = pq.ParquetFile(self.raw, buffer_size=2**20, pre_buffer=False)  # not whole row groups
                 self._find_columns(file.schema_arrow.names)
                 yield from map(self._rename, file.iter_batches(_CHUNK_ROWS, columns=list(self.columns.values())))
                 return
@@ -246,28 +250,22 @@ class _Feed:
             raise RequestError("the AIS file has no rows", self.path, "download it again")
 
     def numbers(self, batch: pa.RecordBatch, name: str) -> Floats:
-        """Return a column of numbers (N,); NaN where there is none.
-
-        Raises:
-            RequestError: most numbers have decimal commas.
-        """
+        """Return a column of numbers (N,), also with decimal commas; NaN where there is none."""
         if name not in batch.schema.names:
             return np.full(batch.num_rows, np.nan)
         array = batch.column(name)
         try:
             return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
         except pa.ArrowInvalid:  # some texts are no numbers
-            texts = array.to_pandas()
-            values: Floats = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        if name in ("lat", "lon") and 2 * pc.sum(pc.match_substring_regex(array, _DECIMAL_COMMA)).as_py() > len(array):
-            message = f"the column {self.columns[name]} has decimal commas, such as {array.drop_null()[0]}"
-            raise RequestError(message, self.path, "write the numbers with a decimal point, such as 57.87")
-        return values
+            if pc.any(pc.match_substring_regex(array, _DECIMAL_COMMA)).as_py():
+                self._note(f"decimal commas in the column {self.columns[name]} are read as decimal points")
+            texts = array.to_pandas().str.replace(",", ".", regex=False)
+            return np.asarray(pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan))
 
     def times(self, array: pa.Array) -> Floats:
         """Return times (N,) in seconds since 1970, UTC; NaN for times that cannot be read."""
         if pa.types.is_timestamp(array.type):
-            self._note_zone(has_zone=array.type.tz is not None)
+            self._set_zone(array.type.tz is not None)
             array = array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64())
             return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False) / 1e6)
         texts = pd.Series([text or "" for text in array.cast(pa.string()).to_pylist()], dtype=object).str.strip()
@@ -282,7 +280,7 @@ class _Feed:
             form = ("%d/%m" if self._is_day_first(texts) else "%m/%d") + "/%Y %H:%M:%S"
         else:
             texts = texts.str.replace("/", "-", regex=False)
-        self._note_zone(has_zone=form == "ISO8601" and _ZONE.search(first) is not None)
+        self._set_zone(form == "ISO8601" and _ZONE.search(first) is not None)
         times = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
         return np.asarray((times - pd.Timestamp(0, tz="UTC")).dt.total_seconds(), np.float64)
 
@@ -293,12 +291,16 @@ class _Feed:
             self.day_first = not parts[1] > 12
             sure = "" if max(parts) > 12 else ", which is a guess: no number is above 12"
             order = "day/month/year" if self.day_first else "month/day/year"
-            self.notes.append(f"{self.path.name}: dates are read as {order}{sure}")
+            self._note(f"dates are read as {order}{sure}")
         return self.day_first
 
-    def _note_zone(self, has_zone: bool) -> None:
-        note = f"{self.path.name}: times have no zone, and are read as UTC"
-        if not has_zone and note not in self.notes:
+    def _set_zone(self, has_zone: bool) -> None:
+        self.has_zone &= has_zone
+        if not has_zone:
+            self._note("times have no zone, and are read as UTC")
+
+    def _note(self, text: str) -> None:
+        if (note := f"{self.path.name}: {text}") not in self.notes:
             self.notes.append(note)
 
 
@@ -309,7 +311,7 @@ class _Selection:
         self.area, self.counts, self.notes = area, Counter[str](), list[str]()
         self.tables: list[pd.DataFrame] = []
         self.static: list[pd.DataFrame] = []
-        self.exchanged = 0
+        self.exchanged, self.has_zone = 0, True
         self.ranges = {name: [np.inf, -np.inf] for name in ("lat", "lon", "time")}
 
     def add(self, feed: _Feed, batch: pa.RecordBatch) -> None:
@@ -325,7 +327,7 @@ class _Selection:
              "outside of the area": int(has_position.sum()) - len(inside)}
         )  # fmt: skip
         if {*TEXTS, "length", "bow"} & set(feed.columns) and not has_position.all():
-            self.static.append(self._table(feed, batch.take(pa.array(np.flatnonzero(~has_position)))))
+            self._add_static(self._table(feed, batch.take(pa.array(np.flatnonzero(~has_position)))))
         times = feed.times(batch.column("time").take(pa.array(inside))) if len(inside) else np.empty(0)
         is_unreadable = ~np.isfinite(times)
         if 2 * is_unreadable.sum() > len(times):
@@ -339,6 +341,18 @@ class _Selection:
         table = self._table(feed, batch.take(pa.array(inside[kept]))).assign(time=times[kept])
         self.counts["kept"] += len(table)
         self.tables.append(table)
+        self.has_zone &= feed.has_zone
+
+    def _add_static(self, table: pd.DataFrame) -> None:
+        """Keep the first values of each ship, again and again: a large file repeats the same ships."""
+        table = table[["mmsi", *_SIZES, *TEXTS]]
+        known = {name: table[name].where(table[name] > 0) for name in ("length", "width")}  # 0 means not available
+        self.static.append(table.assign(**known))
+        if sum(map(len, self.static[1:])) > max(len(self.static[0]), _CHUNK_ROWS):
+            self.static = [self._first_values()]
+
+    def _first_values(self) -> pd.DataFrame:
+        return pd.concat(self.static).groupby("mmsi", as_index=False).first()
 
     def _extend(self, name: str, values: Floats) -> None:
         limits = self.ranges[name]
@@ -373,18 +387,28 @@ class _Selection:
             f"no AIS message is from the time of the scene ({format_time(area.start)} to {format_time(area.end)}); "
             f"those near it are from {first} to {last}"
         )
-        hint = f"give the AIS file of this day; check the zone of its times, and --time. {' '.join(self.notes)}"
-        raise NoMessagesError(message, location, hint.strip())
+        hint = f"give the AIS file of this day; check the zone of its times, and --time{self._suggest_zone()}"
+        raise NoMessagesError(message, location, "; ".join([hint, *self.notes]))
+
+    def _suggest_zone(self) -> str:
+        """Return the zone in which most times without a zone would be those of the scene, for a hint; "" for none."""
+        (first, last), (start, end) = self.ranges["time"], (self.area.start, self.area.end)
+        overlaps = {hours: min(last - 3600 * hours, end) - max(first - 3600 * hours, start) for hours in _ZONES}
+        hours = max(overlaps, key=lambda hours: overlaps[hours])
+        if self.has_zone or not overlaps[hours] >= 0:
+            return ""
+        zone = f"{hours:+03d}:00"
+        return (
+            f"; they fit if they are local times of UTC{zone}: write {pd.Timestamp(first, unit='s').isoformat()}{zone}"
+        )
 
     def result(self) -> AisMessages:
         """Return all messages that were kept."""
         table = pd.concat(self.tables, ignore_index=True)
-        known = ["mmsi", "length", "width", "bow", "stern", "port", "starboard", *TEXTS]
-        static = pd.concat([table[known], *(x[known] for x in self.static)], ignore_index=True)
+        self._add_static(table)
+        static = self._first_values()
         static = static[static["mmsi"].isin(table["mmsi"].unique())]
-        sizes = ["length", "width"]
-        static[sizes] = static[sizes].where(static[sizes] > 0)  # 0 means not available
-        return AisMessages(table, static.groupby("mmsi").first(), self.counts, self.notes)
+        return AisMessages(table, static.set_index("mmsi"), self.counts, self.notes)
 
 
 def format_time(seconds: float) -> str:

@@ -113,7 +113,7 @@ class LabeledObjects:
             self.skipped["scene without labels"] += 1
             return
         self._files.add(positions.file)
-        self.rejected += positions.rejected
+        self.rejected = list(dict.fromkeys([*self.rejected, *positions.rejected]))  # one file may be of several scenes
         self.notes += [note for note in positions.notes if "positions outside of" not in note]
         assert positions.attributes is not None
         rows = positions.attributes

@@ -45,3 +45,12 @@ def test_no_scene_with_messages_is_an_error(tmp_path):
     with pytest.raises(RequestError, match=mentions("none of the scenes (2)", "ais.csv", "AIS file of this region")):
         prepare_scenes(tmp_path, tmp_path / "store", ais=ais, **OPTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ais.csv", "far.tif", "later.tif"]
+
+
+def test_a_scene_without_time_is_named_with_the_command_that_stores_it(tmp_path):
+    ais = tmp_path / "ais.csv"
+    ais.write_text("MMSI,BaseDateTime,LAT,LON\n219000001,2021-01-19T03:16:00Z,45.15,15.01\n")
+    write_sea(tmp_path, tags={})
+    with pytest.raises(RequestError, match=mentions("no time", "a.tif", "rio edit-info", "--tag ACQUISITION_DATETIME")):
+        prepare_scenes(tmp_path, tmp_path / "store", ais=ais, **OPTIONS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "ais.csv"]
