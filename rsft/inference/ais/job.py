@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import pandas as pd
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.errors import RequestError
+from rsft.inference.ais.choices import keep_choices, read_choices
 from rsft.inference.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
 from rsft.inference.ais.feeds import SearchArea, read_messages
 from rsft.inference.ais.matching import MIN_CONFIDENCE, Assignment, Objects, Pairs, assign, find_pairs
@@ -46,11 +47,13 @@ class AisOptions:
         time: time of the acquisition, ISO 8601; None takes that of the scene.
         min_confidence: pairs with a smaller confidence are ambiguous.
         position_sigma: standard deviation of the places of objects in meters, see `POSITION_SIGMA`.
+        review: file of the ships that a reviewer chose, see `read_choices`.
     """
 
     time: str | None = None
     min_confidence: float = MIN_CONFIDENCE
     position_sigma: float = POSITION_SIGMA
+    review: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.min_confidence < 1:
@@ -74,15 +77,20 @@ class AisMatch:
             `mmsi`, `ais_class`, `confidence` and `reason`, position, length, and what AIS says about the ship.
         ships: one row per ship in the scene: `status` ("matched", "ambiguous" or "no detection"), `reason`, the place
             that AIS reports (`lon`, `lat`), and where the radar shows it (`radar_lon`, `radar_lat`).
+        candidates: one row per possible pair: `object` (row in `objects`), MMSI, class, name and length of the ship,
+            `distance_m` and `score`.
         notes: remarks for the reader.
         left_out: number of messages and ships that were left out, by reason.
-        locations: where the objects are in the scene.
+        scene: the scene.
+        locations: where the objects are in it.
     """
 
     objects: pd.DataFrame
     ships: pd.DataFrame
+    candidates: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    scene: RasterScene | None = None
     locations: Sequence[Location] = ()
 
     @property
@@ -170,8 +178,9 @@ def match_ais(
     messages = read_messages(ais_paths, search_area(scene, acquisition), progress)
     tracks, locations = make_tracks(messages), locate()
     objects = _objects(scene, locations)
-    match = match_tracks(acquisition, tracks, objects, _area(scene), options)
-    match.locations = locations.locations
+    choices = read_choices(options.review, locations.locations) if options.review else {}
+    match = match_tracks(acquisition, tracks, objects, _area(scene), options, choices)
+    match.scene, match.locations = scene, locations.locations
     names = [location.name for location in locations.locations]
     pixels = np.array([(x.row, x.col) for x in locations.locations]).reshape(-1, 2)
     match.objects.insert(0, "object", names)
@@ -189,7 +198,12 @@ def match_ais(
 
 
 def match_tracks(
-    acquisition: Acquisition, tracks: Tracks, objects: Objects, area: float, options: AisOptions = DEFAULT_OPTIONS
+    acquisition: Acquisition,
+    tracks: Tracks,
+    objects: Objects,
+    area: float,
+    options: AisOptions = DEFAULT_OPTIONS,
+    choices: Mapping[int, int] = {},
 ) -> AisMatch:
     """Match tracks to objects.
 
@@ -199,17 +213,28 @@ def match_tracks(
         objects: the objects.
         area: area of the scene in square meters.
         options: confidence and error of positions.
+        choices: MMSI by the number of the object, see `read_choices`.
+
+    Raises:
+        RequestError: a chosen ship is no candidate of its object.
     """
     states = locate_ships(tracks, acquisition.time_at, (acquisition.start + acquisition.end) / 2)
     view = acquisition.view(states, options.position_sigma)
     length = tracks.ships["length"].to_numpy(np.float64, na_value=np.nan)
     pairs = find_pairs(objects, view, length, states.heading, area)
+    if options.review is not None:
+        pairs = keep_choices(pairs, tracks.ships["mmsi"].to_numpy(), choices, options.review)
     best = assign(pairs, len(objects.lon))
+    best.confidence[list(choices)] = 1
     object_table, object_status = _object_table(objects, tracks, states, view, pairs, best, options.min_confidence)
-    notes = []
+    object_table.loc[list(choices), "reason"] = "chosen in the review"
+    candidates = _ship_columns(tracks, states, view).iloc[pairs.ships].reset_index(drop=True)
+    candidates = candidates.assign(object=pairs.objects, distance_m=pairs.distance, score=pairs.score)
+    notes = [f"ships chosen in the review: {len(choices):,} objects"] if choices else []
     if acquisition.scene is None:
         notes.append("moving ships are not shifted, because the product does not say how the radar moved")
-    return AisMatch(object_table, _ship_table(tracks, states, view, pairs, best, object_status), notes)
+    ships = _ship_table(tracks, states, view, pairs, best, object_status)
+    return AisMatch(object_table, ships, candidates, notes)
 
 
 def search_area(scene: RasterScene, acquisition: Acquisition) -> SearchArea:
@@ -257,8 +282,13 @@ def detect_objects(
     contract = Contract(
         units=planes, bands=bands, planes=bands, crop=None, size=1, mean=(0.0,) * count, std=(1.0,) * count
     )
-    window = ChipWindow(max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))), 0, (1.0, 1.0))
-    return detect_bright_objects(scene, options, window, declaration, contract, progress)
+    return detect_bright_objects(scene, options, ship_window(scene), declaration, contract, progress)
+
+
+def ship_window(scene: RasterScene) -> ChipWindow:
+    """Return the size of chips that show the largest ships of a scene with a georeference."""
+    assert scene.spacing is not None
+    return ChipWindow(max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))), 0, (1.0, 1.0))
 
 
 def _objects(scene: RasterScene, locations: SceneLocations) -> Objects:

@@ -5,18 +5,34 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
+import pandas as pd
 import pyogrio
 import shapely
 from geopandas import GeoDataFrame, points_from_xy
 
-from rsft.errors import RequestError
-from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, NO_DETECTION, AisMatch
+from rsft.data.chips.sidecars import render_thumbnail
+from rsft.inference.ais.choices import NO_SHIP
+from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, NO_DETECTION, AisMatch, ship_window
+from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.georeference import LONLAT
-from rsft.inference.writers.tables import CREATE_LAYER_STYLES, METADATA_TABLE, REGISTER_TABLE, class_colors
+from rsft.inference.scenes.locations import cut_chip
+from rsft.inference.scenes.raster import SceneReader
+from rsft.inference.writers.tables import (
+    CREATE_LAYER_STYLES,
+    METADATA_TABLE,
+    REGISTER_TABLE,
+    PredictionLayer,
+    check_output_file,
+    class_colors,
+)
 from rsft.utils.atomic_files import atomic_file
+from rsft.version import __version__
 
 _STYLE = """
 INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
@@ -37,18 +53,6 @@ class _Layer(NamedTuple):
     text: str
 
 
-def check_match_path(path: Path, overwrite: bool) -> None:
-    """Check that the output is a new GeoPackage, before a job starts.
-
-    Raises:
-        RequestError: the suffix is another one, or the file exists.
-    """
-    if path.suffix.lower() != ".gpkg":
-        raise RequestError("the layers of a match need a GeoPackage", path, "give a name that ends with .gpkg")
-    if path.exists() and not overwrite:
-        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
-
-
 def write_match(match: AisMatch, path: Path, metadata: dict[str, Any], *, overwrite: bool = False) -> None:
     """Write a match: the layers matched, no_ais, ais_without_detection, ambiguous and shift, and a table of metadata.
 
@@ -59,9 +63,9 @@ def write_match(match: AisMatch, path: Path, metadata: dict[str, Any], *, overwr
         overwrite: whether to replace an existing file.
 
     Raises:
-        RequestError: see `check_match_path`.
+        RequestError: the suffix is another one, or the file exists.
     """
-    check_match_path(path, overwrite)
+    check_output_file(path, (".gpkg",), overwrite)
     texts = metadata | {"notes": match.notes, "left_out": match.left_out, "counts": match.counts}
     rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in texts.items()]
     with atomic_file(path) as temporary:
@@ -113,3 +117,43 @@ def match_style(layer: _Layer) -> str:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     values = {"column": layer.column, "marker": layer.marker, "text": layer.text, "is_line": layer.name == "shift"}
     return environment.get_template("ais.qml").render(colors=colors, **values).strip()
+
+
+def write_choice_page(match: AisMatch, path: Path, command: str) -> bool:
+    """Write the review page of the ambiguous objects; the classes of each one are its possible ships, and no ship.
+
+    Args:
+        match: the match of a scene.
+        path: the page.
+        command: command that takes the saved choices.
+
+    Returns:
+        Whether there is a page; no object may be ambiguous.
+    """
+    objects, scene = match.objects[match.objects["status"] == AMBIGUOUS], match.scene
+    if objects.empty or scene is None:
+        return False
+    pairs = match.candidates[match.candidates["object"].isin(objects.index)].reset_index(drop=True)
+    texts = pairs[["mmsi", "ais_class", "ais_length_m", "ship_name"]].astype(object)
+    texts["ais_length_m"] = texts["ais_length_m"].map("{:.0f} m".format, na_action="ignore")
+    pairs["ship"] = [" ".join(str(text) for text in row if not pd.isna(text)) for row in texts.itertuples(index=False)]
+    odds = pairs.assign(odds=np.exp(pairs["score"])).pivot(index="object", columns="ship", values="odds")
+    odds[NO_SHIP] = 1.0  # the score compares with any other object
+    shares = odds.div(odds.sum(axis=1), axis=0)
+    table = objects.rename(columns={"object": "chip"})[["chip", "row", "col", "lon", "lat", "reason", "candidates"]]
+    table = table.assign(scene=scene.path.name, path=str(scene.path), at=None, probability=shares.max(axis=1))
+    table["class"], table["length in the image, m"] = shares.idxmax(axis=1), objects["length_m"].round()
+    metadata = {
+        "recipe": "match of AIS messages",
+        "bundle_sha256": "",
+        "rsft_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": match.notes,
+        "request": {"chips_dir": None},
+    }
+    layer = PredictionLayer(table.join(shares.add_prefix("p_")), LONLAT, tuple(map(str, shares)), metadata)
+    with closing(SceneReader(scene)) as reader:
+        chips = [cut_chip(reader, ship_window(scene), match.locations[number]).pixels for number in objects.index]
+    thumbnails = [bytes(cv2.imencode(".jpg", render_thumbnail(chip))[1]) for chip in chips]
+    write_review_page(path, layer, thumbnails, [scene], None, "", path, command=command)
+    return True

@@ -103,12 +103,13 @@ def write_review_page(
     layer: PredictionLayer,
     thumbnails: Sequence[bytes],
     scenes: Sequence[RasterScene],
-    bundle: Path,
+    bundle: Path | None,
     store: str,
     table_path: Path,
     warnings: Sequence[str] = (),
     *,
     ranked: bool = False,
+    command: str | None = None,
 ) -> None:
     """Write the review page of a predictions table.
 
@@ -117,12 +118,13 @@ def write_review_page(
         layer: the table.
         thumbnails: one JPEG per row of the table.
         scenes: scenes from which the chips were cut; empty if the inputs were chips.
-        bundle: the bundle, for the commands that train on the labels.
+        bundle: the bundle, for the commands that train on the labels; not needed with `command`.
         store: the chip store on which it was trained.
         table_path: the file of the table. Saved labels name it, so that `rsft data add` can cut the chips again.
         warnings: sentences at the top of the page, such as how many chips are unlike the training chips.
         ranked: whether the rows are in the order in which they should be reviewed; else the least certain ones come
             first.
+        command: command that takes the saved file, in place of those that train on the labels.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -160,7 +162,8 @@ def write_review_page(
         ranked=ranked,
         can_label=can_label,
         has_files=has_files,
-        commands=training_commands(layer.metadata, bundle, store, from_scenes=bool(scenes)),
+        command=command,
+        commands={} if bundle is None else training_commands(layer.metadata, bundle, store, from_scenes=bool(scenes)),
         style=Markup((folder / "page.css").read_text("utf-8")),
         policy=_POLICY.format(hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         script=Markup(script),
@@ -173,7 +176,7 @@ def _chip(row: Mapping[Any, Any], classes: Sequence[str], attributes: Sequence[s
     chip = {"chip": row["chip"], "class": row["class"], "probability": row["probability"]}
     chip |= {name: _python_value(row[name]) for name in _DETAILS if name in row and not pd.isna(row[name])}
     chip["attributes"] = {name: _python_value(row[name]) for name in attributes if not pd.isna(row[name])}
-    chip["all"] = [_python_value(row[f"p_{name}"]) for name in classes]
+    chip["all"] = [None if pd.isna(row[f"p_{name}"]) else _python_value(row[f"p_{name}"]) for name in classes]
     chip["scene"] = row.get("scene")
     chip["path"] = str(Path(row["path"]).absolute()) if with_path else None
     chip["thumb"] = _jpeg_uri(row["thumb"])
