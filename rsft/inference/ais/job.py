@@ -14,6 +14,7 @@ import pandas as pd
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
 from rsft.inference.ais.choices import keep_choices, read_choices
 from rsft.inference.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
@@ -25,7 +26,7 @@ from rsft.inference.options import UNDECLARED, CfarOptions, Declaration
 from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
 from rsft.inference.scenes.georeference import Georeference
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, read_positions
-from rsft.inference.scenes.raster import RasterScene, open_scene
+from rsft.inference.scenes.raster import RasterScene, declare_unit, open_scene
 from rsft.types import Progress
 
 TIME_MARGIN = 30 * 60.0
@@ -273,11 +274,16 @@ def detect_objects(
         options: options of the detector.
         declaration: unit and bands of the scene, if the file does not name them.
         progress: called with numbers of windows.
+
+    Raises:
+        RequestError: the declared unit contradicts the file.
+        DataError: the scene cannot be read, or its pixels have no unit.
     """
-    assert scene.spacing is not None
+    stored = scene.in_unit(scene.product.unit)  # a calibration would only take time
+    scene = declare_unit(scene, declaration.unit) if declaration.unit else stored
     names = declaration.bands or scene.bands or ("gray",)
     bands = tuple(name for name in names if name in POLARIZATIONS) or names
-    unit = declaration.unit or scene.unit or scene.dtype
+    unit = scene.unit or (scene.dtype if scene.dtype in DIGITAL_UNITS else "sigma0")
     planes, count = {unit: (IDENTITY_STRETCH,) * len(bands)}, len(bands)
     contract = Contract(
         units=planes, bands=bands, planes=bands, crop=None, size=1, mean=(0.0,) * count, std=(1.0,) * count

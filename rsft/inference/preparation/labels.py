@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +18,10 @@ from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.datasets.common import split_groups
 from rsft.errors import RecipeError, RequestError
 from rsft.inference.ais.feeds import NoMessagesError
-from rsft.inference.ais.job import MATCHED, AisOptions, detect_objects, match_ais
+from rsft.inference.ais.job import MATCHED, AisOptions, match_ais
 from rsft.inference.ais.ship_types import UNKNOWN
-from rsft.inference.options import CfarOptions, Declaration
 from rsft.inference.preparation.placement import ChipSize, common_spacing_of, draw_background
-from rsft.inference.scenes.locations import ChipWindow, Location, read_positions
+from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, read_positions
 from rsft.inference.scenes.raster import RasterScene
 from rsft.recipe.text import read_document
 from rsft.types import Progress, Rejection
@@ -131,10 +129,9 @@ class LabeledObjects:
     def match(
         self,
         scene: RasterScene,
+        locate: Callable[[], SceneLocations],
         ais: Sequence[Path],
         min_confidence: float,
-        declaration: Declaration,
-        detector: CfarOptions,
         progress: Progress | None = None,
     ) -> None:
         """Add the ships of a scene whose class AIS messages tell: those that the detector finds and one ship matches.
@@ -143,15 +140,12 @@ class LabeledObjects:
 
         Args:
             scene: the scene.
+            locate: detects ships.
             ais: files of messages.
             min_confidence: smallest confidence of a match.
-            declaration: unit and bands of the scene, if the file does not name them.
-            detector: options of the detector.
-            progress: called while ships are detected and messages are read.
+            progress: called while messages are read.
         """
         self.scenes += 1
-        stored = scene.in_unit(scene.product.unit)  # as `rsft ais match` detects
-        locate = partial(detect_objects, stored, detector, declaration, progress)
         try:
             match = match_ais(scene, locate, ais, AisOptions(min_confidence=min_confidence), progress)
         except NoMessagesError as error:
