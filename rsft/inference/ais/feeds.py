@@ -217,11 +217,11 @@ class _Feed:
         )
         yield from map(self._rename, reader)
 
-    def _find_columns(self, names: Sequence[str]) -> None:
+    def _find_columns(self, names: list[str]) -> None:
         """Find the columns by their names.
 
         Raises:
-            RequestError: one of time, position and MMSI is missing.
+            RequestError: one of time, position and MMSI is missing, or a column is there twice.
         """
         plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
         self.columns = {
@@ -233,6 +233,10 @@ class _Feed:
             message = f"no column for {', '.join(missing)}; the columns are {', '.join(names)[:300]}"
             expected = "; ".join(f"{key}: {', '.join(SYNONYMS[key][:4])}" for key in missing)
             raise RequestError(message, self.path, f"rename the columns ({expected})")
+        if repeated := [name for name in self.columns.values() if names.count(name) > 1]:
+            raise RequestError(
+                f"several columns have the name {repeated[0]}", self.path, "remove or rename one of them"
+            )
 
     def _rename(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         self.rows += batch.num_rows
@@ -257,9 +261,10 @@ class _Feed:
         try:
             return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
         except pa.ArrowInvalid:  # some texts are no numbers
+            array = array.cast(pa.string())
             if pc.any(pc.match_substring_regex(array, _DECIMAL_COMMA)).as_py():
                 self._note(f"decimal commas in the column {self.columns[name]} are read as decimal points")
-            texts = array.to_pandas().str.replace(",", ".", regex=False)
+            texts = pc.replace_substring(array, ",", ".").to_pandas()
             return np.asarray(pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan))
 
     def times(self, array: pa.Array) -> Floats:
@@ -281,8 +286,8 @@ class _Feed:
         else:
             texts = texts.str.replace("/", "-", regex=False)
         self._set_zone(form == "ISO8601" and _ZONE.search(first) is not None)
-        times = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
-        return np.asarray((times - pd.Timestamp(0, tz="UTC")).dt.total_seconds(), np.float64)
+        times = pd.to_datetime(texts, format=form, utc=True, errors="coerce").dt.as_unit("us")  # years before 1677
+        return np.asarray(times.astype("int64").where(times.notna()) / 1e6, np.float64)
 
     def _is_day_first(self, texts: pd.Series[str]) -> bool:
         """Return whether dates begin with the day: unless one of the first messages has a second number above 12."""
@@ -398,9 +403,7 @@ class _Selection:
         if self.has_zone or not overlaps[hours] >= 0:
             return ""
         zone = f"{hours:+03d}:00"
-        return (
-            f"; they fit if they are local times of UTC{zone}: write {pd.Timestamp(first, unit='s').isoformat()}{zone}"
-        )
+        return f"; they fit if they are local times of UTC{zone}: write {format_time(first)[:-4]}{zone}"
 
     def result(self) -> AisMessages:
         """Return all messages that were kept."""
@@ -413,4 +416,4 @@ class _Selection:
 
 def format_time(seconds: float) -> str:
     """Return seconds since 1970 as a time in UTC, such as "2021-01-19 03:16:53 UTC"."""
-    return f"{pd.Timestamp(seconds, unit='s'):%Y-%m-%d %H:%M:%S} UTC" if np.isfinite(seconds) else "unknown times"
+    return f"{np.datetime64(int(seconds), 's')} UTC".replace("T", " ", 1) if np.isfinite(seconds) else "unknown times"
