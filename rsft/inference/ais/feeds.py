@@ -151,10 +151,6 @@ def read_messages(paths: Sequence[Path], area: SearchArea, progress: Progress | 
     return selection.result()
 
 
-def _open_member(archive: zipfile.ZipFile, name: str) -> Any:
-    return pa.PythonFile(archive.open(name), mode="r")
-
-
 @dataclass
 class _Feed:
     """A file, its columns, and how its times are written."""
@@ -179,25 +175,23 @@ class _Feed:
                 file = pq.ParquetFile(self.raw, buffer_size=2**20, pre_buffer=False)  # not whole row groups
                 self._find_columns(file.schema_arrow.names)
                 yield from map(self._rename, file.iter_batches(_CHUNK_ROWS, columns=list(self.columns.values())))
-                return
-            self.raw.seek(0)
-            if not zipfile.is_zipfile(self.raw):
-                yield from self._csv_batches(self._open_stream)
-                return
-            with zipfile.ZipFile(self.raw) as archive:
-                members = [name for name in archive.namelist() if name.lower().endswith((".csv", ".txt"))]
-                if not members:
-                    raise RequestError("the archive has no .csv file", self.path, _HINT)
-                for name in members:
-                    yield from self._csv_batches(partial(_open_member, archive, name))
+            elif zipfile.is_zipfile(self.raw):
+                with zipfile.ZipFile(self.raw) as archive:
+                    members = [name for name in archive.namelist() if name.lower().endswith((".csv", ".txt"))]
+                    if not members:
+                        raise RequestError("the archive has no .csv file", self.path, _HINT)
+                    for name in members:
+                        yield from self._csv_batches(partial(archive.open, name))
+            else:
+                yield from self._csv_batches(self._open, _CODECS.get(self.path.suffix.lower()))
 
-    def _open_stream(self) -> Any:
+    def _open(self) -> BinaryIO:
         self.raw = open_regular(self.path)
-        source, suffix = pa.PythonFile(self.raw, mode="r"), self.path.suffix.lower()
-        return pa.CompressedInputStream(source, _CODECS[suffix]) if suffix in _CODECS else source
+        return self.raw
 
-    def _csv_batches(self, open_stream: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
-        header = open_stream().read(_HEADER_BYTES).partition(b"\n")[0].decode("latin-1").strip("\r")
+    def _csv_batches(self, open_file: Callable[[], Any], codec: str | None = None) -> Iterator[pa.RecordBatch]:
+        start = pa.input_stream(open_file(), compression=codec).read(_HEADER_BYTES)
+        header = start.partition(b"\n")[0].decode("latin-1").strip("\r")
         delimiter = max(",;\t|", key=header.count)
         names = [name.strip(' "') for name in header.split(delimiter)]
         self._find_columns(names)
@@ -208,14 +202,12 @@ class _Feed:
             return "skip"
 
         reading = {"block_size": _CHUNK_BYTES, "encoding": "latin-1", "skip_rows": 1, "column_names": names}
+        parsing = pa_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip)
         types = {"column_types": dict.fromkeys(columns, pa.string()), "include_columns": columns}
-        reader = pa_csv.open_csv(
-            open_stream(),
-            pa_csv.ReadOptions(use_threads=False, **reading),
-            pa_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip),
-            pa_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True, **types),
-        )
-        yield from map(self._rename, reader)
+        converting = pa_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True, **types)
+        stream = pa.input_stream(open_file(), compression=codec)
+        reading_options = pa_csv.ReadOptions(use_threads=False, **reading)
+        yield from map(self._rename, pa_csv.open_csv(stream, reading_options, parsing, converting))
 
     def _find_columns(self, names: list[str]) -> None:
         """Find the columns by their names.
@@ -327,10 +319,8 @@ class _Selection:
         self.exchanged += int((has_position & self.area.contains(lat, lon)).sum())
         self._extend("lat", lat[np.abs(lat) <= 90])
         self._extend("lon", lon[np.abs(lon) <= 180])
-        self.counts += Counter(
-            {"rows": len(lat), "without a position": int((~has_position).sum()),
-             "outside of the area": int(has_position.sum()) - len(inside)}
-        )  # fmt: skip
+        self.counts += Counter({"rows": len(lat), "without a position": int((~has_position).sum())})
+        self.counts["outside of the area"] += int(has_position.sum()) - len(inside)
         if {*TEXTS, "length", "bow"} & set(feed.columns) and not has_position.all():
             self._add_static(self._table(feed, batch.take(pa.array(np.flatnonzero(~has_position)))))
         times = feed.times(batch.column("time").take(pa.array(inside))) if len(inside) else np.empty(0)
@@ -341,11 +331,10 @@ class _Selection:
             raise RequestError(message, feed.path, "write them as 2026-01-31T23:59:59Z, or as seconds since 1970")
         self._extend("time", times[~is_unreadable])
         kept = ~is_unreadable & (times >= self.area.start) & (times <= self.area.end)
-        dropped = {"with an unreadable time": is_unreadable, "at other times": ~is_unreadable & ~kept}
-        self.counts += Counter({name: int(count.sum()) for name, count in dropped.items()})
-        table = self._table(feed, batch.take(pa.array(inside[kept]))).assign(time=times[kept])
-        self.counts["kept"] += len(table)
-        self.tables.append(table)
+        self.counts["with an unreadable time"] += int(is_unreadable.sum())
+        self.counts["at other times"] += int((~is_unreadable & ~kept).sum())
+        self.counts["kept"] += int(kept.sum())
+        self.tables.append(self._table(feed, batch.take(pa.array(inside[kept]))).assign(time=times[kept]))
         self.has_zone &= feed.has_zone
 
     def _add_static(self, table: pd.DataFrame) -> None:
@@ -387,10 +376,9 @@ class _Selection:
                 message += f"; {self.exchanged:,} lie near it if lat and lon are exchanged"
                 hint += ", or exchange the names of the two columns"
             raise NoMessagesError(message, location, hint)
-        first, last = (format_time(seconds) for seconds in self.ranges["time"])
+        start, end, first, last = map(format_time, (area.start, area.end, *self.ranges["time"]))
         message = (
-            f"no AIS message is from the time of the scene ({format_time(area.start)} to {format_time(area.end)}); "
-            f"those near it are from {first} to {last}"
+            f"no AIS message is from the time of the scene ({start} to {end}); those near it are from {first} to {last}"
         )
         hint = f"give the AIS file of this day; check the zone of its times, and --time{self._suggest_zone()}"
         raise NoMessagesError(message, location, "; ".join([hint, *self.notes]))

@@ -187,7 +187,7 @@ def match_ais(
     match.objects = pd.concat([places, match.objects], axis=1)
     inside = acquisition.georeference.lonlat_to_pixels(match.ships["radar_lon"], match.ships["radar_lat"])
     is_inside = ((inside >= 0) & (inside < (scene.height, scene.width))).all(axis=1)
-    is_kept = is_inside | (match.ships["status"] != NO_DETECTION)
+    is_kept = is_inside | (match.ships["status"] != NO_DETECTION).to_numpy()
     match.left_out["ships outside of the scene"] = int((~is_kept).sum())
     match.ships = match.ships[is_kept].reset_index(drop=True)
     left_out = {f"messages {name}": n for name, n in messages.counts.items() if name not in ("rows", "kept")}
@@ -330,8 +330,8 @@ def _object_table(
     open_ships = np.setdiff1d(pairs.ships[is_open], best.ship[status == MATCHED])
     status[pairs.objects[~has_ship[pairs.objects] & np.isin(pairs.ships, open_ships)]] = AMBIGUOUS
     listed: list[list[str]] = [[] for _ in status]
-    for pair in candidates.sort_values("score", ascending=False, kind="stable").itertuples():
-        listed[pair.object].append(f"{pair.mmsi} at {pair.distance_m:.0f} m")
+    for number in np.argsort(-pairs.score, kind="stable"):
+        listed[pairs.objects[number]].append(f"{candidates['mmsi'][number]} at {pairs.distance[number]:.0f} m")
     reasons = [_reason(i, status[i], listed[i], pairs, best, min_confidence) for i in range(len(status))]
     table = pd.DataFrame(
         {"lon": objects.lon, "lat": objects.lat, "length_m": objects.length, "heading_deg": objects.heading,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,21 +21,11 @@ from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.scenes.locations import cut_chip
 from rsft.inference.scenes.raster import SceneReader
-from rsft.inference.writers.tables import (
-    CREATE_LAYER_STYLES,
-    METADATA_TABLE,
-    REGISTER_TABLE,
-    PredictionLayer,
-    check_output_file,
-    class_colors,
-)
+from rsft.inference.writers import tables
+from rsft.inference.writers.tables import PredictionLayer
 from rsft.utils.atomic_files import atomic_file
 from rsft.version import __version__
 
-_STYLE = """
-INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
-    useAsDefault, description, owner) VALUES ('', '', ?, 'geom', 'AIS', ?, 1, 'Match of AIS messages', 'rsft')
-"""
 _COLORS = {NO_AIS: "#d55e00", AMBIGUOUS: "#f0e442", NO_DETECTION: "#8c8c8c"}
 _SHIFT_COLOR = "#0072b2"
 _LEAST_SHIFT = 1.0  # meter; a shorter arrow shows nothing
@@ -65,23 +53,15 @@ def write_match(match: AisMatch, path: Path, metadata: dict[str, Any], *, overwr
     Raises:
         RequestError: the suffix is another one, or the file exists.
     """
-    check_output_file(path, (".gpkg",), overwrite)
-    texts = metadata | {"notes": match.notes, "left_out": match.left_out, "counts": match.counts}
-    rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in texts.items()]
+    tables.check_output_file(path, (".gpkg",), overwrite)
+    metadata = metadata | {"notes": match.notes, "left_out": match.left_out, "counts": match.counts}
     with atomic_file(path) as temporary:
         temporary.unlink()  # SQLite needs to create the file itself
         layers = _layers(match)
         for layer in layers:
             kind = "LineString" if layer.name == "shift" else "Point"
             pyogrio.write_dataframe(layer.frame, temporary, layer.name, "GPKG", geometry_type=kind)
-        with closing(sqlite3.connect(temporary)) as database, database:
-            database.execute(CREATE_LAYER_STYLES)
-            database.execute(REGISTER_TABLE, ("layer_styles", "layer_styles"))
-            database.executemany(_STYLE, [(layer.name, match_style(layer)) for layer in layers])
-            columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
-            database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
-            database.execute(REGISTER_TABLE, (METADATA_TABLE, METADATA_TABLE))
-            database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", rows)
+        tables.add_geopackage_tables(temporary, metadata, [(match_style(x), None, x.name) for x in layers])
 
 
 def _layers(match: AisMatch) -> list[_Layer]:
@@ -90,8 +70,7 @@ def _layers(match: AisMatch) -> list[_Layer]:
     lost = ships[ships["status"] == NO_DETECTION]
     lost = GeoDataFrame(lost, geometry=points_from_xy(lost["radar_lon"], lost["radar_lat"]), crs=LONLAT)
     moved = ships[ships["shift_m"].abs() >= _LEAST_SHIFT]
-    ends = zip(moved["lon"], moved["lat"], moved["radar_lon"], moved["radar_lat"], strict=True)
-    lines = [shapely.LineString([(a, b), (c, d)]) for a, b, c, d in ends]
+    lines = shapely.linestrings(moved[["lon", "lat", "radar_lon", "radar_lat"]].to_numpy().reshape(-1, 2, 2))
     own = [name for name in objects if name in ("object", "row", "col", "lon", "lat", "length_m", "heading_deg")]
     name = 'coalesce("ship_name", "mmsi")'
     unmatched = places[objects["status"] == NO_AIS][[*own, "status", "reason", "geometry"]]
@@ -106,17 +85,13 @@ def _layers(match: AisMatch) -> list[_Layer]:
 
 def match_style(layer: _Layer) -> str:
     """Return the QGIS style of a layer: matched ships by class, one symbol in the others, arrows for the shifts."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     colors = {name: color for name, color in _COLORS.items() if name in set(layer.frame["status"])}
     if layer.column == "ais_class":
-        colors = class_colors(sorted(layer.frame["ais_class"].unique()))
+        colors = tables.class_colors(sorted(layer.frame["ais_class"].unique()))
     elif layer.name == "shift":
         colors = {"shift": _SHIFT_COLOR}
-    loader = PackageLoader("rsft.inference.ais", "")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     values = {"column": layer.column, "marker": layer.marker, "text": layer.text, "is_line": layer.name == "shift"}
-    return environment.get_template("ais.qml").render(colors=colors, **values).strip()
+    return tables.render_template("rsft.inference.ais", "ais.qml", colors=colors, **values).strip()
 
 
 def write_choice_page(match: AisMatch, path: Path, command: str) -> bool:

@@ -19,7 +19,7 @@ from rsft.data.imagery.reader import open_raster
 from rsft.inference.predict.result_table import FORMAT_COLUMNS, table_columns
 from rsft.inference.scenes.georeference import ignore_georeference_warnings
 from rsft.inference.scenes.raster import RasterScene
-from rsft.inference.writers.tables import PredictionLayer, class_colors
+from rsft.inference.writers.tables import PredictionLayer, class_colors, render_template
 from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
 
@@ -126,7 +126,6 @@ def write_review_page(
             first.
         command: command that takes the saved file, in place of those that train on the labels.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     table = layer.table.assign(thumb=list(thumbnails))
@@ -148,12 +147,11 @@ def write_review_page(
         "table": str(table_path.absolute()) if scenes else None,
         "key": f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]} {layer.metadata['created']}",
     }
-    environment = Environment(
-        loader=PackageLoader("rsft.inference.review", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     folder = files("rsft.inference.review")
     script = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
-    page = environment.get_template("page.html").render(
+    page = render_template(
+        "rsft.inference.review",
+        "page.html",
         title=path.stem,
         shown=len(table),
         total=len(layer.table),
