@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +38,8 @@ def ais_match(
     time: Annotated[str | None, typer.Option(metavar="TIME")] = None,
     min_confidence: Annotated[float, typer.Option()] = 0.9,
     position_error: Annotated[float, typer.Option(metavar="METERS")] = 20.0,
+    html: Annotated[Path | None, typer.Option(metavar="PAGE")] = None,
+    review: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
     overwrite: OverwriteOption = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
@@ -58,25 +61,36 @@ def ais_match(
         time: Time of the acquisition in UTC, such as 2021-01-19T03:16:53Z (default: that of the product).
         min_confidence: Pairs with a smaller confidence, 0.5 to 1, are ambiguous.
         position_error: Standard deviation of the places of objects, by the georeference and the center of an object.
+        html: HTML page to write, on which you choose the ships of ambiguous objects.
+        review: Your choices: the file that the page saves. Give the other options as before.
         as_json: Print progress and result as JSON, one object per line.
     """
     from rsft.cli.display.results import report_progress
     from rsft.inference.ais.job import AisOptions, match_scene
-    from rsft.inference.ais.layers import check_match_path, write_match
+    from rsft.inference.ais.layers import write_choice_page, write_match
+    from rsft.inference.writers.tables import check_output_file
 
-    options = AisOptions(time, min_confidence, position_error)
-    check_match_path(out, overwrite)
+    options = AisOptions(time, min_confidence, position_error, review)
+    check_output_file(out, (".gpkg",), overwrite)
+    if html is not None:
+        check_output_file(html, (".html", ".htm"), overwrite)
     with report_progress(as_json) as report:
         match = match_scene(
             scene, ais, options, at=at, at_crs=at_crs, detector=detector, declaration=declaration, progress=report
         )
+        words = ["rsft", "ais", "match", scene, *(f"--ais={path}" for path in ais), "-o", str(out), "--overwrite"]
+        if html is not None and not write_choice_page(match, html, shlex.join([*words, "--review", "corrected.csv"])):
+            match.notes.append(f"no object is ambiguous, so {html} was not written")
+            html = None
         metadata = {"scene": scene, "ais": [str(path) for path in ais], "min_confidence": str(min_confidence)}
         write_match(match, out, metadata, overwrite=overwrite)
+    paths = {"matches": out} | ({"page": html} if html else {})
     if as_json:
-        emit_json_event("done", {"matches": str(out), **match.counts, "left_out": match.left_out, "notes": match.notes})
+        texts = {name: str(path) for name, path in paths.items()}
+        emit_json_event("done", {**texts, **match.counts, "left_out": match.left_out, "notes": match.notes})
     else:
         show_match(match)
-        show_paths({"matches": out})
+        show_paths(paths)
 
 
 def show_match(match: AisMatch) -> None:

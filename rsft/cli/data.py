@@ -234,11 +234,11 @@ def data_suggest(
 
 def check_outputs(table: Path | None, page: Path | None, overwrite: bool) -> None:
     """Raise a RequestError if the table or the page of suggestions cannot be written."""
-    from rsft.inference.suggestion.suggest import check_suggestion_path
+    from rsft.inference.writers.tables import check_output_file
 
     for path, suffixes in ((table, (".csv",)), (page, (".html", ".htm"))):
         if path is not None:
-            check_suggestion_path(path, suffixes, overwrite)
+            check_output_file(path, suffixes, overwrite)
 
 
 audit_app = typer.Typer()

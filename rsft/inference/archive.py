@@ -23,8 +23,9 @@ from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import find_scenes, path_to_text
-from rsft.inference.predict.job import job_key, journal_path, predict, reject_scene_outputs
+from rsft.inference.predict.job import job_key, predict, reject_scene_outputs
 from rsft.inference.predict.result_table import table_columns
+from rsft.inference.predict.resume_journal import journal_path
 from rsft.inference.selection.fastest import load_engine
 from rsft.inference.writers.tables import check_output_path, read_geopackage_metadata, write_csv_table
 from rsft.models.bundle.bundle import Bundle

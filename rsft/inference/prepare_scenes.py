@@ -92,11 +92,13 @@ def prepare_scenes(
     """
     arguments = dict(locals())
     from rsft.data.chips.builder import find_finished_store
+    from rsft.inference.predict.resume_journal import journal_path
     from rsft.inference.preparation.job import build_scene_store
 
     not_options = ("source", "root", "jobs", "overwrite", "progress")
     options = {name: value for name, value in arguments.items() if name not in not_options}
     command = format_prepare_command("scenes", source, root=root, **options)
     if finished := find_finished_store(root, command, overwrite):
+        journal_path(root).unlink(missing_ok=True)  # left behind if a build was killed in its last step
         return finished
     return build_scene_store(SimpleNamespace(**arguments), command)

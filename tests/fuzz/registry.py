@@ -6,7 +6,7 @@ from importlib import import_module
 
 from tests.fuzz.target import Target
 
-GROUPS = ("labels", "recipes", "positions", "scenes", "stores", "models", "exports")
+GROUPS = ("labels", "recipes", "positions", "ais", "scenes", "stores", "models", "exports")
 
 
 def load_targets(name: str) -> list[Target]:

@@ -47,7 +47,10 @@ _RANGE_SPEED_SIGMA = 0.3  # meters per second; waves move a ship, and speed and 
 _TIME_TAGS = ("ACQUISITION_START_UTC", "ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "ACQUISITION_TIME")
 _FILE_TIME = "TIFFTAG_DATETIME"
 _STEP = 50.0  # rows; the flight direction is measured over this distance to both sides
-_NO_TIME = "give the time of the acquisition in UTC, such as --time 2021-01-19T03:16:53Z"
+_NO_TIME = (
+    "give the time of the acquisition in UTC to rsft ais match, such as --time 2021-01-19T03:16:53Z, or store it: "
+    "rio edit-info FILE --tag ACQUISITION_DATETIME=2021-01-19T03:16:53Z"
+)
 
 
 def azimuth_shift(

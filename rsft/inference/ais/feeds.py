@@ -56,14 +56,21 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 TEXTS = ("ship_type", "name", "imo", "call_sign")
 """Columns of texts; all others are numbers."""
 
+_SIZES = ("length", "width", "bow", "stern", "port", "starboard")
+_ZONES = sorted(range(-12, 15), key=abs)  # hours from UTC, those near to it first
+
 _REQUIRED = ("mmsi", "time", "lat", "lon")
-_CHUNK_BYTES, _CHUNK_ROWS = 2**24, 2**18
+_CHUNK_BYTES, _CHUNK_ROWS = 2**22, 2**16  # Arrow reads up to 32 chunks of CSV ahead
 _HEADER_BYTES = 2**16
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _NULLS = ["", "NA", "N/A", "nan", "NaN", "None", "null", "NULL", "Unknown", "Unknown value"]
 _ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 _DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
 _HINT = "give CSV (also .gz, .zst, .zip) or Parquet with columns such as MMSI, BaseDateTime, LAT and LON"
+
+
+class NoMessagesError(RequestError):
+    """No message lies near a scene; the files are those of another place or time."""
 
 
 class SearchArea(NamedTuple):
@@ -120,8 +127,8 @@ def read_messages(paths: Sequence[Path], area: SearchArea, progress: Progress | 
         The messages, and what was left out.
 
     Raises:
-        RequestError: a file cannot be read or has not the columns, its times or numbers cannot be read, or none of the
-            messages lies in the area and the times. The message says both ranges.
+        NoMessagesError: none of the messages lies in the area and the times. The message says both ranges.
+        RequestError: a file cannot be read or has not the columns, or its times or numbers cannot be read.
     """
     selection = _Selection(area)
     total, done = sum(path.stat().st_size for path in paths if path.is_file()), 0
@@ -144,10 +151,6 @@ def read_messages(paths: Sequence[Path], area: SearchArea, progress: Progress | 
     return selection.result()
 
 
-def _open_member(archive: zipfile.ZipFile, name: str) -> Any:
-    return pa.PythonFile(archive.open(name), mode="r")
-
-
 @dataclass
 class _Feed:
     """A file, its columns, and how its times are written."""
@@ -157,6 +160,7 @@ class _Feed:
     day_first: bool | None = None
     broken: int = 0
     rows: int = 0
+    has_zone: bool = True
     notes: list[str] = field(default_factory=list)
     raw: BinaryIO | None = None
 
@@ -168,28 +172,26 @@ class _Feed:
         """Yield the known columns of all rows under the names of `SYNONYMS`."""
         with open_regular(self.path) as self.raw:
             if self.raw.read(4) == b"PAR1":
-                file = pq.ParquetFile(self.raw)
+                file = pq.ParquetFile(self.raw, buffer_size=2**20, pre_buffer=False)  # not whole row groups
                 self._find_columns(file.schema_arrow.names)
                 yield from map(self._rename, file.iter_batches(_CHUNK_ROWS, columns=list(self.columns.values())))
-                return
-            self.raw.seek(0)
-            if not zipfile.is_zipfile(self.raw):
-                yield from self._csv_batches(self._open_stream)
-                return
-            with zipfile.ZipFile(self.raw) as archive:
-                members = [name for name in archive.namelist() if name.lower().endswith((".csv", ".txt"))]
-                if not members:
-                    raise RequestError("the archive has no .csv file", self.path, _HINT)
-                for name in members:
-                    yield from self._csv_batches(partial(_open_member, archive, name))
+            elif zipfile.is_zipfile(self.raw):
+                with zipfile.ZipFile(self.raw) as archive:
+                    members = [name for name in archive.namelist() if name.lower().endswith((".csv", ".txt"))]
+                    if not members:
+                        raise RequestError("the archive has no .csv file", self.path, _HINT)
+                    for name in members:
+                        yield from self._csv_batches(partial(archive.open, name))
+            else:
+                yield from self._csv_batches(self._open, _CODECS.get(self.path.suffix.lower()))
 
-    def _open_stream(self) -> Any:
+    def _open(self) -> BinaryIO:
         self.raw = open_regular(self.path)
-        source, suffix = pa.PythonFile(self.raw, mode="r"), self.path.suffix.lower()
-        return pa.CompressedInputStream(source, _CODECS[suffix]) if suffix in _CODECS else source
+        return self.raw
 
-    def _csv_batches(self, open_stream: Callable[[], Any]) -> Iterator[pa.RecordBatch]:
-        header = open_stream().read(_HEADER_BYTES).partition(b"\n")[0].decode("latin-1").strip("\r")
+    def _csv_batches(self, open_file: Callable[[], Any], codec: str | None = None) -> Iterator[pa.RecordBatch]:
+        start = pa.input_stream(open_file(), compression=codec).read(_HEADER_BYTES)
+        header = start.partition(b"\n")[0].decode("latin-1").strip("\r")
         delimiter = max(",;\t|", key=header.count)
         names = [name.strip(' "') for name in header.split(delimiter)]
         self._find_columns(names)
@@ -200,20 +202,18 @@ class _Feed:
             return "skip"
 
         reading = {"block_size": _CHUNK_BYTES, "encoding": "latin-1", "skip_rows": 1, "column_names": names}
+        parsing = pa_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip)
         types = {"column_types": dict.fromkeys(columns, pa.string()), "include_columns": columns}
-        reader = pa_csv.open_csv(
-            open_stream(),
-            pa_csv.ReadOptions(use_threads=False, **reading),
-            pa_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip),
-            pa_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True, **types),
-        )
-        yield from map(self._rename, reader)
+        converting = pa_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True, **types)
+        stream = pa.input_stream(open_file(), compression=codec)
+        reading_options = pa_csv.ReadOptions(use_threads=False, **reading)
+        yield from map(self._rename, pa_csv.open_csv(stream, reading_options, parsing, converting))
 
-    def _find_columns(self, names: Sequence[str]) -> None:
+    def _find_columns(self, names: list[str]) -> None:
         """Find the columns by their names.
 
         Raises:
-            RequestError: one of time, position and MMSI is missing.
+            RequestError: one of time, position and MMSI is missing, or a column is there twice.
         """
         plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
         self.columns = {
@@ -225,6 +225,10 @@ class _Feed:
             message = f"no column for {', '.join(missing)}; the columns are {', '.join(names)[:300]}"
             expected = "; ".join(f"{key}: {', '.join(SYNONYMS[key][:4])}" for key in missing)
             raise RequestError(message, self.path, f"rename the columns ({expected})")
+        if repeated := [name for name in self.columns.values() if names.count(name) > 1]:
+            raise RequestError(
+                f"several columns have the name {repeated[0]}", self.path, "remove or rename one of them"
+            )
 
     def _rename(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         self.rows += batch.num_rows
@@ -242,28 +246,23 @@ class _Feed:
             raise RequestError("the AIS file has no rows", self.path, "download it again")
 
     def numbers(self, batch: pa.RecordBatch, name: str) -> Floats:
-        """Return a column of numbers (N,); NaN where there is none.
-
-        Raises:
-            RequestError: most numbers have decimal commas.
-        """
+        """Return a column of numbers (N,), also with decimal commas; NaN where there is none."""
         if name not in batch.schema.names:
             return np.full(batch.num_rows, np.nan)
         array = batch.column(name)
         try:
             return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
         except pa.ArrowInvalid:  # some texts are no numbers
-            texts = array.to_pandas()
-            values: Floats = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        if name in ("lat", "lon") and 2 * pc.sum(pc.match_substring_regex(array, _DECIMAL_COMMA)).as_py() > len(array):
-            message = f"the column {self.columns[name]} has decimal commas, such as {array.drop_null()[0]}"
-            raise RequestError(message, self.path, "write the numbers with a decimal point, such as 57.87")
-        return values
+            array = array.cast(pa.string())
+            if pc.any(pc.match_substring_regex(array, _DECIMAL_COMMA)).as_py():
+                self._note(f"decimal commas in the column {self.columns[name]} are read as decimal points")
+            texts = pc.replace_substring(array, ",", ".").to_pandas()
+            return np.asarray(pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan))
 
     def times(self, array: pa.Array) -> Floats:
         """Return times (N,) in seconds since 1970, UTC; NaN for times that cannot be read."""
         if pa.types.is_timestamp(array.type):
-            self._note_zone(has_zone=array.type.tz is not None)
+            self._set_zone(array.type.tz is not None)
             array = array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64())
             return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False) / 1e6)
         texts = pd.Series([text or "" for text in array.cast(pa.string()).to_pylist()], dtype=object).str.strip()
@@ -278,9 +277,9 @@ class _Feed:
             form = ("%d/%m" if self._is_day_first(texts) else "%m/%d") + "/%Y %H:%M:%S"
         else:
             texts = texts.str.replace("/", "-", regex=False)
-        self._note_zone(has_zone=form == "ISO8601" and _ZONE.search(first) is not None)
-        times = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
-        return np.asarray((times - pd.Timestamp(0, tz="UTC")).dt.total_seconds(), np.float64)
+        self._set_zone(form == "ISO8601" and _ZONE.search(first) is not None)
+        times = pd.to_datetime(texts, format=form, utc=True, errors="coerce").dt.as_unit("us")  # years before 1677
+        return np.asarray(times.astype("int64").where(times.notna()) / 1e6, np.float64)
 
     def _is_day_first(self, texts: pd.Series[str]) -> bool:
         """Return whether dates begin with the day: unless one of the first messages has a second number above 12."""
@@ -289,12 +288,16 @@ class _Feed:
             self.day_first = not parts[1] > 12
             sure = "" if max(parts) > 12 else ", which is a guess: no number is above 12"
             order = "day/month/year" if self.day_first else "month/day/year"
-            self.notes.append(f"{self.path.name}: dates are read as {order}{sure}")
+            self._note(f"dates are read as {order}{sure}")
         return self.day_first
 
-    def _note_zone(self, has_zone: bool) -> None:
-        note = f"{self.path.name}: times have no zone, and are read as UTC"
-        if not has_zone and note not in self.notes:
+    def _set_zone(self, has_zone: bool) -> None:
+        self.has_zone &= has_zone
+        if not has_zone:
+            self._note("times have no zone, and are read as UTC")
+
+    def _note(self, text: str) -> None:
+        if (note := f"{self.path.name}: {text}") not in self.notes:
             self.notes.append(note)
 
 
@@ -305,7 +308,7 @@ class _Selection:
         self.area, self.counts, self.notes = area, Counter[str](), list[str]()
         self.tables: list[pd.DataFrame] = []
         self.static: list[pd.DataFrame] = []
-        self.exchanged = 0
+        self.exchanged, self.has_zone = 0, True
         self.ranges = {name: [np.inf, -np.inf] for name in ("lat", "lon", "time")}
 
     def add(self, feed: _Feed, batch: pa.RecordBatch) -> None:
@@ -316,12 +319,10 @@ class _Selection:
         self.exchanged += int((has_position & self.area.contains(lat, lon)).sum())
         self._extend("lat", lat[np.abs(lat) <= 90])
         self._extend("lon", lon[np.abs(lon) <= 180])
-        self.counts += Counter(
-            {"rows": len(lat), "without a position": int((~has_position).sum()),
-             "outside of the area": int(has_position.sum()) - len(inside)}
-        )  # fmt: skip
+        self.counts += Counter({"rows": len(lat), "without a position": int((~has_position).sum())})
+        self.counts["outside of the area"] += int(has_position.sum()) - len(inside)
         if {*TEXTS, "length", "bow"} & set(feed.columns) and not has_position.all():
-            self.static.append(self._table(feed, batch.take(pa.array(np.flatnonzero(~has_position)))))
+            self._add_static(self._table(feed, batch.take(pa.array(np.flatnonzero(~has_position)))))
         times = feed.times(batch.column("time").take(pa.array(inside))) if len(inside) else np.empty(0)
         is_unreadable = ~np.isfinite(times)
         if 2 * is_unreadable.sum() > len(times):
@@ -330,11 +331,22 @@ class _Selection:
             raise RequestError(message, feed.path, "write them as 2026-01-31T23:59:59Z, or as seconds since 1970")
         self._extend("time", times[~is_unreadable])
         kept = ~is_unreadable & (times >= self.area.start) & (times <= self.area.end)
-        dropped = {"with an unreadable time": is_unreadable, "at other times": ~is_unreadable & ~kept}
-        self.counts += Counter({name: int(count.sum()) for name, count in dropped.items()})
-        table = self._table(feed, batch.take(pa.array(inside[kept]))).assign(time=times[kept])
-        self.counts["kept"] += len(table)
-        self.tables.append(table)
+        self.counts["with an unreadable time"] += int(is_unreadable.sum())
+        self.counts["at other times"] += int((~is_unreadable & ~kept).sum())
+        self.counts["kept"] += int(kept.sum())
+        self.tables.append(self._table(feed, batch.take(pa.array(inside[kept]))).assign(time=times[kept]))
+        self.has_zone &= feed.has_zone
+
+    def _add_static(self, table: pd.DataFrame) -> None:
+        """Keep the first values of each ship, again and again: a large file repeats the same ships."""
+        table = table[["mmsi", *_SIZES, *TEXTS]]
+        known = {name: table[name].where(table[name] > 0) for name in ("length", "width")}  # 0 means not available
+        self.static.append(table.assign(**known))
+        if sum(map(len, self.static[1:])) > max(len(self.static[0]), _CHUNK_ROWS):
+            self.static = [self._first_values()]
+
+    def _first_values(self) -> pd.DataFrame:
+        return pd.concat(self.static).groupby("mmsi", as_index=False).first()
 
     def _extend(self, name: str, values: Floats) -> None:
         limits = self.ranges[name]
@@ -354,7 +366,7 @@ class _Selection:
         return table.assign(mmsi=table["mmsi"].fillna(0).clip(0, 10**12).astype(np.int64))
 
     def fail(self, location: str) -> None:
-        """Raise RequestError: no message lies in the area and the times; say why."""
+        """Raise NoMessagesError: no message lies in the area and the times; say why."""
         area, (south, north), (west, east) = self.area, self.ranges["lat"], self.ranges["lon"]
         if not self.counts["outside of the area"] < self.counts["rows"] - self.counts["without a position"]:
             positions = f"lat {south:.2f} to {north:.2f}, lon {west:.2f} to {east:.2f}"
@@ -363,26 +375,33 @@ class _Selection:
             if self.exchanged:
                 message += f"; {self.exchanged:,} lie near it if lat and lon are exchanged"
                 hint += ", or exchange the names of the two columns"
-            raise RequestError(message, location, hint)
-        first, last = (format_time(seconds) for seconds in self.ranges["time"])
+            raise NoMessagesError(message, location, hint)
+        start, end, first, last = map(format_time, (area.start, area.end, *self.ranges["time"]))
         message = (
-            f"no AIS message is from the time of the scene ({format_time(area.start)} to {format_time(area.end)}); "
-            f"those near it are from {first} to {last}"
+            f"no AIS message is from the time of the scene ({start} to {end}); those near it are from {first} to {last}"
         )
-        hint = f"give the AIS file of this day; check the zone of its times, and --time. {' '.join(self.notes)}"
-        raise RequestError(message, location, hint.strip())
+        hint = f"give the AIS file of this day; check the zone of its times, and --time{self._suggest_zone()}"
+        raise NoMessagesError(message, location, "; ".join([hint, *self.notes]))
+
+    def _suggest_zone(self) -> str:
+        """Return the zone in which most times without a zone would be those of the scene, for a hint; "" for none."""
+        (first, last), (start, end) = self.ranges["time"], (self.area.start, self.area.end)
+        overlaps = {hours: min(last - 3600 * hours, end) - max(first - 3600 * hours, start) for hours in _ZONES}
+        hours = max(overlaps, key=lambda hours: overlaps[hours])
+        if self.has_zone or not overlaps[hours] >= 0:
+            return ""
+        zone = f"{hours:+03d}:00"
+        return f"; they fit if they are local times of UTC{zone}: write {format_time(first)[:-4]}{zone}"
 
     def result(self) -> AisMessages:
         """Return all messages that were kept."""
         table = pd.concat(self.tables, ignore_index=True)
-        known = ["mmsi", "length", "width", "bow", "stern", "port", "starboard", *TEXTS]
-        static = pd.concat([table[known], *(x[known] for x in self.static)], ignore_index=True)
+        self._add_static(table)
+        static = self._first_values()
         static = static[static["mmsi"].isin(table["mmsi"].unique())]
-        sizes = ["length", "width"]
-        static[sizes] = static[sizes].where(static[sizes] > 0)  # 0 means not available
-        return AisMessages(table, static.groupby("mmsi").first(), self.counts, self.notes)
+        return AisMessages(table, static.set_index("mmsi"), self.counts, self.notes)
 
 
 def format_time(seconds: float) -> str:
     """Return seconds since 1970 as a time in UTC, such as "2021-01-19 03:16:53 UTC"."""
-    return f"{pd.Timestamp(seconds, unit='s'):%Y-%m-%d %H:%M:%S} UTC" if np.isfinite(seconds) else "unknown times"
+    return f"{np.datetime64(int(seconds), 's')} UTC".replace("T", " ", 1) if np.isfinite(seconds) else "unknown times"

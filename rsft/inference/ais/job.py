@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
+from rsft.inference.ais.choices import keep_choices, read_choices
 from rsft.inference.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
 from rsft.inference.ais.feeds import SearchArea, read_messages
 from rsft.inference.ais.matching import MIN_CONFIDENCE, Assignment, Objects, Pairs, assign, find_pairs
 from rsft.inference.ais.tracks import EARTH, KNOT, ShipStates, Tracks, locate_ships, make_tracks
 from rsft.inference.detection import detect_bright_objects
 from rsft.inference.options import UNDECLARED, CfarOptions, Declaration
-from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
+from rsft.inference.predict.lengths import measured_length
 from rsft.inference.scenes.georeference import Georeference
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, read_positions
-from rsft.inference.scenes.raster import RasterScene, open_scene
+from rsft.inference.scenes.raster import RasterScene, declare_unit, open_scene
 from rsft.types import Progress
 
 TIME_MARGIN = 30 * 60.0
@@ -34,6 +36,7 @@ MATCHED, AMBIGUOUS, NO_AIS, NO_DETECTION = "matched", "ambiguous", "no AIS", "no
 
 _SPEED_MARGIN = 30 * KNOT  # meters per second of ships that enter the scene
 _LARGEST_SHIP = 500.0  # meters
+_NO_OBJECT = "no object is near where the radar would show it"
 _LONG_BOX = 1.8  # length by width above which the direction of a box is a heading
 
 
@@ -45,11 +48,13 @@ class AisOptions:
         time: time of the acquisition, ISO 8601; None takes that of the scene.
         min_confidence: pairs with a smaller confidence are ambiguous.
         position_sigma: standard deviation of the places of objects in meters, see `POSITION_SIGMA`.
+        review: file of the ships that a reviewer chose, see `read_choices`.
     """
 
     time: str | None = None
     min_confidence: float = MIN_CONFIDENCE
     position_sigma: float = POSITION_SIGMA
+    review: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.min_confidence < 1:
@@ -73,14 +78,21 @@ class AisMatch:
             `mmsi`, `ais_class`, `confidence` and `reason`, position, length, and what AIS says about the ship.
         ships: one row per ship in the scene: `status` ("matched", "ambiguous" or "no detection"), `reason`, the place
             that AIS reports (`lon`, `lat`), and where the radar shows it (`radar_lon`, `radar_lat`).
+        candidates: one row per possible pair: `object` (row in `objects`), MMSI, class, name and length of the ship,
+            `distance_m` and `score`.
         notes: remarks for the reader.
         left_out: number of messages and ships that were left out, by reason.
+        scene: the scene.
+        locations: where the objects are in it.
     """
 
     objects: pd.DataFrame
     ships: pd.DataFrame
+    candidates: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    scene: RasterScene | None = None
+    locations: Sequence[Location] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -133,46 +145,46 @@ def match_scene(
         DataError: the scene cannot be read.
     """
     scene = open_scene(name)
-    Acquisition.of(scene, options.time)  # before the detection, which takes minutes
     if at is not None:
-        locations = read_positions(at, scene, at_crs)
+        locate = partial(read_positions, at, scene, at_crs)
     else:
-        locations = detect_objects(scene, detector or CfarOptions(), declaration, progress)
-    return match_ais(scene, locations, ais_paths, options, progress)
+        locate = partial(detect_objects, scene, detector or CfarOptions(), declaration, progress)
+    return match_ais(scene, locate, ais_paths, options, progress)
 
 
 def match_ais(
     scene: RasterScene,
-    locations: SceneLocations,
+    locate: Callable[[], SceneLocations],
     ais_paths: Sequence[Path],
     options: AisOptions = DEFAULT_OPTIONS,
     progress: Progress | None = None,
 ) -> AisMatch:
-    """Match AIS messages to objects of a scene whose locations are known.
+    """Match AIS messages to objects of a scene.
 
     Args:
         scene: the scene.
-        locations: the objects, from a file or a detector.
+        locate: returns the objects, of a file or a detector. It is called when there are messages for the scene, since
+            a detection takes minutes.
         ais_paths: files of messages, see `read_messages`.
         options: time and confidence.
         progress: called with megabytes of the files.
 
     Returns:
-        The match. The rows of `AisMatch.objects` have the order of `locations.locations`.
+        The match. The rows of `AisMatch.objects` have the order of the locations.
 
     Raises:
         RequestError: the scene has no georeference or time, or the messages cannot be used; see `read_messages`.
     """
     acquisition = Acquisition.of(scene, options.time)
     messages = read_messages(ais_paths, search_area(scene, acquisition), progress)
-    tracks = make_tracks(messages)
+    tracks, locations = make_tracks(messages), locate()
     objects = _objects(scene, locations)
-    match = match_tracks(acquisition, tracks, objects, _area(scene), options)
-    names = [location.name for location in locations.locations]
-    pixels = np.array([(x.row, x.col) for x in locations.locations]).reshape(-1, 2)
-    match.objects.insert(0, "object", names)
-    match.objects.insert(1, "row", pixels[:, 0])
-    match.objects.insert(2, "col", pixels[:, 1])
+    choices = read_choices(options.review, locations.locations) if options.review else {}
+    area = scene.height * scene.width * float(np.prod(scene.spacing or (1, 1)))
+    match = match_tracks(acquisition, tracks, objects, area, options, choices)
+    match.scene, match.locations = scene, locations.locations
+    places = pd.DataFrame([(x.name, x.row, x.col) for x in match.locations], columns=["object", "row", "col"])
+    match.objects = pd.concat([places, match.objects], axis=1)
     inside = acquisition.georeference.lonlat_to_pixels(match.ships["radar_lon"], match.ships["radar_lat"])
     is_inside = ((inside >= 0) & (inside < (scene.height, scene.width))).all(axis=1)
     is_kept = is_inside | (match.ships["status"] != NO_DETECTION).to_numpy()
@@ -185,7 +197,12 @@ def match_ais(
 
 
 def match_tracks(
-    acquisition: Acquisition, tracks: Tracks, objects: Objects, area: float, options: AisOptions = DEFAULT_OPTIONS
+    acquisition: Acquisition,
+    tracks: Tracks,
+    objects: Objects,
+    area: float,
+    options: AisOptions = DEFAULT_OPTIONS,
+    choices: Mapping[int, int] = {},
 ) -> AisMatch:
     """Match tracks to objects.
 
@@ -195,17 +212,37 @@ def match_tracks(
         objects: the objects.
         area: area of the scene in square meters.
         options: confidence and error of positions.
+        choices: MMSI by the number of the object, see `read_choices`.
+
+    Raises:
+        RequestError: a chosen ship is no candidate of its object.
     """
     states = locate_ships(tracks, acquisition.time_at, (acquisition.start + acquisition.end) / 2)
     view = acquisition.view(states, options.position_sigma)
-    length = tracks.ships["length"].to_numpy(np.float64, na_value=np.nan)
+    ships = _ship_table(tracks, states, view)
+    length = ships["ais_length_m"].to_numpy(np.float64, na_value=np.nan)
     pairs = find_pairs(objects, view, length, states.heading, area)
+    if options.review is not None:
+        pairs = keep_choices(pairs, tracks.ships["mmsi"].to_numpy(), choices, options.review)
     best = assign(pairs, len(objects.lon))
-    object_table, object_status = _object_table(objects, tracks, states, view, pairs, best, options.min_confidence)
-    notes = []
+    best.confidence[list(choices)] = 1
+    values = {"object": pairs.objects, "score": pairs.score, "distance_m": pairs.distance, "sigmas": pairs.sigmas}
+    candidates = pd.concat([pd.DataFrame(values), ships.iloc[pairs.ships].reset_index(drop=True)], axis=1)
+    table = _object_table(objects, candidates, pairs, best, options.min_confidence)
+    table.loc[list(choices), "reason"] = "chosen in the review"
+    notes = [f"ships chosen in the review: {len(choices):,} objects"] if choices else []
     if acquisition.scene is None:
         notes.append("moving ships are not shifted, because the product does not say how the radar moved")
-    return AisMatch(object_table, _ship_table(tracks, states, view, pairs, best, object_status), notes)
+    object_status = table["status"].to_numpy()
+    status, reason = (np.full(len(ships), text, object) for text in (NO_DETECTION, _NO_OBJECT))
+    reason[pairs.ships] = "the objects near it belong to other ships"
+    status[pairs.ships[object_status[pairs.objects] == AMBIGUOUS]] = AMBIGUOUS
+    status[best.ship[object_status == MATCHED]] = MATCHED
+    reason[status == AMBIGUOUS], reason[status == MATCHED] = "see the layer of ambiguous objects", ""
+    ships.insert(1, "status", status)
+    ships.insert(2, "reason", reason)
+    places = {"lon": states.lon, "lat": states.lat, "radar_lon": view.lon, "radar_lat": view.lat}
+    return AisMatch(table, ships.assign(**places), candidates, notes)
 
 
 def search_area(scene: RasterScene, acquisition: Acquisition) -> SearchArea:
@@ -216,22 +253,11 @@ def search_area(scene: RasterScene, acquisition: Acquisition) -> SearchArea:
     lon, lat = acquisition.georeference.pixels_to_lonlat(rows, cols).T
     middle = float(np.degrees(np.angle(np.exp(1j * np.radians(lon)).mean())))
     margin = np.degrees(_SPEED_MARGIN * TIME_MARGIN / EARTH.b)
-    half_width = np.abs((lon - middle + 180) % 360 - 180).max() + margin / np.cos(
-        np.radians(min(np.abs(lat).max(), 85))
-    )
-    return SearchArea(
-        middle,
-        float(lat.min() + lat.max()) / 2,
-        float(min(half_width, 180)),
-        float(np.ptp(lat) / 2 + margin),
-        acquisition.start - TIME_MARGIN,
-        acquisition.end + TIME_MARGIN,
-    )
-
-
-def _area(scene: RasterScene) -> float:
-    assert scene.spacing is not None
-    return scene.height * scene.width * scene.spacing[0] * scene.spacing[1]
+    poleward = np.radians(min(np.abs(lat).max(), 85))
+    half_width = np.abs((lon - middle + 180) % 360 - 180).max() + margin / np.cos(poleward)
+    center, half_height = float(lat.min() + lat.max()) / 2, float(np.ptp(lat) / 2 + margin)
+    times = acquisition.start - TIME_MARGIN, acquisition.end + TIME_MARGIN
+    return SearchArea(middle, center, float(min(half_width, 180)), half_height, *times)
 
 
 def detect_objects(
@@ -244,17 +270,27 @@ def detect_objects(
         options: options of the detector.
         declaration: unit and bands of the scene, if the file does not name them.
         progress: called with numbers of windows.
+
+    Raises:
+        RequestError: the declared unit contradicts the file.
+        DataError: the scene cannot be read, or its pixels have no unit.
     """
-    assert scene.spacing is not None
+    stored = scene.in_unit(scene.product.unit)  # a calibration would only take time
+    scene = declare_unit(scene, declaration.unit) if declaration.unit else stored
     names = declaration.bands or scene.bands or ("gray",)
     bands = tuple(name for name in names if name in POLARIZATIONS) or names
-    unit = declaration.unit or scene.unit or scene.dtype
+    unit = scene.unit or (scene.dtype if scene.dtype in DIGITAL_UNITS else "sigma0")
     planes, count = {unit: (IDENTITY_STRETCH,) * len(bands)}, len(bands)
     contract = Contract(
         units=planes, bands=bands, planes=bands, crop=None, size=1, mean=(0.0,) * count, std=(1.0,) * count
     )
-    window = ChipWindow(max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))), 0, (1.0, 1.0))
-    return detect_bright_objects(scene, options, window, declaration, contract, progress)
+    return detect_bright_objects(scene, options, ship_window(scene), declaration, contract, progress)
+
+
+def ship_window(scene: RasterScene) -> ChipWindow:
+    """Return the size of chips that show the largest ships of a scene with a georeference."""
+    assert scene.spacing is not None
+    return ChipWindow(max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))), 0, (1.0, 1.0))
 
 
 def _objects(scene: RasterScene, locations: SceneLocations) -> Objects:
@@ -264,69 +300,46 @@ def _objects(scene: RasterScene, locations: SceneLocations) -> Objects:
     items = locations.locations
     rows, cols = np.array([(x.row, x.col) for x in items]).reshape(-1, 2).T
     lon, lat = georeference.pixels_to_lonlat(rows, cols).T if items else np.empty((2, 0))
-    sizes = [_box_size(x, scene.spacing, georeference, is_detected=x.source_row is None) for x in items]
-    length, heading = np.array(sizes).reshape(-1, 2).T
+    length, heading = np.array([_box_size(x, scene.spacing, georeference) for x in items]).reshape(-1, 2).T
     if locations.attributes is not None and "length_m" in locations.attributes:
         given = pd.to_numeric(locations.attributes["length_m"], errors="coerce").astype("float64").to_numpy()
-        length = np.where(np.isfinite(given) & (given > 0), given, length)
+        length = np.where(given > 0, given, length)
     return Objects(lon, lat, length, heading)
 
 
-def _box_size(
-    location: Location, spacing: tuple[float, float], georeference: Georeference, is_detected: bool
-) -> tuple[float, float]:
+def _box_size(x: Location, spacing: tuple[float, float], georeference: Georeference) -> tuple[float, float]:
     """Return the length in meters of a box, and its direction in degrees from 0 to 180; NaN if it has none."""
-    if location.box is None:
+    if x.box is None:
         return np.nan, np.nan
-    if is_detected:
-        columns = measured_length(box_length(location.box, spacing), spacing, "detection")
-    else:
-        columns = annotated_length(location.box, spacing)
-    corners = np.reshape(location.box, (4, 2))
+    corners = np.reshape(x.box, (4, 2))
     sides = np.linalg.norm(np.diff(corners[:3], axis=0) * spacing, axis=1)
-    if sides.max() < _LONG_BOX * sides.min():
-        return columns["length_m"], np.nan
-    ends = corners[:2] if sides[0] > sides[1] else corners[1:3]
-    return columns["length_m"], georeference.direction(*ends) % 180
+    long, length = int(sides.argmax()), float(sides.max())
+    is_detected = x.source_row is None  # drawn around bright pixels
+    length = measured_length(length, spacing, "detection")["length_m"] if is_detected else round(length, 1)
+    has_direction = sides.max() >= _LONG_BOX * sides.min()
+    return length, georeference.direction(corners[long], corners[long + 1]) % 180 if has_direction else np.nan
 
 
 def _object_table(
-    objects: Objects,
-    tracks: Tracks,
-    states: ShipStates,
-    view: RadarView,
-    pairs: Pairs,
-    best: Assignment,
-    min_confidence: float,
-) -> tuple[pd.DataFrame, Any]:
-    """Return the table of objects, and their status (N,)."""
-    mmsi, count = tracks.ships["mmsi"].to_numpy(), len(objects.lon)
-    status = np.where(best.ship < 0, NO_AIS, np.where(best.confidence < min_confidence, AMBIGUOUS, MATCHED)).astype(
-        object
-    )
+    objects: Objects, candidates: pd.DataFrame, pairs: Pairs, best: Assignment, min_confidence: float
+) -> pd.DataFrame:
+    """Return the table of objects."""
+    is_sure, has_ship = best.confidence >= min_confidence, best.ship >= 0
+    status = np.select([~has_ship, is_sure], [NO_AIS, MATCHED], AMBIGUOUS).astype(object)
     is_open = status[pairs.objects] == AMBIGUOUS  # pairs of ambiguous objects, whose ships may belong to others
-    taken = best.ship[status == MATCHED]
-    open_ships = np.setdiff1d(pairs.ships[is_open], taken)
-    competes = (status[pairs.objects] == NO_AIS) & np.isin(pairs.ships, open_ships)
-    status[pairs.objects[competes]] = AMBIGUOUS
-    candidates: list[list[str]] = [[] for _ in range(count)]
+    open_ships = np.setdiff1d(pairs.ships[is_open], best.ship[status == MATCHED])
+    status[pairs.objects[~has_ship[pairs.objects] & np.isin(pairs.ships, open_ships)]] = AMBIGUOUS
+    listed: list[list[str]] = [[] for _ in status]
     for number in np.argsort(-pairs.score, kind="stable"):
-        candidates[pairs.objects[number]].append(f"{mmsi[pairs.ships[number]]} at {pairs.distance[number]:.0f} m")
-    reasons = [_reason(i, status[i], candidates[i], pairs, best, min_confidence) for i in range(count)]
+        listed[pairs.objects[number]].append(f"{candidates['mmsi'][number]} at {pairs.distance[number]:.0f} m")
+    reasons = [_reason(i, status[i], listed[i], pairs, best, min_confidence) for i in range(len(status))]
     table = pd.DataFrame(
         {"lon": objects.lon, "lat": objects.lat, "length_m": objects.length, "heading_deg": objects.heading,
-         "status": pd.Series(status, dtype=object), "confidence": best.confidence.round(4),
-         "reason": reasons, "candidates": ["; ".join(names) or None for names in candidates]}
+         "status": status, "confidence": np.where(has_ship, best.confidence.round(4), np.nan),
+         "reason": pd.Series(reasons, dtype=object), "candidates": ["; ".join(names) or None for names in listed]}
     )  # fmt: skip
-    ship = np.where(status == NO_AIS, -1, best.ship)
-    number = np.where(ship >= 0, best.pair, -1)
-    has_ship = ship >= 0
-    table["confidence"] = table["confidence"].where(has_ship)
-    values = {"distance_m": pairs.distance, "sigmas": pairs.sigmas}
-    for name, column in values.items():
-        table[name] = np.where(has_ship, np.append(column, np.nan)[number], np.nan).round(2)
-    ships = _ship_columns(tracks, states, view)
-    return pd.concat([table, ships.reindex(ship).reset_index(drop=True)], axis=1), status
+    ships = candidates.drop(columns=["object", "score"]).round({"distance_m": 2, "sigmas": 2}).reindex(best.pair)
+    return pd.concat([table, ships.reset_index(drop=True)], axis=1)
 
 
 def _reason(i: int, status: str, candidates: list[str], pairs: Pairs, best: Assignment, min_confidence: float) -> str:
@@ -347,7 +360,7 @@ def _reason(i: int, status: str, candidates: list[str], pairs: Pairs, best: Assi
     return f"another object near it explains the ship almost equally well: {candidates[0]}"
 
 
-def _ship_columns(tracks: Tracks, states: ShipStates, view: RadarView) -> pd.DataFrame:
+def _ship_table(tracks: Tracks, states: ShipStates, view: RadarView) -> pd.DataFrame:
     ships = tracks.ships
     return pd.DataFrame(
         {"mmsi": ships["mmsi"].astype("Int64"), "ais_class": ships["ais_class"], "ship_type": ships["ship_type"],
@@ -357,19 +370,3 @@ def _ship_columns(tracks: Tracks, states: ShipStates, view: RadarView) -> pd.Dat
          "gap_s": states.gap.round(), "position_from": states.method,
          "sigma_m": np.hypot(view.along, view.across).round() / np.sqrt(2), "shift_m": view.shift.round(1)}
     )  # fmt: skip
-
-
-def _ship_table(
-    tracks: Tracks, states: ShipStates, view: RadarView, pairs: Pairs, best: Assignment, object_status: Any
-) -> pd.DataFrame:
-    """Return the table of ships."""
-    status = np.full(len(tracks.ships), NO_DETECTION, object)
-    status[pairs.ships[object_status[pairs.objects] == AMBIGUOUS]] = AMBIGUOUS
-    status[best.ship[object_status == MATCHED]] = MATCHED
-    reason = np.full(len(status), "no object is near where the radar would show it", object)
-    reason[pairs.ships] = "the objects near it belong to other ships"
-    reason[status == AMBIGUOUS], reason[status == MATCHED] = "see the layer of ambiguous objects", ""
-    table = _ship_columns(tracks, states, view)
-    table.insert(1, "status", pd.Series(status, dtype=object))
-    table.insert(2, "reason", pd.Series(reason, dtype=object))
-    return table.assign(lon=states.lon, lat=states.lat, radar_lon=view.lon, radar_lat=view.lat)

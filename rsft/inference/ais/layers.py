@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
+import pandas as pd
 import pyogrio
 import shapely
 from geopandas import GeoDataFrame, points_from_xy
 
-from rsft.errors import RequestError
-from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, NO_DETECTION, AisMatch
+from rsft.data.chips.sidecars import render_thumbnail
+from rsft.inference.ais.choices import NO_SHIP
+from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, NO_DETECTION, AisMatch, ship_window
+from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.georeference import LONLAT
-from rsft.inference.writers.tables import CREATE_LAYER_STYLES, METADATA_TABLE, REGISTER_TABLE, class_colors
+from rsft.inference.scenes.locations import cut_chip
+from rsft.inference.scenes.raster import SceneReader
+from rsft.inference.writers import tables
+from rsft.inference.writers.tables import PredictionLayer
 from rsft.utils.atomic_files import atomic_file
+from rsft.version import __version__
 
-_STYLE = """
-INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
-    useAsDefault, description, owner) VALUES ('', '', ?, 'geom', 'AIS', ?, 1, 'Match of AIS messages', 'rsft')
-"""
 _COLORS = {NO_AIS: "#d55e00", AMBIGUOUS: "#f0e442", NO_DETECTION: "#8c8c8c"}
 _SHIFT_COLOR = "#0072b2"
 _LEAST_SHIFT = 1.0  # meter; a shorter arrow shows nothing
@@ -37,18 +41,6 @@ class _Layer(NamedTuple):
     text: str
 
 
-def check_match_path(path: Path, overwrite: bool) -> None:
-    """Check that the output is a new GeoPackage, before a job starts.
-
-    Raises:
-        RequestError: the suffix is another one, or the file exists.
-    """
-    if path.suffix.lower() != ".gpkg":
-        raise RequestError("the layers of a match need a GeoPackage", path, "give a name that ends with .gpkg")
-    if path.exists() and not overwrite:
-        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
-
-
 def write_match(match: AisMatch, path: Path, metadata: dict[str, Any], *, overwrite: bool = False) -> None:
     """Write a match: the layers matched, no_ais, ais_without_detection, ambiguous and shift, and a table of metadata.
 
@@ -59,25 +51,17 @@ def write_match(match: AisMatch, path: Path, metadata: dict[str, Any], *, overwr
         overwrite: whether to replace an existing file.
 
     Raises:
-        RequestError: see `check_match_path`.
+        RequestError: the suffix is another one, or the file exists.
     """
-    check_match_path(path, overwrite)
-    texts = metadata | {"notes": match.notes, "left_out": match.left_out, "counts": match.counts}
-    rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in texts.items()]
+    tables.check_output_file(path, (".gpkg",), overwrite)
+    metadata = metadata | {"notes": match.notes, "left_out": match.left_out, "counts": match.counts}
     with atomic_file(path) as temporary:
         temporary.unlink()  # SQLite needs to create the file itself
         layers = _layers(match)
         for layer in layers:
             kind = "LineString" if layer.name == "shift" else "Point"
             pyogrio.write_dataframe(layer.frame, temporary, layer.name, "GPKG", geometry_type=kind)
-        with closing(sqlite3.connect(temporary)) as database, database:
-            database.execute(CREATE_LAYER_STYLES)
-            database.execute(REGISTER_TABLE, ("layer_styles", "layer_styles"))
-            database.executemany(_STYLE, [(layer.name, match_style(layer)) for layer in layers])
-            columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
-            database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
-            database.execute(REGISTER_TABLE, (METADATA_TABLE, METADATA_TABLE))
-            database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", rows)
+        tables.add_geopackage_tables(temporary, metadata, [(match_style(x), None, x.name) for x in layers])
 
 
 def _layers(match: AisMatch) -> list[_Layer]:
@@ -86,8 +70,7 @@ def _layers(match: AisMatch) -> list[_Layer]:
     lost = ships[ships["status"] == NO_DETECTION]
     lost = GeoDataFrame(lost, geometry=points_from_xy(lost["radar_lon"], lost["radar_lat"]), crs=LONLAT)
     moved = ships[ships["shift_m"].abs() >= _LEAST_SHIFT]
-    ends = zip(moved["lon"], moved["lat"], moved["radar_lon"], moved["radar_lat"], strict=True)
-    lines = [shapely.LineString([(a, b), (c, d)]) for a, b, c, d in ends]
+    lines = shapely.linestrings(moved[["lon", "lat", "radar_lon", "radar_lat"]].to_numpy().reshape(-1, 2, 2))
     own = [name for name in objects if name in ("object", "row", "col", "lon", "lat", "length_m", "heading_deg")]
     name = 'coalesce("ship_name", "mmsi")'
     unmatched = places[objects["status"] == NO_AIS][[*own, "status", "reason", "geometry"]]
@@ -102,14 +85,50 @@ def _layers(match: AisMatch) -> list[_Layer]:
 
 def match_style(layer: _Layer) -> str:
     """Return the QGIS style of a layer: matched ships by class, one symbol in the others, arrows for the shifts."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     colors = {name: color for name, color in _COLORS.items() if name in set(layer.frame["status"])}
     if layer.column == "ais_class":
-        colors = class_colors(sorted(layer.frame["ais_class"].unique()))
+        colors = tables.class_colors(sorted(layer.frame["ais_class"].unique()))
     elif layer.name == "shift":
         colors = {"shift": _SHIFT_COLOR}
-    loader = PackageLoader("rsft.inference.ais", "")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     values = {"column": layer.column, "marker": layer.marker, "text": layer.text, "is_line": layer.name == "shift"}
-    return environment.get_template("ais.qml").render(colors=colors, **values).strip()
+    return tables.render_template("rsft.inference.ais", "ais.qml", colors=colors, **values).strip()
+
+
+def write_choice_page(match: AisMatch, path: Path, command: str) -> bool:
+    """Write the review page of the ambiguous objects; the classes of each one are its possible ships, and no ship.
+
+    Args:
+        match: the match of a scene.
+        path: the page.
+        command: command that takes the saved choices.
+
+    Returns:
+        Whether there is a page; no object may be ambiguous.
+    """
+    objects, scene = match.objects[match.objects["status"] == AMBIGUOUS], match.scene
+    if objects.empty or scene is None:
+        return False
+    pairs = match.candidates[match.candidates["object"].isin(objects.index)].reset_index(drop=True)
+    texts = pairs[["mmsi", "ais_class", "ais_length_m", "ship_name"]].astype(object)
+    texts["ais_length_m"] = texts["ais_length_m"].map("{:.0f} m".format, na_action="ignore")
+    pairs["ship"] = [" ".join(str(text) for text in row if not pd.isna(text)) for row in texts.itertuples(index=False)]
+    odds = pairs.assign(odds=np.exp(pairs["score"])).pivot(index="object", columns="ship", values="odds")
+    odds[NO_SHIP] = 1.0  # the score compares with any other object
+    shares = odds.div(odds.sum(axis=1), axis=0)
+    table = objects.rename(columns={"object": "chip"})[["chip", "row", "col", "lon", "lat", "reason", "candidates"]]
+    table = table.assign(scene=scene.path.name, path=str(scene.path), at=None, probability=shares.max(axis=1))
+    table["class"], table["length in the image, m"] = shares.idxmax(axis=1), objects["length_m"].round()
+    metadata = {
+        "recipe": "match of AIS messages",
+        "bundle_sha256": "",
+        "rsft_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "notes": match.notes,
+        "request": {"chips_dir": None},
+    }
+    layer = PredictionLayer(table.join(shares.add_prefix("p_")), LONLAT, tuple(map(str, shares)), metadata)
+    with closing(SceneReader(scene)) as reader:
+        chips = [cut_chip(reader, ship_window(scene), match.locations[number]).pixels for number in objects.index]
+    thumbnails = [bytes(cv2.imencode(".jpg", render_thumbnail(chip))[1]) for chip in chips]
+    write_review_page(path, layer, thumbnails, [scene], None, "", path, command=command)
+    return True

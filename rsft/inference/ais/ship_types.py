@@ -36,7 +36,7 @@ def ship_class(ship_type: str) -> str:
     """Return the class of a ship type, such as "70", "70.0", "Cargo" or "Cargo - Hazard A (Major)"; "" is unknown.
 
     Example:
-        >>> [ship_class(text) for text in ("82", "Towing long/wide", "Oil/Chemical Tanker", "", "255")]
+        >>> [ship_class(text) for text in ("82", "Towing long/wide", "Oil/Chemical Tanker", "", "999")]
         ['tanker', 'tug', 'tanker', 'unknown', 'other']
     """
     codes, texts = _table()

@@ -180,88 +180,58 @@ def states_at(tracks: Tracks, times: Floats) -> ShipStates:
         tracks: the tracks of S ships.
         times: times (S,) in seconds since 1970.
     """
-    lon, lat, time, sog, cog, heading = (
-        tracks.table[name].to_numpy(np.float64) for name in ("lon", "lat", "time", "sog", "cog", "heading")
-    )
+    columns = ["lon", "lat", "time", "sog", "cog", "heading"]
+    lon, lat, time, sog, cog, heading = tracks.table[columns].to_numpy(np.float64).T
     first, last = tracks.starts[:-1], tracks.starts[1:] - 1
     after = np.array([a + np.searchsorted(time[a : b + 1], t) for a, b, t in zip(first, last, times, strict=True)], int)
     is_between = (after > first) & (after <= last)
     before = np.where(is_between, after - 1, np.clip(after, first, last))
     after = np.where(is_between, after, before)
     gap, elapsed = time[after] - time[before], times - time[before]
-    x, y = _plane(lon[before], lat[before], lon[after], lat[after])
-    mean_x, mean_y = _mean_velocity(lon, lat, time, first, last, before, after)
-    velocity = [
-        np.where(np.isfinite(sog[row] * cog[row]), sog[row] * KNOT * turn(np.radians(cog[row])), mean)
-        for row in (before, after)
-        for turn, mean in ((np.sin, mean_x), (np.cos, mean_y))
-    ]
-    has_velocity = np.isfinite(sog[before] * cog[before] * sog[after] * cog[after])
-    is_hermite = is_between & (gap <= HERMITE_GAP) & has_velocity
-    u = np.where(is_between, elapsed / np.where(gap > 0, gap, 1), 0)
-    path = [
-        _hermite(u, gap, end, v0, v1) for end, v0, v1 in ((x, velocity[0], velocity[2]), (y, velocity[1], velocity[3]))
-    ]
-    east, north = (
-        np.where(is_hermite, curve, np.where(is_between, u * end, speed * elapsed))
-        for (curve, _), end, speed in zip(path, (x, y), velocity[:2], strict=True)
-    )
-    vx, vy = (
-        np.where(is_hermite, slope, np.where(is_between, end / np.where(gap > 0, gap, 1), speed))
-        for (_, slope), end, speed in zip(path, (x, y), velocity[:2], strict=True)
-    )
-    nearest = np.where(u < 0.5, before, after)
-    speed, course = np.hypot(vx, vy), np.degrees(np.arctan2(vx, vy)) % 360
+    neighbor = np.where(is_between, before, np.maximum(before - 1, first))
+    next_one = np.minimum(neighbor + 1, last)
+    mean = _path(lon, lat, neighbor, next_one) / np.where(neighbor < next_one, time[next_one] - time[neighbor], 1)
+    sent = np.where(np.isfinite(sog * cog), sog * KNOT * _direction(cog), np.nan)
+    is_hermite = is_between & (gap <= HERMITE_GAP) & np.isfinite(sent[before] * sent[after])
+    v0, v1 = (np.where(np.isfinite(sent[row]), sent[row], mean) for row in (before, after))
+    straight, seconds = np.where(is_between, mean, v0), np.where(is_between, gap, elapsed)
+    u = elapsed / np.where(seconds == 0, 1, seconds)
+    v0, v1 = np.where(is_hermite, (v0, v1), straight)  # with equal velocities, the cubic is a straight line
+    place = seconds * ((u**3 - 2 * u**2 + u) * v0 + (3 * u**2 - 2 * u**3) * straight + (u**3 - u**2) * v1)
+    slope = (3 * u**2 - 4 * u + 1) * v0 + 6 * (u - u**2) * straight + (3 * u**2 - 2 * u) * v1
+    nearest, speed, course = np.where(u < 0.5, before, after), np.abs(slope), np.degrees(np.angle(slope)) % 360
     own_heading = np.where(np.isfinite(heading[nearest]), heading[nearest], np.where(speed > _STOPPED, course, np.nan))
-    ahead, right, antenna_sigma = _antenna(tracks.ships, own_heading)
-    turn = np.radians(np.nan_to_num(own_heading))
-    east, north = (
-        east + ahead * np.sin(turn) + right * np.cos(turn), north + ahead * np.cos(turn) - right * np.sin(turn)
-    )  # fmt: skip
-    lon, lat, _ = EARTH.fwd(lon[before], lat[before], np.degrees(np.arctan2(east, north)), np.hypot(east, north))
-    is_known = np.isfinite(mean_x) & ((sog[before] >= 0) | (first < last))
+    middle, antenna_sigma = _middle(tracks.ships, own_heading)
+    azimuth, meters = np.degrees(np.angle(place + middle)), np.abs(place + middle)
+    lon, lat, _ = EARTH.fwd(lon[before], lat[before], azimuth, meters)
+    is_known = np.isfinite(mean) & ((sog[before] >= 0) | (first < last))
     motion_sigma = _motion_sigma(np.where(is_between, gap, 0), np.abs(elapsed), speed, is_hermite, is_known)
+    method = np.select([is_hermite, is_between], ["hermite", "great circle"], "extrapolated")
     sigma = np.hypot(antenna_sigma, motion_sigma)
-    method = np.where(is_hermite, "hermite", np.where(is_between, "great circle", "extrapolated"))
-    gap = np.where(is_between, gap, np.abs(elapsed))
-    return ShipStates(np.asarray(lon), np.asarray(lat), speed, course, own_heading, sigma, gap, method)
+    return ShipStates(np.asarray(lon), np.asarray(lat), speed, course, own_heading, sigma, np.abs(seconds), method)
 
 
-def _plane(lon0: Floats, lat0: Floats, lon1: Floats, lat1: Floats) -> tuple[Floats, Floats]:
-    """Return second places in meters east and north of first ones, in the azimuthal equidistant plane."""
-    azimuth, _, meters = EARTH.inv(lon0, lat0, lon1, lat1)
-    return np.asarray(meters) * np.sin(np.radians(azimuth)), np.asarray(meters) * np.cos(np.radians(azimuth))
+def _direction(degrees: Floats) -> Any:
+    """Return directions as complex numbers: north is 1, east is i."""
+    return np.exp(1j * np.radians(degrees))
 
 
-def _mean_velocity(
-    lon: Floats, lat: Floats, time: Floats, first: Any, last: Any, before: Any, after: Any
-) -> tuple[Floats, Floats]:
-    """Return the mean velocity between the two nearest messages (S,), for ships without speed and course; 0 for one."""
-    start = np.where(before < after, before, np.maximum(before - 1, first))
-    end = np.minimum(start + 1, last)
-    x, y = _plane(lon[start], lat[start], lon[end], lat[end])
-    seconds = np.where(end > start, time[end] - time[start], 1)
-    return x / seconds, y / seconds
+def _path(lon: Floats, lat: Floats, start: Any, end: Any) -> Any:
+    """Return the way between rows in meters as complex numbers, in the azimuthal equidistant plane of the first row."""
+    azimuth, _, meters = EARTH.inv(lon[start], lat[start], lon[end], lat[end])
+    return meters * _direction(azimuth)
 
 
-def _hermite(u: Floats, gap: Floats, end: Floats, v0: Floats, v1: Floats) -> tuple[Floats, Floats]:
-    """Return place and speed at the fraction u of a gap in seconds, on the cubic from 0 with v0 to `end` with v1."""
-    m0, m1, seconds = v0 * gap, v1 * gap, np.where(gap > 0, gap, 1)
-    place = (u**3 - 2 * u**2 + u) * m0 + (3 * u**2 - 2 * u**3) * end + (u**3 - u**2) * m1
-    slope = (3 * u**2 - 4 * u + 1) * m0 + 6 * (u - u**2) * end + (3 * u**2 - 2 * u) * m1
-    return place, slope / seconds
-
-
-def _antenna(ships: pd.DataFrame, heading: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return how far the middle of a ship is ahead and to the right of its antenna, and what is left uncertain.
+def _middle(ships: pd.DataFrame, heading: Floats) -> tuple[Any, Floats]:
+    """Return the way from the antenna to the middle of each ship as complex numbers, and what is left uncertain.
 
     The distances A to D of ITU-R M.1371-5 are those from the antenna to bow, stern, port and starboard.
     """
-    bow, stern, port, starboard = (ships[name].to_numpy(np.float64) for name in ("bow", "stern", "port", "starboard"))
+    bow, stern, port, starboard = ships[["bow", "stern", "port", "starboard"]].to_numpy(np.float64).T
     is_known = (bow + stern > 0) & np.isfinite(heading)
-    ahead, right = np.where(is_known, (bow - stern) / 2, 0), np.where(is_known, (starboard - port) / 2, 0)
+    way = ((bow - stern) / 2 + 1j * np.nan_to_num((starboard - port) / 2)) * _direction(heading)
     length = ships["length"].fillna(_UNKNOWN_LENGTH).to_numpy(np.float64)
-    return ahead, np.nan_to_num(right), np.where(is_known, 0, _ANTENNA_SIGMA * length)
+    return np.where(is_known, way, 0), np.where(is_known, 0, _ANTENNA_SIGMA * length)
 
 
 def _motion_sigma(gap: Floats, elapsed: Floats, speed: Floats, is_hermite: Any, is_known: Any) -> Floats:

@@ -21,7 +21,7 @@ from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.options import DEFAULT_REQUEST, Declaration, PredictionRequest
 from rsft.inference.predict import pipeline, result_table
 from rsft.inference.predict.chip_files import ChipFiles, find_chips, find_scenes, path_to_text
-from rsft.inference.predict.resume_journal import ResumeJournal, has_note
+from rsft.inference.predict.resume_journal import ResumeJournal, has_note, journal_path
 from rsft.inference.predict.scene_chips import PredictionPlan, SceneChips, plan_scenes
 from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.raster import gdal_environment
@@ -205,11 +205,6 @@ def _writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, s
     """Return the note of a job that has begun to write its table, page and map; the next call finishes them all."""
     paths = (output_path, request.html_path, request.picture_path)
     return "outputs", json.dumps([str(path.absolute()) for path in paths if path is not None])
-
-
-def journal_path(output_path: Path) -> Path:
-    """Return the path of the journal of the job that writes `output_path`."""
-    return output_path.parent / f".{output_path.name}.journal"
 
 
 def job_key(

@@ -5,8 +5,9 @@ import json
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import shapely
 
 from rsft.errors import DataError, RequestError
+from rsft.inference.scenes.locations import Location, SceneLocations
 from rsft.types import Rejection
 from rsft.utils.atomic_files import compute_checksum, is_damage, is_in_use, is_intact, remove_database
 from rsft.utils.write_errors import explain_os_error, writing
@@ -41,6 +43,11 @@ class BatchResult(NamedTuple):
     rows: pd.DataFrame
     rejected: list[Rejection]
     counts: Counter[str]
+
+
+def journal_path(output_path: Path) -> Path:
+    """Return the path of the journal of the job that writes `output_path`."""
+    return output_path.parent / f".{output_path.name}.journal"
 
 
 def has_note(path: Path, key: str, name: str, value: str) -> bool:
@@ -193,6 +200,16 @@ class ResumeJournal:
         """Return the text that `set_note` stored under a name; None if nothing was stored."""
         row = self.database.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0].decode()
+
+    def find_once(self, name: str, find: Callable[[], SceneLocations]) -> SceneLocations:
+        """Return the objects that an earlier run of the job recorded under a name; else find and record them."""
+        if (record := self.get_note(name)) is None:
+            objects = find()
+            record = json.dumps({"locations": [asdict(x) for x in objects.locations], "notes": objects.notes})
+            self.set_note(name, record)
+        content = json.loads(record)
+        locations = [Location(**{**row, "box": tuple(row["box"])}) for row in content["locations"]]
+        return SceneLocations(locations, notes=content["notes"], are_boxes=True)
 
     def close(self, finished: bool) -> None:
         """Close the database. Delete its file if the job is finished or nothing was recorded."""

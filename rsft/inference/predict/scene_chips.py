@@ -1,8 +1,7 @@
 """Find the chips of a job in scenes: at positions, on a grid or around detected objects. Read them."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rsft.data.annotations.base import AT, parse_columns
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.data.imagery.units import DIGITAL_UNITS, parse_unit
+from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import Declaration, PredictionRequest
 from rsft.inference.predict.chip_files import ChipSource, NoDataError, SourceChip, collapse_gray_rgb, path_to_text
@@ -26,7 +25,7 @@ from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.scenes import locations as locate
 from rsft.inference.scenes.georeference import LONLAT, ignore_georeference_warnings, rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations
-from rsft.inference.scenes.raster import RasterScene, SceneReader, open_scene
+from rsft.inference.scenes.raster import RasterScene, SceneReader, declare_unit, open_scene
 from rsft.inference.writers.pre_annotations import SceneBoxes
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import write_bytes
@@ -145,20 +144,6 @@ def select_scene_unit(scene: RasterScene, contract: Contract, unit: str | None) 
     return scene.in_unit(next(units, scene.unit))
 
 
-def declare_unit(scene: RasterScene, unit: str) -> RasterScene:
-    """Return a scene that is read in the unit that the user declares.
-
-    Raises:
-        RequestError: the declared unit contradicts the file.
-    """
-    unit, known_unit, calibrations = parse_unit(unit), scene.product.unit, scene.product.calibrations
-    if known_unit not in (None, unit) and unit not in calibrations:
-        calibrated = f", or {' or '.join(calibrations)} by its calibration" if calibrations else ""
-        message = f"--unit {unit}, but the file declares {known_unit}{calibrated}"
-        raise RequestError(message, scene.path, "leave out --unit: rsft chooses one that fits")
-    return scene.in_unit(unit)
-
-
 def _accepts(contract: Contract, dtype: str, unit: str | None) -> bool:
     try:
         contract.check_header(dtype, len(contract.used_bands), unit)
@@ -192,22 +177,21 @@ def _find_locations(
     assert query.detect is not None
     window = locate.make_chip_window(contract, scene, options, has_points=True)
     key = f"detected in {scene.name}"
-    if (record := journal.get_note(key)) is None:
+
+    def detect() -> SceneLocations:
         from rsft.inference.detection import detect_bright_objects  # SciPy
 
-        detected = detect_bright_objects(scene, query.detect, window, request.declaration, contract, progress)
-        record = json.dumps({"locations": [asdict(x) for x in detected.locations], "notes": detected.notes})
-        journal.set_note(key, record)
-    objects = json.loads(record)
-    locations = [Location(**{**row, "box": tuple(row["box"])}) for row in objects["locations"]]
-    return SceneLocations(locations, notes=objects["notes"], are_boxes=True), window
+        assert query.detect is not None
+        return detect_bright_objects(scene, query.detect, window, request.declaration, contract, progress)
+
+    return journal.find_once(key, detect), window
 
 
 def _add_ais(scene: RasterScene, positions: SceneLocations, ais: Path, progress: Progress | None) -> None:
     """Add what AIS says about each object to the attributes of the positions, and notes."""
     from rsft.inference.ais.job import list_message_files, match_ais  # SciPy
 
-    match = match_ais(scene, positions, list_message_files(ais), progress=progress)
+    match = match_ais(scene, lambda: positions, list_message_files(ais), progress=progress)
     columns = match.objects[["status", "mmsi", "ais_class", "ship_name", "ais_length_m", "confidence"]]
     columns = columns.set_axis(
         ["ais_status", "ais_mmsi", "ais_class", "ais_name", "ais_length_m", "ais_confidence"], axis=1

@@ -1,5 +1,7 @@
 """Build a chip store from scenes: read labels or match AIS, decide where chips are cut, and write them."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +12,17 @@ from rsft.data.chips.record import StoreDescription
 from rsft.data.chips.store import OBJECT_COLUMNS, ChipStore
 from rsft.data.datasets.common import check_val_share
 from rsft.data.imagery.bands import check_bands
+from rsft.data.imagery.scene_uri import file_state
 from rsft.errors import RequestError
-from rsft.inference.ais.job import list_message_files
+from rsft.inference.ais.job import detect_objects, list_message_files
 from rsft.inference.options import CfarOptions, Declaration, parse_land
+from rsft.inference.predict.resume_journal import ResumeJournal, journal_path
 from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
 from rsft.inference.preparation.placement import ChipSize
 from rsft.inference.preparation.records import make_record, open_scenes
-from rsft.inference.scenes.raster import gdal_environment
+from rsft.inference.scenes.locations import ChipWindow, SceneLocations
+from rsft.inference.scenes.raster import RasterScene, gdal_environment
+from rsft.version import __version__
 
 _UNLABELED = "rsft predict SCENES --detect --chips FOLDER"
 _SHARED_SCENES = "warning: chips of one scene are in several splits, so that the measured accuracy will be too high"
@@ -42,22 +48,47 @@ def build_scene_store(options: SimpleNamespace, command: str) -> ChipStore:
     check_bands(options.bands or ())
     check_val_share(options.val + options.test)
     roles, size = parse_columns(options.columns), ChipSize.parse(options.chip_size, options.margin)
-    declared, detector = Declaration(options.unit, options.bands), CfarOptions(land=parse_land(options.land))
     objects = LabeledObjects(
         options.labels or options.ais or Path(), options.field, read_types(options.types), options.min_side
     )
-    with gdal_environment():
+    with gdal_environment(), _detector(options) as locate:
         for scene in open_scenes(options.source, options.unit, options.progress):
-            if options.ais is None:
+            if locate is None:
                 objects.read(scene, options.layer, options.crs, roles)
             else:
-                objects.match(
-                    scene, list_message_files(options.ais), options.min_confidence, declared, detector, options.progress
-                )
+                ais = list_message_files(options.ais)
+                objects.match(scene, partial(locate, scene), ais, options.min_confidence, options.progress)
         objects.finish()
-        windows = objects.windows(size, options.spacing)
-        if options.background:
-            objects.add_background(windows, options.background, options.seed)
+        return _write_store(options, command, objects, objects.windows(size, options.spacing))
+
+
+@contextmanager
+def _detector(options: SimpleNamespace) -> Iterator[Callable[[RasterScene], SceneLocations] | None]:
+    """Yield the function that detects ships for AIS, which records them until the store is built; None for labels."""
+    if options.ais is None:
+        yield None
+        return
+    declared, detector = Declaration(options.unit, options.bands), CfarOptions(land=parse_land(options.land))
+    land = file_state(detector.land) if isinstance(detector.land, Path) else None
+    key = repr((__version__, declared, detector, land))
+    journal, is_built = ResumeJournal(journal_path(options.root), key), False
+
+    def locate(scene: RasterScene) -> SceneLocations:
+        name = f"detected in {scene.path}, {scene.path.state()}"
+        return journal.find_once(name, partial(detect_objects, scene, detector, declared, options.progress))
+
+    try:
+        yield locate
+        is_built = True
+    finally:
+        journal.close(is_built)
+
+
+def _write_store(
+    options: SimpleNamespace, command: str, objects: LabeledObjects, windows: Mapping[str, ChipWindow]
+) -> ChipStore:
+    if options.background:
+        objects.add_background(windows, options.background, options.seed)
     splits = assign_splits(
         objects.found,
         options.split,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,11 @@ from rsft.data.chips.store import SPLITS, list_first_names
 from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.datasets.common import split_groups
 from rsft.errors import RecipeError, RequestError
-from rsft.inference.ais.job import MATCHED, AisOptions, detect_objects, match_ais
+from rsft.inference.ais.feeds import NoMessagesError
+from rsft.inference.ais.job import MATCHED, AisOptions, match_ais
 from rsft.inference.ais.ship_types import UNKNOWN
-from rsft.inference.options import CfarOptions, Declaration
 from rsft.inference.preparation.placement import ChipSize, common_spacing_of, draw_background
-from rsft.inference.scenes.locations import ChipWindow, Location, read_positions
+from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, read_positions
 from rsft.inference.scenes.raster import RasterScene
 from rsft.recipe.text import read_document
 from rsft.types import Progress, Rejection
@@ -85,6 +85,7 @@ class LabeledObjects:
         self.found: list[LabeledObject] = []
         self.rejected: list[Rejection] = []
         self.skipped, self.notes, self.scenes = Counter[str](), list[str](), 0
+        self._without_messages: list[NoMessagesError] = []
         self._files: set[Path] = set()
         self._inside: dict[tuple[Path, int | None], bool] = {}  # whether a label is in a scene, by file and row
 
@@ -110,7 +111,7 @@ class LabeledObjects:
             self.skipped["scene without labels"] += 1
             return
         self._files.add(positions.file)
-        self.rejected += positions.rejected
+        self.rejected = list(dict.fromkeys([*self.rejected, *positions.rejected]))  # one file may be of several scenes
         self.notes += [note for note in positions.notes if "positions outside of" not in note]
         assert positions.attributes is not None
         rows = positions.attributes
@@ -128,30 +129,34 @@ class LabeledObjects:
     def match(
         self,
         scene: RasterScene,
+        locate: Callable[[], SceneLocations],
         ais: Sequence[Path],
         min_confidence: float,
-        declaration: Declaration,
-        detector: CfarOptions,
         progress: Progress | None = None,
     ) -> None:
         """Add the ships of a scene whose class AIS messages tell: those that the detector finds and one ship matches.
 
+        A scene without messages is left out, and is not searched.
+
         Args:
             scene: the scene.
+            locate: detects ships.
             ais: files of messages.
             min_confidence: smallest confidence of a match.
-            declaration: unit and bands of the scene, if the file does not name them.
-            detector: options of the detector.
-            progress: called while ships are detected and messages are read.
+            progress: called while messages are read.
         """
         self.scenes += 1
-        stored = scene.in_unit(scene.product.unit)  # as `rsft ais match` detects
-        locations = detect_objects(stored, detector, declaration, progress)
-        match = match_ais(scene, locations, ais, AisOptions(min_confidence=min_confidence), progress)
+        try:
+            match = match_ais(scene, locate, ais, AisOptions(min_confidence=min_confidence), progress)
+        except NoMessagesError as error:
+            self._without_messages.append(error)
+            self.skipped["scene without AIS messages"] += 1
+            self.notes.append(f"{scene.path.name} is left out: {error.message}")
+            return
         self.notes += match.notes
         table = match.objects
         columns = (table[name] for name in ("status", "ais_class", "mmsi", "confidence"))
-        for location, status, name, mmsi, confidence in zip(locations.locations, *columns, strict=True):
+        for location, status, name, mmsi, confidence in zip(match.locations, *columns, strict=True):
             if status != MATCHED:
                 self.skipped[f"detected object, {status}"] += 1
             elif name == UNKNOWN:
@@ -164,8 +169,12 @@ class LabeledObjects:
         """Count the labels outside of all scenes.
 
         Raises:
-            RequestError: no label can be used.
+            RequestError: no label can be used, or no scene has AIS messages.
         """
+        if self._without_messages and len(self._without_messages) == self.scenes:
+            error = self._without_messages[0]
+            message = f"none of the scenes ({self.scenes:,}) has AIS messages; the first one: {error.message}"
+            raise NoMessagesError(message, error.location, error.hint)
         unused = set(list_annotation_files(self.labels)) - self._files if self._files and self.labels.is_dir() else ()
         self.skipped |= {"file of labels without a scene": len(unused)} if unused else {}
         if outside := list(self._inside.values()).count(False):

@@ -18,11 +18,17 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
 from rsft.inference.predict.chip_files import find_scenes
 from rsft.inference.predict.lengths import box_sides
-from rsft.inference.predict.scene_chips import declare_unit
 from rsft.inference.preparation.labels import BACKGROUND, LabeledObject, group_of
 from rsft.inference.preparation.placement import common_spacing_of, spacing_of
 from rsft.inference.scenes.locations import ChipWindow, Location, cut_chip
-from rsft.inference.scenes.raster import RASTER_SUFFIXES, PixelWindow, RasterScene, SceneReader, open_scene
+from rsft.inference.scenes.raster import (
+    RASTER_SUFFIXES,
+    PixelWindow,
+    RasterScene,
+    SceneReader,
+    declare_unit,
+    open_scene,
+)
 from rsft.types import Pixels, Progress
 
 

@@ -76,7 +76,8 @@ function show() {
 
 /* The panel of one chip. It leaves the map visible: everything else is hidden until it closes. */
 
-const rankedClasses = (chip) => chip.all.map((value, index) => [data.classes[index].name, value]).sort((a, b) => b[1] - a[1]).slice(0, MAX_CHOICES);
+const rankedClasses = (chip) => chip.all.map((value, index) => [data.classes[index].name, value]).filter(([, value]) => value !== null)
+  .sort((a, b) => b[1] - a[1]).slice(0, MAX_CHOICES); // null: not a class of this chip
 
 function choice(name, value, key) {
   const label = labels.get(current), bar = make("span", { className: "bar" });

@@ -19,7 +19,7 @@ from rsft.data.imagery.reader import open_raster
 from rsft.inference.predict.result_table import FORMAT_COLUMNS, table_columns
 from rsft.inference.scenes.georeference import ignore_georeference_warnings
 from rsft.inference.scenes.raster import RasterScene
-from rsft.inference.writers.tables import PredictionLayer, class_colors
+from rsft.inference.writers.tables import PredictionLayer, class_colors, render_template
 from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
 
@@ -103,12 +103,13 @@ def write_review_page(
     layer: PredictionLayer,
     thumbnails: Sequence[bytes],
     scenes: Sequence[RasterScene],
-    bundle: Path,
+    bundle: Path | None,
     store: str,
     table_path: Path,
     warnings: Sequence[str] = (),
     *,
     ranked: bool = False,
+    command: str | None = None,
 ) -> None:
     """Write the review page of a predictions table.
 
@@ -117,14 +118,14 @@ def write_review_page(
         layer: the table.
         thumbnails: one JPEG per row of the table.
         scenes: scenes from which the chips were cut; empty if the inputs were chips.
-        bundle: the bundle, for the commands that train on the labels.
+        bundle: the bundle, for the commands that train on the labels; not needed with `command`.
         store: the chip store on which it was trained.
         table_path: the file of the table. Saved labels name it, so that `rsft data add` can cut the chips again.
         warnings: sentences at the top of the page, such as how many chips are unlike the training chips.
         ranked: whether the rows are in the order in which they should be reviewed; else the least certain ones come
             first.
+        command: command that takes the saved file, in place of those that train on the labels.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     table = layer.table.assign(thumb=list(thumbnails))
@@ -146,12 +147,11 @@ def write_review_page(
         "table": str(table_path.absolute()) if scenes else None,
         "key": f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]} {layer.metadata['created']}",
     }
-    environment = Environment(
-        loader=PackageLoader("rsft.inference.review", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     folder = files("rsft.inference.review")
     script = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
-    page = environment.get_template("page.html").render(
+    page = render_template(
+        "rsft.inference.review",
+        "page.html",
         title=path.stem,
         shown=len(table),
         total=len(layer.table),
@@ -160,7 +160,8 @@ def write_review_page(
         ranked=ranked,
         can_label=can_label,
         has_files=has_files,
-        commands=training_commands(layer.metadata, bundle, store, from_scenes=bool(scenes)),
+        command=command,
+        commands={} if bundle is None else training_commands(layer.metadata, bundle, store, from_scenes=bool(scenes)),
         style=Markup((folder / "page.css").read_text("utf-8")),
         policy=_POLICY.format(hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         script=Markup(script),
@@ -173,7 +174,7 @@ def _chip(row: Mapping[Any, Any], classes: Sequence[str], attributes: Sequence[s
     chip = {"chip": row["chip"], "class": row["class"], "probability": row["probability"]}
     chip |= {name: _python_value(row[name]) for name in _DETAILS if name in row and not pd.isna(row[name])}
     chip["attributes"] = {name: _python_value(row[name]) for name in attributes if not pd.isna(row[name])}
-    chip["all"] = [_python_value(row[f"p_{name}"]) for name in classes]
+    chip["all"] = [None if pd.isna(row[f"p_{name}"]) else _python_value(row[f"p_{name}"]) for name in classes]
     chip["scene"] = row.get("scene")
     chip["path"] = str(Path(row["path"]).absolute()) if with_path else None
     chip["thumb"] = _jpeg_uri(row["thumb"])

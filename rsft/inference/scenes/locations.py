@@ -114,7 +114,7 @@ def read_positions(
     positions = find_annotations(path, folder / scene.path.name, layer, columns)
     path, crs = positions.path, positions.crs or crs
     if crs is None:
-        hint = "name it: --at-crs EPSG:4326, or --at-crs pixel"
+        hint = "name it: --at-crs EPSG:4326, or --at-crs pixel; rsft prepare scenes: --crs"
         raise RequestError("the positions have no coordinate system", path, hint)
     result = _find_locations(path, positions, scene, crs)
     size = next((positions.sizes[name] for name in positions.images if name in positions.sizes), None)
@@ -150,9 +150,7 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
             fault = f"{shape.geom_type} geometry, but only points and polygons can be used"
         usable += [] if fault else [shape]
         corners = np.empty((0, 2)) if fault else to_pixels(shapely.get_coordinates(shape))
-        if not fault and not (np.abs(corners) < _MAX_COORDINATE).all():  # or not finite
-            fault = "the position cannot be transformed to pixels of the scene"
-        if fault:
+        if fault := fault or _describe_fault(corners):
             result.rejected.append((str(path), number, fault))
             continue
         (row, col), box, extent = corners[0], None, None
@@ -171,6 +169,13 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
         if not any(_is_inside(location, scene) for location in result.locations):
             result.notes += _find_exchange(path, usable, scene, crs, to_pixels)
     return result
+
+
+def _describe_fault(corners: Floats) -> str:
+    """Return why the corners of a position (K, 2) in pixels cannot be used; "" if they can."""
+    if not (np.abs(corners) < _MAX_COORDINATE).all():  # or not finite
+        return "the position cannot be transformed to pixels of the scene"
+    return "the box has no area" if len(corners) > 1 and np.ptp(corners, axis=0).min() < _NUDGE else ""
 
 
 def _is_inside(location: Location, scene: RasterScene) -> bool:

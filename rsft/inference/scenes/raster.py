@@ -25,6 +25,7 @@ from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.products.product import Calibration, Product, find_product, read_product
 from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.imagery.units import parse_unit
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
 from rsft.inference.scenes.georeference import Georeference, ignore_georeference_warnings, read_georeference
 from rsft.types import Pixels
@@ -249,6 +250,20 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
             hint = f"an archive on a server may contain one file; else name the raster in it: {uri.gdal_name}/NAME.tif"
         raise DataError("GDAL cannot read the scene", uri, hint) from error
+
+
+def declare_unit(scene: RasterScene, unit: str) -> RasterScene:
+    """Return a scene that is read in the unit that the user declares.
+
+    Raises:
+        RequestError: the declared unit contradicts the file.
+    """
+    unit, known_unit, calibrations = parse_unit(unit), scene.product.unit, scene.product.calibrations
+    if known_unit not in (None, unit) and unit not in calibrations:
+        calibrated = f", or {' or '.join(calibrations)} by its calibration" if calibrations else ""
+        message = f"--unit {unit}, but the file declares {known_unit}{calibrated}"
+        raise RequestError(message, scene.path, "leave out --unit: rsft chooses one that fits")
+    return scene.in_unit(unit)
 
 
 class _Band(NamedTuple):

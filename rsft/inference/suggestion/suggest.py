@@ -327,25 +327,6 @@ def suggestion_table(
     return table, [note for note, count in notes.items() if count]
 
 
-def check_suggestion_path(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
-    """Check that an output can be written.
-
-    Args:
-        path: path of the output.
-        suffixes: the suffixes that it may have.
-        overwrite: whether to replace an existing file.
-
-    Raises:
-        RequestError: the suffix is another one, the path is a folder, or the file exists.
-    """
-    if path.suffix.lower() not in suffixes:
-        raise RequestError(f"the output must be a {suffixes[0]} file", path, f"give it the suffix {suffixes[0]}")
-    if path.is_dir():
-        raise RequestError("the output is a folder", path, "give the path of a file")
-    if path.exists() and not overwrite:
-        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
-
-
 def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: str | None = None) -> Suggestions:
     """Suggest the chips of a chip store whose labels a bundle contradicts most.
 

@@ -35,7 +35,7 @@ from rsft.utils.tables import escape_table
 LAYER_NAME = "predictions"
 METADATA_TABLE = "rsft_metadata"
 
-CREATE_LAYER_STYLES = """
+_CREATE_LAYER_STYLES = """
 CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
     f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
@@ -47,11 +47,12 @@ _STYLE = """
 INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
     styleSLD, useAsDefault, description, owner)
 SELECT '', '', table_name, column_name, 'classes', ?, ?, 1, 'One color per class', 'rsft' FROM gpkg_geometry_columns
+WHERE table_name = ?
 """
 _CSV_TYPES = {"b": "Integer(Boolean)", "i": "Integer64", "u": "Integer64", "f": "Real", "M": "DateTime"}
 """GDAL's names of the types of columns, by the kind of their NumPy or pandas type."""
 
-REGISTER_TABLE = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
+_REGISTER_TABLE = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
 
 
 CLASS_COLUMN, CORRECTED_COLUMN = "class", "corrected"
@@ -161,6 +162,25 @@ class PredictionLayer(NamedTuple):
         return self._replace(table=table)
 
 
+def check_output_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
+    """Check that an output can be written.
+
+    Args:
+        path: path of the output.
+        suffixes: the suffixes that it may have.
+        overwrite: whether to replace an existing file.
+
+    Raises:
+        RequestError: the suffix is another one, the path is a folder, or the file exists.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise RequestError(f"the output must be a {suffixes[0]} file", path, f"give it the suffix {suffixes[0]}")
+    if path.is_dir():
+        raise RequestError("the output is a folder", path, "give the path of a file")
+    if path.exists() and not overwrite:
+        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another name")
+
+
 def check_output_path(
     path: Path, columns: Iterable[str], *, overwrite: bool = False, discard_corrections: bool = False
 ) -> None:
@@ -249,24 +269,38 @@ def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
     if layer.is_spatial:
         frame = GeoDataFrame(frame, geometry=list(layer.table["geometry"]), crs=layer.crs)
     options = {"geometry_type": layer.geometry_type} if frame.empty else {}
-    texts = {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in layer.metadata.items()
-    }
     with atomic_file(path) as temporary:
         temporary.unlink()  # SQLite needs to create the file itself
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'crs' was not provided")  # pixel coordinates have no coordinate system
             pyogrio.write_dataframe(frame, temporary, LAYER_NAME, "GPKG", use_arrow=True, **options)  # keeps dates
-        with closing(sqlite3.connect(temporary)) as database, database:
-            if layer.is_spatial:
-                database.execute(CREATE_LAYER_STYLES)
-                database.execute(REGISTER_TABLE, ("layer_styles", "layer_styles"))
-                database.execute(_STYLE, (qml_style(layer), sld_style(layer)))
-            columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
-            database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
-            database.execute(REGISTER_TABLE, (METADATA_TABLE, METADATA_TABLE))
-            database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", texts.items())
+        styles = [(qml_style(layer), sld_style(layer), LAYER_NAME)] if layer.is_spatial else []
+        add_geopackage_tables(temporary, layer.metadata, styles)
+
+
+def add_geopackage_tables(
+    path: Path, metadata: Mapping[str, Any], styles: Sequence[tuple[str, str | None, str]]
+) -> None:
+    """Add the tables of styles and of metadata to a GeoPackage.
+
+    Args:
+        path: the GeoPackage.
+        metadata: texts, and values that become JSON.
+        styles: QML, SLD or None, and name of each layer.
+    """
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in metadata.items()
+    }
+    with closing(sqlite3.connect(path)) as database, database:
+        if styles:
+            database.execute(_CREATE_LAYER_STYLES)
+            database.execute(_REGISTER_TABLE, ("layer_styles", "layer_styles"))
+            database.executemany(_STYLE, styles)
+        columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
+        database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
+        database.execute(_REGISTER_TABLE, (METADATA_TABLE, METADATA_TABLE))
+        database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", texts.items())
 
 
 _MAX_SECONDS = 10  # to read the metadata
@@ -463,12 +497,17 @@ def sld_style(layer: PredictionLayer) -> str:
 
 
 def _render(template: str, layer: PredictionLayer, **values: Any) -> str:
+    style = {"shape": layer.shape, "has": layer.has, "outline": _OUTLINE}
+    return render_template("rsft.inference.writers", template, **style, **values).strip()
+
+
+def render_template(package: str, template: str, **values: Any) -> str:
+    """Render a template of a package; values are escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("rsft.inference.writers", "")
+    loader = PackageLoader(package, "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = environment.get_template(template).render(shape=layer.shape, has=layer.has, outline=_OUTLINE, **values)
-    return page.strip()
+    return environment.get_template(template).render(**values)
 
 
 def _steps(layer: PredictionLayer, category: _Category, name: str, values: tuple[float, ...]) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.inference.ais import feeds
-from rsft.inference.ais.feeds import SearchArea, read_messages
+from rsft.inference.ais.feeds import NoMessagesError, SearchArea, read_messages
 
 NOON = pd.Timestamp("2026-03-14T12:00:00Z").timestamp()
 AREA = SearchArea(10.0, 57.0, 1.0, 1.0, NOON - 1800, NOON + 1800)
@@ -158,7 +160,6 @@ def test_antimeridian(tmp_path):
         ("ship,when,lat,lon\n1,2,3,4\n", "no column for mmsi, time", "rename"),
         ("", "no column for", "rename"),
         ("mmsi,time,lat,lon\n", "no rows", "download"),
-        ("mmsi;time;lat;lon\n219000001;2026-03-14 12:00:00;57,1;10,2\n", "decimal commas, such as 57,1", "point"),
         ("mmsi,time,lat,lon\n219000001,2026-03-14 12:00:00,57,1,10,2\n", "as with decimal commas", "point"),
         ("mmsi,time,lat,lon\n219000001,yesterday at noon,57,10\n", "cannot be read, such as yesterday", "2026-01-31T"),
         ("mmsi,time,lat,lon\n219000001,2026-03-14T12:00:00Z,10,57\n", "lat and lon are exchanged", "exchange"),
@@ -171,6 +172,72 @@ def test_bad_files(tmp_path, text, message, hint):
     with pytest.raises(RequestError) as caught:
         read_messages([path], AREA)
     assert message in caught.value.message and hint in caught.value.hint and str(path) in caught.value.location
+
+
+def test_decimal_commas(tmp_path):
+    path = write(tmp_path, "mmsi;time;lat;lon;sog\n219000001;2026-03-14 12:00:00;57,1;10,25;3,5\n")
+    messages = read_messages([path], AREA)
+    assert messages.table.loc[0, ["lat", "lon", "sog"]].tolist() == [57.1, 10.25, 3.5]
+    assert "ais.csv: decimal commas in the column lat are read as decimal points" in messages.notes
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "zone"),
+    [
+        ("2026-03-14T13:40:00", "2026-03-14T14:20:00", "UTC+02:00: write 2026-03-14 13:40:00+02:00"),
+        ("2026-03-14T04:00:00", "2026-03-14T10:00:00", "UTC-03:00"),  # of several zones the one next to UTC
+        ("2026-03-14T07:00:00", "2026-03-14T07:00:00", "UTC-05:00"),
+        ("2026-03-16T07:00:00", "2026-03-16T07:00:00", ""),
+        ("2026-03-14T13:40:00Z", "2026-03-14T14:20:00Z", ""),  # the file has zones
+        ("1773482400", "1773482400", ""),  # seconds since 1970 are UTC
+    ],
+)
+def test_local_times_without_a_zone(tmp_path, first, last, zone):
+    """The scene is at noon; the message names both spans, and the zone that explains the difference."""
+    path = write(tmp_path, f"mmsi,time,lat,lon\n219000001,{first},57,10\n219000001,{last},57,10\n")
+    with pytest.raises(NoMessagesError) as caught:
+        read_messages([path], AREA)
+    assert "2026-03-14 11:30:00 UTC to 2026-03-14 12:30:00 UTC" in caught.value.message
+    assert "those near it are from 2026-03-1" in caught.value.message
+    assert (zone in caught.value.hint) if zone else ("local times" not in caught.value.hint)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from rsft.inference.ais import feeds
+from rsft.inference.ais.feeds import SearchArea, read_messages
+feeds._CHUNK_BYTES, feeds._CHUNK_ROWS = 2**19, 2**14
+messages = read_messages([Path(sys.argv[1])], SearchArea(10.0, 57.0, 0.001, 1.0, 1773487800.0, 1773491400.0))
+print(len(messages.table), messages.counts["rows"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
+def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
+    """40 and 200 MB of text, or one row group; every fourth line is a static message without a position."""
+    lines = [f"{219000000 + i % 5000},2026-03-14T12:00:00,57.0,{11 + i % 9}.0,SHIP,0\n" for i in range(50_000)]
+    lines[3::4] = [f"{219000000 + i % 5000},2026-03-14T12:00:00,,,SHIP {i},70\n" for i in range(12_500)]
+    lines[0] = "219000000,2026-03-14T12:00:00,57.0,10.0,,\n"
+    text, peaks = "".join(lines), []
+    for repeats in (16, 80):
+        path = tmp_path / f"ais{repeats}{suffix}"
+        if suffix == ".parquet":
+            table = pa_csv.read_csv(pa.py_buffer(("MMSI,time,LAT,LON,name,ship_type\n" + text).encode()))
+            whole = pa.concat_tables([table] * repeats)
+            pq.write_table(whole, path, row_group_size=len(whole), compression="NONE", use_dictionary=False)
+        else:
+            with gzip.open(path, "wt", compresslevel=1) as file:
+                file.write("MMSI,time,LAT,LON,name,ship_type\n")
+                for _ in range(repeats):
+                    file.write(text)
+        done = subprocess.run([sys.executable, "-c", MEASURE, path], check=True, capture_output=True, text=True)
+        kept, rows, peak = map(int, done.stdout.split())
+        assert (kept, rows) == (repeats, 50_000 * repeats)
+        peaks.append(peak)
+        path.unlink()
+    assert peaks[1] - peaks[0] < 60, peaks  # megabytes
 
 
 @pytest.mark.parametrize("content", [b"PAR1 not parquet", b"\x1f\x8bno gzip", b"PK\x03\x04no zip"])

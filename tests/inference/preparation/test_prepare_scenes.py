@@ -196,6 +196,33 @@ def test_scenes_that_cannot_be_used(scenes, tmp_path):
         prepare_scenes(folder, tmp_path / "store", labels=labels)
 
 
+def test_labels_that_cannot_be_used(scenes, tmp_path):
+    folder, labels = scenes
+    layer = geopandas.read_file(labels)
+    layer.set_crs(None, allow_override=True).to_file(tmp_path / "no_crs.gpkg")
+    with pytest.raises(
+        RequestError, match=mentions("no coordinate system", "no_crs.gpkg", "rsft prepare scenes: --crs")
+    ):
+        prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "no_crs.gpkg")
+    store = prepare_scenes(folder, tmp_path / "declared", labels=tmp_path / "no_crs.gpkg", crs="EPSG:32633")
+    assert len(store.table) == 6
+    corner = layer.geometry.iloc[0].exterior.coords[0]
+    layer.loc[:1, "geometry"] = [shapely.Polygon([corner] * 4), shapely.box(*corner, corner[0], corner[1] + 50)]
+    layer.to_file(tmp_path / "zero.gpkg")
+    store = prepare_scenes(folder, tmp_path / "zero", labels=tmp_path / "zero.gpkg", split="object")
+    assert len(store.table) == 4 and store.rejected == 2
+    assert "the box has no area" in (store.root / "rejected.csv").read_text()
+    layer.iloc[:2].to_file(tmp_path / "only_zero.gpkg")
+    with pytest.raises(RequestError, match=mentions("no label can be used", "the box has no area", "only_zero.gpkg:1")):
+        prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "only_zero.gpkg")
+    (tmp_path / "two").mkdir()
+    for name in ("s0.txt", "s0.xml", "s1.txt"):
+        written(tmp_path / "two" / name, "10 10 20 10 20 20 10 20 ship 0\n")
+    with pytest.raises(RequestError, match=mentions("2 files for s0.tif: s0.txt, s0.xml", "keep one of them")):
+        prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "two")
+    assert not (tmp_path / "store").exists()
+
+
 def test_labels_elsewhere_are_counted(scenes, tmp_path):
     far = geopandas.read_file(scenes[1])
     far["geometry"] = far.translate(xoff=1e5)

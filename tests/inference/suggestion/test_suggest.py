@@ -11,7 +11,6 @@ import pytest
 from rsft.errors import RequestError
 from rsft.inference.suggestion.suggest import (
     COLUMNS,
-    check_suggestion_path,
     suggest_chips,
 )
 from rsft.inference.writers.tables import PredictionLayer, write_csv_table, write_prediction_table
@@ -94,14 +93,3 @@ def test_chips_without_files_are_noted(tmp_path):
     notes = suggest_chips(path, 9).notes
     assert "1 chips have no file of their own: to label them, run `rsft predict` with --chips DIR" in notes
     assert "2 files do not exist: run the command in the folder where `rsft predict` ran" in notes
-
-
-def test_outputs(tmp_path):
-    (tmp_path / "a.csv").touch()
-    check_suggestion_path(tmp_path / "a.csv", (".csv",), overwrite=True)
-    for path, message in {"a.csv": "exists already", "a.gpkg": "must be a .csv file"}.items():
-        with pytest.raises(RequestError, match=message):
-            check_suggestion_path(tmp_path / path, (".csv",), overwrite=False)
-    (tmp_path / "d.csv").mkdir()
-    with pytest.raises(RequestError, match="is a folder"):
-        check_suggestion_path(tmp_path / "d.csv", (".csv",), overwrite=True)

@@ -18,6 +18,7 @@ from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
 from rsft.inference.writers.tables import (
     PredictionLayer,
+    check_output_file,
     check_output_path,
     qml_style,
     sld_style,
@@ -275,3 +276,14 @@ def test_overwrites_only_on_request(tmp_path, suffix):
     readers = {".parquet": geopandas.read_parquet, ".gpkg": partial(pyogrio.read_dataframe, layer="predictions")}
     read = readers.get(suffix, pyogrio.read_dataframe)
     assert len(read(out)) == 1
+
+
+def test_new_files(tmp_path):
+    (tmp_path / "a.csv").touch()
+    check_output_file(tmp_path / "a.csv", (".csv",), overwrite=True)
+    for path, message in {"a.csv": "exists already", "a.gpkg": "must be a .csv file"}.items():
+        with pytest.raises(RequestError, match=message):
+            check_output_file(tmp_path / path, (".csv",), overwrite=False)
+    (tmp_path / "d.csv").mkdir()
+    with pytest.raises(RequestError, match="is a folder"):
+        check_output_file(tmp_path / "d.csv", (".csv",), overwrite=True)
