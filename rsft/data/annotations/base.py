@@ -127,6 +127,17 @@ class AnnotationFormat(ABC):
         """
 
 
+class DocumentFormat(AnnotationFormat):
+    """Base class of formats in JSON or XML, which several formats share."""
+
+    def recognizes(self, path: Path) -> bool:
+        return super().recognizes(path) and self.matches(load_document(path))
+
+    @abstractmethod
+    def matches(self, content: Any) -> bool:
+        """Return whether the content of a JSON file, or the root element of an XML file, has this format."""
+
+
 ANNOTATIONS: Registry[type[AnnotationFormat]] = Registry(
     "annotation format", "rsft.annotations", "rsft.data.annotations"
 )
@@ -280,38 +291,44 @@ class AnnotatedObject(NamedTuple):
     """One object of a file, see `Annotations`."""
 
     shape: shapely.Geometry | None
+    fault: str
     attributes: Mapping[str, Any]
     identity: Any
     image: str = ""
     score: float | None = None
-    fault: str = ""
 
 
-def object_table(
-    objects: Sequence[AnnotatedObject], column: Callable[[str, list[Any]], pd.Series[Any]] | None = None
-) -> GeoDataFrame:
-    """Return the table of `Annotations`.
+def image_annotations(
+    path: Path,
+    objects: Sequence[AnnotatedObject],
+    images: Iterable[tuple[str, Any, Any]] = (),
+    left_out: Mapping[str, int] | None = None,
+    *,
+    crs: str = PIXEL,
+    column: Callable[[str, list[Any]], pd.Series[Any]] | None = None,
+) -> Annotations:
+    """Return the objects in images, with a column for every attribute of an object.
 
     Args:
+        path: the file.
         objects: the objects.
+        images: name, width and height of every image; "" or None if they are not known.
+        left_out: number of things that were left out, for a note.
+        crs: coordinate system of the shapes, PIXEL or FRACTION.
         column: makes a column of its name and values: `typed_column` by default, or `text_column`.
-
-    Returns:
-        The table, with a column for every attribute of an object.
     """
-    names = dict.fromkeys(name for item in objects for name in item.attributes)
+    images, names = list(images), dict.fromkeys(name for item in objects for name in item.attributes)
     columns = [(column or typed_column)(name, [item.attributes.get(name) for item in objects]) for name in names]
-    shapes, _, ids, images, scores, faults = zip(*objects, strict=True) if objects else ((),) * 6
-    return annotation_table(shapes, ids, columns, scores=scores, images=images, faults=faults)
-
-
-def image_sizes(images: Iterable[tuple[str, Any, Any]]) -> dict[str, tuple[int, int]]:
-    """Return width and height of images by their names; unknown ones are left out."""
-    sizes = {}
-    for name, width, height in images:
+    shapes, faults, _, ids, of_images, scores = zip(*objects, strict=True) if objects else ((),) * 6
+    table = annotation_table(shapes, ids, columns, scores=scores, images=of_images, faults=faults)
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, *size in images:
         with suppress(TypeError, ValueError, OverflowError):
-            sizes[name] = (int(width), int(height))
-    return {name: size for name, size in sizes.items() if min(size) > 0}
+            width, height = map(int, size)
+            sizes |= {name: (width, height)} if min(width, height) > 0 else {}
+    image_names = tuple(dict.fromkeys(name for name, *_ in images if name))
+    notes = describe_counts(path, "left out", left_out or {})
+    return Annotations(table, crs, image_names, are_boxes=True, notes=notes, sizes=sizes)
 
 
 def describe_counts(path: Path, what: str, counts: Mapping[str, int]) -> list[str]:

@@ -12,9 +12,8 @@ import yaml
 
 from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS, base
 from rsft.data.annotations.base import ANNOTATIONS, PIXEL, AnnotatedObject, AnnotationFormat, Annotations
-from rsft.data.annotations.shapes import make_polygon, upright_corners
+from rsft.data.annotations.shapes import make_box, make_centered_box, make_polygon
 from rsft.errors import RequestError
-from rsft.types import Floats
 from rsft.utils.tables import is_number
 from rsft.utils.untrusted.documents import read_regular_text
 
@@ -39,8 +38,8 @@ class _TextBoxes(AnnotationFormat):
     rows: ClassVar[str]
 
     @abstractmethod
-    def parse(self, fields: list[str]) -> tuple[Floats, float | None, dict[str, str]]:
-        """Return the corners as x and y (4, 2), the score, and the attributes of a line.
+    def parse(self, fields: list[str]) -> tuple[shapely.Polygon, dict[str, str], float | None]:
+        """Return the shape, the attributes and the score of a line.
 
         Raises:
             ValueError: the line has another form.
@@ -50,11 +49,11 @@ class _TextBoxes(AnnotationFormat):
         objects = []
         for line, fields in _read_fields(path):
             try:
-                corners, score, attributes = self.parse(fields)
-                objects.append(AnnotatedObject(make_polygon(corners), attributes, line, score=score))
+                shape, attributes, score = self.parse(fields)
+                objects.append(AnnotatedObject(shape, "", attributes, line, score=score))
             except ValueError as error:
-                objects.append(AnnotatedObject(None, {}, line, fault=str(error)))
-        return Annotations(base.object_table(objects, base.text_column), self.crs, are_boxes=True)
+                objects.append(AnnotatedObject(None, str(error), {}, line))
+        return base.image_annotations(path, objects, crs=self.crs, column=base.text_column)
 
 
 @ANNOTATIONS.register
@@ -89,22 +88,15 @@ class Yolo(_TextBoxes):
         notes += [f"{names_path.name}: no name for class {unnamed}, which keeps its number"] if unnamed else []
         return super().read(path, layer)._replace(notes=notes)
 
-    def parse(self, fields: list[str]) -> tuple[Floats, float | None, dict[str, str]]:
+    def parse(self, fields: list[str]) -> tuple[shapely.Polygon, dict[str, str], float | None]:
         if len(fields) not in (5, 6, 9, 10):
             raise ValueError(f"{len(fields)} fields; YOLO rows are {self.rows}, DOTA rows are {Dota.rows}")
         numbers, count = np.array(fields[1:], float), 4 if len(fields) < 9 else 8
         if np.abs(numbers[:count] - 0.5).max() > 0.6:  # boxes may extend a little beyond the edge
             raise ValueError("YOLO rows need fractions of the image size, from 0 to 1")
-        if count == 8:
-            corners = numbers[:8].reshape(4, 2)
-        else:
-            x, y, width, height = numbers[:4]
-            corners = upright_corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        return (
-            corners,
-            float(numbers[count]) if len(numbers) > count else None,
-            {"class": self.names.get(fields[0], fields[0])},
-        )
+        shape = make_centered_box(*numbers[:4]) if count == 4 else make_polygon(numbers[:8].reshape(4, 2))
+        score = float(numbers[count]) if len(numbers) > count else None
+        return shape, {"class": self.names.get(fields[0], fields[0])}, score
 
 
 def _read_class_names(path: Path) -> dict[str, str]:
@@ -120,13 +112,11 @@ def _read_class_names(path: Path) -> dict[str, str]:
         root = yaml.compose(text, yaml.SafeLoader)
         content = {key.value: value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
         names = content.get("names")
-        if isinstance(names, yaml.SequenceNode):
-            return {str(number): str(node.value) for number, node in enumerate(names.value)}
-        if isinstance(names, yaml.MappingNode):
-            return {str(key.value): str(node.value) for key, node in names.value}
-        if names is not None:
+        if isinstance(names, yaml.ScalarNode):
             raise ValueError("the key names has no list")
-        return {}
+        nodes = names.value if names else []
+        pairs = nodes if isinstance(names, yaml.MappingNode) else enumerate(nodes)
+        return {str(getattr(key, "value", key)): str(node.value) for key, node in pairs}
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RequestError(f"the names of classes cannot be read: {reason}", path, hint) from error
@@ -144,18 +134,18 @@ class Dota(_TextBoxes):
     def recognizes(self, path: Path) -> bool:
         return super().recognizes(path) and any(self._has_class(fields) for _, fields in _read_fields(path))
 
-    def parse(self, fields: list[str]) -> tuple[Floats, float | None, dict[str, str]]:
+    def parse(self, fields: list[str]) -> tuple[shapely.Polygon, dict[str, str], float | None]:
         if not self._has_class(fields):
             raise ValueError(f"{len(fields)} fields; DOTA rows are {self.rows}")
-        corners = np.array(fields[:8], float).reshape(4, 2)
-        return corners, None, dict(zip(("class", "difficulty"), fields[8:10], strict=False))
+        shape = make_polygon(np.array(fields[:8], float).reshape(4, 2))
+        return shape, dict(zip(("class", "difficulty"), fields[8:10], strict=False)), None
 
     def _has_class(self, fields: list[str]) -> bool:
         return len(fields) >= 9 and not is_number(fields[8])
 
 
 @ANNOTATIONS.register
-class Coco(AnnotationFormat):
+class Coco(base.DocumentFormat):
     """Upright boxes of many images in JSON, or a list of the results of a detector.
 
     The name of the category is the class, and the attribute `category`. Annotations without ids are counted from 1.
@@ -165,10 +155,7 @@ class Coco(AnnotationFormat):
     title = "COCO"
     suffixes = (".json",)
 
-    def recognizes(self, path: Path) -> bool:
-        if not super().recognizes(path):
-            return False
-        content = base.load_document(path)
+    def matches(self, content: Any) -> bool:
         is_geojson = isinstance(content, dict) and "type" in content and not {"images", "annotations"} <= set(content)
         return not is_geojson  # COCO of converters has the type "instances"
 
@@ -181,14 +168,12 @@ class Coco(AnnotationFormat):
             categories = {x["id"]: x.get("name") for x in content.get("categories", [])}
             rows = content["annotations"]
             objects = [_parse_row(row, number, files, categories) for number, row in enumerate(rows, 1)]
-            sizes = base.image_sizes((str(x["file_name"]), x.get("width"), x.get("height")) for x in content["images"])
+            images = [(str(x["file_name"]), x.get("width"), x.get("height")) for x in content["images"]]
         except (KeyError, TypeError, AttributeError) as error:
             raise RequestError(f"not a COCO file: {error!r} is missing", path, _COCO_HINT) from error
-        image_names = tuple(dict.fromkeys((item.image for item in objects) if is_results else files.values()))
-        if is_results and len(image_names) < 2:  # a list of results does not name its image
-            image_names = ()
-        table = base.object_table(objects)
-        return Annotations(table, PIXEL, image_names, are_boxes=True, sizes=sizes)
+        if is_results and len({item.image for item in objects}) > 1:  # a list of results does not name its only image
+            images = [(item.image, None, None) for item in objects]
+        return base.image_annotations(path, objects, images)
 
 
 def _read_fields(path: Path) -> list[tuple[int, list[str]]]:
@@ -204,23 +189,23 @@ def _read_fields(path: Path) -> list[tuple[int, list[str]]]:
 
 def _parse_row(row: dict[str, Any], number: int, files: dict[Any, str], categories: dict[Any, Any]) -> AnnotatedObject:
     """Return the object of an annotation of COCO."""
-    shape, score, fault = _parse_box(row["bbox"], row.get("score"))
+    shape, fault, score = _parse_box(row["bbox"], row.get("score"))
     attributes = {key: value for key, value in row.items() if key not in _COCO_SHAPES}
     if categories:
         category = categories.get(row.get("category_id"))
         attributes |= {"category": category, "class": category}
     image = files.get(row["image_id"], str(row["image_id"]))
-    return AnnotatedObject(shape, attributes, row.get("id", number), image, score, fault)
+    return AnnotatedObject(shape, fault, attributes, row.get("id", number), image, score)
 
 
-def _parse_box(box: Any, score: Any) -> tuple[shapely.Polygon | None, float | None, str]:
-    """Return the shape of a COCO box, its score, and why it cannot be used."""
+def _parse_box(box: Any, score: Any) -> tuple[shapely.Polygon | None, str, float | None]:
+    """Return the shape of a COCO box, why it cannot be used, and its score."""
     fault = "bbox must be x, y, width, height"
     try:
         left, top, width, height = map(float, box)
         fault = f"the score {str(score)[:40]!r} is not a number"
         probability = None if score is None else float(score)
         fault = "the box has no area"
-        return make_polygon(upright_corners(left, top, left + max(width, 0), top + max(height, 0))), probability, ""
+        return make_box(left, top, left + max(width, 0), top + max(height, 0)), "", probability
     except (TypeError, ValueError, OverflowError):
-        return None, None, fault
+        return None, fault, None

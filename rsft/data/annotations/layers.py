@@ -49,8 +49,7 @@ class VectorLayer(AnnotationFormat):
             if column is None or column.null_count:
                 raise RequestError("a feature is not what GeoJSON specifies", path, "export the layer again")
             table, fids = table.drop_columns([_ROW]), [ids[row] for row in column.to_pylist()]
-        attributes, binary = convert_columns(table)
-        notes = [f"{path.name}: binary attributes were left out: {', '.join(binary)}"] if binary else []
+        attributes, notes = convert_columns(path, table)
         return Annotations(annotation_table(shapes, fids, attributes), features.crs, notes=notes)
 
 
@@ -90,8 +89,8 @@ def _take_ids(path: Path, data: bytes) -> tuple[bytes, list[Any] | None]:
     return json.dumps(content).encode(), ids
 
 
-def convert_columns(table: pa.Table) -> tuple[list[pd.Series[Any]], list[str]]:
-    """Return attributes with types that every output can store, and the names of binary ones, which are left out."""
+def convert_columns(path: Path, table: pa.Table) -> tuple[list[pd.Series[Any]], list[str]]:
+    """Return attributes of types that every output can store, and a note of binary ones, which are left out."""
     columns, binary = [], []
     for name, array in zip(table.column_names, table.columns, strict=True):
         kind = getattr(array.type, "storage_type", array.type)  # JSON is stored as text
@@ -102,4 +101,4 @@ def convert_columns(table: pa.Table) -> tuple[list[pd.Series[Any]], list[str]]:
             columns.append(base.typed_column(name, texts))
         else:
             columns.append(base.arrow_column(name, array))
-    return columns, binary
+    return columns, [f"{path.name}: binary attributes were left out: {', '.join(binary)}"] if binary else []

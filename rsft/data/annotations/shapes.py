@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import shapely
-
-from rsft.types import Floats
+from numpy.typing import ArrayLike
 
 
 def try_shape(make: Callable[..., shapely.Geometry], *values: Any) -> tuple[shapely.Geometry | None, str]:
@@ -21,24 +20,35 @@ def try_shape(make: Callable[..., shapely.Geometry], *values: Any) -> tuple[shap
         return None, str(error)
 
 
-def upright_corners(left: float, top: float, right: float, bottom: float) -> Floats:
-    """Return the corners of an upright box as x and y (4, 2)."""
-    return np.array([(left, top), (left, bottom), (right, bottom), (right, top)], float)
+def make_box(
+    left: float, top: float, right: float, bottom: float, *, degrees: float = 0, pivot: ArrayLike | None = None
+) -> shapely.Polygon:
+    """Return a box, rotated clockwise as seen in an image, whose y axis points down, around its center or a pivot.
+
+    Raises:
+        ValueError: a number is not finite, or the box has no area.
+    """
+    corners = np.array([(left, top), (left, bottom), (right, bottom), (right, top)], float)
+    if degrees:
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        origin = corners.mean(axis=0) if pivot is None else pivot
+        corners = (corners - origin) @ np.array([(cos, sin), (-sin, cos)]) + origin
+    return make_polygon(corners)
 
 
-def rotate_corners(corners: Floats, degrees: float, pivot: tuple[float, float]) -> Floats:
-    """Rotate corners (N, 2) clockwise, as seen in an image, whose y axis points down."""
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return np.asarray((corners - pivot) @ np.array([(cos, sin), (-sin, cos)]) + pivot, float)
+def make_centered_box(x: float, y: float, width: float, height: float, *, degrees: float = 0) -> shapely.Polygon:
+    """Return a box around a center, see `make_box`."""
+    return make_box(x - width / 2, y - height / 2, x + width / 2, y + height / 2, degrees=degrees)
 
 
-def make_polygon(corners: Floats) -> shapely.Polygon:
+def make_polygon(corners: ArrayLike) -> shapely.Polygon:
     """Return the polygon of corners (N, 2).
 
     Raises:
         ValueError: a corner is not finite, or the polygon has no area.
     """
-    if np.ndim(corners) != 2 or len(corners) < 3:
+    corners = np.asarray(corners, float)
+    if corners.ndim != 2 or len(corners) < 3:
         raise ValueError("the polygon has fewer than 3 points")
     if not np.isfinite(corners).all() or np.ptp(corners, axis=0).min() <= 0:
         raise ValueError("the box has no area")

@@ -119,8 +119,7 @@ class Parquet(AnnotationFormat):
             raise RequestError(message, path, "write it again with GeoPandas or GDAL") from error
         except (OSError, ValueError, pa.ArrowException, ShapelyError, ProjError) as error:
             raise RequestError(f"the file cannot be read: {error}", path, "export it again") from error
-        attributes, binary = convert_columns(table)
-        notes = [f"{path.name}: binary attributes were left out: {', '.join(binary)}"] if binary else []
+        attributes, notes = convert_columns(path, table)
         ids = list(range(table.num_rows))
         if shapes is not None:
             return Annotations(annotation_table(shapes, ids, attributes), crs, notes=notes)
@@ -179,15 +178,10 @@ def _find_columns(path: Path, header: Sequence[str], columns: Mapping[str, str],
         RequestError: no columns are a position, or `columns` has an unknown role or column.
     """
     numbers = {_words(name): number for number, name in enumerate(header)}
-    has_corners = "x3" in numbers  # x1, y1, x2, y2 are then no upright box
-    roles: dict[str, int] = {}
-    for role, synonyms in _SYNONYMS.items():
-        names = [
-            name
-            for name in (role, *synonyms)
-            if name in numbers and not (has_corners and re.fullmatch("[xy][12]", name))
-        ]
-        roles |= {role: numbers[names[0]]} if names else {}
+    if "x3" in numbers:  # x1, y1, x2, y2 are then no upright box
+        numbers = {name: number for name, number in numbers.items() if not re.fullmatch("[xy][12]", name)}
+    present = {role: [name for name in (role, *names) if name in numbers] for role, names in _SYNONYMS.items()}
+    roles = {role: numbers[names[0]] for role, names in present.items() if names}
     for role, name in columns.items():
         if role not in _SYNONYMS or name not in header:
             message = f"no column {name}" if role in _SYNONYMS else f"{role} is no role of a column"
@@ -313,5 +307,5 @@ def read_csv_rows(path: Path) -> tuple[str, list[str], pd.DataFrame]:
         if any(cell.strip() for cell in row[width:]):
             message = f"the row has {len(row)} fields, but the header has {width}"
             raise RequestError(message, f"{path}:{line}", "enclose fields that contain the separator in quotes")
-    cells = [(row + [""] * width)[:width] for row in rows.values()]
-    return separator, header, pd.DataFrame(cells, list(rows), range(width), dtype=object)
+        row[width:] = [""] * (width - len(row))
+    return separator, header, pd.DataFrame(list(rows.values()), list(rows), range(width), dtype=object)

@@ -15,22 +15,21 @@ import numpy as np
 import shapely
 
 from rsft.data.annotations import base
-from rsft.data.annotations.base import FRACTION, PIXEL, AnnotatedObject, AnnotationFormat, Annotations
-from rsft.data.annotations.shapes import make_point, make_polygon, rotate_corners, try_shape, upright_corners
+from rsft.data.annotations.base import FRACTION, AnnotatedObject, Annotations, DocumentFormat
+from rsft.data.annotations.shapes import make_box, make_centered_box, make_point, make_polygon, try_shape
 from rsft.data.annotations.tables import csv_header, read_csv_rows
 from rsft.errors import RequestError
-from rsft.types import Floats
 from rsft.utils.untrusted.documents import parse_json
 
 
-class _XmlFormat(AnnotationFormat):
+class _XmlFormat(DocumentFormat):
     """An XML file, recognized by the name of its root element."""
 
     suffixes = (".xml",)
     root: str
 
-    def recognizes(self, path: Path) -> bool:
-        return super().recognizes(path) and base.load_document(path).tag == self.root
+    def matches(self, content: Any) -> bool:
+        return bool(content.tag == self.root)
 
 
 @base.ANNOTATIONS.register
@@ -49,13 +48,11 @@ class PascalVoc(_XmlFormat):
         image = (root.findtext("filename") or "").strip()
         objects = []
         for number, element in enumerate(root.findall("object"), 1):
-            shape, fault = try_shape(_voc_shape, element)
             attributes = {child.tag: child.text for child in element if not len(child) and child.tag != "type"}
             attributes = {"class": attributes.pop("name", None)} | attributes
-            objects.append(AnnotatedObject(shape, attributes, number, image, fault=fault))
-        table = base.object_table(objects, base.text_column)
-        sizes = base.image_sizes([(image, root.findtext("size/width"), root.findtext("size/height"))])
-        return Annotations(table, PIXEL, (image,) if image else (), are_boxes=True, sizes=sizes)
+            objects.append(AnnotatedObject(*try_shape(_voc_shape, element), attributes, number, image))
+        images = [(image, root.findtext("size/width"), root.findtext("size/height"))]
+        return base.image_annotations(path, objects, images, column=base.text_column)
 
 
 def _voc_shape(element: Element) -> shapely.Geometry:
@@ -66,10 +63,8 @@ def _voc_shape(element: Element) -> shapely.Geometry:
                 raise KeyError(f"{name}/{missing[0]}")
             numbers = [float(text or "") for text in texts.values()]
             if name == "bndbox":
-                return make_polygon(upright_corners(*numbers))
-            x, y, width, height, angle = numbers
-            corners = upright_corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            return make_polygon(rotate_corners(corners, math.degrees(angle), (x, y)))
+                return make_box(*numbers)
+            return make_centered_box(*numbers[:4], degrees=math.degrees(numbers[4]))
     raise KeyError("bndbox")
 
 
@@ -93,24 +88,21 @@ class Cvat(_XmlFormat):
         left_out: Counter[str] = Counter()
         images = root.findall("image")
         for element in images:
+            name, count = element.get("name", _UNNAMED), len(objects)
             tags = "; ".join(tag.get("label", "") for tag in element.findall("tag"))
-            count = len(objects)
+            shared = {"tags": tags} if tags else {}
             for child in element:
                 shapes = _cvat_shapes(child)
                 left_out[child.tag] += shapes is None and child.tag != "tag"
-                for shape, fault in shapes or ():
-                    attributes = (
-                        {"class": child.get("label")} | _cvat_attributes(child) | ({"tags": tags} if tags else {})
-                    )
-                    objects.append(
-                        AnnotatedObject(shape, attributes, len(objects) + 1, element.get("name", ""), fault=fault)
-                    )
+                attributes = {"class": child.get("label")} | _cvat_attributes(child) | shared
+                for shape in shapes or ():
+                    objects.append(AnnotatedObject(*shape, attributes, len(objects) + 1, name))
             left_out["image with tags but without objects"] += bool(tags) and len(objects) == count
-        names = tuple(dict.fromkeys(element.get("name", "") for element in images))
-        sizes = base.image_sizes((x.get("name", ""), x.get("width"), x.get("height")) for x in images)
-        notes = base.describe_counts(path, "left out", left_out)
-        table = base.object_table(objects, base.text_column)
-        return Annotations(table, PIXEL, names, are_boxes=True, notes=notes, sizes=sizes)
+        sizes = ((x.get("name", _UNNAMED), x.get("width"), x.get("height")) for x in images)
+        return base.image_annotations(path, objects, sizes, left_out, column=base.text_column)
+
+
+_UNNAMED = "?"  # an image without a name, which is no scene
 
 
 def _cvat_attributes(element: Element) -> dict[str, str | None]:
@@ -122,36 +114,24 @@ def _cvat_shapes(element: Element) -> list[tuple[shapely.Geometry | None, str]] 
     """Return the shapes of an element and their faults; None if it is no box, polygon or points."""
     if element.tag == "box":
         return [try_shape(_cvat_box, element.attrib)]
-    if element.tag == "polygon":
-        return [try_shape(_cvat_polygon, element)]
-    if element.tag == "points":
-        points, fault = try_shape(_cvat_multipoint, element)
-        return [(None, fault)] if points is None else [(point, "") for point in points.geoms]
-    return None
+    if element.tag not in ("polygon", "points"):
+        return None
+    shape, fault = try_shape(_cvat_points, element)
+    return [(part, "") for part in shape.geoms] if isinstance(shape, shapely.MultiPoint) else [(shape, fault)]
 
 
-def _cvat_polygon(element: Element) -> shapely.Polygon:
-    return make_polygon(_cvat_points(element))
-
-
-def _cvat_multipoint(element: Element) -> shapely.MultiPoint:
-    return shapely.MultiPoint(_cvat_points(element))
-
-
-def _cvat_points(element: Element) -> Floats:
-    return np.array([pair.split(",") for pair in element.get("points", "").split(";")], float)
+def _cvat_points(element: Element) -> shapely.Geometry:
+    points = np.array([pair.split(",") for pair in element.get("points", "").split(";")], float)
+    return make_polygon(points) if element.tag == "polygon" else shapely.MultiPoint(points)
 
 
 def _cvat_box(values: Mapping[str, str]) -> shapely.Polygon:
-    left, top, right, bottom = (float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-    corners = upright_corners(left, top, right, bottom)
-    return make_polygon(
-        rotate_corners(corners, float(values.get("rotation", 0)), ((left + right) / 2, (top + bottom) / 2))
-    )
+    sides = (float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+    return make_box(*sides, degrees=float(values.get("rotation", 0)))
 
 
 @base.ANNOTATIONS.register
-class LabelMe(AnnotationFormat):
+class LabelMe(DocumentFormat):
     """Rectangles, polygons, points and circles in one image; a circle becomes the square around it.
 
     The identity of a shape is its number from 1.
@@ -161,10 +141,7 @@ class LabelMe(AnnotationFormat):
     title = "LabelMe"
     suffixes = (".json",)
 
-    def recognizes(self, path: Path) -> bool:
-        if not super().recognizes(path):
-            return False
-        content = base.load_document(path)
+    def matches(self, content: Any) -> bool:
         return isinstance(content, dict) and {"shapes", "imagePath"} <= set(content)
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
@@ -178,15 +155,13 @@ class LabelMe(AnnotationFormat):
             if kind not in ("rectangle", "oriented_rectangle", "polygon", "point", "circle"):
                 left_out[kind] += 1
                 continue
-            shape, fault = try_shape(_labelme_shape, kind, item.get("points"))
             flags = item["flags"] if isinstance(item.get("flags"), dict) else {}
             attributes = {key: item[key] for key in ("group_id", "description") if item.get(key) not in (None, "")}
             attributes = {"class": item.get("label")} | attributes | {str(key): value for key, value in flags.items()}
-            objects.append(AnnotatedObject(shape, attributes, number, image, fault=fault))
-        sizes = base.image_sizes([(image, content.get("imageWidth"), content.get("imageHeight"))])
-        notes = base.describe_counts(path, "left out", left_out)
-        table = base.object_table(objects)
-        return Annotations(table, PIXEL, (image,) if image else (), are_boxes=True, notes=notes, sizes=sizes)
+            shape = try_shape(_labelme_shape, kind, item.get("points"))
+            objects.append(AnnotatedObject(*shape, attributes, number, image))
+        images = [(image, content.get("imageWidth"), content.get("imageHeight"))]
+        return base.image_annotations(path, objects, images, left_out)
 
 
 def _labelme_shape(kind: str, points: Any) -> shapely.Geometry:
@@ -200,9 +175,7 @@ def _labelme_shape(kind: str, points: Any) -> shapely.Geometry:
     if kind == "circle":  # the center and a point on the circle
         radius = float(np.linalg.norm(corners[1] - corners[0]))
         corners = np.array([corners[0] - radius, corners[0] + radius])
-    return make_polygon(
-        upright_corners(*corners.min(0), *corners.max(0)) if kind in ("rectangle", "circle") else corners
-    )
+    return make_box(*corners.min(0), *corners.max(0)) if kind in ("rectangle", "circle") else make_polygon(corners)
 
 
 _REGION_KEYS = frozenset({"x", "y", "width", "height", "rotation", "points", "radiusX", "radiusY", "rle"})
@@ -217,7 +190,7 @@ _RECORD_KEYS = frozenset(
 
 
 @base.ANNOTATIONS.register
-class LabelStudio(AnnotationFormat):
+class LabelStudio(DocumentFormat):
     """Rectangles, polygons and keypoints of Label Studio: JSON, JSON-MIN or CSV, in fractions of the image size.
 
     Of several annotations of a task, the ground truth is read, or else the newest one. The identity of an object is
@@ -229,11 +202,10 @@ class LabelStudio(AnnotationFormat):
     suffixes = (".json", ".csv")
 
     def recognizes(self, path: Path) -> bool:
-        if path.suffix.lower() == ".csv":
-            return csv_header(path) >= _CSV_HEADER
-        if not super().recognizes(path):
-            return False
-        content = base.load_document(path)
+        is_csv = path.suffix.lower() == ".csv"
+        return csv_header(path) >= _CSV_HEADER if is_csv else super().recognizes(path)
+
+    def matches(self, content: Any) -> bool:
         first = content[0] if isinstance(content, list) and content else content
         return isinstance(first, dict) and ("annotation_id" in first or isinstance(first.get("data"), dict))
 
@@ -245,7 +217,8 @@ class LabelStudio(AnnotationFormat):
             for task in _read_tasks(path):
                 data = {str(key): value for key, value in task["data"].items()}
                 key = _image_key(data)
-                images.append(image := _image_name(data.pop(key)) if key else "")
+                image = _image_name(data.pop(key)) if key else ""
+                images.append((image, None, None))
                 annotation = _choose_annotation(task, left_out)
                 regions, shared = _read_regions(annotation.get("result") or (), left_out)
                 left_out["labels of images without objects"] += len(shared) if not regions else 0
@@ -254,9 +227,7 @@ class LabelStudio(AnnotationFormat):
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             hint = "export it again as JSON, JSON-MIN or CSV"
             raise RequestError(f"not a file of Label Studio: {error!r}", path, hint) from error
-        notes = base.describe_counts(path, "left out", left_out)
-        names = tuple(dict.fromkeys(name for name in images if name))
-        return Annotations(base.object_table(objects), FRACTION, names, are_boxes=True, notes=notes)
+        return base.image_annotations(path, objects, images, left_out, crs=FRACTION)
 
 
 def _read_tasks(path: Path) -> Iterable[dict[str, Any]]:
@@ -341,10 +312,9 @@ def _make_object(region: Mapping[str, Any], attributes: Mapping[str, Any], numbe
     """Return the object of a region. Without a label, its only choice is the class."""
     choices = [value for value in region["attributes"].values() if isinstance(value, str)]
     label = "; ".join(map(str, region["labels"])) or (choices[0] if len(choices) == 1 else None)
-    shape, fault = try_shape(_region_shape, region["shape"], region["size"])
-    return AnnotatedObject(
-        shape, {"class": label, **attributes, **region["attributes"]}, region["id"] or number, image, fault=fault
-    )
+    attributes = {"class": label, **attributes, **region["attributes"]}
+    shape = try_shape(_region_shape, region["shape"], region["size"])
+    return AnnotatedObject(*shape, attributes, region["id"] or number, image)
 
 
 def _region_shape(shape: Mapping[str, Any], size: tuple[Any, Any]) -> shapely.Geometry:
@@ -354,13 +324,12 @@ def _region_shape(shape: Mapping[str, Any], size: tuple[Any, Any]) -> shapely.Ge
     x, y = float(shape["x"]), float(shape["y"])
     if "height" not in shape:  # the width of a keypoint is that of its symbol
         return make_point(x / 100, y / 100)
-    corners = upright_corners(x, y, x + float(shape["width"]), y + float(shape["height"])) / 100
-    if rotation := float(shape.get("rotation") or 0):
-        if not all(size):
-            raise KeyError("original_width or original_height")
-        scale = np.array(size, float)
-        corners = rotate_corners(corners * scale, rotation, tuple(corners[0] * scale)) / scale
-    return make_polygon(corners)
+    degrees = float(shape.get("rotation") or 0)
+    if degrees and not all(size):
+        raise KeyError("original_width or original_height")
+    scale = np.array(size if degrees else (1, 1), float)
+    low, high = np.array([(x, y), (x + float(shape["width"]), y + float(shape["height"]))]) / 100 * scale
+    return make_polygon(np.array(make_box(*low, *high, degrees=degrees, pivot=low).exterior.coords[:-1]) / scale)
 
 
 def _image_key(data: Mapping[str, Any]) -> str | None:

@@ -40,17 +40,15 @@ def read_types(path: Path | None) -> dict[str, str] | None:
     document = read_document(path)
     if document.faults:
         raise RecipeError(document.faults)
-    classes = document.values
-    result: dict[str, str] = {}
-    for name, types in classes.items():
-        for kind in [types] if isinstance(types, str | int) else types if isinstance(types, list) else [None]:
-            if not isinstance(kind, str | int):
-                raise RequestError(f"the types of {name} are not a list", path, 'write: cargo: [Cargo, "70"]')
-            if result.setdefault(str(kind).lower(), str(name)) != str(name):
-                raise RequestError(
-                    f"{kind} is in two classes, {result[str(kind).lower()]} and {name}", path, "choose one"
-                )
-    return result
+    class_of: dict[str, str] = {}
+    for name, value in document.values.items():
+        types = value if isinstance(value, list) else [value]
+        if not all(isinstance(kind, str | int) for kind in types):
+            raise RequestError(f"the types of {name} are not a list", path, 'write: cargo: [Cargo, "70"]')
+        for kind in types:
+            if (other := class_of.setdefault(str(kind).lower(), str(name))) != str(name):
+                raise RequestError(f"{kind} is in two classes, {other} and {name}", path, "choose one")
+    return class_of
 
 
 class LabeledObject(NamedTuple):
@@ -87,7 +85,7 @@ class LabeledObjects:
         self.skipped, self.notes, self.scenes = Counter[str](), list[str](), 0
         self._without_messages: list[NoMessagesError] = []
         self._files: set[Path] = set()
-        self._inside: dict[tuple[Path, int | None], bool] = {}  # whether a label is in a scene, by file and row
+        self._inside, self._outside = Counter[tuple[Path, int | None]](), set[tuple[Path, int | None]]()  # file and row
 
     @property
     def classes(self) -> list[str]:
@@ -116,15 +114,13 @@ class LabeledObjects:
         assert positions.attributes is not None
         rows = positions.attributes
         fields = (self._find_field(rows), *(_find(rows, name) for name in ("mmsi", "split")))
-        file, inside = positions.file, [location.source_row for location in positions.locations]
-        self._inside = dict.fromkeys([(file, row) for row in positions.outside], False) | self._inside
-        self._inside |= dict.fromkeys([(file, row) for row in inside], True)
+        self._outside.update((positions.file, row) for row in positions.outside)
         for location in positions.locations:
+            self._inside[positions.file, location.source_row] += 1
             row = rows.loc[location.source_row]
-            kind, vessel, split = (
-                "" if field is None or pd.isna(row[field]) else str(row[field]).strip() for field in fields
-            )
-            self._add(scene, location, file, kind, vessel, split)
+            texts = ("" if field is None or pd.isna(row[field]) else str(row[field]).strip() for field in fields)
+            kind, vessel, split = texts
+            self._add(LabeledObject(scene, location, kind, vessel, split), positions.file)
 
     def match(
         self,
@@ -162,7 +158,7 @@ class LabeledObjects:
             elif name == UNKNOWN:
                 self.skipped["ship of unknown type"] += 1
             else:
-                self._add(scene, location, ais[0], name, str(mmsi), "", float(confidence))
+                self._add(LabeledObject(scene, location, name, str(mmsi), confidence=float(confidence)), ais[0])
         self.skipped += Counter({name: count for name, count in match.left_out.items() if count})
 
     def finish(self) -> None:
@@ -177,8 +173,11 @@ class LabeledObjects:
             raise NoMessagesError(message, error.location, error.hint)
         unused = set(list_annotation_files(self.labels)) - self._files if self._files and self.labels.is_dir() else ()
         self.skipped |= {"file of labels without a scene": len(unused)} if unused else {}
-        if outside := list(self._inside.values()).count(False):
-            self.skipped["label outside of all scenes"] = outside
+        if outside := self._outside - set(self._inside):
+            self.skipped["label outside of all scenes"] = len(outside)
+        if shared := sum(count > 1 for count in self._inside.values()):
+            hint = "if the objects move, give a folder with one file of labels per scene"
+            self.notes.append(f"{shared:,} labels lie in several scenes, and give a chip in each one; {hint}")
         if not self.found:
             raise self._error()
 
@@ -192,40 +191,28 @@ class LabeledObjects:
         self.notes.append(f"class: the field {name} of {self.labels.name}")
         return name
 
-    def _add(
-        self,
-        scene: RasterScene,
-        location: Location,
-        file: Path,
-        kind: str,
-        vessel: str,
-        split: str,
-        confidence: float | None = None,
-    ) -> None:
-        label = self.types.get(kind.lower(), "") if self.types is not None else kind
-        fault = ""
-        if not kind:
-            fault = "the label has no class"
-        elif not label:
-            self.skipped[f"type {kind}, which the file of types does not have"] += 1
-            return
-        elif label == BACKGROUND:
-            fault = f"{BACKGROUND} is the class of --background"
+    def _add(self, item: LabeledObject, file: Path) -> None:
+        """Add an object whose label is a type, or count why it is left out."""
+        label = self.types.get(item.label.lower(), "") if self.types is not None else item.label
+        if item.label and not label:
+            self.skipped[f"type {item.label}, which the file of types does not have"] += 1
+        elif fault := self._describe_fault(item._replace(label=label)):
+            self.rejected.append((str(file), item.location.source_row or 0, fault))
         else:
-            fault = describe_row_fault("chip", label) or self._describe_size_fault(scene, location)
-        if fault:
-            self.rejected.append((str(file), location.source_row or 0, fault))
-        else:
-            self.found.append(LabeledObject(scene, location, label, vessel, split.lower(), confidence))
+            self.found.append(item._replace(label=label, split=item.split.lower()))
 
-    def _describe_size_fault(self, scene: RasterScene, location: Location) -> str:
-        if location.extent is None:
-            return ""
-        area = ChipWindow(None, 0, (1.0, 1.0), (scene.height, scene.width)).window_at(location)
+    def _describe_fault(self, item: LabeledObject) -> str:
+        if not item.label:
+            return "the label has no class"
+        if item.label == BACKGROUND:
+            return f"{BACKGROUND} is the class of --background"
+        fault = describe_row_fault("chip", item.label)
+        if fault or item.location.extent is None:
+            return fault
+        area = ChipWindow(None, 0, (1.0, 1.0), (item.scene.height, item.scene.width)).window_at(item.location)
         height, width = area.bottom - area.top, area.right - area.left
-        if min(height, width) >= self.min_side:
-            return ""
-        return f"the box has {width} x {height} pixels; the minimum side is {self.min_side}"
+        is_small = min(height, width) < self.min_side
+        return f"the box has {width} x {height} pixels; the minimum side is {self.min_side}" if is_small else ""
 
     def _error(self) -> RequestError:
         """Return the error for labels of which none can be used."""
@@ -245,8 +232,9 @@ class LabeledObjects:
         """
         fitted = size.fit([item.location for item in self.found])
         if fitted != size:
-            side = fitted.pixels
-            self.notes.append(f"chips of {side} x {side} pixels, by the boxes: --chip-size and --margin change this")
+            reason = "by the boxes" if any(item.location.box for item in self.found) else "because labels are points"
+            size_text = f"{fitted.pixels} x {fitted.pixels} pixels, {reason}"
+            self.notes.append(f"chips of {size_text}: --chip-size and --margin change this")
         scenes = {item.scene.name: item.scene for item in self.found}
         oblong = [x.path.name for x in scenes.values() if x.spacing and common_spacing_of(x, spacing) is None]
         if oblong:

@@ -235,6 +235,18 @@ def test_labels_elsewhere_are_counted(scenes, tmp_path):
     assert store.skipped == {"label outside of all scenes": 2} and len(store.table) == 6
 
 
+def test_labels_that_lie_in_several_scenes_are_counted(scenes, tmp_path):
+    folder, labels = scenes
+    os.link(folder / "s0.tif", folder / "later.tif")
+    points = geopandas.read_file(labels)
+    points["geometry"] = points.centroid
+    points.to_file(tmp_path / "points.gpkg")
+    store = prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "points.gpkg", jobs=1)
+    notes = read_dataset(store.root)["notes"]
+    assert len(store.table) == 9 and any(note.startswith("3 labels lie in several scenes") for note in notes)
+    assert any(note.startswith("chips of 64 x 64 pixels, because labels are points:") for note in notes)
+
+
 def test_vessels_stay_in_one_split(scenes, tmp_path):
     layer = geopandas.read_file(scenes[1])
     layer["MMSI"] = [f"21900000{number % 3}" for number in range(6)]
