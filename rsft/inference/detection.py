@@ -70,6 +70,7 @@ def detect_bright_objects(
     declaration: Declaration,
     contract: Contract,
     progress: Progress | None,
+    land_side: int | None = None,
 ) -> SceneLocations:
     """Detect objects that are brighter than the water around them and not larger than a chip.
 
@@ -83,6 +84,8 @@ def detect_bright_objects(
         declaration: bands and unit of the scene.
         contract: bands and units of the model.
         progress: called with numbers of windows.
+        land_side: a large bright region is land if its area is at least that of a square with this side, in pixels;
+            None takes four chips.
 
     Returns:
         The objects, in order from the top left.
@@ -97,7 +100,7 @@ def detect_bright_objects(
     assert chip_window.side is not None
     start = time.perf_counter()
     side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))
-    detector = _Detector(scene, options, side, contract, declaration)
+    detector = _Detector(scene, options, side, contract, declaration, land_side or 4 * side)
     try:
         looks = detector.measure_water(_report_windows(scene, progress, "measuring the water"))
         for window in _report_windows(scene, progress, "detecting"):
@@ -151,9 +154,16 @@ class _Detector:
     thresholds: Floats
 
     def __init__(
-        self, scene: RasterScene, options: CfarOptions, side: int, contract: Contract, declaration: Declaration
+        self,
+        scene: RasterScene,
+        options: CfarOptions,
+        side: int,
+        contract: Contract,
+        declaration: Declaration,
+        land_side: int,
     ) -> None:
         self.scene, self.options, self.window = scene, options, CfarWindow(side // 2, side)
+        self.land_side = land_side
         self.land: PolygonLandMask | BrightLandMask | None = open_land_polygons(options.land, scene)
         indices, bands = check_scene_bands(scene, contract, declaration), len(contract.used_bands)
         unit, _ = contract.check_header(scene.dtype, bands, declaration.unit or scene.unit)
@@ -191,7 +201,7 @@ class _Detector:
         except DataError as error:
             raise DataError(f"the median of the pixels has {error.message}", self.scene.path, error.hint) from error
         if land is None and self.options.land != "none":  # polygons were left out before
-            self.land = BrightLandMask(mean[0], self.window.outer)
+            self.land = BrightLandMask(mean[0], self.land_side)
             cell_looks = np.where(self.land.mask, np.nan, cell_looks)
         looks = np.stack([looks_by_block(plane) for plane in cell_looks])
         self.thresholds = cfar_threshold(self.options.pfa, looks, self.window.cells)
@@ -484,7 +494,7 @@ class BrightLandMask:
 
     Args:
         means: mean intensity of the cells of the scene (R, C), NaN without data.
-        side: side of a chip in pixels. Land has at least the area of 4 x 4 chips.
+        side: side of a square with the area of the smallest land, in pixels; an eighth of it around land is land, too.
     """
 
     description = "brightness, which may be ice or wind; polygons are better: --land FILE, or pip install 'rsft[land]'"
@@ -498,9 +508,9 @@ class BrightLandMask:
         bright = has_data & (level > _otsu_threshold(level[has_data]))
         if bright.any() and np.nanmean(level[bright]) - np.nanmean(level[has_data & ~bright]) > _MIN_CONTRAST_DB:
             labels = np.asarray(ndimage.label(bright, np.ones((3, 3)))[0])
-            is_large = np.bincount(labels.ravel()) >= (4 * side / CELL) ** 2
+            is_large = np.bincount(labels.ravel()) >= (side / CELL) ** 2
             is_large[0] = False
-            shore = max(1, round(side / 2 / CELL))
+            shore = max(1, round(side / 8 / CELL))
             self.mask = ndimage.binary_dilation(ndimage.binary_fill_holes(is_large[labels]), iterations=shore)
 
     def __call__(self, window: PixelWindow) -> _Mask:

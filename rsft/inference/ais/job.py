@@ -36,6 +36,7 @@ MATCHED, AMBIGUOUS, NO_AIS, NO_DETECTION = "matched", "ambiguous", "no AIS", "no
 
 _SPEED_MARGIN = 30 * KNOT  # meters per second of ships that enter the scene
 _LARGEST_SHIP = 500.0  # meters
+_SMALLEST_LAND = 1000.0  # meters, side of a square of its area
 _NO_OBJECT = "no object is near where the radar would show it"
 _LONG_BOX = 1.8  # length by width above which the direction of a box is a heading
 
@@ -284,7 +285,9 @@ def detect_objects(
     contract = Contract(
         units=planes, bands=bands, planes=bands, crop=None, size=1, mean=(0.0,) * count, std=(1.0,) * count
     )
-    return detect_bright_objects(scene, options, ship_window(scene), declaration, contract, progress)
+    assert scene.spacing is not None
+    land_side = round(_SMALLEST_LAND / float(np.mean(scene.spacing)))
+    return detect_bright_objects(scene, options, ship_window(scene), declaration, contract, progress, land_side)
 
 
 def ship_window(scene: RasterScene) -> ChipWindow:
