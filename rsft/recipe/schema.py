@@ -182,8 +182,8 @@ class TrainSection(Section):
     """how often an epoch draws each training chip that `rsft data add` brought; auto makes them a quarter of the draws;
     the class prior of the loss follows"""
     until_added_right: bool = False
-    """stop after the first epoch in which all these chips have their class with a probability above one half, at
-    train.epochs at the latest"""
+    """stop after the first epoch in which all these chips are right, at train.epochs at the latest, and keep the
+    shortest part of the way from train.start_bundle with which they are"""
     epochs: int = Field(ge=1)
     """passes over the training chips"""
     batch_size: int = Field(default=128, ge=1)

@@ -29,6 +29,7 @@ from rsft.models.contract_fitting import fit_contract
 from rsft.peft.modules.adapter_module import stage_depths, transformer_blocks
 from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import DataSection, Recipe
+from rsft.training.added import AddedChips, count_repeats, find_added_chips, repeat_added_chips
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.checkpointing import load_newest_checkpoint
 from rsft.training.fit import fit
@@ -37,10 +38,7 @@ from rsft.training.init import (
     StartBundle,
     can_cache_prefix,
     compute_initial_features,
-    count_repeats,
-    find_added_chips,
     init_head,
-    repeat_added_chips,
 )
 from rsft.training.learner import Learner
 from rsft.training.meta.bilevel import MetaSplitter, outer_batch_size
@@ -144,6 +142,10 @@ def train_single_run(
         listeners = [x for x in (listener, trackers) if x is not None] if run.is_writer else []
         fit(processes, learner, setup.store.group_indices, recipe.evaluate, run, listeners, checkpoint)
         learner.keep_average()
+        if learner.added is not None and start is not None:
+            run.update(
+                step_share=learner.added.shorten_step(partial(initialize_weights, setup, recipe), processes.autocast)
+            )
         if run.is_writer:
             finish((earlier and earlier.recipe) or recipe, run, setup, recipe.train.device, progress)
     return run
@@ -342,7 +344,10 @@ def make_learner(
     loss = make_losses(recipe.loss.build(), counts, *map(sampling_exponent, samplers))
     pool = None if setup.pool is None else setup.pool.chips
     average, labeler = make_labeler(recipe, setup.classifier, pool, batches, counts)
-    learner = Learner(setup.classifier, loss, batches, splitter, section, meta, seed, average, labeler, added)
+    learned = None
+    if section.until_added_right and len(added):
+        learned = AddedChips(setup.classifier, setup.train, added, setup.store.classes, recipe.evaluate)
+    learner = Learner(setup.classifier, loss, batches, splitter, section, meta, seed, average, labeler, learned)
     if meta and not learner.has_outer_steps() and is_rank_zero():
         message = (
             "the scales stay as they are: the run ends before the first outer step (meta.outer_every, meta.warmup)"

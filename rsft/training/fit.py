@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from rsft.data.loading.batches import Batch, UnaugmentedLoader
+from rsft.data.loading.batches import Batch
 from rsft.errors import Interrupted
 from rsft.metrics import summarize_accuracy
 from rsft.recipe.schema import EvaluateSection
@@ -175,28 +175,17 @@ def validate(
     return measure_outputs(learner, outputs, groups)
 
 
-@torch.inference_mode()
 def has_learned_added(processes: Processes, learner: Learner) -> bool:
-    """Return whether all added chips have their class with a probability above one half, if the recipe asks for it.
+    """Return whether all added chips are right, if the recipe asks for it (`train.until_added_right`).
 
-    The margin is for the test-time views, which this check does not have. The result depends on the weights only, so a
-    resumed run stops at the same epoch.
+    It depends on the weights only, so a resumed run stops at the same epoch.
 
     Args:
         processes: the launched processes, with device and precision.
         learner: the classifier in training.
     """
-    batches = learner.batches
-    if not learner.train.until_added_right or not len(learner.added):
-        return False
-    learner.classifier.eval()
-    with learner.use_average(), processes.autocast():
-        loader = map(processes.to_device, UnaugmentedLoader(batches.train, learner.added, batches.eval_batch_size))
-        return all(_all_above_half(learner.classifier(inputs), labels) for inputs, labels in loader)
-
-
-def _all_above_half(logits: Tensor, labels: Tensor) -> bool:
-    return bool((logits.float().softmax(1).gather(1, labels[:, None]) > 0.5).all())
+    with learner.use_average():
+        return learner.added is not None and learner.added.are_right(processes.autocast)
 
 
 def measure_outputs(

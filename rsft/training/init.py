@@ -7,13 +7,12 @@ cached next to the cache of the chips. Also the training chips that `rsft data a
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -466,49 +465,3 @@ def _initialize_rows(classifier: Classifier, train: ChipImages, new: list[int], 
             elif old:
                 rows = rows * (parameter[old].norm(dim=1).mean() / rows.norm(dim=1, keepdim=True).clamp(min=1e-12))
             parameter[new] = rows
-
-
-_ADDED_COLUMN = "added_on"  # of the manifest; missing or empty for chips of the original store
-
-
-def find_added_chips(table: pd.DataFrame) -> Indices:
-    """Return the rows of a manifest with the chips that were added to a finished store, or relabeled there.
-
-    Returns:
-        Indices of rows (M,).
-    """
-    if _ADDED_COLUMN not in table:
-        return np.array([], np.int64)
-    return np.flatnonzero(table[_ADDED_COLUMN].fillna("").astype(str).ne("").to_numpy())
-
-
-def count_repeats(repeat_added: int | str, added: int, chips: int) -> int:
-    """Return how often an epoch draws each added chip.
-
-    Args:
-        repeat_added: `train.repeat_added`.
-        added: number of the added chips.
-        chips: number of all training chips.
-    """
-    if isinstance(repeat_added, int):
-        return repeat_added
-    return max(1, round((chips - added) / (3 * added))) if added else 1
-
-
-def repeat_added_chips(members: Callable[[int], Indices], added: Indices, repeats: int) -> Callable[[int], Indices]:
-    """Return a function that lists the chips of an epoch, with added chips several times.
-
-    Args:
-        members: returns the chips that an epoch may use, by epoch.
-        added: the added chips (M,).
-        repeats: how often an epoch draws each of them.
-
-    Returns:
-        The function; `members` itself if nothing is repeated.
-    """
-
-    def with_repeats(epoch: int) -> Indices:
-        chips = members(epoch)
-        return np.concatenate([chips, *[added[np.isin(added, chips)]] * (repeats - 1)])
-
-    return members if repeats == 1 or not len(added) else with_repeats

@@ -1,7 +1,6 @@
 """A classifier in training: its loops, learning rates, outer batches and losses, and their state for a checkpoint."""
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +12,7 @@ from rsft.data.loading.batches import Batch, EpochBatches
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.recipe.schema import MetaSection, TrainSection
+from rsft.training.added import AddedChips
 from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError
 from rsft.training.optim import optimizers
 from rsft.training.optim.losses import DeferredReweighting
@@ -33,7 +33,7 @@ class Learner:
         meta: the section `meta` of the recipe; None for plain PEFT.
         average: the mean of the weights, which is validated; None validates the last weights.
         labeler: gives unlabeled chips pseudo-labels; None trains on labeled chips only.
-        added: training chips that were added to the store or relabeled there (M,).
+        added: chips of which the run stops as soon as all are right; None for none.
 
     Attributes:
         loops: takes the inner steps on theta and the outer steps on gamma.
@@ -53,9 +53,9 @@ class Learner:
         seed: int,
         average: WeightAverage | None = None,
         labeler: PseudoLabeler | None = None,
-        added: Sequence[int] | Indices = (),
+        added: AddedChips | None = None,
     ) -> None:
-        self.average, self.labeler, self.added = average, labeler, np.asarray(added, np.int64)
+        self.average, self.labeler, self.added = average, labeler, added
         self.classifier, self.loss, self.batches, self.splitter = classifier, loss, batches, splitter
         self.train, self.meta, self.seed = train, meta, seed
         self.device = classifier.theta[0].device

@@ -18,7 +18,8 @@ from rsft.models.classifier import choose_device, load_classifier, load_or_colle
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
-from rsft.training.init import START_DIR, find_added_chips
+from rsft.training.added import find_added_chips
+from rsft.training.init import START_DIR
 from rsft.training.runs.reader import ADDED, REPLAY_FILE, VALIDATION, ClassReplay, PartReplay, Replay, read_replay
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_text

@@ -1,0 +1,129 @@
+"""Training chips that were added to a finished store: how often an epoch draws them, and when they are learned."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from rsft.data.loading.batches import ChipImages
+from rsft.models.classifier import Classifier, copy_to_device, with_tta
+from rsft.recipe.schema import EvaluateSection
+from rsft.types import Indices
+
+Autocast = Callable[[], AbstractContextManager[None]]
+"""Returns the context of a forward pass."""
+
+_ADDED_COLUMN = "added_on"  # of the manifest; missing or empty for chips of the original store
+
+
+def find_added_chips(table: pd.DataFrame) -> Indices:
+    """Return the rows of a manifest with the chips that were added to a finished store, or relabeled there.
+
+    Returns:
+        Indices of rows (M,).
+    """
+    if _ADDED_COLUMN not in table:
+        return np.array([], np.int64)
+    return np.flatnonzero(table[_ADDED_COLUMN].fillna("").astype(str).ne("").to_numpy())
+
+
+def count_repeats(repeat_added: int | str, added: int, chips: int) -> int:
+    """Return how often an epoch draws each added chip.
+
+    Args:
+        repeat_added: `train.repeat_added`.
+        added: number of the added chips.
+        chips: number of all training chips.
+    """
+    if isinstance(repeat_added, int):
+        return repeat_added
+    return max(1, round((chips - added) / (3 * added))) if added else 1
+
+
+def repeat_added_chips(members: Callable[[int], Indices], added: Indices, repeats: int) -> Callable[[int], Indices]:
+    """Return a function that lists the chips of an epoch, with added chips several times.
+
+    Args:
+        members: returns the chips that an epoch may use, by epoch.
+        added: the added chips (M,).
+        repeats: how often an epoch draws each of them.
+
+    Returns:
+        The function; `members` itself if nothing is repeated.
+    """
+
+    def with_repeats(epoch: int) -> Indices:
+        chips = members(epoch)
+        return np.concatenate([chips, *[added[np.isin(added, chips)]] * (repeats - 1)])
+
+    return members if repeats == 1 or not len(added) else with_repeats
+
+
+_SHARES = [tenths / 10 for tenths in range(1, 10)]  # of the way to the learned weights
+
+
+class AddedChips:
+    """The added chips of a run, classified with its test-time views.
+
+    Args:
+        classifier: the classifier in training.
+        chips: all training chips.
+        added: the added ones (M,).
+        classes: class names.
+        evaluate: the section `evaluate` of the recipe.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        chips: ChipImages,
+        added: Indices,
+        classes: tuple[str, ...],
+        evaluate: EvaluateSection,
+    ) -> None:
+        self.classifier, self.batch_size = classifier, evaluate.batch_size
+        self.model, contract = with_tta(classifier, chips.contract, evaluate)
+        self.chips = ChipImages(chips.root, chips.table.iloc[added].reset_index(drop=True), classes, contract)
+
+    @torch.inference_mode()
+    def are_right(self, autocast: Autocast) -> bool:
+        """Return whether the classifier gives every added chip its class; True without such chips."""
+        self.classifier.eval()
+        device = self.classifier.theta[0].device
+        for inputs, labels in self.chips.batches(self.batch_size):
+            with autocast():
+                predicted = self.model.predict(copy_to_device(inputs, device))[0].argmax(1)
+            if (predicted.cpu() != labels).any():
+                return False
+        return True
+
+    def shorten_step(self, load_start: Callable[[], None], autocast: Autocast) -> float:
+        """Give the classifier the weights nearest to those of its start with which all added chips are right.
+
+        Tried are tenths of the way from the start to the learned weights (Ilharco et al. 2022,
+        https://arxiv.org/abs/2208.05592): fewer of the other chips change there than after fewer steps of training.
+
+        Args:
+            load_start: gives the classifier the weights of its start.
+            autocast: returns the context of a forward pass.
+
+        Returns:
+            The share of the way; 1 leaves the weights as they are, also if they do not suffice.
+        """
+        end = self._copy_state()
+        if self.are_right(autocast):
+            load_start()
+            start = self._copy_state()
+            for share in _SHARES:
+                state = {name: torch.where(x.isinf(), x, start[name].lerp(x, share)) for name, x in end.items()}
+                self.classifier.load_learned_state(state)
+                if self.are_right(autocast):
+                    return share
+        self.classifier.load_learned_state(end)
+        return 1.0
+
+    def _copy_state(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.classifier.learned_state().items()}
