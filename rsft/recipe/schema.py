@@ -247,8 +247,12 @@ class TrainSection(Section):
     def unneeded(self) -> dict[str, str]:
         """The momentum of SGD with another optimizer, and blocks to keep without a bundle that has learned them."""
         momentum = {} if self.optimizer == "sgd" else {"momentum": "nothing: AdamW has its own averages"}
-        hint = "nothing without train.start_bundle: peft.blocks chooses the blocks that have modules"
-        return momentum | ({} if self.start_bundle else {"last_blocks": hint})
+        nothing = "nothing without train.start_bundle"
+        hints = {
+            "last_blocks": f"{nothing}: peft.blocks chooses the blocks that have modules",
+            "until_added_right": nothing,
+        }
+        return momentum | ({} if self.start_bundle else hints)
 
 
 class EvaluateSection(Section):

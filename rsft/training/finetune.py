@@ -5,7 +5,7 @@ An ensemble is several independent runs of one recipe with different seeds, and 
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from rsft.training.meta.bilevel import MetaSplitter, outer_batch_size
 from rsft.training.optim.optimizers import make_losses
 from rsft.training.processes import (
     HALF_DTYPES,
+    Processes,
     is_rank_zero,
     launch_processes,
     require_consistent_processes,
@@ -142,10 +143,7 @@ def train_single_run(
         listeners = [x for x in (listener, trackers) if x is not None] if run.is_writer else []
         fit(processes, learner, setup.store.group_indices, recipe.evaluate, run, listeners, checkpoint)
         learner.keep_average()
-        if learner.added is not None and start is not None:
-            run.update(
-                step_share=learner.added.shorten_step(partial(initialize_weights, setup, recipe), processes.autocast)
-            )
+        _shorten_step(learner, partial(initialize_weights, setup, recipe), processes, run)
         if run.is_writer:
             finish((earlier and earlier.recipe) or recipe, run, setup, recipe.train.device, progress)
     return run
@@ -158,6 +156,11 @@ def _check_settings(recipe: Recipe) -> None:
     if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
         message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
         raise RequestError(message, "meta.order", hint)
+
+
+def _shorten_step(learner: Learner, load_start: Callable[[], None], processes: Processes, run: Run) -> None:
+    if learner.added is not None:
+        run.update(step_share=learner.added.shorten_step(load_start, processes.autocast))
 
 
 def _kept_blocks(learner: Learner) -> int:
@@ -345,7 +348,7 @@ def make_learner(
     pool = None if setup.pool is None else setup.pool.chips
     average, labeler = make_labeler(recipe, setup.classifier, pool, batches, counts)
     learned = None
-    if section.until_added_right and len(added):
+    if section.until_added_right and setup.start is not None and len(added):
         learned = AddedChips(setup.classifier, setup.train, added, setup.store.classes, recipe.evaluate)
     learner = Learner(setup.classifier, loss, batches, splitter, section, meta, seed, average, labeler, learned)
     if meta and not learner.has_outer_steps() and is_rank_zero():
