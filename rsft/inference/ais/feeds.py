@@ -131,7 +131,7 @@ def read_messages(paths: Sequence[Path], area: SearchArea, progress: Progress | 
         RequestError: a file cannot be read or has not the columns, or its times or numbers cannot be read.
     """
     selection = _Selection(area)
-    total, done = sum(path.stat().st_size for path in paths if path.is_file()), 0
+    total, done, without = sum(path.stat().st_size for path in paths if path.is_file()), 0, 0
     for path in paths:
         before, feed = selection.counts["kept"], _Feed(path)
         try:
@@ -144,8 +144,12 @@ def read_messages(paths: Sequence[Path], area: SearchArea, progress: Progress | 
             raise RequestError(f"the AIS file cannot be read: {reason}", path, _HINT) from error
         feed.check()
         selection.counts["broken lines"] += feed.broken
-        selection.notes += [*feed.notes, f"{path.name}: {selection.counts['kept'] - before:,} messages near the scene"]
+        kept = selection.counts["kept"] - before
+        selection.notes += [*feed.notes, *([f"{path.name}: {kept:,} messages near the scene"] if kept else [])]
+        without += not kept
         done += path.stat().st_size
+    if 0 < without < len(paths):
+        selection.notes.append(f"AIS files without messages near the scene: {without:,} of {len(paths):,}")
     if not selection.counts["kept"]:
         selection.fail(", ".join(map(str, paths)))
     return selection.result()

@@ -129,10 +129,12 @@ def test_month_first_is_said(tmp_path):
 def test_semicolons_and_several_files(tmp_path):
     first = write(tmp_path, "mmsi;lon;lat;date_time_utc;sog\n219000001;10;57;2026-03-14 12:00:00;5\n", "a.csv")
     second = write(tmp_path, MARINE_CADASTRE, "b.csv")
-    messages = read_messages([first, second], AREA)
+    far = write(tmp_path, "mmsi,time,lat,lon\n219000001,2026-03-14 12:00:00,-57,10\n", "far.csv")
+    messages = read_messages([first, far, second], AREA)
     assert messages.table["sog"].tolist() == [5.0, 20.4, 0.0]
-    assert [note for note in messages.notes if "messages near" in note] == [
-        *("a.csv: 1 messages near the scene", "b.csv: 2 messages near the scene")
+    assert [note for note in messages.notes if "near the scene" in note] == [
+        *("a.csv: 1 messages near the scene", "b.csv: 2 messages near the scene"),
+        "AIS files without messages near the scene: 1 of 3",
     ]
 
 
