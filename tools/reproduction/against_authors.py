@@ -87,14 +87,11 @@ def _low_rank(modules: str, *positions: str) -> dict[str, str]:
     return {f"{p}.{name}": f"tuner.{modules}.*.{p}.lora_{name.upper()}" for p in positions for name in "ab"}
 
 
-def _bottleneck(modules: str, **scale: str) -> dict[str, str]:
+def _bottleneck(modules: str, scale: str = "") -> dict[str, str]:
     layers = {"norm": "ln", "down": "down_proj", "up": "up_proj"}
     names = {f"{ours}.{x}": f"{theirs}.{x}" for ours, theirs in layers.items() for x in ("weight", "bias")}
-    return {f"mlp.{ours}": f"tuner.{modules}.*.{theirs}" for ours, theirs in (names | scale).items()}
-
-
-def _flora(*positions: str) -> dict[str, Any]:
-    return {"use_flora": True, "flora": {"arch": {"alpha": 4, "layers": list(range(6)), "modules": list(positions)}}}
+    names |= {"scale": scale} if scale else {}
+    return {f"mlp.{ours}": f"tuner.{modules}.*.{theirs}" for ours, theirs in names.items()}
 
 
 HEAD = {"start head.weight": "theirs is the mean of raw features, that of rsft the mean of L2-normalized features"}
@@ -104,7 +101,10 @@ OUT = "theirs reads the output of the projection, that of rsft its input (peft.o
 RATE = "theirs falls once per epoch, that of rsft at every step"
 
 LORA = "peft.method=lora peft.rank=4 peft.init=rank peft.positions=qv peft.alpha=1"
-FLORA = "peft.method=lora peft.rank=4 peft.init=rank peft.alpha=4 train.lr=0.02 train.head_lr=0.01 peft.positions"
+FLORA = (
+    "peft.method=lora peft.rank=4 peft.init=rank peft.alpha=4 peft.positions=qkvo12 train.lr=0.02 train.head_lr=0.01"
+)
+ADAPTFORMER = "peft.method=adaptformer peft.scale=learnable"
 SHORT = f"{LORA} train.epochs=3 train.batch_size=32 train.lr=0.02"
 
 
@@ -131,21 +131,21 @@ class Row:
 
 _QV, _FLORA = _low_rank("lora_list", "q", "v"), _low_rank("flora_list", *POSITIONS)
 _QV_CONFIG = {"lora": True, "scale_alpha": 1}
-_ADAPTFORMER = "peft.method=adaptformer peft.scale=learnable"
+_FLORA_CONFIG = {
+    "use_flora": True,
+    "flora": {"arch": {"alpha": 4, "layers": list(range(6)), "modules": list(POSITIONS)}},
+}
 _BIASES = {f"{layer}.bias": f"image_encoder.blocks.*.{layer}.bias" for layer in LAYERS}
 _SSF = {f"{ours}.{x}": f"tuner.{theirs}.{x}" for ours, theirs in LAYERS.items() for x in ("scale", "shift")}
 
-ROWS = (
+ROWS: tuple[Row, ...] = (
     Row("logit adjustment, cosine head", "metalora", "peft.method=linear-probe", {}, {}),
     Row("LoRA at q and v", "metalora", LORA, _QV_CONFIG, _QV),
     Row("LoRA at q and v", "LIFT", LORA, _QV_CONFIG, _QV),
-    Row(
-        "FLoRA at six positions, Out parallel", "metalora", f"{FLORA}=qkvo12", _flora(*POSITIONS), _FLORA, {"all": OUT}
-    ),
-    Row(
-        "AdaptFormer", "metalora", _ADAPTFORMER, {"adaptformer": True}, _bottleneck("adaptformer_list", scale="scaling")
-    ),
-    Row("AdaptFormer", "LIFT", _ADAPTFORMER, {"adaptformer": True}, _bottleneck("adaptformer_list", scale="scale")),
+    Row("FLoRA at six positions", "metalora", f"{FLORA} peft.out_insertion=sequential", _FLORA_CONFIG, _FLORA),
+    Row("FLoRA at six positions, Out parallel", "metalora", FLORA, _FLORA_CONFIG, _FLORA, {"all": OUT}),
+    Row("AdaptFormer", "metalora", ADAPTFORMER, {"adaptformer": True}, _bottleneck("adaptformer_list", "scaling")),
+    Row("AdaptFormer", "LIFT", ADAPTFORMER, {"adaptformer": True}, _bottleneck("adaptformer_list", "scale")),
     Row("Adapter", "metalora", "peft.method=adapter", {"adapter": True}, _bottleneck("adapter_list")),
     Row("Adapter", "LIFT", "peft.method=adapter", {"adapter": True}, _bottleneck("adapter_list")),
     Row("VPT-Shallow", "LIFT", "peft.method=vpt-shallow", {"vpt_shallow": True}, VPT, PROMPT_HEAD),
@@ -317,14 +317,16 @@ def compare(ours: Trace, theirs: Trace) -> pd.DataFrame:
 
 def _difference(ours: Any, theirs: Any, origin: Any = 0.0) -> float:
     ours, theirs = (torch.as_tensor(x, dtype=torch.float64) for x in (ours, theirs))
-    distance = float((theirs - ours).norm())
-    return distance / float((theirs - origin).norm()) if distance else 0.0
+    return _ratio((theirs - ours).norm(), (theirs - origin).norm())
 
 
 def _compare_moments(ours: Tensor, theirs: Tensor) -> float:
     moments = torch.tensor([[x.mean(), x.std(correction=0)] for x in (ours, theirs)])
-    distance = float((moments[0] - moments[1]).abs().max())
-    return distance / float(theirs.square().mean().sqrt()) if distance else 0.0
+    return _ratio((moments[0] - moments[1]).abs().max(), theirs.square().mean().sqrt())
+
+
+def _ratio(distance: Tensor, size: Tensor) -> float:
+    return float((distance / size).nan_to_num(np.inf, np.inf)) if distance != 0 else 0.0
 
 
 class Verdict(NamedTuple):
@@ -346,7 +348,7 @@ def judge(table: pd.DataFrame, reasons: Mapping[str, str]) -> list[Verdict]:
         A verdict on all columns without a reason, then one on each reason. A fault is a difference without a reason,
         whose text names the columns, or a reason without a difference.
     """
-    largest = {}
+    largest: dict[str, float] = {}
     for column, (start, *steps) in table.to_dict("list").items():
         largest |= {f"{column}": max(steps)} | ({} if np.isnan(start) else {f"start {column}": start})
     groups: dict[str, list[str]] = {}
