@@ -8,9 +8,9 @@
 
 rsft fine-tunes a small vision transformer of timm in float64. The authors' trainers take the same frozen weights, start
 and batches. A table has one line per step: the relative differences of loss and learning rate, and of every trained
-tensor |theirs - rsft| / |theirs - start|, where the norms include all blocks. Its line "start" compares the tensors
-with which each code would begin: the head by its values, others by mean and standard deviation. The exit code is 1 if a
-difference above the limit has no reason in `ROWS`, or if a reason explains no difference.
+tensor |theirs - rsft| / max(|theirs - start|, |rsft - start|), where the norms include all blocks. Its line "start"
+compares the tensors with which each code would begin: the head by its values, others by mean and standard deviation.
+The exit code is 1 if a difference above the limit has no reason in `ROWS`, or if a reason explains no difference.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ train: {{epochs: 12, batch_size: 128, lr: 0.01}}
 """
 """The recipe of all rows. An epoch has one batch, so that a rate that falls once per epoch falls at every step."""
 
-CONFIG = {"num_epochs": 12, "lr": 0.01, "adapter_dim": 4, "scale_alpha": "rank"}
+RANK = 4
+CONFIG = {"num_epochs": 12, "lr": 0.01, "adapter_dim": RANK, "scale_alpha": "rank"}
 """The authors' settings of all rows, beside their defaults."""
 
 POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2")
@@ -97,6 +98,7 @@ def _bottleneck(modules: str, scale: str = "") -> dict[str, str]:
 HEAD = {"start head.weight": "theirs is the mean of raw features, that of rsft the mean of L2-normalized features"}
 PROMPT_HEAD = {"start head.weight": "theirs is the mean of features without prompts, that of rsft with prompts"}
 SSF_START = {f"start {layer}.shift": "theirs start at normal noise (0.02), those of rsft at 0" for layer in LAYERS}
+SCALES = "theirs takes one outer step per epoch by SGD, without effect outside of it; rsft one of Adam every K steps"
 OUT = "theirs reads the output of the projection, that of rsft its input (peft.out_insertion: parallel)"
 RATE = "theirs falls once per epoch, that of rsft at every step"
 
@@ -106,6 +108,10 @@ FLORA = (
 )
 ADAPTFORMER = "peft.method=adaptformer peft.scale=learnable"
 SHORT = f"{LORA} train.epochs=3 train.batch_size=32 train.lr=0.02"
+META = (
+    "peft.method=lora peft.rank=4 peft.init=rank peft.positions=qv train.epochs=5 train.batch_size=32 train.lr=0.02"
+    " train.schedule=constant meta.init_scale=0.25 meta.outer_every=3 meta.ratio=0.2 meta.lr=0.01 meta.warmup=0"
+)
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,9 @@ _FLORA_CONFIG = {
     "use_flora": True,
     "flora": {"arch": {"alpha": 4, "layers": list(range(6)), "modules": list(POSITIONS)}},
 }
+_META = _QV | {f"{position}.alpha": f"tuner.lora_list.*.{position}.meta_alpha" for position in "qv"}
+_META_CONFIG = _QV_CONFIG | {"num_epochs": 4, "scheduler": "ConstantLR", "use_meta": True}
+_META_CONFIG |= {"meta_lr": 0.01, "meta_inner_steps": 3, "meta_data_ratio": 0.2}
 _BIASES = {f"{layer}.bias": f"image_encoder.blocks.*.{layer}.bias" for layer in LAYERS}
 _SSF = {f"{ours}.{x}": f"tuner.{theirs}.{x}" for ours, theirs in LAYERS.items() for x in ("scale", "shift")}
 
@@ -163,6 +172,8 @@ ROWS: tuple[Row, ...] = (
         *("LoRA, cosine rate, four batches per epoch", "metalora", SHORT),
         *(_QV_CONFIG | {"num_epochs": 3}, _QV, {"all": RATE}),
     ),
+    Row("MetaLoRA", "metalora", f"{META} meta.schedule=metalora", _META_CONFIG, _META),
+    Row("MetaLoRA, alternating", "metalora", f"{META} meta.schedule=alternating", _META_CONFIG, _META, {"all": SCALES}),
 )
 
 
@@ -222,6 +233,8 @@ def train_with_rsft(folder: Path, row: Row) -> tuple[Trace, dict[str, Any]]:
         "counts": setup.store.class_counts("train").tolist(),
         "training_chips": list(setup.train.batches(64)),
         "batches": [],
+        "meta_train": [],
+        "meta_val": [],
     }
     classifier = setup.classifier.double()
     patch_embed = classifier.adapted.vit.get_submodule("patch_embed")
@@ -229,13 +242,21 @@ def train_with_rsft(folder: Path, row: Row) -> tuple[Trace, dict[str, Any]]:
     learner = make_learner(recipe, setup)
 
     def copy_state() -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in classifier.learned_state().items()}
+        scales = getattr(learner.loops, "scales", dict)()
+        alphas = {f"{site}.alpha": torch.tensor(RANK * x, dtype=torch.float64) for site, x in scales.items()}
+        state = {name: tensor.clone() for name, tensor in classifier.learned_state().items() if name != "gamma"}
+        return state | alphas
 
     trace = Trace(copy_state(), [], [], [])
     for epoch in range(recipe.train.epochs):
         classifier.train()
         record["batches"].append(list(learner.batches.training_loader(epoch)))
         for index, batch in enumerate(record["batches"][-1]):
+            outer_batch = learner.prepare_step(epoch, index)
+            if outer_batch is not None:
+                trials = [x for x, _ in getattr(learner.loops, "trial_batches", [(outer_batch, 1.0)])]
+                record["meta_train"] += [[trial] for trial in trials]
+                record["meta_val"].append([outer_batch])
             trace.losses.append(float(train_on_batch(learner, batch, epoch, index)))
             rates = [group["lr"] for group in learner.loops.inner_optimizer.param_groups]
             trace.rates.append((rates[0], rates[-1]))
@@ -317,7 +338,7 @@ def compare(ours: Trace, theirs: Trace) -> pd.DataFrame:
 
 def _difference(ours: Any, theirs: Any, origin: Any = 0.0) -> float:
     ours, theirs = (torch.as_tensor(x, dtype=torch.float64) for x in (ours, theirs))
-    return _ratio((theirs - ours).norm(), (theirs - origin).norm())
+    return _ratio((theirs - ours).norm(), max((x - origin).norm() for x in (ours, theirs)))
 
 
 def _compare_moments(ours: Tensor, theirs: Tensor) -> float:

@@ -116,6 +116,10 @@ def build_trainer(authors: Any, config: Config, record: dict[str, Any]) -> Any:
         def _build_meta_loaders(self) -> None:
             self.meta_train_loader, self.meta_val_loader = Batches(record["meta_train"]), Batches(record["meta_val"])
 
+        def _meta_optimization_step(self, meters: object) -> None:
+            with self.outer_step():
+                super()._meta_optimization_step(meters)
+
         def save_model(self, folder: str) -> None: ...
 
         def test(self) -> None: ...
@@ -138,19 +142,39 @@ def train(trainer: Any, start: dict[str, Tensor]) -> dict[str, Any]:
         The start that the authors' code draws, the loss and the rates of every step, and the parameters after it.
     """
     parameters = {name: x for name, x in trainer.model.named_parameters() if x.requires_grad}
-    own_start = {name: x.detach().clone() for name, x in parameters.items()}
     losses: list[float] = []
     rates: list[list[float]] = []
     states: list[dict[str, Tensor]] = []
+
+    def copy_state() -> dict[str, Tensor]:
+        return {name: x.detach().clone() for name, x in parameters.items()}
+
+    own_start = copy_state()
     with torch.no_grad():
         for name in parameters.keys() & start.keys():
             parameters[name].copy_(start[name].view_as(parameters[name]))
 
-    def record_step(*unused: object) -> None:
-        rates.append([group["lr"] for group in trainer.optim.param_groups][-2:])  # of modules and head
-        states.append({name: x.detach().clone() for name, x in parameters.items()})
+    is_outer = False
 
-    trainer.criterion.register_forward_hook(lambda module, args, loss: losses.append(float(loss)))
+    @contextlib.contextmanager
+    def outer_step() -> Iterator[None]:
+        """Record no trial step, and the outer step together with the inner step before it."""
+        nonlocal is_outer
+        is_outer = True
+        yield
+        is_outer, states[-1] = False, copy_state()
+
+    def record_step(*unused: object) -> None:
+        if not is_outer:
+            rates.append([group["lr"] for group in trainer.optim.param_groups][-2:])  # of modules and head
+            states.append(copy_state())
+
+    def record_loss(module: object, args: object, loss: Tensor) -> None:
+        if not is_outer:
+            losses.append(float(loss))
+
+    trainer.outer_step = outer_step
+    trainer.criterion.register_forward_hook(record_loss)
     trainer.optim.register_step_post_hook(record_step)
     trainer.train()
     return {"start": own_start, "losses": losses, "rates": rates, "states": states}

@@ -303,7 +303,7 @@ class BiLevelLoop:
         outer_weight = self.loss_weights[1]
         loss = self._check_finite("inner", self._inner_loss(head(features[:rows]), batch[1]))
         outer_logits = functional_call(head, fixed_head, (features[rows:],))
-        outer_loss = self._check_finite("outer", outer_weight * self.outer_loss(_widen(outer_logits), outer_labels))
+        outer_loss = self._check_finite("outer", outer_weight * self.outer_loss(widen(outer_logits), outer_labels))
         self._begin_inner_batch()
         assert self.outer_optimizer is not None
         self.outer_optimizer.zero_grad()
@@ -316,7 +316,7 @@ class BiLevelLoop:
     def _compute_loss(self, batch: Batch, *, outer: bool = False) -> Tensor:
         if not outer:
             return self._inner_loss(self.classifier(self._inner_inputs(batch)), batch[1])
-        return self.outer_loss(_widen(self.classifier(batch[0])), batch[1]) * self.loss_weights[1]
+        return self.outer_loss(widen(self.classifier(batch[0])), batch[1]) * self.loss_weights[1]
 
     def _inner_inputs(self, batch: Batch) -> Tensor:
         """Return the inputs of a batch, mixed if this is due, and those of the chips with pseudo-labels after them."""
@@ -328,7 +328,7 @@ class BiLevelLoop:
 
     def _inner_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the logits of `_inner_inputs`, of which the first are those of the labeled chips."""
-        labeled = _widen(logits[: len(labels)])
+        labeled = widen(logits[: len(labels)])
         loss = self.loss(labeled, labels)
         if self.mixing is not None:
             share, order = self.mixing
@@ -378,7 +378,7 @@ class BiLevelLoop:
         return self.meta
 
 
-def _widen(logits: Tensor) -> Tensor:
+def widen(logits: Tensor) -> Tensor:
     """Return logits in float32, or in float64 if the network computes in it."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

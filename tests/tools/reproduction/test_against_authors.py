@@ -27,7 +27,10 @@ FLORA_ROW = next(row for row in ROWS if row.name == "FLoRA at six positions")
 MUTATIONS = {  # what rsft does otherwise, and columns that must tell
     "init": (replace(LORA_ROW, recipe=f"{LORA} peft.init=width"), {"start q.a", "start v.a"}),
     "rate": (replace(LORA_ROW, recipe=f"{LORA} train.lr=0.0101"), {"rate", "q.b", "v.b", "head.weight"}),
-    "position": (replace(LORA_ROW, recipe=f"{LORA} peft.positions=kv"), {"k.a", "k.b", "q.a", "q.b", "v.b"}),
+    "position": (
+        replace(LORA_ROW, recipe=f"{LORA} peft.positions=kv"),
+        {"k.a", "k.b", "tuner.lora_list.0.q.lora_A", "v.b"},
+    ),
     "scale": (replace(LORA_ROW, recipe=f"{LORA} peft.alpha=1.001"), {"q.b", "v.b"}),
     "Out": (replace(FLORA_ROW, recipe=f"{FLORA_ROW.recipe} peft.out_insertion=parallel"), {"out.a", "out.b", "loss"}),
     "decay": (replace(LORA_ROW, recipe=f"{LORA} train.weight_decay=0.001"), {"q.a", "v.a"}),
