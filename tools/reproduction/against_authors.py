@@ -60,8 +60,8 @@ CHIPS = {"train": (56, 32, 20, 12, 6, 2), "val": (1, 1, 1, 1, 1, 1)}
 """Chips of each class."""
 
 RECIPE = """\
-data: {{root: {folder}/store, size: 48, augment: natural}}
-backbone: {{name: "timm:test_vit", weights: {folder}/vit.safetensors, pool: token}}
+data: {{root: '{folder}/store', size: 48, augment: natural}}
+backbone: {{name: "timm:test_vit", weights: '{folder}/vit.safetensors', pool: token}}
 head: {{kind: cosine, init: class-mean}}
 loss: {{name: logit_adjustment}}
 train: {{epochs: 12, batch_size: 128, lr: 0.01}}
