@@ -17,42 +17,11 @@ from rsft.recipe.load import dump_recipe, load_recipe
 from tests.helpers.closeness import close
 from tests.helpers.messages import mentions
 from tests.helpers.peft_models import NETWORKS, rich_vit, tiny_vit, with_random_adapter
+from tests.helpers.plain_lora import plain_features
 
 SEQUENTIAL = {"rank": 2, "out_insertion": "sequential"}
 METHODS = {"lora": LoRA(**SEQUENTIAL), "lora-out": LoRA(positions="o", **SEQUENTIAL), "lotr": LoTR(**SEQUENTIAL)}
 EACH = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-
-
-def plain_features(vit, images, factors, scales):
-    """Return the tokens of a timm ViT with LoRA at all positions, written as in metalora's models/peft_vit.py.
-
-    Args:
-        vit: a network without modules.
-        images: (B, 3, S, S).
-        factors: site -> A (width_in, r) and B (r, width_out).
-        scales: site -> scale, a scalar tensor.
-    """
-
-    def addition(block, position, x):
-        site = Site(block, position)
-        return scales[site] * (x @ factors[site][0] @ factors[site][1]) if site in factors else 0
-
-    x = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
-    for number, block in enumerate(vit.blocks):
-        attn, z = block.attn, block.norm1(x)
-        qkv = F.linear(z, attn.qkv.weight, attn.qkv.bias).chunk(3, -1)
-        q, k, v = (y + addition(number, name, z) for name, y in zip("qkv", qkv, strict=True))
-        q, k, v = (y.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for y in (q, k, v))
-        q, k = attn.q_norm(q), attn.k_norm(k)
-        weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)
-        h = (weights @ v).transpose(1, 2).flatten(2)
-        projected = F.linear(h, attn.proj.weight, attn.proj.bias)
-        x = x + block.ls1(projected + addition(number, "out", projected))
-        z = block.norm2(x)
-        hidden = F.gelu(F.linear(z, block.mlp.fc1.weight, block.mlp.fc1.bias) + addition(number, "mlp1", z))
-        y = F.linear(hidden, block.mlp.fc2.weight, block.mlp.fc2.bias) + addition(number, "mlp2", hidden)
-        x = x + block.ls2(y)
-    return vit.norm(x)
 
 
 def plain_gradients(adapted, network, images, weights):
