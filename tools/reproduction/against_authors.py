@@ -242,7 +242,7 @@ def train_with_rsft(folder: Path, row: Row) -> tuple[Trace, dict[str, Any]]:
     learner = make_learner(recipe, setup)
 
     def copy_state() -> dict[str, Tensor]:
-        scales = getattr(learner.loops, "scales", dict)()
+        scales = learner.loops.scales()
         alphas = {f"{site}.alpha": torch.tensor(RANK * x, dtype=torch.float64) for site, x in scales.items()}
         state = {name: tensor.clone() for name, tensor in classifier.learned_state().items() if name != "gamma"}
         return state | alphas

@@ -18,7 +18,7 @@ from rsft.peft.modules.scaled import LowRankModule
 from rsft.peft.sites import Site
 from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import MetaSection
-from rsft.training.meta.bilevel import Batch, BiLevelLoop, MetaSplitter, requires_grad_only, restore_on_exit
+from rsft.training.meta.bilevel import Batch, BiLevelLoop, MetaSplitter, requires_grad_only, restore_on_exit, widen
 from rsft.training.processes import average_gradients
 from rsft.types import Indices
 
@@ -105,7 +105,7 @@ class MetaloraLoop(BiLevelLoop):
     ) -> None:
         """Compute a loss at the scales alpha / r, and its gradients, for which checkpointed blocks run again."""
         with self._modulator.use_scales(self.alpha / self._ranks):
-            loss = loss_function(self.classifier(batch[0]).float(), batch[1])
+            loss = loss_function(widen(self.classifier(batch[0])), batch[1])
             backward(self._check_finite("outer", loss * weight))
 
     def _set_alpha_gradient(self, loss: Tensor) -> None:

@@ -23,6 +23,7 @@ from tools.reproduction.against_authors import (
 )
 
 LORA_ROW = next(row for row in ROWS if row.recipe == LORA)
+META_ROW = next(row for row in ROWS if row.name == "MetaLoRA")
 FLORA_ROW = next(row for row in ROWS if row.name == "FLoRA at six positions")
 MUTATIONS = {  # what rsft does otherwise, and columns that must tell
     "init": (replace(LORA_ROW, recipe=f"{LORA} peft.init=width"), {"start q.a", "start v.a"}),
@@ -33,6 +34,7 @@ MUTATIONS = {  # what rsft does otherwise, and columns that must tell
     ),
     "scale": (replace(LORA_ROW, recipe=f"{LORA} peft.alpha=1.001"), {"q.b", "v.b"}),
     "Out": (replace(FLORA_ROW, recipe=f"{FLORA_ROW.recipe} peft.out_insertion=parallel"), {"out.a", "out.b", "loss"}),
+    "outer rate": (replace(META_ROW, recipe=f"{META_ROW.recipe} meta.lr=0.0101"), {"q.alpha", "v.alpha"}),
     "decay": (replace(LORA_ROW, recipe=f"{LORA} train.weight_decay=0.001"), {"q.a", "v.a"}),
 }
 
