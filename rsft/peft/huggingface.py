@@ -6,6 +6,9 @@ The layout is a folder with adapter_config.json and adapter_model.safetensors
 fused qkv become one pair: their A matrices are stacked, and B holds their B matrices as blocks at the rows of each
 site, with zeros elsewhere. B includes the scales, so alpha = r.
 
+A sequential module at out adds m B A (W h + b). It is written with the factor A W, and its constant m B A b as the bias
+of lora_B (`lora_bias`, PEFT 0.14 or later). An adapter with such biases is read as LoRA together with BitFit.
+
 The layout cannot hold adapters, prompts or trained parameters of the network, nor dropouts that differ between layers.
 """
 
@@ -20,7 +23,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rsft.peft.methods.builtin import LoRA
+from rsft.peft.methods.builtin import BitFit, LoRA
+from rsft.peft.methods.registry import CompositeMethod, Method
 from rsft.peft.methods.settings import PositionSetting
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
@@ -32,6 +36,7 @@ from rsft.peft.sites import Site
 _CONFIG_FILE, _WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
+_BIAS = ".lora_B.bias"
 _SITES = "rsft.sites"  # metadata of the weights: the rank of every site of a layer, in the order of A
 _UNSUPPORTED_KEYS = (
     *("alora_invocation_tokens", "layer_replication", "modules_to_save"),
@@ -71,11 +76,15 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
     if len(dropouts) > 1:
         raise ValueError(f"dropouts {sorted(dropouts)}: the layout of PEFT's LoRA has one for all layers")
     tensors, sites = {}, {}
+    has_bias = any(delta.shift is not None for layer in layers.values() for delta in layer.deltas())
     for name, layer in layers.items():
-        tensors[f"{_PREFIX}{name}.lora_A.weight"], tensors[f"{_PREFIX}{name}.lora_B.weight"] = _combine_sites(layer)
+        key = f"{_PREFIX}{name}.lora_"
+        tensors[f"{key}A.weight"], tensors[f"{key}B.weight"], bias = _combine_sites(layer)
+        tensors |= {f"{key}B.bias": bias} if has_bias else {}
         ranks = {site: len(module.factors(site)[0]) for site, module in layer.adapters.items()}
         sites[name] = {site.position: rank for site, rank in ranks.items()}
     config = _build_config({name: sum(ranks.values()) for name, ranks in sites.items()}, dropouts.pop())
+    config |= {"lora_bias": True} if has_bias else {}  # PEFT before 0.14 does not know the key
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_tensors(Path(folder) / _WEIGHTS_FILE, tensors, {"format": "pt", _SITES: json.dumps(sites)})
     write_bytes_atomically(Path(folder) / _CONFIG_FILE, json.dumps(config, indent=2).encode())
@@ -84,7 +93,8 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
 def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     """Attach a LoRA adapter that PEFT or `export_peft` wrote.
 
-    A fused qkv whose factors are not made of blocks becomes three sites with the same A.
+    A fused qkv whose factors are not made of blocks becomes three sites with the same A. If lora_B has biases, the
+    biases of the network's blocks become trained parameters, which start at the sum.
 
     Args:
         vit: a network like the one on which the adapter was learned.
@@ -115,23 +125,33 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
         layers.setdefault(names[id(target.layer)], {})[site] = target.rows
     state: dict[str, Tensor] = {}
     scales: dict[str, float] = {}
-    for name, (a, b) in _factors_by_layer(tensors, folder).items():
+    biases = {key: tensors.pop(key) for key in tuple(tensors) if key.endswith(_BIAS)}
+    biases = {key.removeprefix(_PREFIX).removesuffix(_BIAS): bias for key, bias in biases.items() if bias.any()}
+    factors_by_layer = _factors_by_layer(tensors, folder)
+    if unmatched := sorted(set(biases) - set(factors_by_layer)):
+        raise ValueError(f"{folder}: A or B is missing at {unmatched[0]}")
+    for name, (a, b) in factors_by_layer.items():
         if name not in layers:
             raise ValueError(f"{folder}: {type(vit).__name__} has no site at {name}")
         for site, factors in _separate_sites(a, b, layers[name], site_ranks.get(name, {})).items():
             state[f"{site}.a"], state[f"{site}.b"] = factors
             scales[str(site)] = _layer_scale(config, name, len(a))
+        if name in biases:
+            biases[name] *= _layer_scale(config, name, len(a))
     sites = [site for layer_sites in layers.values() for site in layer_sites if str(site) in scales]
-    method = LoRA(
+    method: Method = LoRA(
         rank={str(site): len(state[f"{site}.a"]) for site in sites} | {"*": 0},
         positions=cast(PositionSetting, tuple(dict.fromkeys(site.position for site in sites))),
         blocks=sorted({site.block for site in sites}),
         scale=scales,
         dropout=float(config.get("lora_dropout", 0)),
     )
+    if biases:
+        blocks = sorted({site.block for name in biases for site in layers[name]})
+        method = CompositeMethod((method, BitFit(blocks)))
     adapted = attach(vit, method)
     try:
-        adapted.load_adapter_state(state)
+        adapted.load_adapter_state(_with_biases(state, biases, adapted.adapter_state()))
     except ValueError as error:
         adapted.detach()
         raise ValueError(f"{folder}: {error}") from error
@@ -139,16 +159,29 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
 
 
 @torch.no_grad()
-def _combine_sites(layer: LowRankLinear | LowRankConv2d) -> Factors:
-    """Return A and B of all sites of a layer in the shapes of PEFT, with their scales in B."""
+def _combine_sites(layer: LowRankLinear | LowRankConv2d) -> tuple[Tensor, Tensor, Tensor]:
+    """Return A, B and the bias of B of all sites of a layer in the shapes of PEFT, with their scales in B and bias."""
     deltas = layer.deltas()
     b = torch.zeros(len(layer.weight), sum(len(delta.a) for delta in deltas), dtype=deltas[0].b.dtype)
-    start = 0
+    start, bias = 0, b.new_zeros(len(b))
     for delta in deltas:
-        b[delta.rows, start : start + len(delta.a)] = delta.b.cpu() * torch.as_tensor(delta.scale).cpu()
-        start += len(delta.a)
+        columns = slice(start, start := start + len(delta.a))
+        b[delta.rows, columns] = delta.b.cpu() * torch.as_tensor(delta.scale).cpu()
+        if delta.shift is not None:
+            bias[delta.rows] += b[delta.rows, columns] @ delta.shift.cpu()
     a = torch.cat([delta.a.cpu() for delta in deltas])
-    return a, b if a.ndim == 2 else b[:, :, None, None]
+    return a, b if a.ndim == 2 else b[:, :, None, None], bias
+
+
+def _with_biases(
+    state: dict[str, Tensor], biases: Mapping[str, Tensor], current: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the state of LoRA, and that of the network's trained biases after the addition of those of lora_B."""
+    for name, bias in biases.items():
+        if f"{name}.bias" not in current:
+            raise ValueError(f"{name} has no bias, so that of lora_B has no place")
+        state[f"{name}.bias"] = current[f"{name}.bias"] + bias
+    return current | state if biases else state
 
 
 def _separate_sites(a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Mapping[str, int]) -> dict[Site, Factors]:

@@ -1,7 +1,8 @@
 """The modulator of MetaPEFT: one non-negative scale for every site (paper, equation 6)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 import torch
@@ -67,6 +68,7 @@ class Modulator(nn.Module):
         self.init_gamma = scale_to_gamma(init_scale)
         self.gamma = nn.Parameter(torch.full((len(self.sites),), self.init_gamma))
         self._frozen_gamma: dict[int, float] = {}  # site index -> gamma, unaffected by optimizer steps
+        self._other_scales: Tensor | None = None  # (sites,), see `use_scales`
 
     def scale(self, index: int) -> Tensor | float:
         """Return the scale of one site.
@@ -77,9 +79,27 @@ class Modulator(nn.Module):
         Returns:
             A scalar tensor, or a number if the site is frozen.
         """
+        if self._other_scales is not None:
+            return self._other_scales[index]
         if index in self._frozen_gamma:
             return float(gamma_to_scale(torch.tensor(self._frozen_gamma[index])))
         return gamma_to_scale(self.gamma[index])
+
+    @contextmanager
+    def use_scales(self, scales: Tensor) -> Iterator[None]:
+        """Let other scales act until the block ends, at all sites; `gamma` and `scales` do not change.
+
+        Args:
+            scales: (sites,); they get a gradient if they require one.
+
+        Yields:
+            Nothing.
+        """
+        self._other_scales = scales
+        try:
+            yield
+        finally:
+            self._other_scales = None
 
     def effective_gamma(self) -> Tensor:
         """Return a copy of gamma with the values of frozen sites.

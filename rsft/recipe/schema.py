@@ -84,22 +84,24 @@ class PeftSection(ComponentSection):
 class MetaSection(Section):
     """The modulator (one learned scale for each site) and its outer loop (paper, Section 3.3); null is plain PEFT."""
 
-    schedule: Literal["alternating", "joint"] = "alternating"
-    """inner and outer steps take turns, or one pass gives both gradients"""
+    schedule: Literal["alternating", "joint", "metalora"] = "alternating"
+    """inner and outer steps take turns, one pass gives both gradients, or one outer step per epoch as in the authors'
+    code"""
     order: Literal[1, 2] = 1
     """1: gradient at fixed theta; 2: gradient through one unrolled inner step (alternating)"""
     lr: float = Field(default=1e-2, gt=0)
-    """learning rate of Adam in the outer loop; depends on the data (Section 4.2)"""
+    """learning rate of the outer loop (Adam; with metalora SGD); depends on the data (Section 4.2)"""
     decay: Literal["constant", "cosine"] = "constant"
     """schedule of meta.lr: constant, or cosine decay to 0"""
     weight_decay: float = Field(default=5e-4, ge=0)
-    """L2 decay of the modulator toward its initial values"""
+    """L2 decay of the modulator toward its initial values, with metalora toward 0"""
     init_scale: float = Field(default=1.0, gt=0)
     """scale of every site at the start; 1 starts as plain PEFT"""
     scale_invariant_steps: bool = False
     """take inner steps in function space, so that the speed of a module does not depend on its scale"""
     outer_every: int = Field(default=3, ge=1)
-    """inner steps before an outer step, the paper's K (metalora: 3 on DOTA, 2 on FUSRS and CIFAR100)"""
+    """inner steps before an outer step, the paper's K (metalora: 3 on DOTA, 2 on FUSRS and CIFAR100); with the
+    schedule metalora, trial steps within an outer step"""
     ratio: float = Field(default=0.2, gt=0, lt=1)
     """share of the training chips in the meta subset (paper, Table 6)"""
     sampling: Annotated[str, RegisteredName(SAMPLERS)] = "random"
@@ -114,6 +116,13 @@ class MetaSection(Section):
     """epochs before the first outer step"""
     batch_size: int | None = Field(default=None, ge=1)
     """chips in an outer step; null takes train.batch_size, or with joint the subset's share of an epoch"""
+
+    @property
+    def unneeded(self) -> dict[str, str]:
+        """The keys of an outer loop that the schedule metalora does not have."""
+        keys = ("order", "decay", "scale_invariant_steps", "sampling", "holdout", "prune_below", "resplit_every")
+        hint = "nothing: the authors' code has no such setting"
+        return dict.fromkeys(keys, hint) if self.schedule == "metalora" else {}
 
 
 class SemiSection(Section):

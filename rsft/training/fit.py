@@ -67,8 +67,7 @@ def fit(
                 with learner.use_average():
                     measures = validate(processes, learner, groups, checkpointer.after_validation_batch)
                 early_stopping.update(measures["val_macro"])
-            modulator = learner.classifier.adapted.modulator
-            recorder.end_epoch(learner.epoch_row(epoch) | measures, modulator.scales() if modulator else {})
+            recorder.end_epoch(learner.epoch_row(epoch) | measures, learner.loops.scales())
             run.add_pseudo_labels(epoch, learner.take_pseudo_counts())
             checkpointer.after_epoch(TrainingPosition(epoch + 1))
     if signals.received:  # after the last step

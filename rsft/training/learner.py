@@ -14,6 +14,7 @@ from rsft.models.classifier import Classifier, copy_to_device
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.added import AddedChips
 from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError
+from rsft.training.meta.metalora import MetaloraLoop, MetaloraSplitter
 from rsft.training.optim import optimizers
 from rsft.training.optim.losses import DeferredReweighting
 from rsft.training.processes import all_gather_object, average_statistics
@@ -60,18 +61,19 @@ class Learner:
         self.train, self.meta, self.seed = train, meta, seed
         self.device = classifier.theta[0].device
         self.timer = StepTimer(self.device.type == "cuda")
-        self.loops = BiLevelLoop(
-            classifier,
-            loss.inner,
-            optimizers.build_inner_optimizer(classifier, train),
-            None if meta is None else torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr),
-            meta,
-            outer_loss=loss.outer,
-            max_grad_norm=train.max_grad_norm,
-            accumulate_grad_batches=train.accumulate_grad_batches,
-            timer=self.timer,
-            scale_losses=train.precision == "fp16",
-        )
+        inner_optimizer = optimizers.build_inner_optimizer(classifier, train)
+        options: dict[str, Any] = {
+            "outer_loss": loss.outer,
+            "max_grad_norm": train.max_grad_norm,
+            "accumulate_grad_batches": train.accumulate_grad_batches,
+            "timer": self.timer,
+            "scale_losses": train.precision == "fp16",
+        }
+        if meta is not None and meta.schedule == "metalora":
+            self.loops: BiLevelLoop = MetaloraLoop(classifier, loss.inner, inner_optimizer, meta, **options)
+        else:
+            outer_optimizer = None if meta is None else torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
+            self.loops = BiLevelLoop(classifier, loss.inner, inner_optimizer, outer_optimizer, meta, **options)
         self._base_lrs = [float(group["lr"]) for group in self.loops.inner_optimizer.param_groups]
         self.steps = 0
         self.losses: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -108,7 +110,16 @@ class Learner:
             self.loops.pseudo = self.labeler.batch(epoch, index, progress)
         if not len(outer_chips):
             return None
-        inputs, labels = self.batches.load(outer_chips, epoch)
+        if isinstance(self.loops, MetaloraLoop):
+            assert isinstance(self.splitter, MetaloraSplitter)
+            trials = self.splitter.trial_batches(epoch)
+            weights = [shard_loss_weight(len(chips), self.batches.shard) for chips in trials]
+            self.loops.trial_batches = list(zip((self._load(x, epoch) for x in trials), weights, strict=True))
+        return self._load(outer_chips, epoch)
+
+    def _load(self, chips: Indices, epoch: int) -> Batch:
+        """Return the part of this process of a batch of training chips (B,) on the device of the classifier."""
+        inputs, labels = self.batches.load(chips, epoch)
         return copy_to_device(inputs, self.device), copy_to_device(labels, self.device)
 
     def add_losses(self, inner: Tensor, outer: Tensor | None) -> None:
@@ -180,6 +191,8 @@ class Learner:
             state["average"] = self.average.state
         if self.labeler is not None:
             state["labeler"] = self.labeler.state_dict()
+        if isinstance(loops, MetaloraLoop):
+            state["alpha"] = loops.alpha.detach()
         return {name: _to_cpu(value) for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -199,6 +212,8 @@ class Learner:
             self.average.state = {name: tensor.to(self.device) for name, tensor in state["average"].items()}
         if self.labeler is not None:
             self.labeler.load_state_dict(state["labeler"])
+        if isinstance(loops, MetaloraLoop):
+            loops.alpha.data.copy_(state["alpha"])
 
     def keep_average(self) -> None:
         """Give the classifier the mean of the weights for good, at the end of training."""
@@ -225,6 +240,8 @@ class Learner:
         if self.meta is None:
             return False
         period, steps = self.meta.outer_every * self.train.accumulate_grad_batches, self.batches.steps(epoch)
+        if self.meta.schedule == "metalora":
+            return index == steps - 1 and epoch + 1 >= self.meta.warmup
         # an epoch of few chips has fewer batches than a period, which then goes on in the next epoch
         number = index if period <= steps else epoch * steps + index
         return epoch + index / steps >= self.meta.warmup and number % period == period - 1

@@ -46,6 +46,7 @@ ADDITIVE = {
     "lora": LoRA(rank=2),
     "lora-by-pattern": LoRA(rank={"blocks.*.q": 3, "blocks.0.*": 0, "*": 2}, positions="qvo", scale="1/r"),
     "lora-last-block": LoRA(rank=2, positions="o12", blocks="last:1", scale=2),
+    "lora-sequential-out": LoRA(rank=2, out_insertion="sequential"),
     "lotr": LoTR(rank=2),
     "adapter": Adapter(dim=3),
     "adaptformer": AdaptFormer(dim=3, blocks="every:2"),

@@ -24,6 +24,7 @@ TRIALS = {
     "second order": f"{COMMON} meta.order=2",
     "joint": f"{COMMON} meta.schedule=joint train.accumulate_grad_batches=2",
     "uneven": "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5",  # 40 chips: the last batch has 4
+    "metalora": f'{COMMON} meta={{"schedule":"metalora","lr":0.05,"outer_every":2,"ratio":0.3}} peft.init=rank',
     "sharded": f"{COMMON} meta.warmup=0 train.strategy=fsdp",
     "pseudo-labels": f"{COMMON} meta.warmup=0 backbone.blocks=2 {SEMI}",
     "uneven pseudo-labels": f"meta=null train.batch_size=6 train.epochs=4 backbone.blocks=2 {SEMI} train.ema=0.5",
@@ -90,6 +91,10 @@ def test_two_processes_equal_one(two_process_results, recipe_file, pool, tmp_pat
     tensors = Bundle.load(Path(first["folder"])).tensors
     for key, value in Bundle.load(run.folder).tensors.items():
         np.testing.assert_allclose(tensors[key], value, atol=2e-3)
+    if trial == "metalora":
+        scales = [pd.read_csv(Path(folder) / "modulator.csv")["value"] for folder in (first["folder"], run.folder)]
+        np.testing.assert_allclose(*scales, atol=1e-5)
+        assert scales[0].std() > 1e-4
     if "pseudo" in trial:
         counts = [pd.read_csv(Path(folder) / "pseudo_labels.csv") for folder in (first["folder"], run.folder)]
         np.testing.assert_allclose(*counts, atol=2)

@@ -22,7 +22,7 @@ from rsft.sweep.schema import Trial
 from rsft.utils.atomic_files import write_text
 
 TABLES_FILE = Path(__file__).with_name("paper_tables.yaml")
-METHOD_KEYS = ("positions", "blocks", "prompts", "dim")
+METHOD_KEYS = ("positions", "out_insertion", "blocks", "prompts", "dim")
 """Keys of the section peft that the method brings to another base recipe; rank and scale belong to the network."""
 
 Measure = Literal[

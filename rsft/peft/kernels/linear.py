@@ -1,6 +1,6 @@
 """A frozen linear layer with low-rank additions, as one autograd function that stores as little as possible.
 
-    y = x W^T + bias + sum over deltas of ((x A^T) m) B^T
+    y = x W^T + bias + sum over deltas of ((x A^T + s) m) B^T
 
 The additions of a layer share its input, so they are packed into one pair of matrices of rank R, the sum of their
 ranks. The scale m is applied to matrices of width R, where it costs almost nothing. These matrices are stored rank
@@ -35,7 +35,7 @@ class FrozenLinear(NamedTuple):
     weight: Tensor  # (width_out, width_in), of any dtype
     bias: Tensor | None  # (width_out,)
     dropouts: tuple[SeededDropout, ...]  # one for each group of ranks, or empty
-    split: int | None  # rows before it give the gradients of a and b, rows from it on the gradient of the scale
+    split: int | None  # rows before it give the gradients of a, b and s, rows from it on the gradient of the scale
     retain_output: bool  # whether the output is stored for the backward pass
     needs_output: bool  # whether the caller reads the output
 
@@ -47,9 +47,11 @@ class FrozenLinear(NamedTuple):
             deltas: the additions.
 
         Returns:
-            y (n, width_out), and x A^T (R, n), which `backward` needs.
+            y (n, width_out), and x A^T + s (R, n), which `backward` needs.
         """
         down = self._down(deltas.a, x)
+        if deltas.shift is not None:
+            down += deltas.shift
         if not self.needs_output:
             return x.new_zeros(len(x), len(self.weight)), down
         bias = None if self.bias is None else self.bias.to(x.dtype)
@@ -60,25 +62,26 @@ class FrozenLinear(NamedTuple):
 
     def backward(
         self, dy: Tensor, x: Callable[[], Tensor], down: Tensor, deltas: PackedDeltas, needs_dx: bool = True
-    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor | None]:
         """Compute the gradients.
 
         Args:
             dy: gradient of the output, (n, width_out).
             x: returns the input (n, width_in) again; called only if there are additions.
-            down: x A^T from `forward`, (R, n).
+            down: x A^T + s from `forward`, (R, n).
             deltas: the additions.
             needs_dx: whether the input needs a gradient.
 
         Returns:
-            The gradients of x (or None), a, b and scale.
+            The gradients of x (or None), a, b, scale and s (or None).
         """
         up = deltas.b @ dy.t()
         scaled = apply_scale(up, deltas.scale)
         da = self._down_a(scaled[:, : self.split], x) if len(deltas.a) else deltas.a
         db = apply_scale(down, deltas.scale)[:, : self.split] @ dy[: self.split]
         dscale = (up.to(deltas.scale.dtype) * down)[:, self.split :].sum(1, keepdim=True)
-        return self._down_x(dy, scaled, deltas.a) if needs_dx else None, da, db, dscale
+        dshift = None if deltas.shift is None else scaled[:, : self.split].sum(1, keepdim=True)
+        return self._down_x(dy, scaled, deltas.a) if needs_dx else None, da, db, dscale, dshift
 
     def _down(self, a: Tensor, x: Tensor) -> Tensor:
         """Return A x^T, with the dropout of each group of ranks."""
@@ -104,34 +107,43 @@ class FrozenLinear(NamedTuple):
 
 
 class _LowRankLinearFunction(torch.autograd.Function):
-    """Autograd function that stores x and x A^T, and computes the output of the prologue again in the backward pass.
+    """Autograd function that stores x and x A^T + s. The backward pass computes the output of the prologue again.
 
-    x A^T is stored without its graph, so second derivatives would be wrong. They raise an error.
+    x A^T + s is stored without its graph, so second derivatives would be wrong. They raise an error.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, a: Tensor, b: Tensor, scale: Tensor, layer: FrozenLinear, prologue: Prologue | None
+        ctx: Any,
+        x: Tensor,
+        layer: FrozenLinear,
+        prologue: Prologue | None,
+        a: Tensor,
+        b: Tensor,
+        scale: Tensor,
+        shift: Tensor | None,
     ) -> Tensor:
+        deltas = PackedDeltas(a, b, scale, shift)
         z, *statistics = (x,) if prologue is None else prologue.forward(x)
-        y, down = layer.forward(z.to(a.dtype), PackedDeltas(a, b, scale))
+        y, down = layer.forward(z.to(a.dtype), deltas)
         ctx.layer, ctx.prologue = layer, prologue
-        ctx.save_for_backward(x, a, b, scale, down, *statistics)
+        ctx.save_for_backward(x, down, *deltas, *statistics)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, a, b, scale, down, *statistics = ctx.saved_tensors
+        x, down, a, b, scale, shift, *statistics = ctx.saved_tensors
         prologue: Prologue | None = ctx.prologue
 
         def z() -> Tensor:
             return (x if prologue is None else prologue.forward(x)[0]).to(a.dtype)
 
-        dx, da, db, dscale = ctx.layer.backward(grads[0], z, down, PackedDeltas(a, b, scale), ctx.needs_input_grad[0])
+        deltas = PackedDeltas(a, b, scale, shift)
+        dx, *packed_grads = ctx.layer.backward(grads[0], z, down, deltas, ctx.needs_input_grad[0])
         if dx is not None and prologue is not None:
             dx = prologue.backward(dx, x, *statistics)
-        return dx, da, db, dscale, None, None
+        return dx, None, None, *packed_grads
 
 
 def low_rank_linear(
@@ -146,14 +158,14 @@ def low_rank_linear(
     needs_output: bool = True,
     kernels: bool | None = None,
 ) -> Tensor:
-    """Apply a frozen linear layer with low-rank additions: x W^T + bias + sum over deltas of ((x A^T) m) B^T.
+    """Apply a frozen linear layer with low-rank additions: x W^T + bias + sum over deltas of ((x A^T + s) m) B^T.
 
     Args:
         x: (B, ..., width_in).
         weight: (width_out, width_in), frozen.
         bias: (width_out,), frozen.
         deltas: the additions.
-        split: number of inner items of a batch [inner ; meta]. The gradients of a and b come from the inner items,
+        split: number of inner items of a batch [inner ; meta]. The gradients of a, b and s come from the inner items,
             those of the scales from the meta items, and that of x from all items. None uses all items for all
             gradients.
         training: whether the dropout of the additions is on.
@@ -179,7 +191,7 @@ def low_rank_linear(
     if use_kernels(x.device, kernels):
         grad_enabled = torch.is_grad_enabled()
         layer = FrozenLinear(weight, bias, dropouts, split_rows, retain_output=grad_enabled, needs_output=needs_output)
-        y = cast(Tensor, _LowRankLinearFunction.apply(rows, *packed, layer, prologue))  # type: ignore[no-untyped-call]
+        y = cast(Tensor, _LowRankLinearFunction.apply(rows, layer, prologue, *packed))  # type: ignore[no-untyped-call]
     else:
         rows = rows if prologue is None else prologue.forward(rows)[0]
         y = plain_low_rank_linear(rows, weight, bias, packed, dropouts, split_rows)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class LowRankDelta(NamedTuple):
-    """One low-rank addition to a linear layer, ((x A^T) m) B^T.
+    """One low-rank addition to a linear layer, ((x A^T + s) m) B^T.
 
     Attributes:
         rows: the output rows of the layer to which the addition belongs; a slice of step 1.
@@ -18,6 +18,7 @@ class LowRankDelta(NamedTuple):
         b: (rows, r).
         scale: m, a number or a scalar tensor. The tensor gets a gradient if it requires one.
         dropout: rate on the input of `a`, in training.
+        shift: s (r,), of an addition that reads the output of the layer; None is zero.
     """
 
     rows: slice
@@ -25,6 +26,7 @@ class LowRankDelta(NamedTuple):
     b: Tensor
     scale: Tensor | float
     dropout: float = 0.0
+    shift: Tensor | None = None
 
 
 class PackedDeltas(NamedTuple):
@@ -33,6 +35,7 @@ class PackedDeltas(NamedTuple):
     a: Tensor  # (R, width_in)
     b: Tensor  # (R, width_out), zero outside of an addition's rows
     scale: Tensor  # (R, 1)
+    shift: Tensor | None = None  # (R, 1)
 
 
 class SeededDropout(NamedTuple):
@@ -70,7 +73,11 @@ def pack_deltas(deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor) -> Pa
         torch.as_tensor(delta.scale, dtype=delta.a.dtype, device=delta.a.device).expand(len(delta.a), 1)
         for delta in deltas
     ]
-    return PackedDeltas(torch.cat([delta.a for delta in deltas]).to(dtype), torch.cat(b).to(dtype), torch.cat(scales))
+    a, shift = torch.cat([delta.a for delta in deltas]).to(dtype), None
+    if any(delta.shift is not None for delta in deltas):
+        shifts = [delta.a.new_zeros(len(delta.a)) if delta.shift is None else delta.shift for delta in deltas]
+        shift = torch.cat(shifts).unsqueeze(1).to(dtype)
+    return PackedDeltas(a, torch.cat(b).to(dtype), torch.cat(scales), shift)
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:

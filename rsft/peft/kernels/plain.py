@@ -21,7 +21,7 @@ def plain_low_rank_linear(
     dropouts: Sequence[SeededDropout] = (),
     split: int | None = None,
 ) -> Tensor:
-    """Apply the layer: x W^T + bias + ((x A^T) m) B^T.
+    """Apply the layer: x W^T + bias + ((x A^T + s) m) B^T.
 
     Args:
         x: (n, width_in).
@@ -29,7 +29,7 @@ def plain_low_rank_linear(
         bias: (width_out,), of any dtype.
         deltas: the additions, in the dtype of the matrix products.
         dropouts: one for each group of ranks, or none.
-        split: rows before it give the gradients of a and b, rows from it on the gradient of the scale.
+        split: rows before it give the gradients of a, b and s, rows from it on the gradient of the scale.
 
     Returns:
         (n, width_out).
@@ -41,16 +41,17 @@ def plain_low_rank_linear(
         return y
     inputs = [dropout(x) for dropout in dropouts] if dropouts else [x]
     ranks = [dropout.ranks for dropout in dropouts] if dropouts else [slice(None)]
-    a, b, scale = deltas
+    a, b, scale, shift = deltas
     if split is None:
-        return torch.addmm(y, _down(inputs, ranks, a, scale), b)
-    inner = _down([part[:split] for part in inputs], ranks, a, scale.detach()), b
-    outer = _down([part[split:] for part in inputs], ranks, a.detach(), scale), b.detach()
+        return torch.addmm(y, _down(inputs, ranks, a, scale, shift), b)
+    fixed_shift = None if shift is None else shift.detach()
+    inner = _down([part[:split] for part in inputs], ranks, a, scale.detach(), shift), b
+    outer = _down([part[split:] for part in inputs], ranks, a.detach(), scale, fixed_shift), b.detach()
     parts = zip((y[:split], y[split:]), (inner, outer), strict=True)
     return torch.cat([torch.addmm(rows, down, up) for rows, (down, up) in parts])
 
 
-def _down(inputs: Sequence[Tensor], ranks: Sequence[slice], a: Tensor, scale: Tensor) -> Tensor:
-    """Return (x A^T) m, (n, R); each group of ranks has its own input."""
-    down = [F.linear(x, a[group]) for x, group in zip(inputs, ranks, strict=True)]
-    return apply_scale(torch.cat(down, dim=1), scale.t())
+def _down(inputs: Sequence[Tensor], ranks: Sequence[slice], a: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    """Return (x A^T + s) m, (n, R); each group of ranks has its own input."""
+    down = torch.cat([F.linear(x, a[group]) for x, group in zip(inputs, ranks, strict=True)], dim=1)
+    return apply_scale(down if shift is None else down + shift.t(), scale.t())

@@ -149,6 +149,7 @@ class LoRAWithAdaptFormer:
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
     alpha: float | None = field(default=None, metadata=registry.ALPHA)
     init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
+    out_insertion: Literal["parallel", "sequential"] = field(default="parallel", metadata=registry.OUT_INSERTION)
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -157,7 +158,8 @@ class LoRAWithAdaptFormer:
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of both methods."""
-        lora = LoRA(self.rank, self.positions, self.blocks, self.scale, self.dropout, self.alpha, self.init)
+        settings = (self.scale, self.dropout, self.alpha, self.init, self.out_insertion)
+        lora = LoRA(self.rank, self.positions, self.blocks, *settings)
         return [*lora.build_modules(vit), *AdaptFormer(self.dim, self.blocks, self.adapter_scale).build_modules(vit)]
 
 

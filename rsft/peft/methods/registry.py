@@ -154,6 +154,10 @@ INIT = _metadata(
     "fan-in of the start of A: width, the input width (Hugging Face), or rank, r (LIFT and the authors' code), which "
     "makes A sqrt(width / r) times larger"
 )
+OUT_INSERTION = _metadata(
+    "input of the module at the position Out: that of the output projection (parallel; Hugging Face), or what the "
+    "projection gives (sequential; the authors' code)"
+)
 ADAPTER_SCALE = _metadata("fixed scale of AdaptFormer in combination with LoRA", exclusive_minimum=0)
 PROMPTS = _metadata("number of prompt tokens that VPT inserts before the patch tokens", minimum=1)
 DROPOUT = _metadata("dropout rate in a module, in training", minimum=0, exclusive_maximum=1)

@@ -31,6 +31,9 @@ class LowRankMethod:
         init: fan-in of the uniform distribution of A, U(-1/sqrt(fan-in), 1/sqrt(fan-in)): "width" takes the input width
             (Hugging Face PEFT), "rank" takes r (LIFT and the paper's code). With "rank", A is
             sqrt(width / r) times larger, and the module learns width / r times faster at the same learning rate.
+        out_insertion: how the module at Out is inserted. "parallel" reads the input h of the output projection,
+            W h + b + m f(h) (Hugging Face PEFT). "sequential" reads its output, x + m f(x) with x = W h + b (the
+            paper's code, FLoRA in models/peft_vit.py). The other positions are parallel in both.
     """
 
     is_identity_at_init: ClassVar[bool] = True
@@ -42,6 +45,7 @@ class LowRankMethod:
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
     alpha: float | None = field(default=None, metadata=registry.ALPHA)
     init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
+    out_insertion: Literal["parallel", "sequential"] = field(default="parallel", metadata=registry.OUT_INSERTION)
 
     @property
     def unneeded(self) -> dict[str, str]:

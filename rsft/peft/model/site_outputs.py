@@ -72,8 +72,8 @@ def _observe_layer(
         frozen = F.conv2d(args[0], layer.weight, None, layer.stride, layer.padding, layer.dilation)
         observer(site, layer.addition(args[0], module.delta(site)), frozen)
         return
-    a, b = module.factors(site)
-    addition = F.linear(F.linear(args[0], a), b) * module.scale_fns[site]()
+    delta = module.delta(site)
+    addition = F.linear(F.linear(args[0], delta.a, delta.shift), delta.b) * delta.scale
     observer(site, addition, F.linear(args[0], module.target_layers[site].weight))
 
 

@@ -168,6 +168,9 @@ class LowRankConv2d(_AdaptedLayer, nn.Conv2d):
 class LowRankModule(AdapterModule):
     """Low-rank additions, m_p (x A) B at every site.
 
+    An addition that reads the output W h + b of its layer equals one that reads h, with the factor A W, and the shift
+    A b in rank space. So the kernels treat both alike.
+
     Raises:
         ValueError: the network lacks a site, or a setting is invalid.
     """
@@ -185,6 +188,10 @@ class LowRankModule(AdapterModule):
         layers = adapter_module.target_layers(vit, ranks)
         super().__init__(resolve_scales(method.scale, ranks, method.alpha))
         self.target_layers, self.dropouts = layers, validate_dropout(method.dropout, tuple(ranks))
+        self._sequential = {x for x in ranks if x.position == "out" and method.out_insertion == "sequential"}
+        if wrong := [site for site in self._sequential if self.dropouts[site]]:
+            message = f"dropout {self.dropouts[wrong[0]]} at {wrong[0]}: a sequential module at out has none"
+            raise ValueError(f"{message}; use 0 there, such as {{'*.out': 0, '*': 0.1}}")
         for site, rank in ranks.items():
             self._add_parameters(site, rank, method.init)
 
@@ -193,13 +200,23 @@ class LowRankModule(AdapterModule):
         raise NotImplementedError
 
     def factors(self, site: Site) -> tuple[Tensor, Tensor]:
-        """Return the factors of a site: A^T (r, width_in), of a convolution (r, in, h, w), and B^T (rows, r)."""
+        """Return the factors of a site: A^T (r, *input_shape) and B^T (rows, r)."""
         raise NotImplementedError
+
+    def input_shape(self, site: Site) -> torch.Size:
+        """Return the shape that A of a site maps to r: (width,), or of a convolution (in, h, w)."""
+        shape = self.target_layers[site].weight.shape
+        return shape[:1] if site in self._sequential else shape[1:]
 
     def delta(self, site: Site) -> LowRankDelta:
         """Return the addition at a site; its dropout is 0 unless the module is in training mode."""
-        rate = self.dropouts[site] if self.training else 0.0
-        return LowRankDelta(self.target_layers[site].rows, *self.factors(site), self.scale_fns[site](), rate)
+        rate, shift, (a, b) = self.dropouts[site] if self.training else 0.0, None, self.factors(site)
+        target = self.target_layers[site]
+        if site in self._sequential:
+            bias = target.layer.bias
+            shift = None if bias is None else (a @ bias.to(a.dtype)).to(a.dtype)  # autocast rounds the product
+            a = (a @ target.weight.to(a.dtype)).to(a.dtype)
+        return LowRankDelta(target.rows, a, b, self.scale_fns[site](), rate, shift)
 
     def inject(self) -> None:
         """Turn the layers of all sites into `LowRankLinear` and `LowRankConv2d`."""
@@ -213,13 +230,15 @@ class LowRankModule(AdapterModule):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add m (A B)^T to the weight of every site."""
+        """Add m (A B)^T to the weight of every site, and m B^T s to the bias."""
         for site in self.sites:
-            weight = self.target_layers[site].weight
+            target, delta = self.target_layers[site], self.delta(site)
+            weight, bias = target.weight, target.layer.bias
             wide = torch.promote_types(weight.dtype, torch.float32)
-            a, b = self.factors(site)
-            update = (b.to(wide) @ a.to(wide).flatten(1)).view_as(weight)
-            weight.copy_(weight.to(wide) + self.scale_fns[site]() * update)
+            b = delta.b.to(wide)
+            weight.copy_(weight.to(wide) + delta.scale * (b @ delta.a.to(wide).flatten(1)).view_as(weight))
+            if bias is not None and delta.shift is not None:
+                bias.copy_(bias.to(wide) + delta.scale * (b @ delta.shift.to(wide)))
         self.remove()
 
 
@@ -234,7 +253,7 @@ class LoRAModule(LowRankModule):
     """Separate factors A and B for every site."""
 
     def _add_parameters(self, site: Site, rank: int, init: Literal["width", "rank"]) -> None:
-        self.add_module(mangle_name(site), _Factors(self.target_layers[site], rank, init))
+        self.add_module(mangle_name(site), _Factors(self.target_layers[site], self.input_shape(site), rank, init))
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
         return [cast(_Factors, self.get_submodule(mangle_name(site))).b]
@@ -252,13 +271,13 @@ class LoTRModule(LowRankModule):
     """
 
     def _add_parameters(self, site: Site, rank: int, init: Literal["width", "rank"]) -> None:
-        target, name = self.target_layers[site], f"shared/{site.position}"
+        target, name, shape = self.target_layers[site], f"shared/{site.position}", self.input_shape(site)
         if not hasattr(self, name):
-            factors = _Factors(target, rank, init)
+            factors = _Factors(target, shape, rank, init)
             nn.init.kaiming_uniform_(factors.b, a=math.sqrt(5))
             self.add_module(name, factors)
         shared = cast(_Factors, self.get_submodule(name))
-        if (len(shared.b), *shared.a.shape) != (len(target.weight), rank, *target.weight.shape[1:]):
+        if (len(shared.b), *shared.a.shape) != (len(target.weight), rank, *shape):
             raise ValueError("lotr shares A and B of a position between blocks: their ranks and widths must be equal")
         self.add_module(mangle_name(site), _Core(target, rank))
 
@@ -279,11 +298,10 @@ class _Factors(nn.Module):
     The A of a convolution has the kernel of the convolution, (r, in, h, w), as in Hugging Face PEFT.
     """
 
-    def __init__(self, target: TargetLayer, rank: int, init: Literal["width", "rank"]) -> None:
+    def __init__(self, target: TargetLayer, input_shape: torch.Size, rank: int, init: Literal["width", "rank"]) -> None:
         super().__init__()
-        width_out, *input_shape = target.weight.shape
         self.a = nn.Parameter(torch.empty(rank, *input_shape, **trainable_kwargs(target.weight)))
-        self.b = nn.Parameter(torch.zeros(width_out, rank, **trainable_kwargs(target.weight)))
+        self.b = nn.Parameter(torch.zeros(len(target.weight), rank, **trainable_kwargs(target.weight)))
         nn.init.kaiming_uniform_(self.a.detach().flatten(1).t() if init == "rank" else self.a, a=math.sqrt(5))
 
 

@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from rsft.errors import RsftError
 from rsft.models.classifier import Classifier
+from rsft.peft.sites import Site
 from rsft.recipe.registries import SAMPLERS, LossFunction
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.processes import all_reduce_mean, average_gradients
@@ -68,7 +69,7 @@ def hypergradient(
     if order == 1:
         return _gradients(outer(), gamma)
     with _without_autocast_cache():
-        with _restore_on_exit(theta):
+        with restore_on_exit(theta):
             step = [reduce_mean(gradient) for gradient in _gradients(inner(), theta)]
             _add_scaled(theta, step, -lr)
             gradients = _gradients(outer(), [*theta, *gamma])
@@ -85,7 +86,7 @@ def _gradient_at(
     theta: Parameters, gamma: Parameters, loss: LossClosure, direction: Sequence[Tensor], distance: float
 ) -> list[Tensor]:
     """Return the gradient of a loss with respect to gamma at theta + distance * direction."""
-    with _restore_on_exit(theta):
+    with restore_on_exit(theta):
         _add_scaled(theta, direction, distance)
         return _gradients(loss(), gamma)
 
@@ -103,7 +104,7 @@ def _add_scaled(parameters: Parameters, direction: Sequence[Tensor], distance: f
 
 
 @contextmanager
-def _restore_on_exit(parameters: Parameters) -> Iterator[None]:
+def restore_on_exit(parameters: Parameters) -> Iterator[None]:
     """Restore the parameters at the end of the block."""
     originals = [parameter.detach().clone() for parameter in parameters]
     try:
@@ -231,6 +232,11 @@ class BiLevelLoop:
         """The optimizer of theta and, with an outer loop, that of gamma."""
         return [x for x in (self.inner_optimizer, self.outer_optimizer) if x is not None]
 
+    def scales(self) -> dict[Site, float]:
+        """Return the learned scale of every site; nothing without a modulator."""
+        modulator = self.classifier.adapted.modulator
+        return {} if modulator is None else modulator.scales()
+
     def inner_step(self, batch: Batch) -> Tensor:
         """Add the gradient of a batch to theta, and update theta if `accumulate_grad_batches` batches are complete.
 
@@ -303,7 +309,7 @@ class BiLevelLoop:
         outer_weight = self.loss_weights[1]
         loss = self._check_finite("inner", self._inner_loss(head(features[:rows]), batch[1]))
         outer_logits = functional_call(head, fixed_head, (features[rows:],))
-        outer_loss = self._check_finite("outer", outer_weight * self.outer_loss(outer_logits.float(), outer_labels))
+        outer_loss = self._check_finite("outer", outer_weight * self.outer_loss(widen(outer_logits), outer_labels))
         self._begin_inner_batch()
         assert self.outer_optimizer is not None
         self.outer_optimizer.zero_grad()
@@ -316,7 +322,7 @@ class BiLevelLoop:
     def _compute_loss(self, batch: Batch, *, outer: bool = False) -> Tensor:
         if not outer:
             return self._inner_loss(self.classifier(self._inner_inputs(batch)), batch[1])
-        return self.outer_loss(self.classifier(batch[0]).float(), batch[1]) * self.loss_weights[1]
+        return self.outer_loss(widen(self.classifier(batch[0])), batch[1]) * self.loss_weights[1]
 
     def _inner_inputs(self, batch: Batch) -> Tensor:
         """Return the inputs of a batch, mixed if this is due, and those of the chips with pseudo-labels after them."""
@@ -328,7 +334,7 @@ class BiLevelLoop:
 
     def _inner_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the logits of `_inner_inputs`, of which the first are those of the labeled chips."""
-        labeled = logits[: len(labels)].float()
+        labeled = widen(logits[: len(labels)])
         loss = self.loss(labeled, labels)
         if self.mixing is not None:
             share, order = self.mixing
@@ -342,9 +348,11 @@ class BiLevelLoop:
         self.batches_seen += 1
 
     def _update_theta(self) -> None:
-        if self.batches_seen % self.accumulate_grad_batches:
-            return
-        average_gradients(self.theta)
+        if self.batches_seen % self.accumulate_grad_batches == 0:
+            self._step_theta()
+
+    def _step_theta(self, trained_too: Parameters = ()) -> None:
+        average_gradients([*self.theta, *trained_too])
         self.inner_scaler.unscale_(self.inner_optimizer)
         adapted, invariant = self.classifier.adapted, self.meta is not None and self.meta.scale_invariant_steps
         with adapted.in_function_space() if invariant else nullcontext():
@@ -376,6 +384,11 @@ class BiLevelLoop:
     def _meta(self) -> MetaSection:
         assert self.meta is not None
         return self.meta
+
+
+def widen(logits: Tensor) -> Tensor:
+    """Return logits in float32, or in float64 if the network computes in it."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @contextmanager
@@ -451,7 +464,7 @@ def outer_batch_size(meta: MetaSection, train: TrainSection) -> int:
     It is `meta.batch_size` if that is set, else `train.batch_size`. With the joint schedule the default is the number
     with which an epoch uses each chip of the meta subset about once.
     """
-    if meta.batch_size is not None or meta.schedule == "alternating":
+    if meta.batch_size is not None or meta.schedule != "joint":
         return meta.batch_size or train.batch_size
     inner_share = 1 - meta.ratio if meta.holdout else 1.0
     inner_chips = train.batch_size * train.accumulate_grad_batches * meta.outer_every

@@ -71,7 +71,7 @@ class Plain(nn.Module):
 
     def forward(self, x):
         y = self.layer(x)
-        for rows, a, b, m, _ in self.added:
+        for rows, a, b, m, *_ in self.added:
             whole = F.linear(F.linear(x, a) * m, b)
             if self.split is not None:
                 inner = F.linear(F.linear(x[: self.split], a) * m.detach(), b)

@@ -89,7 +89,7 @@ class Plain(nn.Module):
         self.layer, self.delta = layer, delta
 
     def forward(self, x):
-        y, (_, a, b, m, _) = self.layer(x), self.delta
+        y, (_, a, b, m, *_) = self.layer(x), self.delta
         return y + F.pad(F.linear(F.linear(x, a) * m, b), (0, y.shape[-1] - len(b)))
 
 

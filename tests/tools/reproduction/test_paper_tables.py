@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from rsft.evaluation.evaluate import evaluate
+from rsft.peft.sites import select_positions
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.sweep.process import TrialStopped
@@ -43,6 +44,16 @@ def test_paper_numbers_match_columns_and_means(number):
 def test_cells_equal_the_trials_of_the_shipped_sweep(number, sweep):
     trial_ids = {trial.id for cell in table_cells(TABLES[number]) for trial in cell_trials(cell, TableSettings())}
     assert trial_ids == {trial.id for trial in list_trials(*read_sweep(find_recipe(sweep, "sweep")))}
+
+
+@pytest.mark.parametrize("settings", [TableSettings(), TableSettings("mstar_lt_metalora")], ids=["paper", "small"])
+def test_cells_that_adapt_out_read_the_projected_output(settings):
+    """As metalora, models/peft_vit.py: x = F.linear(x, W_o, b_o); x = x + flora["out"](x)."""
+    cells = [cell for number in ("1", "2", "4", "S3", "S7") for cell in table_cells(TABLES[number])]
+    peft = [trial.recipe.peft.settings for cell in cells for trial in cell_trials(cell, settings)]
+    adapts_out = [x for x in peft if "out" in select_positions(x.get("positions", "q"))]
+    assert len(adapts_out) > 12
+    assert {x["out_insertion"] for x in adapts_out} == {"sequential"}
 
 
 def test_method_on_another_base_recipe():

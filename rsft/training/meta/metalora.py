@@ -1,0 +1,142 @@
+"""The outer loop as the paper's code runs it: MetaTrainer in trainer.py of https://github.com/doem97/metalora.
+
+It is a reference. The paper's text describes another loop, `rsft.training.meta.bilevel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rsft.models.classifier import Classifier
+from rsft.peft.modulator import Modulator
+from rsft.peft.modules.scaled import LowRankModule
+from rsft.peft.sites import Site
+from rsft.recipe.registries import LossFunction
+from rsft.recipe.schema import MetaSection
+from rsft.training.meta.bilevel import Batch, BiLevelLoop, MetaSplitter, requires_grad_only, restore_on_exit, widen
+from rsft.training.processes import average_gradients
+from rsft.types import Indices
+
+
+class MetaloraLoop(BiLevelLoop):
+    """The loops of metalora's MetaTrainer on LoRA or LoTR.
+
+    A learned alpha for each site acts in outer steps only, as the scale alpha / r. All other passes have the constant
+    scales of the modulator, at which alpha starts. An outer step has these parts:
+
+    1. Trial steps: the inner optimizer takes one step on theta and alpha for each batch of `trial_batches`.
+    2. SGD takes one step on alpha by the gradient of the outer loss at the new theta, without dropout.
+    3. The modules are restored. The head and the momentum of the inner optimizer keep what the trial steps did.
+
+    The arguments are those of `BiLevelLoop`, without `outer_optimizer`. Theta and alpha have the same learning rate,
+    momentum and weight decay in the trial steps.
+
+    Attributes:
+        trial_batches: batches of the trial steps of the next outer step, with the weight of their loss in this process.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        loss: LossFunction,
+        inner_optimizer: torch.optim.Optimizer,
+        meta: MetaSection,
+        **options: Any,
+    ) -> None:
+        adapted = classifier.adapted
+        self._modulator = cast(Modulator, adapted.modulator)
+        modules = [module for module in adapted.adapter_modules if isinstance(module, LowRankModule)]
+        ranks = {site: float(len(module.factors(site)[0])) for module in modules for site in module.sites}
+        constant = self._modulator.gamma.new_tensor
+        self._ranks = constant([ranks.get(site, 1.0) for site in self._modulator.sites])  # 1 at a pruned site
+        self.alpha = nn.Parameter(constant(list(self._modulator.scales().values())) * self._ranks)
+        group = inner_optimizer.param_groups[0]
+        inner_optimizer.add_param_group(
+            {"params": [self.alpha], "lr": group["lr"], "weight_decay": group["weight_decay"]}
+        )
+        options_of_sgd = {"momentum": inner_optimizer.defaults["momentum"], "weight_decay": meta.weight_decay}
+        outer_optimizer = torch.optim.SGD([self.alpha], lr=meta.lr, **options_of_sgd)
+        super().__init__(classifier, loss, inner_optimizer, outer_optimizer, meta, **options)
+        self._modulator.gamma.requires_grad_(False)
+        self.gamma = [self.alpha]
+        self.trial_batches: list[tuple[Batch, float]] = []
+
+    def scales(self) -> dict[Site, float]:
+        """Return the scales alpha / r, which act in outer steps only."""
+        return dict(zip(self._modulator.sites, (self.alpha / self._ranks).tolist(), strict=True))
+
+    def outer_step(self, batch: Batch, outer_batch: Batch) -> Tensor:
+        """Update alpha, and the head by the trial steps.
+
+        Args:
+            batch: not used.
+            outer_batch: a batch of the second half of the meta subset.
+
+        Returns:
+            The loss of the outer batch, a scalar.
+
+        Raises:
+            NonFiniteLossError: a loss is not finite; the modules do not change.
+        """
+        with restore_on_exit(self.classifier.adapted.theta):
+            for trial_batch, weight in self.trial_batches:
+                self.inner_optimizer.zero_grad()
+                self._backward(
+                    trial_batch, self.loss, weight, lambda loss: self.backward(self.inner_scaler.scale(loss))
+                )
+                self._step_theta(self.gamma)
+            self.classifier.eval()
+            with requires_grad_only(self.gamma, self.theta):
+                self._backward(outer_batch, self.outer_loss, self.loss_weights[1], self._set_alpha_gradient)
+            self.classifier.train()
+            average_gradients(self.gamma)
+            assert self.outer_optimizer is not None
+            self.outer_scaler.unscale_(self.outer_optimizer)
+            self._step_optimizer(self.outer_optimizer, self.outer_scaler)
+        return self._last_losses["outer"]
+
+    def _backward(
+        self, batch: Batch, loss_function: LossFunction, weight: float, backward: Callable[[Tensor], None]
+    ) -> None:
+        """Compute a loss at the scales alpha / r, and its gradients, for which checkpointed blocks run again."""
+        with self._modulator.use_scales(self.alpha / self._ranks):
+            loss = loss_function(widen(self.classifier(batch[0])), batch[1])
+            backward(self._check_finite("outer", loss * weight))
+
+    def _set_alpha_gradient(self, loss: Tensor) -> None:
+        (self.alpha.grad,) = torch.autograd.grad(self.outer_scaler.scale(loss), self.gamma)
+
+
+class MetaloraSplitter(MetaSplitter):
+    """One random split of the training chips for the whole run, without strata, as in metalora.
+
+    The inner loop has the share 1 - `ratio`. Half of the rest is for the trial steps, half for the outer batches.
+    """
+
+    def meta_subset(self, epoch: int) -> Indices:
+        return np.sort(np.concatenate(self._halves()))
+
+    def meta_batch(self, epoch: int, index: int) -> Indices:
+        """Draw the outer batch of an epoch (from 0): indices of at most `batch_size` training chips (B,)."""
+        return self._draw(self._halves()[1], (epoch, 2, index))
+
+    def trial_batches(self, epoch: int) -> list[Indices]:
+        """Draw the batches of the trial steps of an epoch (from 0): for each, indices of training chips (B,)."""
+        half = self._halves()[0]
+        return [self._draw(half, (epoch, 3, number)) for number in range(self.meta.outer_every)]
+
+    def _draw(self, half: Indices, entropy: tuple[int, ...]) -> Indices:
+        rng = np.random.default_rng((self.seed, *entropy))
+        return rng.permutation(half)[: self.batch_size]
+
+    def _halves(self) -> tuple[Indices, Indices]:
+        count = len(self.labels)
+        order = np.random.default_rng((self.seed, 0, 1)).permutation(count)
+        inner = min(int(count * (1 - self.meta.ratio)), count - 2)
+        middle = inner + max(1, int(count * self.meta.ratio / 2))
+        return order[inner:middle], order[middle:]

@@ -1,0 +1,288 @@
+"""The schedule of the paper's code against that code, written anew in plain torch, and its place in a run."""
+
+import math
+import os
+import signal
+from copy import deepcopy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rsft.errors import Interrupted, RecipeError, RequestError
+from rsft.evaluation.report.pages import describe_recipe
+from rsft.models.classifier import Classifier, CosineHead
+from rsft.peft import LoRA, LoTR, attach
+from rsft.recipe.load import load_recipe
+from rsft.recipe.schema import MetaSection
+from rsft.training import FineTuningModule
+from rsft.training.finetune import finetune
+from rsft.training.fit import take_steps, train_on_batch
+from rsft.training.meta.bilevel import NonFiniteLossError
+from rsft.training.meta.metalora import MetaloraLoop, MetaloraSplitter
+from rsft.training.trackers import RunListener
+from tests.helpers.closeness import close
+from tests.helpers.messages import mentions
+from tests.helpers.peft_models import tiny_vit, with_random_adapter
+from tests.helpers.plain_lora import plain_features
+
+RANK, LR, META_LR, DECAY, MOMENTUM, START = 2, 0.05, 0.3, 5e-4, 0.9, 0.25
+
+
+def make_classifier(method=None):
+    vit = tiny_vit(depth=2).double()
+    method = method or LoRA(rank=RANK, out_insertion="sequential")
+    adapted = with_random_adapter(attach(vit, method, learn_scales=True, init_scale=START))
+    adapted.modulator.double()
+    with torch.no_grad():
+        adapted.modulator.gamma.fill_(math.log(math.expm1(START)))
+    torch.manual_seed(5)
+    return Classifier(adapted, CosineHead(24, 3, scale=10.0).double(), "token")
+
+
+def make_loops(model, **meta):
+    section = MetaSection(
+        **({"schedule": "metalora", "lr": META_LR, "init_scale": START, "weight_decay": DECAY} | meta)
+    )
+    inner = torch.optim.SGD(model.theta, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
+    return MetaloraLoop(model, F.cross_entropy, inner, section)
+
+
+def make_batch(seed, rows=6):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(rows, 3, 32, 32, generator=generator, dtype=torch.float64)
+    return images, torch.randint(0, 3, (rows,), generator=generator)
+
+
+class AuthorsTrainer:
+    """MetaTrainer of metalora, trainer.py, on the weights of a classifier; the numbers are the lines of the file."""
+
+    def __init__(self, model):
+        self.vit, self.head = tiny_vit(depth=2).double(), deepcopy(model.head)
+        (module,) = model.adapted.adapter_modules
+        self.lora = {
+            site: [x.detach().t().clone().requires_grad_() for x in module.factors(site)] for site in module.sites
+        }
+        self.alpha = {site: torch.tensor(START * RANK, dtype=torch.float64, requires_grad=True) for site in self.lora}
+        tuner = [tensor for site, pair in self.lora.items() for tensor in (*pair, self.alpha[site])]
+        groups = [{"params": tuner, "lr": LR}, {"params": self.head.parameters(), "lr": LR}]
+        self.optim = torch.optim.SGD(groups, weight_decay=DECAY, momentum=MOMENTUM)  # 430
+        options = {"lr": META_LR, "weight_decay": DECAY, "momentum": MOMENTUM}
+        self.meta_optim = torch.optim.SGD(list(self.alpha.values()), **options)  # 1193
+        self.use_meta = False
+
+    def loss(self, batch):
+        scales = {site: (alpha if self.use_meta else START * RANK) / RANK for site, alpha in self.alpha.items()}
+        return F.cross_entropy(self.head(plain_features(self.vit, batch[0], self.lora, scales)[:, 0]), batch[1])
+
+    def train_epoch(self, batches):
+        for batch in batches:  # 1314
+            self.optim.zero_grad()
+            self.loss(batch).backward()
+            self.optim.step()
+
+    def meta_optimization_step(self, trial_batches, outer_batch):
+        backup = {site: [tensor.detach().clone() for tensor in pair] for site, pair in self.lora.items()}  # 1373
+        self.use_meta = True
+        self.train_epoch(trial_batches)  # 1379
+        self.meta_optim.zero_grad()
+        loss = self.loss(outer_batch)  # 1435
+        loss.backward()
+        self.meta_optim.step()
+        for site, pair in self.lora.items():  # 1453
+            for tensor, original in zip(pair, backup[site], strict=True):
+                tensor.data.copy_(original)
+        self.use_meta = False
+        return loss.detach()
+
+
+def run_epochs(loops, epochs=3, batches=4, trials=2):
+    """Take the same steps by the loops and by the authors' trainer; return it, and the outer losses of both."""
+    authors, losses = AuthorsTrainer(loops.classifier), []
+    for epoch in range(epochs):
+        inner = [make_batch(100 * epoch + index) for index in range(batches)]
+        trial = [make_batch(100 * epoch + 50 + index) for index in range(trials)]
+        outer = make_batch(100 * epoch + 99)
+        authors.train_epoch(inner)
+        expected = authors.meta_optimization_step(trial, outer)
+        for index, batch in enumerate(inner):
+            loops.trial_batches = [(x, 1.0) for x in trial]
+            _, loss = take_steps(loops, batch, outer if index == batches - 1 else None)
+        losses.append((float(loss), float(expected)))
+    return authors, losses
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_steps_equal_those_of_the_authors(checkpointing, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # the loops compute losses in float32
+    model = make_classifier()
+    loops = make_loops(model)
+    model.adapted.checkpointing = checkpointing
+    start = loops.alpha.detach().clone()
+    authors, losses = run_epochs(loops)
+    (module,) = model.adapted.adapter_modules
+    ours = [factor.t() for site in module.sites for factor in module.factors(site)]
+    assert close(ours, [tensor for pair in authors.lora.values() for tensor in pair], 1e-10)
+    assert close(list(model.head.parameters()), list(authors.head.parameters()), 1e-10)
+    alpha = torch.stack([authors.alpha[site] for site in model.adapted.modulator.sites])
+    assert close([loops.alpha], [alpha], 1e-10)
+    assert (alpha - start).abs().max() > 0.01
+    assert losses == [(pytest.approx(expected, rel=1e-10), expected) for _, expected in losses]
+    scales = list(loops.scales().values())
+    assert scales == pytest.approx((alpha / RANK).tolist(), rel=1e-10)
+
+
+def test_all_other_passes_have_the_constant_scale():
+    model = make_classifier()
+    loops = make_loops(model)
+    run_epochs(loops, epochs=1)
+    assert list(model.adapted.modulator.scales().values()) == pytest.approx([START] * 12, rel=1e-12)
+    assert model.adapted.modulator.gamma.grad is None
+    images, _ = make_batch(0)
+    before = model(images)
+    loops.alpha.data.mul_(7)
+    assert torch.equal(model(images), before)
+
+
+def test_an_outer_step_changes_the_head_and_the_momentum_but_not_the_modules():
+    model = make_classifier()
+    loops = make_loops(model)
+    take_steps(loops, make_batch(0))
+    theta, head = deepcopy(model.adapted.theta), deepcopy(list(model.head.parameters()))
+    momentum = loops.inner_optimizer.state[model.adapted.theta[0]]["momentum_buffer"].clone()
+    loops.trial_batches = [(make_batch(1), 1.0)]
+    loops.outer_step(make_batch(0), make_batch(2))
+    assert all(torch.equal(a, b) for a, b in zip(model.adapted.theta, theta, strict=True))
+    assert not torch.equal(next(model.head.parameters()), head[0])
+    assert not torch.equal(loops.inner_optimizer.state[model.adapted.theta[0]]["momentum_buffer"], momentum)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_modules():
+    model = make_classifier()
+    loops = make_loops(model)
+    theta = deepcopy(model.adapted.theta)
+    loops.trial_batches = [(make_batch(1), 1.0)]
+    images, labels = make_batch(2)
+    with pytest.raises(NonFiniteLossError):
+        loops.outer_step(make_batch(0), (images * math.nan, labels))
+    assert all(torch.equal(a, b) for a, b in zip(model.adapted.theta, theta, strict=True))
+
+
+def test_lotr_has_the_rank_of_its_core():
+    model = make_classifier(LoTR(rank=3, positions="qo", out_insertion="sequential"))
+    loops = make_loops(model)
+    assert loops.alpha.tolist() == pytest.approx([START * 3] * 4)
+    loops.trial_batches = [(make_batch(1), 1.0)]
+    loops.outer_step(make_batch(0), make_batch(2))
+    assert (loops.alpha - START * 3).abs().max() > 1e-4
+
+
+LABELS = np.repeat([0, 1, 2], [70, 25, 5])
+
+
+def test_the_split_is_drawn_once_and_has_the_authors_sizes():
+    splitter = MetaloraSplitter(LABELS, MetaSection(schedule="metalora", ratio=0.3, outer_every=2), 8, seed=0)
+    inner, subset = splitter.inner_subset(0), splitter.meta_subset(0)
+    assert (len(inner), len(subset)) == (int(100 * 0.7), 30)
+    assert sorted([*inner, *subset]) == list(range(100))
+    assert np.array_equal(splitter.meta_subset(9), subset)
+    trials = np.concatenate([batch for epoch in range(200) for batch in splitter.trial_batches(epoch)])
+    outer = np.concatenate([splitter.meta_batch(epoch, 3) for epoch in range(200)])
+    assert (len(set(trials)), len(set(outer))) == (15, 15)
+    assert set(trials) | set(outer) == set(subset)
+    assert [len(set(batch)) for batch in splitter.trial_batches(0)] == [8, 8]
+    again = MetaloraSplitter(LABELS, MetaSection(schedule="metalora", ratio=0.3), 8, seed=1)
+    assert not np.array_equal(again.meta_subset(0), subset)
+
+
+@pytest.mark.parametrize("count", [3, 4, 11])
+def test_small_data_has_chips_in_every_part(count):
+    splitter = MetaloraSplitter(np.zeros(count, int), MetaSection(schedule="metalora", ratio=0.1), 8, seed=0)
+    parts = splitter.inner_subset(0), splitter.trial_batches(0)[0], splitter.meta_batch(0, 0)
+    assert min(map(len, parts)) >= 1 and sum(map(len, parts)) == count
+
+
+SCHEDULE = "meta={schedule: metalora, lr: 0.05, init_scale: 0.5, outer_every: 2, ratio: 0.3}"
+OVERRIDES = [
+    SCHEDULE,
+    "peft={rank: 4, dropout: 0.3, init: rank}",
+    "train.lr=0.3",
+    "train.accumulate_grad_batches=1",
+    "train.checkpoint_steps=1",
+]
+
+
+def test_one_outer_step_follows_each_epoch(recipe_file):
+    learner = FineTuningModule.from_recipe(load_recipe(recipe_file, OVERRIDES)).learner
+    steps = learner.batches.steps(0)
+    due = [learner.prepare_step(epoch, index) is not None for epoch in range(2) for index in range(steps)]
+    assert due == ([False] * (steps - 1) + [True]) * 2
+    assert len(learner.loops.trial_batches) == 2
+    assert [weight for _, weight in learner.loops.trial_batches] == [1.0, 1.0]
+
+
+def test_the_lightning_module_takes_the_steps(recipe_file):
+    module = FineTuningModule.from_recipe(load_recipe(recipe_file, OVERRIDES))
+    before = module.alpha.detach().clone()
+    module.classifier.train()
+    for index, batch in enumerate(module.learner.batches.training_loader(0)):
+        train_on_batch(module.learner, batch, 0, index)
+    assert module.alpha is module.learner.loops.alpha and not torch.equal(module.alpha, before)
+    assert isinstance(module.alpha, nn.Parameter) and "alpha" in dict(module.named_parameters())
+
+
+class SignalAtStep(RunListener):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step(self, step):
+        if step.done == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def results(run):
+    metrics = pd.read_csv(run.folder / "metrics.csv").filter(regex="loss|val_")
+    return metrics.to_csv(), (run.folder / "modulator.csv").read_text(), run.metadata["bundle_sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 4, 5])
+def test_a_resumed_run_equals_an_unbroken_one(recipe_file, tmp_path, step):
+    recipe = load_recipe(recipe_file, OVERRIDES)
+    unbroken = finetune(recipe, tmp_path / "unbroken")
+    learned = pd.read_csv(unbroken.folder / "modulator.csv")
+    assert learned.groupby("epoch")["value"].std().gt(0).all() and learned["value"].between(0.4, 0.6).all()
+    with pytest.raises(Interrupted):
+        finetune(recipe, tmp_path, SignalAtStep(step))
+    assert results(finetune(recipe, tmp_path, resume=tmp_path / "bars/001")) == results(unbroken)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["peft={method: adapter, dim: 2}"], "meta.schedule"),
+        (["train.optimizer=adamw"], "train.optimizer"),
+        (["train.accumulate_grad_batches=2"], "train.accumulate_grad_batches"),
+    ],
+)
+def test_what_the_authors_code_has_not_is_refused(recipe_file, tmp_path, overrides, key):
+    recipe = load_recipe(recipe_file, [SCHEDULE, "train.accumulate_grad_batches=1", *overrides])
+    with pytest.raises(RequestError) as error:
+        finetune(recipe, tmp_path)
+    assert error.value.location == key
+    mentions(error, "metalora", "meta.schedule")
+
+
+def test_keys_without_effect_are_refused(recipe_file):
+    with pytest.raises(RecipeError) as error:
+        load_recipe(recipe_file, ["meta={schedule: metalora, order: 2, holdout: false}"])
+    mentions(error, "meta.order", "meta.holdout", "authors' code")
+
+
+def test_the_report_says_where_the_scales_act(recipe_file):
+    text = describe_recipe(load_recipe(recipe_file, OVERRIDES))
+    assert "is 0.5. The learned scales only act in one outer step after each epoch" in text
+    assert "2 trial steps" in text and "30%" in text
