@@ -55,6 +55,7 @@ ROWS = {
     "peft": TableRow("Hugging Face PEFT, float32", ceiling="products"),
     "ours": TableRow("rsft.peft, float32", "peft", "peft", "products"),
     "modulated": TableRow("with modulator", "peft", "peft", "products"),
+    "sequential": TableRow("with the module at Out after the projection", "ours", "ours", "products"),
     "peft-bf16": TableRow("Hugging Face PEFT, bfloat16", ceiling="products-bf16"),
     "ours-bf16": TableRow("rsft.peft, bfloat16", "peft-bf16", "peft-bf16", "products-bf16"),
     "checkpointed": TableRow("checkpointed, float32", "ours", "peft", "products"),

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -129,7 +129,11 @@ def hugging_face_step(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> S
 
 
 def attach_lora(
-    vit: nn.Module, learn_scales: bool = False, blocks: str = "all", kernels: bool | None = None
+    vit: nn.Module,
+    learn_scales: bool = False,
+    blocks: str = "all",
+    kernels: bool | None = None,
+    out_insertion: Literal["parallel", "sequential"] = "parallel",
 ) -> tuple[AdaptedModel, list[Tensor]]:
     """Attach LoRA at all six positions.
 
@@ -138,11 +142,12 @@ def attach_lora(
         learn_scales: with a modulator.
         blocks: blocks with LoRA.
         kernels: see `rsft.peft.attach`.
+        out_insertion: what the module at Out reads.
 
     Returns:
         The model, and its trained parameters: LoRA, modulator and head.
     """
-    method = LoRA(rank=RANK, positions="qkvo12", blocks=blocks)
+    method = LoRA(rank=RANK, positions="qkvo12", blocks=blocks, out_insertion=out_insertion)
     adapted = attach(vit, method, learn_scales=learn_scales, kernels=kernels)
     head = vit.get_submodule("head").requires_grad_(True)
     return adapted, [*adapted.theta, *adapted.gamma, *head.parameters()]
@@ -155,6 +160,7 @@ def rsft_step(
     learn_scales: bool = False,
     checkpointing: bool = False,
     kernels: bool | None = None,
+    out_insertion: Literal["parallel", "sequential"] = "parallel",
 ) -> Step:
     """Return a training step of rsft.peft.
 
@@ -165,11 +171,12 @@ def rsft_step(
         learn_scales: with a modulator.
         checkpointing: compute the blocks again in the backward pass.
         kernels: see `rsft.peft.attach`.
+        out_insertion: what the module at Out reads.
 
     Returns:
         A function that runs the step.
     """
-    adapted, learned = attach_lora(vit, learn_scales, kernels=kernels)
+    adapted, learned = attach_lora(vit, learn_scales, kernels=kernels, out_insertion=out_insertion)
     adapted.checkpointing = checkpointing
     return training_step(adapted.cast_frozen_weights() if use_bf16 else adapted, learned, batch, use_bf16)
 
@@ -290,6 +297,7 @@ ROWS: dict[str, Callable[[nn.Module, Batch], Step]] = {
     "peft-bf16": partial(hugging_face_step, use_bf16=True),
     "ours": rsft_step,
     "modulated": partial(rsft_step, learn_scales=True),
+    "sequential": partial(rsft_step, out_insertion="sequential"),
     "ours-bf16": partial(rsft_step, use_bf16=True),
     "checkpointed": partial(rsft_step, checkpointing=True),
     "last-3": last_blocks_step,

@@ -19,7 +19,7 @@ from rsft.inference.export.export import export_bundle, find_training_store
 from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.models.classifier import extract_features
-from rsft.recipe.schema import HeadSection
+from rsft.recipe.schema import HeadSection, PeftSection
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_backbones import SMALL
 from tests.helpers.tiny_bundles import copy_with_early_head, perturbed_copy
@@ -84,6 +84,27 @@ def test_peft_holds_only_adapter_and_head(run, tmp_path):
     names = {path.name for path in result.folder.iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors", "head.safetensors", "export.json"}
     assert load_file(result.folder / "head.safetensors")["weight"].shape == (3, 192)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["peft", "timm"])
+def test_a_sequential_module_at_out_is_exported(run, tmp_path, name):
+    bundle = Bundle.load(run)
+    settings = bundle.recipe.peft.settings | {"out_insertion": "sequential"}
+    peft = PeftSection.model_validate({"method": bundle.recipe.peft.method} | settings)
+    recipe = bundle.recipe.model_copy(update={"peft": peft})
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        key: tensor + 0.1 * torch.randn(tensor.shape, generator=generator) if ".out." in key else tensor
+        for key, tensor in bundle.tensors.items()
+    }
+    replace(bundle, recipe=recipe, tensors=tensors).save(tmp_path / "bundle")
+    result = export_bundle(tmp_path / "bundle", name, "fp32", tmp_path / "out")
+    assert result.metadata["checked"]["largest"] < 1e-4
+    if name == "peft":
+        assert load_file(result.folder / "adapter_model.safetensors")[
+            "base_model.model.blocks.0.attn.proj.lora_B.bias"
+        ].any()
 
 
 @pytest.mark.slow
