@@ -107,14 +107,18 @@ def correct(
     assert replay is not None
     (part,) = (part for part in replay.parts if part.name == VALIDATION)
     falls = {item.name: (item.before or 0) - item.after for item in part.classes}
-    sentences = " ".join(replay.sentences())
+    sentences = replay.sentences()
+
+    def said(name: str) -> bool:
+        return any(text.startswith((f"{name} lost", f"{name} fell")) for text in sentences)
+
     return {
         "corrected": [int(is_right[chosen].sum()), len(chosen)],
         "others": [int(is_right[others].sum()), len(others)],
         "broken": [int((~is_right[was_right]).sum()), int(was_right.sum())],
         "macro": [part.macro_before, part.macro_after],
         "fall": max(falls.values()),
-        "unsaid": sum(fall > 0.1 and f"{name} " not in sentences for name, fall in falls.items()),
+        "unsaid": sum(fall > 0.1 and not said(name) for name, fall in falls.items()),
         "seconds": seconds,
     }
 
