@@ -53,9 +53,10 @@ def fit(
         checkpointer = Checkpointer(run, train, learner, early_stopping, signals)
         start = checkpointer.restore(checkpoint)
         for epoch in range(start.epoch, train.epochs):
-            if early_stopping.is_due or (epoch and has_learned_added(processes, learner)):
-                break
             first = start.batch if epoch == start.epoch else 0
+            is_after_epoch = epoch > 0 and first == 0  # not where a run resumes within an epoch
+            if early_stopping.is_due or (is_after_epoch and has_learned_added(processes, learner)):
+                break
             recorder.start_epoch(epoch, batches.steps(epoch))
             for index, loss, chips in train_epoch(processes, learner, epoch, first):
                 recorder.add_step(index, loss, chips * processes.world_size)
@@ -183,8 +184,10 @@ def has_learned_added(processes: Processes, learner: Learner) -> bool:
         processes: the launched processes, with device and precision.
         learner: the classifier in training.
     """
+    if learner.added is None:
+        return False
     with learner.use_average():
-        return learner.added is not None and learner.added.are_right(processes.autocast)
+        return learner.added.are_right(processes.autocast)
 
 
 def measure_outputs(

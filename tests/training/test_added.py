@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,9 @@ import pytest
 import torch
 
 from rsft.models.bundle.bundle import Bundle
+from rsft.training import fit
 from rsft.training.added import AddedChips, count_repeats, find_added_chips, repeat_added_chips
+from rsft.training.checkpointing import TrainingPosition
 from rsft.training.finetune import finetune
 from rsft.training.optim.optimizers import make_losses
 from rsft.training.replay import correction_recipe, replay
@@ -103,3 +106,21 @@ def test_a_run_stops_when_its_added_chips_are_right(run, root, tmp_path):
     assert len(pd.read_csv(again.folder / "metrics.csv")) < 30 and 0 < again.metadata["step_share"] <= 1
     short = finetune(correction_recipe(run, [*keys, "train.lr=1.0e-9", "train.epochs=2"]), tmp_path / "runs")
     assert len(pd.read_csv(short.folder / "metrics.csv")) == 2 and short.metadata["step_share"] == 1.0
+
+
+@pytest.mark.parametrize(("batch", "checks"), [(0, [1]), (2, [])])
+def test_a_run_that_resumes_within_an_epoch_finishes_it(monkeypatch, batch, checks):
+    """Only the end of an epoch decides, as in a run without a stop."""
+    seen = []
+    learner = MagicMock()
+    learner.train.epochs, learner.train.patience, learner.train.min_delta = 2, None, 0.0
+    checkpointer = MagicMock()
+    checkpointer.restore.return_value = TrainingPosition(1, batch)
+    monkeypatch.setattr(fit, "Checkpointer", lambda *_: checkpointer)
+    monkeypatch.setattr(fit, "Recorder", MagicMock())
+    monkeypatch.setattr(fit, "train_epoch", lambda *position: seen.append(position[2:]) or [])
+    monkeypatch.setattr(fit, "validate", lambda *_: {"val_macro": 0.5})
+    checked = []
+    monkeypatch.setattr(fit, "has_learned_added", lambda *_: checked.append(1) or True)
+    fit.fit(MagicMock(), learner, {}, MagicMock(every=1), MagicMock())
+    assert checked == checks and seen == ([] if checks else [(1, 2)])
