@@ -43,11 +43,11 @@ class CfarOptions:
     else "brightness", which treats large bright regions as land. "none" searches everywhere.
     """
 
-    pfa: Annotated[float, _detection("Probability of a false alarm per pixel of water, for --detect.")] = 1e-6
+    pfa: Annotated[float, _detection("Probability of a false alarm per pixel of water, in the detection.")] = 1e-6
     land: Annotated[
         LandSource,
         _detection(
-            "Land, where --detect does not search: a file of polygons, brightness (large bright regions), none, or "
+            "Land, where nothing is detected: a file of polygons, brightness (large bright regions), none, or "
             "auto (shorelines of OpenStreetMap if rsft\\[land] is installed, else brightness).",
             metavar="FILE",
         ),
