@@ -26,7 +26,6 @@ from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, combine_bundles, find_bundle, source_license
 from rsft.models.classifier import Classifier, build_classifier, choose_device, load_encoder, move_network, tta_warning
 from rsft.models.contract_fitting import fit_contract
-from rsft.peft.methods.settings import LowRankMethod
 from rsft.peft.modules.adapter_module import stage_depths, transformer_blocks
 from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import DataSection, Recipe
@@ -42,8 +41,8 @@ from rsft.training.init import (
     init_head,
 )
 from rsft.training.learner import Learner
-from rsft.training.meta.bilevel import MetaSplitter, outer_batch_size
-from rsft.training.meta.metalora import MetaloraSplitter
+from rsft.training.meta.bilevel import outer_batch_size
+from rsft.training.meta.schedules import outer_loop
 from rsft.training.optim.optimizers import make_losses
 from rsft.training.processes import (
     HALF_DTYPES,
@@ -155,27 +154,7 @@ def _check_settings(recipe: Recipe) -> None:
     """Raise RequestError if keys of different sections, or the recipe and the processes, contradict each other."""
     require_consistent_processes(recipe.train)
     check_semi(recipe)
-    if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
-        message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
-        raise RequestError(message, "meta.order", hint)
-    if recipe.meta is not None and recipe.meta.schedule == "metalora":
-        _check_metalora(recipe)
-
-
-def _check_metalora(recipe: Recipe) -> None:
-    """Raise RequestError if a recipe has what the code of metalora has not."""
-    train, hint = recipe.train, "or choose another meta.schedule"
-    if not isinstance(recipe.peft.build(), LowRankMethod):
-        message = f"metalora's factors of {recipe.peft.title} are not one scale for each site"
-        raise RequestError(message, "meta.schedule", "use peft.method=lora or lotr, or choose another meta.schedule")
-    if train.optimizer != "sgd":
-        raise RequestError("both optimizers of metalora are SGD", "train.optimizer", f"use sgd, {hint}")
-    if train.accumulate_grad_batches > 1:
-        message = "an outer step of metalora would drop the gradients of an unfinished step"
-        raise RequestError(message, "train.accumulate_grad_batches", f"use 1, {hint}")
-    if train.last_blocks is not None:
-        message = "metalora learns the scales of all sites"
-        raise RequestError(message, "train.last_blocks", f"leave the key out, {hint}")
+    outer_loop(recipe.meta).check_recipe(recipe)
 
 
 def _shorten_step(learner: Learner, load_start: Callable[[], None], processes: Processes, run: Run) -> None:
@@ -345,8 +324,8 @@ def make_learner(
     if section.strategy == "fsdp":
         shard_frozen_blocks(setup.classifier)
     meta, seed = recipe.meta if adapted.gamma else None, recipe.seed
-    splitter_class = MetaloraSplitter if meta and meta.schedule == "metalora" else MetaSplitter
-    splitter = splitter_class(train.labels, meta, outer_batch_size(meta, section), seed) if meta else None
+    outer_batch = outer_batch_size(meta, section) if meta else 0
+    splitter = outer_loop(meta).splitter(train.labels, meta, outer_batch, seed) if meta else None
     added = find_added_chips(setup.train.table)
     repeats = count_repeats(section.repeat_added, len(added), len(train))
     members = splitter.inner_subset if splitter else lambda epoch: np.arange(len(train))

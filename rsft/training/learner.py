@@ -2,6 +2,7 @@
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.added import AddedChips
-from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, NonFiniteLossError
-from rsft.training.meta.metalora import MetaloraLoop, MetaloraSplitter
+from rsft.training.meta.bilevel import MetaSplitter, NonFiniteLossError
+from rsft.training.meta.schedules import outer_loop
 from rsft.training.optim import optimizers
 from rsft.training.optim.losses import DeferredReweighting
 from rsft.training.processes import all_gather_object, average_statistics
@@ -69,11 +70,7 @@ class Learner:
             "timer": self.timer,
             "scale_losses": train.precision == "fp16",
         }
-        if meta is not None and meta.schedule == "metalora":
-            self.loops: BiLevelLoop = MetaloraLoop(classifier, loss.inner, inner_optimizer, meta, **options)
-        else:
-            outer_optimizer = None if meta is None else torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
-            self.loops = BiLevelLoop(classifier, loss.inner, inner_optimizer, outer_optimizer, meta, **options)
+        self.loops = outer_loop(meta).make_loops(classifier, loss.inner, inner_optimizer, meta, **options)
         self._base_lrs = [float(group["lr"]) for group in self.loops.inner_optimizer.param_groups]
         self.steps = 0
         self.losses: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -110,12 +107,12 @@ class Learner:
             self.loops.pseudo = self.labeler.batch(epoch, index, progress)
         if not len(outer_chips):
             return None
-        if isinstance(self.loops, MetaloraLoop):
-            assert isinstance(self.splitter, MetaloraSplitter)
-            trials = self.splitter.trial_batches(epoch)
-            weights = [shard_loss_weight(len(chips), self.batches.shard) for chips in trials]
-            self.loops.trial_batches = list(zip((self._load(x, epoch) for x in trials), weights, strict=True))
+        if self.splitter is not None:
+            self.loops.load_trial_batches(self.splitter, epoch, partial(self._load_weighted, epoch))
         return self._load(outer_chips, epoch)
+
+    def _load_weighted(self, epoch: int, chips: Indices) -> tuple[Batch, float]:
+        return self._load(chips, epoch), shard_loss_weight(len(chips), self.batches.shard)
 
     def _load(self, chips: Indices, epoch: int) -> Batch:
         """Return the part of this process of a batch of training chips (B,) on the device of the classifier."""
@@ -191,8 +188,7 @@ class Learner:
             state["average"] = self.average.state
         if self.labeler is not None:
             state["labeler"] = self.labeler.state_dict()
-        if isinstance(loops, MetaloraLoop):
-            state["alpha"] = loops.alpha.detach()
+        state |= {name: parameter.detach() for name, parameter in loops.own_parameters.items()}
         return {name: _to_cpu(value) for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -212,8 +208,8 @@ class Learner:
             self.average.state = {name: tensor.to(self.device) for name, tensor in state["average"].items()}
         if self.labeler is not None:
             self.labeler.load_state_dict(state["labeler"])
-        if isinstance(loops, MetaloraLoop):
-            loops.alpha.data.copy_(state["alpha"])
+        for name, parameter in loops.own_parameters.items():
+            parameter.data.copy_(state[name])
 
     def keep_average(self) -> None:
         """Give the classifier the mean of the weights for good, at the end of training."""
@@ -237,14 +233,8 @@ class Learner:
         return np.array([], np.int64)
 
     def _is_outer_step_due(self, epoch: int, index: int) -> bool:
-        if self.meta is None:
-            return False
-        period, steps = self.meta.outer_every * self.train.accumulate_grad_batches, self.batches.steps(epoch)
-        if self.meta.schedule == "metalora":
-            return index == steps - 1 and epoch + 1 >= self.meta.warmup
-        # an epoch of few chips has fewer batches than a period, which then goes on in the next epoch
-        number = index if period <= steps else epoch * steps + index
-        return epoch + index / steps >= self.meta.warmup and number % period == period - 1
+        steps, accumulated = self.batches.steps(epoch), self.train.accumulate_grad_batches
+        return self.splitter is not None and self.splitter.is_due(epoch, index, steps, accumulated)
 
     def has_outer_steps(self) -> bool:
         """Return whether the whole run contains an outer step."""

@@ -12,7 +12,6 @@ from rsft.training.finetune import initialize_weights, make_learner, set_up
 from rsft.training.fit import measure_outputs, train_on_batch
 from rsft.training.init import StartBundle
 from rsft.training.learner import Learner
-from rsft.training.meta.metalora import MetaloraLoop
 
 
 class FineTuningModule(LightningModule):
@@ -40,8 +39,8 @@ class FineTuningModule(LightningModule):
         self.automatic_optimization = False
         self.classifier, self.learner, self.groups = learner.classifier, learner, groups
         self._outputs: list[Batch] = []
-        if isinstance(learner.loops, MetaloraLoop):
-            self.alpha = learner.loops.alpha  # belongs to no module of the classifier
+        for name, parameter in learner.loops.own_parameters.items():
+            self.register_parameter(name, parameter)
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> Self:

@@ -129,6 +129,9 @@ def _without_autocast_cache() -> Iterator[None]:
 Batch = tuple[Tensor, Tensor]
 """Images (B, P, S, S) and labels (B,)."""
 
+WeightedLoader = Callable[[Indices], tuple[Batch, float]]
+"""Loads training chips (B,): the batch of this process, and the weight of its loss."""
+
 MAX_CHIPS_IN_MESSAGE = 6
 """Names of chips that an error message lists; run.json lists all."""
 
@@ -221,6 +224,20 @@ class BiLevelLoop:
         self.pseudo: PseudoBatch | None = None
         self.mixing: tuple[float, Tensor] | None = None
         self._last_losses: dict[str, Tensor] = {}  # by loop, the mean over all processes
+
+    @property
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters by name that no module of the classifier has."""
+        return {}
+
+    def load_trial_batches(self, splitter: "MetaSplitter", epoch: int, load: WeightedLoader) -> None:
+        """Load the batches that an outer step needs beside its own; most schedules need none.
+
+        Args:
+            splitter: the sampler of the meta subset.
+            epoch: number of the epoch from 0.
+            load: loads training chips.
+        """
 
     @property
     def is_joint(self) -> bool:
@@ -446,6 +463,20 @@ class MetaSplitter:
         rng = np.random.default_rng((self.seed, epoch, 2, index))
         size = min(self.batch_size, len(subset))
         return SAMPLERS[self.meta.sampling]().draw(self.labels, subset, size, rng)
+
+    def is_due(self, epoch: int, index: int, steps: int, accumulated: int) -> bool:
+        """Return whether an outer step follows an inner batch.
+
+        Args:
+            epoch: number of the epoch from 0.
+            index: number of the inner batch in the epoch from 0.
+            steps: number of inner batches of an epoch.
+            accumulated: number of batches of an inner step.
+        """
+        period = self.meta.outer_every * accumulated
+        # an epoch of few chips has fewer batches than a period, which then goes on in the next epoch
+        number = index if period <= steps else epoch * steps + index
+        return epoch + index / steps >= self.meta.warmup and number % period == period - 1
 
     def _split(self, number: int) -> Indices:
         rng = np.random.default_rng((self.seed, number, 1))

@@ -18,7 +18,15 @@ from rsft.peft.modules.scaled import LowRankModule
 from rsft.peft.sites import Site
 from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import MetaSection
-from rsft.training.meta.bilevel import Batch, BiLevelLoop, MetaSplitter, requires_grad_only, restore_on_exit, widen
+from rsft.training.meta.bilevel import (
+    Batch,
+    BiLevelLoop,
+    MetaSplitter,
+    WeightedLoader,
+    requires_grad_only,
+    restore_on_exit,
+    widen,
+)
 from rsft.training.processes import average_gradients
 from rsft.types import Indices
 
@@ -65,6 +73,14 @@ class MetaloraLoop(BiLevelLoop):
         self._modulator.gamma.requires_grad_(False)
         self.gamma = [self.alpha]
         self.trial_batches: list[tuple[Batch, float]] = []
+
+    @property
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        return {"alpha": self.alpha}
+
+    def load_trial_batches(self, splitter: MetaSplitter, epoch: int, load: WeightedLoader) -> None:
+        assert isinstance(splitter, MetaloraSplitter)
+        self.trial_batches = [load(chips) for chips in splitter.trial_batches(epoch)]
 
     def scales(self) -> dict[Site, float]:
         """Return the scales alpha / r, which act in outer steps only."""
@@ -124,6 +140,9 @@ class MetaloraSplitter(MetaSplitter):
     def meta_batch(self, epoch: int, index: int) -> Indices:
         """Draw the outer batch of an epoch (from 0): indices of at most `batch_size` training chips (B,)."""
         return self._draw(self._halves()[1], (epoch, 2, index))
+
+    def is_due(self, epoch: int, index: int, steps: int, accumulated: int) -> bool:
+        return index == steps - 1 and epoch + 1 >= self.meta.warmup
 
     def trial_batches(self, epoch: int) -> list[Indices]:
         """Draw the batches of the trial steps of an epoch (from 0): for each, indices of training chips (B,)."""

@@ -1,0 +1,78 @@
+"""The outer loops by the name of their schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from rsft.errors import RequestError
+from rsft.models.classifier import Classifier
+from rsft.peft.methods.settings import LowRankMethod
+from rsft.recipe.registries import LossFunction
+from rsft.recipe.schema import MetaSection, Recipe
+from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
+from rsft.training.meta.metalora import MetaloraLoop, MetaloraSplitter
+
+
+def _check_metapeft(recipe: Recipe) -> None:
+    """Raise RequestError if a recipe has a second-order step that no inner optimizer takes."""
+    if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
+        message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
+        raise RequestError(message, "meta.order", hint)
+
+
+def _check_metalora(recipe: Recipe) -> None:
+    """Raise RequestError if a recipe has what the code of metalora has not."""
+    train, hint = recipe.train, "or choose another meta.schedule"
+    if not isinstance(recipe.peft.build(), LowRankMethod):
+        message = f"metalora's factors of {recipe.peft.title} are not one scale for each site"
+        raise RequestError(message, "meta.schedule", "use peft.method=lora or lotr, or choose another meta.schedule")
+    if train.optimizer != "sgd":
+        raise RequestError("both optimizers of metalora are SGD", "train.optimizer", f"use sgd, {hint}")
+    if train.accumulate_grad_batches > 1:
+        message = "an outer step of metalora would drop the gradients of an unfinished step"
+        raise RequestError(message, "train.accumulate_grad_batches", f"use 1, {hint}")
+    if train.last_blocks is not None:
+        message = "metalora learns the scales of all sites"
+        raise RequestError(message, "train.last_blocks", f"leave the key out, {hint}")
+
+
+def _make_metapeft_loops(
+    classifier: Classifier,
+    loss: LossFunction,
+    inner_optimizer: torch.optim.Optimizer,
+    meta: MetaSection | None,
+    **options: Any,
+) -> BiLevelLoop:
+    """Return the loops of MetaPEFT, with Adam for gamma; the arguments are those of `BiLevelLoop`."""
+    outer_optimizer = None if meta is None else torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
+    return BiLevelLoop(classifier, loss, inner_optimizer, outer_optimizer, meta, **options)
+
+
+class OuterLoop(NamedTuple):
+    """What a schedule consists of.
+
+    Attributes:
+        make_loops: makes the steps of both loops of classifier, inner loss, inner optimizer, section and options.
+        splitter: class that draws the chips of outer steps, and says when one is due.
+        check_recipe: raises RequestError if a recipe has what the schedule has not.
+    """
+
+    make_loops: Callable[..., BiLevelLoop]
+    splitter: type[MetaSplitter]
+    check_recipe: Callable[[Recipe], None]
+
+
+_METAPEFT = OuterLoop(_make_metapeft_loops, MetaSplitter, _check_metapeft)
+_BY_SCHEDULE = {"metalora": OuterLoop(MetaloraLoop, MetaloraSplitter, _check_metalora)}
+
+
+def outer_loop(meta: MetaSection | None) -> OuterLoop:
+    """Return the outer loop of a recipe; without a modulator, the one of MetaPEFT, which then takes no outer steps.
+
+    Args:
+        meta: the section `meta`, or None.
+    """
+    return _METAPEFT if meta is None else _BY_SCHEDULE.get(meta.schedule, _METAPEFT)
