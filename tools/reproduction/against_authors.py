@@ -101,6 +101,9 @@ SSF_START = {f"start {layer}.shift": "theirs start at normal noise (0.02), those
 SCALES = "theirs takes one outer step per epoch by SGD, without effect outside of it; rsft one of Adam every K steps"
 OUT = "theirs reads the output of the projection, that of rsft its input (peft.out_insertion: parallel)"
 RATE = "theirs falls once per epoch, that of rsft at every step"
+RISE = "theirs is 0 after the epochs of plain LoRA and rises in the extra ones; that of rsft falls over all epochs"
+    "the rate of theirs is 0 after the epochs of plain LoRA, and rises in the extra ones; that of rsft falls over all"
+)
 
 LORA = "peft.method=lora peft.rank=4 peft.init=rank peft.positions=qv peft.alpha=1"
 FLORA = (
@@ -112,6 +115,7 @@ META = (
     "peft.method=lora peft.rank=4 peft.init=rank peft.positions=qv train.epochs=5 train.batch_size=32 train.lr=0.02"
     " train.schedule=constant meta.init_scale=0.25 meta.outer_every=3 meta.ratio=0.2 meta.lr=0.01 meta.warmup=0"
 )
+META_COSINE = "train.schedule=cosine train.epochs=10"
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,10 @@ ROWS: tuple[Row, ...] = (
         *(_QV_CONFIG | {"num_epochs": 3}, _QV, {"all": RATE}),
     ),
     Row("MetaLoRA", "metalora", f"{META} meta.schedule=metalora", _META_CONFIG, _META),
+    Row(
+        *("MetaLoRA, cosine rate, two extra epochs", "metalora", f"{META} {META_COSINE} meta.schedule=metalora"),
+        *(_META_CONFIG | {"num_epochs": 8, "scheduler": "CosineAnnealingLR"}, _META, {"all": RISE}),
+    ),
     Row("MetaLoRA, alternating", "metalora", f"{META} meta.schedule=alternating", _META_CONFIG, _META, {"all": SCALES}),
 )
 

@@ -224,13 +224,13 @@ def accuracy_table(
     lines = _head(f" | seeds | {' | '.join(GROUPS)} | pairs | {compared} | CPU s per seed | x base ")
     for title in (row.title for row in study.groups[heading] if row.title in tables):
         table = tables[title]
-        cells = [f"{len(table)} of {len(study.seeds)}", *(_interval(table[group].to_numpy()) for group in GROUPS)]
+        cells = [f"{len(table)} of {len(study.seeds)}", *(format_interval(table[group].to_numpy()) for group in GROUPS)]
         if title == base_title:
             cells += [""] * (1 + 2 * len(COMPARED))
         else:
             cells.append(str(len(table.index.intersection(base.index))))
             for group in COMPARED:
-                cells += [_interval(differences(table, base, group)), _p_value(p_values[title, group])]
+                cells += [format_interval(differences(table, base, group)), format_p_value(p_values[title, group])]
         ratio = (table["seconds"] / base["seconds"]).median()
         cells += [_number(table["seconds"].median(), ".0f"), _number(ratio, ".2f")]
         lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -258,9 +258,9 @@ def spread_tables(study: Study, rows: Sequence[Row], results: Results) -> list[s
         for group in ("macro", "tail") if len(axes) == 1 else ("macro",):
             values = np.array([[run.accuracy(study.reported_part)[group] for run in runs] for runs in seeds.values()])
             values = values.reshape(len(seeds), len(points))
-            spread = _interval(np.ptp(values, axis=1))
+            spread = format_interval(np.ptp(values, axis=1))
             if len(axes) == 1:
-                lines.append(f"| {row.title} | {count} | {group} | {' | '.join(map(_interval, values.T))} | {spread} |")
+                lines.append(f"| {row.title} | {count} | {group} | {' | '.join(map(format_interval, values.T))} | {spread} |")
             else:
                 lines += _matrix(row, axes, values)
                 lines += ["", f"{row.title}: macro, best - worst: {spread}; seeds: {count}."]
@@ -311,7 +311,7 @@ def _number(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
-def _interval(values: Floats) -> str:
+def format_interval(values: Floats) -> str:
     values = values[~np.isnan(values)]
     if not len(values):
         return "-"
@@ -319,5 +319,5 @@ def _interval(values: Floats) -> str:
     return f"{values.mean():.1f}" + ("" if math.isnan(width) else f" ± {width:.1f}")
 
 
-def _p_value(p: float) -> str:
+def format_p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else _number(p, ".3f")

@@ -1,0 +1,101 @@
+"""Write the tables of a page again from the results of studies.
+
+    python -m tools.reproduction.result_tables docs/does-metapeft-help.md
+
+A table lies between two comments. The first one names the study, the folder of its results in docs/results/quality,
+and, if not all of them are wanted, the rows or the group:
+
+    <!-- accuracy mstar_lt from mstar_lt: LoRA; LoRA, best of 5 scales -->
+    <!-- spread mstar_lt_out from mstar_lt -->
+    <!-- end -->
+
+"accuracy" compares rows with the base of the study, "spread" has the macro and tail accuracy at each value of the grid.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+from rsft.utils.atomic_files import write_text
+from tools.reproduction.quality_results import (
+    Results,
+    corrected_p_values,
+    differences,
+    format_interval,
+    format_p_value,
+    read_results,
+    row_results,
+    spread_tables,
+)
+from tools.reproduction.quality_study import Study, read_study
+
+ROOT = Path(__file__).parents[2]
+
+_TABLE = re.compile(r"(<!-- (accuracy|spread) (\w+) from (\w+)(?:: ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill_tables(text: str) -> str:
+    """Return a page with its tables written again.
+
+    Args:
+        text: Markdown.
+    """
+    return _TABLE.sub(_fill, text)
+
+
+def _fill(match: re.Match[str]) -> str:
+    start, kind, study_name, folder, titles, end = match.groups()
+    study, results = _read(study_name, folder)
+    selected = titles.split("; ") if titles else [row.title for row in study.rows if kind in row.tables]
+    if unknown := set(selected) - {row.title for row in study.rows}:
+        raise SystemExit(f"{study_name} has no row {', '.join(sorted(unknown))}")
+    lines = accuracy_table(study, results, selected) if kind == "accuracy" else []
+    if kind == "spread":
+        lines = spread_tables(study, [row for row in study.rows if row.title in selected], results)[1:]
+    return f"{start}\n" + "\n".join(lines) + f"\n\n{end}"
+
+
+@cache
+def _read(study_name: str, folder: str) -> tuple[Study, Results]:
+    study = read_study(ROOT / f"tools/reproduction/studies/{study_name}.yaml")
+    return study, read_results(ROOT / "docs/results/quality" / folder, study)
+
+
+def accuracy_table(study: Study, results: Results, titles: list[str]) -> list[str]:
+    """Return the lines of a table of some rows: accuracies, differences to the base of the study, and cost.
+
+    Args:
+        study: the study; p values are corrected over all its rows.
+        results: its results.
+        titles: titles of the rows.
+    """
+    tables = {row.title: row_results(study, row, results) for row in study.rows if "accuracy" in row.tables}
+    p_values = corrected_p_values(study, tables)
+    base_title = next(row.title for row in study.rows if row.base)
+    base = tables[base_title]
+    columns = f"| seeds | macro | tail | macro, difference to {base_title} | tail, difference | CPU time |"
+    lines = [f"| method {columns}", "|---" * columns.count("|") + "|"]
+    for title in titles:
+        table = tables[title]
+        cells = [str(len(table)), *(format_interval(table[group].to_numpy()) for group in ("macro", "tail"))]
+        for group in ("macro", "tail"):
+            text = format_interval(differences(table, base, group)) if title != base_title else ""
+            p = p_values.get((title, group), 1.0)
+            cells.append(f"{text} (p {format_p_value(p)})".replace("p <", "p < ") if p < 0.2 else text)
+        cells.append(f"{(table['seconds'] / base['seconds']).median():.2f}")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    """Write the tables of the pages that the command line names."""
+    for name in sys.argv[1:]:
+        path = Path(name)
+        write_text(path, fill_tables(path.read_text("utf-8")))
+
+
+if __name__ == "__main__":
+    main()
