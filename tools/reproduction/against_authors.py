@@ -102,8 +102,6 @@ SCALES = "theirs takes one outer step per epoch by SGD, without effect outside o
 OUT = "theirs reads the output of the projection, that of rsft its input (peft.out_insertion: parallel)"
 RATE = "theirs falls once per epoch, that of rsft at every step"
 RISE = "theirs is 0 after the epochs of plain LoRA and rises in the extra ones; that of rsft falls over all epochs"
-    "the rate of theirs is 0 after the epochs of plain LoRA, and rises in the extra ones; that of rsft falls over all"
-)
 
 LORA = "peft.method=lora peft.rank=4 peft.init=rank peft.positions=qv peft.alpha=1"
 FLORA = (

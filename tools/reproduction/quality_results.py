@@ -260,7 +260,9 @@ def spread_tables(study: Study, rows: Sequence[Row], results: Results) -> list[s
             values = values.reshape(len(seeds), len(points))
             spread = format_interval(np.ptp(values, axis=1))
             if len(axes) == 1:
-                lines.append(f"| {row.title} | {count} | {group} | {' | '.join(map(format_interval, values.T))} | {spread} |")
+                lines.append(
+                    f"| {row.title} | {count} | {group} | {' | '.join(map(format_interval, values.T))} | {spread} |"
+                )
             else:
                 lines += _matrix(row, axes, values)
                 lines += ["", f"{row.title}: macro, best - worst: {spread}; seeds: {count}."]
@@ -312,6 +314,11 @@ def _number(value: float, form: str) -> str:
 
 
 def format_interval(values: Floats) -> str:
+    """Return the mean and the half width of its 95 % interval; NaN is no value.
+
+    Args:
+        values: (N,), one value per seed.
+    """
     values = values[~np.isnan(values)]
     if not len(values):
         return "-"
@@ -320,4 +327,5 @@ def format_interval(values: Floats) -> str:
 
 
 def format_p_value(p: float) -> str:
+    """Return a p value with three digits."""
     return "< 0.001" if p < 0.001 else _number(p, ".3f")

@@ -84,7 +84,7 @@ def accuracy_table(study: Study, results: Results, titles: list[str]) -> list[st
         for group in ("macro", "tail"):
             text = format_interval(differences(table, base, group)) if title != base_title else ""
             p = p_values.get((title, group), 1.0)
-            cells.append(f"{text} (p {format_p_value(p)})".replace("p <", "p < ") if p < 0.2 else text)
+            cells.append(f"{text} (p {format_p_value(p)})" if p < 0.2 else text)
         cells.append(f"{(table['seconds'] / base['seconds']).median():.2f}")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
