@@ -17,6 +17,7 @@ import re
 import shlex
 import sqlite3
 import tempfile
+import time
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -316,15 +317,27 @@ def _error_fields(error: BaseException) -> dict[str, Any]:
     return {**fields, "location": explained.location, "hint": explained.hint}
 
 
+SECONDS_PER_LINE = 30
+"""Seconds between two lines of progress without a terminal."""
+
+
 @contextmanager
 def progress() -> Iterator[ReportProgress]:
-    """Show one bar per task. The callable takes (done, total, task) and may name several tasks in turn."""
+    """Show one bar per task. The callable takes (done, total, task) and may name several tasks in turn.
+
+    Without a terminal, a line on stderr every `SECONDS_PER_LINE` says how far a task is, as a log file needs it.
+    """
     description = TextColumn("{task.description:<22}", markup=False)
     columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks = {}
+        tasks: dict[str, TaskID] = {}
+        last_line = time.monotonic()
 
         def report(done: int, total: int, task: str) -> None:
+            nonlocal last_line
+            if not console.is_terminal and not console.quiet and time.monotonic() - last_line >= SECONDS_PER_LINE:
+                last_line = time.monotonic()
+                error_console.print(f"{task}: {done:,} of {total:,}")
             if task not in tasks:
                 tasks[task] = bars.add_task(task, total=total)
             bars.update(tasks[task], completed=done, total=total)

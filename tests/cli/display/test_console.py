@@ -50,3 +50,12 @@ def test_progress_is_silent_without_a_terminal(printed):
     with console.progress() as report:
         report(1, 2, "reading")
     assert printed.getvalue().strip() == ""
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
+    seconds = iter([0.0, 29.0, 30.0, 30.0, 59.0, 60.0, 60.0])
+    monkeypatch.setattr("rsft.cli.display.console.time.monotonic", lambda: next(seconds))
+    with console.progress() as report:
+        for done in (10, 1200, 1300, 15000):
+            report(done, 15000, "classify")
+    assert capsys.readouterr().err.splitlines() == ["classify: 1,200 of 15,000", "classify: 15,000 of 15,000"]
