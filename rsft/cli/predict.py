@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import show_paths, warn_about_licenses
+from rsft.cli.display.console import show_bundles, show_paths, warn_about_licenses
 from rsft.cli.fence import FencedCommand
 from rsft.cli.options import BundleArgument, band_names, takes_options, unit_name
 from rsft.errors import RequestError
@@ -96,6 +96,7 @@ def _predict(bundles: list[Path], inputs: list[str], out: Path, request: Predict
 
     retain_freed_memory()
     with report_progress(as_json) as report:
+        show_bundles(bundles)
         warn_about_licenses(bundles)
         if len(bundles) > 1:
             results = predict_bundles(bundles, inputs, out, request, report)

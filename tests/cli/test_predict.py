@@ -1,6 +1,7 @@
 """`rsft predict` rejects wrong options before any work."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -30,10 +31,11 @@ def test_refused(run, tmp_path, rsft, options, words):
 
 
 @pytest.mark.slow
-def test_the_last_line_says_how_many_chips_are_unusual(run, root, rsft):
+def test_the_first_line_names_the_bundle_and_the_last_says_how_many_chips_are_unusual(run, root, rsft):
     code, printed = rsft("predict", run, root / "chips/val", "-o", "out.csv", "--engine", "torch")
     table = pd.read_csv("out.csv")
-    last = printed.splitlines()[-1]
+    first, *_, last = printed.splitlines()
+    assert re.match(r"bundle: bars, .+/bundle, saved \d{4}-\d\d-\d\d, classes \w+, ", first)
     assert code == 0 and last.startswith(f"{table['ood'].sum()} of 18 chips are unlike the training")
     text = " ".join(printed.split())  # the width of the terminal breaks lines
     assert "class sets contain the true class of 90%" in text

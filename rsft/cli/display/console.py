@@ -456,6 +456,26 @@ def show_paths(paths: dict[str, Path]) -> None:
         console.print(f"{name:<12} {path}", soft_wrap=True)
 
 
+def show_bundles(bundles: Sequence[Path]) -> None:
+    """Print name, folder, day and classes of the bundles that a command uses; runs/<recipe> names its newest run.
+
+    Args:
+        bundles: folders as in `find_bundle`.
+
+    Raises:
+        RequestError: a folder contains no bundle.
+        WeightsError: the index of a bundle is damaged or was edited.
+    """
+    from rsft.models.bundle.bundle import INDEX_FILE, find_bundle, read_index
+
+    for folder in map(find_bundle, bundles):
+        index, _ = read_index(folder)
+        day = datetime.fromtimestamp((folder / INDEX_FILE).stat().st_mtime).date()
+        more = f" and {len(index.classes) - 10} more" if len(index.classes) > 10 else ""
+        classes = ", ".join(index.classes[:10]) + more
+        console.print(f"bundle: {index.name}, {folder}, saved {day}, classes {classes}", soft_wrap=True)
+
+
 def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
     """Print one line to stderr if a license restricts the use of the bundles; nothing otherwise.
 
