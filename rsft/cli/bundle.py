@@ -272,8 +272,8 @@ def export(
 ) -> None:
     """Write a bundle as files for another program, together with its classes, contract and hash.
 
-    onnx, openvino and torch-export files run without rsft. timm and peft files only contain weights: those of the
-    merged network and its head, or those of the LoRA.
+    onnx, openvino and torch-export files run without rsft. timm and peft folders are for these libraries and for
+    transformers: the merged network with its head, or the LoRA with its head.
 
     Every export is loaded again and compared with PyTorch, int8 by its accuracy and others by their outputs. An export
     that differs too much is deleted.

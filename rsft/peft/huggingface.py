@@ -48,12 +48,13 @@ Factors = tuple[Tensor, Tensor]
 """A (r, width_in), of a convolution (r, in, h, w), and B (width_out, r)."""
 
 
-def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
+def export_peft(adapted: AdaptedModel, folder: Path | str, base: str | None = None) -> None:
     """Write the low-rank additions of a model, at their current scales, as a PEFT adapter.
 
     Args:
         adapted: a model with attached PEFT modules, all of them low-rank additions.
         folder: the folder of the adapter; it is created if needed.
+        base: name of the frozen network, which PEFT reads as base_model_name_or_path.
 
     Raises:
         ValueError: the layout cannot hold a module, or no low-rank addition is attached.
@@ -84,6 +85,7 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
         ranks = {site: len(module.factors(site)[0]) for site, module in layer.adapters.items()}
         sites[name] = {site.position: rank for site, rank in ranks.items()}
     config = _build_config({name: sum(ranks.values()) for name, ranks in sites.items()}, dropouts.pop())
+    config["base_model_name_or_path"] = base
     config |= {"lora_bias": True} if has_bias else {}  # PEFT before 0.14 does not know the key
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_tensors(Path(folder) / _WEIGHTS_FILE, tensors, {"format": "pt", _SITES: json.dumps(sites)})

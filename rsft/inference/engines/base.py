@@ -101,6 +101,9 @@ class Tolerance:
 EXACT = Tolerance(1e-3)
 """Tolerance of float32."""
 
+SAME_NETWORK = Tolerance(1e-5, relative=True)
+"""Tolerance of a network that PyTorch itself runs, with the same weights in float32."""
+
 ROUNDED = Tolerance(1e-2, relative=True)
 """Tolerance of bfloat16."""
 

@@ -112,8 +112,6 @@ class ExportResult:
             notes.append(f"with {blocks} of the blocks in floating point, int8 loses {attempt['accuracy_loss']}")
         if self.metadata["tta"] != "none" and not whole:
             notes.append(f"test-time views: {self.metadata['tta']}; rsft predict makes them")
-        if reason := self.metadata.get("timm", {}).get("reason"):
-            notes.append(f"timm.create_model does not make this network: {reason}")
         if change := self.metadata.get("peft", {}).get("before_loading"):
             notes.append(f"before PEFT loads the adapter, {change}; otherwise it ignores q, k and v without a message")
         return notes

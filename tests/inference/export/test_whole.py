@@ -72,8 +72,8 @@ def test_chips_that_are_normalized_one_by_one(recipe_file, root, tmp_path):
     graph = export_bundle(folder, "onnx", output_dir=tmp_path / "onnx").folder
     other = predict(folder, paths, tmp_path / "onnx.csv", PredictionRequest(engine=str(graph))).table
     np.testing.assert_allclose(other[columns].to_numpy(), table[columns].to_numpy(), atol=1e-4)
-    metadata = export_bundle(folder, "timm", output_dir=tmp_path / "timm").metadata
-    assert metadata["timm"]["create_model"] is None
+    with pytest.raises(RequestError, match="normalizes each chip by its own"):
+        export_bundle(folder, "timm", output_dir=tmp_path / "timm")
     item = json.loads(write_stac_item(folder).read_text())
     scaling = item["properties"]["mlm:input"][0]["value_scaling"]
     assert [x["type"] for x in scaling] == ["processing"] and "own mean" in scaling[0]["description"]
