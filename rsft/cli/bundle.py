@@ -327,7 +327,8 @@ def export(
     """Write a bundle as files for another program, together with its classes, contract and hash.
 
     onnx, openvino and torch-export files run without rsft. timm and peft folders are for these libraries and for
-    transformers: the merged network with its head, or the LoRA with its head.
+    transformers: the merged network with its head, or the LoRA with its head. mlflow is the whole pipeline as a model
+    that MLflow serves.
 
     Every export is loaded again and compared with PyTorch, int8 by its accuracy and others by their outputs. An export
     that differs too much is deleted.
@@ -341,9 +342,9 @@ def export(
         out: Folder to write (default: exports/FORMAT-PRECISION beside the bundle).
         data: Chip store that the bundle was trained on (default: data.root of its recipe).
         max_loss: Percentage points of accuracy that int8 may lose, overall and in each group.
-        whole: Write the whole pipeline, from the pixels of a chip to calibrated probabilities. Only onnx.
-        unit: Unit of the pixels, for --whole (default: the first one of the bundle).
-        side: Chip size in pixels, for --whole (default: the bundle's center crop).
+        whole: Write the whole pipeline, from the pixels of a chip to calibrated probabilities: onnx, and always mlflow.
+        unit: Unit of the pixels, for a whole pipeline (default: the first one of the bundle).
+        side: Chip size in pixels, for a whole pipeline (default: the bundle's center crop).
     """
     from rsft.inference.export.export import AccuracyLossError, export_bundle
 

@@ -15,7 +15,8 @@ from rsft.models.bundle.bundle import Bundle
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import copy_with_early_head
 
-DOC = (Path(__file__).parents[3] / "docs/engines.md").read_text("utf-8")
+ROOT = Path(__file__).parents[3]
+DOC = (ROOT / "docs/engines.md").read_text("utf-8")
 GRAPHS = ("onnx", "openvino", "torch-export")
 WRONG = [
     (("--format", "onnx", "--precision", "bf16"), "ONNX Runtime has no bfloat16"),
@@ -87,3 +88,12 @@ def test_the_documentation_lists_every_component(registry, column):
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (fp32[^|]*?) *\|", table, re.MULTILINE))
     documented = {name: tuple(precisions.split(", ")) for name, precisions in rows.items() if name != "auto"}
     assert documented == {name: tuple(registry[name].precisions) for name in registry}
+
+
+def test_the_documentation_says_what_opens_every_format():
+    table = DOC.partition("| `--format` | opens with |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
+    assert {name for name, *_ in rows} == set(FORMATS)
+    for _, _, proofs, _ in rows:
+        for file, _, test in (proof.partition("::") for proof in re.findall(r"`(.+?)`", proofs)):
+            assert f"def {test}" in (ROOT / file).read_text("utf-8"), file

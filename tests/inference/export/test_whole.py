@@ -55,6 +55,9 @@ def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     np.testing.assert_allclose(distances, table["ood_distance"], rtol=1e-3, atol=1e-3)
     whole = json.loads((result.folder / "export.json").read_text())
     assert whole["whole"] == {"unit": "uint8", "bands": ["gray"], "side": 32} and whole["tta"] == tta
+    properties = onnxruntime.InferenceSession(result.folder / "model.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(properties["classes"]) == list(bundle.classes)
+    assert [properties[key] for key in ("unit", "bands", "side")] == ["uint8", "gray", "32"]
 
 
 def test_chips_that_are_normalized_one_by_one(recipe_file, root, tmp_path):

@@ -136,7 +136,12 @@ REFUSED = {
     "no head": ({"saved": None, "target_modules": ["qkv"]}, RequestError, "no classifier head", "modules_to_save"),
     "patch embedding": ({"target_modules": ["proj"]}, WeightsError, "has no site at patch_embed.proj", ""),
     "DoRA": ({"target_modules": ["qkv"], "use_dora": True}, WeightsError, "unsupported options: use_dora", ""),
-    "biases": ({"target_modules": ["qkv"], "bias": "lora_only"}, WeightsError, "blocks.0.attn.qkv.base_layer.bias is neither", ""),
+    "biases": (
+        {"target_modules": ["qkv"], "bias": "lora_only"},
+        WeightsError,
+        "blocks.0.attn.qkv.base_layer.bias is neither",
+        "",
+    ),
     "bias of B": ({"target_modules": ["qkv"], "lora_bias": True}, RequestError, "trains biases (lora_bias)", ""),
     "norms": ({"target_modules": ["qkv"], "saved": "norm"}, WeightsError, "weight (classes, 192)", ""),
 }
