@@ -160,6 +160,15 @@ def import_peft(vit: nn.Module, folder: Path | str, head: dict[str, Tensor] | No
     return adapted
 
 
+def bypasses_peft(adapted: AdaptedModel) -> bool:
+    """Return whether timm reads the weight of an adapted qkv layer itself, so that PEFT's layer has no effect.
+
+    Attention with q_bias (EVA-02, Swin V2, BEiT) does so, unless its qkv_bias_separate is set.
+    """
+    attention = [module for module in adapted.vit.modules() if getattr(module, "q_bias", None) is not None]
+    return any(isinstance(module.qkv, LowRankLinear) for module in attention)
+
+
 @torch.no_grad()
 def _combine_sites(layer: LowRankLinear | LowRankConv2d) -> tuple[Tensor, Tensor, Tensor]:
     """Return A, B and the bias of B of all sites of a layer in the shapes of PEFT, with their scales in B and bias."""

@@ -23,8 +23,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier, HeadAverage, load_encoder, load_unmerged_classifier
 from rsft.models.inspection.describe import describe, find_encoder_origin
 from rsft.models.outputs import ClassifierOutputs
-from rsft.peft.huggingface import export_peft, import_peft
-from rsft.peft.modules.scaled import LowRankLinear
+from rsft.peft.huggingface import bypasses_peft, export_peft, import_peft
 from rsft.utils.atomic_files import sha256, write_bytes, write_text
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import code_span, escape_markdown
@@ -117,8 +116,7 @@ def write_peft_weights(bundle: Bundle, folder: Path, metadata: dict[str, Any], i
     except ValueError as error:
         raise RequestError(str(error), "--format peft", _graph_hint()) from error
     metadata["peft"] = {"base": base_name}
-    attention = [module for module in classifier.adapted.vit.modules() if getattr(module, "q_bias", None) is not None]
-    if any(isinstance(module.qkv, LowRankLinear) for module in attention):
+    if bypasses_peft(classifier.adapted):
         metadata["peft"]["before_loading"] = _SEPARATE_BIAS
     write_bytes(folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"}))
     lines = _peft_lines(bundle, base_name, options, "before_loading" in metadata["peft"])

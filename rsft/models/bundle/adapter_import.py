@@ -4,28 +4,42 @@ Nothing of the adapter is dropped: what a recipe cannot name is refused.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rsft.backbones import Backbone
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle, source_license
 from rsft.models.classifier import load_encoder
 from rsft.peft import AdaptedModel, LoRA
-from rsft.peft.huggingface import import_peft
+from rsft.peft.huggingface import bypasses_peft, import_peft
 from rsft.recipe.schema import Recipe
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import check_regular, load_json
 
 _ADAPTER_FILE, _CONFIG_FILE, _HEAD_FILE = "adapter_model.safetensors", "adapter_config.json", "head.safetensors"
 _TIMM_HUB = "timm/"
+
+
+class _AdapterConfig(BaseModel):
+    """The keys of adapter_config.json that are read, as Hugging Face PEFT writes them; others are checked later."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    base_model_name_or_path: str | None = None
+    lora_alpha: float = 8.0
+    lora_dropout: float = 0.0
+    alpha_pattern: dict[str, float] | None = None
+    modules_to_save: list[str] | None = None
 
 
 class ImportedInput(NamedTuple):
@@ -77,7 +91,7 @@ def import_adapter(
     """
     if output.exists() and not overwrite:
         raise RequestError("the folder exists already", output, "give --overwrite to replace it, or another --out")
-    name = _encoder_name(_read_config(folder).get("base_model_name_or_path"), backbone)
+    name = _encoder_name(_read_config(folder).base_model_name_or_path, backbone)
     content: dict[str, Any] = {
         "name": "imported",
         "data": {"root": str(folder), "size": inputs.size},
@@ -98,52 +112,65 @@ def import_adapter(
     except (ValueError, SafetensorError) as error:
         hint = "a bundle holds LoRA on attention and MLP layers, and one linear head"
         raise WeightsError(str(error).removeprefix(f"{folder}: "), folder, hint) from error
+    except (AttributeError, ArithmeticError, LookupError, RuntimeError, TypeError, re.error) as error:
+        message = f"a pattern in {_CONFIG_FILE}, or the shape of a tensor, is not one that Hugging Face PEFT writes"
+        raise WeightsError(message, folder, "save the adapter again") from error
     _check_head(head, len(classes), encoder.width, folder)
     content["peft"] = _method_keys(adapted, folder)
-    mean, std = inputs.mean or encoder.mean, inputs.std or encoder.std
-    for option, values in {"--mean": mean, "--std": std}.items():
-        if len(values) != len(encoder.bands):
-            raise RequestError(f"{len(values)} values for {len(encoder.bands)} inputs", option, "give one per input")
+    tensors = adapted.adapter_state() | {f"head.{key}": tensor for key, tensor in head.items()}
+    if faults := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise WeightsError(f"{', '.join(faults[:3])} holds NaN or infinity", folder, "save the adapter again")
     bundle = Bundle(
         recipe=_recipe(content),
         classes=tuple(classes),
         groups={},
         train_counts=(0,) * len(classes),
-        contract=Contract(
-            units={"uint8": (IDENTITY_STRETCH,) * len(encoder.bands)},
-            bands=inputs.bands,
-            planes=encoder.bands,
-            crop=None,
-            size=inputs.size,
-            mean=mean,
-            std=std,
-        ),
+        contract=_byte_contract(inputs, encoder),
         backbone_sha256=encoder.sha256,
-        tensors=adapted.adapter_state() | {f"head.{key}": tensor for key, tensor in head.items()},
+        tensors=tensors,
         licenses=(source_license("backbone", name, encoder.license), source_license("data", "", UNKNOWN)),
     )
     bundle.save(output)
     return bundle
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _byte_contract(inputs: ImportedInput, encoder: Backbone) -> Contract:
+    """Return the contract of images of bytes, which are not stretched."""
+    mean, std = inputs.mean or encoder.mean, inputs.std or encoder.std
+    for option, values in {"--mean": mean, "--std": std}.items():
+        if len(values) != len(encoder.bands):
+            raise RequestError(f"{len(values)} values for {len(encoder.bands)} inputs", option, "give one per input")
+    return Contract(
+        units={"uint8": (IDENTITY_STRETCH,) * len(encoder.bands)},
+        bands=inputs.bands,
+        planes=encoder.bands,
+        crop=None,
+        size=inputs.size,
+        mean=mean,
+        std=std,
+    )
+
+
+def _read_config(folder: Path) -> _AdapterConfig:
     """Read adapter_config.json, and check that the weights are a file of safetensors."""
+    hint = "give the folder of save_pretrained"
     try:
         config = load_json(folder / _CONFIG_FILE)
         check_regular(folder / _ADAPTER_FILE)
+        return _AdapterConfig.model_validate(config)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(map(str, fault["loc"])) or "its content"
+        raise WeightsError(f"{_CONFIG_FILE} is damaged: {key}: {fault['msg']}", folder, hint) from error
     except (OSError, ValueError) as error:
-        hint = "give the folder of save_pretrained"
         if (folder / "adapter_model.bin").exists():
             hint = "save it as safetensors (safe_serialization=True): a pickle can run any code"
         raise RequestError(f"no adapter of Hugging Face PEFT can be read: {error}", folder, hint) from error
-    if not isinstance(config, dict):
-        raise RequestError(f"{_CONFIG_FILE} is not a mapping", folder, "give the folder of save_pretrained")
-    return config
 
 
-def _encoder_name(base: Any, backbone: str | None) -> str:
+def _encoder_name(base: str | None, backbone: str | None) -> str:
     """Return the name of the encoder, given the base that the adapter names, if any."""
-    named = base.removeprefix(_TIMM_HUB) if isinstance(base, str) and base.startswith(_TIMM_HUB) else None
+    named = base.removeprefix(_TIMM_HUB) if base and base.startswith(_TIMM_HUB) else None
     if backbone is None and named is None:
         hint = "name the encoder: --backbone NAME, and its file with --weights"
         raise RequestError(f"the adapter does not name a base of timm (base_model_name_or_path: {base})", "", hint)
@@ -166,6 +193,9 @@ def _method_keys(adapted: AdaptedModel, folder: Path) -> dict[str, Any]:
     if not isinstance(method, LoRA):
         message = "the adapter trains biases (lora_bias), which a recipe cannot name beside LoRA"
         raise RequestError(message, folder, "train it without lora_bias")
+    if bypasses_peft(adapted):
+        message = "LoRA at qkv had an effect only with qkv_bias_separate, which no file of the adapter states"
+        raise RequestError(message, folder, "merge it where it was trained, and use the merged weights")
     assert isinstance(method.rank, Mapping) and isinstance(method.scale, Mapping)
     ranks = {site: rank for site, rank in method.rank.items() if rank}
     is_grid = len(ranks) == len(method.positions) * len(method.blocks) and len(set(ranks.values())) == 1
@@ -188,5 +218,3 @@ def _check_head(head: Mapping[str, Tensor], classes: int, width: int, folder: Pa
         raise WeightsError(message, folder, "a bundle holds one linear head on the final features")
     if shapes["weight"][0] != classes:
         raise RequestError(f"{classes} names for the {shapes['weight'][0]} classes of the head", "--classes")
-    if not all(torch.isfinite(tensor).all() for tensor in head.values()):
-        raise WeightsError("the head holds NaN or infinity", folder, "save the adapter again")

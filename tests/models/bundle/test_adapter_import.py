@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rsft.errors import RequestError, WeightsError
+from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.adapter_import import ImportedInput, import_adapter
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import load_classifier
 from tests.helpers.messages import mentions
+from tests.helpers.tiny_bundles import timm_bundle
 
 peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
 pytestmark = pytest.mark.slow
@@ -186,7 +188,7 @@ def test_damaged_foreign_and_wrong_files(tmp_path, base):
         imported(file.parent, base, tmp_path)
     config.write_text("[1]")
     file.with_name("adapter_model.bin").rename(file)
-    with pytest.raises(RequestError, match="is not a mapping"):
+    with pytest.raises(WeightsError, match=mentions("adapter_config.json is damaged")):
         imported(file.parent, base, tmp_path)
     config.unlink()
     with pytest.raises(RequestError, match=mentions("no adapter of Hugging Face PEFT", "save_pretrained")):
@@ -194,9 +196,62 @@ def test_damaged_foreign_and_wrong_files(tmp_path, base):
     assert not (tmp_path / "bundle").exists()
 
 
+HOSTILE = {
+    "alpha": ({"lora_alpha": "2"}, {}),
+    "infinite alpha": ({"lora_alpha": float("inf")}, {}),
+    "pattern": ({"alpha_pattern": {"(": 2}}, {}),
+    "saved": ({"modules_to_save": [3]}, {}),
+    "no rank": ({}, {"lora_A.weight": (0, 192), "lora_B.weight": (576, 0)}),
+    "ranks that differ": ({}, {"lora_A.weight": (3, 192)}),
+    "one dimension": ({}, {"lora_A.weight": (192,)}),
+    "no dimension": ({}, {"lora_B.weight": ()}),
+    "five dimensions": ({}, {"lora_A.weight": (4, 192, 1, 1, 1)}),
+    "another width": ({}, {"lora_A.weight": (4, 100)}),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_values_are_errors_of_rsft(tmp_path, base, case):
+    changes, shapes = HOSTILE[case]
+    trained(tmp_path / "adapter", base, r=4, target_modules=["qkv"], layers_to_transform=[0], layers_pattern="blocks")
+    config, file = (tmp_path / "adapter" / name for name in ("adapter_config.json", "adapter_model.safetensors"))
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    tensors = load_file(file)
+    for name, shape in shapes.items():
+        tensors[f"base_model.model.blocks.0.attn.qkv.{name}"] = torch.ones(shape)
+    save_file(tensors, file)
+    with pytest.raises(WeightsError):
+        imported(tmp_path / "adapter", base, tmp_path)
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_a_head_that_is_not_finite_is_refused(tmp_path, base):
     trained(tmp_path / "adapter", base, saved=None, **OPTIONS["fused"])
     head = {"weight": torch.full((3, 192), torch.nan), "bias": torch.zeros(3)}
     save_file(head, tmp_path / "adapter/head.safetensors")
-    with pytest.raises(WeightsError, match="NaN or infinity"):
+    with pytest.raises(WeightsError, match=mentions("head.weight holds NaN or infinity")):
         imported(tmp_path / "adapter", base, tmp_path)
+
+
+def test_attention_that_may_have_ignored_the_adapter_is_refused(tmp_path):
+    """timm passes by PEFT's layer at qkv, unless qkv_bias_separate is set."""
+    name = "eva02_tiny_patch14_224"
+    network = timm.create_model(name, num_classes=3, img_size=28)
+    encoder = timm.create_model(name, num_classes=0, img_size=28, global_pool="token")
+    save_file(encoder.state_dict(), tmp_path / "base.safetensors")
+    config = peft.LoraConfig(r=2, target_modules=["qkv"], modules_to_save=["head"])
+    peft.get_peft_model(network, config).save_pretrained(str(tmp_path / "adapter"))
+    options = {"backbone": f"timm:{name}", "weights": tmp_path / "base.safetensors"}
+    with pytest.raises(RequestError, match="only with qkv_bias_separate"):
+        import_adapter(tmp_path / "adapter", tmp_path / "bundle", CLASSES, ImportedInput(28), **options)
+
+
+@torch.no_grad()
+def test_an_export_of_rsft_is_read_back(tmp_path):
+    bundle = timm_bundle(tmp_path, network=timm.create_model(NAME, num_classes=0), backbone={"blocks": None})
+    bundle.save(tmp_path / "first")
+    folder = export_bundle(tmp_path / "first", "peft", output_dir=tmp_path / "adapter").folder
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    again = imported(folder, tmp_path / f"{NAME}.safetensors", tmp_path)
+    logits, expected = (load_classifier(x, "cpu").predict(images).logits for x in (again, bundle))
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
