@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .PHONY: help quickstart test test-fast test-all coverage mutation docs test-tutorials fuzz test-lowest test-wheel \
-	test-qgis qgis-plugin sbom lint clean
+	test-foreign test-qgis qgis-plugin sbom lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,15 @@ test-wheel:  ## build the package, check it, install the wheel in an empty envir
 	@mkdir $(WHEEL)/work && cd $(WHEEL)/work && \
 		$(WHEEL_RSFT) prepare demo --root data/demo && $(WHEEL_RSFT) finetune quickstart train.epochs=2 && \
 		$(WHEEL_RSFT) predict runs/quickstart data/demo -o predictions.gpkg && $(WHEEL_RSFT) bundle verify runs/quickstart
+
+FOREIGN := .venv-foreign
+
+test-foreign: $(INSTALLED)  ## load all exports with timm, transformers, peft and mlflow, in an environment without rsft
+	@$(PYTHON) -m venv $(FOREIGN)
+	@$(FOREIGN)/bin/pip install --quiet --disable-pip-version-check $(PIP_ARGS) timm transformers peft mlflow onnxruntime
+	@rm -rf $(FOREIGN)/exports
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.foreign_exports make $(FOREIGN)/exports
+	@OMP_NUM_THREADS=1 $(FOREIGN)/bin/python tests/foreign_exports.py check $(FOREIGN)/exports
 
 test-qgis: $(INSTALLED)  ## test the plug-in in QGIS without a window
 	@command -v qgis_process > /dev/null || { \

@@ -13,6 +13,7 @@ from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
 from rsft.cli.fence import FencedCommand
 from rsft.cli.options import BundleArgument, JsonOption, OverwriteOption, documented, unit_name
+from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS
 
 app = typer.Typer(name="bundle", help="Show, sign, verify, compare and publish bundles.", no_args_is_help=True)
@@ -116,6 +117,59 @@ def bundle_verify(
             console.print(f"sha256 {report.sha256}", soft_wrap=True)
     if report.faults:
         raise typer.Exit(1)
+
+
+@app.command("import", cls=FencedCommand)
+@documented
+def bundle_import(
+    adapter: Annotated[Path, typer.Argument()],
+    out: Annotated[Path, typer.Option("--out", "-o")],
+    classes: Annotated[str, typer.Option(metavar="NAME,NAME")],
+    size: Annotated[int, typer.Option(min=1)],
+    backbone: str | None = None,
+    weights: Path | None = None,
+    bands: str = "R,G,B",
+    pool: str = "token",
+    mean: str | None = None,
+    std: str | None = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make a bundle of a LoRA adapter that Hugging Face PEFT trained on a network of timm, with its linear head.
+
+    The bundle takes images of bytes and gives the logits of the adapter. What it cannot hold is refused.
+
+    Args:
+        adapter: Folder of save_pretrained: adapter_config.json, adapter_model.safetensors, and the head.
+        out: Folder of the bundle.
+        classes: Names of the classes in the order of the logits, with commas.
+        size: Side of the network's input, in pixels.
+        backbone: Encoder (default: the base that the adapter names, if it is one of timm).
+        weights: File of the encoder's weights (default: the published ones).
+        bands: Names of the bands of an image, with commas; one band is repeated for all inputs.
+        pool: Feature: token (class token) or avg (mean of the patch tokens or of the feature map).
+        mean: Mean of each input in the training, 0-1, with commas (default: that of the encoder).
+        std: Standard deviation of each input in the training, 0-1, with commas (default: that of the encoder).
+    """
+    from rsft.models.bundle.adapter_import import ImportedInput, import_adapter
+
+    names, bands_of_image = (tuple(part.strip() for part in text.split(",")) for text in (classes, bands))
+    inputs = ImportedInput(size, bands_of_image, _numbers(mean, "--mean"), _numbers(std, "--std"), pool)
+    bundle = import_adapter(adapter, out, names, inputs, backbone=backbone, weights=weights, overwrite=overwrite)
+    contract, method = bundle.contract, bundle.recipe.peft.settings
+    console.print(f"LoRA at {', '.join(method['positions'])} of {len(method['blocks'])} blocks, and the head")
+    console.print(f"images of bytes are normalized with mean {contract.mean} and std {contract.std}", soft_wrap=True)
+    console.print("probabilities are not calibrated, and the numbers of training chips are unknown")
+    show_paths({"bundle": out})
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Return the numbers in a text with commas."""
+    try:
+        return tuple(map(float, text.split(","))) if text else None
+    except ValueError as error:
+        raise RequestError(
+            f"{text!r} is not a list of numbers", option, "give numbers with commas: 0.5,0.5,0.5"
+        ) from error
 
 
 @app.command("diff", cls=FencedCommand)
@@ -272,8 +326,9 @@ def export(
 ) -> None:
     """Write a bundle as files for another program, together with its classes, contract and hash.
 
-    onnx, openvino and torch-export files run without rsft. timm and peft files only contain weights: those of the
-    merged network and its head, or those of the LoRA.
+    onnx, openvino and torch-export files run without rsft. timm and peft folders are for these libraries and for
+    transformers: the merged network with its head, or the LoRA with its head. mlflow is the whole pipeline as a model
+    that MLflow serves.
 
     Every export is loaded again and compared with PyTorch, int8 by its accuracy and others by their outputs. An export
     that differs too much is deleted.
@@ -287,9 +342,9 @@ def export(
         out: Folder to write (default: exports/FORMAT-PRECISION beside the bundle).
         data: Chip store that the bundle was trained on (default: data.root of its recipe).
         max_loss: Percentage points of accuracy that int8 may lose, overall and in each group.
-        whole: Write the whole pipeline, from the pixels of a chip to calibrated probabilities. Only onnx.
-        unit: Unit of the pixels, for --whole (default: the first one of the bundle).
-        side: Chip size in pixels, for --whole (default: the bundle's center crop).
+        whole: Write the whole pipeline, from the pixels of a chip to calibrated probabilities: onnx, and always mlflow.
+        unit: Unit of the pixels, for a whole pipeline (default: the first one of the bundle).
+        side: Chip size in pixels, for a whole pipeline (default: the bundle's center crop).
     """
     from rsft.inference.export.export import AccuracyLossError, export_bundle
 

@@ -36,24 +36,23 @@ from rsft.peft.sites import Site
 _CONFIG_FILE, _WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
+_WRAPPER = "timm_model."  # transformers keeps a network of timm under this name
 _BIAS = ".lora_B.bias"
 _SITES = "rsft.sites"  # metadata of the weights: the rank of every site of a layer, in the order of A
-_UNSUPPORTED_KEYS = (
-    *("alora_invocation_tokens", "layer_replication", "modules_to_save"),
-    *("target_parameters", "trainable_token_indices"),
-)
+_UNSUPPORTED_KEYS = (*("alora_invocation_tokens", "layer_replication", "target_parameters", "trainable_token_indices"),)
 _SUPPORTED_INITS = ("gaussian", "orthogonal", "eva")  # other named initializations change the frozen weights
 
 Factors = tuple[Tensor, Tensor]
 """A (r, width_in), of a convolution (r, in, h, w), and B (width_out, r)."""
 
 
-def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
+def export_peft(adapted: AdaptedModel, folder: Path | str, base: str | None = None) -> None:
     """Write the low-rank additions of a model, at their current scales, as a PEFT adapter.
 
     Args:
         adapted: a model with attached PEFT modules, all of them low-rank additions.
         folder: the folder of the adapter; it is created if needed.
+        base: name of the frozen network, which PEFT reads as base_model_name_or_path.
 
     Raises:
         ValueError: the layout cannot hold a module, or no low-rank addition is attached.
@@ -84,13 +83,14 @@ def export_peft(adapted: AdaptedModel, folder: Path | str) -> None:
         ranks = {site: len(module.factors(site)[0]) for site, module in layer.adapters.items()}
         sites[name] = {site.position: rank for site, rank in ranks.items()}
     config = _build_config({name: sum(ranks.values()) for name, ranks in sites.items()}, dropouts.pop())
+    config["base_model_name_or_path"] = base
     config |= {"lora_bias": True} if has_bias else {}  # PEFT before 0.14 does not know the key
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_tensors(Path(folder) / _WEIGHTS_FILE, tensors, {"format": "pt", _SITES: json.dumps(sites)})
     write_bytes_atomically(Path(folder) / _CONFIG_FILE, json.dumps(config, indent=2).encode())
 
 
-def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
+def import_peft(vit: nn.Module, folder: Path | str, head: dict[str, Tensor] | None = None) -> AdaptedModel:
     """Attach a LoRA adapter that PEFT or `export_peft` wrote.
 
     A fused qkv whose factors are not made of blocks becomes three sites with the same A. If lora_B has biases, the
@@ -99,6 +99,7 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     Args:
         vit: a network like the one on which the adapter was learned.
         folder: the folder of the adapter.
+        head: takes the tensors of the one module in modules_to_save, such as "weight"; None refuses such a module.
 
     Returns:
         The network with the adapter.
@@ -117,7 +118,8 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
         24
     """
     config = _read_config(Path(folder) / _CONFIG_FILE)
-    tensors, metadata = read_tensors(Path(folder) / _WEIGHTS_FILE)
+    tensors, metadata, wrapper = _read_adapter(Path(folder) / _WEIGHTS_FILE)
+    _take_head(tensors, [name.removeprefix(wrapper) for name in config.get("modules_to_save") or ()], head, folder)
     site_ranks = json.loads(metadata.get(_SITES, "{}"))
     names = {id(module): name for name, module in vit.named_modules()}
     layers: dict[str, dict[Site, slice]] = {}  # name of a layer -> site -> rows of the layer's output
@@ -126,7 +128,7 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
     state: dict[str, Tensor] = {}
     scales: dict[str, float] = {}
     biases = {key: tensors.pop(key) for key in tuple(tensors) if key.endswith(_BIAS)}
-    biases = {key.removeprefix(_PREFIX).removesuffix(_BIAS): bias for key, bias in biases.items() if bias.any()}
+    biases = {key.removesuffix(_BIAS): bias for key, bias in biases.items() if bias.any()}
     factors_by_layer = _factors_by_layer(tensors, folder)
     if unmatched := sorted(set(biases) - set(factors_by_layer)):
         raise ValueError(f"{folder}: A or B is missing at {unmatched[0]}")
@@ -135,9 +137,9 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
             raise ValueError(f"{folder}: {type(vit).__name__} has no site at {name}")
         for site, factors in _separate_sites(a, b, layers[name], site_ranks.get(name, {})).items():
             state[f"{site}.a"], state[f"{site}.b"] = factors
-            scales[str(site)] = _layer_scale(config, name, len(a))
+            scales[str(site)] = _layer_scale(config, wrapper + name, len(a))
         if name in biases:
-            biases[name] *= _layer_scale(config, name, len(a))
+            biases[name] *= _layer_scale(config, wrapper + name, len(a))
     sites = [site for layer_sites in layers.values() for site in layer_sites if str(site) in scales]
     method: Method = LoRA(
         rank={str(site): len(state[f"{site}.a"]) for site in sites} | {"*": 0},
@@ -156,6 +158,15 @@ def import_peft(vit: nn.Module, folder: Path | str) -> AdaptedModel:
         adapted.detach()
         raise ValueError(f"{folder}: {error}") from error
     return adapted
+
+
+def bypasses_peft(adapted: AdaptedModel) -> bool:
+    """Return whether timm reads the weight of an adapted qkv layer itself, so that PEFT's layer has no effect.
+
+    Attention with q_bias (EVA-02, Swin V2, BEiT) does so, unless its qkv_bias_separate is set.
+    """
+    attention = [module for module in adapted.vit.modules() if getattr(module, "q_bias", None) is not None]
+    return any(isinstance(module.qkv, LowRankLinear) for module in attention)
 
 
 @torch.no_grad()
@@ -199,9 +210,26 @@ def _separate_sites(a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Ma
     return {site: (a, b[rows]) for site, rows in (nonzero or sites).items()}
 
 
+def _read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
+    """Return the tensors by their name in the network of timm, the metadata, and the name of a module around it."""
+    stored, metadata = read_tensors(path)
+    stored = {key.removeprefix(_PREFIX): tensor for key, tensor in stored.items()}
+    wrapper = _WRAPPER if all(key.startswith(_WRAPPER) for key in stored) else ""
+    return {key.removeprefix(wrapper): tensor for key, tensor in stored.items()}, metadata, wrapper
+
+
+def _take_head(tensors: dict[str, Tensor], saved: list[str], head: dict[str, Tensor] | None, folder: object) -> None:
+    """Move the tensors of the module in modules_to_save from `tensors` to `head`."""
+    if saved and (head is None or len(saved) > 1):
+        raise ValueError(f"{folder}: modules_to_save has {', '.join(saved)}, which is not one classifier head")
+    for name in saved:
+        for key in [key for key in tensors if key.startswith(f"{name}.")]:
+            cast(dict[str, Tensor], head)[key.removeprefix(f"{name}.")] = tensors.pop(key)
+
+
 def _factors_by_layer(tensors: Mapping[str, Tensor], folder: object) -> dict[str, Factors]:
     """Return layer name -> A and B."""
-    pattern = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight")
+    pattern = re.compile(r"(.+)\.lora_([AB])\.weight")
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if (match := pattern.fullmatch(key)) is None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import timm
 import torch
+from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.models.classifier import Classifier, CosineHead, HeadAverage
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage, build_classifier, load_encoder
 from rsft.peft import Adapter, LoRA, VPTDeep, attach
-from rsft.recipe.schema import HeadSection
+from rsft.recipe.schema import HeadSection, Recipe
 from tests.helpers.scenes import toy_contract
 
 CONTRACT = toy_contract(size=16)
@@ -55,3 +58,45 @@ def copy_with_early_head(bundle, block=4):
 def perturbed_copy(bundle):
     """Return a bundle with slightly different tensors, like one of another run of the recipe."""
     return replace(bundle, tensors={key: 1.01 * tensor for key, tensor in bundle.tensors.items()})
+
+
+def timm_bundle(folder, name="vit_tiny_patch16_224", size=32, network=None, **sections) -> Bundle:
+    """Return a bundle on a network of timm with random weights, which are written to `folder`.
+
+    Args:
+        folder: folder of the weights file.
+        name: architecture of timm.
+        size: side of the network's input in pixels.
+        network: the network (default: a new one, a vision transformer of two blocks).
+        **sections: changed keys of sections of the recipe, such as `peft={"rank": 2}`; None leaves a key out.
+    """
+    torch.manual_seed(0)
+    depth = {"depth": 2} if "vit" in name else {}
+    network = network or timm.create_model(name, num_classes=0, **depth)
+    weights = folder / f"{name}.safetensors"
+    save_file(network.state_dict(), weights)
+    content = {
+        "data": {"root": "chips", "size": size, "bands": ["HH"]},
+        "backbone": {"name": f"timm:{name}", "weights": str(weights), **({"blocks": 2} if depth else {"pool": "avg"})},
+        "peft": {"method": "lora", "rank": 2},
+        "head": {"kind": "linear"},
+        "train": {"epochs": 1},
+    }
+    for section, keys in sections.items():
+        merged = content.get(section, {}) | keys
+        content[section] = {key: value for key, value in merged.items() if value is not None}
+    recipe = Recipe.model_validate({"name": "tiny", **content})
+    encoder = load_encoder(recipe, ("HH",))
+    classifier = build_classifier(encoder, 3, recipe)
+    for parameter in classifier.theta:
+        nn.init.normal_(parameter, std=0.1)
+    values = {"size": size, "planes": encoder.bands, "mean": encoder.mean, "std": encoder.std}
+    return Bundle(
+        recipe=recipe,
+        classes=("barge", "ferry", "tug"),
+        groups={"tail": ("tug",)},
+        train_counts=(3, 2, 1),
+        contract=toy_contract(**values),
+        backbone_sha256=encoder.sha256,
+        tensors=classifier.learned_state(),
+    )

@@ -103,7 +103,7 @@ def make_inputs(work: Path) -> dict[str, list[str]]:
         "predict gpkg": [*predict, "-o", "{disk}/out.gpkg"],
         "predict html": [*predict, "-o", "{disk}/out.csv", "--html", "{disk}/page.html"],
         "predict chips": ["predict", run, *scene, "-o", "{disk}/out.gpkg", "--engine", "torch", "--batch-size", "2"],
-        "export": ["export", run, "--format", "timm", "-o", "{disk}/timm"],
+        "export": ["export", run, "--format", "torch-export", "-o", "{disk}/graph"],
     }
 
 

@@ -101,6 +101,9 @@ class Tolerance:
 EXACT = Tolerance(1e-3)
 """Tolerance of float32."""
 
+SAME_NETWORK = Tolerance(1e-5, relative=True)
+"""Tolerance of a network that PyTorch itself runs, with the same weights in float32."""
+
 ROUNDED = Tolerance(1e-2, relative=True)
 """Tolerance of bfloat16."""
 
@@ -192,11 +195,13 @@ class ExportFormat(_Component):
         file_name: name of the main file in the folder of an export.
         export_packages: additional packages that it needs to write files.
         stores_graph: whether the files hold a traced graph, so that other programs need no code of the network.
+        whole_only: whether every export holds the whole pipeline, from pixels to probabilities.
     """
 
     file_name: ClassVar[str]
     export_packages: ClassVar[tuple[str, ...]] = ()
     stores_graph: ClassVar[bool] = False
+    whole_only: ClassVar[bool] = False
 
     @abstractmethod
     def write(

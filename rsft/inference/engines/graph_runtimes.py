@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,7 +38,7 @@ class OnnxEngine(graph.GraphEngine):
     name = "onnx"
     title = "ONNX Runtime"
     extra = "onnx"
-    packages = ("onnxruntime",)
+    packages: ClassVar[tuple[str, ...]] = ("onnxruntime",)
     export_packages = ("onnx", "onnxscript")
     file_name = "model.onnx"
     precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT, "int8": base.QUANTIZED}
@@ -117,8 +119,70 @@ class OnnxEngine(graph.GraphEngine):
     def _add_metadata(self, path: Path, metadata: Mapping[str, Any]) -> None:
         onnx = self.require("onnx")
         model = onnx.load(path, load_external_data=False)
-        onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
+        properties = {METADATA_KEY: json.dumps(metadata), "classes": json.dumps(metadata["classes"])}
+        properties |= {key: str(value) for key, value in _describe_pixels(metadata).items()}
+        onnx.helper.set_model_props(model, properties)
         onnx.save(model, path)
+
+
+def _describe_pixels(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what programs without rsft must know of the pixels of a whole pipeline; {} for other graphs."""
+    whole = metadata.get("whole", {})
+    return whole | {"bands": ", ".join(whole["bands"])} if whole else {}
+
+
+class MlflowFormat(OnnxEngine):
+    """Model of MLflow: the whole pipeline in ONNX Runtime, which returns a table with the names of the classes."""
+
+    name = "mlflow"
+    title = "MLflow"
+    extra = "mlflow"
+    packages = ("mlflow", "onnxruntime")
+    file_name = "MLmodel"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT}
+    unsupported: ClassVar[Mapping[str, str]] = {"bf16": "a whole pipeline is in fp32", "int8": "as bf16"}
+    whole_only = True
+
+    def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
+        """Write the graph, and let MLflow write a model around it."""
+        import numpy as np
+
+        from rsft.inference.export import metadata as export_metadata
+
+        pyfunc, models, schema = (self.require(f"mlflow.{name}") for name in ("pyfunc", "models", "types.schema"))
+        columns = [
+            "class",
+            "probability",
+            *(f"p_{name}" for name in metadata["classes"]),
+            *list(metadata["outputs"])[1:],
+        ]
+        shape = (-1, *metadata["input"]["shape"][1:])
+        signature = models.ModelSignature(
+            schema.Schema([schema.TensorSpec(np.dtype("float32"), shape)]),
+            schema.Schema([schema.ColSpec("string" if name == "class" else "float", name) for name in columns]),
+        )
+        packages = export_metadata.installed_versions(("numpy", "onnxruntime", "pandas"))
+        with TemporaryDirectory() as temporary, graph.silence_output():
+            graph_dir = Path(temporary) / "graph"
+            graph_dir.mkdir()
+            OnnxEngine().write_graph(program, graph_dir, metadata)
+            # MLflow writes the path of the code into its files: not that of this installation
+            code = shutil.copy(Path(export_metadata.__file__).with_name("mlflow_model.py"), temporary)
+            pyfunc.save_model(
+                folder,
+                python_model=code,
+                artifacts={"graph": str(graph_dir)},
+                signature=signature,
+                pip_requirements=[f"{package}=={version}" for package, version in packages.items()],
+                metadata=_describe_pixels(metadata) | {"classes": metadata["classes"]},
+            )
+
+    def run_pipeline(self, path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        with graph.silence_output():
+            table = self.require("mlflow.pyfunc").load_model(str(path.parent)).predict(pixels)
+        is_probability = [name.startswith("p_") for name in table]
+        distances = [table[name].to_numpy() for name in table if name == "ood_distance"]
+        return [table.loc[:, is_probability].to_numpy(), *distances]
 
 
 def _traced_name(node: Any) -> str:
@@ -239,3 +303,4 @@ def _check_graph(model: Any) -> None:
 
 base.FORMATS.register(OnnxEngine)
 base.FORMATS.register(OpenVinoEngine)
+base.FORMATS.register(MlflowFormat)

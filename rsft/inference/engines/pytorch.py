@@ -86,20 +86,20 @@ class TorchExportFormat(GraphFormat):
 
 @base.FORMATS.register
 class TimmFormat(ExportFormat):
-    """State dict of the merged network and its head, as timm loads it."""
+    """Merged network and its head in the form of timm's repositories on the Hugging Face Hub."""
 
     name = "timm"
     title = "timm"
     packages = ("timm",)
     file_name = "model.safetensors"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT}
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.SAME_NETWORK}
 
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
     ) -> ClassifierOutputs:
-        from rsft.inference.export.traceable import write_timm_weights
+        from rsft.inference.export.weights import write_timm_weights
 
-        return write_timm_weights(bundle, folder / self.file_name, metadata, images, reference)
+        return write_timm_weights(bundle, folder, metadata, images)
 
 
 @base.FORMATS.register
@@ -114,7 +114,7 @@ class PeftFormat(ExportFormat):
     def write(
         self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
     ) -> ClassifierOutputs:
-        from rsft.inference.export.traceable import write_peft_weights
+        from rsft.inference.export.weights import write_peft_weights
 
         return write_peft_weights(bundle, folder, metadata, images)
 

@@ -112,8 +112,6 @@ class ExportResult:
             notes.append(f"with {blocks} of the blocks in floating point, int8 loses {attempt['accuracy_loss']}")
         if self.metadata["tta"] != "none" and not whole:
             notes.append(f"test-time views: {self.metadata['tta']}; rsft predict makes them")
-        if reason := self.metadata.get("timm", {}).get("reason"):
-            notes.append(f"timm.create_model does not make this network: {reason}")
         if change := self.metadata.get("peft", {}).get("before_loading"):
             notes.append(f"before PEFT loads the adapter, {change}; otherwise it ignores q, k and v without a message")
         return notes
@@ -142,7 +140,8 @@ def export_bundle(
         output_dir: folder to write (default: exports/<format>-<precision> beside the bundle).
         data: chip store of the training (default: the recipe's).
         max_loss: percentage points of accuracy that int8 may lose.
-        whole: write the whole pipeline, from the pixels of chips to probabilities and the OOD distance.
+        whole: write the whole pipeline, from the pixels of chips to probabilities and the OOD distance; some formats
+            hold nothing else.
         unit: unit of these pixels (default: the first one of the bundle).
         side: side of these chips (default: that of the bundle's center crop).
         overwrite: replace an existing folder.
@@ -158,11 +157,12 @@ def export_bundle(
     """
     export_format = find_format(format_name)
     export_format.check_precision(precision)
+    name = f"{format_name}-{precision}{'-whole' if whole else ''}"
+    whole = whole or export_format.whole_only
     if not whole and (unit is not None or side is not None):
         raise RequestError("--unit and --side only work with --whole", "--unit, --side", "give --whole as well")
     if whole and precision != "fp32":
         raise RequestError(f"a whole pipeline is not written in {precision}", "--precision", "leave it out")
-    name = f"{format_name}-{precision}{'-whole' if whole else ''}"
     output_dir = output_dir or find_bundle(bundle_dir).parent / "exports" / name
     if output_dir.exists() and not overwrite:
         raise RequestError("the folder exists already", output_dir, "give --overwrite to replace it, or another --out")

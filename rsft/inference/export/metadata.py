@@ -55,7 +55,8 @@ def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 def write_export_metadata(folder: Path, metadata: dict[str, Any]) -> None:
     """Write export.json: `metadata`, and the hashes of the other files of the folder."""
-    files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
     write_text(folder / METADATA_FILE, json.dumps(metadata | {"files": files}, indent=1))
 
 

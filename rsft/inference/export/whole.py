@@ -209,7 +209,7 @@ def write_whole_export(
         raise RequestError(message, "--side", "leave it out")
     if not isinstance(export_format, GraphFormat) or not export_format.holds_pipelines:
         message = f"{export_format.name} cannot hold the whole pipeline"
-        raise RequestError(message, "--whole", "use --format onnx, or leave out --whole")
+        raise RequestError(message, "--whole", "use --format onnx or mlflow, or leave out --whole")
     pipeline = WholePipeline(bundle, unit, side).requires_grad_(False).eval()
     bands, pixel_unit = list(contract.used_bands), pipeline.treatment.unit
     metadata = export_metadata(bundle, export_format, "fp32") | {

@@ -36,6 +36,16 @@ HYPERPARAMETER_SECTIONS = ("peft", "meta", "semi", "head", "loss", "train")
 _MACHINE_KEYS = ("train.start_bundle", "train.device")
 _BINARY, _PYTORCH_FILE = "application/octet-stream", "application/octet-stream; framework=pytorch"
 _SAFETENSORS, _WEIGHTS_ROLES = "safetensors.torch.save_file", ("mlm:model", "mlm:weights")
+_TEXTS = {
+    "": "application/yaml",  # MLmodel of MLflow
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".py": "text/x-python",
+    ".txt": "text/plain",
+    ".yaml": "application/yaml",
+}
+"""Media types of files of exports that contain no weights, by suffix."""
+
 _ARTIFACTS = {
     ".onnx": (f"{_BINARY}; framework=onnx", "onnx", "ONNX"),
     ".xml": ("application/xml", "openvino", "OpenVINO"),
@@ -230,14 +240,15 @@ def _list_assets(source: BundleSource, exports: Mapping[Path, Mapping[str, Any]]
         kind, precision = str(metadata.get("kind")), metadata.get("precision")
         main_file = FORMATS[kind].file_name if kind in FORMATS else None
         title = f"export for {kind}, {precision}; export.json describes input and outputs"
-        for name in sorted(path.name for path in folder.iterdir() if path.is_file() and path.name[0] != "."):
+        paths = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+        for name in sorted(path.relative_to(folder).as_posix() for path in paths):
             key = folder.name if name == main_file else f"{folder.name}/{name}"
             if name == main_file and (artifact := _ARTIFACTS.get(Path(name).suffix)):
                 asset = _file_asset(folder / name, base, title, artifact[0], "mlm:model")
                 assets[key] = asset | {"mlm:artifact_type": artifact[1], "mlm:framework": artifact[2]}
             else:
-                media_type = "application/json" if name.endswith(".json") else _BINARY
-                role = "metadata" if name.endswith(".json") else "mlm:weights"
+                media_type = _TEXTS.get(Path(name).suffix, _BINARY)
+                role = "mlm:weights" if media_type == _BINARY else "metadata"
                 assets[key] = _file_asset(folder / name, base, f"part of the {title}", media_type, role)
     return assets
 

@@ -39,7 +39,8 @@ def open_graph(name, folder, precision="fp32"):
 
 
 def test_all_formats_are_tested():
-    assert [name for name in FORMATS if find_format(name).stores_graph] == GRAPH_FORMATS
+    graphs = [name for name in FORMATS if find_format(name).stores_graph and not find_format(name).whole_only]
+    assert graphs == GRAPH_FORMATS
 
 
 @pytest.mark.parametrize("name", GRAPH_FORMATS)

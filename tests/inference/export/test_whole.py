@@ -55,6 +55,9 @@ def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     np.testing.assert_allclose(distances, table["ood_distance"], rtol=1e-3, atol=1e-3)
     whole = json.loads((result.folder / "export.json").read_text())
     assert whole["whole"] == {"unit": "uint8", "bands": ["gray"], "side": 32} and whole["tta"] == tta
+    properties = onnxruntime.InferenceSession(result.folder / "model.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(properties["classes"]) == list(bundle.classes)
+    assert [properties[key] for key in ("unit", "bands", "side")] == ["uint8", "gray", "32"]
 
 
 def test_chips_that_are_normalized_one_by_one(recipe_file, root, tmp_path):
@@ -72,8 +75,8 @@ def test_chips_that_are_normalized_one_by_one(recipe_file, root, tmp_path):
     graph = export_bundle(folder, "onnx", output_dir=tmp_path / "onnx").folder
     other = predict(folder, paths, tmp_path / "onnx.csv", PredictionRequest(engine=str(graph))).table
     np.testing.assert_allclose(other[columns].to_numpy(), table[columns].to_numpy(), atol=1e-4)
-    metadata = export_bundle(folder, "timm", output_dir=tmp_path / "timm").metadata
-    assert metadata["timm"]["create_model"] is None
+    with pytest.raises(RequestError, match="normalizes each chip by its own"):
+        export_bundle(folder, "timm", output_dir=tmp_path / "timm")
     item = json.loads(write_stac_item(folder).read_text())
     scaling = item["properties"]["mlm:input"][0]["value_scaling"]
     assert [x["type"] for x in scaling] == ["processing"] and "own mean" in scaling[0]["description"]

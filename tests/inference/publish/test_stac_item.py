@@ -129,6 +129,20 @@ def test_exports_of_this_bundle_are_assets(ships):
     assert exports["onnx-fp32"]["roles"] == ["mlm:model"] and exports["onnx-fp32"]["mlm:framework"] == "ONNX"
 
 
+def test_files_in_folders_of_an_export_are_assets(ships):
+    folder = ships / "exports/peft-fp32"
+    (folder / "base").mkdir(parents=True)
+    for name in ("adapter_model.safetensors", "base/model.safetensors", "README.md"):
+        (folder / name).write_bytes(b"content")
+    digest = read_source(ships).bundle.sha256
+    write_export_metadata(folder, {"format": 1, "kind": "peft", "precision": "fp32", "bundle_sha256": digest})
+    item = read_item(ships)
+    assert item_faults(item) == []
+    base, text = (item["assets"][f"peft-fp32/{name}"] for name in ("base/model.safetensors", "README.md"))
+    assert base["href"] == "./exports/peft-fp32/base/model.safetensors" and base["roles"] == ["mlm:weights"]
+    assert text["type"] == "text/markdown" and text["roles"] == ["metadata"]
+
+
 def test_nothing_is_taken_from_the_run_of_another_bundle(ships):
     metadata = json.loads((ships / "run.json").read_text())
     (ships / "run.json").write_text(json.dumps(metadata | {"bundle_sha256": "0" * 64}))
