@@ -145,7 +145,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise WeightsError(f"the weights file cannot be read: {error.strerror}", path, "check the path") from error
     if start.startswith(b"PK"):
-        stored = _read_zip(path)
+        stored = read_torch_file(path)
     elif _is_safetensors(start):
         try:
             stored = load_file(path)
@@ -172,7 +172,13 @@ def _is_safetensors(start: bytes) -> bool:
     return start[8:9] == b"{"  # after the length of the header
 
 
-def _read_zip(path: Path) -> Any:
+def read_torch_file(path: Path) -> Any:
+    """Read a torch.save file of plain containers, numbers and tensors, which are views of the mapped file.
+
+    Raises:
+        WeightsError: the file is damaged, or contains more than tensors.
+        OSError: the file cannot be read.
+    """
     try:
         is_complete = zipfile.is_zipfile(path)
     except zipfile.BadZipFile:  # its last bytes say that it has several parts

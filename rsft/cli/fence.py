@@ -84,6 +84,8 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
         outputs += [folder for text in texts["bundle"] for folder in (Path(text), Path(text).resolve().parent / "x")]
     if command == "audit":
         outputs += map(Path, texts["source"])
+    if command == "from":
+        outputs += [Path(text).with_name("bundle") for text in texts["checkpoint"]]
     if command == "torchgeo":  # TorchGeo extracts archives beside them
         outputs += map(Path, texts["data"])
     readable = [*_interpreter(), *(path for text in inputs for path in _find_inputs(text))]
