@@ -341,7 +341,8 @@ def _find_contract(
     side = size or next(iter(getattr(getattr(task.model.vit, "patch_embed", None), "img_size", None) or ()), None)
     if side is None:
         raise RequestError(f"{task.hparams['model']} takes images of any size", path, "give --size")
-    contract = fit_store_contract(ChipStore.open(data), side, stretch="percentile")
+    store = ChipStore.open(data)
+    contract = fit_store_contract(store, side, stretch="auto" if store.units == ("uint8",) else "percentile")
     count, (unit, stretches) = len(contract.planes), next(iter(contract.units.items()))
     moments = [values * (count if len(values) == 1 else 1) for values in (record["mean"], record["std"])]
     if len(contract.units) != 1 or {len(values) for values in moments} != {count}:
@@ -350,6 +351,7 @@ def _find_contract(
     ranges = [(stretch.low, cast(float, stretch.high) - stretch.low) for stretch in stretches]
     mean = tuple((value - low) / width for value, (low, width) in zip(moments[0], ranges, strict=True))
     std = tuple(value / width for value, (_, width) in zip(moments[1], ranges, strict=True))
+    notes += filter(None, [contract.clipping_note])
     notes.append(f"chips are resized to {side} pixels, and normalized as by {record['module']} in {unit}")
     return contract.model_copy(update={"mean": mean, "std": std})
 

@@ -15,7 +15,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import BaseDataModule, NonGeoDataModule
 from torchgeo.main import main
+from torchgeo.models import ViTSmall16_Weights
+from torchvision.models._api import WeightsEnum
 
+from rsft.backbones.loading import find_card
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError, WeightsError
@@ -29,6 +34,7 @@ from tests.helpers.messages import mentions
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
 SIZE = 160
+PIXELS = np.random.default_rng(0).integers(0, 255, (12, 12, 2), np.uint8)
 LORA = {"method": "lora", "rank": 2, "positions": "qv"}
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 SHORT = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1, "num_sanity_val_steps": 0}
@@ -235,7 +241,7 @@ def test_a_bundle_gives_the_logits_of_the_task(trained, root, tmp_path, rsft):
     assert bundle.classes == ("flat", "slanted", "steep") and bundle.train_counts == (24, 4, 12)
     assert bundle.recipe.loss.build().tau == 0.5 and bundle.recipe.meta is not None
     paths = [root / path for path in ChipStore.open(root).split("val")["path"]]
-    images = torch.from_numpy(np.concatenate([bundle.contract.to_input(read_chip(path)) for path in paths]))
+    images = torch.from_numpy(np.stack([bundle.contract.to_input(read_chip(path)) for path in paths]))
     data = chips(root)
     data.setup("validate")
     (batch,) = [data.aug(batch) for batch in DataLoader(data.val_dataset, 18)]  # type: ignore[arg-type]
@@ -249,6 +255,32 @@ def test_a_bundle_gives_the_logits_of_the_task(trained, root, tmp_path, rsft):
     assert code and "exists already" in text
     assert rsft("bundle", "from", path, "--out", tmp_path / "bundle", "--overwrite")[0] == 0
     assert rsft("bundle", "verify", tmp_path / "bundle")[0] == 0
+
+
+@pytest.mark.slow
+def test_weights_of_torchgeo_are_found_by_their_name(root, tmp_path, monkeypatch):
+    member = ViTSmall16_Weights.SENTINEL1_GRD_MAE
+    state = timm.create_model("vit_small_patch16_224", in_chans=2, num_classes=0).state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, **options: dict(state))
+    monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
+    torch.save(state, tmp_path / find_card(str(member)).weights.file)  # type: ignore[union-attr]
+    task = PEFTClassificationTask("vit_small_patch16_224", member, 2, num_classes=3, peft=LORA)
+    assert task.hparams["weights"] == "ViTSmall16_Weights.SENTINEL1_GRD_MAE"
+    records = [
+        ChipRecord(*(f"{split}{label}", split, label, root), lambda: PIXELS, bands=("VV", "VH"))
+        for split in ("train", "val")
+        for label in ("a", "b", "c")
+    ]
+    store = build_store(tmp_path / "store", records, StoreDescription("noise", ("a", "b", "c"), "none"))
+    data = ChipStoreDataModule(store.root, batch_size=3, mean=100.0, std=50.0)
+    _, path = fit(task, data, tmp_path / "run", limit_train_batches=1)
+    assert bundle_from_checkpoint(path, tmp_path / "bundle") == []
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.recipe.backbone.name == str(member) and bundle.recipe.backbone.weights is None
+    images = torch.from_numpy(bundle.contract.to_input(PIXELS))[None]
+    with torch.inference_mode():
+        logits = load_classifier(bundle, "cpu").predict(images).logits
+        torch.testing.assert_close(logits, task.eval()(images), atol=1e-5, rtol=1e-5)
 
 
 class OtherData(NonGeoDataModule):
@@ -276,7 +308,7 @@ def test_what_a_checkpoint_lacks_is_asked_for(root, weights, tmp_path):
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.contract.mean == pytest.approx([40 / 255]) and bundle.contract.std == pytest.approx([80 / 255])
     checkpoint = torch.load(path, weights_only=True)
-    for data, words in (({}, "without"), (checkpoint["rsft"]["data"] | {"mean": [1.0, 2], "std": [1.0, 2]}, "2 bands")):
+    for data, words in (({}, ""), (checkpoint["rsft"]["data"] | {"mean": [1.0, 2], "std": [1.0, 2]}, "2 bands")):
         checkpoint["rsft"]["data"] = data
         torch.save(checkpoint, tmp_path / "other.ckpt")
         with pytest.raises(RequestError, match=words if data else "not trained with a data module"):

@@ -220,17 +220,17 @@ def find_torchgeo_class(name: str) -> Any:
 
     names = {title.lower(): title for title in datasets.__all__}
     title = names.get(name.lower(), "")
-    found = getattr(datasets, title, None)
-    if not (inspect.isclass(found) and issubclass(found, datasets.NonGeoDataset | datasets.GeoDataset)):
+    dataset_class = getattr(datasets, title, None)
+    if not (inspect.isclass(dataset_class) and issubclass(dataset_class, datasets.NonGeoDataset | datasets.GeoDataset)):
         closest = [names[match] for match in difflib.get_close_matches(name.lower(), names, n=3)]
         hint = f"choose one of {', '.join(closest or KNOWN)}"
         raise RequestError(f"TorchGeo {torchgeo.__version__} has no data set called {name}", "NAME", hint)
-    if not issubclass(found, datasets.NonGeoDataset):
+    if not issubclass(dataset_class, datasets.NonGeoDataset):
         message = f"{title} is a GeoDataset: it is sampled from a map, and has no labeled chips"
         raise RequestError(message, "NAME", "`rsft prepare scenes` cuts chips from scenes")
     if title in REFUSED:
         raise RequestError(f"{title} is no data set of single labels: {REFUSED[title]}", "NAME", _OTHER)
-    return found
+    return dataset_class
 
 
 def choose_bands(name: str, bands: Sequence[str] | None, unit: str | None) -> Chosen:
@@ -241,6 +241,9 @@ def choose_bands(name: str, bands: Sequence[str] | None, unit: str | None) -> Ch
         bands: requested bands, by the name of rsft or TorchGeo; of an unknown data set all bands in order.
         unit: unit to declare; None takes the known one.
 
+    Returns:
+        The bands to load, and rsft's names of those to store.
+
     Raises:
         RequestError: a band is no band of this data set, bands of different units are requested, or unit or bands are
             unknown.
@@ -248,28 +251,28 @@ def choose_bands(name: str, bands: Sequence[str] | None, unit: str | None) -> Ch
     from rsft.data.imagery.bands import check_bands
     from rsft.data.imagery.units import UNITS, parse_unit
 
-    known = KNOWN.get(name)
+    entry = KNOWN.get(name)
     try:
         unit = unit and parse_unit(unit)
     except DataError as error:
         raise RequestError(error.message, "--unit", "correct the name of the unit") from error
-    if known is None or (unit is None and known.groups[0].unit is None):
-        missing = [] if known or bands else ["its bands"]
+    if entry is None or (unit is None and entry.groups[0].unit is None):
+        missing = [] if entry or bands else ["its bands"]
         missing += [] if unit else ["the unit of its pixels"]
         if missing:
-            flags = "--unit" if known else "--unit and --bands"
-            example = "--unit sigma0" if known else "--unit uint8 --bands R,G,B"
+            flags = "--unit" if entry else "--unit and --bands"
+            example = "--unit sigma0" if entry else "--unit uint8 --bands R,G,B"
             hint = f"give {flags}, such as {example}; the units are {', '.join(UNITS)}"
             raise RequestError(f"rsft does not know {' and '.join(missing)}", name, hint)
         check_bands(bands or ())
-        if known is None:
+        if entry is None:
             return BandGroup(_names(*(bands or ())), unit), tuple(bands or ())
-    for group in known.groups:
+    for group in entry.groups:
         names = tuple(group.bands.get(band, band) for band in bands or group.bands)
         if set(names) <= set(group.bands.values()):
             check_bands(names)
             return (BandGroup(group.bands, unit) if unit else group), names
-    offers = "; or ".join(f"{', '.join(group.bands.values())} ({group.unit or unit})" for group in known.groups)
+    offers = "; or ".join(f"{', '.join(group.bands.values())} ({group.unit or unit})" for group in entry.groups)
     message = f"{name} has no chips of {', '.join(bands or ())}: the bands of a chip have one unit"
     raise RequestError(message, "--bands", f"choose from {offers}")
 
@@ -408,10 +411,10 @@ class _Samples:
         if isinstance(dataset, ImageFolder):
             paths = [Path(path) for path, _ in dataset.samples]
         chip_names = make_chip_names(paths, labels or [split] * count, Path(getattr(dataset, "root", self.folder)))
-        known, (group, selected) = KNOWN.get(self.name), self.bands
+        entry, (group, selected) = KNOWN.get(self.name), self.bands
         columns: dict[str, object] = {"unit": group.unit, "source": self.name}
-        columns |= {"spacing_m": known.spacing_m} if known and known.spacing_m else {}
-        rounds = group.scale != 1 or bool(known and known.resized)
+        columns |= {"spacing_m": entry.spacing_m} if entry and entry.spacing_m else {}
+        rounds = group.scale != 1 or bool(entry and entry.resized)
         for index, (path, chip_name) in enumerate(zip(paths, chip_names, strict=True)):
             try:
                 label = labels[index] if labels else int(dataset[index]["label"])
