@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -171,41 +171,38 @@ def prepare_torchgeo(
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets import common
 
-    options: dict[str, object] = {
-        "data": data,
-        "split": split,
-        "bands": bands,
-        "unit": unit,
-        "classes": classes,
-        "settings": settings,
-    }
-    options |= {"license": None if license == UNKNOWN else license, "download": download, "val": val, "seed": seed}
-    command = format_prepare_command("torchgeo", name, root=root, **options)
+    terms = None if license == UNKNOWN else license
+    options = {"split": split, "bands": bands, "unit": unit, "classes": classes, "settings": settings, "license": terms}
+    command = format_prepare_command(
+        "torchgeo", name, root=root, data=data, **options, download=download, val=val, seed=seed
+    )
     if finished := find_finished_store(root, command, overwrite):
         return finished
     common.check_val_share(val)
     dataset_class = find_torchgeo_class(name)
     name = dataset_class.__name__
-    group = choose_bands(name, bands, unit) if name in KNOWN else None
+    loaded = choose_bands(name, bands, unit) if name in KNOWN else None
     notes: list[str] = []
-    arguments = {"root": data, **_class_arguments(dataset_class, group, settings, download)}
+    arguments = {"root": data, **_class_arguments(dataset_class, loaded, settings, download)}
     splits = _open_splits(dataset_class, arguments, split, notes)
     _check_first_sample(name, splits)
-    group = group or choose_bands(name, bands, unit)
-    samples = _Samples(name, group, classes, data)
+    loaded = loaded or choose_bands(name, bands, unit)
+    names: list[str] = []
+    records: list[ChipRecord] = []
+    rejected: list[Rejection] = []
     for torchgeo_split, dataset in splits.items():
-        samples.add_split(_SPLIT_OF[torchgeo_split], dataset, progress)
-    records = samples.records
-    if val and "train" in splits and "val" not in {record.split for record in records}:
-        records = _hold_out(records, val, seed)
+        labels = _class_names(name, dataset, classes)
+        names += [label for label in labels if label not in names]
+        records += _iter_records(name, _SPLIT_OF[torchgeo_split], dataset, labels, loaded, data, rejected, progress)
+    if val and "train" in splits and not {"val", "validation", "valid"} & splits.keys():
+        train, held_out = common.hold_out([record for record in records if record.split == "train"], val, seed)
+        records = [*train, *held_out, *(record for record in records if record.split != "train")]
         notes.append(f"no validation split: {val:g} of each class of train is val")
     published = KNOWN[name].classes if name in KNOWN else 0
-    if len(samples.classes) < published:
-        notes.append(f"the folder has {len(samples.classes)} of the {published} classes")
+    if len(names) < published:
+        notes.append(f"the folder has {len(names)} of the {published} classes")
     title = f"{name} of TorchGeo"
-    description = StoreDescription(
-        title, samples.classes, command, rejected=samples.rejected, license=license, notes=notes
-    )
+    description = StoreDescription(title, names, command, rejected=rejected, license=license, notes=notes)
     return build_store(root, records, description, overwrite=overwrite, progress=progress)
 
 
@@ -314,24 +311,26 @@ def _open_splits(
         raise RequestError(f"{name} has no split {', '.join(wrong)} for a chip store", "--split", hint)
     if wrong:
         notes.append(f"left out: the splits {', '.join(wrong)}, which are neither train, val nor test")
-    splits, missing = {}, []
+    splits, faults = {}, dict[str, list[str]]()
     for split in (split for split in candidates if split not in wrong):
-        dataset = _open_split(dataset_class, {**arguments, **({"split": split} if parameter else {})})
-        if dataset is not None:
-            splits[split] = dataset
-        elif declared or requested or split in ("train", "test"):
-            missing.append(split)
-    if not splits or (requested and missing):
+        try:
+            splits[split] = _open_dataset(dataset_class, {**arguments, **({"split": split} if parameter else {})})
+        except FileNotFoundError:
+            faults.setdefault(f"the folder does not contain {name}", []).append(split)
+        except (AssertionError, KeyError, TypeError) as error:  # of an unknown split, or of settings
+            if declared or requested:
+                faults.setdefault(f"TorchGeo refuses the arguments: {error or type(error).__name__}", []).append(split)
+    reasons = [f"{text} (split {', '.join(names)})" if parameter else text for text, names in faults.items()]
+    if not splits or (requested and faults):
         hint = f"give the folder with --data, or add --download; {name} of TorchGeo says which files it needs"
-        text = f"{name}, split {', '.join(missing)}" if parameter else name
-        raise RequestError(f"the folder does not contain {text}", arguments["root"], hint)
-    if missing:
-        notes.append(f"left out: the splits {', '.join(missing)}, which the folder does not contain")
+        message = "; ".join(reasons) or f"TorchGeo opens no split of {name} with these arguments"
+        raise RequestError(message, arguments["root"], hint)
+    notes += [f"left out: {reason}" for reason in reasons]
     return splits
 
 
-def _open_split(dataset_class: Any, arguments: dict[str, Any]) -> Any:
-    """Open a data set; return None if the folder does not contain it, or TorchGeo has no such split."""
+def _open_dataset(dataset_class: Any, arguments: dict[str, Any]) -> Any:
+    """Open a data set; raise FileNotFoundError if the folder does not contain it."""
     from torchgeo.datasets.errors import DatasetNotFoundError, DependencyNotFoundError
 
     from rsft.data.datasets.common import translate_dataset_errors
@@ -339,14 +338,13 @@ def _open_split(dataset_class: Any, arguments: dict[str, Any]) -> Any:
     name = dataset_class.__name__
     try:
         with translate_dataset_errors(name, Path(arguments["root"]), "check the files, or download them again"):
-            try:
-                return dataset_class(**arguments)
-            except DatasetNotFoundError:
-                return None
+            return dataset_class(**arguments)
     except DependencyNotFoundError as error:
         raise RequestError(" ".join(str(error).split()), name, "install this package") from error
-    except (AssertionError, KeyError):  # of a split, because bands are known, and keys of settings are checked
-        return None
+    except RequestError as error:
+        if isinstance(error.__cause__, DatasetNotFoundError):
+            raise FileNotFoundError(name) from error
+        raise
 
 
 def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
@@ -372,73 +370,53 @@ def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
         raise RequestError(f"{name} is no data set of single labels: {fault}", "NAME", _OTHER)
 
 
-@dataclass
-class _Samples:
-    """The samples of all splits as records, and those that cannot be used.
+def _class_names(name: str, dataset: Any, classes: Sequence[str] | None) -> list[str]:
+    """Return the class names of a split in the order of its labels; those of the user come first."""
+    from rsft.data.datasets._label_files import describe_row_fault
 
-    Attributes:
-        name: TorchGeo's class.
-        bands: bands to load and to store.
-        given_classes: class names of the user; None takes those of the data set.
-        folder: the folder of the data set.
-        classes: class names in the order of the labels.
-        records: one record per sample.
-        rejected: samples without a usable label.
-    """
+    names = [str(label) for label in classes or getattr(dataset, "classes", None) or ()]
+    faults = [fault for label in names if (fault := describe_row_fault(label, label))]
+    if faults or not names:
+        message = faults[0] if faults else f"{name} does not name its classes"
+        raise RequestError(message, name, "give the names with --classes, in the order of the labels")
+    return names
 
-    name: str
-    bands: Chosen
-    given_classes: Sequence[str] | None
-    folder: Path
-    classes: list[str] = field(default_factory=list)
-    records: list[ChipRecord] = field(default_factory=list)
-    rejected: list[Rejection] = field(default_factory=list)
 
-    def add_split(self, split: str, dataset: Any, progress: Progress | None) -> None:
-        """Add the samples of a split. Data sets that are no class folders are read once more, for their labels.
+def _iter_records(
+    name: str,
+    split: str,
+    dataset: Any,
+    names: Sequence[str],
+    loaded: Chosen,
+    folder: Path,
+    rejected: list[Rejection],
+    progress: Progress | None,
+) -> Iterator[ChipRecord]:
+    """Yield the samples of a split as records. Data sets that are no class folders are read for their labels."""
+    from torchvision.datasets import ImageFolder
 
-        Raises:
-            RequestError: a class has no usable name.
-        """
-        from torchvision.datasets import ImageFolder
+    from rsft.data.chips.record import ChipRecord
+    from rsft.data.datasets.common import make_chip_names
 
-        from rsft.data.chips.record import ChipRecord
-        from rsft.data.datasets.common import make_chip_names
-
-        names, count = self._class_names(dataset), len(dataset)
-        labels = dataset.targets if isinstance(dataset, ImageFolder) else None
-        paths = [Path(self.folder, split, f"{index:06}") for index in range(count)]  # TorchGeo does not tell the file
-        if isinstance(dataset, ImageFolder):
-            paths = [Path(path) for path, _ in dataset.samples]
-        chip_names = make_chip_names(paths, labels or [split] * count, Path(getattr(dataset, "root", self.folder)))
-        entry, (group, selected) = KNOWN.get(self.name), self.bands
-        columns: dict[str, object] = {"unit": group.unit, "source": self.name}
-        columns |= {"spacing_m": entry.spacing_m} if entry and entry.spacing_m else {}
-        rounds = group.scale != 1 or bool(entry and entry.resized)
-        for index, (path, chip_name) in enumerate(zip(paths, chip_names, strict=True)):
-            try:
-                label = labels[index] if labels else int(dataset[index]["label"])
-                label_name = names[label] if label >= 0 else names[len(names)]
-            except _READ_ERRORS as error:
-                self.rejected.append((str(path), 0, f"no class: {error}"))
-                continue
-            read = partial(_read_pixels, dataset, index, group, rounds)
-            loaded = tuple(group.bands.values())
-            self.records.append(ChipRecord(chip_name, split, label_name, path, read, 0, loaded, columns, (), selected))
-            if progress is not None and not labels and index % 1000 == 0:
-                progress(index, count, f"reading the labels of {split}")
-
-    def _class_names(self, dataset: Any) -> list[str]:
-        """Return the class names of a split, in the order of its labels, and add them to `classes`."""
-        from rsft.data.datasets._label_files import describe_row_fault
-
-        names = [str(name) for name in self.given_classes or getattr(dataset, "classes", None) or ()]
-        faults = [fault for name in names if (fault := describe_row_fault(name, name))]
-        if faults or not names:
-            message = faults[0] if faults else f"{self.name} does not name its classes"
-            raise RequestError(message, self.name, "give the names with --classes, in the order of the labels")
-        self.classes += [name for name in names if name not in self.classes]
-        return names
+    count, (group, selected), entry = len(dataset), loaded, KNOWN.get(name)
+    labels, paths = None, [Path(folder, split, f"{index:06}") for index in range(count)]  # TorchGeo names no file
+    if isinstance(dataset, ImageFolder):
+        labels, paths = dataset.targets, [Path(path) for path, _ in dataset.samples]
+    chip_names = make_chip_names(paths, labels or [split] * count, Path(getattr(dataset, "root", folder)))
+    columns: dict[str, object] = {"unit": group.unit, "source": name}
+    columns |= {"spacing_m": entry.spacing_m} if entry and entry.spacing_m else {}
+    rounds, bands = group.scale != 1 or bool(entry and entry.resized), tuple(group.bands.values())
+    for index, (path, chip_name) in enumerate(zip(paths, chip_names, strict=True)):
+        if progress is not None and not labels and index % 1000 == 0:
+            progress(index, count, f"reading the labels of {split}")
+        try:
+            label = labels[index] if labels else int(dataset[index]["label"])
+            label_name = names[label if label >= 0 else len(names)]
+        except _READ_ERRORS as error:
+            rejected.append((str(path), 0, f"no class: {error}"))
+            continue
+        read = partial(_read_pixels, dataset, index, group, rounds)
+        yield ChipRecord(chip_name, split, label_name, path, read, 0, bands, columns, (), selected)
 
 
 def _read_pixels(dataset: Any, index: int, group: BandGroup, rounds: bool) -> Pixels:
@@ -456,12 +434,10 @@ def _read_pixels(dataset: Any, index: int, group: BandGroup, rounds: bool) -> Pi
     from rsft.data.imagery.units import DIGITAL_UNITS
 
     try:
-        image = np.asarray(dataset[index]["image"])
+        image = np.asarray(dataset[index]["image"], np.float32).transpose(1, 2, 0)
     except _READ_ERRORS as error:
         raise DataError(f"TorchGeo cannot read the sample: {error}") from None
-    pixels = np.ascontiguousarray(image.transpose(1, 2, 0)).astype(np.float32)
-    if group.scale != 1:
-        pixels = np.float32(group.scale) * pixels
+    pixels = np.ascontiguousarray(image if group.scale == 1 else np.float32(group.scale) * image)
     if group.unit in DIGITAL_UNITS:
         whole, limits = np.rint(pixels), np.iinfo(str(group.unit))
         if not (rounds or np.array_equal(whole, pixels)) or not (
@@ -472,15 +448,3 @@ def _read_pixels(dataset: Any, index: int, group: BandGroup, rounds: bool) -> Pi
         pixels = whole.astype(group.unit)
     check_values(pixels, "")
     return pixels
-
-
-def _hold_out(records: Sequence[ChipRecord], share: float, seed: int) -> list[ChipRecord]:
-    """Move a share of each class from train to val."""
-    from dataclasses import replace
-
-    from rsft.data.chips.record import stratified_split
-
-    train = [index for index, record in enumerate(records) if record.split == "train"]
-    _, held_out = stratified_split([records[index].label for index in train], share, seed)
-    chosen = {train[position] for position in held_out}
-    return [replace(record, split="val") if index in chosen else record for index, record in enumerate(records)]

@@ -103,18 +103,18 @@ def test_only_the_requested_splits_and_bands_are_stored(toy, tmp_path):
     with pytest.raises(RequestError, match=mentions("no split extra", "--split")):
         prepare(tmp_path / "b", split=("extra",))
     del toy.samples["test"]
-    with pytest.raises(RequestError, match=mentions("Toy, split test", tmp_path)):
+    with pytest.raises(RequestError, match=mentions("Toy (split test)", tmp_path)):
         prepare(tmp_path / "b", data=tmp_path, split=("train", "test"))
     notes = json.loads((prepare(tmp_path / "b").root / "dataset.json").read_text())["notes"]
-    assert notes == ["left out: the splits test, which the folder does not contain"]
+    assert notes == ["left out: the folder does not contain Toy (split test)"]
 
 
 def test_a_missing_validation_split_is_drawn_from_train(toy, tmp_path):
     del toy.samples["validation"]
     store = prepare(tmp_path)
     assert store.table["split"].value_counts().to_dict() == {"train": 8, "test": 4, "val": 2}
-    (note,) = json.loads((store.root / "dataset.json").read_text())["notes"]
-    assert "no validation split" in note
+    missing, drawn = json.loads((store.root / "dataset.json").read_text())["notes"]
+    assert "does not contain Toy (split validation)" in missing and "no validation split" in drawn
 
 
 def test_samples_that_cannot_be_used_are_counted(toy, tmp_path):
@@ -176,11 +176,20 @@ def test_unit_bands_and_class_names_are_asked_for_once(toy, tmp_path, monkeypatc
     assert store.classes == ("ice", "land") and store.units == ("amplitude",)
 
 
-def test_settings_reach_the_class_and_wrong_ones_are_refused(toy, tmp_path):
+def refuse(self, root="data", split="train"):
+    raise AssertionError("level")
+
+
+def test_settings_reach_the_class_and_wrong_ones_are_refused(toy, tmp_path, monkeypatch):
     with pytest.raises(RequestError, match=mentions("no setting lvl", "--settings")) as caught:
         prepare(tmp_path, settings=("lvl=2",))
     assert "level" in caught.value.hint
     assert len(prepare(tmp_path, settings=("level=2",)).table) == 18
+    monkeypatch.setattr(toy, "__init__", refuse)
+    with pytest.raises(RequestError, match=mentions("refuses the arguments: level", tmp_path)):
+        prepare(tmp_path / "b", split=("train",))
+    with pytest.raises(RequestError, match=mentions("opens no split")):
+        prepare(tmp_path / "b")
     with pytest.raises(RequestError, match=mentions("cannot download So2Sat", "--download")):
         prepare(tmp_path / "b", "So2Sat", unit=None, bands=None, download=True)
 
