@@ -4,7 +4,6 @@ A checkpoint holds the learned tensors alone. Its key "rsft" names the encoder b
 so that `bundle_from_checkpoint` needs nothing else where the data module is a chip store.
 """
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -246,7 +245,9 @@ def _describe_store(store: ChipStore) -> dict[str, Any]:
     }
 
 
-def bundle_from_checkpoint(path: Path, out: Path, data: Path | None = None, size: int | None = None) -> list[str]:
+def bundle_from_checkpoint(
+    path: Path, out: Path, data: Path | None = None, size: int | None = None, weights: Path | None = None
+) -> list[str]:
     """Write a bundle of a checkpoint of `PEFTClassificationTask`.
 
     Args:
@@ -254,6 +255,8 @@ def bundle_from_checkpoint(path: Path, out: Path, data: Path | None = None, size
         out: folder of the bundle, which is replaced if it exists.
         data: chip store of the training data; needed if the data module of the training was none.
         size: side of the network's input in pixels; needed with `data` for networks of any input size.
+        weights: file of the frozen weights; needed if the task read them from a file. They are written beside the
+            bundle, as <name of the bundle>-encoder.safetensors.
 
     Returns:
         What the reader should know, as sentences.
@@ -278,10 +281,14 @@ def bundle_from_checkpoint(path: Path, out: Path, data: Path | None = None, size
     record = (
         record if "contract" in record else {"root": str(data), **_describe_store(ChipStore.open(cast(Path, data)))}
     )
-    if len(record["classes"]) != hparams["num_classes"]:
-        message = f"the task has {hparams['num_classes']} classes, and {record['name']} has {len(record['classes'])}"
+    shape, chips = (hparams["in_channels"], hparams["num_classes"]), (len(contract.planes), len(record["classes"]))
+    if shape != chips:
+        message = (
+            f"the task has {shape[0]} channels and {shape[1]} classes, and {record['name']} {chips[0]} and {chips[1]}"
+        )
         raise RequestError(message, path, "give the chip store of the training data with --data")
-    recipe = _make_recipe(path, out, hparams, network, contract, record, notes)
+    backbone = _describe_backbone(hparams, network, path, out, weights, notes)
+    recipe = _make_recipe(path.stem, hparams, backbone, contract, str(record["root"]))
     encoder = load_encoder(recipe, contract.bands)
     if tensors_sha256(encoder.vit.state_dict()) != checkpoint[_KEY]["encoder_sha256"]:
         message = f"the weights of {recipe.backbone.name} differ from those of the training"
@@ -356,42 +363,47 @@ def _find_contract(
     return contract.model_copy(update={"mean": mean, "std": std})
 
 
-def _make_recipe(
-    path: Path,
-    out: Path,
-    hparams: Mapping[str, Any],
-    network: Any,
-    contract: Contract,
-    record: Mapping[str, Any],
-    notes: list[str],
-) -> Recipe:
-    """Return the recipe that describes the classifier of a task; weights of a file are written beside the bundle."""
-    pool, weights = getattr(network, "global_pool", "avg"), hparams["weights"]
+def _describe_backbone(
+    hparams: Mapping[str, Any], network: Any, path: Path, out: Path, weights: Path | None, notes: list[str]
+) -> dict[str, Any]:
+    """Return the section `backbone` of the recipe; frozen weights of a file are written beside the bundle."""
+    model, name, pool = hparams["model"], hparams["weights"], getattr(network, "global_pool", "avg")
     pool = pool if isinstance(pool, str) else "avg"  # a module of a hierarchical network
     if pool not in ("token", "avg") or not isinstance(network.get_classifier(), nn.Linear):
-        message = f"{hparams['model']} has the pooling {pool} and not one linear head, which a bundle cannot express"
+        message = f"{model} has the pooling {pool} and no single linear head, which a bundle cannot express"
         raise RequestError(message, path, "choose another network")
-    backbone: dict[str, Any] = {"name": hparams["model"] if weights is True else weights, "pool": pool}
-    if isinstance(weights, str) and Path(weights).exists():
-        stored = {name.replace("model.", ""): x for name, x in read_torch_file(Path(weights))["state_dict"].items()}
-        expected = _encoder_state(network, _classifier_names(network))
-        file = out.absolute().with_name(f"{out.name}-encoder.safetensors")
-        write_tensors(file, {name: stored[name] for name in expected if name in stored}, {"format": "pt"})
-        backbone |= {"name": f"timm:{hparams['model']}", "weights": str(file)}
-        notes.append(f"the bundle needs the encoder in {file}")
-    loss = hparams["loss"]
+    if name is True or "_Weights" in name:
+        return {"name": model if name is True else name, "pool": pool}
+    if weights is None:
+        raise RequestError(f"the task read its weights from {name}", path, "give this file with --weights")
+    stored = read_torch_file(weights) if weights.is_file() else {}
+    stored = {key.replace("model.", ""): tensor for key, tensor in stored.get("state_dict", {}).items()}
+    names = _encoder_state(network, _classifier_names(network)).keys()
+    if missing := names - stored.keys():
+        message = f"{len(missing)} of the {len(names)} tensors of {model} are missing"
+        raise WeightsError(message, weights, f"give the file that the task read: {name}")
+    file = out.absolute().with_name(f"{out.name}-encoder.safetensors")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(file, {key: stored[key] for key in names}, {"format": "pt"})
+    notes.append(f"the bundle needs the encoder in {file}")
+    return {"name": f"timm:{model}", "weights": str(file), "pool": pool}
+
+
+def _make_recipe(
+    name: str, hparams: Mapping[str, Any], backbone: Mapping[str, Any], contract: Contract, root: str
+) -> Recipe:
+    """Return the recipe that describes the classifier of a task."""
+    loss, peft, planes = hparams["loss"], hparams["peft"], list(contract.planes)
     section = {"name": loss if loss in LOSSES else "ce"} if isinstance(loss, str) else loss
-    peft = {"method": hparams["peft"]} if isinstance(hparams["peft"], str) else hparams["peft"]
-    size, crop, planes = contract.size, contract.crop, list(contract.planes)
     return Recipe.model_validate(
         {
-            "name": path.stem.lstrip(".") or "torchgeo",
-            "data": {"root": record["root"], "size": size, "crop": crop, "bands": planes, "remap": "expand"},
+            "name": name.lstrip(".") or "torchgeo",
+            "data": {"root": root, "size": contract.size, "crop": contract.crop, "bands": planes, "remap": "expand"},
             "backbone": backbone,
-            "peft": peft,
+            "peft": {"method": peft} if isinstance(peft, str) else peft,
             "meta": {"schedule": "joint"} if hparams["learn_scales"] else None,
             "head": {"kind": "linear", "init": "random"},
             "loss": section,
-            "train": {"epochs": 1, "optimizer": "adamw", "lr": hparams.get("lr", math.nan)},
+            "train": {"epochs": 1, "optimizer": "adamw", "lr": hparams["lr"]},
         }
     )

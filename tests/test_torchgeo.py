@@ -228,14 +228,16 @@ def test_command_lines_train_and_give_a_bundle(program, root, weights, tmp_path)
     (path,) = tmp_path.rglob("*.ckpt")
     task = PEFTClassificationTask.load_from_checkpoint(path)
     assert task.hparams["lr"] == 0.03 and task.hparams["peft"] == LORA and task.model.modulator is not None
-    bundle_from_checkpoint(path, tmp_path / "bundle")
+    bundle_from_checkpoint(path, tmp_path / "bundle", weights=Path(weights))
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.contract.mean == pytest.approx([10 / 255]) and bundle.contract.std == pytest.approx([200 / 255])
 
 
-def test_a_bundle_gives_the_logits_of_the_task(trained, root, tmp_path, rsft):
+def test_a_bundle_gives_the_logits_of_the_task(trained, weights, root, tmp_path, rsft):
     task, path = trained
     code, text = rsft("bundle", "from", path, "--out", tmp_path / "bundle")
+    assert code and "--weights" in text and weights in text
+    code, text = rsft("bundle", "from", path, "--out", tmp_path / "bundle", "--weights", weights)
     assert code == 0 and "bundle-encoder.safetensors" in text
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.classes == ("flat", "slanted", "steep") and bundle.train_counts == (24, 4, 12)
@@ -253,7 +255,7 @@ def test_a_bundle_gives_the_logits_of_the_task(trained, root, tmp_path, rsft):
     assert code == 0 and "timm:test_vit" in text and "joint" not in text
     code, text = rsft("bundle", "from", path, "--out", tmp_path / "bundle")
     assert code and "exists already" in text
-    assert rsft("bundle", "from", path, "--out", tmp_path / "bundle", "--overwrite")[0] == 0
+    assert rsft("bundle", "from", path, "--out", tmp_path / "bundle", "--weights", weights, "--overwrite")[0] == 0
     assert rsft("bundle", "verify", tmp_path / "bundle")[0] == 0
 
 
@@ -303,7 +305,7 @@ def test_what_a_checkpoint_lacks_is_asked_for(root, weights, tmp_path):
     with pytest.raises(RequestError, match=mentions("OtherData")) as caught:
         bundle_from_checkpoint(path, tmp_path / "bundle")
     assert "--data" in caught.value.hint
-    notes = bundle_from_checkpoint(path, tmp_path / "bundle", root)
+    notes = bundle_from_checkpoint(path, tmp_path / "bundle", root, weights=Path(weights))
     assert any("160 pixels" in note and "OtherData" in note for note in notes)
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.contract.mean == pytest.approx([40 / 255]) and bundle.contract.std == pytest.approx([80 / 255])
@@ -329,4 +331,38 @@ def test_foreign_and_damaged_checkpoints_are_refused(tmp_path, weights, trained)
         torch.save(checkpoint, tmp_path / "edited.ckpt")
         with pytest.raises((RequestError, WeightsError)):
             bundle_from_checkpoint(tmp_path / "edited.ckpt", tmp_path / "bundle")
+    for file in (tmp_path / "none", trained[1]):
+        with pytest.raises(WeightsError, match=mentions("tensors of test_vit are missing", file)):
+            bundle_from_checkpoint(trained[1], tmp_path / "bundle", weights=file)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_of_a_convolutional_network(root, tmp_path):
+    model = "test_resnet"
+    network = timm.create_model(model, in_chans=1, num_classes=0)
+    state = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"hyper_parameters": {"model": model}, "state_dict": state}, tmp_path / "encoder.ckpt")
+    task = PEFTClassificationTask(
+        model, str(tmp_path / "encoder.ckpt"), 1, num_classes=3, peft={"method": "lora", "positions": "all"}
+    )
+    with torch.no_grad():
+        for parameter in task.model.theta:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    task._trainer = SimpleNamespace(datamodule=OtherData(root))
+    checkpoint = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    task.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "task.ckpt")
+    weights = tmp_path / "encoder.ckpt"
+    with pytest.raises(RequestError, match="any size") as caught:
+        bundle_from_checkpoint(tmp_path / "task.ckpt", tmp_path / "bundle", root, weights=weights)
+    assert "--size" in caught.value.hint
+    bundle_from_checkpoint(tmp_path / "task.ckpt", tmp_path / "bundle", root, 64, weights)
+    classifier = load_classifier(Bundle.load(tmp_path / "bundle"), "cpu")
+    images = torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        logits = classifier.predict(images).logits
+        torch.testing.assert_close(logits, task.eval()(images), atol=1e-4, rtol=1e-4)
+    checkpoint["hyper_parameters"]["in_channels"] = 2
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    with pytest.raises(RequestError, match=mentions("2 channels and 3 classes", "1 and 3")):
+        bundle_from_checkpoint(tmp_path / "other.ckpt", tmp_path / "bundle", root, 64, weights)

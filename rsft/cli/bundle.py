@@ -125,6 +125,7 @@ def bundle_from(
     out: Annotated[Path | None, typer.Option("--out", "-o")] = None,
     data: Path | None = None,
     size: Annotated[int | None, typer.Option(min=8)] = None,
+    weights: Path | None = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make a bundle of a checkpoint of the task `rsft.torchgeo.PEFTClassificationTask`.
@@ -134,12 +135,13 @@ def bundle_from(
         out: Folder of the bundle (default: bundle/ beside the checkpoint).
         data: Chip store of the training data, if the task was trained with a data module of TorchGeo.
         size: Side of the network's input in pixels, for a network of any input size with --data.
+        weights: File of the frozen weights, if the task read them from a file.
     """
     from rsft.torchgeo import bundle_from_checkpoint
 
     out = out or checkpoint.with_name("bundle")
     check_new_file(out, overwrite)
-    for note in bundle_from_checkpoint(checkpoint, out, data, size):
+    for note in bundle_from_checkpoint(checkpoint, out, data, size, weights):
         console.print(f"note: {note}", soft_wrap=True)
     show_paths({"bundle": out})
 
