@@ -4,6 +4,7 @@ A checkpoint holds the learned tensors alone. Its key "rsft" names the encoder b
 so that `bundle_from_checkpoint` needs nothing else where the data module is a chip store.
 """
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal, cast
 
 import torch
 from pydantic import ValidationError
+from timm.models import is_model
 from torch import Tensor, nn
 from torchgeo.datamodules import BaseDataModule
 from torchvision.models._api import WeightsEnum
@@ -223,12 +225,8 @@ def _describe_data(datamodule: Any) -> dict[str, Any]:
         store, spacings = datamodule.store, datamodule.store.split("train").get("spacing_m")
         spacing = None if spacings is None else common_spacing(spacings.astype(float).tolist())
         contract = datamodule.contract.model_copy(update={"spacing_m": spacing})
-        return {
-            "root": str(store.root),
-            "contract": contract.model_dump(mode="json"),
-            "transforms": datamodule.transforms is not None,
-            **_describe_store(store),
-        }
+        chips = {"contract": contract.model_dump(mode="json"), "transforms": datamodule.transforms is not None}
+        return chips | _describe_store(store)
     if isinstance(datamodule, BaseDataModule):
         moments = {name: torch.as_tensor(getattr(datamodule, name)).flatten().tolist() for name in ("mean", "std")}
         return {"module": type(datamodule).__name__, **moments}
@@ -237,7 +235,9 @@ def _describe_data(datamodule: Any) -> dict[str, Any]:
 
 def _describe_store(store: ChipStore) -> dict[str, Any]:
     return {
+        "root": str(store.root),
         "name": store.name,
+        "bands": list(store.bands),
         "license": store.license,
         "classes": list(store.classes),
         "groups": {group: list(names) for group, names in store.groups.items()},
@@ -267,100 +267,117 @@ def bundle_from_checkpoint(
     """
     if not path.is_file():
         raise RequestError("no such checkpoint", path, "give the .ckpt file of a trainer")
-    checkpoint = read_torch_file(path)
+    checkpoint, notes = read_torch_file(path), list[str]()
     if not isinstance(checkpoint, dict) or not {_KEY, "hyper_parameters", "state_dict"} <= checkpoint.keys():
         hint = "train rsft.torchgeo.PEFTClassificationTask, and give a checkpoint of its trainer"
         raise WeightsError("this is no checkpoint of a PEFTClassificationTask", path, hint)
-    hparams = {key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")}
-    if hparams["task"] != "multiclass":
-        raise RequestError(f"the task is {hparams['task']}", path, "a bundle needs one class for each chip")
-    task = _rebuild_task(hparams, checkpoint, path)
-    network, notes = task.model.vit, list[str]()
+    try:
+        _make_bundle(checkpoint, path, out, data, size, weights, notes).save(out)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        message = f"the checkpoint is damaged, or of another version: {type(error).__name__}: {error}"
+        raise WeightsError(message, path, "use the versions of rsft, torchgeo and timm of the training") from error
+    return notes
+
+
+def _make_bundle(
+    checkpoint: dict[str, Any],
+    path: Path,
+    out: Path,
+    data: Path | None,
+    size: int | None,
+    weights: Path | None,
+    notes: list[str],
+) -> Bundle:
     record = checkpoint[_KEY]["data"]
-    contract = _find_contract(record, task, data, size, path, notes)
-    record = (
-        record if "contract" in record else {"root": str(data), **_describe_store(ChipStore.open(cast(Path, data)))}
-    )
-    shape, chips = (hparams["in_channels"], hparams["num_classes"]), (len(contract.planes), len(record["classes"]))
-    if shape != chips:
-        message = (
-            f"the task has {shape[0]} channels and {shape[1]} classes, and {record['name']} {chips[0]} and {chips[1]}"
-        )
+    hparams = {key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")}
+    chips = record if "contract" in record else _describe_store(_open_store(record, data, path))
+    shape = hparams["in_channels"], hparams["num_classes"]
+    if shape != (len(chips["bands"]), len(chips["classes"])):  # before memory is allocated for them
+        message = f"the task has {shape[0]} channels and {shape[1]} classes"
+        message += f", and {chips['name']} has {len(chips['bands'])} and {len(chips['classes'])}"
         raise RequestError(message, path, "give the chip store of the training data with --data")
+    task = _rebuild_task(hparams, checkpoint, path)
+    if "contract" in record:
+        contract = Contract.model_validate(record["contract"])
+        notes += ["the bundle does not contain the transforms of the data module"] * bool(record["transforms"])
+    else:
+        contract = _fit_contract(record, Path(chips["root"]), task, size, path, notes)
+    network = task.model.vit
     backbone = _describe_backbone(hparams, network, path, out, weights, notes)
-    recipe = _make_recipe(path.stem, hparams, backbone, contract, str(record["root"]))
+    recipe = _make_recipe(path.stem, hparams, backbone, contract, chips["root"])
     encoder = load_encoder(recipe, contract.bands)
     if tensors_sha256(encoder.vit.state_dict()) != checkpoint[_KEY]["encoder_sha256"]:
         message = f"the weights of {recipe.backbone.name} differ from those of the training"
         raise WeightsError(message, path, "install the versions of torchgeo and timm of the training, or train again")
-    classifier = build_classifier(encoder, len(record["classes"]), recipe)
-    (head,) = _classifier_names(network)
-    state = task.model.adapter_state()
-    classifier.load_learned_state({_rename_head(name, head): tensor for name, tensor in state.items()})
-    bundle = Bundle(
+    classifier, (head,) = build_classifier(encoder, shape[1], recipe), _classifier_names(network)
+    state = {re.sub(rf"^{re.escape(head)}\.", "head.", name): x for name, x in task.model.adapter_state().items()}
+    classifier.load_learned_state(state)
+    return Bundle(
         recipe=recipe,
-        classes=tuple(record["classes"]),
-        groups={group: tuple(names) for group, names in record["groups"].items()},
-        train_counts=tuple(record["train_counts"]),
+        classes=tuple(chips["classes"]),
+        groups={group: tuple(names) for group, names in chips["groups"].items()},
+        train_counts=tuple(chips["train_counts"]),
         contract=contract,
         backbone_sha256=encoder.sha256,
         tensors=classifier.learned_state(),
         licenses=(
             source_license("backbone", recipe.backbone.name, encoder.license),
-            source_license("data", record["name"], record["license"]),
+            source_license("data", chips["name"], chips["license"]),
         ),
     )
-    bundle.save(out)
-    return notes
 
 
-def _rename_head(name: str, head: str) -> str:
-    return f"head.{name.removeprefix(f'{head}.')}" if name.startswith(f"{head}.") else name
+def _open_store(record: Mapping[str, Any], data: Path | None, path: Path) -> ChipStore:
+    if "mean" not in record:
+        message = "the checkpoint was not trained with a data module, so it lacks the normalization"
+        raise RequestError(message, path, "train with a data module of TorchGeo, or with ChipStoreDataModule")
+    if data is None:
+        message = f"the checkpoint was trained on {record['module']}, so it lacks bands, unit and names of the classes"
+        raise RequestError(message, path, "give a chip store of the same data with --data")
+    return ChipStore.open(data)
 
 
 def _rebuild_task(hparams: dict[str, Any], checkpoint: dict[str, Any], path: Path) -> PEFTClassificationTask:
     """Return the task with the learned tensors of the checkpoint; its frozen tensors are random."""
+    model = hparams["model"]
+    if hparams["task"] != "multiclass" or not is_model(model):  # timm would ask a server for hf-hub:...
+        raise RequestError(
+            f"the task is {hparams['task']} with {model}", path, "a bundle needs one class for each chip"
+        )
     if not hparams["weights"]:
-        message = f"the frozen weights of {hparams['model']} are random"
+        message = f"the frozen weights of {model} are random"
         raise RequestError(message, path, "train a task with weights=..., because a bundle names its encoder")
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            task = PEFTClassificationTask(**hparams | {"weights": None})
-        task.on_load_checkpoint(checkpoint)
-        task.load_state_dict(checkpoint["state_dict"])
-    except (TypeError, KeyError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"the task cannot be built again: {error}", path, "use the rsft of the training") from error
+    with warnings.catch_warnings(action="ignore"):
+        task = PEFTClassificationTask(**hparams | {"weights": None})
+    task.on_load_checkpoint(checkpoint)
+    task.load_state_dict(checkpoint["state_dict"])
     return task
 
 
-def _find_contract(
-    record: Mapping[str, Any], task: Any, data: Path | None, size: int | None, path: Path, notes: list[str]
+def _fit_contract(
+    record: Mapping[str, Any], root: Path, task: PEFTClassificationTask, size: int | None, path: Path, notes: list[str]
 ) -> Contract:
-    """Return the contract of the data module, or that of a chip store with the normalization of the data module."""
-    if "contract" in record:
-        if record["transforms"]:
-            notes.append("the bundle does not contain the transforms of the data module")
-        return Contract.model_validate(record["contract"])
-    if data is None or "mean" not in record:
-        reason = "was not trained with a data module" if "mean" not in record else f"was trained on {record['module']}"
-        hint = "train with a data module of TorchGeo" if "mean" not in record else "give its data with --data STORE"
-        raise RequestError(f"the checkpoint {reason}, so it lacks classes, bands and unit", path, hint)
+    """Return the contract of a chip store with the normalization of a data module of TorchGeo."""
     side = size or next(iter(getattr(getattr(task.model.vit, "patch_embed", None), "img_size", None) or ()), None)
     if side is None:
         raise RequestError(f"{task.hparams['model']} takes images of any size", path, "give --size")
-    store = ChipStore.open(data)
+    store = ChipStore.open(root)
     contract = fit_store_contract(store, side, stretch="auto" if store.units == ("uint8",) else "percentile")
     count, (unit, stretches) = len(contract.planes), next(iter(contract.units.items()))
-    moments = [values * (count if len(values) == 1 else 1) for values in (record["mean"], record["std"])]
-    if len(contract.units) != 1 or {len(values) for values in moments} != {count}:
-        message = f"{record['module']} normalizes {len(record['mean'])} bands, and the chips have {count} in {unit}"
-        raise RequestError(message, data, "prepare the bands of the training, in one unit")
-    ranges = [(stretch.low, cast(float, stretch.high) - stretch.low) for stretch in stretches]
-    mean = tuple((value - low) / width for value, (low, width) in zip(moments[0], ranges, strict=True))
-    std = tuple(value / width for value, (_, width) in zip(moments[1], ranges, strict=True))
+    mean, std = (values * (count if len(values) == 1 else 1) for values in (record["mean"], record["std"]))
+    if len(contract.units) != 1 or len(mean) != count or len(std) != count:
+        message = f"{record['module']} normalizes {len(mean)} bands, and the chips have {count} in {unit}"
+        raise RequestError(message, root, "prepare the bands of the training, in one unit")
+    ranges = [
+        (x, stretch.low, cast(float, stretch.high) - stretch.low) for x, stretch in zip(mean, stretches, strict=True)
+    ]
+    moments = {
+        "mean": tuple((x - low) / width for x, low, width in ranges),
+        "std": tuple(x / width for x, (_, _, width) in zip(std, ranges, strict=True)),
+    }
     notes += filter(None, [contract.clipping_note])
     notes.append(f"chips are resized to {side} pixels, and normalized as by {record['module']} in {unit}")
-    return contract.model_copy(update={"mean": mean, "std": std})
+    return contract.model_copy(update=moments)
 
 
 def _describe_backbone(

@@ -1,6 +1,8 @@
 """The PEFT task in TorchGeo's and Lightning's programs, and a bundle of its checkpoint."""
 
+import sys
 import warnings
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +32,7 @@ from rsft.peft import METHODS
 from rsft.torchgeo import ChipStoreDataModule, PEFTClassificationTask, bundle_from_checkpoint
 from rsft.training.optim.losses import DeferredReweighting
 from tests.helpers.messages import mentions
+from tests.helpers.style import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -259,6 +262,23 @@ def test_a_bundle_gives_the_logits_of_the_task(trained, weights, root, tmp_path,
     assert rsft("bundle", "verify", tmp_path / "bundle")[0] == 0
 
 
+def test_names_and_arguments_of_later_versions(monkeypatch):
+    """TorchGeo 0.9 has the task as `torchgeo.tasks.Classification`, with further arguments."""
+
+    class Classification(PEFTClassificationTask.__base__):  # type: ignore[misc,name-defined]
+        def __init__(self, model="resnet50", weights=None, labels=None, ignore_index=None, **options):
+            super().__init__(model, weights, **options)
+
+    monkeypatch.setitem(sys.modules, "torchgeo.tasks", SimpleNamespace(Classification=Classification))
+    spec = spec_from_file_location("later_torchgeo", ROOT / "rsft/torchgeo.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    task = module.PEFTClassificationTask("test_vit", num_classes=2, labels=["a", "b"], lr=0.5)
+    assert isinstance(task, Classification) and task.hparams["labels"] == ["a", "b"] and task.hparams["lr"] == 0.5
+    assert task.hparams["ignore_index"] is None and task.hparams["peft"] == "lora"
+
+
 @pytest.mark.slow
 def test_weights_of_torchgeo_are_found_by_their_name(root, tmp_path, monkeypatch):
     member = ViTSmall16_Weights.SENTINEL1_GRD_MAE
@@ -325,12 +345,25 @@ def test_foreign_and_damaged_checkpoints_are_refused(tmp_path, weights, trained)
     (tmp_path / "cut.ckpt").write_bytes(trained[1].read_bytes()[:-100])
     with pytest.raises(WeightsError, match=mentions("truncated", "cut.ckpt")):
         bundle_from_checkpoint(tmp_path / "cut.ckpt", tmp_path / "bundle")
-    for key, value in {"peft": "other", "model": "no_such_model"}.items():
+    edits = {
+        "peft": "other",
+        "model": "hf-hub:some/model",
+        "num_classes": 10**9,
+        "in_channels": 10**9,
+        "task": "binary",
+    }
+    for key, value in edits.items():
         checkpoint = torch.load(trained[1], weights_only=True)
         checkpoint["hyper_parameters"][key] = value
         torch.save(checkpoint, tmp_path / "edited.ckpt")
         with pytest.raises((RequestError, WeightsError)):
             bundle_from_checkpoint(tmp_path / "edited.ckpt", tmp_path / "bundle")
+    for key, value in {"contract": {}, "classes": 3, "groups": None, "bands": ["gray", "VV"], "root": 1}.items():
+        checkpoint = torch.load(trained[1], weights_only=True)
+        checkpoint["rsft"]["data"][key] = value
+        torch.save(checkpoint, tmp_path / "edited.ckpt")
+        with pytest.raises((RequestError, WeightsError)):
+            bundle_from_checkpoint(tmp_path / "edited.ckpt", tmp_path / "bundle", weights=Path(weights))
     for file in (tmp_path / "none", trained[1]):
         with pytest.raises(WeightsError, match=mentions("tensors of test_vit are missing", file)):
             bundle_from_checkpoint(trained[1], tmp_path / "bundle", weights=file)
