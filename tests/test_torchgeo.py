@@ -105,6 +105,7 @@ def test_a_checkpoint_holds_the_learned_tensors_and_loads_back(trained, weights)
     assert any(scale != 1 for scale in loaded.model.modulator.scales().values())
 
 
+@pytest.mark.slow
 def test_training_resumes(trained, weights, root, tmp_path):
     task = make_task(weights, learn_scales=True, loss={"name": "logit_adjustment", "tau": 0.5})
     trainer = Trainer(default_root_dir=tmp_path, **QUIET, **SHORT | {"max_epochs": 2})
@@ -125,6 +126,7 @@ def test_other_frozen_weights_and_missing_tensors_are_refused(trained, weights, 
         PEFTClassificationTask.load_from_checkpoint(tmp_path / "cut.ckpt")
 
 
+@pytest.mark.slow
 def test_random_weights_are_a_warning_and_stay_in_the_checkpoint(root, tmp_path):
     with pytest.warns(UserWarning, match=mentions("random weights of test_vit stay frozen", "weights=")):
         task = make_task(None)
@@ -139,6 +141,7 @@ def test_random_weights_are_a_warning_and_stay_in_the_checkpoint(root, tmp_path)
         make_task(None, peft="full")
 
 
+@pytest.mark.slow
 def test_wrong_arguments_are_named(weights):
     with pytest.raises(RequestError, match=mentions("input channels 3", "1")) as caught:
         PEFTClassificationTask("test_vit", weights, 3, num_classes=3)
@@ -161,6 +164,7 @@ def test_every_method_trains_the_head(method, weights):
     assert task.model.vit.head.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["test_resnet", "test_convnext", "resnet18"])
 def test_networks_with_other_heads(model):
     for peft in ({"method": "lora", "positions": "all"}, "full"):
@@ -236,6 +240,7 @@ def test_command_lines_train_and_give_a_bundle(program, root, weights, tmp_path)
     assert bundle.contract.mean == pytest.approx([10 / 255]) and bundle.contract.std == pytest.approx([200 / 255])
 
 
+@pytest.mark.slow
 def test_a_bundle_gives_the_logits_of_the_task(trained, weights, root, tmp_path, rsft):
     task, path = trained
     code, text = rsft("bundle", "from", path, "--out", tmp_path / "bundle")
@@ -319,6 +324,7 @@ class OtherData(NonGeoDataModule):
         self.train_dataset, self.val_dataset = self.chips.train_dataset, self.chips.val_dataset
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_lacks_is_asked_for(root, weights, tmp_path):
     task = make_task(weights)
     _, path = fit(task, OtherData(root), tmp_path)
@@ -337,6 +343,7 @@ def test_what_a_checkpoint_lacks_is_asked_for(root, weights, tmp_path):
             bundle_from_checkpoint(tmp_path / "other.ckpt", tmp_path / "b", root)
 
 
+@pytest.mark.slow
 def test_foreign_and_damaged_checkpoints_are_refused(tmp_path, weights, trained):
     with pytest.raises(RequestError, match="no such checkpoint"):
         bundle_from_checkpoint(tmp_path / "none.ckpt", tmp_path / "bundle")
@@ -370,6 +377,7 @@ def test_foreign_and_damaged_checkpoints_are_refused(tmp_path, weights, trained)
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.slow
 def test_a_bundle_of_a_convolutional_network(root, tmp_path):
     model = "test_resnet"
     network = timm.create_model(model, in_chans=1, num_classes=0)

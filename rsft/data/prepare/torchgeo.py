@@ -78,13 +78,10 @@ KNOWN: dict[str, TorchGeoDataset] = {
     "CopernicusBenchEuroSATS1": TorchGeoDataset(
         10, "Wang et al. 2024, doi 10.1109/JSTARS.2024.3493237", (BandGroup(_names("VV", "VH"), None),), 10
     ),
-    "CopernicusBenchEuroSATS2": _EUROSAT,
     "CopernicusBenchLCZS2": TorchGeoDataset(
         17, "Wang et al. 2025, arXiv 2503.11849", (BandGroup(_names(*_TEN), None),), 10
     ),
-    "EuroSAT": _EUROSAT,
-    "EuroSAT100": _EUROSAT,
-    "EuroSATSpatial": _EUROSAT,
+    **dict.fromkeys(("EuroSAT", "EuroSAT100", "EuroSATSpatial", "CopernicusBenchEuroSATS2"), _EUROSAT),
     "FireRisk": TorchGeoDataset(7, "Shen et al. 2023, arXiv 2303.07035: NAIP", _RGB, 1),
     "MillionAID": TorchGeoDataset(51, "Long et al. 2021, doi 10.1109/JSTARS.2021.3070368", _RGB),
     "PatternNet": TorchGeoDataset(38, "Zhou et al. 2018, doi 10.1016/j.isprsjprs.2018.01.004", _RGB),
@@ -105,11 +102,9 @@ KNOWN: dict[str, TorchGeoDataset] = {
 }
 """Bands and units by the name of TorchGeo's class. The RGB images are JPEG, PNG or TIFF files of bytes."""
 
-_MULTI_LABEL = "an image has several labels (multi-label)"
+_MULTI_LABEL = ("BigEarthNet", "BigEarthNetV2", "CopernicusBenchBigEarthNetS1", "CopernicusBenchBigEarthNetS2")
 REFUSED = {
-    **dict.fromkeys(("BigEarthNet", "BigEarthNetV2", "TreeSatAI"), _MULTI_LABEL),
-    **dict.fromkeys(("CopernicusBenchBigEarthNetS1", "CopernicusBenchBigEarthNetS2"), _MULTI_LABEL),
-    "CopernicusBenchLC100ClsS3": _MULTI_LABEL,
+    **dict.fromkeys((*_MULTI_LABEL, "CopernicusBenchLC100ClsS3", "TreeSatAI"), "an image has several labels"),
     "COWCCounting": "its labels are numbers of cars",
     "QuakeSet": "its images are pairs of two dates, and bands of two dates have no names",
     "TropicalCyclone": "its labels are wind speeds",
