@@ -28,7 +28,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import load_classifier
-from rsft.peft import METHODS
+from rsft.peft import METHODS, LoRA, attach
 from rsft.torchgeo import ChipStoreDataModule, PEFTClassificationTask, bundle_from_checkpoint
 from rsft.training.optim.losses import DeferredReweighting
 from tests.helpers.messages import mentions
@@ -88,6 +88,19 @@ def test_head_and_modules_move_and_the_rest_stays(weights, root, tmp_path):
     moved = {name for name in after if not torch.equal(after[name], before[name])}
     assert moved and moved <= learned and "vit.head.weight" in moved
     assert any("additive.0" in name for name in moved)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_head_of_any_task_moves_if_it_is_named(root, tmp_path):
+    task = PEFTClassificationTask.__base__("test_vit", in_channels=1, num_classes=3)  # type: ignore[misc]
+    with pytest.warns(UserWarning, match=mentions("head", "frozen", "train_also=('head',)")):
+        attach(task.model, LoRA(rank=2)).detach()
+    task.model = attach(task.model, LoRA(rank=2), train_also=("head",))
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    fit(task, chips(root), tmp_path)
+    moved = {name for name, tensor in task.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {"vit.head.weight", "vit.head.bias"} <= moved
+    assert all(name.startswith(("vit.head.", "additive.")) for name in moved)
 
 
 def test_a_checkpoint_holds_the_learned_tensors_and_loads_back(trained, weights):

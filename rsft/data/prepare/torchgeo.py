@@ -314,10 +314,10 @@ def _open_splits(
             faults.setdefault(f"the folder does not contain {name}", []).append(split)
         except (AssertionError, KeyError, TypeError) as error:  # of an unknown split, or of settings
             if declared or requested:
-                faults.setdefault(f"TorchGeo refuses the arguments: {error or type(error).__name__}", []).append(split)
+                faults.setdefault(f"TorchGeo refuses the arguments: {str(error) or repr(error)}", []).append(split)
     reasons = [f"{text} (split {', '.join(names)})" if parameter else text for text, names in faults.items()]
     if not splits or (requested and faults):
-        hint = f"give the folder with --data, or add --download; {name} of TorchGeo says which files it needs"
+        hint = f"give --data or --download, and check --split and --settings; {name} of TorchGeo says what it needs"
         message = "; ".join(reasons) or f"TorchGeo opens no split of {name} with these arguments"
         raise RequestError(message, arguments["root"], hint)
     notes += [f"left out: {reason}" for reason in reasons]
