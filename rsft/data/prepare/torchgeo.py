@@ -113,7 +113,6 @@ REFUSED = {
 
 _SPLIT_OF = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 _OTHER = "choose a data set, or --settings, with one class for each image"
-_READ_ERRORS = (OSError, ValueError, RuntimeError, KeyError, IndexError)
 
 
 def list_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -166,11 +165,9 @@ def prepare_torchgeo(
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets import common
 
-    terms = None if license == UNKNOWN else license
-    options = {"split": split, "bands": bands, "unit": unit, "classes": classes, "settings": settings, "license": terms}
-    command = format_prepare_command(
-        "torchgeo", name, root=root, data=data, **options, download=download, val=val, seed=seed
-    )
+    options = {"split": split, "bands": bands, "unit": unit, "classes": classes, "settings": settings, "val": val}
+    options |= {"license": None if license == UNKNOWN else license, "download": download, "seed": seed}
+    command = format_prepare_command("torchgeo", name, root=root, data=data, **options)
     if finished := find_finished_store(root, command, overwrite):
         return finished
     common.check_val_share(val)
@@ -340,6 +337,10 @@ def _open_dataset(dataset_class: Any, arguments: dict[str, Any]) -> Any:
         if isinstance(error.__cause__, DatasetNotFoundError):
             raise FileNotFoundError(name) from error
         raise
+    except (AssertionError, KeyError, TypeError, DataError):
+        raise
+    except Exception as error:  # a damaged archive raises anything
+        raise DataError(f"TorchGeo cannot read {name}: {error}", arguments["root"], "download it again") from error
 
 
 def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
@@ -349,7 +350,7 @@ def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
     dataset = next((dataset for dataset in splits.values() if len(dataset)), None)
     try:
         sample = {} if dataset is None else dataset[0]
-    except _READ_ERRORS:  # a damaged file, which is rejected later
+    except Exception:  # a damaged file, which is rejected later
         return
     fault, keys = "", ", ".join(sorted(sample))
     if not {"image", "label"} <= sample.keys():
@@ -407,7 +408,7 @@ def _iter_records(
         try:
             label = labels[index] if labels else int(dataset[index]["label"])
             label_name = names[label if label >= 0 else len(names)]
-        except _READ_ERRORS as error:
+        except Exception as error:  # code of others on a damaged file raises anything
             rejected.append((str(path), 0, f"no class: {error}"))
             continue
         read = partial(_read_pixels, dataset, index, group, rounds)
@@ -430,14 +431,13 @@ def _read_pixels(dataset: Any, index: int, group: BandGroup, rounds: bool) -> Pi
 
     try:
         image = np.asarray(dataset[index]["image"], np.float32).transpose(1, 2, 0)
-    except _READ_ERRORS as error:
+    except Exception as error:  # code of others on a damaged file raises anything
         raise DataError(f"TorchGeo cannot read the sample: {error}") from None
     pixels = np.ascontiguousarray(image if group.scale == 1 else np.float32(group.scale) * image)
     if group.unit in DIGITAL_UNITS:
         whole, limits = np.rint(pixels), np.iinfo(str(group.unit))
-        if not (rounds or np.array_equal(whole, pixels)) or not (
-            limits.min <= whole.min() <= whole.max() <= limits.max
-        ):
+        fits = limits.min <= whole.min() <= whole.max() <= limits.max
+        if not fits or not (rounds or np.array_equal(whole, pixels)):
             low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
             raise DataError(f"values from {low:.6g} to {high:.6g} are no {group.unit}; declare their unit with --unit")
         pixels = whole.astype(group.unit)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import pytest
@@ -126,12 +127,14 @@ def test_samples_that_cannot_be_used_are_counted(toy, tmp_path):
         {"image": torch.ones(2, 6, 6), "label": torch.tensor(0)},
         {"image": gray()[:1], "label": torch.tensor(0)},
         {"image": OSError("truncated"), "label": torch.tensor(0)},
+        {"image": SyntaxError("broken PNG"), "label": torch.tensor(0)},
+        {"image": gray(), "label": torch.tensor([0, 1])},
     ]
     toy.samples["train"] += bad
     store = prepare(tmp_path)
     assert len(store.split("train")) == 10 and store.rejected == len(bad)
     text = (store.root / "rejected.csv").read_text()
-    assert text.count("no class") == 3 and text.count("declare their unit with --unit") == 2
+    assert text.count("no class") == 5 and text.count("declare their unit with --unit") == 2
     assert "every pixel is 1" in text and "1 bands, but 2 names" in text and "truncated" in text
 
 
@@ -180,6 +183,10 @@ def refuse(self, root="data", split="train"):
     raise AssertionError("level")
 
 
+def damage(self, root="data", split="train"):
+    raise BadZipFile("File is not a zip file")
+
+
 def test_settings_reach_the_class_and_wrong_ones_are_refused(toy, tmp_path, monkeypatch):
     with pytest.raises(RequestError, match=mentions("no setting lvl", "--settings")) as caught:
         prepare(tmp_path, settings=("lvl=2",))
@@ -189,6 +196,9 @@ def test_settings_reach_the_class_and_wrong_ones_are_refused(toy, tmp_path, monk
     with pytest.raises(RequestError, match=mentions("refuses the arguments: level", tmp_path)):
         prepare(tmp_path / "b", split=("train",))
     with pytest.raises(RequestError, match=mentions("opens no split")):
+        prepare(tmp_path / "b")
+    monkeypatch.setattr(toy, "__init__", damage)
+    with pytest.raises(DataError, match=mentions("cannot read Toy", "not a zip file", tmp_path)):
         prepare(tmp_path / "b")
     with pytest.raises(RequestError, match=mentions("cannot download So2Sat", "--download")):
         prepare(tmp_path / "b", "So2Sat", unit=None, bands=None, download=True)
