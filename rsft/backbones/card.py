@@ -89,14 +89,14 @@ class Card(EncoderInfo):
     Attributes:
         weights: a file in this package, or a published one; None for a network that starts at random weights.
         build: maps an input size to the architecture with random weights and without a head. It raises RequestError if
-            the size is not a multiple of the patch side.
+            the size is not a multiple of the patch side. Networks of timm take further arguments of timm.
         convert: maps the tensors of a checkpoint to those of `build(size)`. It drops the tensors that the encoder is
             known not to use. The loader refuses a checkpoint with any other surplus tensor. Tensors are not copied.
         antialias: whether to resample the position embedding with antialiasing. timm does, many publishers do not.
     """
 
     weights: Path | Remote | None
-    build: Callable[[int], VisionTransformer]
+    build: Callable[..., VisionTransformer]
     convert: Callable[[State], dict[str, Tensor]] = dict
     antialias: bool = True
 

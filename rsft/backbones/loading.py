@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -96,8 +97,8 @@ def _with_first_blocks(card: Card, blocks: int) -> Card:
     Its weights file may contain all blocks, or only the first ones.
     """
 
-    def build(size: int) -> VisionTransformer:
-        vit = card.build(size)
+    def build(size: int, **options: Any) -> VisionTransformer:
+        vit = card.build(size, **options)
         if not hasattr(vit, "blocks"):
             message = f"{card.name} has stages of different resolution, so its first blocks are no encoder"
             raise RequestError(message, "backbone.blocks", "leave the key out")
@@ -145,7 +146,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise WeightsError(f"the weights file cannot be read: {error.strerror}", path, "check the path") from error
     if start.startswith(b"PK"):
-        stored = _read_zip(path)
+        stored = read_torch_file(path)
     elif _is_safetensors(start):
         try:
             stored = load_file(path)
@@ -172,7 +173,13 @@ def _is_safetensors(start: bytes) -> bool:
     return start[8:9] == b"{"  # after the length of the header
 
 
-def _read_zip(path: Path) -> Any:
+def read_torch_file(path: Path) -> Any:
+    """Read a torch.save file of plain containers, numbers and tensors, which are views of the mapped file.
+
+    Raises:
+        WeightsError: the file is damaged, or contains more than tensors.
+        OSError: the file cannot be read.
+    """
     try:
         is_complete = zipfile.is_zipfile(path)
     except zipfile.BadZipFile:  # its last bytes say that it has several parts
@@ -329,6 +336,10 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     used = {tensor.data_ptr() for tensor in state.values()}
     left_out = tuple(sorted(name for name, tensor in stored.items() if tensor.data_ptr() not in used))
     _check_names(state, vit, card, path)
+    if card.name.startswith("timm:") and (channels := _input_channels(state, vit)) != len(card.bands):
+        card = _with_channels(card, channels)
+        with torch.device("meta"):
+            vit = card.build(size)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     resampled = _resample_positions(state, vit, card)
     expected = {name: _dtype_and_shape(tensor) for name, tensor in vit.state_dict().items()}
@@ -347,6 +358,21 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     is_published = path.name == published or read_metadata(path).get("backbone") == card.name
     terms = card.license if is_published else f"{UNKNOWN}; the weights are those of {path.name}"
     return Backbone(card.name, tensors_sha256(state), vit, card.mean, card.std, card.bands, card.unit, left_out, terms)
+
+
+def _input_channels(state: State, vit: VisionTransformer) -> int | None:
+    """Return the channels of the first layer of a file, if it differs from that of the network in them alone."""
+    layers = [(state[name].shape, tensor.shape) for name, tensor in vit.state_dict().items() if tensor.ndim == 4]
+    return next((a[1] for a, b in layers if a != b and len(a) == 4 and (a[0], *a[2:]) == (b[0], *b[2:])), None)
+
+
+def _with_channels(card: Card, channels: int | None) -> Card:
+    """Return the card of a network of timm whose local file has been trained on other images than RGB."""
+    if channels is None:
+        return card
+    mean, std = ([values[index % len(values)] for index in range(channels)] for values in (card.mean, card.std))
+    bands = tuple(f"input {index}" for index in range(channels))
+    return replace(card, bands=bands, mean=tuple(mean), std=tuple(std), build=partial(card.build, in_chans=channels))
 
 
 def tensors_sha256(state: State) -> str:

@@ -12,7 +12,7 @@ import typer
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
 from rsft.cli.fence import FencedCommand
-from rsft.cli.options import BundleArgument, JsonOption, OverwriteOption, documented, unit_name
+from rsft.cli.options import BundleArgument, JsonOption, OverwriteOption, check_new_file, documented, unit_name
 from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS
 
@@ -170,6 +170,34 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         raise RequestError(
             f"{text!r} is not a list of numbers", option, "give numbers with commas: 0.5,0.5,0.5"
         ) from error
+
+
+@app.command("from", cls=FencedCommand)
+@documented
+def bundle_from(
+    checkpoint: Path,
+    out: Annotated[Path | None, typer.Option("--out", "-o")] = None,
+    data: Path | None = None,
+    size: Annotated[int | None, typer.Option(min=8)] = None,
+    weights: Path | None = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make a bundle of a checkpoint of the task `rsft.torchgeo.PEFTClassificationTask`.
+
+    Args:
+        checkpoint: File .ckpt of Lightning's trainer.
+        out: Folder of the bundle (default: bundle/ beside the checkpoint).
+        data: Chip store of the training data, if the task was trained with a data module of TorchGeo.
+        size: Side of the network's input in pixels, for a network of any input size with --data.
+        weights: File of the frozen weights, if the task read them from a file.
+    """
+    from rsft.torchgeo import bundle_from_checkpoint
+
+    out = out or checkpoint.with_name("bundle")
+    check_new_file(out, overwrite)
+    for note in bundle_from_checkpoint(checkpoint, out, data, size, weights):
+        console.print(f"note: {note}", soft_wrap=True)
+    show_paths({"bundle": out})
 
 
 @app.command("diff", cls=FencedCommand)

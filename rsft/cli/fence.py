@@ -74,7 +74,7 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
     texts = {name: list(_texts(value)) for name, value in parameters.items()}
     inputs = [text for name, values in texts.items() if name not in _OUTPUTS for text in values]
     connects = command in _DOWNLOADS and not parameters[_DOWNLOADS[command]]
-    connects |= bool(parameters.get("ray")) or any(map(_names_server, inputs))
+    connects |= any(bool(parameters.get(name)) for name in ("ray", "download")) or any(map(_names_server, inputs))
     if not connects:
         os.environ[NO_SERVERS] = "-"
     if OFF:
@@ -84,6 +84,10 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
         outputs += [folder for text in texts["bundle"] for folder in (Path(text), Path(text).resolve().parent / "x")]
     if command == "audit":
         outputs += map(Path, texts["source"])
+    if command == "from":
+        outputs += [Path(text).with_name("bundle") for text in texts["checkpoint"]]
+    if command == "torchgeo":  # TorchGeo extracts archives beside them
+        outputs += map(Path, texts["data"])
     readable = [*_interpreter(), *(path for text in inputs for path in _find_inputs(text))]
     readable += [path for name in _LABELS for text in texts.get(name, ()) for path in _class_names(text)]
     readable += [

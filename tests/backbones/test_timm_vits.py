@@ -12,7 +12,7 @@ from torch import nn
 
 from rsft.backbones import timm_vits
 from rsft.backbones.card import Remote
-from rsft.backbones.loading import load_encoder_weights
+from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.backbones.timm_vits import build_timm_vit, timm_card
 from rsft.errors import RequestError, WeightsError
 from tests.helpers.messages import mentions
@@ -66,6 +66,24 @@ def test_hub_file_loads_without_its_classifier(tmp_path, name, size):
         torch.testing.assert_close(backbone.vit.forward_features(image), model.forward_features(image))
     else:
         assert backbone.vit.forward_features(torch.zeros(1, 3, size, size)).shape == (1, 37, backbone.width)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "channels"), [("test_vit", None, 2), ("test_vit", 3, 5), ("test_resnet", None, 4)]
+)
+def test_a_local_file_states_its_number_of_channels(tmp_path, name, blocks, channels):
+    torch.manual_seed(0)
+    model = timm.create_model(name, in_chans=channels, num_classes=0).eval()
+    save_file(model.state_dict(), tmp_path / "own.safetensors")
+    backbone = load_encoder_weights(find_card(f"timm:{name}", blocks), 64, tmp_path / "own.safetensors")
+    assert len(backbone.bands) == len(backbone.mean) == len(backbone.std) == channels
+    images = torch.randn(2, channels, 64, 64)
+    with torch.inference_mode():
+        features = backbone.vit.forward_features(images)
+        if name == "test_resnet":
+            torch.testing.assert_close(features, model.forward_features(images))
+    with pytest.raises(WeightsError, match=f"64x{channels}x16x16, not" if name == "test_vit" else "not"):
+        load_encoder_weights(replace(card_of(name), name="published"), 64, tmp_path / "own.safetensors")
 
 
 def test_both_heads_of_a_distilled_model_are_expected():

@@ -131,6 +131,8 @@ def test_a_named_server_can_be_contacted(tmp_path, port, name, monkeypatch):
         ("push", {"bundle": "inputs", "to": "outputs/hub"}, "PermissionError"),
         ("fusrs", {"root": "outputs/s", "lists": None}, "connected"),
         ("fusrs", {"root": "outputs/s", "lists": "inputs"}, "PermissionError"),
+        ("torchgeo", {"root": "outputs/s", "data": "inputs", "download": True}, "connected"),
+        ("torchgeo", {"root": "outputs/s", "data": "inputs", "download": False}, "PermissionError"),
         ("show", {"bundle": "inputs"}, "PermissionError"),
         ("predict", {"inputs": ["inputs"], "out": "o", "ray": True}, "connected"),
     ],
@@ -209,6 +211,8 @@ def test_signing_audits_and_cards_write_beside_their_input(tmp_path, monkeypatch
     assert attempt("card", {"bundle": "inputs/bundle", "out": None}, write) == ["3"]
     assert attempt("card", {"bundle": "inputs", "out": "outputs/c"}, write) == ["PermissionError"]
     assert attempt("show", {"bundle": "inputs"}, write) == ["PermissionError"]
+    assert attempt("torchgeo", {"data": "inputs", "root": "outputs/s"}, write) == ["3"]  # extracted archives
+    assert attempt("from", {"checkpoint": "inputs/a.ckpt", "out": None}, write) == ["3"]
 
 
 @pytest.mark.parametrize(("setting", "fences"), [("on", True), ("off", False)])

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.chips.record import long_tail_counts, sample_per_class, stratified_split
+from rsft.data.chips.record import ChipRecord, long_tail_counts, sample_per_class, stratified_split
 from rsft.data.datasets._fusar_files import FUSARChip
 from rsft.data.datasets._label_files import LabeledFile
 from rsft.data.datasets._srsdd_files import SRSDDShip, take_gray_band
@@ -47,7 +47,10 @@ def check_val_share(val: float) -> None:
         raise RequestError(f"the validation share is {val}", "--val", "give a share of at least 0 and below 1")
 
 
-def hold_out(samples: Sequence[L], share: float, seed: int) -> tuple[list[L], list[L]]:
+R = TypeVar("R", bound=LabeledFile | ChipRecord)
+
+
+def hold_out(samples: Sequence[R], share: float, seed: int) -> tuple[list[R], list[R]]:
     """Split off a validation split: a share of each class.
 
     Returns:

@@ -120,6 +120,14 @@ class ChipStoreDataModule(NonGeoDataModule):
         """Number of bands."""
         return len(self.store.bands)
 
+    @property
+    def contract(self) -> Contract | None:
+        """How a chip becomes the input of the network, with mean and standard deviation; None before `setup`."""
+        moments = {
+            name: tuple((getattr(self, name) / 255).expand(self.in_channels).tolist()) for name in ("mean", "std")
+        }
+        return None if self._contract is None else self._contract.model_copy(update=moments)
+
     def setup(self, stage: str) -> None:
         """Open the splits of a stage: "fit", "validate", "test" or "predict", which takes the test split.
 

@@ -4,4 +4,4 @@
 """
 
 # the order of the commands in `rsft prepare --help`
-__all__ = ["demo", "image_folder", "published"]
+__all__ = ["demo", "image_folder", "published", "torchgeo"]
