@@ -30,6 +30,7 @@ from torch import Tensor, nn, serialization
 
 from rsft.backbones import aconvnet, mae, simship
 from rsft.backbones.card import Card, Remote, State, drop_tensors, find_weights
+from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import atomic_file, sha256
 from rsft.utils.download import weights_dir
@@ -66,9 +67,14 @@ def find_card(name: str, blocks: int | None = None) -> Card:
 
 
 def _external_card(name: str) -> Card | None:
-    """Return the card of an encoder of timm or TorchGeo; None if neither has one of this name."""
+    """Return the card of an encoder of timm or TorchGeo; None if neither has one of this name.
+
+    Raises:
+        RequestError: the encoder is known and cannot be used.
+    """
     from rsft.backbones import timm_vits, torchgeo_vits
 
+    check_usable(name)
     return timm_vits.timm_card(name) or torchgeo_vits.torchgeo_card(name)
 
 

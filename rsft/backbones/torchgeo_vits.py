@@ -227,8 +227,7 @@ _REFUSED = {
     "Unet": "its last layers enlarge the image again, and it has no features of the whole image",
     "Aurora": "it predicts the weather from fields of several levels, not from an image",
     "DEO": "it merges its tokens from stage to stage in a way that rsft does not know",
-    "DOFA|CopernicusFM|Panopticon": "it needs wavelengths or channel numbers besides the image",
-    "Tessera": "it reads a time series of one pixel, not an image",
+    "DOFA": "it needs wavelengths besides the image",
     "": "its network is not a timm model",
 }
 """Why a network cannot be fine-tuned, by the begin of its name."""
