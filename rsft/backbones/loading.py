@@ -28,7 +28,7 @@ from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn, serialization
 
-from rsft.backbones import aconvnet, mae, simship
+from rsft.backbones import aconvnet, croma, mae, simship
 from rsft.backbones.card import Card, Remote, State, drop_tensors, find_weights
 from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
@@ -38,7 +38,7 @@ from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import open_regular
 from rsft.utils.untrusted.torch_files import REWRITE_HINT, DamagedTorchFileError, check_torch_file
 
-_RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, aconvnet, mae) for card in module.CARDS}
+_RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, aconvnet, mae, croma) for card in module.CARDS}
 
 
 def names() -> list[str]:
@@ -137,10 +137,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     `argparse.Namespace`.
 
     Args:
-        path: the file. The network may be stored under one of the keys in `WRAPPERS`.
+        path: the file. The network may be stored under one of the keys in `WRAPPERS`, or as one mapping per part.
 
     Returns:
-        Tensors by name.
+        Tensors by name; those of a part have its name and a dot before their own.
 
     Raises:
         WeightsError: the file is missing, is damaged, has another format, or contains more than tensors.
@@ -215,6 +215,8 @@ def _take_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
     hint = f"use a file that maps names to tensors, directly or under one of {', '.join(WRAPPERS)}"
     if not isinstance(stored, Mapping) or not stored:
         raise WeightsError(f"the file holds {type(stored).__name__}, not a network", path, hint)
+    if all(isinstance(part, Mapping) for part in stored.values()):
+        stored = {f"{part}.{key}": value for part, tensors in stored.items() for key, value in tensors.items()}
     for key, value in stored.items():
         if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided):
             raise WeightsError(f"{key!r} is not a plain tensor but {type(value).__name__}", path, hint)

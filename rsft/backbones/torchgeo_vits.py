@@ -228,6 +228,7 @@ _REFUSED = {
     "Aurora": "it predicts the weather from fields of several levels, not from an image",
     "DEO": "it merges its tokens from stage to stage in a way that rsft does not know",
     "DOFA": "it needs wavelengths besides the image",
+    "CROMA": "rsft calls its encoder of Sentinel-1 croma_vit_base_patch8_120.sentinel1, or croma_vit_large_...",
     "": "its network is not a timm model",
 }
 """Why a network cannot be fine-tuned, by the begin of its name."""

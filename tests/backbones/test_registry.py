@@ -58,7 +58,8 @@ def test_search():
         ("regnety_16", r"timm has regnety_160\.[^,]+, [^,]+, [^,]+ and \d+ more: `rsft backbones check NAME`"),
         ("?", "no encoder matches '\\?' \\| `rsft backbones ls` lists all encoders"),
         ("mobilenetv3_small_100", "cannot be fine-tuned"),
-        ("CROMABase_Weights.CROMA_VIT", "its network is not a timm model"),
+        ("CROMABase_Weights.CROMA_VIT", "croma_vit_base_patch8_120.sentinel1"),
+        ("EarthLoc_Weights.SENTINEL2_RESNET50", "its network is not a timm model"),
     ],
 )
 def test_search_without_a_match(word, message):

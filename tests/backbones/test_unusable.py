@@ -65,7 +65,5 @@ def test_search(word):
 
 
 def test_the_table_needs_no_torch():
-    code = (
-        "import sys; from rsft.backbones import unusable; unusable.check_usable('x'); sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys; import rsft.backbones.unusable as x; x.check_usable('x'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
