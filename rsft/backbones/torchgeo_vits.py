@@ -227,7 +227,7 @@ _REFUSED = {
     "Unet": "its last layers enlarge the image again, and it has no features of the whole image",
     "Aurora": "it predicts the weather from fields of several levels, not from an image",
     "DEO": "it merges its tokens from stage to stage in a way that rsft does not know",
-    "DOFA": "it needs wavelengths besides the image",
+    "DOFA": "rsft calls it dofa_vit_base_patch16_224.sentinel1 or .sentinel2, because its filters depend on the bands",
     "CROMA": "rsft calls its encoder of Sentinel-1 croma_vit_base_patch8_120.sentinel1, or croma_vit_large_...",
     "": "its network is not a timm model",
 }
