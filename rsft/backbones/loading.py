@@ -28,7 +28,7 @@ from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn, serialization
 
-from rsft.backbones import aconvnet, croma, dofa, mae, simship
+from rsft.backbones import aconvnet, croma, dofa, mae, prithvi, simship
 from rsft.backbones.card import Card, Remote, State, drop_tensors, find_weights
 from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
@@ -38,9 +38,8 @@ from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import open_regular
 from rsft.utils.untrusted.torch_files import REWRITE_HINT, DamagedTorchFileError, check_torch_file
 
-_RSFT_CARDS: dict[str, Card] = {
-    card.name: card for module in (simship, aconvnet, mae, croma, dofa) for card in module.CARDS
-}
+_MODULES = (simship, aconvnet, mae, croma, dofa, prithvi)
+_RSFT_CARDS: dict[str, Card] = {card.name: card for module in _MODULES for card in module.CARDS}
 
 
 def names() -> list[str]:

@@ -26,8 +26,6 @@ UNSUPPORTED = (
     "ViTSmall16_Weights.SENTINEL1_GRD_CLOSP",
     "ResNet50_Weights.SENTINEL2_RGB_SECO",
     "Unet_Weights.SENTINEL2_2CLASS_FTW",
-    "CROMABase_Weights.CROMA_VIT",
-    "DOFABase16_Weights.DOFA_MAE",
     "Aurora_Weights.HRES_T0_PRETRAINED_AURORA",
     "EarthLoc_Weights.SENTINEL2_RESNET50",
 )
