@@ -1,7 +1,9 @@
 """Encoders that are known by name and not usable."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,17 @@ def test_licenses():
 def test_search(word):
     found = {encoder.name for encoder in search_unusable(word)}
     assert ("Tessera" in found) == (word != "non-commercial") and ("MSFA" in found) == (word in ("", "non-commercial"))
+
+
+def test_the_order_of_encoders_for_sentinel1_names_usable_ones():
+    page = (Path(__file__).parents[2] / "docs/backbones.md").read_text("utf-8")
+    section = page.partition("## Which encoder for Sentinel-1")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d) \| `([^`]+)` \|.*\| (\w+), [^|]*\|$", section, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == [1, 2, 3, 4]
+    for _, name, unit in rows:
+        card = find_card(name)
+        assert (card.sensor, card.bands) == ("Sentinel-1", ("VV", "VH")) and card.restrictions == ()
+        assert card.unit == {"decibels": "db", "bytes": "uint8"}[unit]
 
 
 def test_the_table_needs_no_torch():

@@ -39,7 +39,7 @@ def test_known_encoders_that_are_not_usable_follow(rsft):
     code, printed = rsft("backbones", "ls", "terramind")
     text = " ".join(printed.split())
     assert code == 0 and "known, not usable; license" in text and "TerraMind, Apache-2.0" in text
-    assert "not those of timm; use croma_vit_base_patch8_120.sentinel1" in text
+    assert "not those of timm; use ViTBase14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON" in text
     rows = json.loads(rsft("backbones", "ls", "several sensors", "--json")[1])
     states = {row["name"]: (row["state"], row["license"]) for row in rows}
     assert states["SARATR-X"] == ("known, not usable", "CC-BY-NC-4.0")
