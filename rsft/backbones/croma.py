@@ -19,6 +19,7 @@ import torch
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
 
@@ -64,9 +65,11 @@ class DistanceBiasAttention(Attention):
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Return the attention output (B, N, D) of tokens (B, N, D); timm's other arguments keep their defaults."""
         assert attn_mask is None and not is_causal
+        prompts = x.shape[1] - len(self.distances)  # they come before the patches, and have no position
+        distances = F.pad(self.distances, (prompts, 0, prompts, 0))
         heads = torch.arange(1, self.num_heads + 1, device=x.device)
         slopes = 2.0 ** (-8 * heads / self.num_heads)
-        return super().forward(x, attn_mask=(-slopes[:, None, None] * self.distances).to(x.dtype))
+        return super().forward(x, attn_mask=(-slopes[:, None, None] * distances).to(x.dtype))
 
 
 def build_croma_vit(name: str, size: int, **architecture: Any) -> VisionTransformer:

@@ -13,8 +13,11 @@ from torchgeo.models.croma import CROMA, ViT
 from rsft.backbones import croma
 from rsft.backbones.loading import convert_weights, find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
+from rsft.models.classifier import build_classifier
 from rsft.peft import LoRA, attach
 from rsft.peft.kernels import unsupported_reason
+from rsft.peft.methods.registry import METHODS
+from rsft.recipe.load import load_recipe
 from tests.helpers.messages import mentions
 
 BASE, LARGE = croma.CARDS
@@ -116,6 +119,35 @@ def test_sites_merge_and_gradients(path):
         before = adapted.forward_features(images())
         difference = (adapted.merge().forward_features(images()) - before).abs().max()
     assert difference <= 1e-5 and not adapted.unmerged
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_trains_and_merges(name, path):
+    adapted = attach(load_encoder_weights(SMALL, 24, path).vit, METHODS[name]())
+    if adapted.theta:
+        adapted.train().forward_features(images()).square().mean().backward()
+        assert any(bool(parameter.grad.any()) for parameter in adapted.theta if parameter.grad is not None)
+    adapted.eval()
+    with torch.no_grad():
+        for parameter in adapted.theta:
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        before = adapted.forward_features(images())
+        assert adapted.patch_tokens(before).shape[1:] == (9, 64)
+        assert (adapted.merge().forward_features(images()) - before).abs().max() <= 1e-4
+
+
+def test_a_recipe_must_pool_the_patches(path, tmp_path):
+    recipe = tmp_path / "croma.yaml"
+    recipe.write_text(
+        f"data: {{root: x, size: 24}}\nbackbone: {{name: {BASE.name}}}\npeft: {{method: lora}}\ntrain: {{epochs: 1}}\n"
+    )
+    with pytest.raises(RequestError, match="no class token") as caught:
+        build_classifier(load_encoder_weights(SMALL, 24, path), 3, load_recipe(recipe))
+    assert caught.value.hint == "set backbone.pool=avg"
+    classifier = build_classifier(load_encoder_weights(SMALL, 24, path), 3, load_recipe(recipe, ["backbone.pool=avg"]))
+    with torch.no_grad():
+        expected = torchgeo_network(24, ["sar"])(images())["sar_GAP"]
+        torch.testing.assert_close(classifier.features(images()), expected, atol=1e-5, rtol=0)
 
 
 def test_the_block_kernel_refuses_the_bias(path):
