@@ -72,7 +72,7 @@ def test_features_match_the_authors_code(path, monkeypatch):
 
 
 def test_the_bias_depends_on_the_distance(path):
-    network, attention = torchgeo_network(120), find_card(BASE.name).build(120).blocks[0].attn
+    network, attention = torchgeo_network(40), load_encoder_weights(SMALL, 40, path).vit.blocks[0].attn
     slopes = 2.0 ** (-torch.arange(1, 17) / 2)
     torch.testing.assert_close(-slopes[:, None, None] * attention.distances, network.attn_bias[0])
 
@@ -136,6 +136,7 @@ def test_every_method_trains_and_merges(name, path):
         assert (adapted.merge().forward_features(images()) - before).abs().max() <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_recipe_must_pool_the_patches(path, tmp_path):
     recipe = tmp_path / "croma.yaml"
     recipe.write_text(
@@ -166,6 +167,7 @@ def test_autocast(path):
             assert (vit.forward_features(images()) - expected).abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_the_trace_equals_the_network(path):
     vit = load_encoder_weights(SMALL, 24, path).vit
     program = torch.export.export(vit, (images(),), strict=False)
@@ -173,6 +175,7 @@ def test_the_trace_equals_the_network(path):
         torch.testing.assert_close(program.module()(images()), vit(images()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("card", "weights"), [(BASE, CROMABase_Weights), (LARGE, CROMALarge_Weights)])
 def test_cards(card, weights):
     assert find_card(card.name) is card and card.restrictions == ()

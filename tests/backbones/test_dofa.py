@@ -93,6 +93,7 @@ def test_a_last_norm_in_the_file_is_loaded(path, tmp_path):
     assert load_encoder_weights(small(RADAR), 48, path).vit.fc_norm.weight.eq(1).all()
 
 
+@pytest.mark.slow
 def test_converted_weights_are_the_same_encoder(path, tmp_path):
     card = replace(small(RADAR), size=48)
     backbone = convert_weights(card, path, tmp_path / "radar.safetensors")
@@ -124,8 +125,10 @@ def test_other_sizes(path):
 
 
 def test_sites_merge_and_kernel(path):
-    adapted = attach(load_encoder_weights(small(RADAR), 48, path).vit, LoRA(rank=2, positions="qkvo12"))
-    assert len(adapted.sites) == 12 and unsupported_reason(find_card(RADAR.name).build(32).blocks[0]) is None
+    vit = load_encoder_weights(small(RADAR), 48, path).vit
+    assert unsupported_reason(vit.blocks[0]) is None
+    adapted = attach(vit, LoRA(rank=2, positions="qkvo12"))
+    assert len(adapted.sites) == 12
     with torch.no_grad():
         for parameter in adapted.theta:
             parameter.normal_(std=0.1)
@@ -144,6 +147,7 @@ def test_planes_of_a_recipe(path):
     torch.testing.assert_close(folded.vit.forward_features(x), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_cards():
     for card in dofa.CARDS:
         weights = DOFABase16_Weights if "base" in card.name else DOFALarge16_Weights

@@ -141,6 +141,7 @@ def test_sites_merge_and_kernel(tmp_path):
         assert (adapted.merge().forward_features(x) - before).abs().max() <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "repository", "parameters"),
     [
