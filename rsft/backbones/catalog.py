@@ -19,13 +19,13 @@ LISTING = Path(__file__).parent / "encoders.json"
 """The shipped list."""
 
 
-def search_listing(word: str) -> list[ListedEncoder]:
+def search_listing(word: str, *, may_be_empty: bool = False) -> list[ListedEncoder]:
     """Return the listed encoders with a word, in any case, in their name, description, sensor, unit, bands or license.
 
-    If there is none, the word is the name of another encoder.
+    If there is none, the word is the name of another encoder, unless the result may be empty.
 
     Returns:
-        At least one encoder.
+        At least one encoder, unless `may_be_empty`.
 
     Raises:
         RequestError: no encoder contains the word, or it is the name of an encoder that cannot be fine-tuned.
@@ -35,7 +35,7 @@ def search_listing(word: str) -> list[ListedEncoder]:
         words = (encoder.name, encoder.about, encoder.sensor, encoder.unit, encoder.license)
         if word.lower() in " ".join([*words, *encoder.bands, *encoder.restrictions]).lower():
             matches.append(encoder)
-    if matches:
+    if matches or may_be_empty:
         return matches
     from rsft.backbones.loading import find_unlisted_card
 

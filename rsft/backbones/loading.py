@@ -29,8 +29,9 @@ from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn, serialization
 
-from rsft.backbones import aconvnet, mae, simship
+from rsft.backbones import aconvnet, croma, dofa, mae, prithvi, simship
 from rsft.backbones.card import Card, Remote, State, drop_tensors, find_weights
+from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import atomic_file, sha256
 from rsft.utils.download import weights_dir
@@ -38,7 +39,8 @@ from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import open_regular
 from rsft.utils.untrusted.torch_files import REWRITE_HINT, DamagedTorchFileError, check_torch_file
 
-_RSFT_CARDS: dict[str, Card] = {card.name: card for module in (simship, aconvnet, mae) for card in module.CARDS}
+_MODULES = (simship, aconvnet, mae, croma, dofa, prithvi)
+_RSFT_CARDS: dict[str, Card] = {card.name: card for module in _MODULES for card in module.CARDS}
 
 
 def names() -> list[str]:
@@ -67,9 +69,14 @@ def find_card(name: str, blocks: int | None = None) -> Card:
 
 
 def _external_card(name: str) -> Card | None:
-    """Return the card of an encoder of timm or TorchGeo; None if neither has one of this name."""
+    """Return the card of an encoder of timm or TorchGeo; None if neither has one of this name.
+
+    Raises:
+        RequestError: the encoder is known and cannot be used.
+    """
     from rsft.backbones import timm_vits, torchgeo_vits
 
+    check_usable(name)
     return timm_vits.timm_card(name) or torchgeo_vits.torchgeo_card(name)
 
 
@@ -132,10 +139,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     `argparse.Namespace`.
 
     Args:
-        path: the file. The network may be stored under one of the keys in `WRAPPERS`.
+        path: the file. The network may be stored under one of the keys in `WRAPPERS`, or as one mapping per part.
 
     Returns:
-        Tensors by name.
+        Tensors by name; those of a part have its name and a dot before their own.
 
     Raises:
         WeightsError: the file is missing, is damaged, has another format, or contains more than tensors.
@@ -216,6 +223,8 @@ def _take_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
     hint = f"use a file that maps names to tensors, directly or under one of {', '.join(WRAPPERS)}"
     if not isinstance(stored, Mapping) or not stored:
         raise WeightsError(f"the file holds {type(stored).__name__}, not a network", path, hint)
+    if all(isinstance(part, Mapping) for part in stored.values()):
+        stored = {f"{part}.{key}": value for part, tensors in stored.items() for key, value in tensors.items()}
     for key, value in stored.items():
         if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided):
             raise WeightsError(f"{key!r} is not a plain tensor but {type(value).__name__}", path, hint)

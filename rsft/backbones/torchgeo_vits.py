@@ -227,11 +227,15 @@ _REFUSED = {
     "Unet": "its last layers enlarge the image again, and it has no features of the whole image",
     "Aurora": "it predicts the weather from fields of several levels, not from an image",
     "DEO": "it merges its tokens from stage to stage in a way that rsft does not know",
-    "DOFA|CopernicusFM|Panopticon": "it needs wavelengths or channel numbers besides the image",
-    "Tessera": "it reads a time series of one pixel, not an image",
     "": "its network is not a timm model",
 }
 """Why a network cannot be fine-tuned, by the begin of its name."""
+
+_BY_SENSOR = {
+    "CROMA(Base|Large)": "croma_vit_{}_patch8_120.sentinel1",
+    "DOFA(Base|Large)16": "dofa_vit_{0}_patch16_224.sentinel1 or dofa_vit_{0}_patch16_224.sentinel2",
+}
+"""Names in rsft of encoders that are one file for several sensors, by the begin of TorchGeo's name."""
 
 
 def torchgeo_names() -> list[str]:
@@ -253,6 +257,10 @@ def torchgeo_card(name: str) -> Card | None:
         return None
     if (weights := published_weights().get(weights_name)) is None:
         raise _refusal_error(weights_name, "TorchGeo has no weights called {}")
+    for pattern, names in _BY_SENSOR.items():
+        if match := re.match(pattern, weights_name):
+            message = f"{weights_name} of TorchGeo holds encoders of several sensors"
+            raise RequestError(message, "backbone.name", f"use {names.format(match[1].lower())}")
     architecture, scale = _architecture(weights), _scale(weights)
     if architecture is None:
         reason = next(reason for pattern, reason in _REFUSED.items() if re.match(pattern, weights_name))

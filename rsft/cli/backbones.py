@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from rsft.cli.options import JsonOption, OverwriteOption, WordArgument, check_ne
 
 if TYPE_CHECKING:
     from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
+    from rsft.backbones.unusable import UnusableEncoder
 
 
 app = typer.Typer(
@@ -26,8 +28,10 @@ app = typer.Typer(
 def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     """List encoders with size, input, license and the uses that the license does not allow.
 
-    Any other vision transformer of timm works too, by its timm name, or as timm:MODEL with a local file.
+    Any other vision transformer of timm works too, by its timm name, or as timm:MODEL with a local file. Encoders that
+    rsft knows and cannot use follow, with the reason.
     """
+    from rsft.backbones.unusable import search_unusable
     from rsft.utils.licenses import describe_license
 
     def cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -36,8 +40,8 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
         line = f"{bands}, {row['size']} / {row['patch']}, {license_text}"
         return line, f"{row['parameters'] / 1e6:.1f} M", f"{row['bytes'] / 1e6:,.0f}", row["weights"]
 
-    headings = ("bands in unit, side / patch in pixels, license", "params", "MB", "weights")
-    _show_list(word, as_json, _row, headings, cells)
+    headings = ("ready; bands in unit, side / patch in pixels, license", "params", "MB", "weights")
+    _show_list(word, as_json, _row, headings, cells, search_unusable(word))
 
 
 @app.command("check")
@@ -79,7 +83,7 @@ def backbones_check(name: str, size: int | None = None, weights: Path | None = N
 def _row(encoder: ListedEncoder) -> dict[str, Any]:
     names = "name about parameters size patch bands unit mean std sensor license restrictions"
     row = {name: getattr(encoder, name) for name in names.split(" ")}
-    row |= {"weights": encoder.state, "path": str(encoder.path or "")}
+    row |= {"state": "ready", "weights": encoder.state, "path": str(encoder.path or "")}
     return row | {"bytes": 4 * encoder.parameters}  # in float32
 
 
@@ -93,16 +97,22 @@ def _show_list(
     make_row: Callable[[ListedEncoder], dict[str, Any]],
     headings: tuple[str, ...],
     cells: Callable[[dict[str, Any]], tuple[str, ...]],
+    unusable: Sequence[UnusableEncoder] = (),
 ) -> None:
-    """Print the listed encoders that contain a word: below the name of each its first cell, then the other cells."""
+    """Print the listed encoders that contain a word: below the name of each its first cell, then the other cells.
+
+    The `unusable` encoders follow. If there are any, the word may match no other encoder.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from rsft.backbones.catalog import search_listing
     from rsft.utils.download import weights_dir
+    from rsft.utils.licenses import describe_license
 
-    rows = [make_row(encoder) for encoder in search_listing(word)]
+    rows = [make_row(encoder) for encoder in search_listing(word, may_be_empty=bool(unusable))]
     if as_json:
+        rows += [asdict(x) | {"state": "known, not usable", "restrictions": x.restrictions} for x in unusable]
         typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -112,7 +122,13 @@ def _show_list(
     for row in rows:
         first, *others = cells(row)
         table.add_row(two_lines(row["name"], first), *others)
-    console.print(table)
+    if rows:
+        console.print(table)
+    if unusable:
+        names = [f"{x.name}, {describe_license(x.license, x.restrictions)}" for x in unusable]
+        reasons = [f"{x.reason}; use {x.instead}" for x in unusable]
+        rows_of_unusable = zip(map(two_lines, names, reasons), strict=True)
+        console.print(make_table("", ["known, not usable; license"], rows_of_unusable))
     show_paths({"weights": weights_dir()})
 
 

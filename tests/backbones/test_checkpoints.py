@@ -56,6 +56,15 @@ def test_safetensors(tmp_path):
     assert state.keys() == STATE.keys() and torch.equal(state["a.weight"], STATE["a.weight"])
 
 
+def test_parts_in_mappings_of_their_own(tmp_path):
+    parts = {"first": STATE, "second": {"a.weight": torch.ones(2)}}
+    state = read_checkpoint(saved(tmp_path, {"model": parts}))
+    assert list(state) == ["first.a.weight", "first.b", "second.a.weight"]
+    assert torch.equal(state["first.b"], STATE["b"])
+    refusal(saved(tmp_path, {"first": {"a": 3}, "second": STATE}), "'first.a' is not a plain tensor but int")
+    refusal(saved(tmp_path, {"first": STATE, "epoch": 3}), "'first' is not a plain tensor but dict")
+
+
 class Hostile:
     """An object that creates a folder when it is unpickled."""
 
@@ -161,7 +170,7 @@ def test_content_that_is_not_only_tensors(content, fault, tmp_path):
 def test_mapping_that_contains_itself(tmp_path):
     content = {}
     content["model"] = content
-    refusal(saved(tmp_path, content), mentions("'model'", "plain tensor"))
+    refusal(saved(tmp_path, content), mentions("'model.model'", "plain tensor"))
 
 
 class Allocation:

@@ -35,6 +35,18 @@ def test_word_selects_encoders(rsft):
     assert "ViTSmall16_Weights.SENTINEL1_GRD_MAE" in printed and "augreg" not in printed
 
 
+def test_known_encoders_that_are_not_usable_follow(rsft):
+    code, printed = rsft("backbones", "ls", "terramind")
+    text = " ".join(printed.split())
+    assert code == 0 and "known, not usable; license" in text and "TerraMind, Apache-2.0" in text
+    assert "not those of timm; use ViTBase14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON" in text
+    rows = json.loads(rsft("backbones", "ls", "several sensors", "--json")[1])
+    states = {row["name"]: (row["state"], row["license"]) for row in rows}
+    assert states["SARATR-X"] == ("known, not usable", "CC-BY-NC-4.0")
+    assert states["sarmae_vit_base_patch16_224.sar1m"][0] == "ready"
+    assert rsft("weights", "ls", "terramind")[0] == 2
+
+
 def test_word_without_a_match(rsft):
     for command in ("backbones", "weights"):
         code, printed = rsft(command, "ls", "sentinel3")

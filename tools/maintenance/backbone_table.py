@@ -1,4 +1,4 @@
-"""Tables of docs/backbones.md: every listed encoder, encoders that are refused, and the restrictions of licenses.
+"""Tables of docs/backbones.md: listed encoders, known and refused ones, and the restrictions of licenses.
 
 The rows of timm and TorchGeo depend on the installed versions, which the first line of the table names.
 """
@@ -15,8 +15,9 @@ from importlib.metadata import version
 from rsft.backbones.card import ListedEncoder
 from rsft.backbones.catalog import list_card, listing_versions
 from rsft.backbones.loading import find_card, names
+from rsft.backbones.unusable import unusable_encoders
 from rsft.errors import RequestError
-from rsft.utils.licenses import RESTRICTIONS
+from rsft.utils.licenses import RESTRICTIONS, describe_license
 
 UNSUPPORTED = (
     "hiera_base_224.mae_in1k_ft_in1k",
@@ -25,8 +26,6 @@ UNSUPPORTED = (
     "ViTSmall16_Weights.SENTINEL1_GRD_CLOSP",
     "ResNet50_Weights.SENTINEL2_RGB_SECO",
     "Unet_Weights.SENTINEL2_2CLASS_FTW",
-    "CROMABase_Weights.CROMA_VIT",
-    "DOFABase16_Weights.DOFA_MAE",
     "Aurora_Weights.HRES_T0_PRETRAINED_AURORA",
     "EarthLoc_Weights.SENTINEL2_RESNET50",
 )
@@ -67,6 +66,14 @@ def unsupported_rows() -> list[tuple[str, str]]:
         else:
             raise ValueError(f"{name} loads: remove it from UNSUPPORTED")
     return [(", ".join(names), reason) for reason, names in reasons.items()]
+
+
+def unusable_rows() -> list[tuple[str, ...]]:
+    """Return the encoders that rsft knows by name and does not load: sensor, license, reason and what to use."""
+    return [
+        (f"[{x.name}]({x.source})", x.sensor, describe_license(x.license, x.restrictions), x.reason, f"`{x.instead}`")
+        for x in unusable_encoders()
+    ]
 
 
 def _merge_rows(members: list[ListedEncoder]) -> tuple[str, ...]:

@@ -151,10 +151,12 @@ def prepare_commands() -> str:
 
 def encoder_table() -> str:
     """Return the tables of encoders in docs/backbones.md."""
-    head = ["encoders", "sensor", "parameters", "input", "license of the weights", "restrictions"]
+    head = ["ready", "sensor", "parameters", "input", "license of the weights", "restrictions"]
     listed = _table(backbone_table.encoder_rows(), head)
     unsupported = _table(backbone_table.unsupported_rows(), ["not supported", "reason"])
-    return f"{backbone_table.installed_versions()}\n\n{listed}\n{unsupported}"
+    head = ["known, not usable", "sensor", "license of the weights", "reason", "use instead"]
+    unusable = _table(backbone_table.unusable_rows(), head)
+    return f"{backbone_table.installed_versions()}\n\n{listed}\n{unusable}\n{unsupported}"
 
 
 def restriction_table() -> str:

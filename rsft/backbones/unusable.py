@@ -1,0 +1,73 @@
+"""Encoders that rsft knows by name and does not load: why, and what to use instead.
+
+The table is unusable.json. This module imports no torch.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rsft.errors import RequestError
+from rsft.utils.licenses import license_restrictions
+
+_TABLE = Path(__file__).parent / "unusable.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnusableEncoder:
+    """An encoder that rsft knows by name and does not load.
+
+    Attributes:
+        pattern: regular expression that its names contain, in lower case.
+        about: one line with architecture and training data.
+        sensor: source of the images in pre-training.
+        license: license of the weights, as in `EncoderInfo`.
+        reason: why rsft does not load it.
+        instead: name of the nearest encoder that rsft loads.
+        source: web page with the authors' code.
+    """
+
+    name: str
+    pattern: str
+    about: str
+    sensor: str
+    license: str
+    reason: str
+    instead: str
+    source: str
+
+    @property
+    def restrictions(self) -> tuple[str, ...]:
+        """What the license of the weights does not allow: names of `rsft.utils.licenses.RESTRICTIONS`."""
+        return license_restrictions(self.license)
+
+
+@cache
+def unusable_encoders() -> tuple[UnusableEncoder, ...]:
+    """Return the encoders that rsft knows by name and does not load."""
+    return tuple(UnusableEncoder(**entry) for entry in json.loads(_TABLE.read_text("utf-8")))
+
+
+def search_unusable(word: str) -> list[UnusableEncoder]:
+    """Return the encoders of `unusable_encoders` that have a word in their names, description, sensor or license."""
+    return [
+        encoder
+        for encoder in unusable_encoders()
+        if re.search(encoder.pattern, word.lower())
+        or word.lower() in " ".join([encoder.name, encoder.about, encoder.sensor, encoder.license]).lower()
+        or word in encoder.restrictions
+    ]
+
+
+def check_usable(name: str) -> None:
+    """Raise an error if `name` is a name of an encoder that rsft does not load.
+
+    Raises:
+        RequestError: the message has the reason, and the hint another encoder.
+    """
+    for encoder in unusable_encoders():
+        if re.search(encoder.pattern, name.lower()):
+            message = f"rsft knows {encoder.name} but cannot use it: {encoder.reason}"
+            raise RequestError(message, "backbone.name", f"use {encoder.instead} instead")
