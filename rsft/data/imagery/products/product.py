@@ -5,7 +5,7 @@ product is one class with a `name`. Another package adds one through the entry-p
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -256,6 +256,29 @@ class LineTable:
         for pixels, values in zip(self.pixels, self.values, strict=True):
             if not len(pixels) == len(values) > 0 or not np.isfinite(values).all():
                 raise ValueError("the table has lines without values, or values that are not finite")
+
+    @classmethod
+    def from_points(cls, points: Iterable[tuple[object, float, float, float]]) -> Self:
+        """Make a table of points of a grid: (key of their line, row, column, value); a line has the mean row.
+
+        Returns:
+            The table.
+
+        Raises:
+            ValueError: see the class.
+        """
+        lines: dict[object, list[tuple[float, float, float]]] = {}
+        for key, *point in points:
+            lines.setdefault(key, []).append((point[0], point[1], point[2]))
+        tables = sorted(
+            (np.array(sorted(line, key=lambda x: x[1])).T for line in lines.values()), key=lambda x: x[0, 0]
+        )
+        return cls(np.array([t[0].mean() for t in tables]), [t[1] for t in tables], [t[2] for t in tables])
+
+    @classmethod
+    def constant(cls, value: float) -> Self:
+        """Return a table with one value for the whole image."""
+        return cls(np.zeros(1), [np.zeros(1)], [np.array([value])])
 
     def window(self, top: int, bottom: int, left: int, right: int, dtype: Any = np.float64) -> NDArray[Any]:
         """Interpolate the table at all pixels of a window: values (bottom - top, right - left).
