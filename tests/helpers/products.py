@@ -37,7 +37,9 @@ def write_image(path: Path, pixels: np.ndarray = DN, gcps: bool = True) -> Path:
     """Write a GeoTIFF with ground control points, or with a geotransform."""
     path.parent.mkdir(parents=True, exist_ok=True)
     points = ground_control_points(UTM, *pixels.shape[:2], "EPSG:32633")
-    return write_geotiff(path, pixels, **({"crs": "EPSG:4326", "gcps": points} if gcps else {"crs": "EPSG:32633"}))
+    return write_geotiff(
+        path, pixels, **({"crs": "EPSG:4326", "gcps": points} if gcps else {"crs": "EPSG:32633", "transform": UTM})
+    )
 
 
 def write_json(path: Path, content: object) -> Path:

@@ -117,7 +117,9 @@ class Radarsat(HeaderProduct):
             is_reversed = attributes.findtext("pixelTimeOrdering", "").lower() == "decreasing"
             meters = (width - 1 - cols if is_reversed else cols) * read_numbers(attributes, "sampledPixelSpacing")[0]
             meters -= read_numbers(polynomial, "groundRangeOrigin")[0]
-            ranges = np.asarray(np.polynomial.Polynomial(read_numbers(polynomial, "groundToSlantRangeCoefficients"))(meters), np.float64)
+            ranges = np.asarray(
+                np.polynomial.Polynomial(read_numbers(polynomial, "groundToSlantRangeCoefficients"))(meters), np.float64
+            )
         except ValueError:
             return None
         looks_right = self._text("sourceAttributes/radarParameters/antennaPointing").lower() != "left"
