@@ -222,12 +222,14 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         NetworkError: a server does not send the scene.
     """
     uri = SceneUri.parse(name)
-    item, product = _read_item(uri, options.asset), None
+    product = find_product(Path(uri.text)) if uri.is_path else None
+    item = _read_item(uri, options.asset) if product is None or options.asset is not None else None
     if item is not None:
+        product = None
         for file in item.files:
             _check_exists(file)
         files = tuple(file.gdal_name for file in item.files)
-    elif uri.is_path and (product := find_product(Path(uri.text))) is not None:
+    elif product is not None:
         uri, files = SceneUri(str(product.path)), product.files
     else:
         _check_exists(uri)
