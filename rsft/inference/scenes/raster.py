@@ -234,7 +234,8 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
     else:
         _check_exists(uri)
         is_archive = uri.is_path and uri.text.lower().endswith(".zip")
-        files = (_raster_in_archive(uri) if is_archive else uri.gdal_name,)
+        is_folder = uri.is_path and Path(uri.text).is_dir()
+        files = (_only_raster(uri, is_archive) if is_archive or is_folder else uri.gdal_name,)
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:
             handles = [stack.enter_context(reader.open_raster(file)) for file in files]
@@ -368,19 +369,26 @@ def _check_exists(uri: SceneUri) -> None:
             raise DataError(f"the scene cannot be read: {error.strerror}", uri, "give a file") from error
 
 
-def _raster_in_archive(uri: SceneUri) -> str:
-    """Return the name of the only raster in a zip archive."""
+def _only_raster(uri: SceneUri, is_archive: bool) -> str:
+    """Return the name of the only raster in a zip archive or in a folder."""
+    title, names = "folder", []
     try:
-        with zipfile.ZipFile(uri.text) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith(RASTER_SUFFIXES)]
+        if is_archive:
+            title = "archive"
+            with zipfile.ZipFile(uri.text) as archive:
+                prefix = f"/vsizip/{{{Path(uri.text).absolute()}}}/"
+                names = [f"{prefix}{name}" for name in archive.namelist()]
+        else:
+            names = sorted(str(path) for path in Path(uri.text).iterdir())
     except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"the archive cannot be read: {error}", uri, "copy or download it again") from error
-    members = [f"/vsizip/{{{Path(uri.text).absolute()}}}/{name}" for name in names]
+        raise DataError(f"the {title} cannot be read: {error}", uri, "copy or download it again") from error
+    members = [name for name in names if name.lower().endswith(RASTER_SUFFIXES)]
     if not members:
-        raise DataError("the archive contains no raster", uri, "unpack it, and give the scene in it")
+        hint = "unpack it, and give the scene in it" if is_archive else "give the scene, or the folder of a product"
+        raise DataError(f"the {title} contains no raster", uri, hint)
     if len(members) > 1:
         listing = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
-        raise RequestError(f"the archive contains {len(members)} rasters", uri, f"give one of them: {listing}")
+        raise RequestError(f"the {title} contains {len(members)} rasters", uri, f"give one of them: {listing}")
     return members[0]
 
 
