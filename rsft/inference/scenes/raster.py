@@ -213,7 +213,7 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         options: how its values are read.
 
     Returns:
-        The scene, in the unit of its values or calibrated to sigma0 by the factor of the options.
+        The scene, in the unit of its values or calibrated to sigma0 by the options.
 
     Raises:
         DataError: the scene does not exist, GDAL cannot read the raster, it has no bands, more than `MAX_BANDS` or a
@@ -241,7 +241,7 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
             handles = [stack.enter_context(reader.open_raster(file)) for file in files]
             _check_rasters(handles, uri, item)
             scene = _describe(uri, handles, files, item, read_product(uri, handles, product, options))
-            return scene.in_unit("sigma0" if options.factor else scene.unit)
+            return scene.in_unit("sigma0" if options.factor or options.gamma0_to_sigma0 else scene.unit)
     except (RasterioError, CPLE_BaseError, UnicodeEncodeError) as error:
         if uri.is_remote and uri.url is None:
             hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"

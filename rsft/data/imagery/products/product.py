@@ -198,6 +198,8 @@ def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | No
         message = "--keep-noise is for products whose thermal noise rsft removes, such as those of Sentinel-1"
         raise RequestError(message, path, "leave out --keep-noise")
     unit = read_unit(handles, path) or product.unit
+    if options.gamma0_to_sigma0:
+        return _to_sigma0(path, replace(product, unit=unit))
     if options.factor is None:
         return replace(product, unit=unit or ("amplitude" if options.modulus else None))
     if product.calibrations:
@@ -209,6 +211,51 @@ def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | No
     calibrations = {"sigma0": (FactorCalibration(options.factor),) * sum(file.count for file in handles)}
     source = f"factor {options.factor:g}"
     return replace(product, unit="amplitude", calibrations=calibrations, calibration_source=source)
+
+
+def _to_sigma0(path: object, product: Product) -> Product:
+    """Return a product of gamma0 with a calibration to sigma0, by its incidence angles."""
+    is_stored = product.unit in ("gamma0", "gamma0_db")
+    if "sigma0" in product.calibrations or not (is_stored or "gamma0" in product.calibrations):
+        actual = "has a calibration to sigma0" if product.calibrations else f"declares {product.unit or 'no unit'}"
+        message = f"--gamma0-to-sigma0 is for products of gamma0, but the file {actual}"
+        raise RequestError(message, path, "leave out --gamma0-to-sigma0")
+    if product.incidence is None:
+        hint = "process the scene to sigma0, or use a model of gamma0"
+        raise RequestError("--gamma0-to-sigma0, but the product states no incidence angles", path, hint)
+    steps = product.calibrations.get("gamma0", (None,) * len(product.bands or (None,)))
+    calibrations = tuple(CosineCalibration(product.incidence, step, product.unit == "gamma0_db") for step in steps)
+    source = "sigma0 = gamma0 * cos(incidence angle at the ellipsoid), as --gamma0-to-sigma0 asks; wrong on slopes"
+    return replace(product, calibrations={"sigma0": calibrations}, calibration_source=source)
+
+
+@dataclass(frozen=True, eq=False)
+class CosineCalibration:
+    """Conversion of gamma0 to sigma0 = gamma0 * cos(theta).
+
+    Attributes:
+        incidence: theta in degrees.
+        calibration: calibration of digital numbers to gamma0; None if the values are gamma0.
+        is_decibel: whether the values are decibels of gamma0.
+    """
+
+    incidence: PixelGrid
+    calibration: Calibration | None
+    is_decibel: bool
+
+    def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
+        """Convert a window, see `Calibration`."""
+        height, width = values.shape
+        if isinstance(self.incidence, LineTable):
+            angles = self.incidence.window(top, top + height, left, left + width)
+        else:
+            rows, cols = np.mgrid[top : top + height, left : left + width].reshape(2, -1).astype(np.float64)
+            angles = self.incidence(rows, cols).reshape(height, width)
+        plane = self.calibration(values, top, left) if self.calibration else CalibratedPlane(values, 0)
+        gamma0 = 10 ** (plane.values / 10) if self.is_decibel else plane.values
+        sigma0 = (gamma0 * np.cos(np.radians(angles))).astype(np.float32)
+        sigma0[values == 0] = np.nan
+        return CalibratedPlane(sigma0, plane.clipped)
 
 
 @dataclass(frozen=True)

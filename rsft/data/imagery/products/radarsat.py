@@ -113,13 +113,12 @@ class Radarsat(HeaderProduct):
             attributes = self.product.find(self.names.attributes)
             if polynomial is None or attributes is None or not speeds:
                 return None
-            cols = np.linspace(0, width - 1, 129)
+            cols: Floats = np.linspace(0, width - 1, 129)
             is_reversed = attributes.findtext("pixelTimeOrdering", "").lower() == "decreasing"
             meters = (width - 1 - cols if is_reversed else cols) * read_numbers(attributes, "sampledPixelSpacing")[0]
             meters -= read_numbers(polynomial, "groundRangeOrigin")[0]
-            ranges = np.asarray(
-                np.polynomial.Polynomial(read_numbers(polynomial, "groundToSlantRangeCoefficients"))(meters), np.float64
-            )
+            coefficients = read_numbers(polynomial, "groundToSlantRangeCoefficients")
+            ranges = np.asarray(np.polynomial.polynomial.polyval(meters, coefficients), np.float64)
         except ValueError:
             return None
         looks_right = self._text("sourceAttributes/radarParameters/antennaPointing").lower() != "left"

@@ -59,7 +59,8 @@ class TerraSarX(HeaderProduct):
         factors = {x.findtext("polLayer", ""): float(read_numbers(x, "calFactor")[0]) for x in constants}
         if self._text("productVariantInfo/radiometricCorrection") == "NOTCALIBRATED":
             factors = {}
-        units = {"sigma0": np.sin, "gamma0": np.tan, "beta0": np.ones_like} if angles else {"beta0": np.ones_like}
+        units: dict[str, Callable[[Floats], Floats]] = {"beta0": np.ones_like}
+        units |= {"sigma0": np.sin, "gamma0": np.tan} if angles else {}
         start, stop = (self._text(f"sceneInfo/{name}/timeUTC") for name in ("start", "stop"))
         title = "PAZ" if self._text("missionInfo/mission").startswith("PAZ") else self.title
         return Product(
@@ -129,9 +130,9 @@ def _grid(points: Sequence[Element], names: tuple[str, str], value: Callable[[El
     """Make a table of the values of points, whose rows and columns count from 1; None if they are not stated."""
     if not points or any(point.find(name) is None for point in points for name in names):
         return None
-    pixels = [[float(read_numbers(point, name)[0]) - 1 for name in names] for point in points]
-    keys = [point.get("iaz", row) for point, (row, _) in zip(points, pixels, strict=True)]  # rows may be rounded
-    return LineTable.from_points((key, *pixel, value(x)) for key, pixel, x in zip(keys, pixels, points, strict=True))
+    rows, cols = ([float(read_numbers(point, name)[0]) - 1 for point in points] for name in names)
+    lines = [point.get("iaz") or row for point, row in zip(points, rows, strict=True)]  # rows may be rounded
+    return LineTable.from_points(zip(lines, rows, cols, map(value, points), strict=True))
 
 
 def _factors(angles: LineTable | None, factor: float, function: Callable[[Floats], Floats], *window: int) -> Floats:
