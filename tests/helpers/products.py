@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from pyproj import Transformer
 
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
@@ -33,13 +34,29 @@ def write_xml(path: Path, tree: Mapping[str, object]) -> None:
     path.write_text(f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n{elements(tree)}', encoding="utf-8")
 
 
-def write_image(path: Path, pixels: np.ndarray = DN, gcps: bool = True) -> Path:
-    """Write a GeoTIFF with ground control points, or with a geotransform."""
+def write_image(path: Path, pixels: np.ndarray = DN, gcps: bool | None = True) -> Path:
+    """Write a GeoTIFF with ground control points, with a geotransform, or with neither if `gcps` is None."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    points = ground_control_points(UTM, *pixels.shape[:2], "EPSG:32633")
+    if gcps is None:
+        return write_geotiff(path, pixels)
+    points = ground_control_points(UTM, *pixels.shape[-2:], "EPSG:32633")
     return write_geotiff(
         path, pixels, **({"crs": "EPSG:4326", "gcps": points} if gcps else {"crs": "EPSG:32633", "transform": UTM})
     )
+
+
+def tie_points() -> list[tuple[float, float, float, float]]:
+    """Return row, column, longitude and latitude of the centers of pixels in a grid."""
+    rows, cols = (np.linspace(0, size - 1, 5) for size in SHAPE)
+    to_lonlat = Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
+    return [(r, c, *to_lonlat.transform(*(UTM @ (c + 0.5, r + 0.5)))) for r in rows for c in cols]
+
+
+def check_tie_points(scene: RasterScene) -> None:
+    """Check that a scene lies where `tie_points` are, to a tenth of a pixel."""
+    assert scene.georeference is not None and "25 ground control points" in scene.georeference.description
+    for row, col, lon, lat in tie_points():
+        assert np.abs(scene.georeference.lonlat_to_pixels(lon, lat)[0] - (row + 0.5, col + 0.5)).max() < 0.1
 
 
 def write_json(path: Path, content: object) -> Path:

@@ -310,7 +310,7 @@ def _describe(
     bands = product.bands or (None if None in names else tuple(x for band_names in names for x in band_names or ()))
     scalings = [reader.Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True)]
     nodata = [value for file in handles for value in file.nodatavals]
-    georeference = read_georeference(first)
+    georeference = read_georeference(first, product.tie_points)
     spacing = georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None
     if item is not None and item.bands:
         if len(item.bands) != len(nodata):

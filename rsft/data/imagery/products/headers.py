@@ -6,7 +6,7 @@ GDAL reads the pixels with the driver of the raster, so no driver of a product n
 import fnmatch
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +41,18 @@ def damaged_header(path: Path) -> Iterator[None]:
         raise DataError(f"the file cannot be used: {fault}", path, "download the product again") from error
 
 
-def read_start(path: Path) -> bytes:
-    """Return the first bytes of a file, in which the marker of its format must occur; none if it cannot be read."""
+def _read_start(path: Path) -> bytes:
+    """Return the first bytes of a file, in which the marker of its format must occur; none if it is no file.
+
+    Raises:
+        DataError: the file may not be read. Without its header, an image would have no calibration.
+    """
     try:
         with open_regular(path) as file:
             return file.read(_START)
+    except PermissionError as error:
+        message = f"the file may be the header of a product, but cannot be read: {error.strerror}"
+        raise DataError(message, path, "give the folder of the product") from error
     except OSError:
         return b""
 
@@ -79,6 +86,23 @@ def read_numbers(parent: Element, name: str) -> Floats:
     if not numbers.size or not np.isfinite(numbers).all():
         raise ValueError(f"<{parent.tag}> has no numbers {name}")
     return numbers
+
+
+def read_tie_points(
+    points: Iterable[Element], names: tuple[str, str, str, str], shift: float
+) -> tuple[tuple[float, float, float, float], ...]:
+    """Return the points of a grid for `Product.tie_points`; none unless all state their coordinates.
+
+    Args:
+        points: elements of the points.
+        names: elements with row, column, longitude and latitude.
+        shift: added to row and column, so that the center of the first pixel is 0.5.
+    """
+    try:
+        rows = [[float(read_numbers(point, name)[0]) for name in names] for point in points]
+    except ValueError:
+        return ()
+    return tuple((row + shift, col + shift, lon, lat) for row, col, lon, lat in rows)
 
 
 class HeaderProduct(SensorProduct):
@@ -146,7 +170,7 @@ class HeaderProduct(SensorProduct):
         root = path if is_folder else path.parent.parent if path.parent.name in cls.folders else path.parent
         products = []
         for header in [file for pattern in cls.headers for file in sorted(root.glob(pattern))[:_MAX_FILES]]:
-            if cls.marker in read_start(header):
+            if cls.marker in _read_start(header):
                 product = cls(root, header)
                 with damaged_header(header):
                     images = product.load()

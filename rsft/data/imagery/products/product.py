@@ -73,6 +73,8 @@ class Product:
         pass_direction: "ascending" or "descending"; None if unknown.
         incidence: incidence angles; None if unknown.
         motion: motion of the radar; None if unknown.
+        tie_points: row, column, longitude and latitude of points, for rasters without georeference. Pixel coordinates
+            are those of GDAL.
         NOISE_REMOVED: value of `noise` if the calibrations subtract the thermal noise.
     """
 
@@ -89,6 +91,7 @@ class Product:
     pass_direction: str | None = None
     incidence: PixelGrid | None = None
     motion: RadarMotion | None = None
+    tie_points: tuple[tuple[float, float, float, float], ...] = ()
 
 
 class SensorProduct:

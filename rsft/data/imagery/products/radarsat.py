@@ -20,12 +20,24 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from rsft.data.imagery.products.headers import HeaderProduct, ScaledCalibration, read_numbers, read_plain_xml
+from rsft.data.imagery.products.headers import (
+    HeaderProduct,
+    ScaledCalibration,
+    read_numbers,
+    read_plain_xml,
+    read_tie_points,
+)
 from rsft.data.imagery.products.product import PRODUCTS, LineTable, Product, RadarMotion
 from rsft.types import Floats
 
 _UNITS = {"sigma0": "Sigma Nought", "gamma0": "Gamma", "beta0": "Beta Nought"}
 _PROJECTED = ("SSG", "SPG", "GCC", "GCD")
+_TIE_POINT = (
+    "imageCoordinate/line",
+    "imageCoordinate/pixel",
+    "geodeticCoordinate/longitude",
+    "geodeticCoordinate/latitude",
+)
 _PROCESSING = "imageGenerationParameters/sarProcessingInformation"
 
 
@@ -77,6 +89,7 @@ class Radarsat(HeaderProduct):
             or None,
             incidence=None if is_projected else self.incidence(size[1], tables),
             motion=None if is_projected or not stop else self._motion(size, times, start),
+            tie_points=read_tie_points(self.product.iter("imageTiePoint"), _TIE_POINT, 0.5),
         )
 
     def incidence(self, width: int, tables: Mapping[str, Sequence[ScaledCalibration | None]]) -> LineTable | None:

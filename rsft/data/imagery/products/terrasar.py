@@ -20,7 +20,13 @@ import numpy as np
 from rasterio.transform import AffineTransformer
 from rasterio.warp import transform
 
-from rsft.data.imagery.products.headers import HeaderProduct, ScaledCalibration, read_numbers, read_plain_xml
+from rsft.data.imagery.products.headers import (
+    HeaderProduct,
+    ScaledCalibration,
+    read_numbers,
+    read_plain_xml,
+    read_tie_points,
+)
 from rsft.data.imagery.products.product import PRODUCTS, LineTable, Product, RadarMotion
 from rsft.types import Floats
 
@@ -54,7 +60,10 @@ class TerraSarX(HeaderProduct):
         """Read the calibration, the incidence angles, the times and the orbit."""
         corners = self.product.findall("productInfo/sceneInfo/sceneCornerCoord")
         is_projected = self._text("productVariantInfo/projection") == "MAP"
-        angles = self._plane(corners, handles[0]) if is_projected else self._angles(corners)
+        georef = self.header.parent / "ANNOTATION/GEOREF.xml"
+        has_grid = not is_projected and georef.is_file()
+        grid = read_plain_xml(georef).findall("geolocationGrid/gridPoint") if has_grid else []
+        angles = self._plane(corners, handles[0]) if is_projected else _angles(grid, corners)
         constants = self.product.findall("calibration/calibrationConstant")
         factors = {x.findtext("polLayer", ""): float(read_numbers(x, "calFactor")[0]) for x in constants}
         if self._text("productVariantInfo/radiometricCorrection") == "NOTCALIBRATED":
@@ -78,18 +87,11 @@ class TerraSarX(HeaderProduct):
             pass_direction=self._text("missionInfo/orbitDirection").lower() or None,
             incidence=angles,
             motion=None if is_projected else self._motion(corners, start),
+            tie_points=read_tie_points(grid, ("row", "col", "lon", "lat"), -0.5),
         )
 
     def _text(self, name: str) -> str:
         return self.product.findtext(f"productInfo/{name}", "").strip()
-
-    def _angles(self, corners: Sequence[Element]) -> LineTable | None:
-        """Return the incidence angles of the geolocation grid, else of the corners; None without either."""
-        path = self.header.parent / "ANNOTATION/GEOREF.xml"
-        points = read_plain_xml(path).findall("geolocationGrid/gridPoint") if path.is_file() else []
-        if all(point.find("row") is not None for point in points) and points:
-            return _grid(points, ("row", "col"), lambda point: float(read_numbers(point, "inc")[0]))
-        return _grid(corners, _CORNER, lambda corner: float(read_numbers(corner, "incidenceAngle")[0]))
 
     def _plane(self, corners: Sequence[Element], file: Any) -> LineTable | None:
         """Fit the angles at the corners and the center of a scene by a plane in the image; None without coordinates."""
@@ -124,6 +126,12 @@ class TerraSarX(HeaderProduct):
 
 
 _CORNER = ("refRow", "refColumn")
+
+
+def _angles(grid: Sequence[Element], corners: Sequence[Element]) -> LineTable | None:
+    """Return the incidence angles of the geolocation grid, else of the corners; None without either."""
+    table = _grid(grid, ("row", "col"), lambda point: float(read_numbers(point, "inc")[0]))
+    return table or _grid(corners, _CORNER, lambda corner: float(read_numbers(corner, "incidenceAngle")[0]))
 
 
 def _grid(points: Sequence[Element], names: tuple[str, str], value: Callable[[Element], float]) -> LineTable | None:

@@ -8,7 +8,17 @@ import pytest
 from rsft.errors import DataError
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.messages import mentions
-from tests.helpers.products import DN, SHAPE, check_band, read_band, write_image, write_xml
+from tests.helpers.products import (
+    DN,
+    SHAPE,
+    check_band,
+    check_tie_points,
+    elements,
+    read_band,
+    tie_points,
+    write_image,
+    write_xml,
+)
 
 HEIGHT, WIDTH = SHAPE
 RS2_NAMESPACE = 'product xmlns="http://www.rsi.ca/rs2/prod/xml/schemas"'
@@ -84,6 +94,27 @@ def write_rcm(root, sample_type="Magnitude Detected", kind="GRD"):
     write_xml(root / "metadata/product.xml", {RCM_NAMESPACE: body})
     write_xml(root / "manifest.safe", {'xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1"': ""})
     return root
+
+
+@pytest.mark.parametrize("write", [write_radarsat2, write_rcm])
+def test_tie_points_of_the_header(tmp_path, write):
+    root = write(tmp_path / "x")
+    for image in root.rglob("*.tif"):
+        write_image(image, gcps=None)
+    assert open_scene(root).georeference is None
+    header = next(root.rglob("product.xml"))
+    points = [
+        {
+            "imageCoordinate": {"line": row, "pixel": col},
+            "geodeticCoordinate": {'latitude units="deg"': lat, 'longitude units="deg"': lon},
+        }
+        for row, col, lon, lat in tie_points()
+    ]
+    text = header.read_text().replace(
+        "</product>", elements({"geolocationGrid": {"imageTiePoint": points}}) + "</product>"
+    )
+    header.write_text(text)
+    check_tie_points(open_scene(root))
 
 
 def power(dn=DN):

@@ -7,7 +7,16 @@ from pyproj import Transformer
 from rsft.errors import DataError
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.messages import mentions
-from tests.helpers.products import DN, SHAPE, check_band, read_band, write_image, write_xml
+from tests.helpers.products import (
+    DN,
+    SHAPE,
+    check_band,
+    check_tie_points,
+    read_band,
+    tie_points,
+    write_image,
+    write_xml,
+)
 from tests.helpers.scenes import UTM
 
 HEIGHT, WIDTH = SHAPE
@@ -95,6 +104,18 @@ def test_times_and_orbit(tmp_path):
     )
     assert motion.velocity == pytest.approx(np.sqrt(1123**2 + 995**2 + 7542**2)) and motion.looks_right
     assert open_scene(write_product(tmp_path / "eec", variant="EEC")).product.motion is None
+
+
+def test_tie_points_of_the_grid(tmp_path):
+    root = write_product(tmp_path / NAME)
+    points = {
+        f'gridPoint iaz="{row}" irg="{col}"': {"inc": 40, "row": row + 1, "col": col + 1, "lon": lon, "lat": lat}
+        for row, col, lon, lat in tie_points()
+    }
+    write_xml(root / "ANNOTATION/GEOREF.xml", {"geoReference": {"geolocationGrid": points}})
+    for image in root.rglob("*.tif"):
+        write_image(image, gcps=None)
+    check_tie_points(open_scene(root))
 
 
 def test_paz_header_and_one_image(tmp_path):
