@@ -88,23 +88,6 @@ def read_numbers(parent: Element, name: str) -> Floats:
     return numbers
 
 
-def read_tie_points(
-    points: Iterable[Element], names: tuple[str, str, str, str], shift: float
-) -> tuple[tuple[float, float, float, float], ...]:
-    """Return the points of a grid for `Product.tie_points`; none unless all state their coordinates.
-
-    Args:
-        points: elements of the points.
-        names: elements with row, column, longitude and latitude.
-        shift: added to row and column, so that the center of the first pixel is 0.5.
-    """
-    try:
-        rows = [[float(read_numbers(point, name)[0]) for name in names] for point in points]
-    except ValueError:
-        return ()
-    return tuple((row + shift, col + shift, lon, lat) for row, col, lon, lat in rows)
-
-
 class HeaderProduct(SensorProduct):
     """A product whose header lists its rasters, one per polarization.
 
@@ -151,6 +134,26 @@ class HeaderProduct(SensorProduct):
             ValueError: the header is not what the specification says.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def read_tie_points(
+        points: Iterable[Element], names: tuple[str, str, str, str], shift: float
+    ) -> tuple[tuple[float, float, float, float], ...]:
+        """Return the points of a grid for `Product.tie_points`; none unless all state their coordinates.
+
+        Args:
+            points: elements of the points.
+            names: paths of row, column, longitude and latitude below them.
+            shift: added to row and column, so that the center of the first pixel is 0.5.
+
+        Returns:
+            The points.
+        """
+        try:
+            rows = [[float(read_numbers(point, name)[0]) for name in names] for point in points]
+        except ValueError:
+            return ()
+        return tuple((row + shift, col + shift, lon, lat) for row, col, lon, lat in rows)
 
     def read(self, handles: Sequence[Any], keep_noise: bool) -> Product:
         """Describe the product."""

@@ -223,7 +223,7 @@ def _to_sigma0(path: object, product: Product) -> Product:
         actual = "has a calibration to sigma0" if product.calibrations else f"declares {product.unit or 'no unit'}"
         message = f"--gamma0-to-sigma0 is for products of gamma0, but the file {actual}"
         raise RequestError(message, path, "leave out --gamma0-to-sigma0")
-    if product.incidence is None:
+    if not isinstance(product.incidence, LineTable):
         hint = "process the scene to sigma0, or use a model of gamma0"
         raise RequestError("--gamma0-to-sigma0, but the product states no incidence angles", path, hint)
     steps = product.calibrations.get("gamma0", (None,) * len(product.bands or (None,)))
@@ -242,18 +242,14 @@ class CosineCalibration:
         is_decibel: whether the values are decibels of gamma0.
     """
 
-    incidence: PixelGrid
+    incidence: "LineTable"
     calibration: Calibration | None
     is_decibel: bool
 
     def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
         """Convert a window, see `Calibration`."""
         height, width = values.shape
-        if isinstance(self.incidence, LineTable):
-            angles = self.incidence.window(top, top + height, left, left + width)
-        else:
-            rows, cols = np.mgrid[top : top + height, left : left + width].reshape(2, -1).astype(np.float64)
-            angles = self.incidence(rows, cols).reshape(height, width)
+        angles = self.incidence.window(top, top + height, left, left + width)
         plane = self.calibration(values, top, left) if self.calibration else CalibratedPlane(values, 0)
         gamma0 = 10 ** (plane.values / 10) if self.is_decibel else plane.values
         sigma0 = (gamma0 * np.cos(np.radians(angles))).astype(np.float32)

@@ -20,24 +20,13 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from rsft.data.imagery.products.headers import (
-    HeaderProduct,
-    ScaledCalibration,
-    read_numbers,
-    read_plain_xml,
-    read_tie_points,
-)
+from rsft.data.imagery.products.headers import HeaderProduct, ScaledCalibration, read_numbers, read_plain_xml
 from rsft.data.imagery.products.product import PRODUCTS, LineTable, Product, RadarMotion
 from rsft.types import Floats
 
 _UNITS = {"sigma0": "Sigma Nought", "gamma0": "Gamma", "beta0": "Beta Nought"}
 _PROJECTED = ("SSG", "SPG", "GCC", "GCD")
-_TIE_POINT = (
-    "imageCoordinate/line",
-    "imageCoordinate/pixel",
-    "geodeticCoordinate/longitude",
-    "geodeticCoordinate/latitude",
-)
+_TIE_POINT = (".//line", ".//pixel", ".//longitude", ".//latitude")
 _PROCESSING = "imageGenerationParameters/sarProcessingInformation"
 
 
@@ -89,7 +78,7 @@ class Radarsat(HeaderProduct):
             or None,
             incidence=None if is_projected else self.incidence(size[1], tables),
             motion=None if is_projected or not stop else self._motion(size, times, start),
-            tie_points=read_tie_points(self.product.iter("imageTiePoint"), _TIE_POINT, 0.5),
+            tie_points=self.read_tie_points(self.product.iter("imageTiePoint"), _TIE_POINT, 0.5),
         )
 
     def incidence(self, width: int, tables: Mapping[str, Sequence[ScaledCalibration | None]]) -> LineTable | None:
@@ -198,7 +187,7 @@ def _range_table(root: Element, first: str, values: str, width: int) -> LineTabl
     """Return the values along the range of an image, which begin at any column and may run backwards."""
     numbers = read_numbers(root, values)
     start, step = (float(root.findtext(name, default)) for name, default in ((first, "0"), ("stepSize", "1")))
-    cols = start + step * np.arange(len(numbers))
+    cols = start + step * np.arange(len(numbers), dtype=np.float64)
     order = np.argsort(cols)
     if not step or cols.min() > abs(step) or cols.max() < width - 1 - abs(step):
         raise ValueError(f"{len(numbers)} {values} do not cover {width} columns")

@@ -34,30 +34,18 @@ class Refusal(NamedTuple):
 
 
 _SNAP = "in SNAP: Radar > Radiometric > Calibrate, then File > Export > GeoTIFF, and give that"
-_HDF5 = (".h5", ".hdf5")
+_GCOV = "give one covariance of a GCOV product, such as HDF5:FILE.h5://science/LSAR/GCOV/grids/frequencyA/HHHH"
+_SICD = "its pixels are complex: give the detected image of its provider (GEC, GEO), or detect it with sarpy"
+_SIDD = "its pixels are for display: give the GeoTIFF of its provider, or convert it: gdal_translate IN OUT.tif"
+_HDF5, _NITF = (".h5", ".hdf5"), (".ntf", ".nitf")
 REFUSALS = (
     Refusal("COSMO-SkyMed", _HDF5, re.compile(rb"CSKS\d|CSG_(RAW|SCS|DGM|GEC|GTC)|SSAR\d_CSG"), _SNAP),
-    Refusal(
-        "NISAR",
-        _HDF5,
-        re.compile(rb"NISAR|[LS]SAR\0"),
-        "give one covariance of a GCOV product, such as HDF5:FILE.h5://science/LSAR/GCOV/grids/frequencyA/HHHH",
-    ),
+    Refusal("NISAR", _HDF5, re.compile(rb"NISAR|[LS]SAR\0"), _GCOV),
     Refusal("SAOCOM", (".xml", ".xemt"), re.compile(rb"<SAOCOM_XMLProduct|<platform>SAO1[AB]"), _SNAP),
     Refusal("ENVISAT ASAR", (".n1",), re.compile(rb'^PRODUCT="ASA_'), _SNAP),
     Refusal("ERS SAR", (".n1", ".e1", ".e2"), re.compile(rb'^PRODUCT="SAR_'), _SNAP),
-    Refusal(
-        "SICD",
-        (".ntf", ".nitf"),
-        re.compile(rb"urn:SICD"),
-        "its pixels are complex: give the detected image of its provider (GEC, GEO), or detect it with sarpy",
-    ),
-    Refusal(
-        "SIDD",
-        (".ntf", ".nitf"),
-        re.compile(rb"urn:SIDD"),
-        "its pixels are made for display: give the GeoTIFF of its provider, or convert it: gdal_translate IN OUT.tif",
-    ),
+    Refusal("SICD", _NITF, re.compile(rb"urn:SICD"), _SICD),
+    Refusal("SIDD", _NITF, re.compile(rb"urn:SIDD"), _SIDD),
 )
 """Products that are recognized and refused."""
 

@@ -20,13 +20,7 @@ import numpy as np
 from rasterio.transform import AffineTransformer
 from rasterio.warp import transform
 
-from rsft.data.imagery.products.headers import (
-    HeaderProduct,
-    ScaledCalibration,
-    read_numbers,
-    read_plain_xml,
-    read_tie_points,
-)
+from rsft.data.imagery.products.headers import HeaderProduct, ScaledCalibration, read_numbers, read_plain_xml
 from rsft.data.imagery.products.product import PRODUCTS, LineTable, Product, RadarMotion
 from rsft.types import Floats
 
@@ -87,7 +81,7 @@ class TerraSarX(HeaderProduct):
             pass_direction=self._text("missionInfo/orbitDirection").lower() or None,
             incidence=angles,
             motion=None if is_projected else self._motion(corners, start),
-            tie_points=read_tie_points(grid, ("row", "col", "lon", "lat"), -0.5),
+            tie_points=self.read_tie_points(grid, ("row", "col", "lon", "lat"), -0.5),
         )
 
     def _text(self, name: str) -> str:
