@@ -177,7 +177,7 @@ class HeaderProduct(SensorProduct):
                 product = cls(root, header)
                 with damaged_header(header):
                     images = product.load()
-                images = images and {band: Path(os.path.normpath(file)) for band, file in images.items()}
+                images = images and {band: _normalize(file) for band, file in images.items()}
                 if images is not None and is_folder | (path == header) | (path.name in cls.entries):
                     products.append((product, images))
                 elif images and (one := {band: file for band, file in images.items() if file.name == path.name}):
@@ -204,14 +204,19 @@ class HeaderProduct(SensorProduct):
         if self.complex_kind:
             hint = f"calibrate and detect it in SNAP, export a GeoTIFF, and give that; or order {self.detected}"
             raise DataError(f"{self.title}: the pixels are complex ({self.complex_kind})", self.header, hint)
-        root = self.root.resolve()
+        root = _normalize(self.root)
         faults = [f"the image {file.name} is missing" for file in images.values() if not file.is_file()]
-        faults += [f"{file} is outside of it" for file in images.values() if root not in file.resolve().parents]
+        faults += [f"{file} is outside of it" for file in images.values() if root not in _normalize(file).parents]
         if faults or not images:
             message = "; ".join(faults) or "it lists no image"
             raise DataError(f"{self.title}: {message}", self.header, "download the product again")
         self.path, self.bands, self.files = path, tuple(images), tuple(map(str, images.values()))
         return self
+
+
+def _normalize(path: Path) -> Path:
+    """Return the absolute path without "..". Links stay: a user may have made them."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ class ProductOptions:
         float | None,
         _option(
             "Calibration factor F of a scene in digital numbers DN: sigma0 = F * DN^2. Its provider states F "
-            "(10^(dB / 10), if in dB). Sentinel-1, Capella and ICEYE products contain their calibration.",
+            "(10^(dB / 10), if in dB). The products of most sensors contain their calibration.",
             name="--calibrate",
             metavar="F",
         ),

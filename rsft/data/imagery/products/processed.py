@@ -32,6 +32,7 @@ _UNITS = {  # beginning and end of the name of a band in SNAP; the first that a 
 _BAND = re.compile(rf"([a-z]+0?)_({'|'.join(POLARIZATIONS).lower()})(_db)?")
 _GRANULE = re.compile(r"S1._\w\w_(\d{8})T(\d{6})_\w+_RTC\d+_\w_([gs])([pad])")
 _CONVENTION = "PROCESSING_INFORMATION_OUTPUT_BACKSCATTER_{}_CONVENTION"
+_MAX_TIE_POINTS = 2**22
 _GRID = 129  # largest number of lines and columns in which a raster of angles is read
 
 
@@ -88,6 +89,8 @@ class Dimap(HeaderProduct):
         for grid in self.document.findall("Tie_Point_Grids/Tie_Point_Grid_Info"):
             if grid.findtext("TIE_POINT_GRID_NAME") == "incident_angle" and path.is_file():
                 with open_raster(str(path)) as file:
+                    if file.width * file.height > _MAX_TIE_POINTS:
+                        raise ValueError(f"{path.name} has {file.width * file.height:,} tie points")
                     angles = file.read(1).astype(np.float64)
                 rows, cols = (
                     read_numbers(grid, f"OFFSET_{axis}")[0] + read_numbers(grid, f"STEP_{axis}")[0] * np.arange(count)
