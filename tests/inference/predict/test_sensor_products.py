@@ -9,6 +9,7 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.options import PredictionRequest, SceneQuery
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.scene_chips import select_scene_unit
+from rsft.inference.preparation.records import open_scenes
 from rsft.inference.scenes.raster import open_scene
 from tests.data.imagery.products.test_alos2 import write_product as write_alos2
 from tests.data.imagery.products.test_gaofen3 import write_product as write_gaofen3
@@ -127,3 +128,16 @@ def test_gamma0_to_sigma0_is_refused(tmp_path, monkeypatch):
         ProductOptions(gamma0_to_sigma0=True, factor=1.0)
     scene = select_scene_unit(open_scene(write_asf(tmp_path / "e", "gp"), GAMMA0), contract, None)
     assert scene.unit == "sigma0"  # which a model of gamma0 refuses
+
+
+def test_a_folder_of_products(tmp_path):
+    """An image of a product is no scene of its own; of a folder with two products, the images are."""
+    for name in ("RS2_a", "RS2_b"):
+        write_radarsat2(tmp_path / "scenes" / name)
+    write_terrasar(tmp_path / "scenes" / TERRASAR)
+    write_image(tmp_path / f"scenes/{TERRASAR}/PREVIEW/BROWSE.tif")
+    write_gaofen3(tmp_path / "scenes/gf3")
+    write_gaofen3(tmp_path / "scenes/gf3", mode="DH")
+    names = [scene.path.name for scene in open_scenes(tmp_path / "scenes", None, None)]
+    assert [name for name in names if not name.startswith("GF3")] == ["RS2_a", "RS2_b", TERRASAR]
+    assert len(names) == 6

@@ -23,7 +23,7 @@ from rsft.utils.untrusted.documents import open_regular, parse_xml, read_regular
 MAX_HEADER_BYTES = 2**25
 """Largest header that is read: 32 MiB. Those of RADARSAT-2 and TerraSAR-X have some MB."""
 
-_START = 2**16  # bytes of a file in which the marker of its format must occur
+_START = 2**18  # bytes of a file in which the marker of its format must occur; orbits may come before it
 _MAX_FILES = 64  # files of one pattern that are tried
 
 

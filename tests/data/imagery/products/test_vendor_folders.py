@@ -25,7 +25,7 @@ def capella(root, **radar):
 
 
 def iceye_xml(root):
-    vectors = {"orbit_vector": [{"number": n, "time": "2026-05-01T18:32:00.000000"} for n in range(40)]}
+    vectors = {"orbit_vector": [{"number": n, "time": "2026-05-01T18:32:00.000000"} for n in range(1200)]}
     fields = {
         "product_name": ICEYE,
         "satellite_name": "ICEYE-X7",
