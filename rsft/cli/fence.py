@@ -39,6 +39,8 @@ _OUTPUTS = frozenset(("out", "root", "scene", "html", "page", "picture", "chips"
 """Parameters that name what a command writes."""
 _LABELS = ("at", "truth", "labels")
 """Parameters that name files of objects, whose classes may have their names in a folder above."""
+_PRODUCT_FOLDERS = ("measurement", "IMAGEDATA", "imagery", "metadata")
+"""Folders with images of a product, whose header lies in the folder above or below that."""
 _DOWNLOADS = {"push": "to", "fusrs": "lists"}  # commands that connect, unless this parameter names a folder
 _MAX_RECIPE_BYTES = 2**20
 _WEIGHTS = re.compile(r"""\bweights:[ \t]*['"]?([^'",}#\n]*/[^'",}#\n]*)""")
@@ -215,7 +217,8 @@ def _with_neighbors(path: Path) -> Iterator[Path]:
             links = (link for name in files if (link := Path(root, name)).is_symlink())
             yield from (x for x in map(Path.resolve, links) if x.suffix.lower() in _IMAGE_SUFFIXES)
         return
-    for folder in dict.fromkeys((path.absolute().parent, path.resolve().parent)):
+    levels = range(2 if path.parent.name in _PRODUCT_FOLDERS else 1)
+    for folder in dict.fromkeys(x.parents[level] for level in levels for x in (path.absolute(), path.resolve())):
         if Path.home().is_relative_to(folder):
             yield from (x for x in folder.iterdir() if x.name.partition(".")[0] == path.name.partition(".")[0])
         else:

@@ -153,6 +153,16 @@ def test_a_glob_or_a_list_names_its_files(tmp_path, monkeypatch):
     assert attempt("predict", {"inputs": ["@lists/l.txt"], "out": "outputs/o"}, *reads) == ["PermissionError", "secret"]
 
 
+@pytest.mark.parametrize("image", ["p/IMAGEDATA/a.tif", "p/imagery/a.tif", "p/measurement/a.tiff"])
+def test_an_image_of_a_product_needs_the_header_above(tmp_path, monkeypatch, image):
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(image), Path("p/metadata/product.xml")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text")
+    reads = [("read", image), ("read", "p/metadata/product.xml")]
+    assert attempt("predict", {"inputs": [image], "out": "outputs/o"}, *reads) == ["text", "text"]
+
+
 def test_links_that_a_user_makes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("far").mkdir()

@@ -81,6 +81,16 @@ _STEPS: dict[tuple[str, str], _Steps] = {
 }
 
 
+QUANTITIES = {
+    "sigma0": "backscatter sigma0, linear",
+    "db": "backscatter sigma0 in decibels",
+    "gamma0": "backscatter gamma0, linear",
+    "gamma0_db": "backscatter gamma0 in decibels",
+    "beta0": "radar brightness beta0, linear",
+}
+"""What the calibrated units measure."""
+
+
 def parse_unit(text: str) -> str:
     """Return the unit in `UNITS` that a text names, in upper or lower case, such as "dB".
 
@@ -107,7 +117,9 @@ def conversion_hint(unit: str, target: str) -> str:
     if unit in DIGITAL_UNITS or target in DIGITAL_UNITS:
         return _DIGITAL_HINT
     if unit in _CALIBRATED and target in _CALIBRATED:
-        return _ANGLE_HINT.format(_DECIBEL.get(unit, unit), _DECIBEL.get(target, target))
+        unit, target = _DECIBEL.get(unit, unit), _DECIBEL.get(target, target)
+        sea = "; over the sea, --gamma0-to-sigma0 converts" if (unit, target) == ("gamma0", "sigma0") else ""
+        return _ANGLE_HINT.format(unit, target) + sea
     return _CALIBRATION_HINT
 
 

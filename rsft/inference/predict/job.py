@@ -191,7 +191,7 @@ def _check_outputs(bundle: Bundle, output_path: Path, request: PredictionRequest
     scene_options = (
         (str(output_path), has_boxes, "this format has boxes in scenes, but the inputs are chips"),
         ("--picture", request.picture_path is not None, "a map needs a scene, but the inputs are chips"),
-        ("", request.product_options != DEFAULT_OPTIONS, "--modulus, --calibrate, --keep-noise, --asset need scenes"),
+        ("", request.product_options != DEFAULT_OPTIONS, "options of products such as --asset need scenes"),
         ("--chips", request.chips_dir is not None, "chips are only saved if they are cut from scenes"),
     )
     for option, is_given, message in scene_options:

@@ -13,6 +13,7 @@ from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
 
 from rsft.data.annotations.base import AT, parse_columns
+from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
@@ -89,7 +90,7 @@ def plan_scenes(
     sources: list[SceneChips] = []
     plan = PredictionPlan(sources, scenes)
     for scene in scenes:
-        locate.check_scene_bands(scene, contract, request.declaration)
+        locate.check_scene_bands(scene, contract, request.declaration, request.chip_options)
         positions, window = _find_locations(scene, request, contract, journal, progress)
         if request.query.ais is not None:
             _add_ais(scene, positions, request.query.ais, progress)
@@ -111,6 +112,10 @@ def plan_scenes(
         sources.append(source)
         plan.positions.append(positions)
         notes = describe_scene(scene, spacing, contract.spacing_m) + positions.notes
+        is_unnamed = scene.bands is None and request.declaration.bands is None and scene.product.kind != "raster"
+        if is_unnamed and {*contract.used_bands} <= {*POLARIZATIONS}:
+            compared = f"so it is not compared with {', '.join(contract.used_bands)} of the model"
+            notes.append(f"{scene.path.name} does not state its polarization, {compared}: declare it with --bands")
         plan.notes.extend(note for note in notes if note not in plan.notes)  # one file may cover several scenes
         if source.edge_chips:
             plan.notes.append(f"chips that reach over the edge of {scene.path.name}: {source.edge_chips:,}")

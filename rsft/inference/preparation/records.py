@@ -15,7 +15,7 @@ from rsft.data.imagery.products.product import find_product
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import DIGITAL_UNITS
-from rsft.errors import RequestError
+from rsft.errors import DataError, RequestError
 from rsft.inference.predict.chip_files import find_scenes
 from rsft.inference.predict.lengths import box_sides
 from rsft.inference.preparation.labels import BACKGROUND, LabeledObject, group_of
@@ -60,7 +60,7 @@ def _find_scenes(source: Path) -> list[SceneUri]:
         RequestError: there is none, or one is not on this machine.
     """
     if source.is_dir() and find_product(source) is None:
-        folders = [path for path in source.rglob("*.SAFE") if path.is_dir()]
+        folders = [path for path in source.rglob("*") if path.is_dir() and _is_product(path)]
         files = [path for path in source.rglob("*") if path.suffix.lower() in RASTER_SUFFIXES]
         inside = [path for path in files if any(folder in path.parents for folder in folders)]
         scenes = [SceneUri(str(path)) for path in sorted({*files, *folders} - {*inside})]
@@ -71,6 +71,14 @@ def _find_scenes(source: Path) -> list[SceneUri]:
     if remote := [uri for uri in scenes if uri.path is None]:
         raise RequestError("scenes are files for this command", remote[0], "download the scene")
     return scenes
+
+
+def _is_product(folder: Path) -> bool:
+    """Return whether a folder is one product; of one with several or a damaged one, the rasters are scenes."""
+    try:
+        return find_product(folder) is not None
+    except DataError:
+        return False
 
 
 def _in_unit(scene: RasterScene, unit: str | None) -> RasterScene:

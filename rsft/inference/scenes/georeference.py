@@ -5,7 +5,7 @@ Pixel coordinates follow GDAL: (0, 0) is the upper left corner of the first pixe
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,8 +98,12 @@ class Georeference:
         return [_polygon(ring) for ring in self.pixels_to_lonlat(*corners.reshape(-1, 2).T).reshape(corners.shape)]
 
 
-def read_georeference(file: Any) -> Georeference | None:
-    """Read the georeference of an open rasterio data set: geotransform, else GCPs, else RPCs.
+def read_georeference(file: Any, tie_points: Sequence[tuple[float, float, float, float]] = ()) -> Georeference | None:
+    """Read the georeference of an open rasterio data set: geotransform, else GCPs, else tie points, else RPCs.
+
+    Args:
+        file: the data set.
+        tie_points: row, column, longitude and latitude of points that its product states.
 
     Returns:
         The georeference; None if the file has none, or if it cannot be transformed to degrees.
@@ -111,6 +115,8 @@ def read_georeference(file: Any) -> Georeference | None:
             georeference = Georeference(description, AffineTransformer(file.transform), _to_lonlat(_crs(file.crs)))
         elif points and points_crs is not None:
             georeference = _from_points(points, _crs(points_crs))
+        elif tie_points:
+            georeference = _from_points([GroundControlPoint(*point) for point in tie_points], CRS(LONLAT))
         elif file.rpcs is not None:
             description = "RPCs, at height 0 m above the ellipsoid"
             georeference = Georeference(description, RPCTransformer(file.rpcs), _to_lonlat(CRS(LONLAT)))

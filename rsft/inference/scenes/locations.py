@@ -1,7 +1,8 @@
 """Locate chips in a scene by a file of positions or a grid of tiles, and compute the windows around the locations."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -424,26 +425,52 @@ def cut_chip(reader: SceneReader, window: ChipWindow, location: Location) -> Cut
     return CutChip(resize_chip(pixels, window.chip_size(location)), clipped, pixels.size)
 
 
-def check_scene_bands(scene: RasterScene, contract: Contract, declaration: Declaration) -> list[int]:
-    """Check that a scene has the bands and the unit that the model takes.
+def check_scene_bands(
+    scene: RasterScene, contract: Contract, declaration: Declaration, options: ChipOptions | None = None
+) -> list[int]:
+    """Check that a scene has the bands and the unit that the model takes, and report all faults together.
 
     Args:
         scene: the scene.
         contract: bands and units of the model.
         declaration: bands and unit of the scene, if the file does not name them.
+        options: the user's options for chips, to check the pixel spacing as well.
 
     Returns:
         Indices of the bands to read, in the order of `Contract.used_bands`.
 
     Raises:
-        DataError: bands or unit do not fulfill the contract, or names in the file contradict the declared ones.
+        DataError: bands, unit or spacing do not fulfill the contract, or the file contradicts the declared names.
     """
-    check_declared_bands(declaration.bands, scene.bands, scene.path)
-    names = declaration.bands or scene.bands
-    try:
-        indices = contract.band_indices(scene.count, names)
-        may_be_gray = scene.count == 3 and names is None and len(contract.used_bands) == 1  # the pixels show this later
-        contract.check_header(scene.dtype, 1 if may_be_gray else len(indices), declaration.unit or scene.unit)
-    except DataError as error:
-        raise DataError(error.message, scene.path, error.hint) from error
+    names, used, indices = declaration.bands or scene.bands, contract.used_bands, None
+    errors: list[DataError] = []
+    with _collect(errors):
+        check_declared_bands(declaration.bands, scene.bands, scene.path)
+        try:
+            indices = contract.band_indices(scene.count, names)
+        except DataError as error:
+            if scene.product.kind == "raster" or scene.bands is None:
+                raise
+            actual = ", ".join(scene.bands)
+            hint = f"the product states its bands: give one with {', '.join(used)}, or a model for {actual}"
+            raise DataError(error.message, hint=hint) from error
+    with _collect(errors):
+        may_be_gray = scene.count == 3 and names is None and len(used) == 1  # the pixels show this later
+        count = len(used) if may_be_gray or indices is None else len(indices)
+        contract.check_header(scene.dtype, count, declaration.unit or scene.unit)
+    if options is not None:
+        with _collect(errors):
+            resampling_factors(contract, resolve_spacing(scene.spacing, options), options)
+    if errors or indices is None:
+        message, hint = ("; ".join(texts) for texts in zip(*((x.message, x.hint) for x in errors), strict=True))
+        raise DataError(message, scene.path, hint) from errors[0]
     return indices
+
+
+@contextmanager
+def _collect(errors: list[DataError]) -> Iterator[None]:
+    """Keep an error that is raised in the block."""
+    try:
+        yield
+    except DataError as error:
+        errors.append(error)

@@ -213,7 +213,7 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         options: how its values are read.
 
     Returns:
-        The scene, in the unit of its values or calibrated to sigma0 by the factor of the options.
+        The scene, in the unit of its values or calibrated to sigma0 by the options.
 
     Raises:
         DataError: the scene does not exist, GDAL cannot read the raster, it has no bands, more than `MAX_BANDS` or a
@@ -222,23 +222,26 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         NetworkError: a server does not send the scene.
     """
     uri = SceneUri.parse(name)
-    item, product = _read_item(uri, options.asset), None
+    product = find_product(Path(uri.text)) if uri.is_path else None
+    item = _read_item(uri, options.asset) if product is None or options.asset is not None else None
     if item is not None:
+        product = None
         for file in item.files:
             _check_exists(file)
         files = tuple(file.gdal_name for file in item.files)
-    elif uri.is_path and (product := find_product(Path(uri.text))) is not None:
+    elif product is not None:
         uri, files = SceneUri(str(product.path)), product.files
     else:
         _check_exists(uri)
         is_archive = uri.is_path and uri.text.lower().endswith(".zip")
-        files = (_raster_in_archive(uri) if is_archive else uri.gdal_name,)
+        is_folder = uri.is_path and Path(uri.text).is_dir()
+        files = (_only_raster(uri, is_archive) if is_archive or is_folder else uri.gdal_name,)
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:
             handles = [stack.enter_context(reader.open_raster(file)) for file in files]
             _check_rasters(handles, uri, item)
             scene = _describe(uri, handles, files, item, read_product(uri, handles, product, options))
-            return scene.in_unit("sigma0" if options.factor else scene.unit)
+            return scene.in_unit("sigma0" if options.factor or options.gamma0_to_sigma0 else scene.unit)
     except (RasterioError, CPLE_BaseError, UnicodeEncodeError) as error:
         if uri.is_remote and uri.url is None:
             hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"
@@ -307,7 +310,7 @@ def _describe(
     bands = product.bands or (None if None in names else tuple(x for band_names in names for x in band_names or ()))
     scalings = [reader.Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True)]
     nodata = [value for file in handles for value in file.nodatavals]
-    georeference = read_georeference(first)
+    georeference = read_georeference(first, product.tie_points)
     spacing = georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None
     if item is not None and item.bands:
         if len(item.bands) != len(nodata):
@@ -366,19 +369,26 @@ def _check_exists(uri: SceneUri) -> None:
             raise DataError(f"the scene cannot be read: {error.strerror}", uri, "give a file") from error
 
 
-def _raster_in_archive(uri: SceneUri) -> str:
-    """Return the name of the only raster in a zip archive."""
+def _only_raster(uri: SceneUri, is_archive: bool) -> str:
+    """Return the name of the only raster in a zip archive or in a folder."""
+    title, names = "folder", []
     try:
-        with zipfile.ZipFile(uri.text) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith(RASTER_SUFFIXES)]
+        if is_archive:
+            title = "archive"
+            with zipfile.ZipFile(uri.text) as archive:
+                prefix = f"/vsizip/{{{Path(uri.text).absolute()}}}/"
+                names = [f"{prefix}{name}" for name in archive.namelist()]
+        else:
+            names = sorted(str(path) for path in Path(uri.text).iterdir())
     except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"the archive cannot be read: {error}", uri, "copy or download it again") from error
-    members = [f"/vsizip/{{{Path(uri.text).absolute()}}}/{name}" for name in names]
+        raise DataError(f"the {title} cannot be read: {error}", uri, "copy or download it again") from error
+    members = [name for name in names if name.lower().endswith(RASTER_SUFFIXES)]
     if not members:
-        raise DataError("the archive contains no raster", uri, "unpack it, and give the scene in it")
+        hint = "unpack it, and give the scene in it" if is_archive else "give the scene, or the folder of a product"
+        raise DataError(f"the {title} contains no raster", uri, hint)
     if len(members) > 1:
         listing = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
-        raise RequestError(f"the archive contains {len(members)} rasters", uri, f"give one of them: {listing}")
+        raise RequestError(f"the {title} contains {len(members)} rasters", uri, f"give one of them: {listing}")
     return members[0]
 
 

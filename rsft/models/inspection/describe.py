@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from rsft.backbones.card import Remote
 from rsft.backbones.catalog import find_encoder, is_listed
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
+from rsft.data.imagery.units import QUANTITIES
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
@@ -116,7 +117,7 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         bands += f"; the training chips also have {', '.join(unused)}, which the model does not use"
     sentences = {
         "bands": bands,
-        "unit": " or ".join(units),
+        "unit": " or ".join(f"{unit} ({QUANTITIES[unit]})" if unit in QUANTITIES else unit for unit in units),
         "inputs": inputs if len(contract.planes) > 1 else contract.planes[0],
         "size": f"{cut}, resized to {contract.size} x {contract.size} pixels",
         "spacing": f"{contract.spacing_m:.4g} m per pixel"

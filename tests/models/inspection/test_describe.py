@@ -75,7 +75,7 @@ def test_contract_with_two_bands():
     description = describe_contract(toy_contract(**planes, crop=64, spacing_m=10.0, size=96))
     assert description == {
         "bands": "VV, VH",
-        "unit": "db",
+        "unit": "db (backscatter sigma0 in decibels)",
         "inputs": "VV, VH, VV-VH",
         "size": "the central 64 x 64 pixels, resized to 96 x 96 pixels",
         "spacing": "10 m per pixel",

@@ -23,7 +23,7 @@ class ProductOptions:
         float | None,
         _option(
             "Calibration factor F of a scene in digital numbers DN: sigma0 = F * DN^2. Its provider states F "
-            "(10^(dB / 10), if in dB). Sentinel-1, Capella and ICEYE products contain their calibration.",
+            "(10^(dB / 10), if in dB). The products of most sensors contain their calibration.",
             name="--calibrate",
             metavar="F",
         ),
@@ -34,12 +34,22 @@ class ProductOptions:
             "Do not subtract the thermal noise that a Sentinel-1 product lists: for models of chips that contain it."
         ),
     ] = False
+    gamma0_to_sigma0: Annotated[
+        bool,
+        _option(
+            "Convert gamma0 to sigma0 = gamma0 * cos(theta), with the incidence angle theta at the ellipsoid. This is "
+            "right for the sea and wrong on slopes."
+        ),
+    ] = False
     asset: Annotated[
         str | None,
         _option("Assets of a STAC item, such as vv or vv,vh (default: those with the role data).", metavar="NAME"),
     ] = None
 
     def __post_init__(self) -> None:
+        if self.factor is not None and self.gamma0_to_sigma0:
+            message = "--calibrate and --gamma0-to-sigma0 cannot be used together"
+            raise RequestError(message, hint="leave out --calibrate for pixels that are gamma0")
         if self.factor is not None and not (self.factor > 0 and isfinite(self.factor)):
             message = f"the calibration factor {self.factor:g} is not a positive number"
             raise RequestError(message, "--calibrate", "give the factor F of sigma0 = F * DN^2")

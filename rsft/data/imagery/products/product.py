@@ -5,7 +5,7 @@ product is one class with a `name`. Another package adds one through the entry-p
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -73,6 +73,8 @@ class Product:
         pass_direction: "ascending" or "descending"; None if unknown.
         incidence: incidence angles; None if unknown.
         motion: motion of the radar; None if unknown.
+        tie_points: row, column, longitude and latitude of points, for rasters without georeference. Pixel coordinates
+            are those of GDAL.
         NOISE_REMOVED: value of `noise` if the calibrations subtract the thermal noise.
     """
 
@@ -89,6 +91,7 @@ class Product:
     pass_direction: str | None = None
     incidence: PixelGrid | None = None
     motion: RadarMotion | None = None
+    tie_points: tuple[tuple[float, float, float, float], ...] = ()
 
 
 class SensorProduct:
@@ -198,6 +201,8 @@ def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | No
         message = "--keep-noise is for products whose thermal noise rsft removes, such as those of Sentinel-1"
         raise RequestError(message, path, "leave out --keep-noise")
     unit = read_unit(handles, path) or product.unit
+    if options.gamma0_to_sigma0:
+        return _to_sigma0(path, replace(product, unit=unit))
     if options.factor is None:
         return replace(product, unit=unit or ("amplitude" if options.modulus else None))
     if product.calibrations:
@@ -209,6 +214,47 @@ def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | No
     calibrations = {"sigma0": (FactorCalibration(options.factor),) * sum(file.count for file in handles)}
     source = f"factor {options.factor:g}"
     return replace(product, unit="amplitude", calibrations=calibrations, calibration_source=source)
+
+
+def _to_sigma0(path: object, product: Product) -> Product:
+    """Return a product of gamma0 with a calibration to sigma0, by its incidence angles."""
+    is_stored = product.unit in ("gamma0", "gamma0_db")
+    if "sigma0" in product.calibrations or not (is_stored or "gamma0" in product.calibrations):
+        actual = "has a calibration to sigma0" if product.calibrations else f"declares {product.unit or 'no unit'}"
+        message = f"--gamma0-to-sigma0 is for products of gamma0, but the file {actual}"
+        raise RequestError(message, path, "leave out --gamma0-to-sigma0")
+    if not isinstance(product.incidence, LineTable):
+        hint = "process the scene to sigma0, or use a model of gamma0"
+        raise RequestError("--gamma0-to-sigma0, but the product states no incidence angles", path, hint)
+    steps = product.calibrations.get("gamma0", (None,) * len(product.bands or (None,)))
+    calibrations = tuple(CosineCalibration(product.incidence, step, product.unit == "gamma0_db") for step in steps)
+    source = "sigma0 = gamma0 * cos(incidence angle at the ellipsoid), as --gamma0-to-sigma0 asks; wrong on slopes"
+    return replace(product, calibrations={"sigma0": calibrations}, calibration_source=source)
+
+
+@dataclass(frozen=True, eq=False)
+class CosineCalibration:
+    """Conversion of gamma0 to sigma0 = gamma0 * cos(theta).
+
+    Attributes:
+        incidence: theta in degrees.
+        calibration: calibration of digital numbers to gamma0; None if the values are gamma0.
+        is_decibel: whether the values are decibels of gamma0.
+    """
+
+    incidence: "LineTable"
+    calibration: Calibration | None
+    is_decibel: bool
+
+    def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
+        """Convert a window, see `Calibration`."""
+        height, width = values.shape
+        angles = self.incidence.window(top, top + height, left, left + width)
+        plane = self.calibration(values, top, left) if self.calibration else CalibratedPlane(values, 0)
+        gamma0 = 10 ** (plane.values / 10) if self.is_decibel else plane.values
+        sigma0 = (gamma0 * np.cos(np.radians(angles))).astype(np.float32)
+        sigma0[values == 0] = np.nan
+        return CalibratedPlane(sigma0, plane.clipped)
 
 
 @dataclass(frozen=True)
@@ -256,6 +302,29 @@ class LineTable:
         for pixels, values in zip(self.pixels, self.values, strict=True):
             if not len(pixels) == len(values) > 0 or not np.isfinite(values).all():
                 raise ValueError("the table has lines without values, or values that are not finite")
+
+    @classmethod
+    def from_points(cls, points: Iterable[tuple[object, float, float, float]]) -> Self:
+        """Make a table of points of a grid: (key of their line, row, column, value); a line has the mean row.
+
+        Returns:
+            The table.
+
+        Raises:
+            ValueError: see the class.
+        """
+        lines: dict[object, list[tuple[float, float, float]]] = {}
+        for key, *point in points:
+            lines.setdefault(key, []).append((point[0], point[1], point[2]))
+        tables = sorted(
+            (np.array(sorted(line, key=lambda x: x[1])).T for line in lines.values()), key=lambda x: x[0, 0]
+        )
+        return cls(np.array([t[0].mean() for t in tables]), [t[1] for t in tables], [t[2] for t in tables])
+
+    @classmethod
+    def constant(cls, value: float) -> Self:
+        """Return a table with one value for the whole image."""
+        return cls(np.zeros(1), [np.zeros(1)], [np.array([value])])
 
     def window(self, top: int, bottom: int, left: int, right: int, dtype: Any = np.float64) -> NDArray[Any]:
         """Interpolate the table at all pixels of a window: values (bottom - top, right - left).

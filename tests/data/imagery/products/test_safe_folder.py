@@ -1,6 +1,5 @@
 """Find the files of a Sentinel-1 product, in folders and archives."""
 
-import shutil
 import zipfile
 
 import numpy as np
@@ -51,19 +50,6 @@ def test_annotation_names_of_cog_products_may_lack_the_mark(tmp_path):
         path.rename(path.with_name(path.name.replace("-cog", "")))
     folder = Sentinel1.find(safe)
     assert folder.find_xml("annotation/calibration", folder.measurements[0], "noise-") is not None
-
-
-def test_a_product_of_rcm_is_named(tmp_path):
-    root = tmp_path / "RCM1_OK1_PK1_1_SCLND_20260501_060000_HH_HV_GRD"
-    for name in ("imagery/RCM1_HH.tif", "imagery/RCM1_HV.tif", "metadata/product.xml", "manifest.safe"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text("x")
-    shutil.make_archive(str(tmp_path / "rcm"), "zip", tmp_path, root.name)
-    for path in (root, root / "manifest.safe", tmp_path / "rcm.zip"):
-        with pytest.raises(DataError, match=mentions("RADARSAT Constellation", "imagery/RCM1_HH.tif")) as caught:
-            Sentinel1.find(path)
-        assert "download" not in caught.value.hint
-    assert Sentinel1.find(root / "imagery/RCM1_HH.tif") is None
 
 
 def test_other_paths(tmp_path):
