@@ -220,11 +220,11 @@ def _take_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
     for _ in range(_MAX_WRAPPERS):  # a mapping may contain itself
         if isinstance(stored, Mapping):
             stored = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), stored)
+    if isinstance(stored, Mapping) and all(isinstance(part, Mapping) for part in stored.values()):
+        stored = {f"{part}.{key}": value for part, tensors in stored.items() for key, value in tensors.items()}
     hint = f"use a file that maps names to tensors, directly or under one of {', '.join(WRAPPERS)}"
     if not isinstance(stored, Mapping) or not stored:
         raise WeightsError(f"the file holds {type(stored).__name__}, not a network", path, hint)
-    if all(isinstance(part, Mapping) for part in stored.values()):
-        stored = {f"{part}.{key}": value for part, tensors in stored.items() for key, value in tensors.items()}
     for key, value in stored.items():
         if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided):
             raise WeightsError(f"{key!r} is not a plain tensor but {type(value).__name__}", path, hint)

@@ -160,6 +160,7 @@ def test_missing_file(path, tmp_path):
         ({1: torch.ones(1)}, "1 is not a plain tensor"),
         ({"a": torch.ones(2).to_sparse()}, "'a' is not a plain tensor"),
         ({}, "holds dict, not a network"),
+        ({"first": {}}, "holds dict, not a network"),
         (torch.ones(3), "holds Tensor, not a network"),
     ],
 )
