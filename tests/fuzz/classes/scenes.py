@@ -1,4 +1,4 @@
-"""Chips, scenes, STAC items and Sentinel-1 products."""
+"""Chips, scenes, STAC items and products of sensors."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.predict.chip_files import ChipFiles
 from rsft.inference.predict.pipeline import ChipBatch, prepare_batch
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
+from tests.data.imagery.products.test_alos2 import write_product as write_alos2
+from tests.data.imagery.products.test_gaofen3 import STEM as STEM_GAOFEN3
+from tests.data.imagery.products.test_gaofen3 import write_product as write_gaofen3
+from tests.data.imagery.products.test_processed import write_dimap
+from tests.data.imagery.products.test_radarsat import write_radarsat2, write_rcm
+from tests.data.imagery.products.test_terrasar import write_product as write_terrasar
+from tests.data.imagery.products.test_vendor_folders import CAPELLA, ICEYE, UMBRA, capella, iceye_xml, umbra
 from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target, read_by_name
 from tests.helpers.geokeys import ODD_GEOKEYS, with_geokeys
@@ -131,6 +138,25 @@ def _build_product(folder: Path) -> None:
     write_product(folder, {"vv": np.random.default_rng(0).integers(1, 999, (40, 60)).astype(np.uint16)})
 
 
+SENSORS = {  # how a product is written into a folder, and its headers
+    "radarsat2": (write_radarsat2, ("product.xml", "lutSigma.xml")),
+    "rcm": (write_rcm, ("metadata/product.xml", "metadata/calibration/incidenceAngles.xml")),
+    "terrasar": (write_terrasar, ("terrasar.xml", "ANNOTATION/GEOREF.xml")),
+    "gaofen3": (write_gaofen3, (f"{STEM_GAOFEN3.format('HHHV')}.meta.xml",)),
+    "alos2": (write_alos2, ("summary.txt",)),
+    "dimap": (partial(write_dimap, names=["Gamma0_VV"]), ("S1.dim",)),
+    "capella": (capella, (f"{CAPELLA}_extended.json",)),
+    "iceye": (iceye_xml, (f"{ICEYE}.xml",)),
+    "umbra": (umbra, (f"{UMBRA}_METADATA.json",)),
+}
+
+
+def _sensor_target(name: str) -> Target:
+    write, headers = SENSORS[name]
+    mutators = {f"{name}/{x}": mutate_json if x.endswith(".json") else mutate_text for x in headers}
+    return Target(name, lambda folder: write(folder / name), mutators, partial(_read_scene, name), share=0.2)
+
+
 FOLDER = f"{NAME}.SAFE/annotation"
 XML = (f"{FOLDER}/{STEM}.xml", *(f"{FOLDER}/calibration/{name}-{STEM}.xml" for name in ("calibration", "noise")))
 TARGETS = [
@@ -141,4 +167,5 @@ TARGETS = [
     Target(
         "sentinel1", _build_product, dict.fromkeys(XML, mutate_text), partial(_read_scene, f"{NAME}.SAFE"), share=0.5
     ),
+    *map(_sensor_target, SENSORS),
 ]

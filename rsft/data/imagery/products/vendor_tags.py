@@ -58,6 +58,7 @@ class Capella(HeaderProduct):
     title: ClassVar[str] = "Capella"
     headers: ClassVar[tuple[str, ...]] = ("*_extended.json",)
     marker: ClassVar[bytes] = b'"collect"'
+    detected: ClassVar[str] = "a detected image (GEO or GEC)"
     collect: dict[str, Any]
 
     def load(self) -> dict[str, Path] | None:
@@ -87,6 +88,7 @@ class Iceye(HeaderProduct):
     title: ClassVar[str] = "ICEYE"
     headers: ClassVar[tuple[str, ...]] = ("*.xml", "ICEYE*.json")
     marker: ClassVar[bytes] = b"ICEYE"
+    detected: ClassVar[str] = "the detected image (GRD)"
     properties: Mapping[str, Any]
 
     def load(self) -> dict[str, Path] | None:
@@ -96,6 +98,7 @@ class Iceye(HeaderProduct):
         else:
             root = read_plain_xml(self.header)
             self.properties = {key: root.findtext(name) for key, name in _ICEYE_XML.items()}
+            self.complex_kind = "SLC" if root.findtext("product_level") == "SLC" else ""
         image, is_item = self.header.with_suffix(".tif"), self.header.suffix == ".json"
         if self.properties.get("iceye:calibration_factor") is None or (is_item and not image.is_file()):
             return None  # the item may name an image elsewhere
@@ -141,7 +144,7 @@ class Umbra(HeaderProduct):
     def describe(self, handles: Sequence[Any]) -> Product:
         """Read the time, the pass and the incidence angle."""
         return Product(
-            kind=f"{self.title} (pixels without a published calibration)",
+            kind=f"{self.title} GEC",
             bands=_bands(handles, self.bands[0]),
             acquired=self.collect.get("startAtUTC"),
             finished=self.collect.get("endAtUTC"),

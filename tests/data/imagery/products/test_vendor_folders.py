@@ -82,6 +82,15 @@ def test_iceye(tmp_path, write):
     )
 
 
+def test_complex_products_of_iceye(tmp_path):
+    root = iceye_xml(tmp_path / "a")
+    header = root / f"{ICEYE}.xml"
+    header.write_text(header.read_text().replace("<polarization>", "<product_level>SLC</product_level><polarization>"))
+    (root / f"{ICEYE}.tif").unlink()
+    with pytest.raises(DataError, match=mentions("ICEYE", "complex", "GRD")):
+        open_scene(root)
+
+
 def test_umbra(tmp_path):
     root = umbra(tmp_path / "a")
     for path in (root, root / f"{UMBRA}_METADATA.json", root / f"{UMBRA}_GEC.tif"):
