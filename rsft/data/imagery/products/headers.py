@@ -36,7 +36,7 @@ def damaged_header(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         fault = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"the file cannot be used: {fault}", path, "download the product again") from error
 
@@ -205,7 +205,8 @@ class HeaderProduct(SensorProduct):
             hint = f"calibrate and detect it in SNAP, export a GeoTIFF, and give that; or order {self.detected}"
             raise DataError(f"{self.title}: the pixels are complex ({self.complex_kind})", self.header, hint)
         root = _normalize(self.root)
-        faults = [f"the image {file.name} is missing" for file in images.values() if not file.is_file()]
+        with damaged_header(self.header):  # a name may be too long
+            faults = [f"the image {file.name} is missing" for file in images.values() if not file.is_file()]
         faults += [f"{file} is outside of it" for file in images.values() if root not in _normalize(file).parents]
         if faults or not images:
             message = "; ".join(faults) or "it lists no image"

@@ -195,7 +195,7 @@ def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | No
         try:
             descriptions = (kind.read_tags(handles) for kind in _all_products())
             product = next((description for description in descriptions if description is not None), Product())
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise DataError(f"the tags of the product cannot be used: {error}", path, "download it again") from error
     if options.keep_noise and not product.noise:
         message = "--keep-noise is for products whose thermal noise rsft removes, such as those of Sentinel-1"
@@ -262,6 +262,10 @@ class FactorCalibration:
     """Calibration by one factor: backscatter = factor * DN^2."""
 
     factor: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < np.inf:
+            raise ValueError(f"the calibration factor {self.factor:g} is not a positive number")
 
     def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
         """Calibrate a window, see `Calibration`."""

@@ -60,6 +60,8 @@ class TerraSarX(HeaderProduct):
         angles = self._plane(corners, handles[0]) if is_projected else _angles(grid, corners)
         constants = self.product.findall("calibration/calibrationConstant")
         factors = {x.findtext("polLayer", ""): float(read_numbers(x, "calFactor")[0]) for x in constants}
+        if min(factors.values(), default=1) <= 0:
+            raise ValueError("a calFactor is not positive")
         if self._text("productVariantInfo/radiometricCorrection") == "NOTCALIBRATED":
             factors = {}
         units: dict[str, Callable[[Floats], Floats]] = {"beta0": np.ones_like}
