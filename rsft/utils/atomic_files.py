@@ -76,7 +76,7 @@ def atomic_folder(path: Path, replace: bool = True) -> Iterator[Path]:
         _sync(path.parent)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write `data` to `path`, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)

@@ -121,7 +121,8 @@ def as_os_error(error: Exception, path: Path) -> OSError | None:
     elif any(kind.startswith(_WRITERS) for kind in kinds) or any(word in text for word in _TORCH_WORDS):
         code = _limit_code(path) or (errno.EIO if any(word in text for word in _WRITE_WORDS) else None)
     else:
-        code = errno.ENOSPC if isinstance(error, OSError | RuntimeError) and _is_full(path) else None
+        is_full = _is_full(path) or f"[errno {errno.ENOSPC}]" in text  # shutil.Error lists the faults of a folder
+        code = errno.ENOSPC if isinstance(error, OSError | RuntimeError) and is_full else None
     return None if code is None else OSError(code, str(error), str(path))
 
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.utils.atomic_files import atomic_file, atomic_folder
-from rsft.utils.write_errors import explain_os_error, writing
+from rsft.utils.write_errors import as_os_error, explain_os_error, writing
 
 LIMITED = """
 import resource, signal, sys
@@ -115,6 +116,13 @@ def test_a_copy_to_a_full_disk_names_the_target_and_a_missing_source_itself(tmp_
 def test_sentences(number, message, hint):
     error = explain_os_error(OSError(number, "Invalid cross-device link", "a.tif"), again="go on")
     assert error.message == message and error.location == "a.tif" and hint in error.hint
+
+
+def test_a_copy_of_a_folder_to_a_full_disk(tmp_path):
+    fault = ("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")
+    error = as_os_error(shutil.Error([fault]), tmp_path / "model")
+    assert error is not None and error.errno == errno.ENOSPC and error.filename == str(tmp_path / "model")
+    assert as_os_error(shutil.Error([("a", "b", "[Errno 2] No such file")]), tmp_path / "model") is None
 
 
 def test_long_names_are_cut():

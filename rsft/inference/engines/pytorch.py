@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rsft.inference.engines import base
 from rsft.inference.engines.base import EngineModel, EngineSpec, ExportFormat, Tolerance
 from rsft.inference.engines.graph import GraphFormat, GraphModel, as_inference_fn, run_in_threads
+from rsft.utils.atomic_files import write_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +78,9 @@ class TorchExportFormat(GraphFormat):
     def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
         import torch
 
-        torch.export.save(program, folder / self.file_name, extra_files={"rsft.json": json.dumps(metadata)})
+        content = BytesIO()  # torch aborts the process if it cannot write to a disk
+        torch.export.save(program, content, extra_files={"rsft.json": json.dumps(metadata)})
+        write_bytes(folder / self.file_name, content.getbuffer())
 
     def open_graph(self, path: Path, precision: str) -> GraphModel:
         import torch
