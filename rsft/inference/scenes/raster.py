@@ -252,7 +252,8 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         hint = "give a GeoTIFF, COG, NITF or ENVI; convert other formats: gdal_translate IN OUT.tif"
         if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
             hint = f"an archive on a server may contain one file; else name the raster in it: {uri.gdal_name}/NAME.tif"
-        raise DataError("GDAL cannot read the scene", uri, hint) from error
+        title = f" of {product.title}" if product is not None else ""
+        raise DataError(f"GDAL cannot read the scene{title}", uri, hint) from error
 
 
 def declare_unit(scene: RasterScene, unit: str) -> RasterScene:

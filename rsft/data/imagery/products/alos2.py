@@ -23,23 +23,30 @@ _PASSES = {"A": "ascending", "D": "descending"}
 
 @PRODUCTS.register
 class Alos2(HeaderProduct):
-    """A product of ALOS-2: its folder, its summary.txt, or one of its images."""
+    """A product of ALOS-2: its folder, its summary.txt or volume directory, or one of its images."""
 
     name: ClassVar[str] = "alos-2"
     title: ClassVar[str] = "ALOS-2"
-    headers: ClassVar[tuple[str, ...]] = ("summary.txt",)
-    marker: ClassVar[bytes] = b'Scs_SceneID="ALOS2'
+    headers: ClassVar[tuple[str, ...]] = ("summary.txt", "VOL-ALOS2*")
+    entries: ClassVar[tuple[str, ...]] = ("summary.txt",)
+    marker: ClassVar[bytes] = b""  # the name tells a volume directory, `load` reads a summary
     detected: ClassVar[str] = "a detected product (level 1.5)"
     summary: dict[str, str]
 
     def load(self) -> dict[str, Path] | None:
-        """Read the lines KEY="VALUE" of the summary, which list the files of the product."""
-        text = read_regular(self.header, MAX_HEADER_BYTES).decode("utf-8", "replace")
+        """Read the lines KEY="VALUE" of the summary, which list the files of the product.
+
+        Without a summary, the volume directory of CEOS only says that this is ALOS-2.
+        """
+        has_summary = self.header.name == "summary.txt"
+        text = read_regular(self.header, MAX_HEADER_BYTES).decode("utf-8", "replace") if has_summary else ""
+        if has_summary != ('Scs_SceneID="ALOS2' in text) or (not has_summary and (self.root / "summary.txt").is_file()):
+            return None
         pairs = [line.split("=", 1) for line in text.splitlines() if "=" in line]
         self.summary = {key.strip(): value.strip().strip('"') for key, value in pairs}
-        self.complex_kind = "level 1.1" if "1.1" in self.summary.get("Pds_ProductID", "") else ""
         names = [value for key, value in self.summary.items() if "ProductFileName" in key]
         names = names or sorted(file.name for file in self.root.glob("IMG-*"))
+        self.complex_kind = "level 1.1" if any("1.1__" in name for name in names) else ""
         return {match[1]: self.root / name for name in names if (match := _IMAGE.match(name))}
 
     def describe(self, handles: Sequence[Any]) -> Product:

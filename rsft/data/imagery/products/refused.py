@@ -41,7 +41,7 @@ _HDF5, _NITF = (".h5", ".hdf5"), (".ntf", ".nitf")
 REFUSALS = (
     Refusal("COSMO-SkyMed", _HDF5, re.compile(rb"CSKS\d|CSG_(RAW|SCS|DGM|GEC|GTC)|SSAR\d_CSG"), _SNAP),
     Refusal("NISAR", _HDF5, re.compile(rb"NISAR|[LS]SAR\0"), _GCOV),
-    Refusal("SAOCOM", (".xml", ".xemt"), re.compile(rb"<SAOCOM_XMLProduct|<platform>SAO1[AB]"), _SNAP),
+    Refusal("SAOCOM", (".xml", ".xemt"), re.compile(rb"<SAOCOM_XMLProduct|<RasterInfo|<platform>SAO1[AB]"), _SNAP),
     Refusal("ENVISAT ASAR", (".n1",), re.compile(rb'^PRODUCT="ASA_'), _SNAP),
     Refusal("ERS SAR", (".n1", ".e1", ".e2"), re.compile(rb'^PRODUCT="SAR_'), _SNAP),
     Refusal("SICD", _NITF, re.compile(rb"urn:SICD"), _SICD),

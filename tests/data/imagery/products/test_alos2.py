@@ -57,8 +57,22 @@ def test_calibration(tmp_path, suffix, listed):
     assert open_scene(image).bands == ("HV",) and open_scene(root / "summary.txt").path.name == "a"
 
 
-def test_complex_products(tmp_path):
+def test_a_folder_without_summary(tmp_path):
+    root = write_product(tmp_path / "a", suffix="")
+    (root / "summary.txt").unlink()
+    (root / f"VOL-{SCENE}-FBDR1.5GUA").write_bytes(bytes(360))
+    assert (open_scene(root).product.kind, open_scene(root).bands) == ("ALOS-2", ("HH", "HV"))
+    check_band(read_band(open_scene(root), "sigma0", 1), SIGMA0)
+    (root / f"IMG-HH-{SCENE}-FBDR1.5GUA").write_bytes(b"CEOS?")
+    with pytest.raises(DataError, match="GDAL cannot read the scene of ALOS-2"):
+        open_scene(root)
+
+
+@pytest.mark.parametrize("has_summary", [True, False])
+def test_complex_products(tmp_path, has_summary):
     root = write_product(tmp_path / "a", "FBDR1.1__A")
+    if not has_summary:
+        (root / "summary.txt").rename(root / f"VOL-{SCENE}-FBDR1.1__A")
     with pytest.raises(DataError, match=mentions("ALOS-2", "level 1.1", "level 1.5")):
         open_scene(root)
 
