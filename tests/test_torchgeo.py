@@ -1,10 +1,12 @@
 """The PEFT task in TorchGeo's and Lightning's programs, and a bundle of its checkpoint."""
 
+import os
 import sys
 import warnings
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -244,7 +246,8 @@ def fit_with_lightning_cli(arguments):
 @pytest.mark.parametrize("program", [main, fit_with_lightning_cli])
 def test_command_lines_train_and_give_a_bundle(program, root, weights, tmp_path):
     (tmp_path / "fit.yaml").write_text(yaml.safe_dump(config(root, weights, tmp_path)))
-    program(["fit", "--config", str(tmp_path / "fit.yaml"), "--model.init_args.lr", "0.03"])
+    with patch.dict(os.environ):  # TorchGeo's program sets options of GDAL
+        program(["fit", "--config", str(tmp_path / "fit.yaml"), "--model.init_args.lr", "0.03"])
     (path,) = tmp_path.rglob("*.ckpt")
     task = PEFTClassificationTask.load_from_checkpoint(path)
     assert task.hparams["lr"] == 0.03 and task.hparams["peft"] == LORA and task.model.modulator is not None

@@ -119,7 +119,7 @@ class OnnxEngine(graph.GraphEngine):
     def _add_metadata(self, path: Path, metadata: Mapping[str, Any]) -> None:
         onnx = self.require("onnx")
         model = onnx.load(path, load_external_data=False)
-        properties = {METADATA_KEY: json.dumps(metadata), "classes": json.dumps(metadata["classes"])}
+        properties = {METADATA_KEY: json.dumps(metadata), "classes": json.dumps(metadata.get("classes", []))}
         properties |= {key: str(value) for key, value in _describe_pixels(metadata).items()}
         onnx.helper.set_model_props(model, properties)
         onnx.save(model, path)
