@@ -165,7 +165,10 @@ def _read_config(folder: Path) -> _AdapterConfig:
     except (OSError, ValueError) as error:
         if (folder / "adapter_model.bin").exists():
             hint = "save it as safetensors (safe_serialization=True): a pickle can run any code"
-        raise RequestError(f"no adapter of Hugging Face PEFT can be read: {error}", folder, hint) from error
+        message = (
+            f"the folder has no {Path(error.filename).name}" if isinstance(error, FileNotFoundError) else str(error)
+        )
+        raise RequestError(f"no adapter of Hugging Face PEFT can be read: {message}", folder, hint) from error
 
 
 def _encoder_name(base: str | None, backbone: str | None) -> str:
