@@ -77,6 +77,7 @@ def predict(
         from rsft.inference.archive import predict_archive, ray_executor
 
         with report_progress(as_json) as report:
+            show_bundles(bundles)
             warn_about_licenses(bundles)
             archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
         show_archive(archive, as_json)

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,42 @@ def hash_manifest(root: Path | str) -> str:
 
     path = Path(root) / MANIFEST
     return sha256(path) if path.is_file() else ""
+
+
+def describe_data(data: DataSection) -> dict[str, Any]:
+    """Return the entries "data" and "classes" of run.json: folder, hash and classes of a recipe's chip store."""
+    from rsft.data.chips.store import MANIFEST, ChipStore
+
+    root = Path(data.root)
+    entry = {"root": str(root.resolve()), "manifest_sha256": hash_manifest(root)}
+    entry |= {} if data.unlabeled is None else {"sha256": hash_data(data)}
+    return {"data": entry, "classes": list(ChipStore.open(root).classes) if (root / MANIFEST).is_file() else []}
+
+
+def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Path:
+    """Return the folder for a new run of a recipe: `runs`/<name>, whose runs all have the same data.
+
+    If the newest readable run in it has other data, the folder is `runs`/<name>-<store>. Other data is another chip
+    store (with another folder and another manifest), or one that lacks a class of the earlier run. A store may grow.
+
+    Args:
+        runs: the folder of all runs.
+        name: name of the recipe.
+        entries: chips and classes of the new run, see `describe_data`.
+    """
+    own = f"{name}-{Path(entries['data']['root']).name}"
+    names = chain((name, own), (f"{own}-{number}" for number in count(2)))
+    return next(folder for folder in map(runs.joinpath, names) if not _has_other_data(folder, entries))
+
+
+def _has_other_data(folder: Path, entries: Mapping[str, Any]) -> bool:
+    numbered = [path.parent for path in folder.glob(f"*/{METADATA_FILE}") if path.parent.name.isdecimal()]
+    for run in sorted(numbered, key=lambda path: int(path.name), reverse=True):
+        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):  # a damaged run
+            earlier, data = read_run_metadata(run), entries["data"]
+            is_other_store = all(earlier["data"][key] != data[key] for key in ("root", "manifest_sha256"))
+            return is_other_store or not set(earlier.get("classes", ())) <= set(entries["classes"])
+    return False
 
 
 def hash_data(data: DataSection) -> str:
