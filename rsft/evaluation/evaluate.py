@@ -30,6 +30,7 @@ from torch import Tensor
 
 from rsft import metrics
 from rsft.data.chips.folds import open_store
+from rsft.data.chips.record import describe_groups
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
@@ -447,6 +448,7 @@ def _measure(
     message = f"* {leaks.chips:,} of {len(chips):,} {split} chips leak from {seen} ({shared}): the accuracy is too high"
     notes = [message] if leaks.chips else []
     notes += [f"no chips in {split}, so left out of all means over classes: {', '.join(absent)}"] if absent else []
+    notes.append(describe_groups(bundle.groups, dict(zip(classes, bundle.train_counts, strict=True))))
     if len(bundle.members) > 1:
         notes.append(f"probabilities are means over {len(bundle.members)} runs; contributions are of the first run")
     if bundle.recipe.evaluate.tta != "none":
