@@ -42,9 +42,9 @@ def test_metrics_are_those_of_the_predictions(metrics, predictions):
     probabilities = predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
     expected = summarize_accuracy(probabilities, labels, 3, metrics["groups"]).to_dict(CLASSES)
     summary = metrics["methods"]["MetaLoRA"]
-    for name in ("micro", "macro", "medium", "tail", "top2", "log_loss"):
+    for name in ("micro", "macro", "head", "tail", "top2", "log_loss"):
         assert summary[name]["value"] == pytest.approx(expected[name]["value"], abs=1e-5)
-    assert summary["head"] is None
+    assert summary["medium"] is None
     assert (predictions["predicted"] == np.array(CLASSES)[probabilities.argmax(1)]).all()
     baselines = ["logit-adjusted linear probe", "class-balanced k-NN", "plain k-NN", "plain k-NN on pixels"]
     assert list(metrics["methods"]) == ["MetaLoRA", *baselines]

@@ -196,6 +196,17 @@ def test_scenes_that_cannot_be_used(scenes, tmp_path):
         prepare_scenes(folder, tmp_path / "store", labels=labels)
 
 
+def test_several_scenes_give_the_chips_of_their_folder(scenes, tmp_path):
+    folder, labels = scenes
+    names = [folder / "s0.tif", folder / "s1.tif", folder / "s0.tif"]  # the first one twice
+    store = prepare_scenes(names, tmp_path / "several", labels=labels, jobs=1, chip_size="32")
+    whole = chips_of(prepared(scenes, tmp_path / "whole"))
+    chips = chips_of(store)
+    assert chips.keys() == whole.keys() and all((chips[name] == whole[name]).all() for name in whole)
+    assert store.name == "objects in scenes, s0.tif, s1.tif, s0.tif"
+    assert read_dataset(store.root)["command"].startswith(f"rsft prepare scenes {names[0]} {names[1]} {names[2]} ")
+
+
 def test_labels_that_cannot_be_used(scenes, tmp_path):
     folder, labels = scenes
     layer = geopandas.read_file(labels)
