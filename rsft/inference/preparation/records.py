@@ -14,7 +14,7 @@ from rsft.data.chips.record import ChipRecord
 from rsft.data.imagery.products.product import find_product
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.data.imagery.units import DIGITAL_UNITS
+from rsft.data.imagery.units import DIGITAL_UNITS, UNIT_HINT
 from rsft.errors import DataError, RequestError
 from rsft.inference.predict.chip_files import find_scenes
 from rsft.inference.predict.lengths import box_sides
@@ -87,7 +87,7 @@ def _in_unit(scene: RasterScene, unit: str | None) -> RasterScene:
         return declare_unit(scene, unit)
     scene = scene.in_unit("sigma0" if "sigma0" in scene.product.calibrations else scene.unit)
     if scene.unit is None and scene.dtype not in DIGITAL_UNITS:
-        raise RequestError(f"{scene.dtype} pixels without a unit", scene.path, "declare it, such as --unit sigma0")
+        raise RequestError(f"{scene.dtype} pixels without a unit", scene.path, UNIT_HINT)
     return scene
 
 

@@ -187,7 +187,7 @@ def test_scenes_that_cannot_be_used(scenes, tmp_path):
     with pytest.raises(RequestError, match=mentions("no scenes", ".tif")):
         prepare_scenes(tmp_path / "empty", tmp_path / "store", labels=labels)
     write_geotiff(folder / "plain.tif", simulate_sea(50, 50))
-    with pytest.raises(RequestError, match=mentions("float32 pixels without a unit", "plain.tif", "--unit sigma0")):
+    with pytest.raises(RequestError, match=mentions("float32 pixels without a unit", "plain.tif", "--unit", "sigma0")):
         prepare_scenes(folder, tmp_path / "store", labels=labels)
     (folder / "plain.tif").unlink()
     (folder / "more").mkdir()
