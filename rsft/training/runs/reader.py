@@ -154,8 +154,8 @@ def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Pat
         name: name of the recipe.
         entries: chips and classes of the new run, see `describe_data`.
     """
-    own = f"{name}-{Path(entries['data']['root']).name}"
-    names = chain((name, own), (f"{own}-{number}" for number in count(2)))
+    longer = f"{name}-{Path(entries['data']['root']).name}"
+    names = chain((name, longer), (f"{longer}-{number}" for number in count(2)))
     return next(folder for folder in map(runs.joinpath, names) if not _has_other_data(folder, entries))
 
 
@@ -224,13 +224,16 @@ def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = (
     Raises:
         RequestError: no such run or no unfinished one, the run is broken, or an override changes another key.
     """
-    folder = runs if request is None else Path(request)
+    folder, name = runs if request is None else Path(request), None
     if request is not None and not folder.is_dir():
-        folder = runs / load_recipe(find_recipe(request)).name
+        name = load_recipe(find_recipe(request)).name
+        folder = runs / name
     if _is_run(folder):
         run = read_run_info(folder)
     else:
-        unfinished = [run for run in find_runs(folder) if run.status not in ("done", "broken")]
+        candidates = find_runs(runs if name else folder)  # runs of other data are in other folders of `runs`
+        unfinished = [run for run in candidates if run.status not in ("done", "broken")]
+        unfinished = [run for run in unfinished if run.recipe and name in (None, run.recipe.name)]
         if not unfinished:
             raise RequestError("no unfinished run", folder, "`rsft runs ls` lists the runs")
         run = unfinished[-1]

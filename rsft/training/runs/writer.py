@@ -136,9 +136,10 @@ class Run:
         if not is_rank_zero():
             return cls(parent)
         provenance = collect_provenance(recipe, source)
-        if (own := reader.choose_runs_folder(runs, recipe.name, provenance)) != parent:
-            _log.warning("%s has runs of other chips or classes, so this run is in %s", parent, own)
-            parent = own
+        chosen = reader.choose_runs_folder(runs, recipe.name, provenance)
+        if chosen != parent:
+            _log.warning("%s has runs of other chips or classes, so this run is in %s", parent, chosen)
+            parent = chosen
         parent.mkdir(parents=True, exist_ok=True)
         numbers = (int(path.name) for path in parent.iterdir() if path.name.isdecimal())
         for number in count(max(numbers, default=0) + 1):
