@@ -207,6 +207,7 @@ def evaluate(
     bundle: BundleArgument,
     data: Path,
     split: str | None = None,
+    all_chips: Annotated[bool, typer.Option("--all")] = False,
     out: Annotated[Path, typer.Option("--out", "-o")] = Path("evaluation"),
     compare: Path | None = None,
     device: DeviceOption = "auto",
@@ -214,22 +215,29 @@ def evaluate(
     """Evaluate a bundle on labeled chips, and baselines: linear probe, k-nearest neighbors, small network.
 
     Args:
-        data: Chip store with the classes of the bundle.
+        data: Chip store with the classes of the bundle; with --all also class folders.
         split: Split: train, val or test (default: evaluate.split of the recipe).
+        all_chips: Every chip is a test chip, whatever its split: for chips of another source.
         out: Folder for metrics.json and predictions.parquet.
         compare: Run, runs/<recipe>, or output of `rsft evaluate`, for a paired comparison.
     """
     import json
     from dataclasses import asdict
 
+    from rsft.data.chips.store import MANIFEST
+    from rsft.evaluation.evaluate import ALL_CHIPS, CHIPS_DIR
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
     from rsft.evaluation.files import compare_runs
     from rsft.utils.atomic_files import write_text
 
+    if all_chips and split is not None:
+        raise RequestError("--all takes the chips of all splits", "--split", "leave out --split or --all")
+    split = ALL_CHIPS if all_chips else split
     with progress() as report:
         evaluation = evaluate_bundle(bundle, data, out, split=split, device=device, progress=report)
     display.show_evaluation(evaluation)
-    show_paths({"metrics": out / "metrics.json", "predictions": out / "predictions.parquet"})
+    chips = {} if split != ALL_CHIPS or (data / MANIFEST).is_file() else {"chips": out / CHIPS_DIR}
+    show_paths({"metrics": out / "metrics.json", "predictions": out / "predictions.parquet", **chips})
     if compare is not None:
         comparison = compare_runs(out, compare)
         write_text(out / "comparison.json", json.dumps(asdict(comparison), indent=1))

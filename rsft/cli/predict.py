@@ -43,8 +43,8 @@ def predict(
     Args:
         inputs: Chips: files, folders, globs, @list. With --at, --grid or --detect, scenes: rasters, .SAFE folders, .zip
             files, https:// and s3:// addresses, /vsi names, subdatasets (NETCDF:file:variable), STAC items.
-        out: Output table: .gpkg, .geojson, .parquet or .csv; .coco.json or .labelstudio.json for labeling tools. With
-            --ray: a folder.
+        out: Output table: .gpkg, .geojson, .parquet, .csv or .xlsx; .coco.json or .labelstudio.json for labeling tools.
+            With --ray: a folder.
         also: Classify with this bundle too (same backbone). Written to OUT.RECIPE.gpkg.
         strict: Exit with status 1 if anything was rejected.
         verify_key: Public key: stop unless its owner signed the bundle and the export of --engine (`rsft bundle sign`).
@@ -77,6 +77,7 @@ def predict(
         from rsft.inference.archive import predict_archive, ray_executor
 
         with report_progress(as_json) as report:
+            show_bundles(bundles)
             warn_about_licenses(bundles)
             archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
         show_archive(archive, as_json)

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, get_type_hints
 
@@ -89,6 +90,7 @@ def make_command(function: Any) -> Callable[..., None]:
     hints = get_type_hints(annotations, vars(sys.modules[function.__module__]), include_extras=True)
     texts = argument_texts(function)
     tuples = [name for name, hint in hints.items() if hint == tuple[str, ...] | None]  # texts with commas
+    hints |= {name: list[Path] for name, hint in hints.items() if hint == Path | list[Path]}
     hints |= dict.fromkeys(tuples, str | None) | _SHARED
 
     def command(as_json: bool, **arguments: Any) -> None:

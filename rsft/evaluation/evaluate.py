@@ -10,6 +10,7 @@ how much the PEFT module at each site adds to the output of the frozen layer.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,8 +30,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft import metrics
-from rsft.data.chips.folds import open_store
-from rsft.data.chips.store import ChipStore
+from rsft.data.chips.folds import HeldOutStore, open_store
+from rsft.data.chips.record import describe_groups
+from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError, RsftError
@@ -65,6 +67,9 @@ correct this in part.
 
 PROBE_C = 100.0
 """Inverse of the L2 penalty of the linear probe, as of the head initialization `linear-probe`; it is not tuned."""
+
+ALL_CHIPS, CHIPS_DIR = "all", "chips"
+"""Split that stands for all chips; subfolder of an evaluation with the chip store that is made of class folders."""
 
 IMAGE_SIZE = 16
 """Height and width in pixels of the images that `flatten_small_images` makes."""
@@ -307,10 +312,12 @@ def evaluate(
 
     Args:
         bundle_dir: folder of the bundle of a run.
-        root: a chip store with the bundle's classes.
+        root: a chip store with the bundle's classes; with the split "all" also class folders, which are copied to a
+            chip store in `output_dir`.
         output_dir: folder for the files.
         split: a split of the store. None takes the split of the recipe; its default is test, or val without test chips.
-            A run on a fold (`data.fold`) is evaluated on the chips of the fold.
+            A run on a fold (`data.fold`) is evaluated on the chips of the fold. "all" is for chips of another source:
+            each one is a test chip, and the baselines and the search for leaks take the chips of the bundle's training.
         baselines: also evaluate a linear probe and k-nearest neighbors on frozen features, k-nearest neighbors on
             pixels of the training split, and, with time in `evaluate.baselines`, a small network without pre-training.
         representation: also measure distances between classes and the contribution of each site, and map the features
@@ -331,7 +338,7 @@ def evaluate(
         27
     """
     bundle = Bundle.load(bundle_dir)
-    store, split = _open_split(bundle, root, split)
+    store, split, training = _open_split(bundle, root, split, output_dir, progress)
     chips = _load_chips(store, split, bundle, progress)
     outputs = _classify(bundle, store, split, device, progress)
     estimate = estimate_by_scene(bundle.calibrator, outputs, _scenes(chips)) if bundle.calibrator else None
@@ -341,20 +348,23 @@ def evaluate(
     if baselines or representation:
         unmerged = load_unmerged_classifier(bundle, device)
         # up to `CONTRIBUTION_CHIPS` validation chips; evaluated chips if the store has no validation chips
-        sample = chips if store.split("val").empty else _load_chips(store, "val", bundle, progress)
+        sample = chips if training.split("val").empty else _load_chips(training, "val", bundle, progress)
         indices = np.linspace(0, len(sample) - 1, min(CONTRIBUTION_CHIPS, len(sample))).astype(int)
         batches = UnaugmentedLoader(sample, indices, min(bundle.recipe.evaluate.batch_size, CONTRIBUTION_CHIPS))
         contributions = measure_contributions(unmerged, batches) if representation else {}
         vit = cast(VisionTransformer, unmerged.adapted.detach())
         features = {"frozen": compute_frozen_features(vit, chips, bundle, progress), "adapted": outputs.features}
-    if baselines and not store.split("train").empty:
-        train = _load_chips(store, "train", bundle, progress)
+    if baselines and not training.split("train").empty:
+        train = _load_chips(training, "train", bundle, progress)
         train_features = compute_frozen_features(vit, train, bundle, progress)
         methods |= _baselines(bundle, train, chips, train_features, features["frozen"])
 
-    leaks = count_leaks(store.table, split)
+    manifests = store.table[store.table["split"] == split], training.table[training.table["split"] != split]
+    leaks = count_leaks(pd.concat([table[["split", *LEAK_KEYS.values()]] for table in manifests]), split)
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {}, leaks)
-    if baselines and not store.split("train").empty:
+    if isinstance(store, HeldOutStore):
+        result = result.model_copy(update={"notes": [_describe_held_out(store, training), *result.notes]})
+    elif baselines and not store.split("train").empty:
         result = _add_small_network(result, bundle, store, chips, probabilities.argmax(1), device, progress)
     write_text(output_dir / EVALUATION_FILE, json.dumps(result.to_dict(), indent=1))
     write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
@@ -368,24 +378,60 @@ def evaluate(
     return result
 
 
-def _open_split(bundle: Bundle, root: Path, split: str | None) -> tuple[ChipStore, str]:
-    """Open a chip store, and select the split on which a bundle is evaluated, see `evaluate`."""
+def _open_split(
+    bundle: Bundle, root: Path, split: str | None, output_dir: Path, progress: Progress | None
+) -> tuple[ChipStore, str, ChipStore]:
+    """Open a chip store, and select the split on which a bundle is evaluated, see `evaluate`.
+
+    Returns:
+        The store, the split, and the store with the chips of the training: the same, unless all chips are evaluated.
+    """
     data = bundle.recipe.data
     fold = data.fold if split is None and root.resolve() == Path(data.root).resolve() else None
-    store = open_store(root, fold)
+    store = _open_held_out(root, output_dir, progress) if split == ALL_CHIPS else open_store(root, fold)
     if not set(store.classes) <= set(bundle.classes):
         raise RequestError(
             f"the data has the classes {', '.join(store.classes)}; the bundle has {', '.join(bundle.classes)}",
             root,
             "evaluate on data that was prepared with the same classes",
         )
+    if split == ALL_CHIPS:
+        training = store
+        with suppress(RsftError):  # the chips are elsewhere, or no longer those of the bundle
+            training = open_store(Path(data.root), data.fold)
+        return store, "test", training if set(training.classes) <= set(bundle.classes) else store
     split = "val" if fold else split or bundle.recipe.evaluate.split
     if split == "auto":
         split = "val" if store.split("test").empty else "test"
     if store.split(split).empty:
-        raise RequestError(f"the split {split} has no chips", store.root, "choose another split with --split")
-    return store, split
+        hint = "choose another split with --split, or evaluate the chips of all splits with --all"
+        raise RequestError(f"the split {split} has no chips", store.root, hint)
+    return store, split, store
 
+
+def _open_held_out(root: Path, output_dir: Path, progress: Progress | None) -> HeldOutStore:
+    """Open a chip store, or make one of class folders, in which every chip is a test chip."""
+    if not (root / MANIFEST).is_file():
+        from rsft.data.prepare.image_folder import prepare_folder
+
+        options: Any = {"val": 0, "one_class": True, "overwrite": True, "progress": progress}
+        try:
+            root = prepare_folder(root, output_dir / CHIPS_DIR, **options).root
+        except RsftError as error:
+            own = f"or evaluate a chip store: rsft prepare folder {root} --root STORE"
+            error.hint = "; ".join(filter(None, (error.hint, own)))
+            raise
+    return HeldOutStore.open(root)
+
+
+def _describe_held_out(store: ChipStore, training: ChipStore) -> str:
+    if training is store:
+        return "every chip is a test chip; without the chips of the training, no baselines, and leaks are not counted"
+    return f"every chip is a test chip; baselines and leaks are those of the chips of the training in {training.root}"
+
+
+LEAK_KEYS = {"identical": "sha256", "group": "group_key", "vessel": "mmsi"}
+"""Columns of a manifest whose values two splits must not share, by the kind of leak."""
 
 _SEEN_SPLITS = {"test": ("train", "val"), "val": ("train",), "train": ()}
 
@@ -401,8 +447,7 @@ def count_leaks(manifest: pd.DataFrame, split: str) -> schema.Leaks:
         The entry "leaks" of metrics.json.
     """
     rows, seen = manifest[manifest["split"] == split], manifest[manifest["split"].isin(_SEEN_SPLITS[split])]
-    keys = {"identical": "sha256", "group": "group_key", "vessel": "mmsi"}
-    shared = {name: rows[key].isin(set(seen[key].dropna()) - {""}) for name, key in keys.items()}
+    shared = {name: rows[key].isin(set(seen[key].dropna()) - {""}) for name, key in LEAK_KEYS.items()}
     counts = {name: int(is_shared.sum()) for name, is_shared in shared.items()}
     return schema.Leaks(chips=int(pd.DataFrame(shared).any(axis=1).sum()), **counts)
 
@@ -447,6 +492,7 @@ def _measure(
     message = f"* {leaks.chips:,} of {len(chips):,} {split} chips leak from {seen} ({shared}): the accuracy is too high"
     notes = [message] if leaks.chips else []
     notes += [f"no chips in {split}, so left out of all means over classes: {', '.join(absent)}"] if absent else []
+    notes.append(describe_groups(bundle.groups, dict(zip(classes, bundle.train_counts, strict=True))))
     if len(bundle.members) > 1:
         notes.append(f"probabilities are means over {len(bundle.members)} runs; contributions are of the first run")
     if bundle.recipe.evaluate.tta != "none":

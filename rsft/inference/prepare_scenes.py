@@ -30,7 +30,7 @@ def show_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
 
 @data_set("scenes", notes=show_notes)
 def prepare_scenes(
-    source: Path,
+    source: Path | list[Path],
     root: Path,
     labels: Path | None = None,
     ais: Path | None = None,
@@ -62,7 +62,7 @@ def prepare_scenes(
     Products with a calibration are read as sigma0, unless `unit` says otherwise.
 
     Args:
-        source: Scene, folder of scenes, pattern in quotes, or @LIST: a text file with one scene per line.
+        source: Scenes, folders of scenes, patterns, or @LIST: a text file with one scene per line.
         labels: Labels: a file for all scenes, or a folder with one file per scene, as for `rsft predict --at`.
         ais: AIS messages in place of labels: a file, or a folder of .csv and .parquet files, as for `rsft ais match`.
             Ships are detected, and each one that is matched gets the class of its ship type, and its MMSI.
@@ -90,14 +90,15 @@ def prepare_scenes(
         RequestError: no scene or no usable label is found, or an argument is out of range.
         DataError: a scene cannot be read.
     """
+    sources = [source] if isinstance(source, str | Path) else list(source)
     arguments = dict(locals())
     from rsft.data.chips.builder import find_finished_store
     from rsft.inference.predict.resume_journal import journal_path
     from rsft.inference.preparation.job import build_scene_store
 
-    not_options = ("source", "root", "jobs", "overwrite", "progress")
+    not_options = ("source", "sources", "root", "jobs", "overwrite", "progress")
     options = {name: value for name, value in arguments.items() if name not in not_options}
-    command = format_prepare_command("scenes", source, root=root, **options)
+    command = format_prepare_command("scenes", *sources, root=root, **options)
     if finished := find_finished_store(root, command, overwrite):
         journal_path(root).unlink(missing_ok=True)  # left behind if a build was killed in its last step
         return finished

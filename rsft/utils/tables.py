@@ -53,8 +53,13 @@ def escape_cell(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    text = _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], value)
+    text = replace_controls(value)
     return f"'{text}" if _FORMULA.match(text) and not is_number(text) else text
+
+
+def replace_controls(text: str) -> str:
+    """Return a text with control characters as hexadecimal numbers. Tabs and ends of lines stay."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def unescape_cell(value: Any) -> Any:

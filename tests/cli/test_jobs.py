@@ -105,3 +105,8 @@ def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):
     assert code == 2 and "leave out --from or --resume" in err
     code, _, err = rsft("finetune", "--from", "nowhere", "train.epochs=1")
     assert code == 2 and "error: no bundle found\nwhere: nowhere" in err
+
+
+def test_all_chips_or_one_split(rsft, tmp_path):
+    code, printed = rsft("evaluate", tmp_path / "bundle", tmp_path / "data", "--all", "--split", "val")
+    assert code == 2 and "--all" in printed and "leave out --split" in printed

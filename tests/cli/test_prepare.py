@@ -31,3 +31,9 @@ def test_single_class_is_named(rsft, tmp_path):
     labels = write_labels(tmp_path, {"Cargo": 5})
     code, printed = rsft("prepare", "folder", labels, "--root", tmp_path / "out", "--one-class")
     assert code == 0 and "warning: all chips have the class Cargo; `rsft finetune` needs at least two" in printed
+
+
+def test_several_scenes(rsft, tmp_path):
+    names = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    code, printed = rsft("prepare", "scenes", *names, "--labels", tmp_path / "x.gpkg", "--root", tmp_path / "out")
+    assert code == 2 and "no such scene" in printed and "a.tif" in printed and "extra argument" not in printed

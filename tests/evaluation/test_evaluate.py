@@ -1,7 +1,9 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,9 +44,9 @@ def test_metrics_are_those_of_the_predictions(metrics, predictions):
     probabilities = predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
     expected = summarize_accuracy(probabilities, labels, 3, metrics["groups"]).to_dict(CLASSES)
     summary = metrics["methods"]["MetaLoRA"]
-    for name in ("micro", "macro", "medium", "tail", "top2", "log_loss"):
+    for name in ("micro", "macro", "head", "tail", "top2", "log_loss"):
         assert summary[name]["value"] == pytest.approx(expected[name]["value"], abs=1e-5)
-    assert summary["head"] is None
+    assert summary["medium"] is None
     assert (predictions["predicted"] == np.array(CLASSES)[probabilities.argmax(1)]).all()
     baselines = ["logit-adjusted linear probe", "class-balanced k-NN", "plain k-NN", "plain k-NN on pixels"]
     assert list(metrics["methods"]) == ["MetaLoRA", *baselines]
@@ -154,6 +156,44 @@ def test_test_chips_leak_from_validation_chips_too():
     table = pd.DataFrame(rows, columns=["split", "sha256", "mmsi"]).assign(group_key="")
     assert count_leaks(table, "test") == Leaks(chips=2, identical=1, group=0, vessel=1)
     assert count_leaks(table, "val").chips == 0
+
+
+@pytest.mark.slow
+def test_all_chips_of_class_folders_are_test_chips(run, root, class_folders, tmp_path):
+    held_out = shutil.copytree(class_folders, tmp_path / "held_out")
+    shutil.rmtree(held_out / "train/flat")
+    rng = np.random.default_rng(0)
+    for file in sorted(held_out.glob("val/flat/*.png")):
+        cv2.imwrite(str(file), rng.integers(0, 99, (32, 32), np.uint8))  # all others are chips of the training
+    evaluation = evaluate(run, held_out, tmp_path / "out", split="all", representation=False)
+    assert (evaluation.count, evaluation.split, evaluation.data) == (34, "test", str(held_out))
+    assert np.sum(evaluation.confusion, axis=1).tolist() == [6, 10, 18] and len(evaluation.methods) == 5
+    assert evaluation.leaks == Leaks(chips=28, identical=28, group=0, vessel=0)
+    assert re.search(mentions("every chip is a test chip", root), evaluation.notes[0])
+    predictions = pd.read_parquet(tmp_path / "out/predictions.parquet")
+    assert len(predictions) == 34 and all((tmp_path / "out/chips" / path).is_file() for path in predictions["path"])
+    again = evaluate(run, held_out, tmp_path / "out", split="all", baselines=False, representation=False)
+    assert again.summary == evaluation.summary
+
+
+@pytest.mark.slow
+def test_all_chips_of_a_store_without_the_chips_of_the_training(run, root, tmp_path):
+    bundle = Bundle.load(run)
+    data = bundle.recipe.data.model_copy(update={"root": str(tmp_path / "gone")})
+    replace(bundle, recipe=bundle.recipe.model_copy(update={"data": data})).save(tmp_path / "bundle")
+    evaluation = evaluate(tmp_path / "bundle", root, tmp_path / "out", split="all", representation=False)
+    assert (evaluation.count, list(evaluation.methods), evaluation.leaks.chips) == (58, ["MetaLoRA"], 0)
+    assert "no baselines" in evaluation.notes[0] and not (tmp_path / "out/chips").exists()
+
+
+@pytest.mark.slow
+def test_folders_that_cannot_be_evaluated(run, class_folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match=mentions("empty", "rsft prepare folder", "--root")):
+        evaluate(run, tmp_path / "empty", tmp_path / "out", split="all")
+    shutil.copytree(class_folders / "val/flat", tmp_path / "ships/tug")
+    with pytest.raises(RequestError, match=mentions("the data has the classes tug", "the bundle has flat")):
+        evaluate(run, tmp_path / "ships", tmp_path / "out", split="all")
 
 
 @pytest.mark.slow

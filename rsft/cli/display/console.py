@@ -414,6 +414,8 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def show_store(store: ChipStore) -> None:
     """Print the counts by class (by group if there are many classes) and split, and what was skipped or rejected."""
+    from rsft.data.chips.record import describe_groups
+
     few = len(store.classes) <= CLASSES_SHOWN
     column, names = ("class", store.classes) if few else ("group", tuple(store.groups))
     by_split = store.table.groupby("split", sort=False)[column].value_counts()
@@ -422,6 +424,8 @@ def show_store(store: ChipStore) -> None:
     many = "" if few else f", {len(store.classes):,} classes by group"
     title = f"{format_chip_count(len(store.table))} in {store.root}{many}"
     console.print(counts_table(title, counts, heading=column))
+    train_counts = dict(zip(store.classes, store.class_counts("train").tolist(), strict=True))
+    console.print(describe_groups(store.groups, train_counts))
     if store.license != UNKNOWN:
         console.print(f"license: {describe_license(store.license, license_restrictions(store.license))}")
     for reason, count in store.skipped.items():

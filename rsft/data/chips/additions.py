@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from rsft.data.audit import AUDIT_FILE
 from rsft.data.chips import store as layout
 from rsft.data.chips.builder import write_chip
-from rsft.data.chips.record import StoreDescription, group_by_count
+from rsft.data.chips.record import HEAD_COUNT, StoreDescription, group_by_count, head_limit
 from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, render_readme, select_sheet_chips
 from rsft.data.chips.store import PROVENANCE, ChipStore, check_chip_path, count_chips, read_dataset, read_manifest
 from rsft.data.croissant import CROISSANT_FILE
@@ -252,10 +252,12 @@ def add_chips(
             changed = pd.concat([manifest, pd.DataFrame(rows)], ignore_index=True) if rows else manifest
             used = set(changed["class"])
             classes = list(dict.fromkeys([*store.classes, *(name for name in new_classes if name in used)]))
-            counts = changed["class"][changed["split"] == "train"].value_counts()
-            added = {name: int(counts.get(name, 0)) for name in classes if name not in store.classes}
+            train = changed["class"][changed["split"] == "train"].value_counts()
+            counts = {name: int(train.get(name, 0)) for name in classes}
+            added = {name: count for name, count in counts.items() if name not in store.classes}
+            limit = head_limit(counts) if store.groups.get("head") else HEAD_COUNT
             groups = {group: list(names) for group, names in store.groups.items()}
-            for group, names in group_by_count(added).items():  # the other classes stay, so that runs can be compared
+            for group, names in group_by_count(added, limit).items():  # the others stay, so that runs can be compared
                 groups.setdefault(group, []).extend(names)
             changed["group"] = changed["class"].map({name: group for group, names in groups.items() for name in names})
             dataset |= {"classes": classes, "groups": groups}

@@ -47,6 +47,16 @@ class FoldStore(ChipStore):
         return table.assign(split=split_fold(table, self.fold, self.root))
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOutStore(ChipStore):
+    """A chip store in which every chip is a test chip, whatever its split."""
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The manifest with the split test alone; read on first use."""
+        return super().table.assign(split="test")
+
+
 def open_store(root: Path, fold: str | None) -> ChipStore:
     """Open the chip store at `root` with its splits, or with a fold of its training chips, the recipe key `data.fold`.
 

@@ -158,8 +158,28 @@ def resolve_label(verdict: str, not_a_target: str | None) -> tuple[str, str]:
     return str(not_a_target) if verdict == NOT_A_TARGET else verdict, ""
 
 
-def group_by_count(counts: Mapping[str, int]) -> dict[str, list[str]]:
-    """Group classes by their number of training chips: head has more than 100, tail fewer than 20; all may be empty.
+HEAD_COUNT, TAIL_COUNT = 100, 20
+"""A class with more training chips is in the head, one with fewer in the tail."""
+
+
+def head_limit(counts: Mapping[str, int]) -> float:
+    """Return the number of training chips above which a class is in the head: 100, or half of the largest class.
+
+    Half of the largest class is the limit of a long tail in which no class has more than 100 chips. In a long tail, a
+    class has at most half as many chips as the largest one. Classes without chips do not count.
+    """
+    largest = max(counts.values(), default=0)
+    is_long_tail = any(0 < 2 * count <= largest for count in counts.values())
+    return largest / 2 if is_long_tail and largest <= HEAD_COUNT else HEAD_COUNT
+
+
+def group_by_count(counts: Mapping[str, int], limit: float | None = None) -> dict[str, list[str]]:
+    """Group classes by their number of training chips; a group may be empty.
+
+    Args:
+        counts: number of training chips by class.
+        limit: a class with more chips is in the head; None takes `head_limit`. Of the others, those with fewer than
+            `TAIL_COUNT` chips are in the tail.
 
     Returns:
         Class names by group, in the order of `counts`.
@@ -167,11 +187,26 @@ def group_by_count(counts: Mapping[str, int]) -> dict[str, list[str]]:
     Example:
         >>> group_by_count({"cargo": 500, "tug": 30, "dredger": 4})
         {'head': ['cargo'], 'medium': ['tug'], 'tail': ['dredger']}
+        >>> group_by_count({"cargo": 60, "tug": 30, "dredger": 4})
+        {'head': ['cargo'], 'medium': ['tug'], 'tail': ['dredger']}
     """
+    limit = head_limit(counts) if limit is None else limit
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name, count in counts.items():
-        groups["head" if count > 100 else "tail" if count < 20 else "medium"].append(name)
+        groups["head" if count > limit else "tail" if count < TAIL_COUNT else "medium"].append(name)
     return groups
+
+
+def describe_groups(groups: Mapping[str, Sequence[str]], counts: Mapping[str, int]) -> str:
+    """Return the rule that made the groups of classes, which have `counts` training chips, in one sentence."""
+    members = [{*groups.get(group, ())} for group in GROUPS]
+    others = f"tail: other classes with fewer than {TAIL_COUNT}"
+    if members == [{*names} for names in group_by_count(counts, HEAD_COUNT).values()]:
+        return f"head: classes with more than {HEAD_COUNT} training chips; {others}"
+    if members == [{*names} for names in group_by_count(counts).values()]:
+        largest = f"the {max(counts.values()):,} training chips of the largest class"
+        return f"head: classes with more than half of {largest}, because none has more than {HEAD_COUNT}; {others}"
+    return "head, medium and tail are those of the data set"
 
 
 def long_tail_counts(available: Mapping[str, int], ratio: float) -> dict[str, int]:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from rsft.data.chips import store as layout
 from rsft.data.chips.build_journal import BuildJournal
-from rsft.data.chips.record import StoreDescription, describe_rejections, group_by_count
+from rsft.data.chips.record import StoreDescription, describe_groups, describe_rejections, group_by_count
 from rsft.data.chips.store import SPLITS, Counts, missing_classes
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
@@ -225,6 +225,7 @@ def render_readme(
     """
     splits = [split for split in SPLITS if any(counts[split].values())]
     license_text = describe_license(description.license, license_restrictions(description.license))
+    groups = {group: [name for name in group_of if group_of[name] == group] for group in GROUPS}
     rows = [("class", "group", *splits), ("---", "---", *["---:"] * len(splits))]
     for name in description.classes:
         cells = (str(counts[split][name]) for split in splits)
@@ -241,6 +242,7 @@ def render_readme(
         f"Chips for rsft {__version__}, made by {code_span(description.command)}.",
         f"License of the data: {escape_markdown(license_text)}.",
         "\n".join(f"| {' | '.join(row)} |" for row in rows),
+        f"Groups: {describe_groups(groups, counts['train'])}.",
         f"![classes]({layout.CLASS_FIGURE})",
         f"`{layout.CONTACT_SHEETS}/` shows chips of each class.",
         f"Each chip has one row in `{layout.MANIFEST}`. "

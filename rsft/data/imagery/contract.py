@@ -391,7 +391,7 @@ class Contract(_Frozen):
         if names is None or (used == ("gray",) and count == 1):
             return [self.bands.index(band) for band in used] if count == len(self.bands) else list(range(count))
         if not set(used) <= set(names):
-            hint = "give the names of the bands, in the order of the file, with --bands"
+            hint = f"give a file with {', '.join(used)}; --bands only names the bands of a file that does not name them"
             raise DataError(f"bands {', '.join(names)}, but the model takes {', '.join(used)}", hint=hint)
         return [names.index(band) for band in used]
 
@@ -444,8 +444,8 @@ class Contract(_Frozen):
         unit = pixel_units.parse_unit(unit) if unit else dtype if dtype in DIGITAL_UNITS else None
         unit = self.digital or unit if unit in DIGITAL_UNITS else unit
         if unit is None:
-            hint = f"declare the unit of the chips, for instance --unit {next(iter(self.units))}"
-            raise DataError(f"{dtype} pixels without a declared unit, but the model takes {accepted}", hint=hint)
+            message = f"{dtype} pixels without a declared unit, but the model takes {accepted}"
+            raise DataError(message, hint=pixel_units.UNIT_HINT)
         pixel_units.check_dtype(dtype, unit)
         targets = [target for target in (unit, *self.units) if target in self.units]
         target_unit = next((target for target in targets if pixel_units.can_convert(unit, target)), None)

@@ -36,7 +36,11 @@ _CALIBRATION_HINT = (
 )
 _ANGLE_HINT = "{0} and {1} differ by the local incidence angle: process the scene to {1}, not to {0}"
 _DIGITAL_HINT = "digital numbers have no meaning by themselves: declare what they are, for instance amplitude"
-_UNIT_HINT = "declare the unit of the pixels with --unit"
+UNIT_HINT = (
+    "declare the unit that the pixels have, with --unit: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0; "
+    "values below 0 are decibels"
+)
+"""Hint for pixels whose unit is missing or wrong. It suggests no unit: that of a model need not be that of a file."""
 _DB_RANGE = (-100.0, 60.0)  # below the noise floor of any sensor; above any ship
 _LINEAR_MEDIAN = 10.0  # no scene has half of its pixels above 10 dB
 _DECIBEL = {"db": "sigma0", "gamma0_db": "gamma0"}
@@ -161,7 +165,7 @@ def check_dtype(dtype: Any, unit: str) -> None:
     if dtype in accepted:
         return
     names = " or ".join(str(other) for other in accepted if other not in _FLOATS[1:])
-    hint = _CALIBRATION_HINT if unit in _CALIBRATED and dtype.kind in "iu" else _UNIT_HINT
+    hint = _CALIBRATION_HINT if unit in _CALIBRATED and dtype.kind in "iu" else UNIT_HINT
     raise DataError(f"{dtype} pixels, but {unit} is {names}", hint=hint)
 
 
@@ -210,4 +214,4 @@ def check_unit(pixels: Pixels, unit: str) -> None:
         rule = f"{_LINEAR_MEDIAN:g} or less in half of the pixels (the median is {median:.4g})"
     if rule:
         values_text = f"the value {low:.4g}" if low == high else f"values from {low:.4g} to {high:.4g}"
-        raise DataError(f"{values_text}, but {unit} is {rule}", hint=_UNIT_HINT)
+        raise DataError(f"{values_text}, but {unit} is {rule}", hint=UNIT_HINT)

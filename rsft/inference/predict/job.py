@@ -27,7 +27,13 @@ from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.raster import gdal_environment
 from rsft.inference.selection.selection import select_engine
 from rsft.inference.writers.pre_annotations import SUFFIXES as BOX_SUFFIXES
-from rsft.inference.writers.tables import PredictionLayer, check_output_path, table_suffix, write_prediction_table
+from rsft.inference.writers.tables import (
+    PredictionLayer,
+    check_output_path,
+    check_table_size,
+    table_suffix,
+    write_prediction_table,
+)
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Progress
@@ -166,6 +172,8 @@ def open_job(
                 plan = PredictionPlan([ChipFiles(chips, bundle.contract, request.chip_options)])
             for source in plan.sources:
                 stack.callback(source.close)
+            columns = result_table.table_columns(bundle.classes)
+            check_table_size(output_path, sum(map(len, plan.sources)), len(columns))
             yield PredictionJob(
                 bundle, request, plan, journal, output_path, replaces_outputs, skipped_files, progress, bundle_dir
             )

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from rsft.data.annotations.base import parse_columns
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import StoreDescription
-from rsft.data.chips.store import OBJECT_COLUMNS, ChipStore
+from rsft.data.chips.store import OBJECT_COLUMNS, ChipStore, list_first_names
 from rsft.data.datasets.common import check_val_share
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.scene_uri import file_state
@@ -52,7 +52,7 @@ def build_scene_store(options: SimpleNamespace, command: str) -> ChipStore:
         options.labels or options.ais or Path(), options.field, read_types(options.types), options.min_side
     )
     with gdal_environment(), _detector(options) as locate:
-        for scene in open_scenes(options.source, options.unit, options.progress):
+        for scene in open_scenes(options.sources, options.unit, options.progress):
             if locate is None:
                 objects.read(scene, options.layer, options.crs, roles)
             else:
@@ -100,7 +100,7 @@ def _write_store(
     make = partial(make_record, labels=objects.labels, by=options.split, bands=options.bands, spacing=options.spacing)
     records = [make(item, windows[item.scene.name], split) for item, split in zip(objects.found, splits, strict=True)]
     description = StoreDescription(
-        f"objects in scenes, {options.source.name}",
+        f"objects in scenes, {list_first_names([source.name for source in options.sources], 3)}",
         objects.classes,
         command,
         skipped=dict(sorted(objects.skipped.items())),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rsft.data.chips.record import ChipRecord
 from rsft.data.imagery.products.product import find_product
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.data.imagery.units import DIGITAL_UNITS
+from rsft.data.imagery.units import DIGITAL_UNITS, UNIT_HINT
 from rsft.errors import DataError, RequestError
 from rsft.inference.predict.chip_files import find_scenes
 from rsft.inference.predict.lengths import box_sides
@@ -32,21 +32,21 @@ from rsft.inference.scenes.raster import (
 from rsft.types import Pixels, Progress
 
 
-def open_scenes(source: Path, unit: str | None, progress: Progress | None) -> Iterator[RasterScene]:
-    """Open the scenes of a file, folder, pattern or list.
+def open_scenes(sources: Sequence[Path], unit: str | None, progress: Progress | None) -> Iterator[RasterScene]:
+    """Open the scenes of files, folders, patterns and lists.
 
     Args:
-        source: the file, folder, pattern or list.
+        sources: the files, folders, patterns and lists; a scene that is in several of them is opened once.
         unit: the unit that the user declares.
         progress: called after each scene.
 
     Yields:
         The scenes, in the unit in which their chips are stored.
     """
-    scenes = _find_scenes(source)
+    scenes = list(dict.fromkeys(uri for source in sources for uri in _find_scenes(source)))
     names = Counter(uri.stem.removesuffix(".SAFE") for uri in scenes)
     if repeated := [name for name, count in names.items() if count > 1]:
-        raise RequestError(f"{names[repeated[0]]} scenes have the name {repeated[0]}", source, "rename them")
+        raise RequestError(f"{names[repeated[0]]} scenes have the name {repeated[0]}", sources[0], "rename them")
     for number, uri in enumerate(scenes, 1):
         yield _in_unit(open_scene(uri), unit)
         if progress is not None:
@@ -87,7 +87,7 @@ def _in_unit(scene: RasterScene, unit: str | None) -> RasterScene:
         return declare_unit(scene, unit)
     scene = scene.in_unit("sigma0" if "sigma0" in scene.product.calibrations else scene.unit)
     if scene.unit is None and scene.dtype not in DIGITAL_UNITS:
-        raise RequestError(f"{scene.dtype} pixels without a unit", scene.path, "declare it, such as --unit sigma0")
+        raise RequestError(f"{scene.dtype} pixels without a unit", scene.path, UNIT_HINT)
     return scene
 
 

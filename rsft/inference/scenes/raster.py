@@ -204,6 +204,9 @@ class SceneReader:
         self._handles.clear()
 
 
+_CONVERT = "gdal_translate IN OUT.tif, on a machine where GDAL may read them"
+
+
 def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OPTIONS) -> RasterScene:
     """Read the header of a scene.
 
@@ -247,13 +250,13 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
             hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"
             raise NetworkError(f"GDAL cannot open the scene: {error}", uri, hint) from error
         if isinstance(error, reader.ForeignFilesError):
-            hint = "convert it on a machine where it may be read: gdal_translate IN OUT.tif"
+            hint = "give the folder of its product, or one of the rasters that it lists; other formats: " + _CONVERT
             raise DataError(str(error), uri, hint) from error
-        hint = "give a GeoTIFF, COG, NITF or ENVI; convert other formats: gdal_translate IN OUT.tif"
+        hint = f"give the folder of a product, or a GeoTIFF, COG, NITF or ENVI; other formats: {_CONVERT}"
         if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
             hint = f"an archive on a server may contain one file; else name the raster in it: {uri.gdal_name}/NAME.tif"
         title = f" of {product.title}" if product is not None else ""
-        raise DataError(f"GDAL cannot read the scene{title}", uri, hint) from error
+        raise DataError(f"GDAL cannot read the scene{title} in a format that rsft allows", uri, hint) from error
 
 
 def declare_unit(scene: RasterScene, unit: str) -> RasterScene:

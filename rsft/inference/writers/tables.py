@@ -1,4 +1,4 @@
-"""Write a table of predictions as GeoPackage, GeoJSON, GeoParquet, CSV or labels, never leaving an unfinished file.
+"""Write a table of predictions as GeoPackage, GeoJSON, GeoParquet, CSV, Excel or labels, never an unfinished file.
 
 A GeoPackage has a layer, its styles, and a table of metadata. Styles have one color per class: style.qml for QGIS,
 style.sld for other programs.
@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -30,7 +31,8 @@ from rsft.errors import RequestError
 from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.writers.pre_annotations import SceneBoxes, coco_content, label_studio_content
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.tables import escape_table
+from rsft.utils.dependencies import check_installed, require
+from rsft.utils.tables import escape_table, replace_controls
 
 LAYER_NAME = "predictions"
 METADATA_TABLE = "rsft_metadata"
@@ -201,6 +203,8 @@ def check_output_path(
         raise RequestError(message, path, "use .gpkg, which has none of these limits")
     if suffix not in _WRITERS:
         raise RequestError(f"unknown format: {suffix or 'no suffix'}", path, f"use {', '.join(_WRITERS)}")
+    if suffix == ".xlsx":
+        check_installed("excel", "openpyxl")
     folded = [column.casefold() for column in columns]
     if suffix == ".gpkg" and len(set(folded)) < len(folded):
         repeated = sorted({column for column in folded if folded.count(column) > 1})
@@ -215,6 +219,21 @@ def check_output_path(
         message = f"the file contains {corrections:,} labels in its field {CORRECTED_COLUMN}, which would be lost"
         hint = "give another name; or keep them with rsft data add, then give --discard-corrections"
         raise RequestError(message, path, hint)
+
+
+_EXCEL_ROWS, _EXCEL_COLUMNS, _EXCEL_LETTERS, _EXCEL_INTEGER = 1_048_576, 16_384, 32_767, 10**15
+"""Limits of a sheet, and of a cell; Excel keeps 15 digits of a number."""
+
+
+def check_table_size(path: Path, rows: int, columns: int) -> None:
+    """Check that the format of a table can have so many rows and columns.
+
+    Raises:
+        RequestError: they do not fit on a sheet of Excel.
+    """
+    if table_suffix(path) == ".xlsx" and (rows >= _EXCEL_ROWS or columns > _EXCEL_COLUMNS):
+        limit = f"below its header, a sheet of Excel has {_EXCEL_ROWS - 1:,} rows and {_EXCEL_COLUMNS:,} columns"
+        raise RequestError(f"{rows:,} rows and {columns:,} columns, but {limit}", path, "use .gpkg, .parquet or .csv")
 
 
 def _count_corrections(path: Path) -> int:
@@ -242,8 +261,8 @@ def write_prediction_table(
     """Write a table in the format of the suffix.
 
     A GeoPackage has a table of metadata, GeoJSON has a member beside the features, and GeoParquet has a schema entry.
-    CSV has no metadata. A file .qml beside GeoJSON contains the style for QGIS, a file .csvt beside CSV the types of
-    the columns. Formats of labeling tools have the boxes in pixels, the classes and the scores.
+    CSV and Excel have no metadata. A file .qml beside GeoJSON contains the style for QGIS, a file .csvt beside CSV the
+    types of the columns. Formats of labeling tools have the boxes in pixels, the classes and the scores.
 
     Args:
         layer: the table.
@@ -322,8 +341,7 @@ def _write_geojson(layer: PredictionLayer, path: Path) -> None:
     has_geometry = layer.crs == LONLAT and layer.is_spatial  # RFC 7946 only allows degrees
     if has_geometry:
         layer = layer.with_corrections()
-    rows = layer.table.drop(columns="geometry").astype(object)
-    rows = rows.where(rows.notna() & ~rows.isin([np.inf, -np.inf]), None)  # JSON has neither NaN nor infinity
+    rows = _without_nan(layer.table.drop(columns="geometry"))
     shapes = layer.table["geometry"] if has_geometry else [None] * len(rows)
     features = [
         {"type": "Feature", "geometry": shape and json.loads(shapely.to_geojson(shape)), "properties": row}
@@ -333,6 +351,12 @@ def _write_geojson(layer: PredictionLayer, path: Path) -> None:
     text = json.dumps(collection, ensure_ascii=False, default=lambda date: date.isoformat())
     with _table_and_sidecar(path, qml_style(layer) if has_geometry else None) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _without_nan(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of objects with None for NaN and infinity, which neither JSON nor Excel has."""
+    rows = table.astype(object)
+    return rows.where(rows.notna() & ~rows.isin([np.inf, -np.inf]), None)
 
 
 def _write_parquet(layer: PredictionLayer, path: Path) -> None:
@@ -350,14 +374,47 @@ def _write_parquet(layer: PredictionLayer, path: Path) -> None:
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"rsft": metadata}), temporary)
 
 
-def _write_csv(layer: PredictionLayer, path: Path) -> None:
+def _with_wkt(layer: PredictionLayer) -> pd.DataFrame:
+    """Return the table with the geometries as texts in the column `wkt`, unless no row has one."""
     flat = layer.table.rename(columns={"geometry": "wkt"})
     flat["wkt"] = [shape and shapely.to_wkt(shape, rounding_precision=7) for shape in layer.table["geometry"]]
-    if len(flat) and flat["wkt"].isna().all():
-        flat = flat.drop(columns="wkt")
+    return flat.drop(columns="wkt") if len(flat) and flat["wkt"].isna().all() else flat
+
+
+def _write_csv(layer: PredictionLayer, path: Path) -> None:
+    flat = _with_wkt(layer)
     types = ["WKT" if name == "wkt" else _CSV_TYPES.get(flat[name].dtype.kind, "String") for name in flat]
     with _table_and_sidecar(path, ",".join(f'"{type_}"' for type_ in types)) as temporary:
         escape_table(flat).to_csv(temporary, index=False)
+
+
+def _write_xlsx(layer: PredictionLayer, path: Path) -> None:
+    """Write a sheet. Texts have the type of texts, so that Excel executes none; times are in UTC."""
+    rows = _without_nan(_with_wkt(layer))
+    check_table_size(path, *rows.shape)
+    book = require("openpyxl", "excel").Workbook(write_only=True)
+    cell_type = require("openpyxl.cell", "excel").WriteOnlyCell
+    sheet = book.create_sheet(LAYER_NAME)
+    sheet.freeze_panes = "A2"
+
+    def to_cell(value: Any) -> Any:
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            value = value.astimezone(UTC).replace(tzinfo=None)
+        is_long = isinstance(value, int | np.integer) and abs(int(value)) > _EXCEL_INTEGER
+        if value is None or (isinstance(value, int | float | np.generic | date) and not is_long):
+            return value
+        if len(text := replace_controls(str(value))) > _EXCEL_LETTERS:
+            message = f"a text has {len(text):,} letters, but a cell of Excel has at most {_EXCEL_LETTERS:,}"
+            raise RequestError(message, path, "use .gpkg, .parquet or .csv")
+        cell = cell_type(sheet, text)
+        cell.data_type = "s"  # not the formula that openpyxl makes of a text with "="
+        return cell
+
+    with closing(sheet):  # also after an error: openpyxl writes rows to a temporary file
+        for row in (tuple(rows.columns), *rows.itertuples(index=False, name=None)):
+            sheet.append([to_cell(value) for value in row])
+    with atomic_file(path) as temporary:
+        book.save(temporary)
 
 
 def _write_coco(layer: PredictionLayer, path: Path) -> None:
@@ -405,6 +462,7 @@ _WRITERS: dict[str, Callable[[PredictionLayer, Path], None]] = {
     ".geojson": _write_geojson,
     ".parquet": _write_parquet,
     ".csv": _write_csv,
+    ".xlsx": _write_xlsx,
     ".coco.json": _write_coco,
     ".labelstudio.json": _write_label_studio,
 }

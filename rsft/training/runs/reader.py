@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,42 @@ def hash_manifest(root: Path | str) -> str:
     return sha256(path) if path.is_file() else ""
 
 
+def describe_data(data: DataSection) -> dict[str, Any]:
+    """Return the entries "data" and "classes" of run.json: folder, hash and classes of a recipe's chip store."""
+    from rsft.data.chips.store import MANIFEST, ChipStore
+
+    root = Path(data.root)
+    entry = {"root": str(root.resolve()), "manifest_sha256": hash_manifest(root)}
+    entry |= {} if data.unlabeled is None else {"sha256": hash_data(data)}
+    return {"data": entry, "classes": list(ChipStore.open(root).classes) if (root / MANIFEST).is_file() else []}
+
+
+def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Path:
+    """Return the folder for a new run of a recipe: `runs`/<name>, whose runs all have the same data.
+
+    If the newest readable run in it has other data, the folder is `runs`/<name>-<store>. Other data is another chip
+    store (with another folder and another manifest), or one that lacks a class of the earlier run. A store may grow.
+
+    Args:
+        runs: the folder of all runs.
+        name: name of the recipe.
+        entries: chips and classes of the new run, see `describe_data`.
+    """
+    longer = f"{name}-{Path(entries['data']['root']).name}"
+    names = chain((name, longer), (f"{longer}-{number}" for number in count(2)))
+    return next(folder for folder in map(runs.joinpath, names) if not _has_other_data(folder, entries))
+
+
+def _has_other_data(folder: Path, entries: Mapping[str, Any]) -> bool:
+    numbered = [path.parent for path in folder.glob(f"*/{METADATA_FILE}") if path.parent.name.isdecimal()]
+    for run in sorted(numbered, key=lambda path: int(path.name), reverse=True):
+        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):  # a damaged run
+            earlier, data = read_run_metadata(run), entries["data"]
+            is_other_store = all(earlier["data"][key] != data[key] for key in ("root", "manifest_sha256"))
+            return is_other_store or not set(earlier.get("classes", ())) <= set(entries["classes"])
+    return False
+
+
 def hash_data(data: DataSection) -> str:
     """Return `hash_manifest` of a recipe's chips, or with unlabeled chips, a hash of both; "" if some are missing."""
     from rsft.data.loading.pool import hash_files
@@ -187,13 +224,16 @@ def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = (
     Raises:
         RequestError: no such run or no unfinished one, the run is broken, or an override changes another key.
     """
-    folder = runs if request is None else Path(request)
+    folder, name = runs if request is None else Path(request), None
     if request is not None and not folder.is_dir():
-        folder = runs / load_recipe(find_recipe(request)).name
+        name = load_recipe(find_recipe(request)).name
+        folder = runs / name
     if _is_run(folder):
         run = read_run_info(folder)
     else:
-        unfinished = [run for run in find_runs(folder) if run.status not in ("done", "broken")]
+        candidates = find_runs(runs if name else folder)  # runs of other data are in other folders of `runs`
+        unfinished = [run for run in candidates if run.status not in ("done", "broken")]
+        unfinished = [run for run in unfinished if run.recipe and name in (None, run.recipe.name)]
         if not unfinished:
             raise RequestError("no unfinished run", folder, "`rsft runs ls` lists the runs")
         run = unfinished[-1]

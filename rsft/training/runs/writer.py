@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import platform
 import shutil
@@ -30,6 +31,8 @@ from rsft.training.runs import reader
 from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
 from rsft.utils.write_errors import explain_os_error
 
+_log = logging.getLogger(__name__)
+
 RECORDED_PACKAGES = (
     *("rsft", "torch", "lightning", "timm", "torchvision", "torchgeo"),
     *("rasterio", "albumentations", "numpy", "pandas"),
@@ -41,10 +44,10 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
     """Return the entries of run.json on the origin of a run, given the recipe and its file, if it has one.
 
     Returns:
-        "seed", "recipe", "recipe_file", "git", "data", "auto_stretch", "versions", "machine" and "hardware": name of
-        the CPU, cores available to this process, threads of torch, memory in GB, and names of the GPUs.
+        "seed", "recipe", "recipe_file", "git", "data", "classes", "auto_stretch", "versions", "machine" and "hardware":
+        name of the CPU, cores available to this process, threads of torch, memory in GB, and names of the GPUs.
     """
-    root, cpuinfo = Path(recipe.data.root), Path("/proc/cpuinfo")
+    cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     cpu_names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
@@ -53,10 +56,7 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
         "recipe": recipe.model_dump(),
         "recipe_file": None if source is None else str(source.resolve()),
         "git": None if source is None else git_state(source),
-        "data": {
-            **{"root": str(root.resolve()), "manifest_sha256": reader.hash_manifest(root)},
-            **({} if recipe.data.unlabeled is None else {"sha256": reader.hash_data(recipe.data)}),
-        },
+        **reader.describe_data(recipe.data),
         "auto_stretch": 2,  # version of the rule of data.stretch=auto; a resumed run of rsft 0.2 keeps the first one
         "versions": package_versions(),
         "machine": platform.platform(),
@@ -124,6 +124,8 @@ class Run:
     ) -> Self:
         """Create and lock the run folder `runs`/<recipe name>/<next free number>, with its recipe and its metadata.
 
+        A run of other data than the earlier ones gets another folder (`rsft.training.runs.reader.choose_runs_folder`).
+
         Args:
             recipe: the recipe of the run.
             runs: folder of all runs.
@@ -134,6 +136,10 @@ class Run:
         if not is_rank_zero():
             return cls(parent)
         provenance = collect_provenance(recipe, source)
+        chosen = reader.choose_runs_folder(runs, recipe.name, provenance)
+        if chosen != parent:
+            _log.warning("%s has runs of other chips or classes, so this run is in %s", parent, chosen)
+            parent = chosen
         parent.mkdir(parents=True, exist_ok=True)
         numbers = (int(path.name) for path in parent.iterdir() if path.name.isdecimal())
         for number in count(max(numbers, default=0) + 1):

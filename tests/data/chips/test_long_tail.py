@@ -1,16 +1,45 @@
 """Groups, profiles, subsets and splits of long-tailed class distributions."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsft.data.chips.record import group_by_count, long_tail_counts, sample_per_class, stratified_split
+from rsft.data.chips.record import describe_groups, group_by_count, long_tail_counts, sample_per_class, stratified_split
+from tests.helpers.messages import mentions
 
 
 def test_counts_at_the_bounds_are_medium():
     counts = {"a": 101, "b": 100, "c": 20, "d": 19, "e": 0}
     assert group_by_count(counts) == {"head": ["a"], "medium": ["b", "c"], "tail": ["d", "e"]}
+
+
+@pytest.mark.parametrize(
+    ("counts", "head", "medium", "tail"),
+    [
+        ({"a": 24, "b": 13, "c": 12, "d": 4}, ["a", "b"], [], ["c", "d"]),
+        ({"a": 100, "b": 51, "c": 50, "d": 20, "e": 19}, ["a", "b"], ["c", "d"], ["e"]),
+        ({"a": 3, "b": 2, "c": 1}, ["a", "b"], [], ["c"]),
+        ({"a": 30, "b": 16}, [], ["a"], ["b"]),  # all have more than half of the largest class: no long tail
+        ({"a": 15, "b": 15, "c": 0}, [], [], ["a", "b", "c"]),  # a class without chips makes no long tail
+        ({"a": 0, "b": 0}, [], [], ["a", "b"]),
+        ({}, [], [], []),
+        ({"a": 101, "b": 60, "c": 2}, ["a"], ["b"], ["c"]),
+    ],
+)
+def test_a_long_tail_of_small_classes_has_a_head(counts, head, medium, tail):
+    assert group_by_count(counts) == {"head": head, "medium": medium, "tail": tail}
+
+
+def test_the_rule_of_the_groups_is_named():
+    counts = {"a": 60, "b": 30, "c": 4}
+    by_share = describe_groups(group_by_count(counts), counts)
+    assert re.search(mentions("more than half", "60 training chips", "none has more than 100", "than 20"), by_share)
+    earlier = {"head": [], "medium": ["a", "b"], "tail": ["c"]}  # of rsft 0.2
+    assert describe_groups(earlier, counts).startswith("head: classes with more than 100 training chips")
+    assert "of the data set" in describe_groups({"head": ["c"], "tail": ["a", "b"]}, counts)
 
 
 def test_profile_of_cifar100_ir100_has_10847_images():

@@ -138,6 +138,6 @@ def test_a_folder_of_products(tmp_path):
     write_image(tmp_path / f"scenes/{TERRASAR}/PREVIEW/BROWSE.tif")
     write_gaofen3(tmp_path / "scenes/gf3")
     write_gaofen3(tmp_path / "scenes/gf3", mode="DH")
-    names = [scene.path.name for scene in open_scenes(tmp_path / "scenes", None, None)]
+    names = [scene.path.name for scene in open_scenes([tmp_path / "scenes"], None, None)]
     assert [name for name in names if not name.startswith("GF3")] == ["RS2_a", "RS2_b", TERRASAR]
     assert len(names) == 6

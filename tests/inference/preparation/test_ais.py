@@ -119,5 +119,7 @@ def test_the_declared_unit_reaches_the_detector(traffic, tmp_path, monkeypatch):
         ais_job.match_scene(traffic.scene, [traffic.ais], declaration=Declaration("db"))
     assert not (tmp_path / "store").exists() and len(units) == 6
     monkeypatch.undo()
-    with pytest.raises(DataError, match=mentions("float32 pixels without a declared unit", "a.tif", "--unit sigma0")):
+    with pytest.raises(
+        DataError, match=mentions("float32 pixels without a declared unit", "a.tif", "--unit", "sigma0")
+    ):
         ais_job.match_scene(write_sea(tmp_path, units=(None,)), [traffic.ais])

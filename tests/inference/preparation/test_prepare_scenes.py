@@ -187,13 +187,24 @@ def test_scenes_that_cannot_be_used(scenes, tmp_path):
     with pytest.raises(RequestError, match=mentions("no scenes", ".tif")):
         prepare_scenes(tmp_path / "empty", tmp_path / "store", labels=labels)
     write_geotiff(folder / "plain.tif", simulate_sea(50, 50))
-    with pytest.raises(RequestError, match=mentions("float32 pixels without a unit", "plain.tif", "--unit sigma0")):
+    with pytest.raises(RequestError, match=mentions("float32 pixels without a unit", "plain.tif", "--unit", "sigma0")):
         prepare_scenes(folder, tmp_path / "store", labels=labels)
     (folder / "plain.tif").unlink()
     (folder / "more").mkdir()
     os.link(folder / "s0.tif", folder / "more/s0.tif")
     with pytest.raises(RequestError, match="2 scenes have the name s0"):
         prepare_scenes(folder, tmp_path / "store", labels=labels)
+
+
+def test_several_scenes_give_the_chips_of_their_folder(scenes, tmp_path):
+    folder, labels = scenes
+    names = [folder / "s0.tif", folder / "s1.tif", folder / "s0.tif"]  # the first one twice
+    store = prepare_scenes(names, tmp_path / "several", labels=labels, jobs=1, chip_size="32")
+    whole = chips_of(prepared(scenes, tmp_path / "whole"))
+    chips = chips_of(store)
+    assert chips.keys() == whole.keys() and all((chips[name] == whole[name]).all() for name in whole)
+    assert store.name == "objects in scenes, s0.tif, s1.tif, s0.tif"
+    assert read_dataset(store.root)["command"].startswith(f"rsft prepare scenes {names[0]} {names[1]} {names[2]} ")
 
 
 def test_labels_that_cannot_be_used(scenes, tmp_path):

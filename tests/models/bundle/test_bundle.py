@@ -60,7 +60,7 @@ def test_contents_of_a_bundle(copy):
     bundle = Bundle.load(copy)
     assert bundle.classes == ("flat", "slanted", "steep")
     assert bundle.train_counts == (24, 4, 12)
-    assert bundle.group_indices == {"head": [], "medium": [0], "tail": [1, 2]}
+    assert bundle.group_indices == {"head": [0], "medium": [], "tail": [1, 2]}
     assert bundle.contract.bands == ("gray",) and bundle.contract.units == {"uint8": (IDENTITY_STRETCH,) * 3}
     assert sum(path.stat().st_size for path in copy.iterdir()) < 1_000_000
 

@@ -34,7 +34,7 @@ def test_description_of_a_bundle(run):
     description, bundle = describe_bundle(run), Bundle.load(run)
     assert json.loads(json.dumps(description)) is not None
     assert description["classes"] == [
-        {"name": "flat", "group": "medium", "train": 24},
+        {"name": "flat", "group": "head", "train": 24},
         {"name": "slanted", "group": "tail", "train": 4},
         {"name": "steep", "group": "tail", "train": 12},
     ]

@@ -105,6 +105,14 @@ def test_resolve_resume(make_run_folder, tmp_path, recipe_file):
         resolve_resume(str(folder), tmp_path / "runs")
 
 
+def test_a_recipe_resumes_its_newest_run_on_any_data(make_run_folder, tmp_path, recipe_file):
+    make_run_folder("001", "interrupted").parent.rename(tmp_path / "runs/bars-mine")
+    make_run_folder("002", "done")
+    assert resolve_resume(str(recipe_file), tmp_path / "runs")[0].folder == tmp_path / "runs/bars-mine/001"
+    with pytest.raises(RequestError, match="no unfinished run"):
+        resolve_resume(str(tmp_path / "runs/bars"), tmp_path / "runs")
+
+
 def test_resolve_resume_reads_the_recipe_once(make_run_folder, tmp_path, monkeypatch):
     folder, paths = make_run_folder("001", "interrupted"), []
     monkeypatch.setattr(reader, "load_recipe", lambda path, *args, **options: paths.append(path) or load_recipe(path))

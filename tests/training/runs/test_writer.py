@@ -1,14 +1,20 @@
 """A run folder appears whole, with the next free number."""
 
 import json
+import re
+import shutil
 import subprocess
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.reader import find_runs, is_running
 from rsft.training.runs.writer import Run, collect_provenance, git_state
 from rsft.utils.atomic_files import sha256
+from tests.helpers.messages import mentions
 
 
 @pytest.fixture
@@ -23,6 +29,70 @@ def test_numbers_follow_the_highest_one(recipe, tmp_path):
     assert [run.folder.name for run in (first, second)] == ["001", "008"]
     assert json.loads((second.folder / "run.json").read_text())["status"] == "running"
     assert is_running(second.folder)
+
+
+@pytest.fixture
+def create(recipe, tmp_path):
+    """Return a function that creates a run on a chip store, and returns its folder in the folder of all runs."""
+    runs = tmp_path / "runs"
+
+    def run_on(store):
+        data = recipe.data.model_copy(update={"root": str(store)})
+        return str(Run.create(recipe.model_copy(update={"data": data}), runs).folder.relative_to(runs))
+
+    return run_on
+
+
+def change_store(store, change):
+    """Change all tables of class names in a chip store, and with them the hash of its manifest."""
+    dataset = json.loads((store / "dataset.json").read_text())
+    names = {name: change(name) for name in dataset["classes"]}
+    dataset["classes"] = list(names.values())
+    dataset["groups"] = {group: [names[name] for name in members] for group, members in dataset["groups"].items()}
+    (store / "dataset.json").write_text(json.dumps(dataset))
+    table = pd.read_parquet(store / "manifest.parquet").replace({"class": names})
+    pq.write_table(pa.Table.from_pandas(table), store / "manifest.parquet")
+
+
+def test_runs_of_another_store_have_their_own_folder(create, root, tmp_path, caplog):
+    others = [shutil.copytree(root, tmp_path / name / "mine") for name in ("a", "b")]
+    for other in others:  # the same classes
+        table = pd.read_parquet(other / "manifest.parquet").assign(source=str(other))
+        pq.write_table(pa.Table.from_pandas(table), other / "manifest.parquet")
+    assert create(root) == "bars/001" and not caplog.text
+    assert create(others[0]) == "bars-mine/001"
+    assert re.search(mentions("runs/bars has", "runs/bars-mine"), caplog.text)
+    assert create(others[1]) == "bars-mine-2/001"
+    assert [create(store) for store in (root, *others)] == ["bars/002", "bars-mine/002", "bars-mine-2/002"]
+
+
+def test_runs_of_other_classes_have_their_own_folder(create, root, tmp_path):
+    store = shutil.copytree(root, tmp_path / "mine")
+    assert create(store) == "bars/001"
+    change_store(store, str.upper)
+    assert create(store) == "bars-mine/001"
+
+
+def test_a_store_may_grow_and_move(create, root, tmp_path):
+    store = shutil.copytree(root, tmp_path / "mine")
+    assert create(store) == "bars/001"
+    dataset = json.loads((store / "dataset.json").read_text())
+    dataset["classes"].append("new")  # as `rsft data add --new-class` does
+    (store / "dataset.json").write_text(json.dumps(dataset))
+    assert create(store) == "bars/002"
+    assert create(store.rename(tmp_path / "moved")) == "bars/003"
+
+
+@pytest.mark.parametrize(
+    "content", [[], {}, {"data": None}, {"data": "x"}, {"data": {"root": ""}}, {"data": {"root": "", "classes": 7}}]
+)
+def test_a_damaged_run_does_not_count(create, root, tmp_path, content):
+    assert create(root) == "bars/001"
+    (tmp_path / "runs/bars/002").mkdir()
+    (tmp_path / "runs/bars/002/run.json").write_text(json.dumps(content))
+    (tmp_path / "runs/bars/003").mkdir()
+    (tmp_path / "runs/bars/003/run.json").write_text("{")
+    assert create(root) == "bars/004"
 
 
 def test_nothing_is_left_of_a_run_that_could_not_begin(recipe, tmp_path, monkeypatch):
@@ -75,7 +145,9 @@ def test_git_state(tmp_path):
 def test_the_origin_of_a_run(recipe_file, root, monkeypatch):
     monkeypatch.setenv("PATH", "")  # no git
     entries = collect_provenance(load_recipe(recipe_file), recipe_file)
-    assert entries["data"] == {"root": str(root.resolve()), "manifest_sha256": sha256(root / "manifest.parquet")}
+    manifest = sha256(root / "manifest.parquet")
+    assert entries["data"] == {"root": str(root.resolve()), "manifest_sha256": manifest}
+    assert entries["classes"] == ["flat", "slanted", "steep"]
     assert entries["git"] is None and entries["recipe_file"] == str(recipe_file.resolve())
     assert entries["recipe"]["meta"]["lr"] == 0.05 and entries["recipe"]["peft"]["rank"] == 4
     assert {"rsft", "python", "torch", "numpy"} <= set(entries["versions"])
