@@ -47,13 +47,12 @@ class FinishedRun(Run):
     @property
     def accuracy(self) -> pd.DataFrame:
         """Accuracy in %, one row for the run and for each baseline; a group without chips has no column."""
-        columns = {"head": "head", "medium": "medium", "tail": "tail", "macro": "macro", "micro": "overall"}
-        intervals = {
-            method: {name: getattr(summary, key) for key, name in columns.items()}
+        names = {"head": "head", "medium": "medium", "tail": "tail", "macro": "macro", "micro": "overall"}
+        rows = {
+            method: {name: 100 * interval.value for key, name in names.items() if (interval := getattr(summary, key))}
             for method, summary in self.evaluation.methods.items()
         }
-        rows = {key: {name: x and 100 * x.value for name, x in row.items()} for key, row in intervals.items()}
-        return pd.DataFrame.from_dict(rows, orient="index", dtype=float).dropna(axis=1, how="all")
+        return pd.DataFrame.from_dict(rows, orient="index")
 
     @cached_property
     def predictor(self) -> Predictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,31 +88,26 @@ def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps
     steps = find_steps(request)
     if steps is not None:
         steps.make_store()
-    auto_file, keys = _find_auto_file(request) if steps is None else (find_recipe(AUTO), steps.keys)
-    if auto_file is None:
-        resolved, train_options = _resolve_request(
-            request.recipe, list(request.overrides), request.runs, request.resume, request.start
-        )
-    else:
-        resolved, train_options = _choose_recipe(auto_file, keys, request, steps)
+    auto_file = _find_auto_file(request) if steps is None else find_recipe(AUTO)
+    resolved, options = _resolve_request(request) if auto_file is None else _choose_recipe(auto_file, request, steps)
 
     from rsft.cli.display.training import choose_display
     from rsft.training.finetune import finetune as train
     from rsft.training.runs.reader import lock_run
     from rsft.training.runs.writer import mark_done
 
-    folder = train_options.pop("done", None)
+    folder = options.pop("done", None)
     if folder is None:
         quiet, as_json = request.quiet, request.as_json
         with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=request.log_every) as listener:
-            run = train(resolved, request.runs, listener, evaluation_follows=True, **train_options)
+            run = train(resolved, request.runs, listener, evaluation_follows=True, **options)
         if not run.is_writer:  # only the first of several processes evaluates
             return run.folder, {}, steps
         folder = run.folder
     if steps is not None:
         steps.begin("report")
-        if (kept := _show_kept_run(folder, request)) is not None:
-            return folder, kept, steps
+        if paths := _show_kept_run(folder, request):
+            return folder, paths, steps
     lock = lock_run(folder)
     try:
         paths = _evaluate_run(folder, resolved, with_report=not request.no_report)
@@ -121,26 +117,24 @@ def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps
     return folder, paths, steps
 
 
-def _find_auto_file(request: FinetuneRequest) -> tuple[Path | None, list[str]]:
-    """Return the file that lets rsft choose the recipe, None for a recipe or run, and its keys of the command line."""
+def _find_auto_file(request: FinetuneRequest) -> Path | None:
+    """Return the file that lets rsft choose the recipe; None for a recipe or run."""
     from rsft.sweep.auto import read_auto_name
 
     recipe, folder, path = request.recipe, Path(request.recipe), None
     if recipe and not ("=" in recipe and not folder.exists()) and not (request.resume and folder.is_dir()):
         path = find_recipe(recipe)
     if path is None or read_auto_name(path) is None:
-        if request.keys:
-            message = f"--{request.keys[0].partition('=')[0]} only works where rsft chooses the recipe"
+        if request.budget is not None or request.measure is not None:
+            message = f"--{'for' if request.budget is None else 'budget'} only works where rsft chooses the recipe"
             raise RequestError(message, recipe, "give chips, a chip store, or recipes/auto.yaml")
-        return None, []
+        return None
     if request.start is not None:
         raise RequestError("a run that starts at a bundle takes its recipe", "--from", "leave out --from, or the store")
-    return path, [*request.keys, *request.overrides]
+    return path
 
 
-def _choose_recipe(
-    path: Path, overrides: list[str], request: FinetuneRequest, steps: Steps | None
-) -> tuple[Recipe, dict[str, Any]]:
+def _choose_recipe(path: Path, request: FinetuneRequest, steps: Steps | None) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe that rsft chooses, and keyword arguments for training; or those of the run to resume."""
     from rsft.cli.display.choice import choose_search_display
     from rsft.sweep.auto import read_auto, read_auto_name
@@ -149,8 +143,8 @@ def _choose_recipe(
 
     runs, folder = request.runs, request.runs / str(read_auto_name(path))
     if request.resume and any(run.status not in ("done", "broken") for run in find_runs(folder)):
-        return _resolve_request(str(folder), [], runs, request.resume, None)
-    plan = read_auto(path, overrides)
+        return _resolve_request(replace(request, recipe=str(folder), overrides=()))
+    plan = read_auto(path, request.auto_keys if steps is None else steps.keys)
     if steps is not None:
         limit = f"at most {plan.settings.budget} of CPU time, which --budget sets; the training comes after it"
         steps.begin("choose", f" among {len(plan.candidates)}: {limit}")
@@ -167,16 +161,16 @@ def _choose_recipe(
     return choice.recipe, {"source": choice.source, "entries": {"choice": choice.metadata}}
 
 
-def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path] | None:
-    """Show the result of a run that is complete, and return its files; None if something is missing."""
+def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
+    """Show the result of a run that is complete, and return its files; none if something is missing."""
     from rsft.evaluation.report.run_files import read_json
     from rsft.evaluation.schema import Evaluation
     from rsft.training.runs.reader import OUTPUTS, read_run_info
 
-    files = {name: folder / file for name, file in OUTPUTS.items() if name != "report" or not request.no_report}
-    if read_run_info(folder).status != "done" or not all(path.is_file() for path in files.values()):
-        return None
-    paths = {"bundle": folder / "bundle", "metrics": files.pop("evaluation"), **files}
+    paths = {"bundle": folder / "bundle", "metrics": folder / OUTPUTS["evaluation"]}
+    paths |= {} if request.no_report else {"report": folder / OUTPUTS["report"]}
+    if read_run_info(folder).status != "done" or not all(path.exists() for path in paths.values()):
+        return {}
     display.show_evaluation(read_json(paths["metrics"], Evaluation))
     console.print(f"kept; to train once more: rsft finetune {folder / 'recipe.yaml'}", soft_wrap=True)
     show_paths(paths)
@@ -219,9 +213,7 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     return paths
 
 
-def _resolve_request(
-    recipe: str, overrides: list[str], runs: Path, resume: bool, start: Path | None
-) -> tuple[Recipe, dict[str, Any]]:
+def _resolve_request(request: FinetuneRequest) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe of a run and keyword arguments for training; "done" is the folder of a trained run."""
     from rsft.models.bundle.bundle import find_bundle
     from rsft.recipe.load import load_recipe
@@ -229,12 +221,13 @@ def _resolve_request(
     from rsft.training.replay import correction_recipe
     from rsft.training.runs.reader import TRAINED, resolve_resume
 
-    if (resume or start is not None) and "=" in recipe and not Path(recipe).exists():
+    recipe, overrides, start = request.recipe, [*request.overrides], request.start
+    if (request.resume or start is not None) and "=" in recipe and not Path(recipe).exists():
         recipe, overrides = "", [recipe, *overrides]
-    if resume:
+    if request.resume:
         if start is not None:
             raise RequestError("a resumed run starts at its checkpoint", "--from", "leave out --from or --resume")
-        run, resolved = resolve_resume(recipe or None, runs, overrides)
+        run, resolved = resolve_resume(recipe or None, request.runs, overrides)
         return resolved, {"done" if run.status in TRAINED else "resume": run.folder}
     if not recipe:
         if start is not None:

@@ -10,10 +10,10 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from typer.main import get_command
@@ -21,6 +21,8 @@ from typer.main import get_command
 from rsft.cli import INTERRUPTED, build_app
 from rsft.cli.display.console import console, emit_json_event
 from rsft.errors import RequestError, RsftError
+from rsft.recipe.library import AUTO, find_recipe
+from rsft.recipe.text import to_yaml
 from rsft.utils.untrusted.gdal_drivers import LIMIT
 
 if TYPE_CHECKING:
@@ -49,12 +51,14 @@ class FinetuneRequest:
     prepare: str = ""
 
     @property
-    def keys(self) -> list[str]:
-        """The options that are keys of a file with `method: auto`, as overrides."""
-        from rsft.recipe.text import to_yaml
+    def auto_keys(self) -> list[str]:
+        """The overrides, after the options that are keys of a file with `method: auto`."""
+        return [*list_keys({"budget": self.budget, "for": self.measure}), *self.overrides]
 
-        values = {"budget": self.budget, "for": self.measure}
-        return [f"{key}={to_yaml(value)}" for key, value in values.items() if value is not None]
+
+def list_keys(values: Mapping[str, str | None]) -> list[str]:
+    """Return `key=value` for the values that are given, as overrides of the command line."""
+    return [f"{key}={to_yaml(value)}" for key, value in values.items() if value is not None]
 
 
 _TITLES = {
@@ -86,20 +90,20 @@ class Steps:
     """
 
     def __init__(self, request: FinetuneRequest, kind: str) -> None:
-        from rsft.recipe.library import AUTO
-        from rsft.recipe.text import to_yaml
-
-        self.request, source = request, Path(request.recipe)
-        self.root = request.root or _choose_root(source) if kind else source
-        self.keys = [f"data.root={to_yaml(str(self.root))}", f"name={to_yaml(self.root.resolve().name)}"]
-        self.keys += [*request.keys, *request.overrides]
-        given = {"root": self.root, "labels": request.labels, "ais": request.ais}
-        options = [word for name, value in given.items() if value for word in (f"--{name}", str(value))]
-        prepare = ["rsft", "prepare", kind, str(source), *options, *shlex.split(request.prepare)]
-        runs = [] if request.runs == Path("runs") else ["--runs", str(request.runs)]
-        choose = ["rsft", "finetune", AUTO, *self.keys, *runs, *(["--no-report"] if request.no_report else [])]
-        self.commands = {"prepare": prepare} if kind else {}
-        self.commands |= {"audit": ["rsft", "audit", str(self.root)], "choose": choose}
+        self.request, self.root = request, Path(request.recipe)
+        store, given = [], {"labels": request.labels, "ais": request.ais}
+        if kind:
+            self.root = request.root or _choose_root(self.root)
+            store = ["rsft", "prepare", kind, request.recipe, "--root", str(self.root)]
+            store += [word for name, path in given.items() if path for word in (f"--{name}", str(path))]
+            if kind == "scenes" and Path(request.recipe).is_file() and "--split" not in request.prepare:
+                store += ["--split", "object"]  # one scene cannot be divided between train and val
+        keys = {"data.root": str(self.root), "name": self.root.resolve().name}
+        self.keys = [*list_keys(keys), *request.auto_keys]
+        choose = ["rsft", "finetune", AUTO, *self.keys, *(["--no-report"] if request.no_report else [])]
+        choose += [] if request.runs == Path("runs") else ["--runs", str(request.runs)]
+        commands = {"prepare": [*store, *shlex.split(request.prepare)], "audit": ["rsft", "audit", str(self.root)]}
+        self.commands = {step: words for step, words in (commands | {"choose": choose}).items() if words}
 
     def begin(self, step: str, note: str = "") -> None:
         """Print the number and the name of a step, a note, and the command that does the step alone."""
@@ -108,8 +112,7 @@ class Steps:
         if self.request.as_json:
             emit_json_event("begin", {"name": step, "number": number, "of": len(steps), "command": command})
         console.print(Text(f"step {number} of {len(steps)}, {step}: {_TITLES[step]}{note}", "bold"), soft_wrap=True)
-        if command:
-            console.print(f"  {command}", style="dim", soft_wrap=True)
+        console.print(*([f"  {command}"] if command else []), style="dim", soft_wrap=True, end="\n" if command else "")
 
     def make_store(self) -> None:
         """Build and audit the chip store, as far as an earlier call has not.
@@ -120,39 +123,36 @@ class Steps:
         from rsft.data.audit import AUDIT_FILE
         from rsft.data.chips.store import MANIFEST
 
-        names = [text.removeprefix("name=") for text in self.request.overrides if text.startswith("name=")]
-        runs = self.request.runs / (names or [self.root.resolve().name])[-1]
-        console.print(f"chip store {self.root} (--root), runs in {runs} (--runs, name=NAME)", soft_wrap=True)
+        name = [text.removeprefix("name=") for text in self.keys if text.startswith("name=")][-1]
+        text = f"chip store {self.root} (--root), runs in {self.request.runs / name} (--runs, name=NAME)"
+        console.print(text, soft_wrap=True)
         if "prepare" in self.commands:
-            hint = f"give options of `{shlex.join(self.commands['prepare'][:3])}` as --prepare '--unit sigma0'"
-            self._run("prepare", f"{hint}; to train on a finished chip store: rsft finetune {self.root}")
+            self.begin("prepare")
+            self._run(self.commands["prepare"])
+        self.begin("audit")
         audit, manifest = self.root / AUDIT_FILE, self.root / MANIFEST
         if audit.is_file() and audit.stat().st_mtime_ns >= manifest.stat().st_mtime_ns:
-            self.begin("audit")
             console.print(f"kept {audit}, newer than the manifest", soft_wrap=True)
         else:
-            self._run("audit", "correct the chip store")
+            self._run(self.commands["audit"])
 
-    def _run(self, step: str, hint: str) -> None:
-        """Run the command of a step; the program `rsft` runs it in a process, which can close a fence around itself."""
-        self.begin(step)
-        words = self.commands[step]
-        if os.environ.get(LIMIT) == "limited":
-            output = subprocess.DEVNULL if console.quiet else None
-            command = [sys.executable, "-P", "-c", _PROGRAM, *words[1:]]
-            code: Any = subprocess.run(command, stdout=output, check=False).returncode
-        else:
-            try:
-                code = get_command(build_app(words[1])).main(words[1:], "rsft")
-            except SystemExit as stop:
-                code = stop.code
-            except RsftError as error:
-                error.hint = "; ".join(filter(None, (error.hint, hint)))
-                raise
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
-        if code:
-            raise RequestError(f"the step {step} failed, as it says above", shlex.join(words), hint)
+    def _run(self, words: Sequence[str]) -> None:
+        """Run a command; the program `rsft` runs it in a process, which can close a fence around itself."""
+        hint = "options of `rsft prepare` go into --prepare '...'; a finished chip store is given by its name"
+        try:
+            if os.environ.get(LIMIT) == "limited":
+                command = [sys.executable, "-P", "-c", _PROGRAM, *words[1:]]
+                output = subprocess.DEVNULL if console.quiet else None
+                sys.exit(subprocess.run(command, stdout=output, check=False).returncode)
+            get_command(build_app(words[1])).main(words[1:], "rsft")
+        except RsftError as error:
+            error.hint = "; ".join(filter(None, (error.hint, hint)))
+            raise
+        except SystemExit as stop:
+            if stop.code == INTERRUPTED:
+                raise KeyboardInterrupt from None
+            if stop.code:
+                raise RequestError("a step failed, as it says above", shlex.join(words), hint) from None
 
 
 def find_steps(request: FinetuneRequest) -> Steps | None:
@@ -173,42 +173,29 @@ def find_steps(request: FinetuneRequest) -> Steps | None:
 def _find_kind(request: FinetuneRequest) -> str | None:
     """Return the command of `rsft prepare` for what a request names: "" for a chip store, None for a recipe or run."""
     from rsft.data.chips.store import MANIFEST
-    from rsft.recipe.library import find_recipe
+    from rsft.data.imagery.reader import IMAGE_SUFFIXES
 
     source = Path(request.recipe)
     if request.labels or request.ais:
         return "scenes"
     if not request.recipe or request.resume or ("=" in request.recipe and not source.exists()):
         return None
-    if source.is_file():
-        return _find_kind_of_file(source)
     if (source / MANIFEST).is_file():
         return ""
-    try:
-        find_recipe(request.recipe)
-    except RequestError:
-        if not source.is_dir():
-            raise
-        if not any(entry.is_dir() or entry.name == "train.txt" for entry in source.iterdir()):
-            message = "the folder is neither a chip store nor a folder of class folders"
-            hint = f"make one folder per class with its chips, or for scenes: {_SCENES.format(source)}"
-            raise RequestError(message, source, hint) from None
-        return "folder"
-    return None
-
-
-_SCENES = "rsft finetune {} --labels LABELS"
-
-
-def _find_kind_of_file(source: Path) -> str | None:
-    suffix = source.suffix.lower()
-    if suffix in (".yaml", ".yml", ".csv"):
-        return "folder" if suffix == ".csv" else None
-    from rsft.inference.scenes.raster import RASTER_SUFFIXES
-
-    if suffix in RASTER_SUFFIXES:
-        raise RequestError("training on a scene needs labels of its objects", source, _SCENES.format(source))
-    return None
+    if source.is_file() and source.suffix.lower() in (".csv", *IMAGE_SUFFIXES, ".nc", ".h5", ".img", ".ntf"):
+        kind = "folder" if source.suffix.lower() == ".csv" else ""
+    else:
+        try:
+            find_recipe(request.recipe)
+            return None
+        except RequestError:
+            if not source.is_dir():
+                raise
+        kind = "folder" * any(entry.is_dir() or entry.name == "train.txt" for entry in source.iterdir())
+    if not kind:
+        hint = f"make one folder per class, or for scenes: rsft finetune {source} --labels LABELS"
+        raise RequestError("this is neither a recipe, nor a chip store, nor class folders", source, hint)
+    return kind
 
 
 def _choose_root(source: Path) -> Path:

@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +125,7 @@ class LiveArea(Live):
     """Rich's live display, which in a notebook replaces one output of the cell. It needs no ipywidgets there."""
 
     _output: Any = None
+    _html: str | None = None
 
     def start(self, refresh: bool = False) -> None:
         """Start; the output belongs to the cell that runs now."""
@@ -134,24 +135,28 @@ class LiveArea(Live):
         """Show the present state."""
         if not self.console.is_jupyter or self.console.quiet:
             return super().refresh()
-        import IPython.display as notebook
+        notebook = import_module("IPython.display")
+        with self._lock:
+            html = "" if self.transient and not self._started else self._to_html()
+            if self._output is None:
+                self._output = notebook.display(notebook.HTML(html), display_id=True)
+            elif html != self._html:
+                self._output.update(notebook.HTML(html))
+            self._html = html
 
+    def _to_html(self) -> str:
         page = PlainConsole(
             record=True, file=io.StringIO(), force_jupyter=False, width=self.console.width, markup=False, emoji=False
         )
-        with self._lock:
-            if self._started or not self.transient:
-                page.print(self.renderable)
-            shown = notebook.HTML(page.export_html(inline_styles=True, code_format="<pre>{code}</pre>"))
-            if self._output is None:
-                self._output = notebook.display(shown, display_id=True)
-            else:
-                self._output.update(shown)
+        page.print(self.renderable)
+        return page.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
     def stop(self) -> None:
         """Stop, and show the last state, or nothing if the display is transient."""
-        was_started = self._started
+        was_started, was_quiet = self._started, self.console.quiet
+        self.console.quiet = was_quiet or self.console.is_jupyter  # control codes would be an empty output
         super().stop()
+        self.console.quiet = was_quiet
         if was_started and self.console.is_jupyter:
             self.refresh()
 
