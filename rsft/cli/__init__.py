@@ -57,7 +57,8 @@ def build_app(command: str = "") -> typer.Typer:
         cls=PlainGroup,
         help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
         "one learned scale per site of the network."
-        "\n\nFirst steps:  rsft prepare demo --root data/demo  then  rsft finetune quickstart",
+        "\n\nFirst steps:  rsft prepare demo --root data/demo  then  rsft finetune quickstart"
+        "\n\nYour own chips, one folder per class:  rsft finetune CHIPS",
         no_args_is_help=True,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -118,11 +118,14 @@ class Steps:
         """Build and audit the chip store, as far as an earlier call has not.
 
         Raises:
+            RecipeError: the overrides are wrong.
             RsftError: a step fails.
         """
         from rsft.data.audit import AUDIT_FILE
         from rsft.data.chips.store import MANIFEST
+        from rsft.sweep.auto import check_auto
 
+        check_auto(find_recipe(AUTO), self.keys)  # a typing error shows before the chips are prepared
         name = [text.removeprefix("name=") for text in self.keys if text.startswith("name=")][-1]
         text = f"chip store {self.root} (--root), runs in {self.request.runs / name} (--runs, name=NAME)"
         console.print(text, soft_wrap=True)

@@ -3,7 +3,9 @@
 import json
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import geopandas
 import pytest
@@ -106,7 +108,7 @@ def test_python(rsft, chips, root, run, monkeypatch):
     assert package.finetune(recipe, Path("x"), start="y") == ((recipe, Path("x")), {"start": "y"})
 
 
-def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch, capfd):
+def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
     pixels = simulate_sea(128, 128)
     pixels[20:30, 20:50] = pixels[20:30, 80:90] = pixels[90:94, 20:50] = pixels[90:94, 80:90] = 3
     options = {"crs": "EPSG:32633", "transform": UTM, "names": ("VV",), "units": ("sigma0",)}
@@ -115,10 +117,17 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch, capfd):
     rows = {"type": ["cargo", "tug"] * 2, "geometry": [shapely.Point(UTM * place).buffer(200) for place in places]}
     geopandas.GeoDataFrame(rows, crs="EPSG:32633").to_file(tmp_path / "ships.gpkg")
     words = ("--labels", "ships.gpkg", "--prepare", "--chip-size 32 --val 0.5 --jobs 1")
+    processes = []
+
+    def run(command, stdout, check):
+        processes.append(subprocess.run(command, capture_output=True, text=True, check=check))
+        return processes[-1]
+
     monkeypatch.setenv(LIMIT, "limited")  # as in the program: preparation and audit are processes behind a fence
+    monkeypatch.setattr(start, "subprocess", SimpleNamespace(run=run))
     code, printed = rsft("finetune", "scene.tif", *words, "--root", "store", "name=first")
-    printed += "".join(capfd.readouterr())
-    assert code == 2 and "stopped by the test" in printed and "runs in runs/first" in printed, printed
+    assert code == 2 and "stopped by the test" in printed and "runs in runs/first" in printed, (printed, processes)
+    assert "4 chips in store" in processes[0].stdout and len(processes) == 2
     command = "rsft prepare scenes scene.tif --root store --labels ships.gpkg --split object"
     assert f"{command} --chip-size 32 --val 0.5 --jobs 1" in printed
     assert len(ChipStore.open(Path("store")).table) == 4 and Path("store/audit.json").is_file()
@@ -126,7 +135,7 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch, capfd):
 
     code, printed = rsft("finetune", "scene.tif", *words[:2], "--prepare=--bogus", "--root", "other")
     assert code == 2 and "a step failed" in printed and "--prepare" in printed
-    assert "No such option: --bogus" in capfd.readouterr().err
+    assert "No such option: --bogus" in processes[2].stderr and "rsft prepare scenes" in processes[2].stderr
     steps = find_steps(FinetuneRequest("scenes", ais=Path("ais.csv")))
     assert steps.commands["prepare"] == shlex.split("rsft prepare scenes scenes --root data/scenes --ais ais.csv")
 
@@ -162,6 +171,10 @@ def test_what_is_neither(rsft, chips, recipe_file, root):
     assert code == 2 and "a recipe names its chip store" in printed
     code, printed = rsft("finetune", root, "--prepare", "--val 0.3")
     assert code == 2 and "prepared already" in printed
+    code, printed = rsft("finetune", chips, "train.epoch=3", "--for", "best")
+    assert code == 2 and "macro | tail" in printed and not Path("data").exists()  # before the chips are prepared
+    code, printed = rsft("finetune", chips, "train.epoch=3")
+    assert code == 2 and "train.epochs" in printed and not Path("data").exists()
     code, printed = rsft("finetune", chips, "--from", "x")
     assert code == 2 and "leave out --from" in printed
 
@@ -189,3 +202,28 @@ def test_overrides_and_options_are_in_the_command(root):
     keys = [f"data.root={root}", f"name={root.name}", "budget=1min", "for=tail", "name=a b"]
     assert steps.commands["choose"] == ["rsft", "finetune", "auto", *keys, "--no-report", "--runs", "r"]
     assert list(steps.commands) == ["audit", "choose"]
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_progress_and_the_result(chips, tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    call = f"rsft.finetune({str(chips)!r}, overrides=['train.epochs=1'], budget='0s', no_report=True)"
+    cells = [f"import rsft; result = {call}", "result", "len(result.predict('my bars/val/flat'))"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    messages = []
+
+    class Client(nbclient.NotebookClient):
+        def process_message(self, message, cell, number):
+            messages.append((message["msg_type"], message["content"].get("data", {}).get("text/html", "")))
+            return super().process_message(message, cell, number)
+
+    resources = {"metadata": {"path": str(tmp_path)}}
+    Client(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
+    texts = [html for kind, html in messages if kind == "display_data"]
+    assert [number for number in range(1, 6) if any(f"step {number} of 5" in text for text in texts)] == [1, 2, 3, 4, 5]
+    updates = [html for kind, html in messages if kind == "update_display_data"]
+    assert any("writing chips" in html and "/58" in html for html in updates)
+    assert any("epoch 1/1" in html for html in updates)
+    assert "<th>macro</th>" in notebook.cells[1].outputs[0].data["text/html"]
+    assert notebook.cells[2].outputs[0].data["text/plain"] == "6"
