@@ -84,10 +84,12 @@ def finetune(recipe: Any = None, runs: Path | str = Path("runs"), *arguments: An
         RsftError: a step fails, as the commands of the steps do.
 
     Example:
-        >>> result = finetune("chips/", overrides=["train.epochs=2"], budget="90s")
-        >>> result.predict("new_chips")["class"]
-        >>> result.report
-        PosixPath('runs/chips/001/report.html')
+        >>> overrides = ["data.root=data/ships", "train.epochs=1"]  # a recipe; finetune("chips/") takes any chips
+        >>> result = finetune("quickstart", overrides=overrides, no_report=True, quiet=True)
+        >>> result.bundle
+        PosixPath('runs/quickstart/001/bundle')
+        >>> list(result.predict("new_chips"))[:3]
+        ['chip', 'path', 'geometry']
     """
     if not isinstance(recipe, Path | str):
         from rsft.training.finetune import finetune as train

@@ -66,7 +66,7 @@ _TITLES = {
     "audit": "look for faults in the chips",
     "choose": "choose the method",
     "train": "train it on all training chips",
-    "report": "evaluate it, and write the report",
+    "report": "evaluate it and report",
 }
 """The steps. The command of the step `choose` does the later ones as well."""
 
@@ -112,7 +112,8 @@ class Steps:
         if self.request.as_json:
             emit_json_event("begin", {"name": step, "number": number, "of": len(steps), "command": command})
         console.print(Text(f"step {number} of {len(steps)}, {step}: {_TITLES[step]}{note}", "bold"), soft_wrap=True)
-        console.print(*([f"  {command}"] if command else []), style="dim", soft_wrap=True, end="\n" if command else "")
+        if command:
+            console.print(f"  {command}", style="dim", soft_wrap=True)
 
     def make_store(self) -> None:
         """Build and audit the chip store, as far as an earlier call has not.
