@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from rsft.version import __version__
 
 if TYPE_CHECKING:
+    from rsft.cli.finished_run import FinishedRun
     from rsft.evaluation.evaluate import evaluate
     from rsft.inference.predict.pipeline import Predictor
     from rsft.peft.model.attach import attach
     from rsft.recipe.load import load_recipe
     from rsft.recipe.schema import Recipe
-    from rsft.training.finetune import finetune
+    from rsft.training.runs.writer import Run
 
 __all__ = ["Recipe", "__version__", "attach", "evaluate", "finetune", "load_bundle", "load_recipe"]
 
@@ -25,7 +26,6 @@ _MODULES = {
     "Recipe": "rsft.recipe.schema",
     "attach": "rsft.peft.model.attach",
     "evaluate": "rsft.evaluation.evaluate",
-    "finetune": "rsft.training.finetune",
     "load_recipe": "rsft.recipe.load",
 }
 
@@ -54,6 +54,61 @@ def load_bundle(path: Path | str, device: str = "auto", engine: str = "torch", p
     from rsft.inference.predict.pipeline import Predictor
 
     return Predictor.load(Path(path), device, engine, precision)
+
+
+@overload
+def finetune(recipe: Path | str, runs: Path | str = ..., **options: Any) -> FinishedRun: ...
+@overload
+def finetune(recipe: Recipe | None = None, runs: Path = ..., *arguments: Any, **options: Any) -> Run: ...
+def finetune(recipe: Any = None, runs: Path | str = Path("runs"), *arguments: Any, **options: Any) -> Any:
+    """Do what `rsft finetune` does: from chips, scenes or a recipe to a trained bundle and its report.
+
+    Chips and scenes are prepared and audited, and a method is chosen for them. The steps and their commands are
+    printed. The same call again continues what was stopped, and returns a finished run of the same chips and recipe.
+
+    Args:
+        recipe: class folders, a .csv of path,class, a chip store, scenes, or a recipe by path or name. With a `Recipe`,
+            or None and `start`, the call is `rsft.training.finetune.finetune`, which trains without an evaluation and
+            returns a `Run`.
+        runs: folder of all runs.
+        *arguments: further arguments of `rsft.training.finetune.finetune`, for a `Recipe`.
+        **options: the options of the command: `overrides` (a list of "section.key=value"), `labels`, `ais`, `root`,
+            `prepare`, `budget`, `measure` (--for), `start` (--from), `no_report`, `quiet`.
+
+    Returns:
+        The run with `report` and `bundle` (paths), `accuracy` (a table), and `predict(chips)`, which returns the table
+        of `rsft.load_bundle`. A notebook shows its accuracy and its maps.
+
+    Raises:
+        RequestError: the name is neither a recipe nor chips, or scenes have no labels.
+        RsftError: a step fails, as the commands of the steps do.
+
+    Example:
+        >>> overrides = ["data.root=data/ships", "train.epochs=1"]  # a recipe; finetune("chips/") takes any chips
+        >>> result = finetune("quickstart", overrides=overrides, no_report=True, quiet=True)
+        >>> result.bundle
+        PosixPath('runs/quickstart/001/bundle')
+        >>> list(result.predict("new_chips"))[:3]
+        ['chip', 'path', 'geometry']
+    """
+    if not isinstance(recipe, Path | str):
+        from rsft.training.finetune import finetune as train
+
+        return train(recipe, Path(runs), *arguments, **options)
+    import shlex
+
+    from rsft.cli.display.console import quiet_console
+    from rsft.cli.finished_run import FinishedRun
+    from rsft.cli.jobs import run_finetune
+    from rsft.cli.start import FinetuneRequest
+    from rsft.training.runs.reader import read_run_metadata
+
+    paths = {name: Path(options[name]) for name in ("labels", "ais", "root", "start") if options.get(name)}
+    request = FinetuneRequest(str(recipe), runs=Path(runs), **(options | paths))
+    with quiet_console(request.quiet):
+        folder, files, steps = run_finetune(request)
+    commands = tuple(map(shlex.join, steps.commands.values() if steps else ()))
+    return FinishedRun(folder, read_run_metadata(folder) if files else {}, commands=commands)
 
 
 def __getattr__(name: str) -> Any:

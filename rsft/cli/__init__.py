@@ -57,7 +57,8 @@ def build_app(command: str = "") -> typer.Typer:
         cls=PlainGroup,
         help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
         "one learned scale per site of the network."
-        "\n\nFirst steps:  rsft prepare demo --root data/demo  then  rsft finetune quickstart",
+        "\n\nFirst steps:  rsft prepare demo --root data/demo  then  rsft finetune quickstart"
+        "\n\nYour own chips, one folder per class:  rsft finetune CHIPS",
         no_args_is_help=True,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -98,8 +99,8 @@ def main(*, fenced: bool = False) -> None:
     try:
         build_app(*arguments[:1])(args=arguments, obj=fenced)
     except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first one into the second one
-        code = getattr(error, "code", _INTERRUPTED)
-        if code == _INTERRUPTED:
+        code = getattr(error, "code", INTERRUPTED)
+        if code == INTERRUPTED:
             _end_at_next_interrupt()
             error_console.print("stopped")
         sys.exit(code)
@@ -107,15 +108,15 @@ def main(*, fenced: bool = False) -> None:
         if debug:
             raise
         code = show_failure(error, arguments)
-        if code == _INTERRUPTED:
+        if code == INTERRUPTED:
             _end_at_next_interrupt()
         sys.exit(code)
 
 
-_INTERRUPTED = 128 + signal.SIGINT
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def _end_at_next_interrupt() -> None:
     """Let another Ctrl-C end the process at once; the exit functions of libraries would print tracebacks."""
     with suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))

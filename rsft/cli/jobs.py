@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,9 @@ import typer
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
 from rsft.cli.options import BundleArgument, DeviceOption, OverridesArgument, RunsOption, documented
+from rsft.cli.start import FinetuneRequest, Steps, find_same_run, find_steps
 from rsft.errors import Interrupted, RequestError
+from rsft.recipe.library import AUTO, find_recipe
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
@@ -33,16 +36,23 @@ def finetune(
     no_report: bool = False,
     budget: Annotated[str | None, typer.Option(metavar="TIME")] = None,
     measure: Annotated[str | None, typer.Option("--for", metavar="macro|tail")] = None,
+    labels: Path | None = None,
+    ais: Path | None = None,
+    root: Path | None = None,
+    prepare: Annotated[str, typer.Option(metavar="OPTIONS")] = "",
 ) -> None:
-    """Fine-tune with a recipe, evaluate the result and simple baselines, and write a report.
+    """Fine-tune with a recipe, or with the method that suits your chips; evaluate it, and write a report.
 
-    Writes RUNS/<recipe>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A stopped or killed
-    run can be continued with --resume, and gives the same result. Given a chip store in place of a recipe, rsft chooses
-    the recipe by cross-validation on the training chips (recipes/auto.yaml).
+    rsft finetune CHIPS, with one folder per class, prepares and audits the chips, chooses a method by cross-validation
+    on the training chips (recipes/auto.yaml), trains and evaluates it. It prints the command of each step. The same
+    command again continues what was stopped or killed. rsft finetune SCENES --labels FILE begins with scenes.
+
+    Writes RUNS/<recipe or chips>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A stopped or
+    killed run of a recipe can be continued with --resume, and gives the same result.
 
     Args:
-        recipe: Recipe file, name of a shipped recipe, chip store, or with --resume a run folder. With --from it may be
-            left out.
+        recipe: Recipe file, name of a shipped recipe, class folders, .csv of path,class, chip store, scenes, or with
+            --resume a run folder. With --from it may be left out.
         resume: Continue a run: the given one, or the newest unfinished run of the recipe.
         start: Start at the modules, scales and head of a bundle (bundle, run folder, or runs/<recipe>). Without RECIPE:
             a short run with the recipe of the bundle, which trains the last blocks and the head.
@@ -52,89 +62,119 @@ def finetune(
         no_report: Only measure accuracy: no baselines, no t-SNE map, no report.
         budget: CPU time of the choice of a recipe, such as 90s, 10min or 2h (default: that of the file, 10min).
         measure: Measure of the choice: macro, or tail for the rare classes.
+        labels: Labels of the objects in scenes, as for `rsft prepare scenes`.
+        ais: AIS messages in place of labels, as for `rsft prepare scenes`.
+        root: Folder of the chip store that is prepared (default: data/<name of the chips or scenes>).
+        prepare: Further options of `rsft prepare folder` or `rsft prepare scenes`, as one text: "--unit db --val 0.3".
     """
+    request = FinetuneRequest(**locals() | {"overrides": overrides or []})
     with display.quiet_console(quiet, as_json):
-        auto_file, keys = _find_auto_file(recipe, resume, start, {"budget": budget, "for": measure})
-        keys += overrides or []
-        if auto_file is None:
-            resolved, train_options = _resolve_request(recipe, keys, runs, resume, start)
-        else:
-            resolved, train_options = _choose_recipe(auto_file, keys, runs, resume, quiet=quiet, as_json=as_json)
-
-        from rsft.cli.display.training import choose_display
-        from rsft.training.finetune import finetune as train
-        from rsft.training.runs.reader import lock_run
-        from rsft.training.runs.writer import mark_done
-
-        folder = train_options.pop("done", None)
-        if folder is None:
-            with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=log_every) as listener:
-                run = train(resolved, runs, listener, evaluation_follows=True, **train_options)
-            if not run.is_writer:  # only the first of several processes evaluates
-                return
-            folder = run.folder
-        lock = lock_run(folder)
-        try:
-            paths = _evaluate_run(folder, resolved, with_report=not no_report)
-            mark_done(folder)
-        finally:
-            lock.release()
+        folder, paths, _ = run_finetune(request)
+    if not paths:
+        return
     if as_json:
         display.emit_json_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
     elif quiet:
         typer.echo(display.escape_controls(str(folder)))
 
 
-def _find_auto_file(
-    recipe: str, resume: bool, start: Path | None, options: dict[str, str | None]
-) -> tuple[Path | None, list[str]]:
-    """Return the file that lets rsft choose the recipe, None for a recipe or run, and its keys of the command line."""
-    from rsft.data.chips.store import MANIFEST
-    from rsft.recipe.library import AUTO, find_recipe
-    from rsft.recipe.text import to_yaml
+def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps | None]:
+    """Do what `rsft finetune` does.
+
+    Returns:
+        The run folder; the files in it by name, none in all but the first of several processes; and the steps, if the
+        request names chips or scenes.
+    """
+    steps = find_steps(request)
+    if steps is not None:
+        steps.make_store()
+    auto_file = _find_auto_file(request) if steps is None else find_recipe(AUTO)
+    resolved, options = _resolve_request(request) if auto_file is None else _choose_recipe(auto_file, request, steps)
+
+    from rsft.cli.display.training import choose_display
+    from rsft.training.finetune import finetune as train
+    from rsft.training.runs.reader import lock_run
+    from rsft.training.runs.writer import mark_done
+
+    folder = options.pop("done", None)
+    if folder is None:
+        quiet, as_json = request.quiet, request.as_json
+        with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=request.log_every) as listener:
+            run = train(resolved, request.runs, listener, evaluation_follows=True, **options)
+        if not run.is_writer:  # only the first of several processes evaluates
+            return run.folder, {}, steps
+        folder = run.folder
+    if steps is not None:
+        steps.begin("report")
+        if paths := _show_kept_run(folder, request):
+            return folder, paths, steps
+    lock = lock_run(folder)
+    try:
+        paths = _evaluate_run(folder, resolved, with_report=not request.no_report)
+        mark_done(folder)
+    finally:
+        lock.release()
+    return folder, paths, steps
+
+
+def _find_auto_file(request: FinetuneRequest) -> Path | None:
+    """Return the file that lets rsft choose the recipe; None for a recipe or run."""
     from rsft.sweep.auto import read_auto_name
 
-    folder, path = Path(recipe), None
-    keys = [f"{key}={to_yaml(value)}" for key, value in options.items() if value is not None]
-    if recipe and (folder / MANIFEST).is_file() and not resume:
-        path, keys = find_recipe(AUTO), [f"data.root={to_yaml(recipe)}", *keys]
-    elif recipe and not ("=" in recipe and not folder.exists()) and not (resume and folder.is_dir()):
-        try:
-            path = find_recipe(recipe)
-        except RequestError:
-            if not folder.is_dir():
-                raise
-            hint = f"prepare it: rsft prepare folder {recipe} --root data/{folder.resolve().name}"
-            raise RequestError("the folder is no chip store", folder, hint) from None
+    recipe, folder, path = request.recipe, Path(request.recipe), None
+    if recipe and not ("=" in recipe and not folder.exists()) and not (request.resume and folder.is_dir()):
+        path = find_recipe(recipe)
     if path is None or read_auto_name(path) is None:
-        if keys:
-            message = f"--{keys[0].partition('=')[0]} only works where rsft chooses the recipe"
-            raise RequestError(message, recipe, "give a chip store, or recipes/auto.yaml")
-        return None, []
-    if start is not None:
+        if request.budget is not None or request.measure is not None:
+            message = f"--{'for' if request.budget is None else 'budget'} only works where rsft chooses the recipe"
+            raise RequestError(message, recipe, "give chips, a chip store, or recipes/auto.yaml")
+        return None
+    if request.start is not None:
         raise RequestError("a run that starts at a bundle takes its recipe", "--from", "leave out --from, or the store")
-    return path, keys
+    return path
 
 
-def _choose_recipe(
-    path: Path, overrides: list[str], runs: Path, resume: bool, *, quiet: bool, as_json: bool
-) -> tuple[Recipe, dict[str, Any]]:
+def _choose_recipe(path: Path, request: FinetuneRequest, steps: Steps | None) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe that rsft chooses, and keyword arguments for training; or those of the run to resume."""
     from rsft.cli.display.choice import choose_search_display
     from rsft.sweep.auto import read_auto, read_auto_name
     from rsft.sweep.auto_search import AutoSearch
-    from rsft.training.runs.reader import find_runs
+    from rsft.training.runs.reader import TRAINED, find_runs
 
-    folder = runs / str(read_auto_name(path))
-    if resume and any(run.status not in ("done", "broken") for run in find_runs(folder)):
-        return _resolve_request(str(folder), [], runs, resume, None)
-    plan = read_auto(path, overrides)
-    with choose_search_display(plan, console, quiet=quiet, as_json=as_json) as listener:
+    runs, folder = request.runs, request.runs / str(read_auto_name(path))
+    if request.resume and any(run.status not in ("done", "broken") for run in find_runs(folder)):
+        return _resolve_request(replace(request, recipe=str(folder), overrides=()))
+    plan = read_auto(path, request.auto_keys if steps is None else steps.keys)
+    if steps is not None:
+        limit = f"at most {plan.settings.budget} of CPU time, which --budget sets; the training comes after it"
+        steps.begin("choose", f" among {len(plan.candidates)}: {limit}")
+    with choose_search_display(plan, console, quiet=request.quiet, as_json=request.as_json) as listener:
         choice = AutoSearch(plan, runs / "sweeps" / plan.settings.name, listener).run()
     console.print(choice.sentence, soft_wrap=True)
-    if as_json:
+    if request.as_json:
         display.emit_json_event("choice", choice.metadata)
+    if steps is not None:
+        steps.begin("train")
+        if (same := find_same_run(choice.recipe, runs)) is not None and same.recipe is not None:
+            console.print(f"kept {same.folder}, {same.status}: the same recipe and chips", soft_wrap=True)
+            return same.recipe, {"done" if same.status in TRAINED else "resume": same.folder}
     return choice.recipe, {"source": choice.source, "entries": {"choice": choice.metadata}}
+
+
+def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
+    """Show the result of a run that is complete, and return its files; none if something is missing."""
+    from rsft.evaluation.report.run_files import read_json
+    from rsft.evaluation.schema import Evaluation
+    from rsft.training.runs.reader import OUTPUTS, read_run_info
+
+    paths = {"bundle": folder / "bundle", "metrics": folder / OUTPUTS["evaluation"]}
+    paths |= {} if request.no_report else {"report": folder / OUTPUTS["report"]}
+    if read_run_info(folder).status != "done" or not all(path.exists() for path in paths.values()):
+        return {}
+    display.show_evaluation(read_json(paths["metrics"], Evaluation))
+    console.print(f"kept; to train once more: rsft finetune {folder / 'recipe.yaml'}", soft_wrap=True)
+    show_paths(paths)
+    return paths
 
 
 def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[str, Path]:
@@ -173,23 +213,21 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     return paths
 
 
-def _resolve_request(
-    recipe: str, overrides: list[str], runs: Path, resume: bool, start: Path | None
-) -> tuple[Recipe, dict[str, Any]]:
+def _resolve_request(request: FinetuneRequest) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe of a run and keyword arguments for training; "done" is the folder of a trained run."""
     from rsft.models.bundle.bundle import find_bundle
-    from rsft.recipe.library import find_recipe
     from rsft.recipe.load import load_recipe
     from rsft.recipe.text import to_yaml
     from rsft.training.replay import correction_recipe
     from rsft.training.runs.reader import TRAINED, resolve_resume
 
-    if (resume or start is not None) and "=" in recipe and not Path(recipe).exists():
+    recipe, overrides, start = request.recipe, [*request.overrides], request.start
+    if (request.resume or start is not None) and "=" in recipe and not Path(recipe).exists():
         recipe, overrides = "", [recipe, *overrides]
-    if resume:
+    if request.resume:
         if start is not None:
             raise RequestError("a resumed run starts at its checkpoint", "--from", "leave out --from or --resume")
-        run, resolved = resolve_resume(recipe or None, runs, overrides)
+        run, resolved = resolve_resume(recipe or None, request.runs, overrides)
         return resolved, {"done" if run.status in TRAINED else "resume": run.folder}
     if not recipe:
         if start is not None:
@@ -301,7 +339,6 @@ def sweep(
         console.print("`rsft sweep NAME` runs one", style="dim")
         return
     from rsft.cli.display.training import SweepDisplay
-    from rsft.recipe.library import find_recipe
     from rsft.sweep.job import SweepFolder, run_sweep
     from rsft.sweep.results import describe_keys, format_measure
     from rsft.sweep.schema import list_trials, read_sweep

@@ -116,6 +116,30 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
         RequestError: the data is not a chip store, or has too few training chips for the folds.
         DataError: the chip store is damaged.
     """
+    document, settings, given, commanded = _read_keys(path, overrides)
+    store = ChipStore.open(Path(str(given["data.root"])))
+    augment = "sar" if given.get("data.declare") is not None or store.is_radar else "optical"
+    candidates = _load_candidates(document, settings, given, augment, commanded)
+    notes = _check_folds(store, settings)
+    if augment == "optical" and "data.augment" not in given:
+        notes.insert(
+            0, "training chips are turned and mirrored as optical images; set data.augment=sar for radar images"
+        )
+    return AutoPlan(settings, candidates, tuple(notes))
+
+
+def check_auto(path: Path, overrides: Sequence[str] = ()) -> None:
+    """Check a file with `method: auto`, the overrides and the candidates before their chip store exists.
+
+    Raises:
+        RecipeError: all faults of the file, of the overrides and of the candidates at once.
+    """
+    document, settings, given, commanded = _read_keys(path, overrides)
+    _load_candidates(document, settings, given, "optical", commanded)
+
+
+def _read_keys(path: Path, overrides: Sequence[str]) -> tuple[Document, AutoFile, dict[str, Any], set[str]]:
+    """Return the file, its settings, the keys of all candidates by name, and which of them are overrides."""
     document, keys = read_document(path), {info.alias or key for key, info in AutoFile.model_fields.items()}
     document.values.setdefault("name", path.stem)
     if document.values.get("data") is None:
@@ -130,15 +154,7 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
     if "data.fold" in given:
         document.add_fault("data.fold", to_yaml(given["data.fold"]), "nothing: the folds are those of the choice")
     _raise_faults(document)
-    store = ChipStore.open(Path(str(given["data.root"])))
-    augment = "sar" if given.get("data.declare") is not None or store.is_radar else "optical"
-    candidates = _load_candidates(document, settings, given | {"seed": settings.seed}, augment, set(changes))
-    notes = _check_folds(store, settings)
-    if augment == "optical" and "data.augment" not in given:
-        notes.insert(
-            0, "training chips are turned and mirrored as optical images; set data.augment=sar for radar images"
-        )
-    return AutoPlan(settings, candidates, tuple(notes))
+    return document, settings, given | {"seed": settings.seed}, set(changes)
 
 
 def _validate(document: Document) -> AutoFile:

@@ -5,11 +5,10 @@ from dataclasses import asdict
 from typing import Self
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.console import emit_json_event, make_table
+from rsft.cli.display.console import LiveArea, can_redraw, emit_json_event, make_table
 from rsft.sweep.auto import AutoPlan
 from rsft.sweep.auto_search import SearchListener, TriedCandidate, format_accuracy
 from rsft.sweep.schema import Trial
@@ -69,7 +68,7 @@ class LiveSearch(SearchLines):
         super().__init__(plan, console)
         self.rows: Sequence[TriedCandidate] = ()
         self.trial = self.step = ""
-        self.live = Live(get_renderable=self._render, console=console, refresh_per_second=2)
+        self.live = LiveArea(get_renderable=self._render, console=console, refresh_per_second=2)
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -111,11 +110,7 @@ def choose_search_display(plan: AutoPlan, console: Console, *, quiet: bool, as_j
         return SearchDisplay()
     if as_json:
         return SearchJson()
-    return (
-        LiveSearch(plan, console)
-        if console.is_terminal and not console.is_dumb_terminal
-        else SearchLines(plan, console)
-    )
+    return LiveSearch(plan, console) if can_redraw(console) else SearchLines(plan, console)
 
 
 def search_table(rows: Sequence[TriedCandidate]) -> Table:

@@ -8,6 +8,7 @@ line breaks that imitate messages. They are shown instead of sent to the termina
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -20,15 +21,16 @@ import tempfile
 import time
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
@@ -112,6 +114,51 @@ class PlainConsole(Console):
         """Yield the parts of anything that is printed."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else escape_controls(text, keep="\n"), style, control)
+
+
+def can_redraw(console: Console) -> bool:
+    """Return whether `LiveArea` can replace what it shows: on a terminal with control codes, and in a notebook."""
+    return console.is_jupyter or (console.is_terminal and not console.is_dumb_terminal)
+
+
+class LiveArea(Live):
+    """Rich's live display, which in a notebook replaces one output of the cell. It needs no ipywidgets there."""
+
+    _output: Any = None
+    _html: str | None = None
+
+    def start(self, refresh: bool = False) -> None:
+        """Start; the output belongs to the cell that runs now."""
+        super().start(refresh or self.console.is_jupyter)
+
+    def refresh(self) -> None:
+        """Show the present state."""
+        if not self.console.is_jupyter or self.console.quiet:
+            return super().refresh()
+        notebook = import_module("IPython.display")
+        with self._lock:
+            html = "" if self.transient and not self._started else self._to_html()
+            if self._output is None:
+                self._output = notebook.display(notebook.HTML(html), display_id=True)
+            elif html != self._html:
+                self._output.update(notebook.HTML(html))
+            self._html = html
+
+    def _to_html(self) -> str:
+        page = PlainConsole(
+            record=True, file=io.StringIO(), force_jupyter=False, width=self.console.width, markup=False, emoji=False
+        )
+        page.print(self.renderable)
+        return page.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+    def stop(self) -> None:
+        """Stop, and show the last state, or nothing if the display is transient."""
+        was_started, was_quiet = self._started, self.console.quiet
+        self.console.quiet = was_quiet or self.console.is_jupyter  # control codes would be an empty output
+        super().stop()
+        self.console.quiet = was_quiet
+        if was_started and self.console.is_jupyter:
+            self.refresh()
 
 
 class PlainFormatter(logging.Formatter):
@@ -295,7 +342,7 @@ def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
 @contextmanager
 def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
     """Suppress tables and progress within the block if asked to; with `as_json`, print errors as events."""
-    console.quiet = quiet or as_json
+    before, console.quiet = console.quiet, console.quiet or quiet or as_json
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -303,7 +350,7 @@ def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
             emit_json_event("error", _error_fields(error))
         raise
     finally:
-        console.quiet = False
+        console.quiet = before
 
 
 def _error_fields(error: BaseException) -> dict[str, Any]:
@@ -329,13 +376,15 @@ def progress() -> Iterator[ReportProgress]:
     """
     description = TextColumn("{task.description:<22}", markup=False)
     columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
+    bars, tasks = Progress(*columns, console=console), dict[str, TaskID]()
+    is_live = can_redraw(console) and not console.quiet
+    area = LiveArea(get_renderable=bars.get_renderable, console=console, transient=True, refresh_per_second=10)
+    with area if is_live else nullcontext():
         last_line = time.monotonic()
 
         def report(done: int, total: int, task: str) -> None:
             nonlocal last_line
-            if not console.is_terminal and not console.quiet and time.monotonic() - last_line >= SECONDS_PER_LINE:
+            if not can_redraw(console) and not console.quiet and time.monotonic() - last_line >= SECONDS_PER_LINE:
                 last_line = time.monotonic()
                 error_console.print(f"{task}: {done:,} of {total:,}")
             if task not in tasks:

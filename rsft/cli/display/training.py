@@ -9,12 +9,11 @@ from functools import partial
 from typing import Any, Self
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.console import emit_json_event, format_chip_count, make_table
+from rsft.cli.display.console import LiveArea, can_redraw, emit_json_event, format_chip_count, make_table
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
@@ -147,8 +146,7 @@ def choose_display(recipe: Recipe, console: Console, *, quiet: bool, as_json: bo
         return Display()
     if as_json:
         return JsonLines(every)
-    is_live = console.is_terminal and not console.is_dumb_terminal
-    return LiveDisplay(recipe, console) if is_live else LogLines(recipe, console, every)
+    return LiveDisplay(recipe, console) if can_redraw(console) else LogLines(recipe, console, every)
 
 
 class LiveDisplay(Display):
@@ -162,7 +160,7 @@ class LiveDisplay(Display):
         texts = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
         self.bar = Progress(next(texts), BarColumn(bar_width=40), next(texts), console=console)
         self.task = self.bar.add_task("reading chips", total=None, note="")
-        self.live = Live(get_renderable=self._render, console=console, refresh_per_second=4, auto_refresh=True)
+        self.live = LiveArea(get_renderable=self._render, console=console, refresh_per_second=4, auto_refresh=True)
 
     def __enter__(self) -> Self:
         self.live.start()
@@ -227,8 +225,8 @@ class SweepDisplay:
         self.sweep, self.total, self.console = sweep, total, console
         self.ended = list(finished.values())
         self.running: dict[str, tuple[Mapping[str, Any], float, Mapping[str, Any]]] = {}
-        self.live = Live(get_renderable=self._render, console=console, refresh_per_second=2)
-        self.is_live = console.is_terminal and not console.is_dumb_terminal
+        self.live = LiveArea(get_renderable=self._render, console=console, refresh_per_second=2)
+        self.is_live = can_redraw(console)
 
     def __enter__(self) -> Self:
         if self.is_live:
