@@ -160,7 +160,7 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
         from rsft.evaluation.report.pages import write_report
 
         paths["report"] = write_report(folder)
-    display.show_evaluation(evaluation)
+    display.show_evaluation(evaluation, bundle)
     if check is not None:
         from rsft.cli.display.training import replay_table
 
@@ -228,7 +228,7 @@ def evaluate(
 
     with progress() as report:
         evaluation = evaluate_bundle(bundle, data, out, split=split, device=device, progress=report)
-    display.show_evaluation(evaluation)
+    display.show_evaluation(evaluation, bundle)
     show_paths({"metrics": out / "metrics.json", "predictions": out / "predictions.parquet"})
     if compare is not None:
         comparison = compare_runs(out, compare)
