@@ -21,7 +21,7 @@ CHIP_NUMBER = 12
 """Number of the chip of the map that is shown."""
 
 VIEWS = {
-    "report-desktop-light": View(1280, 1100, 1, "light"),
+    "report-desktop-light": View(1280, 1000, 1, "light"),
     "report-desktop-dark": View(1280, 1500, 1, "dark", "features"),
     "report-phone-light": View(390, 1300, 1.5, "light", "gallery"),
     "report-phone-dark": View(390, 1300, 1.5, "dark"),
