@@ -150,7 +150,7 @@ SAMPLES = 24
 """Largest number of chips at the top of a page without a map."""
 
 
-def draw_samples(predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures) -> list[dict[str, Any]]:
+def draw_samples(predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures) -> list[dict[Any, Any]]:
     """Draw chips at random, of every class alike as far as it has chips.
 
     Args:

@@ -66,7 +66,7 @@ def intervals_overlap(first: Interval, second: Interval) -> bool:
 def describe_training(recipe: Recipe) -> str:
     """Return what a recipe trains, such as "LoRA with learned scales and the classifier head"."""
     if recipe.peft.method == "linear-probe":
-        return "the classifier head on frozen features"
+        return "only the classifier head"
     scales = " with learned scales" if recipe.meta is not None else ""
     return "all weights" if recipe.peft.method == "full" else f"{recipe.peft.title}{scales} and the classifier head"
 

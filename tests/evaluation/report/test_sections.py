@@ -278,7 +278,7 @@ def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaini
     page = page_of(gaining)
     header = " ".join(page.sections["header"].split())
     assert (
-        "This run trained LoRA with learned scales and the classifier head on 518 chips of 4 classes, with the frozen "
+        "This run trained LoRA with learned scales and the classifier head on 509 chips of 4 classes, with the frozen "
         "encoder vit_tiny_patch8_64.simship. It classifies 54.5 % of 1,200 test chips correctly, 3.5 points above the "
         "best baseline (logit-adjusted linear probe; the intervals overlap)."
     ) in header
@@ -306,9 +306,9 @@ def test_stored_differences_have_their_paired_interval(gaining):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["meta=null"], "trained LoRA and the classifier head on 518 chips of 4 classes, with the frozen encoder"),
-        (["meta=null", "peft={method: linear-probe}"], "trained the classifier head on frozen features on 518 chips"),
-        (["meta=null", "peft={method: full}"], "trained all weights on 518 chips of 4 classes, with the encoder"),
+        (["meta=null"], "trained LoRA and the classifier head on 509 chips of 4 classes, with the frozen encoder"),
+        (["meta=null", "peft={method: linear-probe}"], "trained only the classifier head on 509 chips"),
+        (["meta=null", "peft={method: full}"], "trained all weights on 509 chips of 4 classes, with the encoder"),
     ],
 )
 def test_the_first_sentence_says_what_was_trained(gaining, evaluation, overrides, words):
@@ -344,7 +344,7 @@ def test_the_mean_of_the_groups_is_no_number_of_its_own_if_it_is_the_overall_acc
         (
             ["meta=null", "peft={method: linear-probe}"],
             "MetaLoRA",
-            "This run: the classifier head on frozen features.",
+            "This run: only the classifier head.",
         ),
     ],
 )
