@@ -200,7 +200,7 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
         from rsft.evaluation.report.pages import write_report
 
         paths["report"] = write_report(folder)
-    display.show_evaluation(evaluation)
+    display.show_evaluation(evaluation, bundle)
     if check is not None:
         from rsft.cli.display.training import replay_table
 
@@ -273,7 +273,7 @@ def evaluate(
     split = ALL_CHIPS if all_chips else split
     with progress() as report:
         evaluation = evaluate_bundle(bundle, data, out, split=split, device=device, progress=report)
-    display.show_evaluation(evaluation)
+    display.show_evaluation(evaluation, bundle)
     chips = {} if split != ALL_CHIPS or (data / MANIFEST).is_file() else {"chips": out / CHIPS_DIR}
     show_paths({"metrics": out / "metrics.json", "predictions": out / "predictions.parquet", **chips})
     if compare is not None:

@@ -193,10 +193,10 @@ def report_run(
         from rsft.models.bundle.bundle import Bundle
 
         drawn = draw_scene_maps(scene_map, Bundle.load(folder).sha256)
-        save_scene_maps(folder, [(SceneMap(*x[:4]), x[4]) for x in drawn])
+        save_scene_maps(folder, [(SceneMap(*x[:5]), x[5]) for x in drawn])
     with progress() as report:
         path = write_report(folder, data, pictures=not no_pictures, progress=report)
-    show_paths({"report": path})
+    show_paths(({"map": folder / "maps/1.png"} if scene_map is not None else {}) | {"report": path})
 
 
 @report_app.command("compare")

@@ -482,7 +482,8 @@ def _measure(
     """Compute all numbers of metrics.json from the probabilities of each method."""
     classes, groups, labels = bundle.classes, bundle.group_indices, chips.labels
     summaries = {name: metrics.summarize_accuracy(p, labels, len(classes), groups) for name, p in methods.items()}
-    predicted = next(iter(methods.values())).argmax(1)
+    predicted, *others = (probabilities.argmax(1) for probabilities in methods.values())
+    paired = [metrics.compare_predictions(predicted, other, labels, groups) for other in others]
     calibrator, scenes = bundle.calibrator, _scenes(chips)
     calibration = measure_calibration(calibrator, outputs, labels, groups, scenes) if calibrator else None
     absent = [classes[index] for index in next(iter(summaries.values())).absent]
@@ -521,6 +522,7 @@ def _measure(
         },
         notes=notes,
         leaks=leaks,
+        differences={name: x.differences for name, x in zip([*methods][1:], paired, strict=True)},
     )
 
 
@@ -583,7 +585,9 @@ def _add_small_network(
         )
     (method, run), *others = evaluation.methods.items()
     methods = {method: run, schema.SMALL_NETWORK: summary, **dict(others)}
-    return evaluation.model_copy(update={"methods": methods, "small_network": comparison, "notes": notes})
+    differences = {schema.SMALL_NETWORK: paired.differences, **evaluation.differences}
+    changes = {"methods": methods, "small_network": comparison, "notes": notes, "differences": differences}
+    return evaluation.model_copy(update=changes)
 
 
 @torch.inference_mode()

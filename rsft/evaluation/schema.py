@@ -173,6 +173,8 @@ class Evaluation(BaseModel):
         notes: remarks for the reader.
         leaks: chips that make the accuracy too high; None in a file of rsft 0.2.0 or earlier.
         small_network: comparison with the small network without pre-training; None if it was not trained.
+        differences: accuracy of the run minus that of each baseline, by baseline and measure, with the interval of a
+            paired bootstrap; empty in a file of rsft 0.2.0 or earlier.
     """
 
     model_config = _FROZEN
@@ -190,6 +192,7 @@ class Evaluation(BaseModel):
     notes: list[str] = []
     leaks: Leaks | None = None
     small_network: SmallNetwork | None = None
+    differences: dict[str, dict[str, Interval]] = {}
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:

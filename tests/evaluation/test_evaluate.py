@@ -228,12 +228,18 @@ def test_the_small_network_is_the_first_baseline(with_baselines, tmp_path, metri
     assert (small.epochs, small.full_epochs) == (5, 50)
     macros = [evaluation.methods[name].macro.value for name in ("MetaLoRA", SMALL_NETWORK)]
     assert small.macro_difference.value == pytest.approx(macros[0] - macros[1])
+    assert list(evaluation.differences) == list(evaluation.baselines)
+    assert evaluation.differences[SMALL_NETWORK]["macro"] == small.macro_difference
+    for name, differences in evaluation.differences.items():
+        for measure, gain in differences.items():
+            values = [getattr(evaluation.methods[x], measure).value for x in ("MetaLoRA", name)]
+            assert gain.value == pytest.approx(values[0] - values[1]) and gain.low <= gain.value <= gain.high
     assert any("5 of 50 epochs" in note and "evaluate.baselines" in note for note in evaluation.notes)
     stored = json.loads((tmp_path / "out/metrics.json").read_text())
     assert Evaluation.model_validate(stored) == evaluation and stored["small_network"]["epochs"] == 5
     assert metrics["small_network"] is None and SMALL_NETWORK not in metrics["methods"]
-    del stored["small_network"]
-    assert Evaluation.model_validate(stored).small_network is None  # a file of rsft 0.2
+    del stored["small_network"], stored["differences"]  # as in a file of rsft 0.2
+    assert Evaluation.model_validate(stored).small_network is None
     assert with_baselines().to_dict() == evaluation.to_dict()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from PIL import Image
 
 from rsft.evaluation.report.pages import write_report
 from rsft.utils.atomic_files import write_bytes
@@ -21,7 +22,7 @@ CHIP_NUMBER = 12
 """Number of the chip of the map that is shown."""
 
 VIEWS = {
-    "report-desktop-light": View(1280, 1100, 1, "light"),
+    "report-desktop-light": View(1280, 1000, 1, "light"),
     "report-desktop-dark": View(1280, 1500, 1, "dark", "features"),
     "report-phone-light": View(390, 1300, 1.5, "light", "gallery"),
     "report-phone-dark": View(390, 1300, 1.5, "dark"),
@@ -42,7 +43,7 @@ def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
                 window.locator(".focus").last.press("ArrowRight")
         if view.state:
             window.evaluate("id => document.getElementById(id).scrollIntoView()", view.state)
-        return reduce_colors(window.screenshot())
+        return reduce_colors(window.screenshot(), method=Image.Quantize.FASTOCTREE)  # keeps the colors of the classes
 
 
 def main(

@@ -421,18 +421,36 @@ def counts_table(title: str, counts: Mapping[str, Mapping[str, int]], heading: s
     return make_table(title, [heading, *splits], rows)
 
 
-def show_evaluation(evaluation: Evaluation) -> None:
-    """Print accuracy by method and group in % with half the width of the 95 % interval, a comparison, and notes."""
+def show_evaluation(evaluation: Evaluation, run: Path) -> None:
+    """Print map, result in two sentences, accuracies of the run and of the baselines, and notes, as the report does.
+
+    Accuracies are in %, gains of the run over a baseline in points, with half the width of the 95 % interval.
+
+    Args:
+        evaluation: content of metrics.json.
+        run: folder of the bundle, or the run folder.
+    """
+    from rsft.evaluation.report.dataset import MAPS_DIR
+    from rsft.evaluation.report.metric_tables import describe_result
+    from rsft.models.bundle.bundle import Bundle, find_bundle
+
+    bundle = find_bundle(run)
+    if (maps := bundle.parent / MAPS_DIR).is_dir():
+        show_paths({"map": maps / "1.png"})
+    for sentence in describe_result(evaluation, Bundle.load(bundle).recipe):
+        console.print(sentence, soft_wrap=True)
     title = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}; accuracy in %, 95 % interval"
-    columns = {"head": "head", "medium": "medium", "tail": "tail", "macro": "macro", "micro": "overall"}
+    columns = {"micro": "overall", "macro": "macro", "head": "head", "medium": "medium", "tail": "tail"}
     shown = {key: name for key, name in columns.items() if any(getattr(s, key) for s in evaluation.methods.values())}
-    table = make_table(title, ["method", *shown.values()])
+    if all(f"{x.macro.value:.3f}" == f"{x.micro.value:.3f}" for x in evaluation.methods.values()):
+        del shown["macro"]
+    gain = ["gain in macro" if "macro" in shown else "gain"] if evaluation.differences else []
+    table = make_table(title, ["method", *shown.values(), *gain])
     for method, summary in evaluation.methods.items():
-        cells = []
-        for key in shown:
-            x: Interval | None = getattr(summary, key)
-            spread = (f"±{50 * (x.high - x.low):.0f}", "dim") if x else ""
-            cells.append(Text.assemble(f"{100 * x.value:.1f}{evaluation.mark} ", spread) if x else Text("-"))
+        cells = [_accuracy_cell(getattr(summary, key), mark=evaluation.mark) for key in shown]
+        if gain:
+            difference = evaluation.differences.get(method, {}).get("macro")
+            cells.append(_accuracy_cell(difference, sign="+") if method != evaluation.method else Text(""))
         table.add_row(method, *cells, style="bold" if method == evaluation.method else "")
     console.print(table)
     if evaluation.confidence is not None:
@@ -446,6 +464,13 @@ def show_evaluation(evaluation: Evaluation) -> None:
         console.print(evaluation.small_network.sentence(evaluation.method))
     for note in evaluation.notes:
         console.print(note)
+
+
+def _accuracy_cell(interval: Interval | None, sign: str = "", mark: str = "") -> Text:
+    if interval is None:
+        return Text("-")
+    spread = (f"±{50 * (interval.high - interval.low):.0f}", "dim")
+    return Text.assemble(f"{100 * interval.value:{sign}.1f}{mark} ", spread)
 
 
 def comparison_table(comparison: Comparison) -> Table:

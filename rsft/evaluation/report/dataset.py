@@ -3,14 +3,15 @@
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from rsft.data.audit import AUDIT_FILE, read_audits
 from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore
@@ -145,6 +146,28 @@ def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: Ch
     return {"chips": chips, "mistakes": len(wrong), "shown": len(mistakes)}
 
 
+SAMPLES = 24
+"""Largest number of chips at the top of a page without a map."""
+
+
+def draw_samples(predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures) -> list[dict[Any, Any]]:
+    """Draw chips at random, of every class alike as far as it has chips.
+
+    Args:
+        predictions: the table predictions.parquet.
+        classes: class names in the order of the page.
+        pictures: the pictures of the chips.
+
+    Returns:
+        Rows of the table with "picture", class by class.
+    """
+    table = predictions.sample(frac=1, random_state=0)
+    rank = table.groupby("class").cumcount()
+    table = table.loc[rank.sort_values(kind="stable").index[:SAMPLES]]
+    table = table.sort_values("class", key=lambda column: column.map(list(classes).index), kind="stable")
+    return table.assign(picture=[pictures.picture(path, PICTURE_SIZE) for path in table["path"]]).to_dict("records")
+
+
 MAPS_DIR, MAPS_FILE = "maps", "maps.json"
 """Subfolder of a run folder, and the file in it that lists the maps; the pictures are 1.png, 2.png, ..."""
 
@@ -158,12 +181,14 @@ class SceneMap:
         chips: number of classified chips.
         ood: number of them that are unlike the training chips; None if the bundle is not calibrated.
         truth: comparison with the truth, in short lines; empty without a truth.
+        legend: color of every class as #rrggbb, by its name and number of chips; empty if the picture has a legend.
     """
 
     scene: str
     chips: int
     ood: int | None
     truth: list[str]
+    legend: dict[str, Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]] = field(default_factory=dict)
 
     @property
     def caption(self) -> str:
@@ -181,8 +206,8 @@ def save_scene_maps(run: Path, maps: Sequence[tuple[SceneMap, bytes]]) -> None:
         (folder / MAPS_FILE).write_text(json.dumps([asdict(item) for item, _ in maps], indent=1), encoding="utf-8")
 
 
-def read_scene_maps(run: Path) -> list[tuple[str, str]]:
-    """Return caption and picture (a data URI) of every map in a run folder.
+def read_scene_maps(run: Path) -> list[tuple[SceneMap, str]]:
+    """Return the numbers and the picture (a data URI) of every map in a run folder.
 
     Raises:
         DataError: a file is damaged or missing.
@@ -195,5 +220,5 @@ def read_scene_maps(run: Path) -> list[tuple[str, str]]:
         if picture is None:
             message = "the picture of a map is damaged or missing"
             raise DataError(message, path, "write it again: rsft report RUN --map TABLE")
-        maps.append((item.caption, data_uri(picture, quality=85)))  # WebP is several times smaller than the PNG
+        maps.append((item, data_uri(picture, quality=85)))  # WebP is several times smaller than the PNG
     return maps

@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from rsft.evaluation.report.render import format_bytes, format_duration, format_percent, join_words, signed_points
+from rsft.evaluation.report.render import (
+    format_bytes,
+    format_duration,
+    format_percent,
+    join_words,
+    points_apart,
+    signed_points,
+)
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import LINEAR_PROBE, MEANINGS, Evaluation
 from rsft.metrics import Interval
@@ -54,6 +61,49 @@ def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] 
 def intervals_overlap(first: Interval, second: Interval) -> bool:
     """Return whether two intervals have a value in common."""
     return first.low <= second.high and second.low <= first.high
+
+
+def describe_training(recipe: Recipe) -> str:
+    """Return what a recipe trains, such as "LoRA with learned scales and the classifier head"."""
+    if recipe.peft.method == "linear-probe":
+        return "only the classifier head"
+    scales = " with learned scales" if recipe.meta is not None else ""
+    return "all weights" if recipe.peft.method == "full" else f"{recipe.peft.title}{scales} and the classifier head"
+
+
+def describe_result(evaluation: Evaluation, recipe: Recipe) -> tuple[str, str]:
+    """Return two sentences: what was trained, and how good it is beside the best baseline."""
+    chips, classes, frozen = sum(evaluation.train_counts), len(evaluation.classes), recipe.peft.method != "full"
+    encoder = f"the {'frozen ' if frozen else ''}encoder {recipe.backbone.name}"
+    trained = f"This run trained {describe_training(recipe)} on {chips:,} chips of {classes:,} classes, with {encoder}."
+    value, best, beside = evaluation.summary.micro, best_baseline(evaluation, "micro"), ""
+    if best is not None:
+        name, reference = best
+        gain = evaluation.differences.get(name, {}).get("micro")
+        by_chance = gain.low <= 0 <= gain.high if gain else intervals_overlap(value, reference)
+        doubt = "" if not by_chance else "; this may be chance" if gain else "; the intervals overlap"
+        beside = f", {points_apart(value.value, reference.value)} the best baseline ({name}{doubt})"
+    share = f"{format_percent(value.value)}{evaluation.mark} %"
+    return trained, f"It classifies {share} of {evaluation.count:,} {evaluation.split} chips correctly{beside}."
+
+
+def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """Return the four numbers of the first screen: label, value in percent, and its interval or the name of a class.
+
+    The mean of the groups is no number of its own if it equals the overall accuracy.
+    """
+    summary, mark = evaluation.summary, evaluation.mark
+    values = {ACCURACIES[key]: x for key in ("micro", *GROUPS) if (x := getattr(summary, key))}
+    if summary.avg and len(values) > 2:  # the mean of several groups
+        if format_percent(summary.avg.value) == format_percent(summary.micro.value):
+            values = {"Overall and mean of groups": values.pop("Overall"), **values}
+        else:
+            values["Mean of groups"] = summary.avg
+    rows = [(label, format_percent(x.value) + mark, format_interval(x)) for label, x in values.items()]
+    index, recall = summary.worst
+    rows.append(("Weakest class", format_percent(recall) + mark, evaluation.classes[index]))
+    rows += [("In the top 2", format_percent(x.value) + mark, format_interval(x))] if (x := summary.top2) else []
+    return rows[:4]
 
 
 class TableCell(NamedTuple):
@@ -108,10 +158,7 @@ def method_columns(evaluation: Evaluation) -> dict[str, str]:
 def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
     """Return the accuracy of each method, the simplest baseline first, and what the run adds to the linear probe."""
     columns, methods, peft = method_columns(evaluation), evaluation.methods, recipe.peft
-    with_scales = " with learned scales" if recipe.meta is not None else ""
-    run_meaning = f"This run: {peft.title}{with_scales} and the classifier head."
-    if peft.method == "linear-probe":
-        run_meaning = "This run: the classifier head, trained on frozen features."
+    run_meaning = f"This run: {describe_training(recipe)}."
     defined = [[x for summary in methods.values() if (x := getattr(summary, column))] for column in columns]
     best = [max(x.value for x in column) if len(methods) > 1 else None for column in defined]
     rows: list[TableRow] = []
@@ -126,9 +173,29 @@ def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
         value, reference = getattr(evaluation.summary, column), getattr(probe, column)
         overlap = "intervals overlap" if reference and intervals_overlap(value, reference) else "intervals apart"
         added.append(reference and TableCell(signed_points(value.value, reference.value), overlap))
-    name = f"{peft.title} and its scales add" if with_scales else f"{peft.title} adds"
-    alone = f" A run without the recipe section meta shows what {peft.title} adds alone." if with_scales else ""
+    name = f"{peft.title} adds" if recipe.meta is None else f"{peft.title} and its scales add"
+    alone = f" A run without the recipe section meta shows what {peft.title} adds alone." if recipe.meta else ""
     return [*rows, (name, f"The run minus the {LINEAR_PROBE}, in points.{alone}", added)]
+
+
+def baseline_rows(evaluation: Evaluation) -> tuple[list[str], list[TableRow]]:
+    """Return the columns and rows of the table of baselines: accuracy overall and of the rarest group.
+
+    Below each number is the difference of the run from it in points, with the interval of a paired bootstrap if the
+    evaluation contains it.
+    """
+    measures = ["micro", *[group for group in GROUPS if getattr(evaluation.summary, group)][-1:]]
+    rows: list[TableRow] = []
+    for name, summary in evaluation.baselines.items():
+        cells: list[TableCell | None] = []
+        for measure in measures:
+            value, reference = getattr(evaluation.summary, measure), getattr(summary, measure)
+            gain = evaluation.differences.get(name, {}).get(measure)
+            interval = f" ({signed_points(gain.low, 0)} to {signed_points(gain.high, 0)})" if gain else ""
+            text = reference and f"{signed_points(value.value, reference.value)}{interval}"
+            cells.append(reference and TableCell(format_percent(reference.value) + evaluation.mark, text))
+        rows.append((name, "", cells))
+    return [ACCURACIES[measure] for measure in measures], rows
 
 
 def measure_rows(evaluation: Evaluation) -> list[TableRow]:

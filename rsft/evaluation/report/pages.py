@@ -12,7 +12,7 @@ from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation.files import compare_runs
 from rsft.evaluation.report import charts, maps, metric_tables
-from rsft.evaluation.report.dataset import ChipPictures, make_gallery, read_scene_maps, summarize_store
+from rsft.evaluation.report.dataset import ChipPictures, draw_samples, make_gallery, read_scene_maps, summarize_store
 from rsft.evaluation.report.render import fill_template, join_words, write_page
 from rsft.evaluation.report.run_files import RunFiles, read_run_files
 from rsft.peft.sites import ALL_POSITIONS, select_positions
@@ -88,7 +88,7 @@ def write_report(
 
 def _page_content(run: RunFiles, store: ChipStore | None, pictures: ChipPictures | None) -> dict[str, Any]:
     """Return the variables of the template, which calls charts and tables. None means that a file is missing."""
-    evaluation, predictions, chip_map, gallery = run.evaluation, run.predictions, None, None
+    evaluation, predictions, chip_map, gallery, samples = run.evaluation, run.predictions, None, None, []
     if predictions is not None:  # without classes that are not in metrics.json
         predictions = predictions[predictions["class"].isin(evaluation.classes)] if evaluation else None
     if predictions is not None and predictions.empty:
@@ -104,6 +104,8 @@ def _page_content(run: RunFiles, store: ChipStore | None, pictures: ChipPictures
         }
     if evaluation and predictions is not None:
         gallery = make_gallery(predictions, evaluation.classes, pictures)
+        classes = [evaluation.classes[index] for index in metric_tables.order_by_training(evaluation)]
+        samples = draw_samples(predictions, classes, pictures) if pictures else []
     chips_by_split = {"training": run.metadata.train_chips, "validation": run.metadata.val_chips}
     if evaluation and evaluation.split != "val":
         chips_by_split[evaluation.split] = evaluation.count
@@ -131,6 +133,7 @@ def _page_content(run: RunFiles, store: ChipStore | None, pictures: ChipPictures
         "modulator": maps.ModulatorMap.of_run(run),
         "map": chip_map,
         "gallery": gallery,
+        "samples": samples,
         "dataset": summarize_store(run, store) if store else None,
     }
 
@@ -159,7 +162,7 @@ def describe_recipe(recipe: Recipe) -> Markup:
         "head_init": HEAD_INITS[head.init].format(shots=head.shots),
         "sampler": SAMPLERS[recipe.train.sampler].title,
     }
-    text = fill_template("sections/method.html", dict(recipe) | content)
+    text = fill_template("recipe.html", dict(recipe) | content)
     return Markup(" ".join(text.split()))
 
 

@@ -93,8 +93,6 @@ def fill_template(name: str, content: Mapping[str, Any]) -> str:
         "terms": terms.mark,
         "join_words": join_words,
         "pluralize": pluralize,
-        "points_apart": points_apart,
-        "signed_points": signed_points,
         "thousands": "{:,}".format,
         "percent": lambda value: "–" if value is None else format_percent(value),
     }

@@ -39,7 +39,7 @@ _UNLIKE_COLOR = "#b0b0b0"
 _OUTLINED = [withStroke(linewidth=2.5, foreground="black")]  # makes white text readable on bright land
 
 
-def draw_map_picture(layer: PredictionLayer, scene: RasterScene, caption: Sequence[str] = ()) -> bytes:
+def draw_map_picture(layer: PredictionLayer, scene: RasterScene, caption: Sequence[str] | None = ()) -> bytes:
     """Draw a scene and the objects that were classified in it.
 
     Chips unlike the training chips are gray. Objects that are small in the picture get a dot.
@@ -47,39 +47,48 @@ def draw_map_picture(layer: PredictionLayer, scene: RasterScene, caption: Sequen
     Args:
         layer: the predictions of this scene, or of several scenes, of which only this one is drawn.
         scene: the scene.
-        caption: lines below the legend.
+        caption: lines below the legend; None for a picture without a legend, which the page around it has.
 
     Returns:
         A PNG.
     """
-    table = layer.table
-    table = table[table["class"].notna() & (table["scene"] == path_to_text(scene.path.name))]
+    table = _select_chips(layer, scene)
     down, along = scene.spacing or (1.0, 1.0)
     ratio = scene.width * along / (scene.height * down)  # the shape on the ground
     width = float(np.clip(_HEIGHT * ratio, *_WIDTHS))
     height = float(np.clip(width / ratio, _HEIGHT / 2, 2 * _HEIGHT))
-    right = width / (width + _LEGEND_WIDTH)
-    figure = Figure(figsize=(width + _LEGEND_WIDTH, height), dpi=_DPI, facecolor="white")
+    right = 1.0 if caption is None else width / (width + _LEGEND_WIDTH)
+    figure = Figure(figsize=(width / right, height), dpi=_DPI, facecolor="white")
     axes = figure.add_axes((0, 0, right, 1))
     axes.axis("off")
     axes.imshow(scene_pixels(scene, _SIDE), cmap="gray", extent=(0, scene.width, scene.height, 0), aspect="auto")
     axes.set(xlim=(0, scene.width), ylim=(scene.height, 0))
-    colors = class_colors(layer.classes)
-    _draw_objects(axes, table, scene, colors)
-    unlike = table.get("ood", pd.Series(False, table.index)).fillna(False).astype(bool)
-    counts = table.loc[~unlike, "class"].value_counts()
-    shown = {f"{name} ({counts[name]:,})": color for name, color in colors.items() if name in counts}
-    if unlike.any():
-        shown[f"{UNLIKE_LABEL} ({unlike.sum():,})".replace(" the ", " the\n")] = _UNLIKE_COLOR
-    handles = [Line2D([], [], color=color, marker="s", linestyle="", label=name) for name, color in shown.items()]
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(right, 0.99), frameon=False, alignment="left")
-    figure.text(right + 0.02, 0.02, "\n".join([scene.path.name, *caption]), fontsize=8, va="bottom")
+    _draw_objects(axes, table, scene, class_colors(layer.classes))
+    if caption is not None:
+        entries = {text.replace(" the ", " the\n"): color for text, color in legend_colors(layer, scene).items()}
+        handles = [Line2D([], [], color=color, marker="s", linestyle="", label=text) for text, color in entries.items()]
+        figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(right, 0.99), frameon=False, alignment="left")
+        figure.text(right + 0.02, 0.02, "\n".join([scene.path.name, *caption]), fontsize=8, va="bottom")
     _draw_scale(axes, scene)
     if scene.georeference is not None:
         _draw_north(axes, scene, scene.georeference)
     png = BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     return png.getvalue()
+
+
+def legend_colors(layer: PredictionLayer, scene: RasterScene) -> dict[str, str]:
+    """Return the colors of the map of a scene as #rrggbb, by class (or "unlike the training chips") with its chips."""
+    table = _select_chips(layer, scene)
+    unlike = table.get("ood", pd.Series(False, table.index)).fillna(False).astype(bool)
+    counts = table.loc[~unlike, "class"].value_counts()
+    colors = {f"{name} ({counts[name]:,})": x for name, x in class_colors(layer.classes).items() if name in counts}
+    return colors | ({f"{UNLIKE_LABEL} ({unlike.sum():,})": _UNLIKE_COLOR} if unlike.any() else {})
+
+
+def _select_chips(layer: PredictionLayer, scene: RasterScene) -> pd.DataFrame:
+    table = layer.table
+    return table[table["class"].notna() & (table["scene"] == path_to_text(scene.path.name))]
 
 
 def _draw_objects(axes: Axes, table: pd.DataFrame, scene: RasterScene, colors: dict[str, str]) -> None:
@@ -127,7 +136,9 @@ def _draw_north(axes: Axes, scene: RasterScene, georeference: Georeference) -> N
     axes.text(x, y, "N", color="white", fontsize=11, ha="center", va="center", path_effects=_OUTLINED)
 
 
-def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[tuple[str, int, int | None, list[str], bytes]]:
+def draw_scene_maps(
+    predictions: Path, bundle_sha256: str
+) -> list[tuple[str, int, int | None, list[str], dict[str, str], bytes]]:
     """Draw every scene of a predictions table with its classified chips.
 
     Args:
@@ -136,7 +147,8 @@ def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[tuple[str, in
 
     Returns:
         Of each scene its name, the number of classified chips, how many of them are unlike the training chips (None if
-        the bundle is not calibrated), the comparison with the truth in short lines, and the map as a PNG.
+        the bundle is not calibrated), the comparison with the truth in short lines, its `legend_colors`, and the map as
+        a PNG without a legend.
 
     Raises:
         RequestError: the table is not one of scenes, was made by another bundle, or has more than `MAX_SCENES` scenes.
@@ -161,10 +173,11 @@ def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[tuple[str, in
     with gdal_environment():
         for scene in (open_scene(name, options) for name in names):
             name = path_to_text(scene.path.name)
-            chips = table[table["class"].notna() & (table["scene"] == name)]
+            chips = _select_chips(layer, scene)
             unlike = int(chips["ood"].fillna(False).astype(bool).sum()) if "ood" in chips else None
             caption = truth.get(name, [])
-            maps.append((name, len(chips), unlike, caption, draw_map_picture(layer, scene, caption)))
+            legend, picture = legend_colors(layer, scene), draw_map_picture(layer, scene, None)
+            maps.append((name, len(chips), unlike, caption, legend, picture))
     return maps
 
 

@@ -10,7 +10,14 @@ import pytest
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
-from rsft.evaluation.report.dataset import ChipPictures, SceneMap, read_scene_maps, save_scene_maps
+from rsft.evaluation.report.dataset import (
+    SAMPLES,
+    ChipPictures,
+    SceneMap,
+    draw_samples,
+    read_scene_maps,
+    save_scene_maps,
+)
 from rsft.evaluation.report.pages import write_report
 from rsft.evaluation.report.run_files import read_run_files
 from tests.helpers.fake_run import write_fake_run
@@ -131,20 +138,48 @@ def fake(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_page_contains_picture_and_caption_and_keeps_them(fake):
-    assert read_scene_maps(fake) == [] and "scenes" not in page_of(fake).sections
-    save_scene_maps(fake, [(SCENE, PICTURE), (SceneMap("b.tif", 1, None, []), PICTURE)])
+def test_the_page_begins_with_the_map_and_keeps_it(fake):
+    assert read_scene_maps(fake) == [] and "scene" not in page_of(fake).sections["header"]
+    other = SceneMap("b.tif", 1, None, [], {"cargo (1)": "#e69f00"})
+    save_scene_maps(fake, [(SCENE, PICTURE), (other, PICTURE)])
     for _ in range(2):  # a later report shows them too
         html = write_report(fake).read_text()
         page = Page(html)
         assert list(page.sections)[1] == "scenes" and "#scenes" in {attrs["href"] for attrs in page.all("a")}
-    text = page.sections["scenes"]
+    text = page.sections["header"]
     assert "<a>.tif: 1,200 classified objects, 30 of them unlike the training chips (gray)." in text
+    assert "right class. Dots" in text and text.index("<a>.tif") < text.index("This run trained")
     assert "the truth: 31 of 32 true objects found; 17 of them have the right class." in text
-    assert "b.tif: 1 classified object. Dots" in text and "<a>" not in html.replace('<a class="skip"', "")
+    text = page.sections["scenes"]
+    assert "b.tif: 1 classified object." in text and "cargo (1)" in text and "Dots" not in text
+    assert "background: #e69f00" in html and "<a>" not in html.replace('<a class="skip"', "")
     picture = re.search(r'<img src="data:image/webp;base64,([^"]+)" alt="Map of', html)
     pixels = cv2.imdecode(np.frombuffer(base64.b64decode(picture[1]), np.uint8), cv2.IMREAD_COLOR)
     assert pixels.shape == (20, 40, 3) and np.abs(pixels.astype(int) - (10, 120, 240)).max() < 12
+
+
+def test_one_map_needs_no_section_of_its_own(fake):
+    save_scene_maps(fake, [(SCENE, PICTURE)])
+    assert "scenes" not in page_of(fake).sections
+
+
+def test_without_a_map_the_page_begins_with_chips_of_every_class(folder, root):
+    files = read_run_files(folder)
+    classes = list(files.evaluation.classes)
+    pictures = ChipPictures(files, ChipStore.open(root))
+    samples = draw_samples(files.predictions, classes[::-1], pictures)
+    counts = [[chip["class"] for chip in samples].count(name) for name in classes]
+    available = files.predictions["class"].value_counts()
+    assert sum(counts) == min(SAMPLES, len(files.predictions))
+    assert all(
+        count >= min(available[name], SAMPLES // len(classes)) for name, count in zip(classes, counts, strict=True)
+    )
+    assert [chip["class"] for chip in samples] == sorted((x["class"] for x in samples), key=classes[::-1].index)
+    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    text = page.sections["header"]
+    assert "drawn at random from every class" in text and text.index("drawn at") < text.index("This run trained")
+    wrong = [chip for chip in samples if chip["class"] != chip["predicted"]]
+    assert all(f"as {chip['predicted']}" in text for chip in wrong)
 
 
 def test_maps_are_replaced(fake):
@@ -161,6 +196,8 @@ def test_damaged_maps(fake):
     (fake / "maps/1.png").unlink()
     with pytest.raises(DataError, match=mentions("picture", "1.png")):
         read_scene_maps(fake)
-    (fake / "maps/maps.json").write_text('[{"scene": 3}]')
-    with pytest.raises(DataError, match=mentions("maps.json")):
-        write_report(fake)
+    entry = '{"scene": "a", "chips": 1, "ood": null, "truth": [], "legend": {"x": "red; position: fixed"}}'
+    for content in ('[{"scene": 3}]', f"[{entry}]"):
+        (fake / "maps/maps.json").write_text(content)
+        with pytest.raises(DataError, match=mentions("maps.json")):
+            write_report(fake)

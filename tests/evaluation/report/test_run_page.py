@@ -26,11 +26,11 @@ def run(tmp_path):
 
 def test_the_page_has_every_section(run):
     sections = page_of(run).sections
-    names = ["header", "groups", "classes", "confusion", "gallery", "confidence", "training", "features", "sites"]
-    names += ["cost", "data", "reproduce"]
+    names = ["header", "groups", "classes", "confusion", "gallery", "confidence", "method"]
+    names += ["training", "features", "sites", "cost", "data", "reproduce"]
     assert list(sections) == names
-    assert "LoRA of rank 4 at q, k, v, out, mlp1 and mlp2 in all blocks" in sections["header"]
-    assert "20% of the training chips (the meta subset)" in sections["header"]
+    assert "LoRA of rank 4 at q, k, v, out, mlp1 and mlp2 in all blocks" in sections["method"]
+    assert "20% of the training chips (the meta subset)" in sections["method"]
     assert "3 min 16 s" in sections["cost"] and "74,304 of 2,861,000" in sections["cost"]
     assert "rsft finetune runs/fusrs_lt_metalora/001/recipe.yaml" in sections["reproduce"]
     assert "c0" * 32 in sections["reproduce"] and "2.13.0+cpu" in sections["reproduce"]
@@ -51,8 +51,8 @@ def test_licenses_of_the_bundle_are_shown(run):
 def test_the_numbers_are_those_of_metrics_json(run):
     methods = read_metrics(run)["methods"]
     page = page_of(run)
-    assert page.tables[0][0] == ["Method", "Overall", "Mean of groups", "Head", "Medium", "Tail"]
-    rows = {row[0]: row[1:] for row in page.tables[0][1:]}
+    assert page.tables[1][0] == ["Method", "Overall", "Mean of groups", "Head", "Medium", "Tail"]
+    rows = {row[0]: row[1:] for row in page.tables[1][1:]}
     assert list(rows) == [*reversed(methods), "LoRA and its scales add"]
     for column, measure in enumerate(("micro", "avg", "head", "medium", "tail")):
         values = {name: summary[measure]["value"] for name, summary in methods.items()}
@@ -60,7 +60,7 @@ def test_the_numbers_are_those_of_metrics_json(run):
             assert rows[name][column] == f"{100 * value:.1f}" + " (best)" * (value == max(values.values()))
         added = signed_points(values["MetaLoRA"], values["logit-adjusted linear probe"])
         assert rows["LoRA and its scales add"][column] == added
-    more = {row[0]: row[1:] for row in page.tables[1][1:]}
+    more = {row[0]: row[1:] for row in page.tables[2][1:]}
     macro_f1 = methods["logit-adjusted linear probe"]["macro_f1"]["value"]
     assert more["Macro F1"][1].startswith(f"{100 * macro_f1:.1f}")
     assert more["Calibration error"][0].startswith(f"{100 * methods['MetaLoRA']['ece']:.1f}")
@@ -69,7 +69,7 @@ def test_the_numbers_are_those_of_metrics_json(run):
 def test_classes_with_counts_recall_and_precision(run):
     expected = read_metrics(run)
     summary = expected["methods"]["MetaLoRA"]
-    rows = page_of(run).tables[2][1:]
+    rows = page_of(run).tables[3][1:]
     assert [row[0] for row in rows] == SHIPS
     assert [int(row[2]) for row in rows] == expected["train_counts"]
     assert [row[3] for row in rows] == [f"{100 * value:.1f}" for value in summary["recall"]]
@@ -126,7 +126,7 @@ def test_the_page_is_accessible(run):
 def test_names_are_escaped(tmp_path):
     names = ["<b>x</b>", "a&b", '"quoted"', "</script><script>alert(1)</script>"]
     page = page_of(write_fake_run(tmp_path, names))
-    assert [row[0] for row in page.tables[2][1:]] == names
+    assert [row[0] for row in page.tables[3][1:]] == names
     assert not page.all("b")
     assert len(page.all("script")) == 3
 
@@ -136,7 +136,7 @@ def test_names_are_escaped(tmp_path):
 def test_few_and_many_classes(tmp_path, count):
     run = write_fake_run(tmp_path, [f"class {index}" for index in range(count)], blocks=24)
     page = page_of(run)
-    assert len(page.tables[2]) == count + 1
+    assert len(page.tables[3]) == count + 1
     assert (run / "report.html").stat().st_size < 1e6
 
 
@@ -176,7 +176,7 @@ def test_a_missing_file_leaves_its_section_out_and_the_page_says_why(run, file, 
     (run / file).unlink()
     sections = page_of(run).sections
     assert reason in sections[section]
-    assert len(sections) == 12
+    assert len(sections) == 13
 
 
 def test_a_group_without_classes_and_a_class_without_test_chips(run):
@@ -186,9 +186,9 @@ def test_a_group_without_classes_and_a_class_without_test_chips(run):
     metrics["groups"]["medium"], metrics["confusion"][1] = [], [0, 0, 0, 0]
     change_metrics(run, **metrics)
     page = page_of(run)
-    assert page.tables[0][0] == ["Method", "Overall", "Mean of groups", "Head", "Tail"]
+    assert page.tables[1][0] == ["Method", "Overall", "Mean of groups", "Head", "Tail"]
     assert "left out of all means of recall: fishing" in page.sections["classes"]
-    assert next(row for row in page.tables[2] if row[0] == "fishing")[1:] == ["–", "86", "–", "–", "0"]
+    assert next(row for row in page.tables[3] if row[0] == "fishing")[1:] == ["–", "86", "–", "–", "0"]
 
 
 def test_the_status_of_an_interrupted_run_is_shown(run):

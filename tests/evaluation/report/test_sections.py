@@ -11,7 +11,7 @@ from rsft.errors import DataError
 from rsft.evaluation.report.charts import coverage_plot, phase_bar, reliability_bins
 from rsft.evaluation.report.dataset import MAX_MISTAKES, MAX_UNSURE, make_gallery
 from rsft.evaluation.report.maps import MAX_MARKED_CLASSES, SIDE, STAGES, ChipMap, linked_maps_data
-from rsft.evaluation.report.metric_tables import method_rows
+from rsft.evaluation.report.metric_tables import describe_result, headline_numbers, method_rows
 from rsft.evaluation.report.pages import HEAD_INITS, POOLS, describe_recipe, write_report
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation
 from rsft.metrics import expected_calibration_error
@@ -41,7 +41,7 @@ def test_accuracies_of_leaking_chips_are_marked(run):
     leaks = {"chips": 9, "identical": 9, "group": 0, "vessel": 0}
     change_metrics(run, leaks=leaks, notes=["* 9 of 60 test chips leak"])
     page = "".join(page_of(run).sections.values())
-    assert "* 9 of 60 test chips leak" in page
+    assert "* 9 of 60 test chips leak" in page_of(run).sections["header"]
     assert len(re.findall(r"\d\.\d\*", page)) > 10
 
 
@@ -157,7 +157,7 @@ def test_a_bundle_without_calibration(run):
     change_metrics(run, confidence=None, distances={}, notes=[])
     sections = page_of(run).sections
     assert "The bundle has no calibration" in sections["confidence"] and "Reliability" in sections["confidence"]
-    assert "Notes" not in sections["header"]
+    assert "notes" not in sections["method"]
 
 
 def test_the_gallery_has_the_most_confident_mistakes_and_the_least_confident_predictions(run):
@@ -274,17 +274,66 @@ def evaluation(gaining):
     return Evaluation.model_validate(read_metrics(gaining))
 
 
-def test_the_header_has_gains_losses_and_the_best_baseline_of_every_group(gaining):
-    header = " ".join(page_of(gaining).sections["header"].split())
+def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaining):
+    page = page_of(gaining)
+    header = " ".join(page.sections["header"].split())
     assert (
-        "MetaLoRA classifies 54.5 % of 1,200 test chips correctly, 3.5 points above the best baseline (logit-adjusted "
-        "linear probe; the intervals overlap). The mean recall of the head classes is 71.0 %, 21.0 points below the "
-        "best baseline (plain k-NN). For the tail classes, it is 38.0 %, 3.0 points above the best baseline "
-        "(logit-adjusted linear probe; the intervals overlap). The weakest class is"
+        "This run trained LoRA with learned scales and the classifier head on 509 chips of 4 classes, with the frozen "
+        "encoder vit_tiny_patch8_64.simship. It classifies 54.5 % of 1,200 test chips correctly, 3.5 points above the "
+        "best baseline (logit-adjusted linear probe; the intervals overlap)."
     ) in header
-    assert "logit-adjusted linear probe: overall +3.5, head +4.0, tail +3.0" in header
-    assert "plain k-NN: overall +8.0, head \N{MINUS SIGN}21.0, tail +37.0" in header
-    assert "21.0 points below the best baseline, plain k-NN" in header
+    assert (
+        header.index("It classifies") < header.index("Weakest class") < header.index("Baseline") < header.index("Data")
+    )
+    assert page.tables[0] == [
+        ["Baseline", "Overall", "Tail"],
+        ["logit-adjusted linear probe", "51.0", "35.0"],
+        ["plain k-NN", "46.5", "1.0"],
+    ]
+    assert "51.0+3.5" in header and "1.0+37.0" in header and "paired" not in header
+
+
+def test_stored_differences_have_their_paired_interval(gaining):
+    gain = {"value": 0.035, "low": 0.01, "high": 0.06}
+    change_metrics(gaining, differences={"logit-adjusted linear probe": {"micro": gain, "macro": gain}})
+    header = " ".join(page_of(gaining).sections["header"].split())
+    assert "3.5 points above the best baseline (logit-adjusted linear probe)." in header
+    assert "51.0+3.5 (+1.0 to +6.0)" in header and "(paired 95 % interval)" in header
+    change_metrics(gaining, differences={"logit-adjusted linear probe": {"micro": gain | {"low": -0.01}}})
+    assert "linear probe; this may be chance)." in " ".join(page_of(gaining).sections["header"].split())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["meta=null"], "trained LoRA and the classifier head on 509 chips of 4 classes, with the frozen encoder"),
+        (["meta=null", "peft={method: linear-probe}"], "trained only the classifier head on 509 chips"),
+        (["meta=null", "peft={method: full}"], "trained all weights on 509 chips of 4 classes, with the encoder"),
+    ],
+)
+def test_the_first_sentence_says_what_was_trained(gaining, evaluation, overrides, words):
+    trained, result = describe_result(evaluation, load_recipe(gaining / "recipe.yaml", overrides))
+    assert words in trained and result.startswith("It classifies 54.5 % of")
+
+
+def numbers(gaining, **changes):
+    metrics = read_metrics(gaining)
+    name = next(iter(metrics["methods"]))
+    values = {key: x if x is None else {"value": x, "low": x, "high": x} for key, x in changes.items()}
+    metrics["methods"][name] |= values
+    rows = headline_numbers(Evaluation.model_validate(metrics))
+    return {label: value for label, value, _ in rows}
+
+
+def test_the_mean_of_the_groups_is_no_number_of_its_own_if_it_is_the_overall_accuracy(gaining):
+    groups = {"head": 0.71, "tail": 0.38}
+    rows = numbers(gaining, micro=0.545, avg=0.5451, **groups)
+    assert list(rows) == ["Overall and mean of groups", "Head", "Tail", "Weakest class"]
+    assert list(numbers(gaining, micro=0.6, avg=0.545, **groups)) == ["Overall", "Head", "Tail", "Mean of groups"]
+    rows = numbers(gaining, micro=0.6, avg=0.545, medium=0.5, **groups)
+    assert rows == {"Overall": "60.0", "Head": "71.0", "Medium": "50.0", "Tail": "38.0"}
+    rows = numbers(gaining, micro=0.6, avg=0.6, head=None, medium=0.6, tail=None)
+    assert list(rows) == ["Overall", "Medium", "Weakest class", "In the top 2"]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +344,7 @@ def test_the_header_has_gains_losses_and_the_best_baseline_of_every_group(gainin
         (
             ["meta=null", "peft={method: linear-probe}"],
             "MetaLoRA",
-            "This run: the classifier head, trained on frozen features.",
+            "This run: only the classifier head.",
         ),
     ],
 )
@@ -333,13 +382,13 @@ def test_the_section_is_the_first_and_explains_its_terms(replayed):
     assert "Added training chips: 4 of 4 right, 0 before." in text
     assert "p: the probability that chance alone" in text and "Recall: the share" in text and "Replay check: " in text
     assert "lost more than chance explains" in text
-    assert page.tables[0] == [
+    assert page.tables[1] == [
         ["Class", "Chips", "Before %", "After %", "Gained", "Lost", "p"],
         ["cargo<b>", "1,400", "90.0", "50.0", "1", "17", "0.0001"],
         ["dredger", "4", "–", "100.0", "4", "0", "0.25"],
         ["All (mean recall)", "1,404", "90.0", "50.0", "5", "17", "0.003"],
     ]
-    assert page.tables[1][1] == ["dredger", "4", "–", "100.0", "4", "0", "0.25"]
+    assert page.tables[2][1] == ["dredger", "4", "–", "100.0", "4", "0", "0.25"]
     assert {"#replay"} <= {attrs["href"] for attrs in page.all("a")}
 
 

@@ -103,7 +103,10 @@ def write_table(path, scenes, **changes):
 def test_every_scene_has_a_map_with_its_numbers(tmp_path, scenes, suffix):
     first, second = draw_scene_maps(write_table(tmp_path / f"t{suffix}", scenes), "f00")
     assert first[:3] == ("a.tif", 2, 1) and first[3][0] == "2 of 3 true objects found"
-    assert second[:4] == ("b.tif", 1, 0, []) and Image.open(BytesIO(first[4])).format == "PNG"
+    assert second[:4] == ("b.tif", 1, 0, []) and Image.open(BytesIO(first[5])).format == "PNG"
+    assert first[4]["unlike the training chips (1)"] == "#b0b0b0" and len(first[4]) == 2
+    width, height = Image.open(BytesIO(first[5])).size
+    assert width == pytest.approx(height * 2, rel=0.02)  # without a legend
 
 
 def test_without_calibration_the_number_of_unlike_chips_is_unknown(tmp_path, scenes):
