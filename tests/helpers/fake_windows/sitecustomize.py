@@ -8,8 +8,6 @@ opened with a named encoding.
 RSFT_FAULTS is a file to which the violations are appended.
 """
 
-# pathlib imports too much, and its calls are watched here
-# ruff: noqa: PTH
 import builtins
 import errno
 import multiprocessing
