@@ -319,9 +319,10 @@ def build_store(
 
 
 def _check_class_folders(root: Path, classes: Sequence[str]) -> None:
-    for number, name in enumerate(classes):
-        twins = (other for other in classes[:number] if unique_name(other) == unique_name(name))
-        fault = describe_name_fault(name) or "".join(f"{x} and {name} are one folder on this system" for x in twins)
+    folders: dict[str, str] = {}
+    for name in classes:
+        other = folders.setdefault(unique_name(name), name)
+        fault = describe_name_fault(name) or f"{other} and {name} are one folder on this system" * (other != name)
         if fault:
             raise DataError(fault, root, f"rename the class {name}")
 
