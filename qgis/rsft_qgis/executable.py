@@ -48,13 +48,17 @@ class ExecutableNotFoundError(Exception):
     """The command `rsft` is missing. The text says where it was searched and what to do."""
 
 
-def find_executable(setting: str = "", home: Path | None = None, path: str | None = None) -> str:
+def find_executable(
+    setting: str = "", home: Path | None = None, path: str | None = None, own: str = "", project: str = ""
+) -> str:
     """Return the path of the command `rsft`.
 
     Args:
         setting: value of the setting: the executable, the Python beside it, a virtual environment, or empty to search.
         home: home folder; by default that of the user.
         path: folders to search, as in the variable PATH; by default those of PATH.
+        own: the environment of the plug-in.
+        project: folder of the project. An environment in it comes last, since a project may be a stranger's.
 
     Raises:
         ExecutableNotFoundError: the setting names no executable, or the search found none.
@@ -71,14 +75,16 @@ def find_executable(setting: str = "", home: Path | None = None, path: str | Non
         )
     if on_path := shutil.which("rsft", path=path):
         return on_path
-    for folder in _environments(home or Path.home()):
+    beside_project = (Path(project, ".venv"), Path(project, "venv")) if project else ()
+    for folder in (*((Path(own),) if own else ()), *_environments(home or Path.home()), *beside_project):
         for candidate in _executables_in(folder):
             if _is_executable(candidate):
                 return str(candidate)
     raise ExecutableNotFoundError(
-        "The rsft executable was not found on PATH, in ~/.local/bin and in the usual virtual environments. Install "
-        "rsft, or set its path: Settings > Options > Processing > Providers > rsft. The command `which rsft` "
-        "(Windows: `where rsft`) prints it, if the environment of rsft is active."
+        "The rsft executable was not found on PATH, in the usual environments and beside the project. Run the "
+        "algorithm 'Install rsft into its own environment', or set its path: Settings > Options > Processing > "
+        "Providers > rsft. The command `which rsft` (Windows: `where rsft`) prints it, if the environment of rsft is "
+        "active."
     )
 
 
@@ -92,6 +98,8 @@ def rsft_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _environments(home: Path) -> Iterator[Path]:
+    if active := os.environ.get("CONDA_PREFIX"):
+        yield Path(active)
     yield home / ".local"
     for folder in _ENVIRONMENTS:
         yield home / folder

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .executable import rsft_environment
 from .json_lines import Epoch, Failure, Progress, Result, Start, parse_line
@@ -81,8 +81,36 @@ def run_job(command: list[str], feedback: Feedback, canceled: str = _CANCELED) -
             printed.append(line)
             feedback.pushConsoleInfo(line)
     if process.returncode or result is None:
-        raise RsftFailedError(str(failure) if failure else describe_failure(process.returncode, "\n".join(printed)))
+        raise RsftFailedError(
+            str(failure) if failure else describe_failure(process.returncode, "\n".join(printed), True)
+        )
     return result
+
+
+class Printed(NamedTuple):
+    """Exit code of a program, and what it printed."""
+
+    code: int
+    text: str
+
+
+def run_program(command: list[str], feedback: Feedback, canceled: str) -> Printed:
+    """Run a program and show what it prints.
+
+    Args:
+        command: the command line.
+        feedback: receives the lines, and says whether to stop.
+        canceled: text of the error if the user stops the program.
+
+    Raises:
+        RsftFailedError: the program cannot be started.
+        RsftCanceledError: the user stopped it.
+    """
+    process, lines = _start(command), []
+    for line in _lines_until_end(process, feedback, canceled):
+        lines.append(line)
+        feedback.pushConsoleInfo(line)
+    return Printed(process.returncode, "\n".join(lines))
 
 
 def run_json(command: list[str], feedback: Feedback) -> dict[str, Any]:
@@ -112,14 +140,16 @@ def run_json(command: list[str], feedback: Feedback) -> dict[str, Any]:
     raise RsftFailedError(describe_failure(process.returncode, printed))
 
 
-def describe_failure(code: int, printed: str) -> str:
+def describe_failure(code: int, printed: str, is_shown: bool = False) -> str:
     """Return the text of an error that rsft did not report as JSON.
 
     Args:
         code: exit code.
         printed: last lines that rsft printed.
+        is_shown: whether the log has them already.
     """
     text = printed.strip() or "it printed nothing"
+    text = "the last lines of the log say why" if is_shown and printed.strip() else text
     if "No such option" in printed or "No such command" in printed:
         text += "\nhint: this rsft is too old for the plug-in, or an additional option is wrong; update rsft"
     return f"rsft stopped with exit code {code}:\n{text}"

@@ -11,6 +11,7 @@ from qgis.PyQt.QtGui import QIcon
 from .algorithms.bundle_info import BundleInfo
 from .algorithms.classify import ClassifyPoints, ClassifyTiles, DetectClassify
 from .algorithms.corrections import AddLabels, FineTune
+from .algorithms.install_rsft import InstallRsft
 from .algorithms.match_ais import MatchAis
 from .algorithms.training_chips import CutTrainingChips
 from .executable import PROVIDER_NAME, SETTING
@@ -37,7 +38,7 @@ class RsftProvider(QgsProcessingProvider):
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""
         positions, corrections = (ClassifyPoints, ClassifyTiles, DetectClassify), (AddLabels, FineTune)
-        for algorithm in (*positions, BundleInfo, *corrections, CutTrainingChips, MatchAis):
+        for algorithm in (*positions, BundleInfo, *corrections, CutTrainingChips, MatchAis, InstallRsft):
             self.addAlgorithm(algorithm())
 
     def id(self) -> str:

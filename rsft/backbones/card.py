@@ -273,7 +273,7 @@ def _published_checksum(card: PublishedEncoder) -> str | None:
     if isinstance(card.weights, Remote):
         return card.weights.sha256 or (f"md5:{card.weights.md5}" if card.weights.md5 else None)
     model_card = card.weights.with_suffix(".json")
-    return str(json.loads(model_card.read_text())["sha256"]) if model_card.is_file() else None
+    return str(json.loads(model_card.read_text("utf-8"))["sha256"]) if model_card.is_file() else None
 
 
 def _is_complete(published: str | None) -> bool:

@@ -304,7 +304,7 @@ def load_backbone(
             model_card = card.weights.with_suffix(".json")
             if not model_card.is_file():
                 raise WeightsError(f"the model card of {card.name} is missing", model_card, "reinstall rsft")
-            if sha256(weights) != json.loads(model_card.read_text())["sha256"]:
+            if sha256(weights) != json.loads(model_card.read_text("utf-8"))["sha256"]:
                 message = f"the weights of {card.name} differ from their model card"
                 raise WeightsError(message, weights, "reinstall rsft")
     elif weights.name == str(weights) and not weights.exists() and (weights_dir() / weights).exists():

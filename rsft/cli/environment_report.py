@@ -7,8 +7,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import psutil
+
 from rsft.cli.fence import describe_fence
 from rsft.utils.download import weights_dir
+from rsft.utils.operating_system import available_cores
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -38,13 +41,12 @@ def environment_report() -> list[EnvironmentCheck]:
         rows.append(EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error)))
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
-    fence, hint = describe_fence(), "off: RSFT_FENCE=off is set, or the kernel has no Landlock; see security.md"
+    fence, hint = (
+        describe_fence(),
+        "off: RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md",
+    )
     rows.append(EnvironmentCheck("fence", fence or "none", "ok" if fence else "warn", "" if fence else hint))
-    free = None
-    if (meminfo := Path("/proc/meminfo")).exists():  # available bytes, including reclaimable file cache
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = float(fields["MemAvailable"].split()[0]) * 1024
-    rows.append(_free_space("memory", free))
+    rows.append(_free_space("memory", psutil.virtual_memory().available))  # including reclaimable file cache
     for name, folder in (("disk, working directory", Path.cwd()), ("disk, weights", weights_dir())):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         rows.append(_free_space(name, shutil.disk_usage(existing).free))
@@ -68,8 +70,8 @@ def _processor() -> list[EnvironmentCheck]:
 
     from rsft.utils.precision_benchmark import MIN_SPEEDUP, matmul_speedup, training_step_speedup
 
-    used, load = torch.get_num_threads(), os.getloadavg()[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    used, load = torch.get_num_threads(), psutil.getloadavg()[0]
+    cores = len(available_cores())
     names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     rows = [EnvironmentCheck("device", f"cuda ({names})")]
     if not torch.cuda.is_available():
@@ -92,9 +94,7 @@ def _processor() -> list[EnvironmentCheck]:
     return [*rows, EnvironmentCheck("bfloat16", value, "warn" if training < 0.8 else "ok", hint)]
 
 
-def _free_space(name: str, free: float | None) -> EnvironmentCheck:
-    if free is None:
-        return EnvironmentCheck(name, "unknown", hint="this system does not report it")
+def _free_space(name: str, free: float) -> EnvironmentCheck:
     is_low = free < MIN_FREE_BYTES
     hint = f"a job may need {MIN_FREE_BYTES / 1e9:g} GB" if is_low else ""
     return EnvironmentCheck(name, f"{free / 1e9:.1f} GB free", "warn" if is_low else "ok", hint)

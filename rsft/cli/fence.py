@@ -3,6 +3,7 @@
 The fence closes before NumPy starts its threads, so this module imports nothing heavy.
 """
 
+import logging
 import os
 import re
 import sys
@@ -23,6 +24,8 @@ from rsft.errors import RequestError, RsftError
 from rsft.utils.fence import OUTSIDE, enter_fence, fence_version, is_hidden
 from rsft.utils.remote_files import NO_SERVERS
 from rsft.utils.untrusted.documents import read_regular, read_regular_text
+
+_log = logging.getLogger(__name__)
 
 OFF = os.environ.get("RSFT_FENCE", "").lower() == "off"
 """Whether the user switched the fence off."""
@@ -98,7 +101,8 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
     try:
         if fence_version() and len(list(Path("/proc/self/task").iterdir())) > 1:
             raise OSError(EBUSY, "other threads run already, such as those of a debugger")
-        enter_fence(readable, _writable(command, outputs, bool(parameters.get("ray"))), connects=connects)
+        if not enter_fence(readable, _writable(command, outputs, bool(parameters.get("ray"))), connects=connects):
+            _log.warning("%s: this system has no fence (security.md); RSFT_FENCE=off hides this line", command)
     except OSError as error:
         raise RequestError(f"the fence cannot be closed: {error.strerror}", command, "set RSFT_FENCE=off") from error
 

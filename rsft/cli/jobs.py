@@ -171,7 +171,7 @@ def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
     paths |= {} if request.no_report else {"report": folder / OUTPUTS["report"]}
     if read_run_info(folder).status != "done" or not all(path.exists() for path in paths.values()):
         return {}
-    display.show_evaluation(read_json(paths["metrics"], Evaluation))
+    display.show_evaluation(read_json(paths["metrics"], Evaluation), folder)
     console.print(f"kept; to train once more: rsft finetune {folder / 'recipe.yaml'}", soft_wrap=True)
     show_paths(paths)
     return paths

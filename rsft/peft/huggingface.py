@@ -271,7 +271,7 @@ def _layer_scale(config: Mapping[str, Any], name: str, rank: int) -> float:
 def _read_config(path: Path) -> dict[str, Any]:
     """Read the configuration of a LoRA and refuse options that change the meaning of A and B."""
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if config.get("peft_type") != "LORA":

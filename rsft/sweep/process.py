@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing import forkserver
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -87,8 +86,9 @@ def run_trial(
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM):
         raise TrialStopped
     if fault is None and code < 0:  # it ended without a report
-        hint = ", perhaps because the memory was full" if -code == signal.SIGKILL else ""
-        fault = f"its process was killed by {signal.Signals(-code).name}{hint}"
+        name = signal.Signals(-code).name
+        hint = ", perhaps because the memory was full" if name == "SIGKILL" else ""  # Windows has none
+        fault = f"its process was killed by {name}{hint}"
     elif fault is None:
         *_, fault = ["", *(folder / ERRORS).read_text("utf-8", errors="replace").strip().splitlines()]
         fault = fault or f"its process ended with code {code}"
@@ -104,7 +104,8 @@ def _process_context(threads: int) -> Any:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
     main_modules = {"ray", "rsft.cli"} & sys.modules.keys()  # each child imports the main module of its parent
-    context.set_forkserver_preload(["rsft.training.finetune", "rsft.evaluation.evaluate", *main_modules])
+    if method == "forkserver":
+        context.set_forkserver_preload(["rsft.training.finetune", "rsft.evaluation.evaluate", *main_modules])
     return context
 
 
@@ -116,6 +117,8 @@ def trial_server(threads: int) -> Iterator[ServerAddress]:
         The address for `request_trial`. At the end of the block, all trials are stopped and save their state.
     """
     if _process_context(threads).get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
         forkserver.ensure_running()
     key = os.urandom(32)
     with Listener(authkey=key) as listener:
@@ -182,7 +185,7 @@ def train_trial(folder: Path, threads: int, environment: Mapping[str, str], conn
     def end_with_parent() -> None:
         with suppress(EOFError, OSError):
             connection.recv()
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # `os.kill` would end the process at once on Windows
 
     threading.Thread(target=end_with_parent, daemon=True).start()
 
@@ -190,7 +193,7 @@ def train_trial(folder: Path, threads: int, environment: Mapping[str, str], conn
         with suppress(OSError):  # the parent is dead, and this process will end
             connection.send(message)
 
-    with (folder / ERRORS).open("w") as errors, FileLock(folder / LOCK):
+    with (folder / ERRORS).open("w", encoding="utf-8") as errors, FileLock(folder / LOCK):
         for stream in (1, 2):
             os.dup2(errors.fileno(), stream)
         faulthandler.enable(errors)

@@ -161,6 +161,7 @@ class CachedPrefixTokens:
                             progress(done, len(chips), "frozen blocks")
                     assert output is not None
                     output.flush()
+                    output = None  # Windows does not rename a file that is mapped into memory
         self.tokens: NDArray[np.float32] = np.load(path, mmap_mode="r")
 
     def __len__(self) -> int:

@@ -1,7 +1,6 @@
 """Record a run while it trains: time its steps, write tables to the run folder, call listeners, and stop early."""
 
 import math
-import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -14,11 +13,7 @@ from torch import Tensor
 from rsft.peft import Site
 from rsft.training.runs.writer import Run
 from rsft.training.trackers import RunListener, StepReport
-
-if sys.platform == "win32":
-    import psutil
-else:
-    import resource
+from rsft.utils.operating_system import peak_memory_bytes
 
 
 class StepTimer:
@@ -172,13 +167,8 @@ def peak_memory() -> dict[str, float]:
     Returns:
         "memory_mb", resident; "gpu_mb", allocated on its GPU, NaN without one.
     """
-    if sys.platform == "win32":
-        resident = psutil.Process().memory_info().peak_wset / 1e6
-    else:
-        bytes_per_unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit / 1e6
     allocated = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
-    return {"memory_mb": resident, "gpu_mb": allocated or math.nan}
+    return {"memory_mb": peak_memory_bytes() / 1e6, "gpu_mb": allocated or math.nan}
 
 
 class EarlyStopping:

@@ -13,7 +13,6 @@ import re
 import shutil
 import struct
 import tarfile
-import unicodedata
 import zipfile
 import zlib
 from collections import deque
@@ -29,7 +28,8 @@ import rarfile
 
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Progress
-from rsft.utils.atomic_files import atomic_folder, process_lock, sync_all
+from rsft.utils.atomic_files import atomic_folder, process_lock
+from rsft.utils.operating_system import describe_name_fault, fold_name, link_file, sync_all
 from rsft.utils.write_errors import explain_os_error
 
 BY_HAND_HINT = "extract it by hand if you trust it, and give the folder"
@@ -39,7 +39,6 @@ MAX_BYTES = 200 * 2**30
 MAX_MEMBERS = 2_000_000
 """Default limit of the number of files and folders."""
 
-_IS_WINDOWS = os.name == "nt"
 _LONG_HEADERS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -52,9 +51,6 @@ _MAX_PATH = 1024  # bytes of a path below the target folder
 _MAX_PADDING = 2**20  # bytes after the end mark of a .tar
 _MAX_SOLID = 100  # members of a .rar archive that must be decompressed from its start to reach one of them
 _CHUNK = 2**20
-_NOT_ON_WINDOWS = re.compile(  # names that Windows changes, refuses or opens as a device
-    r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)', re.IGNORECASE
-)
 _SUFFIX = re.compile(r"(?<=.)\.(zip|rar|tgz|tar(\.(gz|bz2|xz))?)$", re.IGNORECASE)
 _FAULTS = (
     *(tarfile.TarError, zipfile.BadZipFile, rarfile.Error, zlib.error, lzma.LZMAError, struct.error),
@@ -150,7 +146,7 @@ def open_source_tree(src: Path, root: Path, progress: Progress | None = None) ->
             try:
                 for path, original in links.items() if archives else ():
                     (work / path).parent.mkdir(parents=True, exist_ok=True)
-                    (work / path).symlink_to(original.absolute())
+                    link_file(work / path, original.absolute())
             except OSError as error:
                 hint = "free or repair the disk, or choose a --root on a disk that supports links"
                 raise RsftError(error.strerror or str(error), error.filename or work, hint) from error
@@ -245,9 +241,7 @@ def _check_members(archive: Path, max_bytes: int, max_members: int, free_bytes: 
             message = f"the archive contains more than the {free_bytes / 2**30:.3g} GiB that the disk has free"
             raise RsftError(message, archive, "free some space, or choose another disk")
         for place in (path, *path.parents):
-            # the same for names that are one file on systems that ignore case or Unicode composition
-            name = unicodedata.normalize("NFD", unicodedata.normalize("NFD", str(place)).casefold())
-            is_folder = member.is_folder or place != path
+            name, is_folder = fold_name(str(place)), member.is_folder or place != path
             if name in is_folder_at and not (is_folder_at[name] and is_folder):
                 raise DataError(f"{str(path)!r} occurs twice in the archive", archive, BY_HAND_HINT)
             is_folder_at[name] = is_folder
@@ -295,7 +289,7 @@ def _read_members(archive: Path) -> Iterator[_Member]:
             message = f"{name!r} is nested in more than {_MAX_DEPTH} folders"
         elif max(map(len, map(os.fsencode, path.parts)), default=0) > _MAX_NAME or len(os.fsencode(path)) > _MAX_PATH:
             message = f"the name {name!r} is longer than {_MAX_NAME} bytes, or its path than {_MAX_PATH}"
-        elif _IS_WINDOWS and any(_NOT_ON_WINDOWS.search(part) for part in path.parts):
+        elif any(map(describe_name_fault, path.parts)):
             message = f"Windows cannot hold the name {name!r}"
         else:
             yield member

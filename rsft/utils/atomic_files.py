@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rsft.errors import DataError, RequestError
+from rsft.utils.operating_system import replace_path, sync_path
 from rsft.utils.write_errors import TEMPORARY_PREFIX, explain_os_error, writing
 
 _LOCK = "lock"
@@ -44,9 +44,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         temporary.chmod(mode)  # some libraries write 0600, which others cannot read in a shared folder
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        sync_path(temporary)
+        replace_path(temporary, path)
+        sync_path(path.parent)
 
 
 @contextmanager
@@ -71,9 +71,9 @@ def atomic_folder(path: Path, replace: bool = True) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         if replace and path.exists():
-            path.replace(folder / "old" / path.name)
-        temporary.replace(path)
-        _sync(path.parent)
+            replace_path(path, folder / "old" / path.name)
+        replace_path(temporary, path)
+        sync_path(path.parent)
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -91,12 +91,6 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_all() -> None:
-    """Flush all written files to the disk; for thousands of files this is cheaper than one fsync per file."""
-    if hasattr(os, "sync"):
-        os.sync()
 
 
 def remove_stale_folders(parent: Path) -> None:
@@ -141,16 +135,6 @@ def _remove(folder: Path, lock: FileLock) -> None:
         lock.release()
         with suppress(OSError):  # it exists on Windows, which cannot remove the file of a lock that is held
             folder.rmdir()
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and sys.platform == "win32":
-        return  # Windows cannot open folders
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows only syncs files open for writing
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

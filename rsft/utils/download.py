@@ -16,6 +16,7 @@ import requests
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
 from rsft.utils.atomic_files import process_lock
+from rsft.utils.operating_system import replace_path
 
 _BLOCK = 1 << 16
 _TIMEOUT = (10, 60)  # seconds to connect, seconds between two blocks
@@ -63,7 +64,7 @@ def download(url: str, target: Path, checksum: str | None, *, progress: Progress
         except DataError:
             part.unlink()  # a wrong file cannot be resumed
             raise
-        part.replace(target)
+        replace_path(part, target)
     return target
 
 

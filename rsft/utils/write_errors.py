@@ -4,12 +4,12 @@ import errno
 import os
 import shutil
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rsft.errors import RsftError
+from rsft.utils.operating_system import describe_path_fault, is_windows, limits_file_size
 
 TEMPORARY_PREFIX = ".rsft-tmp-"
 """Start of the names of folders with unfinished files."""
@@ -19,6 +19,7 @@ _SHOWN_NAME = 60  # characters of a name that is too long
 _LONGEST_NAME = 255  # bytes on most file systems
 _LONGEST_JOURNAL = _LONGEST_NAME - len("-journal")  # SQLite adds this to the name of a database
 _NO_ROOM = 1 << 20  # a disk with fewer free bytes is full
+_CLOSE = "close the program that shows it, such as QGIS or Excel, or choose another name"
 _PERMISSIONS = "change the permissions or choose another folder, then {again}"
 
 _SENTENCES = {
@@ -61,6 +62,10 @@ def explain_os_error(error: OSError, path: object = "", again: str = _AGAIN) -> 
     location = _shorten(error.filename if error.filename is not None else path)
     is_file = error.errno == errno.EEXIST and error.filename is not None and Path(os.fsdecode(error.filename)).is_file()
     number = errno.ENOTDIR if is_file else error.errno  # a folder cannot be made where a file is
+    if number in (errno.EINVAL, errno.ENOENT) and (fault := describe_path_fault(location)):
+        return RsftError(fault[0], location, fault[1])
+    if number == errno.EACCES and is_windows():
+        return RsftError("permission denied, or another program has the file open", location, f"{_CLOSE}, then {again}")
     if number in _SENTENCES:
         message, hint = _SENTENCES[number]
         return RsftError(message, location, hint.format(again=again))
@@ -130,12 +135,7 @@ def _limit_code(path: Path) -> int | None:
     """Return the number of the limit at which a write near `path` failed; None if no limit is near."""
     if _is_full(path):
         return errno.ENOSPC
-    if sys.platform != "win32":
-        import resource
-
-        if resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
-            return errno.EFBIG
-    return None
+    return errno.EFBIG if limits_file_size() else None
 
 
 def _is_full(path: Path) -> bool:

@@ -33,6 +33,19 @@ def test_path_comes_first_and_the_setting_before(tmp_path):
         assert find_executable(setting, tmp_path, str(tmp_path / "bin")) == named
 
 
+def test_the_own_environment_comes_before_the_usual_ones_and_a_project_last(tmp_path, monkeypatch):
+    project = write_executable(tmp_path / "project/venv/bin/rsft")
+    search = {"home": tmp_path, "path": "", "own": str(tmp_path / "own"), "project": str(tmp_path / "project")}
+    assert find_executable(**search) == project
+    usual = write_executable(tmp_path / ".venv/bin/rsft")
+    assert find_executable(**search) == usual
+    monkeypatch.setenv("CONDA_PREFIX", str(tmp_path / "conda"))
+    conda = write_executable(tmp_path / "conda/bin/rsft")
+    assert find_executable(**search) == conda
+    own = write_executable(tmp_path / "own/bin/rsft")
+    assert find_executable(**search) == own
+
+
 def test_the_python_of_an_environment_names_the_environment(tmp_path):
     python = write_executable(tmp_path / "env/bin/python")
     with pytest.raises(ExecutableNotFoundError, match=mentions("executable", "environment")):

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
 NAMES = (
     *("bundleinfo", "classifypoints", "classifytiles", "detectclassify"),
-    *("addlabels", "finetune", "cuttrainingchips", "matchais"),
+    *("addlabels", "finetune", "cuttrainingchips", "matchais", "install"),
 )
 CLASSES = ["flat", "slanted", "steep"]
 
@@ -96,6 +96,23 @@ def test_the_zip_provides_all_algorithms(desk):
     assert provider["is_active"] and set(provider["algorithms"]) == {f"rsft:{name}" for name in NAMES}
     text = call(desk, "help", "rsft:classifypoints")
     assert "Folder of a model that rsft trained" in text and "Instead of the scene above" in text
+
+
+def test_an_error_is_printed_once(desk):
+    values = f"BUNDLE={desk.folder / 'missing'}", f"OUTPUT={desk.folder / 'missing.html'}"
+    printed = call(desk, "run", "rsft:bundleinfo", "--", *values, fails=True)
+    assert printed.count("no bundle found") == 1
+
+
+def test_rsft_is_installed_on_request_only(desk, tmp_path):
+    package = f"PACKAGE={tmp_path / 'missing-1-py3-none-any.whl'}"
+    printed = call(desk, "run", "rsft:install", "--", package, fails=True)
+    assert "Check the box" in printed and not list(desk.folder.glob("profile/**/rsft-environment"))
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\ncase "$*" in -c*) echo 3 12;; *) echo "[Errno 28] No space left"; exit 1;; esac\n')
+    python.chmod(0o755)
+    printed = call(desk, "run", "rsft:install", "--", "AGREE=true", package, f"PYTHON={python}", fails=True)
+    assert "The disk is full" in printed or "has 8 GB" in printed or "GB free" in printed
 
 
 def test_training_chips_from_a_layer(desk):

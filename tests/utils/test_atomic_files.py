@@ -189,9 +189,10 @@ def test_system_without_flock(tmp_path):
     code = """
 import os, pathlib, stat, sys, types
 sys.modules["fcntl"] = None
-from rsft.utils import atomic_files
-from rsft.utils.atomic_files import atomic_folder, sync_all, write_text
-atomic_files.sys, synced = types.SimpleNamespace(platform="win32"), []
+from rsft.utils import operating_system
+from rsft.utils.atomic_files import atomic_folder, write_text
+from rsft.utils.operating_system import sync_all
+operating_system.sys, synced = types.SimpleNamespace(platform="win32"), []
 os.fsync = lambda handle: synced.append(stat.S_ISREG(os.fstat(handle).st_mode))
 folder = pathlib.Path(sys.argv[1])
 for word in ("one", "two"):

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 from processing.core.ProcessingConfig import ProcessingConfig
 from qgis.core import (
+    QgsApplication,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterFile,
+    QgsProject,
 )
 from qgis.PyQt.QtGui import QIcon
 
@@ -41,7 +43,7 @@ class RsftAlgorithm(QgsProcessingAlgorithm):
     def canExecute(self) -> tuple[bool, str]:
         """Return whether rsft was found, and otherwise what to do."""
         try:
-            find_executable(_setting())
+            _find()
         except ExecutableNotFoundError as error:
             return False, str(error)
         return True, ""
@@ -64,9 +66,9 @@ class RsftAlgorithm(QgsProcessingAlgorithm):
             QgsProcessingException: it was not found.
         """
         try:
-            return find_executable(_setting())
+            return _find()
         except ExecutableNotFoundError as error:
-            raise QgsProcessingException(str(error)) from error
+            raise failure(str(error)) from error
 
     def add(self, parameter: QgsProcessingParameterDefinition, help_text: str, advanced: bool = False) -> None:
         """Add a parameter.
@@ -114,8 +116,21 @@ def call_rsft(
     try:
         return run(command, feedback)
     except (RsftFailedError, RsftCanceledError) as error:
-        raise QgsProcessingException(name_parameters(str(error))) from error
+        raise failure(name_parameters(str(error))) from error
 
 
-def _setting() -> str:
-    return str(ProcessingConfig.getSetting(SETTING) or "")
+def failure(text: str) -> QgsProcessingException:
+    """Return an error that appears once: qgis_process also prints QGIS's message log, which contains it twice."""
+    if QgsApplication.platform() == "qgis_process":
+        QgsApplication.messageLog().blockSignals(True)
+    return QgsProcessingException(text)
+
+
+def own_environment() -> str:
+    """Return the folder of the environment that the plug-in makes, in the profile of the user."""
+    return str(Path(QgsApplication.qgisSettingsDirPath()) / "rsft-environment")
+
+
+def _find() -> str:
+    setting = str(ProcessingConfig.getSetting(SETTING) or "")
+    return find_executable(setting, own=own_environment(), project=QgsProject.instance().homePath())

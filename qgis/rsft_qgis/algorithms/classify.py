@@ -7,7 +7,6 @@ from typing import Any
 from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
@@ -17,7 +16,7 @@ from qgis.core import (
 from ..bundle_page import chip_side
 from ..command_lines import LAND_METHODS, bundle_command, detection_options, position_options, tile_options
 from ..process import run_json
-from .base import call_rsft
+from .base import call_rsft, failure
 from .predict import PredictAlgorithm
 
 _FORMATS = ["gpkg", "geojson", "shp"]
@@ -128,7 +127,7 @@ class ClassifyTiles(PredictAlgorithm):
         side = chip_side(call_rsft(run_json, command, feedback))
         if side is None:
             message = "This bundle takes whole chips of any size: enter the size of your training chips in Tile size."
-            raise QgsProcessingException(message)
+            raise failure(message)
         return side
 
 

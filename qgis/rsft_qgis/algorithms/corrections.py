@@ -9,7 +9,6 @@ from typing import Any
 from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingMultiStepFeedback,
     QgsProcessingOutputFolder,
@@ -34,7 +33,7 @@ from ..command_lines import (
 from ..correction_texts import addition_lines, read_replay, rejection_lines, replay_lines, replay_page, start_bundle
 from ..json_lines import Result
 from ..process import run_job
-from .base import RsftAlgorithm, call_rsft
+from .base import RsftAlgorithm, call_rsft, failure
 
 _LABELS = (
     "<p><b>Corrected layer.</b> A layer that rsft wrote, with a class, <i>not a target</i> or <i>unsure</i> in the "
@@ -159,11 +158,11 @@ class AddLabels(RsftAlgorithm):
         """
         layer = self.parameterAsVectorLayer(parameters, self.LAYER, context)
         if layer is None:
-            raise QgsProcessingException("The corrected layer cannot be opened.")
+            raise failure("The corrected layer cannot be opened.")
         try:
             table = table_path(layer.source())
         except ValueError as error:
-            raise QgsProcessingException(f"Corrected layer: {error}") from error
+            raise failure(f"Corrected layer: {error}") from error
         labels = LabelOptions(
             field=self.parameterAsString(parameters, self.FIELD, context),
             not_a_target=self.parameterAsString(parameters, self.NOT_A_TARGET, context).strip(),
@@ -255,7 +254,7 @@ class FineTune(AddLabels):
         try:
             command = finetune_command(self.executable(), bundle, store, runs, extra)
         except ValueError as error:
-            raise QgsProcessingException(f"Further options of rsft finetune: {error}") from error
+            raise failure(f"Further options of rsft finetune: {error}") from error
         run = partial(run_job, canceled="canceled; the labels are in the store, and the old bundle has not changed")
         result: Result = call_rsft(run, command, steps)
         new_bundle, replay = str(result.fields.get("bundle", "")), read_replay(result)

@@ -7,7 +7,6 @@ from typing import Any
 
 from qgis.core import (
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
     QgsProcessingParameterFile,
@@ -20,7 +19,7 @@ from qgis.core import (
 from ..command_lines import command_words, name_parameters, raster_location
 from ..json_lines import Result
 from ..process import run_job
-from .base import RsftAlgorithm, call_rsft
+from .base import RsftAlgorithm, call_rsft, failure
 from .predict import load_layers
 
 LAYERS = ("shift", "ais_without_detection", "ambiguous", "no_ais", "matched")
@@ -120,7 +119,7 @@ class MatchAis(RsftAlgorithm):
         if not scene:
             layer = self.parameterAsRasterLayer(parameters, self.SCENE, context)
             if layer is None or layer.providerType() != "gdal":
-                raise QgsProcessingException("rsft reads rasters in files and on file servers, but not this layer.")
+                raise failure("rsft reads rasters in files and on file servers, but not this layer.")
             scene = raster_location(layer.source())
         output = self.parameterAsFileOutput(parameters, self.OUTPUT, context)
         options = {

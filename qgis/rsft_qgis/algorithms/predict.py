@@ -9,7 +9,6 @@ from qgis.core import (
     QgsMapLayer,
     QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingLayerPostProcessorInterface,
     QgsProcessingOutputNumber,
@@ -25,7 +24,7 @@ from qgis.core import (
 from ..command_lines import AS_DECLARED, UNITS, PixelOptions, name_parameters, predict_command, raster_location
 from ..json_lines import Result
 from ..process import run_job
-from .base import RsftAlgorithm, call_rsft
+from .base import RsftAlgorithm, call_rsft, failure
 
 _DOUBLE = QgsProcessingParameterNumber.Double
 
@@ -178,7 +177,7 @@ class PredictAlgorithm(RsftAlgorithm):
                 extra,
             )
         except ValueError as error:
-            raise QgsProcessingException(f"Further options of rsft predict: {error}") from error
+            raise failure(f"Further options of rsft predict: {error}") from error
         result = call_rsft(run_job, command, feedback)
         _report(result, feedback)
         values: dict[str, Any] = {self.OUTPUT: _use_predictions_layer(output, context)}
@@ -197,7 +196,7 @@ class PredictAlgorithm(RsftAlgorithm):
             return str(product)
         layer = self.parameterAsRasterLayer(parameters, self.SCENE, context)
         if layer is None or layer.providerType() != "gdal":
-            raise QgsProcessingException("rsft reads rasters in files and on file servers, but not this layer.")
+            raise failure("rsft reads rasters in files and on file servers, but not this layer.")
         return raster_location(layer.source())
 
     def _pixels(self, parameters: dict[str, Any], context: QgsProcessingContext) -> dict[str, object]:

@@ -32,7 +32,8 @@ from rsft.data.croissant import CROISSANT_FILE
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress, Rejection
-from rsft.utils.atomic_files import process_lock, sha256, sync_all, write_bytes, write_text
+from rsft.utils.atomic_files import process_lock, sha256, write_bytes, write_text
+from rsft.utils.operating_system import sync_all
 from rsft.utils.tables import escape_cell
 from rsft.utils.untrusted.documents import read_regular
 from rsft.utils.write_errors import explain_os_error

@@ -11,6 +11,7 @@ from rsft.data.chips.record import ChipRecord
 from rsft.errors import DataError, RsftError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import compute_checksum, is_damage, remove_database, sha256
+from rsft.utils.operating_system import unique_name
 
 ManifestRow = dict[str, Any]
 """Values of one row of the manifest, by column."""
@@ -66,7 +67,7 @@ class BuildJournal:
         Raises:
             DataError: this round has another record of the same split, class and name.
         """
-        stem, key = record.path_stem, record.key()
+        stem, key = unique_name(record.path_stem), record.key()
         if stem != stem.encode(errors="replace").decode():  # neither SQLite nor Parquet can store it
             columns = "place, key, round, file, line, reason"
             rejection = (_as_text(stem), key, self.round, _as_text(record.source_path), record.line, _NOT_UTF8)

@@ -11,7 +11,7 @@ import shutil
 import socket
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import groupby
@@ -32,7 +32,8 @@ from rsft.data.imagery.reader import check_declared_bands, read_band_names, read
 from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, as_float32, check_unit, parse_unit
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels, Progress, Rejection
-from rsft.utils.atomic_files import process_lock, remove_stale_folders, remove_work_folder, sync_all
+from rsft.utils.atomic_files import process_lock, remove_stale_folders, remove_work_folder
+from rsft.utils.operating_system import describe_name_fault, replace_path, sync_all, unique_name
 from rsft.utils.process_pool import imap_unordered
 from rsft.utils.write_errors import as_os_error, explain_os_error
 
@@ -139,8 +140,8 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
                 raise
             sync_all()  # the chips must be on the disk before the root has its name
             if root.exists() and any(root.iterdir()):
-                root.replace(old)
-            (folder / "store").replace(root)
+                replace_path(root, old)
+            replace_path(folder / "store", root)
             shutil.rmtree(partial)
     except OSError as error:
         raise explain_os_error(error, partial, _AGAIN) from error
@@ -292,12 +293,14 @@ def build_store(
 
     Raises:
         RequestError: `root` is not free, or another process builds there.
-        DataError: no record can be used, a required source has no chip, or two records have the same name.
+        DataError: no record can be used, a required source has no chip, two records have the same name, or this system
+            cannot hold the folder of a class.
         RsftError: the disk is full or not writable, or a source file disappeared. The finished work is kept.
     """
     if jobs < 1:
         raise RequestError(f"cannot build with {jobs} jobs", "--jobs", "give 1 or more")
     check_root_is_free(root, overwrite)
+    _check_class_folders(root, description.classes)
     with open_build_directory(root, description.fingerprint(), overwrite) as folder:
         store = folder / "store"
         journal = BuildJournal(folder / "journal.sqlite", store)
@@ -313,6 +316,15 @@ def build_store(
         finally:
             journal.close()
     return ChipStore.open(root)
+
+
+def _check_class_folders(root: Path, classes: Sequence[str]) -> None:
+    folders: dict[str, str] = {}
+    for name in classes:
+        other = folders.setdefault(unique_name(name), name)
+        fault = describe_name_fault(name) or f"{other} and {name} are one folder on this system" * (other != name)
+        if fault:
+            raise DataError(fault, root, f"rename the class {name}")
 
 
 def _store_all(records: Iterable[ChipRecord], journal: BuildJournal, progress: Progress | None, jobs: int) -> None:
@@ -342,13 +354,15 @@ def _store_all(records: Iterable[ChipRecord], journal: BuildJournal, progress: P
 
 
 def _store_chunk(store: Path, records: list[ChipRecord]) -> list[RecordOutcome]:
-    return [(record.path_stem, _store_chip(store, record)) for record in records]
+    return [(unique_name(record.path_stem), _store_chip(store, record)) for record in records]
 
 
 def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
     """Write one chip; return its manifest row, or the reason of its rejection."""
     if len(os.fsencode(record.name)) > _LONGEST_NAME:
         reason = f"the name of the chip has {len(record.name):,} letters; the limit is {_LONGEST_NAME} bytes"
+        return str(record.source_path), record.line, reason
+    if reason := describe_name_fault(record.name):
         return str(record.source_path), record.line, reason
     try:
         pixels, names, is_copy = _read_pixels(record)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from rsft.errors import DataError, RequestError
+from rsft.utils.operating_system import is_windows
 from rsft.utils.remote_files import probe_url, public_url, quote_url
 from rsft.utils.untrusted.documents import load_json
 
@@ -120,6 +121,7 @@ class SceneUri:
             raise RequestError(f"this is not an address: {error}", text, "correct the address") from error
         if text.lower().startswith("file://"):
             text = unquote(urlsplit(text).path)
+            text = text.removeprefix("/") if is_windows() else text  # /C:/scene.tif
         return cls(str(Path(text))) if cls(text).is_path else cls(text)
 
     @property

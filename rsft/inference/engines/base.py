@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from rsft.errors import RequestError
 from rsft.utils.dependencies import require
+from rsft.utils.operating_system import available_cores
 from rsft.utils.registry import Registry, UnknownComponentError
 
 if TYPE_CHECKING:
@@ -291,9 +292,9 @@ def engine_threads() -> int:
     if limit := re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", "")):
         return max(1, int(limit[1]))
     cores = set()
-    for number in os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1):
+    for number in available_cores():
         siblings = str(number)
         with suppress(OSError):  # two hardware threads of a core count once
-            siblings = Path(_TOPOLOGY.format(number)).read_text().strip()
+            siblings = Path(_TOPOLOGY.format(number)).read_text("utf-8").strip()
         cores.add(siblings)
     return max(1, len(cores))

@@ -216,7 +216,7 @@ def _save_for_timm(model: Any, folder: Path, bundle: Bundle, metadata: dict[str,
     labels = {"label_names": list(bundle.classes)} if model.num_classes else {}
     write_bytes(folder / _WEIGHTS_FILE, save(model.state_dict(), {"format": "pt", METADATA_KEY: json.dumps(metadata)}))
     save_config_for_hf(model, str(folder / _CONFIG_FILE), labels)
-    config = json.loads((folder / _CONFIG_FILE).read_text())
+    config = json.loads((folder / _CONFIG_FILE).read_text("utf-8"))
     config["model_args"].pop("num_classes", None)  # transformers passes it a second time
     write_text(folder / _CONFIG_FILE, json.dumps(config, indent=2))
 

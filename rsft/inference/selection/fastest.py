@@ -31,6 +31,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import choose_device, with_tta
 from rsft.models.outputs import ClassifierOutputs, tta_contract
 from rsft.utils.atomic_files import write_text
+from rsft.utils.operating_system import processor_name
 from rsft.utils.precision_benchmark import measure_speedup
 from rsft.version import __version__
 
@@ -162,7 +163,7 @@ def _read_benchmarks(
     bundle: Bundle, device: str, reference: LoadedEngine, images: Tensor, specs: Sequence[base.EngineSpec]
 ) -> dict[str, dict[str, Any]]:
     """Return the stored measurements of this bundle on this machine; measure and store those of `specs` they lack."""
-    machine = [platform.node(), _processor(), torch.get_num_threads(), device]
+    machine = [platform.node(), processor_name(), torch.get_num_threads(), device]
     path = _cache_folder(bundle) / f"benchmarks-{_hash([machine, _versions(base.all_engines())])}.json"
     benchmarks: dict[str, dict[str, Any]] = {}
     with suppress(OSError, ValueError):  # missing or damaged: measured again
@@ -209,13 +210,6 @@ def _time_inference(engine: LoadedEngine, images: Tensor) -> tuple[ClassifierOut
     start = time.perf_counter()
     outputs = engine.infer(images.numpy())
     return outputs, (time.perf_counter() - start) / len(images)
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line for line in lines if line.startswith("model name")), platform.machine())
-    return platform.processor() or platform.machine()
 
 
 def _versions(engines: Sequence[base.Engine]) -> dict[str, str]:

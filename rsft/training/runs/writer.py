@@ -3,7 +3,6 @@
 import errno
 import json
 import logging
-import os
 import platform
 import shutil
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
+import psutil
 import torch
 from filelock import FileLock
 
@@ -29,6 +29,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs import reader
 from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
+from rsft.utils.operating_system import available_cores, describe_name_fault, processor_name
 from rsft.utils.write_errors import explain_os_error
 
 _log = logging.getLogger(__name__)
@@ -47,9 +48,6 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
         "seed", "recipe", "recipe_file", "git", "data", "classes", "auto_stretch", "versions", "machine" and "hardware":
         name of the CPU, cores available to this process, threads of torch, memory in GB, and names of the GPUs.
     """
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    cpu_names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
         "seed": recipe.seed,
@@ -61,10 +59,10 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
         "versions": package_versions(),
         "machine": platform.platform(),
         "hardware": {
-            "cpu": cpu_names[0] if cpu_names else platform.processor() or platform.machine(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cpu": processor_name(),
+            "cores": len(available_cores()),
             "threads": torch.get_num_threads(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+            "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
             "gpus": [torch.cuda.get_device_name(index) for index in gpus],
         },
     }
@@ -85,8 +83,8 @@ def git_state(path: Path) -> dict[str, Any] | None:
     outputs = []
     try:
         for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain")):
-            done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, timeout=10)
-            outputs.append(done.stdout.strip())
+            done = subprocess.run([*command, *arguments], capture_output=True, check=True, timeout=10)
+            outputs.append(done.stdout.decode(errors="replace").strip())
     except (OSError, subprocess.SubprocessError):
         return None
     commit, changes = outputs
@@ -131,10 +129,15 @@ class Run:
             runs: folder of all runs.
             source: the recipe's file.
             entries: further entries of run.json.
+
+        Raises:
+            RequestError: this system cannot hold a folder of that name.
         """
         parent = runs / recipe.name
         if not is_rank_zero():
             return cls(parent)
+        if fault := describe_name_fault(recipe.name):
+            raise RequestError(fault, "name", "choose another name in the recipe")
         provenance = collect_provenance(recipe, source)
         chosen = reader.choose_runs_folder(runs, recipe.name, provenance)
         if chosen != parent:

@@ -3,16 +3,18 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE
 
 from rsft.utils.fence import enter_fence
+from rsft.utils.operating_system import limit_address_space, watch_memory
 from rsft.utils.remote_files import NO_SERVERS
 from rsft.utils.untrusted.gdal_drivers import LIMIT
 
 MAX_PROCESS_MEMORY = 2**32
-"""Address space of the process: 4 GiB."""
+"""Address space of the process, or on macOS and Windows its resident memory: 4 GiB."""
 MAX_PROCESS_SECONDS = 120
 """Seconds of the process."""
 
@@ -29,17 +31,19 @@ def run_limited(program: str, data: bytes) -> bytes:
     """
     command = [sys.executable, "-P", "-c", program]  # -P: no modules from the working directory
     environment = os.environ | {LIMIT: "limited", NO_SERVERS: "-", "OMP_NUM_THREADS": "1"}
-    try:
-        answer = subprocess.run(
-            command, input=data, capture_output=True, timeout=MAX_PROCESS_SECONDS, check=False, env=environment
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(f"it was not read within {MAX_PROCESS_SECONDS} s") from error
-    if answer.returncode:
-        text = answer.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        fault = "" if answer.returncode < 0 or "MemoryError" in text else f": {text}"
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment) as process:
+        threading.Thread(target=watch_memory, args=(process, MAX_PROCESS_MEMORY), daemon=True).start()
+        try:
+            output, errors = process.communicate(data, MAX_PROCESS_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise ValueError(f"it was not read within {MAX_PROCESS_SECONDS} s") from error
+        finally:
+            process.kill()
+    if process.returncode:
+        text = errors.decode(errors="replace").strip().rpartition("\n")[2]
+        fault = "" if process.returncode < 0 or "MemoryError" in text else f": {text}"
         raise ValueError(fault[2:] or f"it was not read within {MAX_PROCESS_MEMORY >> 30} GiB of memory")
-    return answer.stdout
+    return output
 
 
 def enter_limits(readable: Iterable[Path], writable: Iterable[Path] = ()) -> None:
@@ -49,9 +53,6 @@ def enter_limits(readable: Iterable[Path], writable: Iterable[Path] = ()) -> Non
         readable: files and folders, besides Python, its packages and libraries of the system.
         writable: files and folders, besides /dev.
     """
-    with suppress(ImportError):  # Windows
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_PROCESS_MEMORY,) * 2)
+    limit_address_space(MAX_PROCESS_MEMORY)
     system = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, sys.path), Path("/usr"), Path("/lib"), Path("/proc")]
     enter_fence([*readable, *system], [*writable, Path("/dev")], connects=False)

@@ -4,6 +4,7 @@ import errno
 import os
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError, RsftError
+from rsft.utils import operating_system
 from tests.helpers.killing import kill_this_process as die
 from tests.helpers.killing import run_until_killed
 from tests.helpers.messages import mentions
@@ -85,6 +87,33 @@ def test_killed_build_resumes(raw, tmp_path, undisturbed, jobs, stop, caplog):
     assert contents(build_store(root, source(raw), DESCRIPTION, jobs=jobs).root) == undisturbed
     assert "resuming a build that was stopped" in caplog.text
     assert list(root.parent.iterdir()) == [root]
+
+
+@pytest.mark.parametrize(
+    ("platform", "classes", "names", "fault"),
+    [
+        ("darwin", ("Cargo", "cargo"), ("1",), "Cargo and cargo are one folder"),
+        ("win32", ("a", "aux"), ("1",), "Windows cannot hold the name 'aux'"),
+        ("win32", ("a",), ("x", "X"), "two chips of a are called X"),
+    ],
+)
+def test_names_that_other_systems_cannot_hold(tmp_path, monkeypatch, platform, classes, names, fault):
+    labels = tmp_path / "labels.txt"
+    records = [ChipRecord(name, "train", x, labels, partial(cut, 1)) for x in classes for name in names]
+    description = StoreDescription("tiny", classes, "rsft prepare tiny")
+    with monkeypatch.context() as patch:
+        patch.setattr(operating_system, "sys", SimpleNamespace(platform=platform))
+        with pytest.raises(DataError, match=fault):
+            build_store(tmp_path / "other", records, description)
+    assert len(build_store(tmp_path / "linux", records, description).table) == len(records)
+
+
+def test_a_chip_whose_name_windows_refuses_is_rejected(tmp_path, monkeypatch):
+    records = [ChipRecord(name, "train", "a", tmp_path / "labels.txt", partial(cut, 1)) for name in ("b:c", "d")]
+    monkeypatch.setattr(operating_system, "is_windows", lambda: True)
+    store = build_store(tmp_path / "store", records, StoreDescription("tiny", ("a",), "rsft prepare tiny"))
+    assert store.table["name"].tolist() == ["d"]
+    assert "Windows cannot hold the name 'b:c'" in (store.root / "rejected.csv").read_text()
 
 
 def build_with(patched, name, action, root, folder):

@@ -18,7 +18,7 @@ import pytest
 import rarfile
 
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.utils import archives
+from rsft.utils import archives, operating_system
 from rsft.utils.archives import extract_archive
 from tests.helpers.archive_files import make_rar, make_tar, make_zip
 from tests.helpers.killing import kill_at_call, run_until_killed
@@ -225,7 +225,7 @@ def test_names_that_windows_cannot_hold(tmp_path, name, monkeypatch):
     archive = make_tar(tmp_path / "x.tar", {"console.txt": b"1", name: b"1"})
     assert content(extract_archive(archive, tmp_path / "out")) == {"console.txt": b"1", name: b"1"}
     shutil.rmtree(tmp_path / "out")
-    monkeypatch.setattr(archives, "_IS_WINDOWS", True)
+    monkeypatch.setattr(operating_system, "is_windows", lambda: True)
     refused(archive, "Windows cannot hold the name")
 
 

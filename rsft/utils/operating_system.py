@@ -1,0 +1,161 @@
+"""What differs between Windows, macOS and Linux: names of files, open files, processors, memory and limits of memory.
+
+All branches on the platform are here, in `rsft.utils.fence` (Landlock) and in the allocators of `rsft.peft`.
+"""
+
+import os
+import platform
+import re
+import sys
+import time
+import unicodedata
+from contextlib import suppress
+from pathlib import Path
+from subprocess import Popen
+
+_NOT_ON_WINDOWS = re.compile(  # names that Windows changes, refuses or opens as a device
+    r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)', re.IGNORECASE
+)
+_LONGEST_PATH = 259  # characters on Windows, unless long paths are enabled
+_PATIENCE_S = 2.0  # virus scanners and the search index of Windows open a new file for a moment
+
+
+def describe_name_fault(name: str) -> str:
+    """Return why this system cannot hold a file or folder of a name; "" if it can."""
+    return f"Windows cannot hold the name {name!r}" if is_windows() and _NOT_ON_WINDOWS.search(name) else ""
+
+
+def describe_path_fault(path: str) -> tuple[str, str] | None:
+    """Return why Windows does not find, or does not open, a path that should exist, and a hint; None elsewhere."""
+    if not is_windows():
+        return None
+    if len(str(Path(path).absolute())) > _LONGEST_PATH:
+        hint = "choose a shorter folder, such as C:\\data, or enable long paths in Windows"
+        return f"the path is longer than the {_LONGEST_PATH} characters that Windows accepts", hint
+    names = (fault for part in Path(path).parts[1:] if (fault := describe_name_fault(part)))
+    return next(((fault, "choose another name") for fault in names), None)
+
+
+def unique_name(name: str) -> str:
+    """Return a text that is the same for all names of one file: Windows and macOS ignore case and composition."""
+    return fold_name(name) if sys.platform in ("win32", "darwin") else name
+
+
+def fold_name(name: str) -> str:
+    """Return a text that is the same for all names that are one file on some system."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+def is_windows() -> bool:
+    """Return whether this is Windows."""
+    return sys.platform == "win32"
+
+
+def replace_path(source: Path, target: Path) -> None:
+    """Rename a file or folder, like `Path.replace`; on Windows, wait until other programs have closed it.
+
+    Raises:
+        OSError: the rename failed.
+    """
+    limit = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if not is_windows() or time.monotonic() > limit:
+                raise
+            time.sleep(0.05)
+
+
+def link_file(link: Path, target: Path) -> None:
+    """Make a symbolic link; where Windows does not permit that, a hard link to a file.
+
+    Raises:
+        OSError: neither is possible.
+    """
+    try:
+        link.symlink_to(target)
+    except OSError:
+        if not is_windows():
+            raise
+        link.hardlink_to(target)
+
+
+def sync_path(path: Path) -> None:
+    """Write a file, or the names in a folder, to the disk."""
+    if is_windows() and path.is_dir():
+        return  # Windows cannot open folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows only syncs files open for writing
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_all() -> None:
+    """Write all files to the disk; for thousands of files this is cheaper than one call per file. Not on Windows."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def available_cores() -> list[int]:
+    """Return the numbers of the processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def processor_name() -> str:
+    """Return the name of the processor."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_bytes() -> float:
+    """Return the largest resident memory of this process so far."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+
+
+def limit_address_space(size: int) -> bool:
+    """Limit the address space of this process to `size` bytes; return False where the system has no such limit."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    except (ValueError, OSError):  # macOS
+        return False
+    return True
+
+
+def watch_memory(process: Popen[bytes], size: int) -> None:
+    """Kill a process that has more than `size` bytes of resident memory, on systems without `limit_address_space`."""
+    if sys.platform == "linux":
+        return
+    import psutil
+
+    with suppress(psutil.Error):
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:  # on Windows, the Python of an environment starts another process
+            if sum(x.memory_info().rss for x in (watched, *watched.children(recursive=True))) > size:
+                process.kill()
+            time.sleep(0.02)
+
+
+def limits_file_size() -> bool:
+    """Return whether this process can only write files up to a size (`ulimit -f`)."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    return bool(resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY)
