@@ -66,10 +66,12 @@ class FinishedRun(Run):
     def _repr_html_(self) -> str:
         """Return the maps of scenes in the run folder, the accuracy and its notes, and the path of the report."""
         evaluation = self.evaluation
-        parts = [
-            f'<figure><img src="{picture}" style="max-width:100%"><figcaption>{escape(caption)}</figcaption></figure>'
-            for caption, picture in read_scene_maps(self.folder)
-        ]
+        parts = []
+        for scene, picture in read_scene_maps(self.folder):
+            legend = (f'<span style="color: {color}">■</span> {escape(name)}' for name, color in scene.legend.items())
+            caption = "<br>".join((" ".join(legend), escape(scene.caption)))
+            parts.append(f'<figure><img src="{picture}" style="max-width:100%">')
+            parts.append(f"<figcaption>{caption}</figcaption></figure>")
         chips = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}"
         parts.append(f"<p>{escape(str(self.folder))}: accuracy in % on {escape(chips)}</p>")
         parts.append(self.accuracy.to_html(float_format=f"{{:.1f}}{evaluation.mark}".format, na_rep="-", border=0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -217,7 +217,7 @@ class ChipStore:
     license: str = UNKNOWN
 
     @classmethod
-    def open(cls, root: Path) -> ChipStore:
+    def open(cls, root: Path) -> Self:
         """Open the chip store at `root`; its manifest is read on first use.
 
         Raises:
