@@ -22,7 +22,6 @@ from rsft.cli import INTERRUPTED, build_app
 from rsft.cli.display.console import console, emit_json_event
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.library import AUTO, find_recipe
-from rsft.recipe.text import to_yaml
 from rsft.utils.untrusted.gdal_drivers import LIMIT
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ class FinetuneRequest:
 
 def list_keys(values: Mapping[str, str | None]) -> list[str]:
     """Return `key=value` for the values that are given, as overrides of the command line."""
+    from rsft.recipe.text import to_yaml
+
     return [f"{key}={to_yaml(value)}" for key, value in values.items() if value is not None]
 
 
