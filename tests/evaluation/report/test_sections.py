@@ -283,14 +283,14 @@ def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaini
         "best baseline (logit-adjusted linear probe; the intervals overlap)."
     ) in header
     assert (
-        header.index("It classifies") < header.index("Weakest class") < header.index("Baseline") < header.index("Data")
+        header.index("It classifies") < header.index("Weakest class") < header.index("Baseline") < header.index("Started")
     )
     assert page.tables[0] == [
         ["Baseline", "Overall", "Tail"],
         ["logit-adjusted linear probe", "51.0", "35.0"],
         ["plain k-NN", "46.5", "1.0"],
     ]
-    assert "51.0+3.5" in header and "1.0+37.0" in header and "paired" not in header
+    assert "51.0+3.5" in header and "1.0+37.0" in header and "(paired" not in header
 
 
 def test_stored_differences_have_their_paired_interval(gaining):
