@@ -363,7 +363,9 @@ def evaluate(
     leaks = count_leaks(pd.concat([table[["split", *LEAK_KEYS.values()]] for table in manifests]), split)
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {}, leaks)
     if isinstance(store, HeldOutStore):
-        result = result.model_copy(update={"notes": [_describe_held_out(store, training), *result.notes]})
+        first = int(leaks.chips > 0)  # the note about leaks stays the first one
+        notes = [*result.notes[:first], _describe_held_out(store, training), *result.notes[first:]]
+        result = result.model_copy(update={"notes": notes})
     elif baselines and not store.split("train").empty:
         result = _add_small_network(result, bundle, store, chips, probabilities.argmax(1), device, progress)
     write_text(output_dir / EVALUATION_FILE, json.dumps(result.to_dict(), indent=1))

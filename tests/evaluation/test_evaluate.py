@@ -169,7 +169,7 @@ def test_all_chips_of_class_folders_are_test_chips(run, root, class_folders, tmp
     assert (evaluation.count, evaluation.split, evaluation.data) == (34, "test", str(held_out))
     assert np.sum(evaluation.confusion, axis=1).tolist() == [6, 10, 18] and len(evaluation.methods) == 5
     assert evaluation.leaks == Leaks(chips=28, identical=28, group=0, vessel=0)
-    assert re.search(mentions("every chip is a test chip", root), evaluation.notes[0])
+    assert "leak" in evaluation.notes[0] and re.search(mentions("every chip is a test", root), evaluation.notes[1])
     predictions = pd.read_parquet(tmp_path / "out/predictions.parquet")
     assert len(predictions) == 34 and all((tmp_path / "out/chips" / path).is_file() for path in predictions["path"])
     again = evaluate(run, held_out, tmp_path / "out", split="all", baselines=False, representation=False)
