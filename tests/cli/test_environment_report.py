@@ -37,7 +37,7 @@ def test_missing_package_and_full_disk(monkeypatch):
     assert rows["disk, working directory"].status == "warn"
 
 
-@pytest.mark.parametrize(("free", "value"), [(None, "unknown"), (3.21e9, "3.2 GB free")])
+@pytest.mark.parametrize(("free", "value"), [(1e9, "1.0 GB free"), (3.21e9, "3.2 GB free")])
 def test_free_space(free, value):
     assert environment_report._free_space("memory", free).value == value
 
