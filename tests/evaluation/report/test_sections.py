@@ -283,7 +283,10 @@ def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaini
         "best baseline (logit-adjusted linear probe; the intervals overlap)."
     ) in header
     assert (
-        header.index("It classifies") < header.index("Weakest class") < header.index("Baseline") < header.index("Started")
+        header.index("It classifies")
+        < header.index("Weakest class")
+        < header.index("Baseline")
+        < header.index("Started")
     )
     assert page.tables[0] == [
         ["Baseline", "Overall", "Tail"],
