@@ -63,7 +63,7 @@ def intervals_overlap(first: Interval, second: Interval) -> bool:
     return first.low <= second.high and second.low <= first.high
 
 
-def describe_training(recipe: Recipe) -> str:
+def trained_parts(recipe: Recipe) -> str:
     """Return what a recipe trains, such as "LoRA with learned scales and the classifier head"."""
     if recipe.peft.method == "linear-probe":
         return "only the classifier head"
@@ -75,7 +75,7 @@ def describe_result(evaluation: Evaluation, recipe: Recipe) -> tuple[str, str]:
     """Return two sentences: what was trained, and how good it is beside the best baseline."""
     chips, classes, frozen = sum(evaluation.train_counts), len(evaluation.classes), recipe.peft.method != "full"
     encoder = f"the {'frozen ' if frozen else ''}encoder {recipe.backbone.name}"
-    trained = f"This run trained {describe_training(recipe)} on {chips:,} chips of {classes:,} classes, with {encoder}."
+    trained = f"This run trained {trained_parts(recipe)} on {chips:,} chips of {classes:,} classes, with {encoder}."
     value, best, beside = evaluation.summary.micro, best_baseline(evaluation, "micro"), ""
     if best is not None:
         name, reference = best
@@ -158,7 +158,7 @@ def method_columns(evaluation: Evaluation) -> dict[str, str]:
 def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
     """Return the accuracy of each method, the simplest baseline first, and what the run adds to the linear probe."""
     columns, methods, peft = method_columns(evaluation), evaluation.methods, recipe.peft
-    run_meaning = f"This run: {describe_training(recipe)}."
+    run_meaning = f"This run: {trained_parts(recipe)}."
     defined = [[x for summary in methods.values() if (x := getattr(summary, column))] for column in columns]
     best = [max(x.value for x in column) if len(methods) > 1 else None for column in defined]
     rows: list[TableRow] = []

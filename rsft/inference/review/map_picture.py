@@ -52,7 +52,7 @@ def draw_map_picture(layer: PredictionLayer, scene: RasterScene, caption: Sequen
     Returns:
         A PNG.
     """
-    table = _select_chips(layer, scene)
+    table = _chips_of_scene(layer, scene)
     down, along = scene.spacing or (1.0, 1.0)
     ratio = scene.width * along / (scene.height * down)  # the shape on the ground
     width = float(np.clip(_HEIGHT * ratio, *_WIDTHS))
@@ -79,14 +79,14 @@ def draw_map_picture(layer: PredictionLayer, scene: RasterScene, caption: Sequen
 
 def legend_colors(layer: PredictionLayer, scene: RasterScene) -> dict[str, str]:
     """Return the colors of the map of a scene as #rrggbb, by class (or "unlike the training chips") with its chips."""
-    table = _select_chips(layer, scene)
+    table = _chips_of_scene(layer, scene)
     unlike = table.get("ood", pd.Series(False, table.index)).fillna(False).astype(bool)
     counts = table.loc[~unlike, "class"].value_counts()
     colors = {f"{name} ({counts[name]:,})": x for name, x in class_colors(layer.classes).items() if name in counts}
     return colors | ({f"{UNLIKE_LABEL} ({unlike.sum():,})": _UNLIKE_COLOR} if unlike.any() else {})
 
 
-def _select_chips(layer: PredictionLayer, scene: RasterScene) -> pd.DataFrame:
+def _chips_of_scene(layer: PredictionLayer, scene: RasterScene) -> pd.DataFrame:
     table = layer.table
     return table[table["class"].notna() & (table["scene"] == path_to_text(scene.path.name))]
 
@@ -173,7 +173,7 @@ def draw_scene_maps(
     with gdal_environment():
         for scene in (open_scene(name, options) for name in names):
             name = path_to_text(scene.path.name)
-            chips = _select_chips(layer, scene)
+            chips = _chips_of_scene(layer, scene)
             unlike = int(chips["ood"].fillna(False).astype(bool).sum()) if "ood" in chips else None
             caption = truth.get(name, [])
             legend, picture = legend_colors(layer, scene), draw_map_picture(layer, scene, None)

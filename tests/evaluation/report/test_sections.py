@@ -282,12 +282,8 @@ def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaini
         "encoder vit_tiny_patch8_64.simship. It classifies 54.5 % of 1,200 test chips correctly, 3.5 points above the "
         "best baseline (logit-adjusted linear probe; the intervals overlap)."
     ) in header
-    assert (
-        header.index("It classifies")
-        < header.index("Weakest class")
-        < header.index("Baseline")
-        < header.index("Started")
-    )
+    words = ["It classifies", "Head", "Baseline", "Started"]
+    assert sorted(words, key=header.index) == words
     assert page.tables[0] == [
         ["Baseline", "Overall", "Tail"],
         ["logit-adjusted linear probe", "51.0", "35.0"],
