@@ -20,7 +20,7 @@ EVERYWHERE = {"errors", "types", "version"}
 MODULES = ["torchgeo"]
 """Modules of the top level that have a row in the table like the packages."""
 
-REPEATED: dict[str, str] = {}
+REPEATED = {"finetune": "rsft.finetune does what the command does; that of rsft.training only trains"}
 """Public names that several modules define, each with the reason."""
 
 

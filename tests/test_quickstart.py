@@ -79,7 +79,7 @@ def test_quickstart_ends_with_a_map(rsft, monkeypatch, tmp_path, is_whole):
     code, printed = rsft(*report)
     assert code == 0, printed
     page = Page(next((tmp_path / "runs/quickstart").glob("*/report.html")).read_text())
-    assert f"{truth['found']} of {SHIPS} true objects found" in page.sections["scenes"]
+    assert f"{truth['found']} of {SHIPS} true objects found" in page.sections["header"]
     width, height = Image.open("runs/quickstart/map.png").size
     assert width > height > 800 and (tmp_path / "runs/quickstart/review.html").stat().st_size > 10**5
     assert len(list((tmp_path / "runs/quickstart/chips").glob("*.tif"))) == done["chips"]

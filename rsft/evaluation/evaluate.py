@@ -14,18 +14,13 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import normalize
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -33,10 +28,10 @@ from rsft import metrics
 from rsft.data.chips.folds import HeldOutStore, open_store
 from rsft.data.chips.record import describe_groups
 from rsft.data.chips.store import MANIFEST, ChipStore
-from rsft.data.imagery.contract import resize_image
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema
+from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
 from rsft.evaluation.files import EVALUATION_FILE, write_predictions, write_representation
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
@@ -58,104 +53,8 @@ from rsft.training.small_network import predict_with_small_network, small_networ
 from rsft.types import GROUPS, Indices, Progress
 from rsft.utils.atomic_files import write_text
 
-NEIGHBORS = 5
-"""Number of neighbors: scikit-learn's default, which was fixed before the first result and is not tuned.
-
-With five votes, a tail class with two training chips only wins if their distances are small. Class-balanced votes
-correct this in part.
-"""
-
-PROBE_C = 100.0
-"""Inverse of the L2 penalty of the linear probe, as of the head initialization `linear-probe`; it is not tuned."""
-
 ALL_CHIPS, CHIPS_DIR = "all", "chips"
 """Split that stands for all chips; subfolder of an evaluation with the chip store that is made of class folders."""
-
-IMAGE_SIZE = 16
-"""Height and width in pixels of the images that `flatten_small_images` makes."""
-
-
-def knn_predict(
-    train_x: NDArray[Any],
-    train_y: NDArray[np.integer],
-    test_x: NDArray[Any],
-    n_classes: int,
-    k: int = NEIGHBORS,
-    metric: Literal["cosine", "euclidean"] = "cosine",
-    *,
-    balanced: bool = False,
-) -> NDArray[np.float64]:
-    """Compute class probabilities from the votes of the nearest training samples.
-
-    A vote has the weight 1 / distance. With equal weights, ties would always go to the lower class index.
-
-    Args:
-        train_x: (N, D) features or pixels. Use the cosine distance for features and the Euclidean one for pixels.
-        train_y: (N,) class indices. A class without training chips gets probability 0.
-        test_x: (M, D) features or pixels.
-        n_classes: number of columns of the result.
-        k: number of neighbors, at most N.
-        metric: the distance.
-        balanced: divide the votes of a class by its number of training samples.
-
-    Returns:
-        Probabilities (M, n_classes).
-    """
-    model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=metric, algorithm="brute")
-    model.fit(train_x, train_y)
-    probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
-    probabilities[:, model.classes_] = model.predict_proba(test_x)
-    if balanced:
-        probabilities[:, model.classes_] /= np.bincount(train_y)[model.classes_]
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def linear_probe_predict(
-    train_x: NDArray[Any], train_y: NDArray[np.integer], test_x: NDArray[Any], n_classes: int
-) -> NDArray[np.float64]:
-    """Compute class probabilities by logistic regression on normalized features, with logit adjustment.
-
-    The log of the class prior is subtracted from the logits (post-hoc logit adjustment, Menon et al. 2021,
-    https://arxiv.org/abs/2007.07314).
-
-    Args:
-        train_x: (N, D) features.
-        train_y: (N,) class indices. A class without training chips gets probability 0.
-        test_x: (M, D) features.
-        n_classes: number of columns of the result.
-
-    Returns:
-        Probabilities (M, n_classes).
-    """
-    classes, counts = np.unique(train_y, return_counts=True)
-    logits = np.full((len(test_x), n_classes), -np.inf)
-    if len(classes) == 1:
-        logits[:, classes] = 0  # scikit-learn needs two classes
-    else:
-        probe = LogisticRegression(C=PROBE_C, max_iter=1000)
-        probe.fit(normalize(train_x), train_y)
-        logits[:, classes] = probe.predict_log_proba(normalize(test_x)) - np.log(counts)
-    probabilities: NDArray[np.float64] = softmax(logits, axis=1)
-    return probabilities
-
-
-def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Shrink images to 16 x 16 pixels by averaging, and flatten them.
-
-    Args:
-        images: (N, H, W, P) bytes.
-
-    Returns:
-        (N, 256) gray values in 0-255 for three planes, which are taken as RGB; (N, 256 P) otherwise.
-    """
-    rows: list[NDArray[np.float32]] = []
-    for image in images:
-        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if image.shape[2] == 3 else image
-        small = resize_image(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True)
-        rows.append(small.ravel())
-    return np.stack(rows)
-
 
 MAX_MAP_CHIPS = 800
 """Largest number of chips on a map. More chips overlap, and t-SNE takes long."""

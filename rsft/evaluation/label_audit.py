@@ -23,7 +23,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.evaluation.evaluate import flatten_small_images, knn_predict, linear_probe_predict
+from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     Classifier,

@@ -108,5 +108,5 @@ def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):
 
 
 def test_all_chips_or_one_split(rsft, tmp_path):
-    code, printed = rsft("evaluate", tmp_path / "bundle", tmp_path / "data", "--all", "--split", "val")
-    assert code == 2 and "--all" in printed and "leave out --split" in printed
+    code, _, err = rsft("evaluate", tmp_path / "bundle", tmp_path / "data", "--all", "--split", "val")
+    assert code == 2 and "--all" in err and "leave out --split" in err

@@ -36,4 +36,4 @@ def test_single_class_is_named(rsft, tmp_path):
 def test_several_scenes(rsft, tmp_path):
     names = [tmp_path / "a.tif", tmp_path / "b.tif"]
     code, printed = rsft("prepare", "scenes", *names, "--labels", tmp_path / "x.gpkg", "--root", tmp_path / "out")
-    assert code == 2 and "no such scene" in printed and "a.tif" in printed and "extra argument" not in printed
+    assert code == 1 and "no such scene" in printed and "a.tif" in printed and "extra argument" not in printed

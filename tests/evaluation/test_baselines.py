@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.evaluation.evaluate import flatten_small_images, knn_predict, linear_probe_predict
+from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
 
 
 def test_separable_classes_are_classified_correctly_and_rows_sum_to_one():

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.batches import AugmentedChips, ChipImages, ChipLoader
-from rsft.evaluation.evaluate import knn_predict, linear_probe_predict
+from rsft.evaluation.baselines import knn_predict, linear_probe_predict
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import collect_outputs, extract_features, load_classifier, with_tta
 from rsft.recipe.library import AUTO, find_recipe

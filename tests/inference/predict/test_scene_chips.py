@@ -51,7 +51,7 @@ def test_only_the_bands_of_the_model_in_its_order(tmp_path):
     [
         (("HH", "HV"), Declaration("sigma0"), "bands HH, HV, but the model takes VV, VH", "--bands"),
         ((), Declaration("sigma0", ("VV",)), "2 bands, but 1 names", "--bands"),
-        ((), Declaration(None), "float32 pixels without a declared unit, but the model takes sigma0", "--unit sigma0"),
+        ((), Declaration(None), "float32 pixels without a declared unit, but the model takes sigma0", "with --unit"),
         (BANDS[::-1], Declaration("sigma0", BANDS), "the file names its bands VH, VV, but VV, VH was declared", ""),
         ((), Declaration("amplitude"), "amplitude pixels, but the model takes sigma0", "--unit"),
     ],

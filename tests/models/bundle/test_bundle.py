@@ -188,7 +188,7 @@ def test_stored_metrics(copy, run):
     assert (metrics["split"], metrics["chips"]) == ("val", 18)
     rows = pd.read_csv(run / "metrics.csv")
     assert metrics["macro"]["value"] == pytest.approx(rows["val_macro"].iloc[-1], abs=1e-4)
-    assert metrics["tail"]["low"] <= metrics["tail"]["value"] <= metrics["tail"]["high"] and "head" not in metrics
+    assert metrics["tail"]["low"] <= metrics["tail"]["value"] <= metrics["tail"]["high"] and "medium" not in metrics
 
 
 FRESH = """

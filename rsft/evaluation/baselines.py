@@ -1,0 +1,108 @@
+"""Cheap baselines of an evaluation: k-nearest neighbors and a linear probe on frozen features, or on small images."""
+
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import normalize
+
+from rsft.data.imagery.contract import resize_image
+
+NEIGHBORS = 5
+"""Number of neighbors: scikit-learn's default, which was fixed before the first result and is not tuned.
+
+With five votes, a tail class with two training chips only wins if their distances are small. Class-balanced votes
+correct this in part.
+"""
+
+PROBE_C = 100.0
+"""Inverse of the L2 penalty of the linear probe, as of the head initialization `linear-probe`; it is not tuned."""
+
+IMAGE_SIZE = 16
+"""Height and width in pixels of the images that `flatten_small_images` makes."""
+
+
+def knn_predict(
+    train_x: NDArray[Any],
+    train_y: NDArray[np.integer],
+    test_x: NDArray[Any],
+    n_classes: int,
+    k: int = NEIGHBORS,
+    metric: Literal["cosine", "euclidean"] = "cosine",
+    *,
+    balanced: bool = False,
+) -> NDArray[np.float64]:
+    """Compute class probabilities from the votes of the nearest training samples.
+
+    A vote has the weight 1 / distance. With equal weights, ties would always go to the lower class index.
+
+    Args:
+        train_x: (N, D) features or pixels. Use the cosine distance for features and the Euclidean one for pixels.
+        train_y: (N,) class indices. A class without training chips gets probability 0.
+        test_x: (M, D) features or pixels.
+        n_classes: number of columns of the result.
+        k: number of neighbors, at most N.
+        metric: the distance.
+        balanced: divide the votes of a class by its number of training samples.
+
+    Returns:
+        Probabilities (M, n_classes).
+    """
+    model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=metric, algorithm="brute")
+    model.fit(train_x, train_y)
+    probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
+    probabilities[:, model.classes_] = model.predict_proba(test_x)
+    if balanced:
+        probabilities[:, model.classes_] /= np.bincount(train_y)[model.classes_]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def linear_probe_predict(
+    train_x: NDArray[Any], train_y: NDArray[np.integer], test_x: NDArray[Any], n_classes: int
+) -> NDArray[np.float64]:
+    """Compute class probabilities by logistic regression on normalized features, with logit adjustment.
+
+    The log of the class prior is subtracted from the logits (post-hoc logit adjustment, Menon et al. 2021,
+    https://arxiv.org/abs/2007.07314).
+
+    Args:
+        train_x: (N, D) features.
+        train_y: (N,) class indices. A class without training chips gets probability 0.
+        test_x: (M, D) features.
+        n_classes: number of columns of the result.
+
+    Returns:
+        Probabilities (M, n_classes).
+    """
+    classes, counts = np.unique(train_y, return_counts=True)
+    logits = np.full((len(test_x), n_classes), -np.inf)
+    if len(classes) == 1:
+        logits[:, classes] = 0  # scikit-learn needs two classes
+    else:
+        probe = LogisticRegression(C=PROBE_C, max_iter=1000)
+        probe.fit(normalize(train_x), train_y)
+        logits[:, classes] = probe.predict_log_proba(normalize(test_x)) - np.log(counts)
+    probabilities: NDArray[np.float64] = softmax(logits, axis=1)
+    return probabilities
+
+
+def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Shrink images to 16 x 16 pixels by averaging, and flatten them.
+
+    Args:
+        images: (N, H, W, P) bytes.
+
+    Returns:
+        (N, 256) gray values in 0-255 for three planes, which are taken as RGB; (N, 256 P) otherwise.
+    """
+    rows: list[NDArray[np.float32]] = []
+    for image in images:
+        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if image.shape[2] == 3 else image
+        small = resize_image(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True)
+        rows.append(small.ravel())
+    return np.stack(rows)
