@@ -62,7 +62,8 @@ class InstallRsft(RsftAlgorithm):
             "Name and version as for pip, such as rsft==0.2.0, or the path of a wheel (rsft-...-py3-none-any.whl).",
         )
         self.add(
-            QgsProcessingParameterFile(self.PYTHON, "Python", optional=True),
+            # the default filter *.* refuses names without a dot
+            QgsProcessingParameterFile(self.PYTHON, "Python", optional=True, fileFilter="Programs (*)"),
             "A Python 3.11 or later for the environment; empty: that of QGIS, or one on PATH.",
             advanced=True,
         )
