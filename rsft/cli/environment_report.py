@@ -41,10 +41,7 @@ def environment_report() -> list[EnvironmentCheck]:
         rows.append(EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error)))
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
-    fence, hint = (
-        describe_fence(),
-        "off: RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md",
-    )
+    fence, hint = describe_fence(), "off: RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
     rows.append(EnvironmentCheck("fence", fence or "none", "ok" if fence else "warn", "" if fence else hint))
     rows.append(_free_space("memory", psutil.virtual_memory().available))  # including reclaimable file cache
     for name, folder in (("disk, working directory", Path.cwd()), ("disk, weights", weights_dir())):

@@ -11,7 +11,7 @@ import pandas as pd
 from rsft.evaluation.files import EVALUATION_FILE
 from rsft.evaluation.report.dataset import read_scene_maps
 from rsft.evaluation.report.run_files import read_json
-from rsft.evaluation.schema import Evaluation
+from rsft.evaluation.schema import MEASURES, Evaluation
 from rsft.inference.predict.pipeline import Predictor
 from rsft.training.runs.writer import Run
 
@@ -47,9 +47,10 @@ class FinishedRun(Run):
     @property
     def accuracy(self) -> pd.DataFrame:
         """Accuracy in %, one row for the run and for each baseline; a group without chips has no column."""
-        names = {"head": "head", "medium": "medium", "tail": "tail", "macro": "macro", "micro": "overall"}
         rows = {
-            method: {name: 100 * interval.value for key, name in names.items() if (interval := getattr(summary, key))}
+            method: {
+                name: 100 * interval.value for key, name in MEASURES.items() if (interval := getattr(summary, key))
+            }
             for method, summary in self.evaluation.methods.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index")

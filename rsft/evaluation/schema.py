@@ -27,6 +27,9 @@ MEANINGS = {
 }
 """What each baseline shows, by its name."""
 
+MEASURES = {"micro": "overall", "macro": "macro", "head": "head", "medium": "medium", "tail": "tail"}
+"""Names of the columns of a table of accuracies, by the attribute of `rsft.metrics.AccuracySummary`."""
+
 _FROZEN = ConfigDict(frozen=True)
 
 

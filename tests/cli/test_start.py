@@ -89,7 +89,7 @@ def test_python(rsft, chips, root, run, monkeypatch):
     assert result.bundle == Path("runs/my-bars/001/bundle") and result.report == Path("runs/my-bars/001/report.html")
     assert result.commands[0] == "rsft prepare folder 'my bars' --root data/my-bars" and len(result.commands) == 3
     measured = json.loads(Path("runs/my-bars/001/evaluation/metrics.json").read_text())["methods"]
-    assert list(result.accuracy.index) == list(measured) and list(result.accuracy)[-2:] == ["macro", "overall"]
+    assert list(result.accuracy.index) == list(measured) and list(result.accuracy)[:2] == ["overall", "macro"]
     macro = next(iter(measured.values()))["macro"]["value"]
     assert result.accuracy["macro"].iloc[0] == pytest.approx(100 * macro)
     table = result.predict(chips / "val/flat")

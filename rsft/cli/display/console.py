@@ -432,6 +432,7 @@ def show_evaluation(evaluation: Evaluation, run: Path) -> None:
     """
     from rsft.evaluation.report.dataset import MAPS_DIR
     from rsft.evaluation.report.metric_tables import describe_result
+    from rsft.evaluation.schema import MEASURES
     from rsft.models.bundle.bundle import Bundle, find_bundle
 
     bundle = find_bundle(run)
@@ -440,8 +441,7 @@ def show_evaluation(evaluation: Evaluation, run: Path) -> None:
     for sentence in describe_result(evaluation, Bundle.load(bundle).recipe):
         console.print(sentence, soft_wrap=True)
     title = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}; accuracy in %, 95 % interval"
-    columns = {"micro": "overall", "macro": "macro", "head": "head", "medium": "medium", "tail": "tail"}
-    shown = {key: name for key, name in columns.items() if any(getattr(s, key) for s in evaluation.methods.values())}
+    shown = {key: name for key, name in MEASURES.items() if any(getattr(s, key) for s in evaluation.methods.values())}
     if all(f"{x.macro.value:.3f}" == f"{x.micro.value:.3f}" for x in evaluation.methods.values()):
         del shown["macro"]
     gain = ["gain in macro" if "macro" in shown else "gain"] if evaluation.differences else []
