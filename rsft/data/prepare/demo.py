@@ -29,11 +29,11 @@ DEMO_GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "d
 
 DEMO_BANDS = ("HH",)
 DEMO_COUNTS: Counts = {
-    "train": {"cargo": 320, "fishing": 110, "tanker": 30, "dredger": 16},
+    "train": {"cargo": 320, "fishing": 80, "tanker": 30, "dredger": 20},
     "val": dict.fromkeys(DEMO_CLASSES, 15),
-    "test": dict.fromkeys(DEMO_CLASSES, 50),
+    "test": dict.fromkeys(DEMO_CLASSES, 100),
 }
-DEMO_SCENES = 20
+DEMO_SCENES = 10
 """Number of simulated SRSDD scenes."""
 
 _OTHER_CATEGORIES = {"LawEnforce": 3, "Passenger": 3, "Tug": 3}  # FUSAR-Ship categories that are not among the classes

@@ -35,20 +35,20 @@ _DIHEDRAL_WIDTH = 3.0  # exponent of the cosine to the wall's normal: a hull is 
 
 # radar cross section in dB: of a surface per square meter, of a wall per square meter, of a corner
 _RCS_DB = {
-    "hull": (13.0, 21.0, 30.0),
-    "deck": (11.0, 14.0, 22.0),
-    "hatch": (12.0, 20.0, 30.0),
-    "container": (15.0, 18.0, 30.0),
-    "house": (17.0, 22.0, 41.0),
-    "funnel": (16.0, 18.0, 34.0),
-    "crane": (18.0, 20.0, 36.0),
-    "pipe": (21.0, 20.0, 27.0),
-    "manifold": (22.0, 24.0, 37.0),
-    "hopper": (2.0, 23.0, 28.0),
-    "mast": (18.0, 12.0, 34.0),
-    "gear": (16.0, 20.0, 33.0),
+    "hull": (3.0, 14.0, 24.0),
+    "deck": (7.0, 12.0, 18.0),
+    "hatch": (18.0, 18.0, 22.0),
+    "container": (18.0, 18.0, 22.0),
+    "house": (18.0, 20.0, 27.0),
+    "funnel": (16.0, 18.0, 26.0),
+    "crane": (18.0, 20.0, 27.0),
+    "pipe": (23.0, 20.0, 20.0),
+    "manifold": (24.0, 24.0, 27.0),
+    "hopper": (-6.0, 24.0, 22.0),
+    "mast": (16.0, 12.0, 24.0),
+    "gear": (17.0, 20.0, 26.0),
 }
-_CORNER_SPREAD_DB = 7.0
+_CORNER_SPREAD_DB = 4.0
 _QUAY_RCS_DB = 22.0
 
 
@@ -169,20 +169,21 @@ class SarSensor:
 
 def sample_sensor(rng: Rng, spacing: tuple[float, float]) -> SarSensor:
     """Draw a sensor with the usual parameters of spaceborne SAR; see `SarSensor` for the spacing."""
-    incidence, looks, oversampling = rng.uniform(22, 48), int(rng.integers(1, 4)), rng.uniform(1.1, 1.5)
+    incidence, looks, oversampling = rng.uniform(30, 48), int(rng.integers(2, 5)), rng.uniform(1.1, 1.5)
     taper, defocus = rng.uniform(0.7, 1.0), rng.uniform(0, 8) * (rng.random() < 0.3)
     return SarSensor(spacing, incidence, looks, oversampling, taper, defocus)
 
 
 def render_sar_chip(ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256) -> Float:
-    """Simulate a chip with one ship near its center, on open water or (in 20 % of the chips) at a quay.
+    """Simulate a chip with one ship near its center, on open water or (in 8 % of the chips) at a quay.
 
     Returns:
         Amplitude (size, size).
     """
-    x, y = rng.normal(0, 0.02 * size, 2) * sensor.spacing[::-1]
+    x, y = rng.normal(0, 0.008 * size, 2) * sensor.spacing[::-1]
+    x += ship.freeboard / sensor.tan_incidence  # the deck, not the waterline, appears at the center
     pose, quay = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi)), None
-    if rng.random() < 0.2:  # along one side of the ship, with a few meters of water between them
+    if rng.random() < 0.08:  # along one side of the ship, with a few meters of water between them
         angle = pose.heading + rng.choice([-1, 1]) * np.pi / 2
         midships = pose.x * np.cos(angle) + pose.y * np.sin(angle)
         quay = Shore(float(angle), float(midships + ship.beam / 2 + rng.uniform(2, 30)))
@@ -234,7 +235,7 @@ def render_sar_scene(poses: list[Pose], shore: Shore | None, sensor: SarSensor, 
 
 def amplitude_to_uint8(amplitude: Float) -> NDArray[np.uint8]:
     """Stretch an amplitude image to bytes: the sea stays dark, and the strongest returns saturate."""
-    white = max(np.percentile(amplitude, 99.8), 6 * np.median(amplitude))
+    white = max(np.percentile(amplitude, 99.9), 8 * np.median(amplitude))
     return np.asarray(np.rint(np.minimum(amplitude * (255 / white), 255)), np.uint8)
 
 
@@ -266,7 +267,7 @@ def _land_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Fl
     frequency_x, frequency_y = _frequencies(size, spacing)
     correlation_length = rng.uniform(3, 10)
     spectrum = (1 + (frequency_x**2 + frequency_y**2) * np.float32(2 * np.pi * correlation_length * 2) ** 2) ** -1.0
-    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(0, 4)]) * np.float32(10 ** rng.uniform(0.5, 1.3))
+    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(0, 4)]) * np.float32(10 ** rng.uniform(0.9, 1.4))
 
 
 def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:

@@ -46,7 +46,7 @@ FUSAR_SPACING = (_FUSAR_FIELD[0] / _FUSAR_SIZE, _FUSAR_FIELD[1] / _FUSAR_SIZE)
 """Meters per pixel of a chip of the default size, along azimuth and range."""
 
 _META = ("id", "mmsi", "length", "width", "polarMode", "centerLookAngle", "heightspace", "widthspace", "path")
-_GAIN = (60.0, 140.0)  # digital numbers per unit of amplitude
+_GAIN = (90.0, 110.0)  # digital numbers per unit of amplitude
 
 # SRSDD: number of ships of each class among the 2,884, and the kind of ship that is simulated
 _SRSDD = {
@@ -58,6 +58,7 @@ _SRSDD = {
     "ore-oil": (166, "tanker"),
 }
 _SRSDD_SIDE = 1024
+_SRSDD_MARGIN = 48  # pixels without centers of ships, half of them at each edge: layover moves a deck across it
 _SRSDD_SHIPS = (2, 7)  # lowest number per image, and highest number plus 1
 _SRSDD_HEADER = "imagesource:simulated\ngsd:1.0\n"
 
@@ -282,7 +283,7 @@ def _write_srsdd_scene(folder: Path, seed: int, index: int) -> None:
     names = rng.choice(list(_SRSDD), rng.integers(*_SRSDD_SHIPS), p=shares / shares.sum())
     has_shore = rng.random() < 0.5  # land covers up to a third of the image
     shore = Shore(rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.45) * _SRSDD_SIDE) if has_shore else None
-    poses = place_ships([_SRSDD[name][1] for name in names], shore, _SRSDD_SIDE, rng)
+    poses = place_ships([_SRSDD[name][1] for name in names], shore, _SRSDD_SIDE - _SRSDD_MARGIN, rng)
     sensor = radar.sample_sensor(rng, (1.0, 1.0))
     pixels = amplitude_to_uint8(radar.render_sar_scene(list(poses.values()), shore, sensor, rng, _SRSDD_SIDE))
     base = folder / ("test" if index % 5 == 4 else "train")
