@@ -15,7 +15,7 @@ from rsft.data.simulation import radar
 from rsft.data.simulation.scene import FUSAR_SPACING
 from rsft.data.simulation.ships import sample_ship
 
-CHIPS, COLUMNS, CROP, SIDE, CAPTION = 20, 10, 64, 128, 24
+CHIPS, COLUMNS, CROP, SIDE, CAPTION = 20, 10, 64, 96, 24
 
 
 def draw_chips(out: Path, seed: int = 0) -> None:

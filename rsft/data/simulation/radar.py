@@ -175,15 +175,15 @@ def sample_sensor(rng: Rng, spacing: tuple[float, float]) -> SarSensor:
 
 
 def render_sar_chip(ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256) -> Float:
-    """Simulate a chip with one ship near its center, on open water or (in 8 % of the chips) at a quay.
+    """Simulate a chip with one ship near its center, on open water or (in 12 % of the chips) at a quay.
 
     Returns:
         Amplitude (size, size).
     """
-    x, y = rng.normal(0, 0.008 * size, 2) * sensor.spacing[::-1]
+    x, y = rng.normal(0, 0.014 * size, 2) * sensor.spacing[::-1]
     x += ship.freeboard / sensor.tan_incidence  # the deck, not the waterline, appears at the center
     pose, quay = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi)), None
-    if rng.random() < 0.08:  # along one side of the ship, with a few meters of water between them
+    if rng.random() < 0.12:  # along one side of the ship, with a few meters of water between them
         angle = pose.heading + rng.choice([-1, 1]) * np.pi / 2
         midships = pose.x * np.cos(angle) + pose.y * np.sin(angle)
         quay = Shore(float(angle), float(midships + ship.beam / 2 + rng.uniform(2, 30)))

@@ -222,7 +222,7 @@ def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     yield DeckObject(x - sign * length * 0.55, hull.beam * 0.2, thin * 2, thin * 2, hull.beam * 0.6, "crane")
 
 
-@ShipClass((15, 50), slenderness=(3.2, 4.8), freeboard=(0.15, 0.35), bow=(0.3, 0.5), stern=(0.1, 0.25))
+@ShipClass((15, 45), slenderness=(3.2, 4.8), freeboard=(0.15, 0.35), bow=(0.3, 0.5), stern=(0.1, 0.25))
 def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A large house forward or aft, a gantry, a mast and fishing gear."""
     forward = rng.random() < 0.55
