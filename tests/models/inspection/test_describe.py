@@ -193,7 +193,7 @@ def test_names_of_tensors_state_the_sites(run, monkeypatch):
     bundle = Bundle.load(run)
     expected = build_meta_model(bundle).sites
     monkeypatch.setattr(verify, "build_meta_model", None)
-    assert find_sites(bundle) == expected and len(expected) == 36
+    assert find_sites(bundle) == expected and len(expected) == 18
 
 
 def test_the_network_states_sites_without_tensors(run):
