@@ -90,7 +90,10 @@ def test_kml(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["x.gpkg", "x.geojson", "x.json", "x.kml", "x.shp"])
+@pytest.mark.parametrize(
+    "name",
+    ["x.gpkg", "x.geojson", "x.kml", *(pytest.param(x, marks=pytest.mark.exhaustive) for x in ["x.json", "x.shp"])],
+)
 def test_content_cannot_name_a_server(tmp_path, name, monkeypatch):
     monkeypatch.setattr(vectors, "_PROGRAM", _WITHOUT_FENCE)
     with serving_folder(tmp_path) as server:

@@ -61,15 +61,11 @@ def test_only_the_last_blocks_and_the_head_change(run, tmp_path):
     assert Bundle.load(run).tensors.keys() == before.keys()
 
 
-def test_the_same_seed_gives_the_same_run(run, tmp_path):
-    first, second = (finetune(start=run, runs=tmp_path).folder for _ in range(2))
-    assert first.name == "001" and second.name == "002"
-    tensors, others = Bundle.load(first).tensors, Bundle.load(second).tensors
+def test_the_same_seed_gives_the_same_run_and_an_uncached_one_agrees(run, tmp_path, monkeypatch):
+    cached, again = (finetune(start=run, runs=tmp_path) for _ in range(2))
+    assert cached.folder.name == "001" and again.folder.name == "002"
+    tensors, others = Bundle.load(cached.folder).tensors, Bundle.load(again.folder).tensors
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
-
-
-def test_cached_and_uncached_runs_agree(run, tmp_path, monkeypatch):
-    cached = finetune(start=run, runs=tmp_path)
     monkeypatch.setattr("rsft.training.finetune.can_cache_prefix", lambda *_: False)
     uncached = finetune(start=run, runs=tmp_path)
     assert cached.metadata["blocks_kept"] == 1 and uncached.metadata["blocks_kept"] == 0
