@@ -229,9 +229,9 @@ def test_a_changed_or_missing_scene(desk):
 
 def test_tables_without_labels(desk):
     with pytest.raises(RequestError, match=r"no field label.*--field"):
-        add_corrections(desk.store, desk.predict(), AdditionOptions(label_field="label"))
+        add_corrections(desk.store, desk.predict("out.gpkg"), AdditionOptions(label_field="label"))
     with pytest.raises(RequestError, match=mentions("no row", "6 not looked at")):
-        add_corrections(desk.store, desk.predict())
+        add_corrections(desk.store, desk.predict("out.gpkg"))
     with pytest.raises(RequestError, match=mentions("no row", "5 not looked at", "1 not a target")):
         add_corrections(desk.store, page_table(desk, ["not a target"] + [""] * 5))
 
