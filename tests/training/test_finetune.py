@@ -80,7 +80,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(recipe_file, tmp_path):
 
 
 def test_an_unknown_site_creates_no_run_folder(recipe_file, tmp_path):
-    with pytest.raises(RequestError, match="blocks 0 to 5"):
+    with pytest.raises(RequestError, match="blocks 0 to 2"):
         finetune(load_recipe(recipe_file, ["peft.blocks=[7]"]), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
