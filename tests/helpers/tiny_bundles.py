@@ -50,7 +50,7 @@ def copy_with_early_head(bundle):
     tensors = dict(bundle.tensors)
     weight = tensors.pop("head.weight")
     early = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
-    tensors |= {"head.final.weight": weight, f"head.blocks.0.weight": early}
+    tensors |= {"head.final.weight": weight, "head.blocks.0.weight": early}
     head = HeadSection(earlier_blocks=[0])
     return replace(bundle, recipe=bundle.recipe.model_copy(update={"head": head}), tensors=tensors)
 
