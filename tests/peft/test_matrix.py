@@ -74,11 +74,9 @@ CASES = [
     *(pytest.param(method, False, id=name) for name, method in (ADDITIVE | OTHERS).items()),
 ]
 EACH = pytest.mark.parametrize(("method", "learn_scales"), CASES)
-NETWORKS = {"rich": rich_vit, "plain": tiny_vit}
-BOTH_NETWORKS = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-NETWORK = pytest.mark.parametrize(
-    "network", [rich_vit, pytest.param(tiny_vit, marks=pytest.mark.exhaustive)], ids=NETWORKS
-)
+BOTH_NETWORKS = pytest.mark.parametrize("network", [rich_vit, tiny_vit], ids=["rich", "plain"])
+PLAIN = pytest.param(tiny_vit, marks=pytest.mark.exhaustive)
+NETWORK = pytest.mark.parametrize("network", [rich_vit, PLAIN], ids=["rich", "plain"])
 
 
 def gradients(adapted, loss):

@@ -35,9 +35,7 @@ KINDS = {
     "norm after attention": (Block, {"norm_layer": LayerNorm, "scale_attn_norm": True}),
 }
 EACH = pytest.mark.parametrize("kind", KINDS)
-DTYPE = pytest.mark.parametrize(
-    "dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.exhaustive)], ids=str
-)
+FLOAT32 = pytest.param(torch.float32, marks=pytest.mark.exhaustive)
 TOKEN = pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
 
 
@@ -117,7 +115,7 @@ def rope_kwargs(block, dtype=torch.float64):
 
 @EACH
 @TOKEN
-@DTYPE
+@pytest.mark.parametrize("dtype", [torch.float64, FLOAT32], ids=str)
 def test_outputs_and_gradients_match_timm(kind, class_token_only, dtype):
     block = make_block(kind, dtype)
     assert unsupported_reason(block) is None

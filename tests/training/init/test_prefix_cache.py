@@ -15,7 +15,6 @@ OVERRIDES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
     ("overrides", "blocks_kept"),
     [
         ([], 1),
-        (["train.precision=bf16"], 1),
         (["head.earlier_blocks=[0, 1]", "train.precision=bf16", "meta.schedule=joint"], 1),
         (["head.earlier_blocks=[1]"], 1),
     ],
