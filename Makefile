@@ -19,7 +19,8 @@ quickstart: $(INSTALLED)  ## simulate SAR ships, fine-tune the shipped backbone,
 		--html runs/quickstart/review.html --chips runs/quickstart/chips --overwrite
 	@$(BIN)/rsft report runs/quickstart --map runs/quickstart/scene.gpkg
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --durations=25
+# An empty PYTHONDONTWRITEBYTECODE lets Python keep compiled files, which hundreds of processes read.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist worksteal --durations=25
 
 test: $(INSTALLED)  ## run the tests, including whole jobs of the command line
 	@$(PYTEST) -m "not exhaustive"

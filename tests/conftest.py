@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -32,6 +33,11 @@ def pytest_collection_modifyitems(config, items):
         begun.add(name)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """Let the collections of garbage pass over all imported modules and tests."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

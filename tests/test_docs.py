@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import pytest
 import typer
 
 from rsft.cli import build_app
@@ -30,11 +29,6 @@ COMMAND = re.compile(  # in a code block, a code span or the header of a recipe
 )
 
 
-def name_of(path):
-    """Return the path below the repository, as the name of a test case."""
-    return path.relative_to(ROOT).as_posix()
-
-
 def anchor_of(heading):
     """Return the anchor that GitHub gives to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
@@ -46,16 +40,20 @@ def commands_on(path):
         yield shlex.split(line, comments=True)
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=name_of)
-def test_links(page):
+def test_links():
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        check_links(page)
+
+
+def check_links(page):
     text = re.sub(r"^```.*?^```|^    .*?$|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" not in link:
             name, _, anchor = link.partition("#")
             target = (page.parent / name).resolve() if name else page
-            assert target.exists() or target in BUILT, link
+            assert target.exists() or target in BUILT, (page, link)
             headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE) if anchor else []
-            assert not anchor or anchor in map(anchor_of, headings), link
+            assert not anchor or anchor in map(anchor_of, headings), (page, link)
 
 
 def test_every_page_is_linked():
@@ -64,34 +62,33 @@ def test_every_page_is_linked():
     assert set(DOCS) <= linked
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_commands_and_options_exist(path):
-    for _, *words in commands_on(path):
+def test_commands_and_options_exist():
+    for path, (_, *words) in ((file, line) for file in FILES for line in commands_on(file)):
         command: Any = COMMANDS
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
         if command.name == "report" and words:
             command = command.commands["run"]  # the default
-        assert not hasattr(command, "commands") or words in ([], ["--help"], ["COMMAND", "--help"]), words
+        assert not hasattr(command, "commands") or words in ([], ["--help"], ["COMMAND", "--help"]), (path, words)
         options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
-        assert {word for word in words if word.startswith("-")} <= options | {"--help"}, words
+        assert {word for word in words if word.startswith("-")} <= options | {"--help"}, (path, words)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_recipe_keys_exist(path):
-    text = path.read_text("utf-8").partition("## Old names")[0]
+def test_recipe_keys_exist():
+    known = {*recipe_keys(), "data.datasets", "data.prepare", "data.imagery", "peft.methods"}  # of docs/architecture.md
     sections = "|".join(SECTIONS)
-    keys = re.findall(rf"(?:`|[ `](?=[\w.]+[=:]))((?:{sections})\.(?!txt|csv|yaml|safetensors)\w+)[=:`]", text)
-    modules = {"data.datasets", "data.prepare", "data.imagery", "peft.methods"}  # of docs/architecture.md
-    assert set(keys) - modules <= set(recipe_keys())
+    for path in FILES:
+        text = path.read_text("utf-8").partition("## Old names")[0]
+        keys = re.findall(rf"(?:`|[ `](?=[\w.]+[=:]))((?:{sections})\.(?!txt|csv|yaml|safetensors)\w+)[=:`]", text)
+        assert set(keys) <= known, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_files_and_tools_exist(path):
-    text = path.read_text("utf-8")
-    assert all(importlib.util.find_spec(module) for module in re.findall(r"python -m ([\w.]+)", text))
-    for name in re.findall(r"`((?:rsft|tests|tools|recipes)/[\w./]*)`|python ([\w/]+\.py)", text):
-        assert (ROOT / "".join(name)).exists(), name
+def test_files_and_tools_exist():
+    for path in FILES:
+        text = path.read_text("utf-8")
+        assert all(importlib.util.find_spec(module) for module in re.findall(r"python -m ([\w.]+)", text)), path
+        for name in re.findall(r"`((?:rsft|tests|tools|recipes)/[\w./]*)`|python ([\w/]+\.py)", text):
+            assert (ROOT / "".join(name)).exists(), (path, name)
 
 
 def test_every_manifest_column_is_documented():

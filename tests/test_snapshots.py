@@ -48,7 +48,8 @@ def walk_commands(command, *names):
 
 
 APP = build_app()
-COMMANDS = list(walk_commands(typer.main.get_command(APP)))
+COMMAND = typer.main.get_command(APP)
+COMMANDS = list(walk_commands(COMMAND))
 
 
 def snapshot_name(names):
@@ -59,6 +60,7 @@ def snapshot_name(names):
 @pytest.fixture
 def render_help(monkeypatch):
     """Return the help of a command as plain text of WIDTH columns on every terminal."""
+    monkeypatch.setattr("typer.testing._get_command", lambda app: COMMAND)  # built once
     monkeypatch.setattr(rich_utils, "MAX_WIDTH", WIDTH)
     monkeypatch.setattr(rich_utils, "FORCE_TERMINAL", None)
     monkeypatch.setattr(rich_utils, "COLOR_SYSTEM", None)

@@ -16,6 +16,7 @@ import shapely
 from tests.helpers.bars_recipe import BARS_RECIPE
 from tests.helpers.fake_windows.sitecustomize import MISSING, MISSING_MODULES
 from tests.helpers.scenes import UTM, write_geotiff
+from tests.helpers.style import files_of, nodes_of
 
 ROOT = Path(__file__).parents[1]
 FAKE = ROOT / "tests/helpers/fake_windows"
@@ -115,13 +116,11 @@ def test_main_jobs(class_folders, tmp_path):
     assert left == [] and list(tmp_path.rglob("*.lock")) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "rsft").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_calls_that_windows_lacks_stay_in_their_modules(path):
-    if path.relative_to(ROOT).as_posix() in POSIX_MODULES:
-        return
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
-            assert not MISSING_MODULES & {module.partition(".")[0] for module in modules}, (node.lineno, modules)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            assert node.attr not in MISSING.get(node.value.id, ()), (node.lineno, node.attr)
+def test_calls_that_windows_lacks_stay_in_their_modules():
+    for path in sorted(set(files_of(ROOT / "rsft")) - {ROOT / name for name in POSIX_MODULES}):
+        for node in nodes_of(path):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+                assert not MISSING_MODULES & {name.partition(".")[0] for name in names}, (path, node.lineno)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert node.attr not in MISSING.get(node.value.id, ()), (path, node.lineno, node.attr)

@@ -243,19 +243,8 @@ def test_a_whole_prediction_behind_the_fence(tmp_path, run):
     points = geopandas.GeoDataFrame({"a": [1]}, geometry=shapely.points([[45.0, 45.0]]))
     points.to_file(tmp_path / "inputs/p.gpkg")
     out = tmp_path / "outputs/o.gpkg"
-    command = [sys.executable, "-m", "rsft", "predict", str(run), str(scene), "--at", str(tmp_path / "inputs/p.gpkg")]
-    command += [
-        "--at-crs",
-        "pixel",
-        "-o",
-        str(out),
-        "--html",
-        str(out.with_suffix(".html")),
-        "--engine",
-        "torch",
-        "--side",
-        "32",
-    ]
+    options = f"--at {tmp_path}/inputs/p.gpkg --at-crs pixel -o {out} --html {out.with_suffix('.html')} --engine torch"
+    command = [sys.executable, "-m", "rsft", "predict", str(run), str(scene), "--side", "32", *options.split()]
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert process.returncode == 0, process.stdout + process.stderr

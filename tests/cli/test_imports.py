@@ -1,4 +1,4 @@
-"""Commands import only the heavy packages that they use. Each command runs in a process of its own."""
+"""Commands import only the heavy packages that they use. The commands of a test run in a new process."""
 
 import json
 import os
@@ -12,27 +12,28 @@ from tests.helpers.bars_recipe import BARS_RECIPE
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
-import io, json, os, sys
+import io, json, sys
 
 from rsft.cli import main
 
-def write_packages():
+def write_packages(name):
     packages = {name.partition(".")[0] for name in sys.modules}
-    json.dump(sorted(packages), open("packages.json", "w"))
+    json.dump(sorted(packages), open(name, "w"))
 
 class Output(io.StringIO):
     def write(self, text):
-        if text.startswith('{"event": "step"'):  # the first step of a training
-            write_packages()
-            os._exit(0)
+        if text.startswith('{"event": "step", ') and '"done": 1,' in text:  # the first step of a training
+            write_packages("step.json")
         return sys.__stdout__.write(text)
 
 sys.stdout = Output()
-try:
-    main()
-except SystemExit as stop:
-    assert not stop.code, stop.code
-write_packages()
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["rsft", *words]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, (words, stop.code)
+write_packages("packages.json")
 """
 
 NETWORKS = {"torch", "torchvision", "timm", "lightning"}
@@ -50,26 +51,25 @@ demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": train, "val": few, "test": few}, 
 """
 
 
-def imported_packages(folder, *arguments, setup=""):
-    """Run a command in a new process, to its end or to the first step of a training; return what it imported."""
-    command = [sys.executable, "-c", setup + PROGRAM, *map(str, arguments)]
+def imported_packages(folder, *commands, setup=""):
+    """Run commands in a new process; return what they imported."""
+    words = [[str(word) for word in command] for command in commands]
+    command = [sys.executable, "-c", setup + PROGRAM, json.dumps(words)]
     environment = os.environ | {"RSFT_WEIGHTS": str(folder)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return set(json.loads((folder / "packages.json").read_text()))
 
 
-@pytest.mark.parametrize("command", ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"])
-def test_help_imports_nothing_heavy(tmp_path, command):
-    packages = imported_packages(tmp_path, *command.split(), "--help")
+def test_help_imports_nothing_heavy(tmp_path):
+    commands = ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"]
+    packages = imported_packages(tmp_path, *([*command.split(), "--help"] for command in commands))
     assert "typer" in packages and not packages & {*HEAVY, "numpy"}
 
 
-@pytest.mark.parametrize(
-    "command", ["backbones ls", "weights ls", "weights verify", "recipes ls", "runs ls", "recipes validate quickstart"]
-)
-def test_lists_import_nothing_heavy(tmp_path, command):
-    assert not imported_packages(tmp_path, *command.split()) & HEAVY
+def test_lists_import_nothing_heavy(tmp_path):
+    commands = ["backbones ls", "weights ls", "weights verify", "recipes ls", "runs ls", "recipes validate quickstart"]
+    assert not imported_packages(tmp_path, *(command.split() for command in commands)) & HEAVY
 
 
 def test_the_packages_of_rsft_import_nothing_heavy():
@@ -81,33 +81,31 @@ def test_the_packages_of_rsft_import_nothing_heavy():
 
 def test_prepare_folder_imports_no_networks(class_folders, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # of a notebook
-    packages = imported_packages(tmp_path, "prepare", "folder", class_folders, "--root", "store")
+    packages = imported_packages(tmp_path, ["prepare", "folder", class_folders, "--root", "store"])
     assert "pandas" in packages and (tmp_path / "store/manifest.parquet").is_file()
     assert packages & HEAVY == {"cv2", "matplotlib", "pandas", "pyarrow", "rasterio"}  # matplotlib draws a figure
 
 
 def test_prepare_demo_imports_no_networks(tmp_path):
-    packages = imported_packages(tmp_path, "prepare", "demo", "--root", "store", "--jobs", "1", setup=FEW_CHIPS)
+    packages = imported_packages(tmp_path, ["prepare", "demo", "--root", "store", "--jobs", "1"], setup=FEW_CHIPS)
     assert not packages & {*TORCHGEO, *NETWORKS, "sklearn", "geopandas"}
 
 
-def test_training_imports_no_statistics_before_its_first_step(root, tmp_path):
+def test_a_training_imports_statistics_after_its_first_step_and_never_torchgeo_and_lightning(root, tmp_path):
     (tmp_path / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
-    packages = imported_packages(tmp_path, "finetune", "bars.yaml", "--json", "--log-every", "1")
+    words = ["finetune", "bars.yaml", "--json", "--log-every", "1", "train.epochs=1"]
+    packages = imported_packages(tmp_path, words)
+    assert "torch" in packages and not packages & {*TORCHGEO, "lightning", "torchmetrics"}
+    packages = set(json.loads((tmp_path / "step.json").read_text()))
     assert "torch" in packages
     assert not packages & {*TORCHGEO, "lightning", "matplotlib", "sklearn", "torchmetrics", "geopandas"}
 
 
-def test_a_whole_training_does_not_import_torchgeo_and_lightning(root, tmp_path):
-    (tmp_path / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
-    packages = imported_packages(tmp_path, "finetune", "bars.yaml", "train.epochs=1")
-    assert "torch" in packages and not packages & {*TORCHGEO, "lightning", "torchmetrics"}
-
-
 def test_the_description_of_a_bundle_builds_no_network(run, tmp_path):
-    assert imported_packages(tmp_path, "bundle", "show", run) & HEAVY <= {"cv2", "torch"}
+    assert imported_packages(tmp_path, ["bundle", "show", run]) & HEAVY <= {"cv2", "torch"}
 
 
 def test_prediction_with_pytorch_imports_no_statistics(run, root, tmp_path):
-    packages = imported_packages(tmp_path, "predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch")
+    words = ["predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch"]
+    packages = imported_packages(tmp_path, words)
     assert "torch" in packages and not packages & {*TORCHGEO, *STATISTICS, "lightning"}

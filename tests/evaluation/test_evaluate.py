@@ -92,7 +92,7 @@ def test_accuracy_only(out, metrics, run, root, tmp_path):
 
 def test_every_site_has_a_contribution(out):
     table = pd.read_csv(out / "contributions.csv")
-    assert len(table) == 36 and (table["share"] > 0).all()
+    assert len(table) == 18 and (table["share"] > 0).all()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ def kill_this_process(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_until_killed(target: Callable[..., object], *arguments: object, timeout_s: float = 20) -> None:
+def run_until_killed(target: Callable[..., object], *arguments: object, timeout_s: float = 120) -> None:
     """Run a function in a process, and assert that SIGKILL ended it."""
     process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
     process.start()

@@ -113,6 +113,7 @@ def _parse(path: Path) -> ElementTree.Element:
     return ElementTree.parse(path).getroot()
 
 
+@cache
 def _numbers(parent: ElementTree.Element, name: str) -> list[float]:
     return [float(word) for word in parent.findtext(name).split()]
 

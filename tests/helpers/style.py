@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,10 +47,16 @@ def files_of(*paths: Path) -> list[Path]:
     return sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
 
 
+@cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
+    """Return all nodes of the syntax tree of a file, its module first."""
+    return tuple(ast.walk(ast.parse(file.read_text("utf-8"))))
+
+
 def public_functions(files: list[Path]) -> Iterator[PublicFunction]:
     """Iterate over public functions of modules and public methods of public classes, without properties."""
     for file in files:
-        tree = ast.parse(file.read_text("utf-8"))
+        tree = nodes_of(file)[0]
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and _is_public(node.name)]
         for owner in (tree, *classes):
             for node in owner.body:
@@ -63,7 +70,7 @@ def empty_names(files: list[Path]) -> list[str]:
     """Return "file:line: function: name" for every function that binds one of `EMPTY_WORDS`, once per name."""
     rows = []
     for file in files:
-        for function in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for function in nodes_of(file):
             if isinstance(function, Function):
                 stored = {x.id for x in ast.walk(function) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
                 names = EMPTY_WORDS & (stored | {x.arg for x in function.args.args + function.args.kwonlyargs})
@@ -76,7 +83,7 @@ def repeated_names(files: list[Path]) -> dict[str, list[str]]:
     """Return public names of functions and classes that several modules define, each with those modules."""
     modules: dict[str, list[str]] = defaultdict(list)
     for file in files:
-        for node in ast.parse(file.read_text("utf-8")).body:
+        for node in nodes_of(file)[0].body:
             if not isinstance(node, Function | ast.ClassDef) or (isinstance(node, Function) and _is_command(node)):
                 continue
             if _is_public(node.name):

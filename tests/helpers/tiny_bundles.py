@@ -45,13 +45,13 @@ def tiny_classifier(seed: int = 0, method: str = "lora", head: str = "linear") -
     return classifier
 
 
-def copy_with_early_head(bundle, block=4):
-    """Return a bundle with a second head of other weights on an earlier block."""
+def copy_with_early_head(bundle):
+    """Return a bundle with a second head of other weights on the first block."""
     tensors = dict(bundle.tensors)
     weight = tensors.pop("head.weight")
     early = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
-    tensors |= {"head.final.weight": weight, f"head.blocks.{block}.weight": early}
-    head = HeadSection(earlier_blocks=[block])
+    tensors |= {"head.final.weight": weight, "head.blocks.0.weight": early}
+    head = HeadSection(earlier_blocks=[0])
     return replace(bundle, recipe=bundle.recipe.model_copy(update={"head": head}), tensors=tensors)
 
 

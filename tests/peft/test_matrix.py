@@ -74,7 +74,9 @@ CASES = [
     *(pytest.param(method, False, id=name) for name, method in (ADDITIVE | OTHERS).items()),
 ]
 EACH = pytest.mark.parametrize(("method", "learn_scales"), CASES)
-NETWORK = pytest.mark.parametrize("network", [tiny_vit, rich_vit], ids=["plain", "rich"])
+BOTH_NETWORKS = pytest.mark.parametrize("network", [rich_vit, tiny_vit], ids=["rich", "plain"])
+PLAIN = pytest.param(tiny_vit, marks=pytest.mark.exhaustive)
+NETWORK = pytest.mark.parametrize("network", [rich_vit, PLAIN], ids=["rich", "plain"])
 
 
 def gradients(adapted, loss):
@@ -144,7 +146,7 @@ def test_detach_restores_every_byte(images, method, learn_scales):
 
 
 @EACH
-@NETWORK
+@BOTH_NETWORKS
 def test_merged_equals_attached(images, method, learn_scales, network):
     adapted = with_random_adapter(attach(network(), method, learn_scales=learn_scales))
     attached = adapted(images)

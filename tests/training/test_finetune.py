@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 def test_run_folder(run):
     metadata = json.loads((run / "run.json").read_text())
     assert metadata["status"] == "done" and metadata["train_chips"] == 40
-    assert metadata["modulator_parameters"] == 36
+    assert metadata["modulator_parameters"] == 18
     metrics = pd.read_csv(run / "metrics.csv")
     assert metrics["epoch"].tolist() == [0, 1, 2]
     assert metrics["meta_loss"].isna().tolist() == [True, False, False]  # the first epoch is the warm-up
@@ -31,7 +31,7 @@ def test_run_folder(run):
 
 def test_scales_move_after_the_warm_up(run):
     scales = pd.read_csv(run / "modulator.csv").groupby("epoch")["value"]
-    assert scales.size().tolist() == [36, 36, 36]
+    assert scales.size().tolist() == [18, 18, 18]
     assert scales.std()[0] == 0 and scales.std()[2] > 0
 
 
@@ -80,15 +80,15 @@ def test_a_loss_that_is_not_finite_ends_the_run(recipe_file, tmp_path):
 
 
 def test_an_unknown_site_creates_no_run_folder(recipe_file, tmp_path):
-    with pytest.raises(RequestError, match="blocks 0 to 5"):
+    with pytest.raises(RequestError, match="blocks 0 to 2"):
         finetune(load_recipe(recipe_file, ["peft.blocks=[7]"]), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 def test_an_unknown_block_of_a_head_creates_no_run_folder(recipe_file, tmp_path):
-    with pytest.raises(RequestError, match=mentions("6 blocks", "0 to 4", "not 5")) as caught:
-        finetune(load_recipe(recipe_file, ["head.earlier_blocks=[3, 5]"]), tmp_path / "runs")
-    assert "head.earlier_blocks" in str(caught.value) and "name blocks from 0 to 4" in str(caught.value)
+    with pytest.raises(RequestError, match=mentions("3 blocks", "0 to 1", "not 2")) as caught:
+        finetune(load_recipe(recipe_file, ["head.earlier_blocks=[0, 2]"]), tmp_path / "runs")
+    assert "head.earlier_blocks" in str(caught.value) and "name blocks from 0 to 1" in str(caught.value)
     assert not (tmp_path / "runs").exists()
 
 

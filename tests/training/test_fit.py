@@ -34,7 +34,7 @@ def test_the_order_of_the_loop(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, ["train.batch_size=20", "evaluate.every=2", "meta.warmup=0"])
     finetune(recipe, tmp_path, fit)
     steps = [(epoch, step, 2 * epoch + step, 6) for epoch in range(3) for step in (1, 2)]
-    epochs = [("epoch", 0, False, 36), ("epoch", 1, True, 36), ("epoch", 2, True, 36)]  # the last one has a validation
+    epochs = [("epoch", 0, False, 18), ("epoch", 1, True, 18), ("epoch", 2, True, 18)]  # the last one has a validation
     expected = [steps[0:2], epochs[0:1], steps[2:4], epochs[1:2], steps[4:6], epochs[2:3]]
     assert fit.calls == ["start", *(call for calls in expected for call in calls), ("end", False)]
 
@@ -67,7 +67,7 @@ def test_a_resume_after_the_last_step_of_an_epoch_begins_with_the_validation(rec
     assert tuple(load_newest_checkpoint(folder / "checkpoints").position) == (0, 4)
     fit = CallRecorder()
     finetune(load_recipe(recipe_file, overrides), tmp_path, fit, resume=folder)
-    assert fit.calls[1] == ("epoch", 0, True, 36)
+    assert fit.calls[1] == ("epoch", 0, True, 18)
     columns = ["epoch", "step", "train_loss", "meta_loss", "val_loss", "val_macro"]
     tables = (pd.read_csv(path / "metrics.csv")[columns] for path in (folder, run))
     pd.testing.assert_frame_equal(*tables)

@@ -116,6 +116,10 @@ def test_the_mean_is_validated_calibrated_and_stored(recipe, tmp_path, monkeypat
         steps.append({key: x.clone() for key, x in average.classifier.learned_state().items()})
         original_update(average, step)
 
+    def init(average, classifier, decay):
+        original_init(average, classifier, decay)
+        first.append(dict(average.state))
+
     def validate(processes, learner, *arguments):
         validated.append({key: x.clone() for key, x in learner.classifier.learned_state().items()})
         return original_validate(processes, learner, *arguments)
@@ -124,13 +128,7 @@ def test_the_mean_is_validated_calibrated_and_stored(recipe, tmp_path, monkeypat
     original_update, original_validate, original_init = WeightAverage.update, fit.validate, WeightAverage.__init__
     monkeypatch.setattr(WeightAverage, "update", update)
     monkeypatch.setattr(fit, "validate", validate)
-    monkeypatch.setattr(
-        WeightAverage,
-        "__init__",
-        lambda average, classifier, decay: (
-            original_init(average, classifier, decay) or first.append(dict(average.state))
-        ),
-    )
+    monkeypatch.setattr(WeightAverage, "__init__", init)
     run = finetune(recipe(*TRIALS[trial]), tmp_path)
     (expected,) = first
     means = []
@@ -165,13 +163,8 @@ def test_rows_of_pseudo_labels(recipe, tmp_path):
 
 
 def test_the_teacher_has_a_decay_without_train_ema(recipe, tmp_path, monkeypatch):
-    decays = []
-    original = WeightAverage.__init__
-    monkeypatch.setattr(
-        WeightAverage,
-        "__init__",
-        lambda self, classifier, decay: decays.append(decay) or original(self, classifier, decay),
-    )
+    decays, init = [], WeightAverage.__init__
+    monkeypatch.setattr(WeightAverage, "__init__", lambda *args: decays.append(args[2]) or init(*args))
     short = [*LORA, "train.epochs=1", "meta=null"]
     finetune(recipe(*short, *SEMI), tmp_path)
     finetune(recipe(*short, *SEMI, "train.ema=0.7"), tmp_path)
@@ -183,11 +176,8 @@ def test_the_teacher_has_a_decay_without_train_ema(recipe, tmp_path, monkeypatch
 @pytest.mark.first_case
 @pytest.mark.parametrize("meta", ["meta.schedule=joint", "meta.order=2", "meta.warmup=0"])
 def test_pseudo_labels_within_the_bi_level_loop(recipe, tmp_path, monkeypatch, meta):
-    seen = []
-    original = semi.PseudoBatch.loss
-    monkeypatch.setattr(
-        semi.PseudoBatch, "loss", lambda self, logits: seen.append(len(logits)) or original(self, logits)
-    )
+    seen, loss = [], semi.PseudoBatch.loss
+    monkeypatch.setattr(semi.PseudoBatch, "loss", lambda batch, logits: seen.append(len(logits)) or loss(batch, logits))
     optimizer = ["train.optimizer=sgd"] if "order" in meta else []
     run = finetune(recipe(*LORA, *SEMI, meta, *optimizer), tmp_path)
     table = pd.read_csv(run.folder / "metrics.csv")

@@ -33,8 +33,8 @@ class Desk(NamedTuple):
     folder: Path
     patch: pytest.MonkeyPatch
 
-    def predict(self, name="out.gpkg", bands=("VH", "VV"), chips=True, **fields):
-        """Predict the ships with a model of some bands, and return the table's path."""
+    def predict(self, name="out.parquet", bands=("VH", "VV"), chips=True, **fields):
+        """Predict the ships with a model of some bands, and return the path of the table (of layers, the fastest)."""
         count, stretch = len(bands), (Stretch(low=-40.0, high=0.0),)
         planes = {"units": {"db": stretch * count}, "planes": bands, "mean": (0.5,) * count, "std": (0.25,) * count}
         contract = toy_contract(bands=("VH", "VV"), **planes)

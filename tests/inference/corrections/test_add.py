@@ -55,14 +55,19 @@ def correct(path, labels=LABELS, field="corrected"):
     return path
 
 
-def page_table(desk, labels=LABELS, **options):
+def read_layer(path):
+    """Return the table of predictions without its geometry."""
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pyogrio.read_dataframe(path, layer="predictions")
+
+
+def page_table(desk, labels=LABELS, name="out.parquet", **options):
     """Write what the review page saves."""
-    rows = pyogrio.read_dataframe(desk.predict(**options), layer="predictions")
+    rows = read_layer(desk.predict(name, **options))
     verdicts = [label if label in ("not a target", "unsure") else "class" for label in labels]
     classes = ["" if label in ("not a target", "unsure") else label for label in labels]
     frame = pd.DataFrame({"path": rows["path"], "class": classes, "verdict": verdicts, "predicted": rows["class"]})
     frame = frame.assign(scene=rows["scene"], at=rows["at"], row=rows["row"], col=rows["col"], chip=rows["chip"])
-    frame = frame.assign(table=str(desk.folder / "out.gpkg"))
+    frame = frame.assign(table=str(desk.folder / name))
     frame = frame.assign(path="") if not options.get("chips", True) else frame
     frame.to_csv(desk.folder / "corrected.csv", index=False)
     return desk.folder / "corrected.csv"
@@ -102,7 +107,7 @@ def test_chips_of_a_review_page_are_cut_again(desk):
     """The table of predictions says how, also beside the labels in another folder."""
     add_corrections(desk.store, page_table(desk))
     saved = desk.table()
-    table = page_table(desk, chips=False)
+    table = page_table(desk, chips=False, name="out.gpkg")
     summary = add_corrections(desk.store, table)
     assert summary.result.unchanged == 3 and desk.table().equals(saved)
     moved = desk.folder / "moved"
@@ -113,8 +118,8 @@ def test_chips_of_a_review_page_are_cut_again(desk):
 
 
 def test_suggested_chips_without_files_are_cut_again(desk):
-    correct(desk.predict("saved.gpkg"), ["bright"] * 6)
-    add_corrections(desk.store, desk.folder / "saved.gpkg")
+    correct(desk.predict("saved.parquet"), ["bright"] * 6)
+    add_corrections(desk.store, desk.folder / "saved.parquet")
     saved = desk.table()
     suggestions = suggest_chips(desk.predict(chips=False), 6)
     assert not [note for note in suggestions.notes if "--chips" in note]
@@ -146,7 +151,7 @@ def test_page_of_a_model_with_fewer_bands(desk):
 
 
 def test_tiles_and_fewer_bands_are_cut_from_the_scene(desk):
-    table = desk.predict("tiles.gpkg", bands=("VV",), query=SceneQuery(grid=8))
+    table = desk.predict("tiles.parquet", bands=("VV",), query=SceneQuery(grid=8))
     labels = ["bright", "dark"] + [""] * 34
     summary = add_corrections(desk.store, correct(table, labels))
     assert summary.result.added == {("train", "bright"): 1, ("train", "dark"): 1} and not summary.result.rejected
@@ -205,7 +210,7 @@ def test_rejected_rows(desk):
 
 
 def test_a_layer_without_metadata(desk):
-    frame = pyogrio.read_dataframe(correct(desk.predict(chips=False)), layer="predictions")
+    frame = pyogrio.read_dataframe(correct(desk.predict("out.gpkg", chips=False)), layer="predictions")
     pyogrio.write_dataframe(frame, desk.folder / "copy.gpkg", layer="predictions")
     with pytest.raises(DataError, match=mentions("rsft predict", "without its metadata")):
         add_corrections(desk.store, desk.folder / "copy.gpkg")
@@ -224,16 +229,16 @@ def test_a_changed_or_missing_scene(desk):
 
 def test_tables_without_labels(desk):
     with pytest.raises(RequestError, match=r"no field label.*--field"):
-        add_corrections(desk.store, desk.predict(), AdditionOptions(label_field="label"))
+        add_corrections(desk.store, desk.predict("out.gpkg"), AdditionOptions(label_field="label"))
     with pytest.raises(RequestError, match=mentions("no row", "6 not looked at")):
-        add_corrections(desk.store, desk.predict())
+        add_corrections(desk.store, desk.predict("out.gpkg"))
     with pytest.raises(RequestError, match=mentions("no row", "5 not looked at", "1 not a target")):
         add_corrections(desk.store, page_table(desk, ["not a target"] + [""] * 5))
 
 
 @pytest.mark.parametrize("bands", [("VH", "VV"), ("VV",)])
 def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
-    rows = pyogrio.read_dataframe(desk.predict(bands=bands), layer="predictions")
+    rows = read_layer(desk.predict(bands=bands))
     rows[["path"]].assign(**{"class": "bright", "verdict": "class"}).to_csv("corrected.csv", index=False)
     store = prepare_folder(Path("corrected.csv"), Path("data/corrected"), val=0, one_class=True)
     assert (len(store.table), store.rejected, store.units, store.bands) == (6, 0, ("db",), bands)
@@ -281,11 +286,11 @@ def test_resampled_chips_and_boxes(desk):
     query = SceneQuery(at=desk.folder / "boxes.csv", crs="pixel")
     for options in (ChipOptions(margin=2), ChipOptions(side=8, resample_to=20)):
         fields = {"query": query, "chip_options": options}
-        for name in ("saved.gpkg", "cut.gpkg"):
+        for name in ("saved.parquet", "cut.parquet"):
             (desk.folder / name).unlink(missing_ok=True)  # a layer with labels is not overwritten
-        saved = add_corrections(desk.store, correct(desk.predict("saved.gpkg", **fields)))
+        saved = add_corrections(desk.store, correct(desk.predict("saved.parquet", **fields)))
         assert saved.result.added.total() == 3
-        again = add_corrections(desk.store, correct(desk.predict("cut.gpkg", chips=False, **fields)))
+        again = add_corrections(desk.store, correct(desk.predict("cut.parquet", chips=False, **fields)))
         assert again.result.unchanged == 3 and not again.result.relabeled
 
 
@@ -300,11 +305,11 @@ def test_digital_numbers_of_a_product_are_amplitude(desk):
     units, bands = {"amplitude": (Stretch(high=500.0),) * 2}, ("VV", "VH")
     contract = toy_contract(units=units, bands=bands, planes=bands, mean=(0.5,) * 2, std=(0.25,) * 2)
     product = desk._replace(scene=safe)
-    saved = product.predict("saved.gpkg", contract=contract, declaration=UNDECLARED)
+    saved = product.predict("saved.parquet", contract=contract, declaration=UNDECLARED)
     result = add_corrections(store, correct(saved, ["ship"] * 6)).result
     assert result.added == {("train", "ship"): 6} and not result.rejected
     assert ChipStore.open(store).units == ("amplitude",) and set(result.splits) == {NAME}
-    cut = product.predict("cut.gpkg", contract=contract, declaration=UNDECLARED, chips=False)
+    cut = product.predict("cut.parquet", contract=contract, declaration=UNDECLARED, chips=False)
     assert add_corrections(store, correct(cut, ["ship"] * 6)).result.unchanged == 6
 
 

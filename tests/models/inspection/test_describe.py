@@ -109,7 +109,7 @@ def test_contract_that_does_not_use_all_bands():
 def test_equal_bundles_have_no_differences(run):
     diff = diff_bundles(run, run)
     same = {"max": 0.0, "relative": 0.0, "first": 0, "second": 0}
-    counts = {"adapter": 72, "gamma": 1, "head": 1}
+    counts = {"adapter": 36, "gamma": 1, "head": 1}
     assert diff.pop("tensors") == {kind: {"both": count, **same} for kind, count in counts.items()}
     assert diff.pop("sha256") == [Bundle.load(run).sha256] * 2
     assert not any(diff.values()) and {"recipe", "classes", "order", "chip", "backbone", "metrics"} <= set(diff)
@@ -139,7 +139,7 @@ def test_all_differences(run, tmp_path):
     assert diff["licenses"] == {"data": ["bars: unknown", "ships: CC-BY-NC-4.0 (non-commercial)"]}
     assert diff["metrics"] == {"macro": [bundle.metrics["macro"]["value"], 0.25]}
     change = {"max": pytest.approx(3, abs=1e-5), "relative": pytest.approx(3 / norm, rel=1e-5)}
-    assert diff["tensors"]["adapter"] == {"both": 72, "first": 0, "second": 0, **change}
+    assert diff["tensors"]["adapter"] == {"both": 36, "first": 0, "second": 0, **change}
     assert diff["tensors"]["gamma"] == {"both": 0, "first": 1, "second": 0, "max": None, "relative": None}
     assert diff["tensors"]["head"]["second"] == 1
 
@@ -193,7 +193,7 @@ def test_names_of_tensors_state_the_sites(run, monkeypatch):
     bundle = Bundle.load(run)
     expected = build_meta_model(bundle).sites
     monkeypatch.setattr(verify, "build_meta_model", None)
-    assert find_sites(bundle) == expected and len(expected) == 36
+    assert find_sites(bundle) == expected and len(expected) == 18
 
 
 def test_the_network_states_sites_without_tensors(run):

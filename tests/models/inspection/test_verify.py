@@ -19,7 +19,7 @@ def save_changed(copy, **changes):
 def test_intact_bundle(run):
     report = verify_bundle(run)
     assert not report.faults and report.sha256 == Bundle.load(run).sha256
-    assert [words.split(" ")[0] for words in report.sound] == ["format", "3", "74", "backbone"]
+    assert [words.split(" ")[0] for words in report.sound] == ["format", "3", "38", "backbone"]
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_missing_backbone_weights(copy, monkeypatch, tmp_path):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "empty"))
     bundle = Bundle.load(copy)
     peft = bundle.recipe.peft.model_copy(update={"blocks": "last:1"})
-    backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_tiny_patch16_224.augreg_in21k"})
+    backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_tiny_patch16_224.augreg_in21k", "blocks": None})
     faults = save_changed(copy, recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft})).faults
     assert "blocks.11.q.a is missing" in faults and "blocks.0.q.a does not belong to the recipe's classifier" in faults
     assert "rsft weights get vit_tiny_patch16_224.augreg_in21k" in faults[-1]

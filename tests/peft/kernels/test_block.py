@@ -24,6 +24,7 @@ KINDS = {
     "no bias": {"qkv_bias": False, "proj_bias": False},
     "tanh": {"act_layer": partial(nn.GELU, approximate="tanh")},
 }
+FLOAT32 = pytest.param(torch.float32, marks=pytest.mark.exhaustive)
 # layer, rows of its output, width of its input: q and v apart, all of proj, half of fc1, all of fc2
 SITES = [
     ("qkv", slice(0, D), D),
@@ -111,7 +112,7 @@ def test_gradients_match_finite_differences(kind, dropout, class_token_only):
 @pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
 @pytest.mark.parametrize("split", [None, 0, 2, 3])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, FLOAT32], ids=str)
 def test_outputs_and_gradients_match_autograd(dtype, kind, split, class_token_only):
     x, *abm = leaves(dtype)
     actual = low_rank_block(block(dtype, **kind), x, deltas(abm), split=split, class_token_only=class_token_only)

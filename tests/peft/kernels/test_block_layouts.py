@@ -35,6 +35,7 @@ KINDS = {
     "norm after attention": (Block, {"norm_layer": LayerNorm, "scale_attn_norm": True}),
 }
 EACH = pytest.mark.parametrize("kind", KINDS)
+FLOAT32 = pytest.param(torch.float32, marks=pytest.mark.exhaustive)
 TOKEN = pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
 
 
@@ -114,7 +115,7 @@ def rope_kwargs(block, dtype=torch.float64):
 
 @EACH
 @TOKEN
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, FLOAT32], ids=str)
 def test_outputs_and_gradients_match_timm(kind, class_token_only, dtype):
     block = make_block(kind, dtype)
     assert unsupported_reason(block) is None

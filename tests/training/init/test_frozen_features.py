@@ -46,10 +46,10 @@ def test_other_weights_have_their_own_cache(recipe_file, root, run, monkeypatch)
 @pytest.mark.slow
 def test_earlier_blocks_have_their_own_cache(recipe_file, root, run):
     plain = compute_initial_features(*make_inputs(recipe_file, root, run), 16)
-    classifier, chips, weights = make_inputs(recipe_file, root, run, "head.earlier_blocks=[2, 4]")
+    classifier, chips, weights = make_inputs(recipe_file, root, run, "head.earlier_blocks=[0, 1]")
     joined = compute_initial_features(classifier, chips, weights, 16)
     assert torch.allclose(joined[:, :192], plain, atol=1e-5)
     vit, means = classifier.adapted.vit, []
-    vit.blocks[2].register_forward_hook(lambda module, args, output: means.append(output[:, 1:].mean(1)))
+    vit.blocks[0].register_forward_hook(lambda module, args, output: means.append(output[:, 1:].mean(1)))
     vit.forward_features(chips.batch(range(40))[0])
     assert joined.shape == (40, 3 * 192) and torch.allclose(joined[:, 192:384], means[0], atol=1e-4)

@@ -52,27 +52,23 @@ def test_only_the_last_blocks_and_the_head_change(run, tmp_path):
     again = finetune(correction_recipe(run, ["train.lr=0.05", "train.epochs=3", "meta.lr=0.1"]), tmp_path)
     after = Bundle.load(again.folder).tensors
     changed = {key for key in before if not torch.equal(before[key], after[key])}
-    assert {key.split(".")[1] for key in changed if key.startswith("blocks")} == {"4", "5"}
+    assert {key.split(".")[1] for key in changed if key.startswith("blocks")} == {"1", "2"}
     assert "head.weight" in changed and "gamma" in changed
     moved = (before["gamma"] != after["gamma"]).nonzero().flatten()
-    assert moved.min() >= 4 * 6  # six positions in each block
-    assert again.metadata["blocks_kept"] == again.metadata["start"]["kept_blocks"] == 4
+    assert moved.min() >= 6  # six positions in each block
+    assert again.metadata["blocks_kept"] == again.metadata["start"]["kept_blocks"] == 1
     assert again.metadata["start"]["sha256"] == Bundle.load(run).sha256
     assert Bundle.load(run).tensors.keys() == before.keys()
 
 
-def test_the_same_seed_gives_the_same_run(run, tmp_path):
-    first, second = (finetune(start=run, runs=tmp_path).folder for _ in range(2))
-    assert first.name == "001" and second.name == "002"
-    tensors, others = Bundle.load(first).tensors, Bundle.load(second).tensors
+def test_the_same_seed_gives_the_same_run_and_an_uncached_one_agrees(run, tmp_path, monkeypatch):
+    cached, again = (finetune(start=run, runs=tmp_path) for _ in range(2))
+    assert cached.folder.name == "001" and again.folder.name == "002"
+    tensors, others = Bundle.load(cached.folder).tensors, Bundle.load(again.folder).tensors
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
-
-
-def test_cached_and_uncached_runs_agree(run, tmp_path, monkeypatch):
-    cached = finetune(start=run, runs=tmp_path)
     monkeypatch.setattr("rsft.training.finetune.can_cache_prefix", lambda *_: False)
     uncached = finetune(start=run, runs=tmp_path)
-    assert cached.metadata["blocks_kept"] == 4 and uncached.metadata["blocks_kept"] == 0
+    assert cached.metadata["blocks_kept"] == 1 and uncached.metadata["blocks_kept"] == 0
     assert torch.allclose(logits(cached.folder), logits(uncached.folder), atol=1e-5)
 
 
@@ -167,8 +163,8 @@ def test_blocks_to_train_need_a_bundle(recipe_file):
 
 
 def test_more_blocks_than_the_network_has(run, tmp_path):
-    with pytest.raises(RequestError, match=mentions("6 blocks", "fewer than 7")):
-        finetune(correction_recipe(run, ["train.last_blocks=7"]), tmp_path)
+    with pytest.raises(RequestError, match=mentions("3 blocks", "fewer than 4")):
+        finetune(correction_recipe(run, ["train.last_blocks=4"]), tmp_path)
 
 
 @pytest.mark.first_case
@@ -180,7 +176,7 @@ def test_methods(recipe_file, tmp_path, method):
     moved = finetune(correction_recipe(base.folder, ["train.lr=0.05"]), tmp_path)
     before, after = Bundle.load(base.folder).tensors, Bundle.load(moved.folder).tensors
     blocks = {key.split(".")[1] for key in before if "blocks" in key and not torch.equal(before[key], after[key])}
-    assert blocks == (set() if method == "linear-probe" else {"4", "5"})
+    assert blocks == (set() if method == "linear-probe" else {"1", "2"})
 
 
 def test_an_ensemble_starts_at_its_own_members(recipe_file, tmp_path):
