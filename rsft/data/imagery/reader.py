@@ -4,6 +4,7 @@ float64 becomes float32. An incomplete image is an error. The content of a file 
 ask a server.
 """
 
+import hashlib
 import io
 import logging
 import re
@@ -446,6 +447,8 @@ MAX_TIFF_BYTES = 2**32
 MAX_CHIP_BYTES = 2**31
 """Largest file of a chip in bytes: 2 GiB. It is read as a whole."""
 
+_FASTER_WITH_GDAL = 2**16
+"""Pixels of a PNG from which GDAL, which inflates it as a whole, takes 0.6 of the time of Pillow; it opens slowly."""
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _HINT = "copy or download the file again, or leave it out"
 _EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or palette indices, not gray values
@@ -456,11 +459,15 @@ _pillow_limit = threading.Lock()
 logging.getLogger("rasterio").addHandler(logging.NullHandler())  # GDAL reports its errors as exceptions too
 
 
-def read_chip(path: Path) -> Pixels:
+def read_chip(path: Path, digest: str | None = None) -> Pixels:
     """Read an image file.
 
     What a GeoTIFF declares as nodata, or masks, becomes NaN in floats and 0 in integers. Its scale and offset give
     float32.
+
+    Args:
+        path: the file.
+        digest: SHA-256 of the file when it was read before, as in a manifest; None if it was not.
 
     Returns:
         Pixels (H, W, B), float32 instead of float64; three bands are in R, G, B order.
@@ -468,7 +475,7 @@ def read_chip(path: Path) -> Pixels:
     Raises:
         DataError: the file is missing, empty, truncated, larger than MAX_CHIP_BYTES or not an image; it is stored
             inverted or turned; all pixels have the same value; a pixel is NaN or infinite but not declared as nodata; a
-            value does not fit into float32.
+            value does not fit into float32; it is not the file with this digest.
     """
     try:
         data = read_regular(path, MAX_CHIP_BYTES)
@@ -476,14 +483,17 @@ def read_chip(path: Path) -> Pixels:
         raise DataError(f"the file cannot be read: {error.strerror}", path, _HINT) from error
     if not data:
         raise DataError("the file is empty", path, _HINT)
+    is_intact = digest is not None and hashlib.sha256(data).hexdigest() == digest
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about missing georeferences and unusual tags
         try:
-            pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
+            pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path, is_intact)
         except (RasterioError, CPLE_BaseError, *_DECODING_ERRORS) as error:
             raise DataError("the file is truncated or damaged", path, _HINT) from error
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     check_values(pixels, path)
+    if digest is not None and not is_intact:
+        raise DataError("the file differs from the manifest", path)
     return as_float32(pixels, path)
 
 
@@ -561,9 +571,13 @@ def _check_upright(orientation: int | None, path: Path) -> None:
         raise DataError(f"the pixels are stored turned (EXIF orientation {orientation})", path, hint)
 
 
-def _decode(data: bytes, path: Path) -> Pixels:
-    """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV fills them in silently."""
+def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
+    """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV and GDAL fill them in silently."""
     image = open_image(path, data)
+    is_plain = image.format == "PNG" and image.mode in ("L", "RGB") and data[24] == 8 and not image.info
+    if is_intact and is_plain and image.width * image.height >= _FASTER_WITH_GDAL and b"eXIf" not in data:
+        with rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="PNG") as file:
+            return np.ascontiguousarray(file.read().transpose(1, 2, 0))
     image.load()
     if image.info:
         _check_upright(image.getexif().get(_ORIENTATION), path)
