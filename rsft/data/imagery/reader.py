@@ -576,7 +576,8 @@ def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
     image = open_image(path, data)
     is_plain = image.format == "PNG" and image.mode in ("L", "RGB") and data[24] == 8 and not image.info
     if is_intact and is_plain and image.width * image.height >= _FASTER_WITH_GDAL and b"eXIf" not in data:
-        with rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="PNG") as file:
+        errors = (RasterioError, CPLE_BaseError)  # then Pillow reads it, which is less strict about the end of the data
+        with suppress(*errors), rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="PNG") as file:
             return np.ascontiguousarray(file.read().transpose(1, 2, 0))
     image.load()
     if image.info:
