@@ -447,12 +447,10 @@ MAX_TIFF_BYTES = 2**32
 MAX_CHIP_BYTES = 2**31
 """Largest file of a chip in bytes: 2 GiB. It is read as a whole."""
 
-_FASTER_WITH_GDAL = 2**16
-"""Pixels of a PNG from which GDAL, which inflates it as a whole, takes 0.6 of the time of Pillow; it opens slowly."""
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _HINT = "copy or download the file again, or leave it out"
 _EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or palette indices, not gray values
-_DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+_DECODING_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError, SyntaxError, EOFError, struct.error)
 _ORIENTATION = ExifTags.Base.Orientation
 _pillow_limit = threading.Lock()
 
@@ -460,14 +458,10 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())  # GDAL reports 
 
 
 def read_chip(path: Path, digest: str | None = None) -> Pixels:
-    """Read an image file.
+    """Read an image file; `digest` is its SHA-256 in a manifest, if it was read before.
 
     What a GeoTIFF declares as nodata, or masks, becomes NaN in floats and 0 in integers. Its scale and offset give
     float32.
-
-    Args:
-        path: the file.
-        digest: SHA-256 of the file when it was read before, as in a manifest; None if it was not.
 
     Returns:
         Pixels (H, W, B), float32 instead of float64; three bands are in R, G, B order.
@@ -488,7 +482,7 @@ def read_chip(path: Path, digest: str | None = None) -> Pixels:
         warnings.simplefilter("ignore")  # about missing georeferences and unusual tags
         try:
             pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path, is_intact)
-        except (RasterioError, CPLE_BaseError, *_DECODING_ERRORS) as error:
+        except _DECODING_ERRORS as error:
             raise DataError("the file is truncated or damaged", path, _HINT) from error
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     check_values(pixels, path)
@@ -574,11 +568,10 @@ def _check_upright(orientation: int | None, path: Path) -> None:
 def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
     """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV and GDAL fill them in silently."""
     image = open_image(path, data)
-    is_plain = image.format == "PNG" and image.mode in ("L", "RGB") and data[24] == 8 and not image.info
-    if is_intact and is_plain and image.width * image.height >= _FASTER_WITH_GDAL and b"eXIf" not in data:
-        errors = (RasterioError, CPLE_BaseError)  # then Pillow reads it, which is less strict about the end of the data
-        with suppress(*errors), rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="PNG") as file:
-            return np.ascontiguousarray(file.read().transpose(1, 2, 0))
+    is_plain = image.format == "PNG" and data[24] == 8 and image.mode in ("L", "RGB") and not image.info
+    if is_intact and is_plain and image.width * image.height >= 2**16 and b"eXIf" not in data:  # GDAL opens slowly
+        with suppress(*_DECODING_ERRORS), rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="PNG") as file:
+            return np.ascontiguousarray(file.read().transpose(1, 2, 0))  # of a damaged end, Pillow ignores more
     image.load()
     if image.info:
         _check_upright(image.getexif().get(_ORIENTATION), path)
