@@ -3,12 +3,14 @@
 python -m tools.benchmarks.data [--chips 1000] [--repeats 3]
 
 All data are simulated. Nothing else should run on the machine. tools/benchmarks/crops.py, which times DOTA crops, runs
-first. Set TMPDIR to a folder in memory if the disk is slow or busy.
+first. Set TMPDIR to a folder in memory if the disk is slow or busy. With --cpu, times are those of the processor, also
+of child processes, for a machine that is not free.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -42,8 +44,11 @@ def main(
     repeats: Annotated[int, typer.Option(help="Runs per implementation; the table shows the median.")] = 3,
     crops: Annotated[bool, typer.Option(help="Run tools/benchmarks/crops.py first.")] = True,
     memory: Annotated[bool, typer.Option(help="Measure the peak memory of builds.")] = True,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Measure processor time in place of elapsed time.")] = False,
 ) -> None:
     """Run every comparison and print the table."""
+    if cpu:
+        os.environ["RSFT_BENCH_CPU"] = "1"
     if crops:
         subprocess.run([sys.executable, "-m", "tools.benchmarks.crops"], check=True)
     table = Table("what", "plain", "rsft", "ratio", title=f"{chips:,} chips, median of {repeats}", title_justify="left")
@@ -51,7 +56,8 @@ def main(
         write_archives(Path(folder), chips)
         write_images(Path(folder), chips)
         bench_build(Path(folder), chips, repeats, table)
-        bench_loading(Path(folder), repeats, table)
+        for workers in (1, 2):
+            bench_loading(Path(folder), repeats, table, workers)
         if memory:
             bench_memory(Path(folder), table)
     Console().print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -40,22 +41,22 @@ def write_images(folder: Path, chips: int) -> None:
     prepare_folder(folder / "images", folder / "chips", val=0)
 
 
-def bench_loading(folder: Path, repeats: int, table: Table) -> None:
-    """Time the first epoch and later epochs, with one worker each."""
+def bench_loading(folder: Path, repeats: int, table: Table, workers: int = 1) -> None:
+    """Time the first epoch and later epochs with some workers each; the first one also uses two processes in rsft."""
     root = folder / "chips"
     chips = len(ChipStore.open(root).table)
     augmentations: dict[Literal["optical", "sar"], list[Any]] = {"optical": optical_steps(), "sar": sar_steps()}
     for name, steps in augmentations.items():
         times: dict[str, Times] = {"first": {"plain": [], "rsft": []}, "later": {"plain": [], "rsft": []}}
         for _ in range(repeats):
-            for epoch, duration in enumerate(plain_epochs(folder / "images", steps)):
+            for epoch, duration in enumerate(plain_epochs(folder / "images", steps, workers)):
                 times["later" if epoch else "first"]["plain"].append(1e3 * duration / chips)
             for file in (root / ".cache").glob("*.npy"):
                 file.unlink()
-            for epoch, duration in enumerate(rsft_epochs(root, name)):
+            for epoch, duration in enumerate(rsft_epochs(root, name, workers)):
                 times["later" if epoch else "first"]["rsft"].append(1e3 * duration / chips)
-        add_row(table, f"loading, {name} augmentation, first epoch, ms per chip", times["first"])
-        add_row(table, f"loading, {name} augmentation, later epochs, ms per chip", times["later"])
+        for epoch, label in (("first", "first epoch"), ("later", "later epochs")):
+            add_row(table, f"{name} augmentation, workers: {workers}, {label}, ms per chip", times[epoch])
 
 
 def draw_chip(rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -65,15 +66,15 @@ def draw_chip(rng: np.random.Generator) -> NDArray[np.uint8]:
     return np.asarray(np.clip(image, 0, 255), np.uint8)
 
 
-def plain_epochs(folder: Path, steps: list[Any]) -> Iterator[float]:
+def plain_epochs(folder: Path, steps: list[Any], workers: int) -> Iterator[float]:
     """Yield the seconds of two epochs with torchvision's ImageFolder."""
     to_tensor = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
     chips = ImageFolder(str(folder), v2.Compose([v2.Resize((SIZE, SIZE)), *steps, v2.PILToTensor(), *to_tensor]))
     for _ in range(2):
-        yield seconds(lambda: drain(DataLoader(chips, batch_size=BATCH, shuffle=True, num_workers=1)))
+        yield seconds(lambda: drain(DataLoader(chips, batch_size=BATCH, shuffle=True, num_workers=workers)))
 
 
-def rsft_epochs(root: Path, name: Literal["optical", "sar"]) -> Iterator[float]:
+def rsft_epochs(root: Path, name: Literal["optical", "sar"], workers: int) -> Iterator[float]:
     """Yield the seconds of two epochs; the first one writes the packed cache."""
     store = ChipStore.open(root)
     contract = Contract(
@@ -89,7 +90,13 @@ def rsft_epochs(root: Path, name: Literal["optical", "sar"]) -> Iterator[float]:
     def epoch() -> None:
         chips = ChipImages(root, store.table, store.classes, contract)
         data = EpochBatches(
-            chips, chips, batch_size=BATCH, eval_batch_size=BATCH, augmentation=Augmentation(name), seed=0, workers=1
+            chips,
+            chips,
+            batch_size=BATCH,
+            eval_batch_size=BATCH,
+            augmentation=Augmentation(name),
+            seed=0,
+            workers=workers,
         )
         drain(data.training_loader(0))
 
@@ -133,10 +140,14 @@ def drain(batches: Iterable[object]) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return the seconds that `work` takes."""
-    start = time.perf_counter()
+    """Return the seconds that `work` takes: elapsed, or with RSFT_BENCH_CPU processor time, also of child processes."""
+    start = _clock()
     work()
-    return time.perf_counter() - start
+    return _clock() - start
+
+
+def _clock() -> float:
+    return sum(os.times()[:4]) if "RSFT_BENCH_CPU" in os.environ else time.perf_counter()
 
 
 def add_row(table: Table, label: str, times: Times) -> None:

@@ -489,7 +489,9 @@ class Contract(_Frozen):
         image = center_crop(np.stack(stretched, axis=2), self.crop)
         if resize and image.shape[:2] != (self.size, self.size):
             image = resize_image(image, (self.size, self.size), by_area=min(image.shape[:2]) > self.size)
-        return image if channels == distinct else image[:, :, [distinct.index(channel) for channel in channels]]
+        if channels == distinct:
+            return image
+        return np.asarray(cv2.merge([image[:, :, distinct.index(channel)] for channel in channels]), np.uint8)
 
     def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
         """Scale n images (size, size, P) to 0-1, and normalize them: network inputs (n, P, size, size).

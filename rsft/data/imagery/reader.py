@@ -4,6 +4,7 @@ float64 becomes float32. An incomplete image is an error. The content of a file 
 ask a server.
 """
 
+import hashlib
 import io
 import logging
 import re
@@ -449,15 +450,15 @@ MAX_CHIP_BYTES = 2**31
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _HINT = "copy or download the file again, or leave it out"
 _EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or palette indices, not gray values
-_DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+_DECODING_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError, SyntaxError, EOFError, struct.error)
 _ORIENTATION = ExifTags.Base.Orientation
 _pillow_limit = threading.Lock()
 
 logging.getLogger("rasterio").addHandler(logging.NullHandler())  # GDAL reports its errors as exceptions too
 
 
-def read_chip(path: Path) -> Pixels:
-    """Read an image file.
+def read_chip(path: Path, digest: str | None = None) -> Pixels:
+    """Read an image file; `digest` is its SHA-256 in a manifest, if it was read before.
 
     What a GeoTIFF declares as nodata, or masks, becomes NaN in floats and 0 in integers. Its scale and offset give
     float32.
@@ -468,7 +469,7 @@ def read_chip(path: Path) -> Pixels:
     Raises:
         DataError: the file is missing, empty, truncated, larger than MAX_CHIP_BYTES or not an image; it is stored
             inverted or turned; all pixels have the same value; a pixel is NaN or infinite but not declared as nodata; a
-            value does not fit into float32.
+            value does not fit into float32; it is not the file with this digest.
     """
     try:
         data = read_regular(path, MAX_CHIP_BYTES)
@@ -476,14 +477,17 @@ def read_chip(path: Path) -> Pixels:
         raise DataError(f"the file cannot be read: {error.strerror}", path, _HINT) from error
     if not data:
         raise DataError("the file is empty", path, _HINT)
+    is_intact = digest is not None and hashlib.sha256(data).hexdigest() == digest
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about missing georeferences and unusual tags
         try:
-            pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path)
-        except (RasterioError, CPLE_BaseError, *_DECODING_ERRORS) as error:
+            pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path, is_intact)
+        except _DECODING_ERRORS as error:
             raise DataError("the file is truncated or damaged", path, _HINT) from error
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     check_values(pixels, path)
+    if digest is not None and not is_intact:
+        raise DataError("the file differs from the manifest", path)
     return as_float32(pixels, path)
 
 
@@ -561,9 +565,13 @@ def _check_upright(orientation: int | None, path: Path) -> None:
         raise DataError(f"the pixels are stored turned (EXIF orientation {orientation})", path, hint)
 
 
-def _decode(data: bytes, path: Path) -> Pixels:
-    """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV fills them in silently."""
+def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
+    """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV and GDAL fill them in silently."""
     image = open_image(path, data)
+    is_plain = image.format == "PNG" and data[24] == 8 and image.mode in ("L", "RGB") and not image.info
+    if is_intact and is_plain and image.width * image.height >= 2**16 and b"eXIf" not in data:  # GDAL opens slowly
+        with suppress(*_DECODING_ERRORS), rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="PNG") as file:
+            return np.ascontiguousarray(file.read().transpose(1, 2, 0))  # of a damaged end, Pillow ignores more
     image.load()
     if image.info:
         _check_upright(image.getexif().get(_ORIENTATION), path)

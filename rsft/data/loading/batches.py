@@ -131,19 +131,16 @@ def _pack_chunk(
         image[:] = _read_image(root / path, digest, partial(contract.to_image, unit=unit))
     with file.open("r+b") as out:  # with a memory map, a full disk would kill the process
         out.seek(offset + start * images[0].nbytes)
-        out.write(images.tobytes())
+        out.write(images)
     return len(chips)
 
 
 def _read_image(path: Path, digest: str, convert: Callable[[Pixels], Bytes]) -> Bytes:
     """Read a chip of a store as a byte image; `digest` is the SHA-256 of the file in the manifest."""
     try:
-        image = convert(read_chip(path))
-        if sha256(path) != digest:
-            raise DataError("the file differs from the manifest")
+        return convert(read_chip(path, digest))
     except DataError as error:
         raise DataError(error.message, path, "prepare the data again, or remove the row") from error
-    return image
 
 
 class ChipImages:
