@@ -165,8 +165,9 @@ def open_job(
     journal = ResumeJournal(path, key)
     finished = False
     try:
-        with gdal_environment(), ExitStack() as stack:
+        with ExitStack() as stack:
             if request.query.reads_scenes:
+                stack.enter_context(gdal_environment())
                 plan = plan_scenes(scenes, request, bundle.contract, journal, progress)
             else:
                 plan = PredictionPlan([ChipFiles(chips, bundle.contract, request.chip_options)])
