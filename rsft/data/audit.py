@@ -1,7 +1,7 @@
 """Audit of chips in a chip store or in class folders: duplicates, leaks between splits, contradictory labels."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from itertools import combinations, product
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 
 from rsft.data.chips.store import SPLITS, ChipStore, missing_classes
@@ -141,14 +142,14 @@ def _audit_table(
 ) -> AuditResult:
     table = table.reindex(columns=list(_COLUMNS)).astype({"flags": object, "source": object})
     table = table.fillna({"flags": "", "source": "all"})
-    contents: dict[int, tuple[str, int | None, float, str]] = {}
-    for index, content in imap_unordered(_read_content, enumerate(root / path for path in table["path"]), jobs):
-        contents[index] = content
+    digests, faults = np.zeros(len(table), "S64"), np.full(len(table), "", object)  # a few bytes per chip, no objects
+    hashes, saturated = np.zeros(len(table), np.uint64), np.zeros(len(table))
+    tasks = enumerate(root / path for path in table["path"])
+    for done, (index, content) in enumerate(imap_unordered(_read_content, tasks, jobs), 1):
+        digests[index], hashes[index], saturated[index], faults[index] = content
         if progress is not None:
-            progress(len(contents), len(table), "auditing chips")
-    rows = [contents[index] for index in range(len(table))]
-    frame = pd.DataFrame(rows, table.index, ["content", "hash", "saturated", "fault"], dtype=object)  # 64-bit hashes
-    table = pd.concat([table, frame.astype({"saturated": float})], axis=1)
+            progress(done, len(table), "auditing chips")
+    table = table.assign(content=[x.decode() for x in digests], hash=hashes, saturated=saturated, fault=faults)
     splits = [split for split in SPLITS if (table["split"] == split).any()]
     totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
     totals["distinct contents"] = table["content"].nunique()
@@ -158,12 +159,12 @@ def _audit_table(
         altered = table["name"][table["content"] != table["sha256"]]
         findings.append(count_finding("chips whose file differs from the manifest", altered, len(table)))
     classes: dict[str, dict[str, dict[str, int]]] = {}
-    for label, source, split in sorted(zip(table["class"], table["source"], table["split"], strict=True)):
-        classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[split] += 1
+    for (label, source, split), count in table.groupby(["class", "source", "split"]).size().items():
+        classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[split] = int(count)
     return AuditResult(subject, totals, findings, classes)
 
 
-def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[str, int | None, float, str]]:
+def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[str, int, float, str]]:
     """Read one chip.
 
     Returns:
@@ -175,9 +176,9 @@ def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[str, int | None, f
         digest = sha256(path)
         pixels = read_chip(path)
     except OSError as error:
-        return index, ("", None, 0.0, f"the file cannot be read: {error.strerror}")
+        return index, ("", 0, 0.0, f"the file cannot be read: {error.strerror}")
     except DataError as error:
-        return index, (digest, None, 0.0, error.message)
+        return index, (digest, 0, 0.0, error.message)
     is_integer = np.issubdtype(pixels.dtype, np.integer)
     saturated = float((pixels == np.iinfo(pixels.dtype).max).mean()) if is_integer else 0.0
     return index, (digest, hash_similarity(pixels), saturated, "")
@@ -202,19 +203,29 @@ def find_near_duplicates(hashes: Iterable[int]) -> set[tuple[int, int]]:
     Returns:
         Each pair once, the smaller hash first.
     """
-    distinct, pairs = sorted(set(hashes)), set[tuple[int, int]]()
+    distinct, pairs = np.unique(np.fromiter(hashes, np.uint64)), set[tuple[int, int]]()
     for offset in _BIT_OFFSETS:
-        buckets = defaultdict[int, list[int]](list)
-        for value in distinct:
-            buckets[value >> offset & 0xFFFF].append(value)
-        for bucket in buckets.values():
-            pairs.update(x for x in combinations(bucket, 2) if (x[0] ^ x[1]).bit_count() <= MAX_HASH_DISTANCE)
+        runs = (distinct >> np.uint64(offset)).astype(np.uint16)
+        order = np.argsort(runs, kind="stable")
+        values, runs, first = distinct[order], runs[order], np.arange(len(order))
+        for step in range(1, len(order)):  # compare each hash with the one `step` places behind, if it shares the run
+            first = first[first + step < len(order)]
+            first = first[runs[first] == runs[first + step]]
+            if not len(first):
+                break
+            near = first[_count_bits(values[first] ^ values[first + step]) <= MAX_HASH_DISTANCE]
+            pairs.update(zip(values[near].tolist(), values[near + step].tolist(), strict=True))
     return pairs
+
+
+def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.integer]:
+    return np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
 
 
 def _find_faults(table: pd.DataFrame) -> Iterator[AuditFinding]:
     """Yield one finding per kind of fault, those of the manifest first."""
-    flags, names, total = table["flags"].str.split(",").explode(), table["name"], len(table)
+    flags, names, total = table["flags"], table["name"], len(table)
+    flags = flags[flags != ""].str.split(",").explode()
     flagged = {flag: flags.index[flags == flag] for flag in sorted(set(flags) - {""})}
     firsts = table.drop(flagged.get(REPEATED_ROW_FLAG, []))  # repeated rows have other names
     leaking = _keys_in_several(table, "group_key", "split")
@@ -250,11 +261,14 @@ def _keys_in_several(table: pd.DataFrame, key: str, column: str) -> list[str]:
 
 def _near_duplicates_across_splits(table: pd.DataFrame) -> Iterator[str]:
     """Yield `name (split) ~ name (split)` for similar but not identical chips in different splits."""
+    rows = table.drop_duplicates(["content", "split"])[["split", "content", "name", "hash"]]
+    near = find_near_duplicates(rows["hash"])
+    similar = rows["hash"].duplicated(keep=False) | rows["hash"].isin({value for pair in near for value in pair})
     by_hash: dict[int, list[tuple[str, str, str]]] = {}
-    for *row, value in table.drop_duplicates(["content", "split"])[["split", "content", "name", "hash"]].to_numpy():
+    for *row, value in rows[similar].itertuples(index=False):
         by_hash.setdefault(value, []).append(tuple(row))
-    same_hash = [pair for rows in by_hash.values() for pair in combinations(rows, 2)]
-    near_hash = [pair for x, y in find_near_duplicates(by_hash) for pair in product(by_hash[x], by_hash[y])]
+    same_hash = [pair for chips in by_hash.values() for pair in combinations(chips, 2)]
+    near_hash = [pair for x, y in near for pair in product(by_hash[x], by_hash[y])]
     for (split, content, name), (other_split, other_content, other_name) in sorted([*same_hash, *near_hash]):
         if split != other_split and content != other_content:
             yield f"{name} ({split}) ~ {other_name} ({other_split})"

@@ -19,7 +19,6 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
@@ -369,6 +368,8 @@ def _count_rejected(path: Path) -> int:
 
 def _read_classes(path: Path) -> set[str]:
     """Return the classes in a manifest, after a check of its columns."""
+    import pyarrow.parquet as pq  # 5 MB, which a prediction does without
+
     try:
         file = pq.ParquetFile(path)
         if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,17 +109,19 @@ def prepare_folder(
         selected = common.subsample_long_tail(train, files.classes, imbalance, seed)
         skipped += Counter({f"training chip, to reach an imbalance of {imbalance:g}": len(train) - len(selected)})
     selected += others
-    groups = [(file.split, file.label) for file in selected]
     columns = {"source": source.resolve().name, "unit": unit, "spacing_m": spacing}
     columns = {key: value for key, value in columns.items() if value is not None}
+    groups = [(file.split, file.label) for file in selected]
     chip_names = common.make_chip_names([file.path for file in selected], groups, files.root)
-    records = [
-        ChipRecord(name, file.split, class_names[file.label], file.path, selected_bands=bands, extra_columns=columns)
-        for name, file in zip(chip_names, selected, strict=True)
-    ]
-    name, labels = root.resolve().name, [class_names[label] for label in files.classes]
-    description = StoreDescription(name, labels, command, skipped=skipped, rejected=files.rejected, license=license)
-    return build_store(root, records, description, overwrite=overwrite, progress=progress)
+
+    def records() -> Iterator[ChipRecord]:
+        for name, file in zip(chip_names, selected, strict=True):
+            label = class_names[file.label]
+            yield ChipRecord(name, file.split, label, file.path, selected_bands=bands, extra_columns=columns)
+
+    title, labels = root.resolve().name, [class_names[label] for label in files.classes]
+    description = StoreDescription(title, labels, command, skipped=skipped, rejected=files.rejected, license=license)
+    return build_store(root, _RecordStream(len(selected), records), description, overwrite=overwrite, progress=progress)
 
 
 def _check(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None, spacing: float | None) -> None:
@@ -283,23 +286,27 @@ def _build_list_store(
     files = ListFiles(published, source, lists)
     rejected = [*((str(files.lists), 0, difference) for difference in files.differences), *files.rejected]
     description = StoreDescription(published.title, files.classes, command, rejected=rejected, license=license_text)
-    return build_store(root, _RecordStream(files), description, overwrite=overwrite, progress=progress)
+    stream = _RecordStream(len(files.table), partial(_list_records, files))
+    return build_store(root, stream, description, overwrite=overwrite, progress=progress)
 
 
 class _RecordStream:
     """The records of a data set, made one at a time, because half a million would fill the memory."""
 
-    def __init__(self, source: ListFiles) -> None:
-        self.source = source
+    def __init__(self, count: int, records: Callable[[], Iterator[ChipRecord]]) -> None:
+        self.count, self.records = count, records
 
     def __len__(self) -> int:
-        return len(self.source.table)
+        return self.count
 
     def __iter__(self) -> Iterator[ChipRecord]:
-        from rsft.data.chips.record import ChipRecord
+        return self.records()
 
-        columns = {"source": self.source.published.title}
-        table = self.source.table
-        for split, path, label in zip(table["split"], table["path"], table["class"], strict=True):
-            name = path.replace("/", "__").replace(".", "_")
-            yield ChipRecord(name, split, label, self.source.root / path, extra_columns=columns)
+
+def _list_records(source: ListFiles) -> Iterator[ChipRecord]:
+    from rsft.data.chips.record import ChipRecord
+
+    columns = {"source": source.published.title}
+    for split, path, label in zip(source.table["split"], source.table["path"], source.table["class"], strict=True):
+        name = path.replace("/", "__").replace(".", "_")
+        yield ChipRecord(name, split, label, source.root / path, extra_columns=columns)

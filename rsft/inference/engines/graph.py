@@ -181,7 +181,7 @@ def as_inference_fn(
     return infer
 
 
-def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -> GraphModel:
+def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None, share: int = 4) -> GraphModel:
     """Run a single-core function in as many threads as PyTorch uses, each with a share of the images.
 
     If all threads worked on each layer together, they would wait at its end for a thread that was interrupted, for
@@ -191,6 +191,7 @@ def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -
     Args:
         infer: thread-safe function that uses one core.
         pool: threads to use (default: a new pool).
+        share: largest number of images of a call. With more images, activations need more memory, but no less time.
     """
     import numpy as np
 
@@ -200,7 +201,8 @@ def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None) -
     executor = pool or ThreadPoolExecutor(threads, "engine")
 
     def infer_in_shares(images: NDArray[Any]) -> ClassifierOutputs:
-        shares = executor.map(infer, np.array_split(images, min(threads, len(images))))
+        count = max(min(threads, len(images)), -(-len(images) // share))
+        shares = executor.map(infer, np.array_split(images, count))
         return ClassifierOutputs(*map(np.concatenate, zip(*shares, strict=True)))
 
     return GraphModel(infer_in_shares, concurrency=2)

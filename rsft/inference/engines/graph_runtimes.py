@@ -69,6 +69,7 @@ class OnnxEngine(graph.GraphEngine):
         options = runtime.SessionOptions()
         options.intra_op_num_threads = 1  # each thread of the pool uses one core
         options.log_severity_level = 3
+        options.enable_mem_pattern = False  # it would reserve the activations of all layers at once
         session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         names = [LOGITS, FEATURES]
         return graph.run_in_threads(lambda images: ClassifierOutputs(*session.run(names, {IMAGES: images})))

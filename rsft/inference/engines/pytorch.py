@@ -153,7 +153,7 @@ def _compile(bundle: Bundle) -> GraphModel:
     # the compiler reads `freezing` at the first call; as an option of torch.compile it has no effect
     first_call = inductor.patch(freezing=True)(infer)
     pool.submit(first_call, np.zeros((share, len(bundle.contract.planes), side, side), np.float32)).result()
-    return run_in_threads(infer, pool)
+    return run_in_threads(infer, pool, share)
 
 
 def _make_single_core_pool() -> ThreadPoolExecutor:

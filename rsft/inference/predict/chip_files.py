@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,7 +105,7 @@ class ChipFiles(ChipSource):
     """
 
     def __init__(self, files: Mapping[Path, Declaration], contract: Contract, options: ChipOptions) -> None:
-        self.paths, self.declarations = list(files), dict(files)
+        self.paths, self.declarations = list(files), files
         self.contract, self.options = contract, options
         self.shared_stems: dict[Path, set[str]] = {}  # folder -> stems that several of its files have
 
@@ -204,10 +205,9 @@ def find_chips(
             if (path / _MANIFEST).is_file():  # other files, such as figures, are not chips
                 stored |= read_declarations(path)
             elif path.is_dir():
-                files = {file for file in path.rglob("*") if file.is_file()}
-                images = {file for file in files if file.suffix.lower() in reader.IMAGE_SUFFIXES}
-                chips |= images
-                skipped |= files - images
+                for file in path.rglob("*"):
+                    if file.is_file():
+                        (chips if file.suffix.lower() in reader.IMAGE_SUFFIXES else skipped).add(file)
             else:
                 chips.add(path)
     chips |= stored.keys()
@@ -216,7 +216,8 @@ def find_chips(
         raise RequestError("no chips", ", ".join(map(str, inputs)), hint)
     for path in sorted(stored):
         reader.check_declared_bands(declaration.bands, stored[path].bands, path)
-    return {path: declaration.merge(stored.get(path, UNDECLARED)) for path in sorted(chips)}, len(skipped - chips)
+    merge = lru_cache(declaration.merge)  # chips share one object
+    return {path: merge(stored.get(path, UNDECLARED)) for path in sorted(chips)}, len(skipped - chips)
 
 
 def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:

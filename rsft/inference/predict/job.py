@@ -18,7 +18,7 @@ from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
 from rsft.inference.engines.graph import LoadedEngine
-from rsft.inference.options import DEFAULT_REQUEST, Declaration, PredictionRequest
+from rsft.inference.options import DEFAULT_REQUEST, UNDECLARED, Declaration, PredictionRequest
 from rsft.inference.predict import pipeline, result_table
 from rsft.inference.predict.chip_files import ChipFiles, find_chips, find_scenes, path_to_text
 from rsft.inference.predict.resume_journal import ResumeJournal, has_note, journal_path
@@ -165,8 +165,9 @@ def open_job(
     journal = ResumeJournal(path, key)
     finished = False
     try:
-        with gdal_environment(), ExitStack() as stack:
+        with ExitStack() as stack:
             if request.query.reads_scenes:
+                stack.enter_context(gdal_environment())
                 plan = plan_scenes(scenes, request, bundle.contract, journal, progress)
             else:
                 plan = PredictionPlan([ChipFiles(chips, bundle.contract, request.chip_options)])
@@ -235,10 +236,12 @@ def job_key(
     paths = (query.at, query.ais, query.detect.land if query.detect else None)
     files = (*chips, *(path for path in paths if isinstance(path, Path)))
     states = [(path_to_text(scene), scene.state()) for scene in scenes]
-    states += [(path_to_text(path), file_state(path)) for path in files]
-    declared = [asdict(declaration) for declaration in chips.values()]
-    content = [__version__, bundle.sha256, states, declared, asdict(request) | neutral]
-    return hashlib.sha256(json.dumps(content, default=path_to_text).encode()).hexdigest()
+    content = [__version__, bundle.sha256, states, asdict(request) | neutral]
+    digest = hashlib.sha256(json.dumps(content, default=path_to_text).encode())
+    for path in files:
+        state = [path_to_text(path), file_state(path), chips.get(path, UNDECLARED)]
+        digest.update(json.dumps(state, default=asdict).encode())
+    return digest.hexdigest()
 
 
 def run_job(job: PredictionJob) -> LoadedEngine | None:

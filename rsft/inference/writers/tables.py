@@ -21,7 +21,6 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pyogrio
 import shapely
 from geopandas import GeoDataFrame
@@ -360,6 +359,8 @@ def _without_nan(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write_parquet(layer: PredictionLayer, path: Path) -> None:
+    import pyarrow.parquet as pq
+
     frame = GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs)
     covering = layer.is_spatial and "bbox" not in layer.table  # the name of the column that geopandas adds
     with atomic_file(path) as temporary:
