@@ -159,7 +159,8 @@ def _audit_table(
         altered = table["name"][table["content"] != table["sha256"]]
         findings.append(count_finding("chips whose file differs from the manifest", altered, len(table)))
     classes: dict[str, dict[str, dict[str, int]]] = {}
-    for (label, source, split), count in table.groupby(["class", "source", "split"]).size().items():
+    counts = table.groupby(["class", "source", "split"]).size().reset_index()
+    for label, source, split, count in counts.itertuples(index=False, name=None):
         classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[split] = int(count)
     return AuditResult(subject, totals, findings, classes)
 
@@ -219,7 +220,7 @@ def find_near_duplicates(hashes: Iterable[int]) -> set[tuple[int, int]]:
 
 
 def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.integer]:
-    return np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
+    return np.asarray(np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1))
 
 
 def _find_faults(table: pd.DataFrame) -> Iterator[AuditFinding]:

@@ -1,6 +1,6 @@
 """Draw simulated SAR chips of each class side by side: the picture of docs/simulated.md.
 
-    python -m tools.maintenance.simulated_chips docs/simulated-chips.png
+python -m tools.maintenance.simulated_chips docs/simulated-chips.png
 """
 
 from pathlib import Path

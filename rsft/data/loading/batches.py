@@ -131,7 +131,7 @@ def _pack_chunk(
         image[:] = _read_image(root / path, digest, partial(contract.to_image, unit=unit))
     with file.open("r+b") as out:  # with a memory map, a full disk would kill the process
         out.seek(offset + start * images[0].nbytes)
-        out.write(images)
+        out.write(images.data)
     return len(chips)
 
 

@@ -83,8 +83,7 @@ def prepare_folder(
     from rsft.data.datasets._label_files import LabeledFiles, LabelTable
 
     options = {"imbalance": imbalance, "names": names, "unit": unit, "bands": bands, "spacing": spacing}
-    options |= {"license": None if license == UNKNOWN else license, "not_a_target": not_a_target}
-    options["one_class"] = one_class
+    options |= {"license": None if license == UNKNOWN else license, "not_a_target": not_a_target, "one_class": one_class}
     command = format_prepare_command("folder", source, root=root, **options, val=val, seed=seed)
     if finished := find_finished_store(root, command, overwrite):
         return finished
