@@ -83,7 +83,8 @@ def prepare_folder(
     from rsft.data.datasets._label_files import LabeledFiles, LabelTable
 
     options = {"imbalance": imbalance, "names": names, "unit": unit, "bands": bands, "spacing": spacing}
-    options |= {"license": None if license == UNKNOWN else license, "not_a_target": not_a_target, "one_class": one_class}
+    options |= {"license": None if license == UNKNOWN else license, "not_a_target": not_a_target}
+    options["one_class"] = one_class
     command = format_prepare_command("folder", source, root=root, **options, val=val, seed=seed)
     if finished := find_finished_store(root, command, overwrite):
         return finished
@@ -104,8 +105,7 @@ def prepare_folder(
         others += held_out
     skipped = files.skipped
     if imbalance is not None:
-        train = selected
-        selected = common.subsample_long_tail(train, files.classes, imbalance, seed)
+        train, selected = selected, common.subsample_long_tail(selected, files.classes, imbalance, seed)
         skipped += Counter({f"training chip, to reach an imbalance of {imbalance:g}": len(train) - len(selected)})
     selected += others
     columns = {"source": source.resolve().name, "unit": unit, "spacing_m": spacing}
