@@ -53,7 +53,7 @@ def test_tables_are_means_over_the_members(ensemble_run):
     means = (tables[1]["train_loss"] + tables[2]["train_loss"]) / 2
     assert np.allclose(tables[0]["train_loss"], means, rtol=1e-5)
     scales = pd.read_csv(ensemble_run.folder / "modulator.csv")
-    assert len(scales) == 2 * 18
+    assert len(scales) == 2 * 36
     metadata = json.loads((ensemble_run.folder / "run.json").read_text())
     assert metadata["status"] == "done" and metadata["train_chips"] == 40
 

@@ -80,7 +80,7 @@ _OUTSIDE = ("/", "../")
 """Begin of a normalized path that is absolute or leaves its root."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LabeledFile:
     """An image file with its class name and its split."""
 

@@ -115,7 +115,7 @@ def test_what_timm_cannot_express_is_refused(tmp_path, run):
     standard = bundle.contract.model_copy(update={"chip_standard": True})
     refused = {
         "a cosine head": timm_bundle(tmp_path, head={"kind": "cosine"}),
-        "heads on earlier blocks": copy_with_early_head(timm_bundle(tmp_path, head={"kind": "cosine"}), 0),
+        "heads on earlier blocks": copy_with_early_head(timm_bundle(tmp_path, head={"kind": "cosine"})),
         "normalizes each chip by its own": replace(bundle, contract=standard),
         "averages 2 runs": combine_bundles(bundle.recipe, [bundle, perturbed_copy(bundle)]),
         "modules of Adapter cannot be merged": timm_bundle(tmp_path, peft={"method": "adapter", "rank": None}),
