@@ -55,8 +55,8 @@ def bench_loading(folder: Path, repeats: int, table: Table, workers: int = 1) ->
                 file.unlink()
             for epoch, duration in enumerate(rsft_epochs(root, name, workers)):
                 times["later" if epoch else "first"]["rsft"].append(1e3 * duration / chips)
-        for epoch, label in (("first", "first epoch"), ("later", "later epochs")):
-            add_row(table, f"{name} augmentation, workers: {workers}, {label}, ms per chip", times[epoch])
+        for when, label in (("first", "first epoch"), ("later", "later epochs")):
+            add_row(table, f"{name} augmentation, workers: {workers}, {label}, ms per chip", times[when])
 
 
 def draw_chip(rng: np.random.Generator) -> NDArray[np.uint8]:
