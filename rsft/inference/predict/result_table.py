@@ -63,7 +63,6 @@ SET_SEPARATOR = " | "
 """Separator of the classes in a class set. The most probable class comes first."""
 
 _DECIMALS = 6
-_MAX_TABLES = 256
 _BLOCKS, _BLOCK_BYTES = 64, 16384  # parts of a file that are hashed
 
 _MAX_SCENES = 10  # scenes that a sentence names
@@ -144,11 +143,10 @@ def collect_results(
         without values are left out, but a table without rows has all. Identity and attributes of positions are before
         the geometry; attributes whose names are taken have the prefix `at_`.
     """
-    tables: list[pd.DataFrame] = []
-    counts, types = Counter[str](), table_columns(bundle.classes)
+    tables, counts, types = [], Counter[str](), table_columns(bundle.classes)
     rejected = [x for item in plan.positions for x in item.rejected]
     for batch in journal.results():
-        tables = _add_rows(tables, batch.rows)
+        tables += [batch.rows] if len(batch.rows) else []
         rejected += batch.rejected
         counts.update(batch.counts)
     table = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in types.items()})
@@ -180,12 +178,6 @@ def collect_results(
     else:
         notes += [bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
     return table, rejected, notes
-
-
-def _add_rows(tables: list[pd.DataFrame], rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Add the rows of a batch. Many tables become one, because a table of a few rows takes some kB."""
-    tables = [*tables, rows] if len(rows) else tables
-    return [pd.concat(tables, ignore_index=True)] if len(tables) == _MAX_TABLES else tables
 
 
 def _add_attributes(
