@@ -191,8 +191,7 @@ def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None, s
     Args:
         infer: thread-safe function that uses one core.
         pool: threads to use (default: a new pool).
-        share: largest number of images of a call. With more, activations need more memory; the embedded network takes
-            as long.
+        share: largest number of images of a call. With more images, activations need more memory, but no less time.
     """
     import numpy as np
 
