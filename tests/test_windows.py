@@ -98,7 +98,7 @@ def test_main_jobs(class_folders, tmp_path):
     jobs = [
         ["prepare", "folder", str(class_folders), "--root", "store"],
         ["audit", "store"],
-        ["finetune", "bars.yaml", "data.augment=none", "peft.blocks=last:2"],
+        ["finetune", "bars.yaml", "data.augment=none", "peft.blocks=last:2", "--no-report"],
         ["finetune", "bars.yaml", "data.workers=1"],
         [*predict, "--html", "review.html", "--chips", "cut"],
         [*predict, "--overwrite"],

@@ -51,7 +51,8 @@ _MIN_CELLS = 32  # a block with fewer usable cells takes the number of looks of 
 _LOOKS_RANGE = (1.0, 100.0)
 _MIN_VALID_FRACTION = 0.25  # smallest share of the surroundings that must be valid
 _MIN_OBJECT_PIXELS = 3
-_GAP_DIVISOR = 16  # pixels of an object may be apart by the chip's side divided by this
+_GAP_DIVISOR = 10  # pixels of an object may be apart by the chip's side divided by this; chosen on 7 images of SSDD
+_MAX_SIDES = 1.5  # longest object, as a multiple of the chip's side: a chip with most of a ship is classified
 _MIN_AREA_SHARE = 1 / 800  # smallest share of a chip's area that an object covers; chosen on 7 images of SSDD
 
 _MIN_CONTRAST_DB = 3.0  # between land and water; a smaller contrast may be wind
@@ -72,10 +73,10 @@ def detect_bright_objects(
     progress: Progress | None,
     land_side: int | None = None,
 ) -> SceneLocations:
-    """Detect objects that are brighter than the water around them and not larger than a chip.
+    """Detect objects that are brighter than the water around them and not longer than one and a half chips.
 
-    The surroundings of a pixel lie between two squares around it, with sides of one and two chips: a chip contains the
-    whole object, so an object in the middle does not reach its surroundings.
+    The surroundings of a pixel lie between two squares around it, with sides of one and two chips, so that an object of
+    the size of a chip does not reach the surroundings of its middle.
 
     Args:
         scene: the scene.
@@ -126,7 +127,7 @@ def detect_bright_objects(
         ignored = f"{detector.land_objects:,} bright objects on it were ignored"
         notes[2] = f"{share:.1f} % of the scene is land ({land.description}); {ignored}"
     if detector.oversized:
-        notes.append(f"left out as larger than a chip: {detector.oversized:,} bright objects")
+        notes.append(f"left out as longer than {_MAX_SIDES:g} chips: {detector.oversized:,} bright objects")
     return SceneLocations(locations, notes=[f"{scene.path.name}: {note}" for note in notes])
 
 
@@ -146,7 +147,7 @@ class _Detector:
         window: the surroundings of a pixel.
         thresholds: smallest ratio of a bright pixel to its surroundings in each block (B, r, c).
         objects: the objects, in pixels of the scene.
-        oversized: number of objects larger than a chip, which are left out.
+        oversized: number of objects longer than `_MAX_SIDES` chips, which are left out.
         land_pixels: number of pixels of land.
         land_objects: number of bright objects with their center on land, which are left out.
     """
@@ -229,7 +230,7 @@ class _Detector:
             ]
 
         objects = find(~is_land)
-        small = [x for x in objects if x.sides.max() <= side]
+        small = [x for x in objects if x.sides.max() <= _MAX_SIDES * side]
         self.oversized += len(objects) - len(small)
         origin = np.array([top, left])
         self.objects += [BrightObject(x.row + top, x.col + left, x.corners + origin, x.contrast) for x in small]

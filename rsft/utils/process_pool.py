@@ -93,3 +93,9 @@ def retain_freed_memory() -> bool:
     for size in _LARGEST_BLOCKS:
         set_option(_MMAP_THRESHOLD, size)
     return bool(set_option(_TRIM_THRESHOLD, _RETAINED))
+
+
+def return_freed_memory() -> None:
+    """Return freed memory of this process to the system, where the C library can."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)

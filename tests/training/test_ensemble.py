@@ -25,7 +25,7 @@ def ensemble_run(root, tmp_path_factory):
     """A finished run with two members."""
     folder = tmp_path_factory.mktemp("ensemble")
     text = f"data: {{root: {root}, size: 32, augment: sar}}\nmeta: {{outer_every: 2, lr: 0.05}}\n"
-    (folder / "bars.yaml").write_text(text + "train: {epochs: 3, batch_size: 8, lr: 0.02}\n")
+    (folder / "bars.yaml").write_text(text + "train: {epochs: 3, batch_size: 8, lr: 0.02}\nevaluate: {baselines: 0}\n")
     return finetune(load_recipe(folder / "bars.yaml", OVERRIDES), folder / "runs")
 
 

@@ -17,17 +17,17 @@ from rsft.training.runs.reader import find_runs
 from rsft.training.trackers import RunListener
 from tests.helpers.pool_chips import make_store
 
-COMMON = "train.batch_size=16 train.epochs=5 train.max_grad_norm=1.0"
+COMMON = "train.batch_size=16 train.epochs=4 train.max_grad_norm=1.0"
 SEMI = "data.unlabeled=POOL semi.start=0.2 semi.threshold=0.35 semi.foreign=0.2 semi.ratio=2"
 TRIALS = {
     "alternating": f"{COMMON} meta.warmup=0 meta.scale_invariant_steps=true meta.init_scale=0.5",
     "second order": f"{COMMON} meta.order=2",
     "joint": f"{COMMON} meta.schedule=joint train.accumulate_grad_batches=2",
-    "uneven": "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5",  # 40 chips: the last batch has 4
     "metalora": f'{COMMON} meta={{"schedule":"metalora","lr":0.05,"outer_every":2,"ratio":0.3}} peft.init=rank',
     "sharded": f"{COMMON} meta.warmup=0 train.strategy=fsdp",
-    "pseudo-labels": f"{COMMON} meta.warmup=0 backbone.blocks=2 {SEMI}",
-    "uneven pseudo-labels": f"meta=null train.batch_size=6 train.epochs=4 backbone.blocks=2 {SEMI} train.ema=0.5",
+    "uneven pseudo-labels": (  # 40 chips: the last batch has 4
+        "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5 backbone.blocks=2 train.ema=0.5 " + SEMI
+    ),
     "batch norm": (
         "meta=null train.batch_size=16 train.epochs=3 backbone.name=aconvnet backbone.blocks=null backbone.pool=avg "
         f"peft.method=full {SEMI}"

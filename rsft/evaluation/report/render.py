@@ -84,6 +84,13 @@ class Terms:
 
 def fill_template(name: str, content: Mapping[str, Any]) -> str:
     """Return a file of assets/ with its variables filled in."""
+    environment, terms = _environment()
+    terms.used.clear()
+    return environment.get_template(name).render(content)
+
+
+@cache  # it keeps the compiled templates
+def _environment() -> tuple[Environment, Terms]:
     loader, terms = PackageLoader("rsft.evaluation.report", "assets"), Terms()
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -96,7 +103,7 @@ def fill_template(name: str, content: Mapping[str, Any]) -> str:
         "thousands": "{:,}".format,
         "percent": lambda value: "–" if value is None else format_percent(value),
     }
-    return environment.get_template(name).render(content)
+    return environment, terms
 
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:

@@ -10,14 +10,13 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
-from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.options import DEFAULT_REQUEST, UNDECLARED, Declaration, PredictionRequest
 from rsft.inference.predict import pipeline, result_table
 from rsft.inference.predict.chip_files import ChipFiles, find_chips, find_scenes, path_to_text
@@ -38,6 +37,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_bytes
+from rsft.utils.process_pool import return_freed_memory
 from rsft.version import __version__
 
 
@@ -88,6 +88,18 @@ class PredictionJob:
     bundle_dir: Path | None = None
 
 
+class UsedEngine(NamedTuple):
+    """What the output says of the engine that was used. The engine itself, with its weights, is free by then.
+
+    Attributes:
+        summary: one line for the user.
+        metadata: entry "engine" of the metadata.
+    """
+
+    summary: str = ""
+    metadata: Mapping[str, Any] = {}
+
+
 def predict(
     bundle_dir: Path,
     inputs: Sequence[str | Path],
@@ -125,7 +137,9 @@ def predict(
     """
     bundle = Bundle.load(bundle_dir)
     with open_job(bundle, inputs, output_path, request, progress, bundle_dir) as job:
-        return write_result(job, run_job(job), may_be_outside=may_be_outside)
+        engine = run_job(job)
+        return_freed_memory()  # the libraries that write the outputs take as much as a small network
+        return write_result(job, engine, may_be_outside=may_be_outside)
 
 
 @contextmanager
@@ -244,11 +258,11 @@ def job_key(
     return digest.hexdigest()
 
 
-def run_job(job: PredictionJob) -> LoadedEngine | None:
+def run_job(job: PredictionJob) -> UsedEngine:
     """Classify all chips of a job that are not in its journal yet, and record each batch when it is finished.
 
     Returns:
-        The engine that was used; None if the job has no chips.
+        The engine that was used; an empty note if the job has no chips.
 
     Raises:
         RequestError: the requested engine cannot be used.
@@ -257,7 +271,7 @@ def run_job(job: PredictionJob) -> LoadedEngine | None:
     request, bundle, journal = job.request, job.bundle, job.journal
     batches = pipeline.make_batches(job.plan.sources, request.batch_size)
     if not batches:
-        return None
+        return UsedEngine()
     total, sample = sum(len(batch.chips) for batch in batches), partial(pipeline.read_sample, batches)
     previous, device = journal.get_note("engine"), request.device
     engine = select_engine(bundle, request.engine, request.precision, device, sample, total, previous)
@@ -276,15 +290,15 @@ def run_job(job: PredictionJob) -> LoadedEngine | None:
             done += len(prepared.batch.chips)
             if job.progress:
                 job.progress(done, total, "classifying")
-    return engine
+    return UsedEngine(engine.summary, engine.metadata)
 
 
-def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outside: bool = False) -> PredictionResult:
+def write_result(job: PredictionJob, engine: UsedEngine, *, may_be_outside: bool = False) -> PredictionResult:
     """Write the table, the list of rejected chips, the review page and the map.
 
     Args:
         job: a job that has run.
-        engine: the engine that was used; None if the job has no chips.
+        engine: the engine that was used.
         may_be_outside: see `predict`.
 
     Returns:
@@ -302,7 +316,7 @@ def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outs
         notes.append(f"files in folders that are not images by their suffix: {job.skipped_files:,}")
     if rejected:
         notes.append(f"rejected: {len(rejected):,}, listed in {rejected_list}")
-    notes += [engine.summary] if engine else []
+    notes += filter(None, [engine.summary])
     for item in request.signatures:
         signed_at = item.get("signed_at", "an unknown time")
         notes.append(f"verified: {item['folder']}, signed at {signed_at}, signature {item['signature_sha256'][:12]}")
@@ -321,7 +335,7 @@ def write_result(job: PredictionJob, engine: LoadedEngine | None, *, may_be_outs
             side = (source.window.side or 0) * sum(source.window.scale) / 2
             truth.append(result_table.check_truth(table, source.scene, request.truth_path, side))
     notes += [*map(str, truth), *result_table.describe_checks(checks)]
-    metadata = result_table.table_metadata(bundle, plan, request, notes, engine.metadata if engine else {}) | {
+    metadata = result_table.table_metadata(bundle, plan, request, notes, engine.metadata) | {
         "job": job.journal.key,
         "chips": len(table),
         "rejected": len(rejected),

@@ -7,7 +7,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -258,7 +258,7 @@ def write_rejected_list(output_path: Path, rejected: list[Rejection]) -> Path:
 
 
 def table_metadata(
-    bundle: Bundle, plan: PredictionPlan, request: PredictionRequest, notes: list[str], engine: dict[str, Any]
+    bundle: Bundle, plan: PredictionPlan, request: PredictionRequest, notes: list[str], engine: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Describe how a predictions table was made, as JSON values that are written with it.
 

@@ -21,9 +21,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyogrio
 import shapely
-from geopandas import GeoDataFrame
 
 from rsft.data.chips.record import NOT_A_TARGET, UNSURE
 from rsft.errors import RequestError
@@ -239,6 +237,8 @@ def _count_corrections(path: Path) -> int:
     """Count the labels that an analyst entered in a layer. A file that cannot be read contains none."""
     if not path.exists() or path.suffix.lower() not in (".gpkg", ".geojson"):
         return 0
+    import pyogrio
+
     try:
         layer = LAYER_NAME if path.suffix.lower() == ".gpkg" else None
         table = pyogrio.read_dataframe(path, layer, columns=[CORRECTED_COLUMN], read_geometry=False)
@@ -282,6 +282,9 @@ def table_suffix(path: Path) -> str:
 
 
 def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
+    import pyogrio  # with a second GDAL, which takes memory; by now, the engine is free
+    from geopandas import GeoDataFrame
+
     layer = layer.with_corrections()
     frame = layer.table.drop(columns="geometry")
     if layer.is_spatial:
@@ -360,6 +363,7 @@ def _without_nan(table: pd.DataFrame) -> pd.DataFrame:
 
 def _write_parquet(layer: PredictionLayer, path: Path) -> None:
     import pyarrow.parquet as pq
+    from geopandas import GeoDataFrame
 
     frame = GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs)
     covering = layer.is_spatial and "bbox" not in layer.table  # the name of the column that geopandas adds

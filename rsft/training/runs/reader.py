@@ -235,7 +235,8 @@ def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = (
         unfinished = [run for run in candidates if run.status not in ("done", "broken")]
         unfinished = [run for run in unfinished if run.recipe and name in (None, run.recipe.name)]
         if not unfinished:
-            raise RequestError("no unfinished run", folder, "`rsft runs ls` lists the runs")
+            hint = "`rsft runs ls` lists the runs; of chips or a chip store, repeat the command without --resume"
+            raise RequestError("no unfinished run", folder, hint)
         run = unfinished[-1]
     if run.recipe is None or run.faults:
         raise RequestError("; ".join(run.faults), run.folder, "start a new run of the recipe")

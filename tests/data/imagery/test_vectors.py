@@ -89,11 +89,11 @@ def test_kml(tmp_path):
     assert read(tmp_path / "a.kml").table.num_rows == 1
 
 
-OTHER_NAMES = [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("x.json", "x.shp")]
+OTHER_NAMES = [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("x.kml", "x.json", "x.shp")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["x.gpkg", "x.geojson", "x.kml", *OTHER_NAMES])
+@pytest.mark.parametrize("name", ["x.gpkg", "x.geojson", *OTHER_NAMES])
 def test_content_cannot_name_a_server(tmp_path, name, monkeypatch):
     monkeypatch.setattr(vectors, "_PROGRAM", _WITHOUT_FENCE)
     with serving_folder(tmp_path) as server:
@@ -142,7 +142,7 @@ _WITHOUT_FENCE = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fence", ["on", "off"])
+@pytest.mark.parametrize("fence", ["off", pytest.param("on", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize(
     "statement",
     [

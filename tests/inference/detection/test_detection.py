@@ -188,10 +188,11 @@ def test_polygons_of_land(tmp_path, amplitude):
         detect(tmp_path, amplitude, options)
 
 
-def test_objects_larger_than_a_chip_are_counted(tmp_path, amplitude):
+def test_objects_longer_than_one_and_a_half_chips_are_counted(tmp_path, amplitude):
     amplitude[200:203, 20:120] *= 8
+    amplitude[450:453, 20:60] *= 8
     locations = detect(tmp_path, amplitude)
-    assert len(locations.locations) == 3 and "larger than a chip: 1 bright objects" in locations.notes[3]
+    assert len(locations.locations) == 4 and "longer than 1.5 chips: 1 bright objects" in locations.notes[3]
 
 
 def test_optical_bands_are_refused(tmp_path):
