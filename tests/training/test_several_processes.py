@@ -17,7 +17,7 @@ from rsft.training.runs.reader import find_runs
 from rsft.training.trackers import RunListener
 from tests.helpers.pool_chips import make_store
 
-COMMON = "train.batch_size=16 train.epochs=4 train.max_grad_norm=1.0"
+COMMON = "train.batch_size=16 train.epochs=5 train.max_grad_norm=1.0"
 SEMI = "data.unlabeled=POOL semi.start=0.2 semi.threshold=0.35 semi.foreign=0.2 semi.ratio=2"
 TRIALS = {
     "alternating": f"{COMMON} meta.warmup=0 meta.scale_invariant_steps=true meta.init_scale=0.5",
