@@ -268,6 +268,7 @@ def build_store(
     records: Iterable[ChipRecord],
     description: StoreDescription,
     *,
+    total: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
     jobs: int = 1,
@@ -283,6 +284,7 @@ def build_store(
         records: read lazily and not kept in memory. Records of one source file should be consecutive, because one
             worker process takes all of them.
         description: name, classes, groups and command of the store.
+        total: number of records, for `progress`; 0 takes the length of `records`.
         overwrite: replace an existing store.
         progress: called after each group of chips.
         jobs: number of worker processes; 1 works in this process.
@@ -307,7 +309,7 @@ def build_store(
         try:
             if len(journal):
                 _log.warning("resuming a build that was stopped after %d records", len(journal))
-            _store_all(records, journal, progress, jobs)
+            _store_all(records, total or length_hint(records), journal, progress, jobs)
             bands = journal.close_round()
             _remove_strays(journal, bands)
             write_sidecars(store, journal, bands, description, jobs)
@@ -327,9 +329,11 @@ def _check_class_folders(root: Path, classes: Sequence[str]) -> None:
             raise DataError(fault, root, f"rename the class {name}")
 
 
-def _store_all(records: Iterable[ChipRecord], journal: BuildJournal, progress: Progress | None, jobs: int) -> None:
+def _store_all(
+    records: Iterable[ChipRecord], total: int, journal: BuildJournal, progress: Progress | None, jobs: int
+) -> None:
     """Write the chips of all records that are not in the journal yet."""
-    total, seen, unfinished = length_hint(records), 0, 0
+    seen = unfinished = 0
 
     def chunks() -> Iterator[list[ChipRecord]]:
         """Yield lists of consecutive records; all records of a source file are in one list."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,7 +119,8 @@ def prepare_folder(
 
     title, labels = root.resolve().name, [class_names[label] for label in files.classes]
     description = StoreDescription(title, labels, command, skipped=skipped, rejected=files.rejected, license=license)
-    return build_store(root, _RecordStream(len(selected), records), description, overwrite=overwrite, progress=progress)
+    total = len(selected)
+    return build_store(root, records(), description, total=total, overwrite=overwrite, progress=progress)
 
 
 def _check(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None, spacing: float | None) -> None:
@@ -285,21 +285,8 @@ def _build_list_store(
     files = ListFiles(published, source, lists)
     rejected = [*((str(files.lists), 0, difference) for difference in files.differences), *files.rejected]
     description = StoreDescription(published.title, files.classes, command, rejected=rejected, license=license_text)
-    stream = _RecordStream(len(files.table), partial(_list_records, files))
-    return build_store(root, stream, description, overwrite=overwrite, progress=progress)
-
-
-class _RecordStream:
-    """The records of a data set, made one at a time, because half a million would fill the memory."""
-
-    def __init__(self, count: int, records: Callable[[], Iterator[ChipRecord]]) -> None:
-        self.count, self.records = count, records
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[ChipRecord]:
-        return self.records()
+    records, total = _list_records(files), len(files.table)
+    return build_store(root, records, description, total=total, overwrite=overwrite, progress=progress)
 
 
 def _list_records(source: ListFiles) -> Iterator[ChipRecord]:
