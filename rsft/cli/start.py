@@ -193,8 +193,9 @@ def _find_kind(request: FinetuneRequest) -> str | None:
         try:
             find_recipe(request.recipe)
             return None
-        except RequestError:
+        except RequestError as error:
             if not source.is_dir():
+                error.hint += "; chips are given as a folder, which does not exist here"
                 raise
         kind = "folder" * any(entry.is_dir() or entry.name == "train.txt" for entry in source.iterdir())
     if not kind:
