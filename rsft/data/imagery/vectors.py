@@ -31,7 +31,7 @@ _HINT = "give .gpkg, .geojson, .fgb, .shp or .kml; convert other layers: ogr2ogr
 _DRIVERS = ("GPKG", "SQLite", "GeoJSON", "TopoJSON", "FlatGeobuf", "ESRI Shapefile", "LIBKML", "KML")
 _LOG = "-wal"
 _PROGRAM = """import sys
-sys.modules["geopandas"] = None  # pyogrio would import it, and pandas, which takes half of the time
+sys.modules["geopandas"] = sys.modules["pandas"] = None  # pyogrio would import them, which takes half of the time
 from rsft.data.imagery.vectors import _serve; _serve()"""
 
 READ_ERRORS = (
