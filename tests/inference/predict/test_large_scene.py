@@ -91,7 +91,7 @@ def run_job(folder, unit, method, *scenes):
 
 @pytest.mark.parametrize("method", [pytest.param("grid", marks=pytest.mark.exhaustive), "detect"])
 def test_memory(tmp_path, method):
-    scenes = [write_cog(tmp_path, side) for side in (4_096, 12_288)]
+    scenes = [write_cog(tmp_path, side) for side in (4_096, 8_192)]
     counts, (small, large) = run_job(tmp_path, "amplitude", method, *scenes)
     assert counts == (8, 8) and large < small + MORE_KB
 
