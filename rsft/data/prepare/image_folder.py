@@ -117,9 +117,8 @@ def prepare_folder(
             label = class_names[file.label]
             yield ChipRecord(name, file.split, label, file.path, selected_bands=bands, extra_columns=columns)
 
-    title, labels = root.resolve().name, [class_names[label] for label in files.classes]
+    title, labels, total = root.resolve().name, [class_names[label] for label in files.classes], len(selected)
     description = StoreDescription(title, labels, command, skipped=skipped, rejected=files.rejected, license=license)
-    total = len(selected)
     return build_store(root, records(), description, total=total, overwrite=overwrite, progress=progress)
 
 
