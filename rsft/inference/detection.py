@@ -51,7 +51,7 @@ _MIN_CELLS = 32  # a block with fewer usable cells takes the number of looks of 
 _LOOKS_RANGE = (1.0, 100.0)
 _MIN_VALID_FRACTION = 0.25  # smallest share of the surroundings that must be valid
 _MIN_OBJECT_PIXELS = 3
-_GAP_DIVISOR = 10  # pixels of an object may be apart by the chip's side divided by this; chosen on 7 images of SSDD
+_GAP_DIVISOR = 10  # pixels of an object may be apart by the chip's side divided by this
 _MAX_SIDES = 1.5  # longest object, as a multiple of the chip's side: a chip with most of a ship is classified
 _MIN_AREA_SHARE = 1 / 800  # smallest share of a chip's area that an object covers; chosen on 7 images of SSDD
 

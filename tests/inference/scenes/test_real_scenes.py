@@ -119,7 +119,7 @@ def boxes(mask):
 
 @pytest.mark.slow
 def test_bright_objects_of_real_scenes(model, shared, tmp_path):
-    """Measure the detector on tiles with harbors and bright shores. Its options were chosen on other images (SSDD)."""
+    """Measure the detector on tiles with harbors and bright shores."""
     root = shared("hrsid_scenes")
     model(**sar("uint8", ("gray",), Stretch(), crop=128))
     scenes = sorted((root / "images").glob("*.jpg"))
