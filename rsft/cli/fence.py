@@ -109,7 +109,8 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
 
 def _writable(command: str, outputs: Iterable[Path], ray: bool) -> Iterator[Path]:
     """Yield the outputs, the folders in which they are made, devices, caches and the folder for temporary files."""
-    yield from (Path("/dev"), Path(tempfile.gettempdir()), Path.home() / ".nv")
+    temporary = Path(tempfile.gettempdir()), Path("/var/tmp")  # SQLite sorts many rows in the second one
+    yield from (Path("/dev"), *temporary, Path.home() / ".nv")
     for name in _CACHES:
         with suppress(OSError):
             user_cache_path(name).mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,11 @@ def attempt(action, target):
             return " ".join(sorted(os.listdir(target)))
         if action == "write":
             return str(Path(target).write_text("new"))
+        if action == "sort":  # more rows than SQLite keeps in memory
+            import sqlite3
+            numbers = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 50000)"
+            query = f"{numbers} SELECT hex(randomblob(50)) AS y FROM n ORDER BY y"
+            return str(len(sqlite3.connect(target).execute(query).fetchall()))
         if action == "rename":
             return str(os.rename(target, target + ".moved"))
         socket.create_connection(("127.0.0.1", int(target)), timeout=5).close()
@@ -111,6 +116,11 @@ def test_a_prediction_reads_and_writes_only_what_it_names(tmp_path, port):
         ("connect", port),
     ) == ["image", "statistics", "3", "3", "3", *["PermissionError"], "", *["PermissionError"] * 5]
     assert (tmp_path / "inputs/a.tif").read_text() == "image"
+
+
+def test_a_table_of_many_rows_can_be_sorted(tmp_path):
+    parameters = {"source": tmp_path / "inputs", "root": tmp_path / "outputs/store"}
+    assert attempt("folder", parameters, ("sort", f"{tmp_path}/outputs/a.sqlite"), TMPDIR="") == ["50000"]
 
 
 @pytest.mark.parametrize(
