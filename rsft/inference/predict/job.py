@@ -89,7 +89,7 @@ class PredictionJob:
 
 
 class UsedEngine(NamedTuple):
-    """What the output says of the engine that was used. The engine itself, with its weights, is free by then.
+    """What the output says of the engine that was used. Its weights are not kept until the output is written.
 
     Attributes:
         summary: one line for the user.
@@ -262,7 +262,7 @@ def run_job(job: PredictionJob) -> UsedEngine:
     """Classify all chips of a job that are not in its journal yet, and record each batch when it is finished.
 
     Returns:
-        The engine that was used; an empty note if the job has no chips.
+        The engine that was used; empty if the job has no chips.
 
     Raises:
         RequestError: the requested engine cannot be used.
@@ -316,7 +316,7 @@ def write_result(job: PredictionJob, engine: UsedEngine, *, may_be_outside: bool
         notes.append(f"files in folders that are not images by their suffix: {job.skipped_files:,}")
     if rejected:
         notes.append(f"rejected: {len(rejected):,}, listed in {rejected_list}")
-    notes += filter(None, [engine.summary])
+    notes += [engine.summary] if engine.summary else []
     for item in request.signatures:
         signed_at = item.get("signed_at", "an unknown time")
         notes.append(f"verified: {item['folder']}, signed at {signed_at}, signature {item['signature_sha256'][:12]}")

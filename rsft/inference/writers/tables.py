@@ -282,7 +282,7 @@ def table_suffix(path: Path) -> str:
 
 
 def _write_gpkg(layer: PredictionLayer, path: Path) -> None:
-    import pyogrio  # with a second GDAL, which takes memory; by now, the engine is free
+    import pyogrio  # has a second GDAL: not imported before the weights of the engine are released
     from geopandas import GeoDataFrame
 
     layer = layer.with_corrections()
