@@ -30,9 +30,9 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from rsft.cli import run
-from rsft.data.loading import batches
+from rsft.data.loading import packing
 
-batches._MIN_CHIPS_FOR_TWO_JOBS = 1
+packing._MIN_CHIPS_FOR_TWO_JOBS = 1
 if __name__ == "__main__":
     for words in json.loads(Path(sys.argv[1]).read_text("utf-8")):
         sys.argv = ["rsft", *words]

@@ -101,6 +101,7 @@ def _run_process(
     """Start a process, and receive its outcomes until it ends or is ended."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
+    gc.freeze()  # otherwise a collection in the copy looks at the objects of all imported modules, half a second
     process = context.Process(target=_work, args=(target, indices, inputs, workplace, sender, listener), daemon=True)
     process.start()
     sender.close()
@@ -177,7 +178,7 @@ def _work(
     limit = _status("VmSize") + MORE_ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     gc.collect()
-    gc.freeze()  # otherwise a collection looks at the objects of all imported modules, which takes a second
+    gc.freeze()
     for index in indices:
         try:
             file, content = inputs(index, originals)

@@ -12,7 +12,7 @@ import torch
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
-from rsft.data.loading import batches
+from rsft.data.loading import packing
 from rsft.errors import Interrupted, RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier
@@ -43,7 +43,7 @@ TRIALS = {
 
 @pytest.fixture(autouse=True)
 def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(packing, "user_cache_path", lambda name: tmp_path / "cache" / name)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import sys
 from importlib.metadata import entry_points
 from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 
@@ -60,12 +61,7 @@ def test_duplicate_name_is_an_error(toys):
 
 
 def test_metadata_of_packages_is_read_once(toys, monkeypatch):
-    reads: list[str] = []
-
-    def read(group):
-        reads.append(group)
-        return entry_points(group=group)
-
+    read = Mock(wraps=entry_points)
     monkeypatch.setattr("rsft.utils.registry.entry_points", read)
     monkeypatch.syspath_prepend("a folder that changes the search path")
-    assert toys.names() == toys.names() and len(reads) == 1
+    assert toys.names() == toys.names() and read.call_count == 1

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from rsft.data.audit import AUDIT_FILE, read_audits
 from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore
-from rsft.data.loading.batches import ChipImages
+from rsft.data.loading.packing import load_packed_images
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.report.render import pluralize
 from rsft.evaluation.report.run_files import RunFiles, read_json
@@ -67,7 +67,7 @@ class ChipPictures:
         table = store.split(run.evaluation.split if run.evaluation else "val")
         if table.empty or set(table["class"]) - set(bundle.classes):
             raise RequestError("the chip store does not match the run", store.root, "give its chip store with --data")
-        self.images = ChipImages(store.root, table, bundle.classes, bundle.contract, progress).images
+        self.images = load_packed_images(store.root, table, bundle.contract, progress)
         self.rows = {path: row for row, path in enumerate(table["path"])}
         planes = list(bundle.contract.planes)
         names = next((names for names in RGB_PLANES if set(names) <= set(planes)), (planes[0],) * 3)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rsft.inference.engines import base
 from rsft.inference.engines.base import EngineModel, EngineSpec, ExportFormat, Tolerance
 from rsft.inference.engines.graph import GraphFormat, GraphModel, as_inference_fn, run_in_threads
-from rsft.utils.atomic_files import write_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,6 +76,8 @@ class TorchExportFormat(GraphFormat):
 
     def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
         import torch
+
+        from rsft.utils.atomic_files import write_bytes
 
         content = BytesIO()  # torch aborts the process if it cannot write to a disk
         torch.export.save(program, content, extra_files={"rsft.json": json.dumps(metadata)})

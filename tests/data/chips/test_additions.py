@@ -16,7 +16,7 @@ from rsft.data.chips.additions import LabeledChip, add_chips, locked_store, pixe
 from rsft.data.chips.store import ChipStore
 from rsft.data.croissant import CROISSANT_FILE, write_croissant
 from rsft.data.imagery.reader import read_chip
-from rsft.data.loading.batches import load_packed_images
+from rsft.data.loading.packing import load_packed_images
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract

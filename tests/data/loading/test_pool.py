@@ -10,7 +10,7 @@ import pytest
 
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
 from rsft.data.imagery.reader import read_chip
-from rsft.data.loading import batches, pool
+from rsft.data.loading import packing, pool
 from rsft.data.loading.pool import open_pool
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
@@ -29,7 +29,7 @@ CONTRACT = Contract(
 
 @pytest.fixture(autouse=True)
 def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(packing, "user_cache_path", lambda name: tmp_path / "cache" / name)
     return tmp_path / "cache/rsft/unlabeled"
 
 
@@ -237,7 +237,7 @@ def test_files_are_hashed_once(store, folder, monkeypatch, user_cache):
 
 
 def test_the_cache_of_pools_keeps_the_newest_files(store, folder, monkeypatch, user_cache):
-    monkeypatch.setattr(batches, "_KEPT_UNLABELED", 2)
+    monkeypatch.setattr(packing, "_KEPT_UNLABELED", 2)
     kept = []
     for number in range(4):
         write(folder / f"{30 + number}.png", pixels(30 + number))
