@@ -32,6 +32,7 @@ def write_all(folder: Path) -> None:
     """Write every source folder that a header names in capitals."""
     _write_class_folders(folder / "MSTAR_FOLDER/train", planes=1)
     _write_class_folders(folder / "MSTAR_FOLDER/val", planes=1)
+    _write_class_folders(folder / "data/mstar_pool", planes=1, first=12)  # of a script, which is no command
     _write_class_folders(folder / "RSSCN7_FOLDER", planes=3)
     _write_fusrs(folder)
     for split, images in {"train": 3, "val": 1}.items():
@@ -58,10 +59,10 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "DEMO_SCENES", 3)
 
 
-def _write_class_folders(folder: Path, planes: int) -> None:
+def _write_class_folders(folder: Path, planes: int, first: int = 0) -> None:
     for label in "abc":
         (folder / label).mkdir(parents=True)
-        for number in range(12):
+        for number in range(first, first + 12):
             pixels = np.random.default_rng(number).integers(0, 256, (32, 32, planes), dtype=np.uint8)
             cv2.imwrite(str(folder / label / f"{number}.png"), pixels)
 

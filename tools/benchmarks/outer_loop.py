@@ -29,8 +29,8 @@ from rsft.training.processes import launch_processes
 ROWS = {
     "LoRA": ("meta=null",),
     "MetaLoRA, as in the recipe": (),
-    "the same, outer batch 16": ("meta.batch_size=16",),
-    "the same, one outer step per 3 inner steps": ("meta.outer_every=3",),
+    "the same, outer batch 32": ("meta.batch_size=32",),
+    "the same, outer batch 32, one outer step per 3 inner steps": ("meta.batch_size=32", "meta.outer_every=3"),
 }
 
 
