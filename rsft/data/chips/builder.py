@@ -146,7 +146,7 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
     except OSError as error:
         raise explain_os_error(error, partial, _AGAIN) from error
     except sqlite3.Error as error:
-        if isinstance(failure := as_os_error(error, partial), OSError):
+        if isinstance(failure := as_os_error(error, partial / "journal"), OSError):
             raise explain_os_error(failure, partial, _AGAIN) from error
         hint = f"check the disk (or remove this folder), then {_AGAIN}"
         raise RsftError(f"the journal of the build cannot be written: {error}", partial, hint) from error

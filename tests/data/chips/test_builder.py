@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sqlite3
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -248,6 +249,17 @@ def test_full_disk_by_a_simulated_error(raw, tmp_path, undisturbed, monkeypatch)
             build_store(tmp_path / "out", source(raw), DESCRIPTION)
     assert "resumes where it stopped" in caught.value.hint and not (tmp_path / "out").exists()
     assert contents(build_store(tmp_path / "out", source(raw), DESCRIPTION).root) == undisturbed
+
+
+def test_a_file_that_sqlite_cannot_open_is_no_folder_in_the_place_of_a_file(raw, tmp_path, monkeypatch):
+    """Such as one for sorting, in a folder that the fence hides."""
+
+    def sort(*_):
+        sqlite3.connect(tmp_path / "hidden" / "sorted")
+
+    monkeypatch.setattr(builder, "BuildJournal", sort)
+    with pytest.raises(RsftError, match="permission denied"):
+        build_store(tmp_path / "out", source(raw), DESCRIPTION)
 
 
 def test_folder_that_is_not_writable(raw, tmp_path):
