@@ -102,8 +102,7 @@ class Registry(Generic[C]):
         return iter(self.names())
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        installed = _installed_entry_points(tuple(sys.path))
-        return {point.name: point for point in installed.select(group=self.group)}
+        return _installed_entry_points(self.group, tuple(sys.path))
 
     def _import_builtin(self) -> None:
         if self._imported:
@@ -121,7 +120,12 @@ class Registry(Generic[C]):
 
 
 @cache
-def _installed_entry_points(search_path: tuple[str, ...]) -> Any:
+def _installed_entry_points(group: str, search_path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    return {point.name: point for point in _all_entry_points(search_path).select(group=group)}
+
+
+@cache
+def _all_entry_points(search_path: tuple[str, ...]) -> Any:
     """Read the entry points of all packages once: this takes some 10 ms, for one group as for all."""
     return entry_points()  # their class differs before Python 3.12
 
