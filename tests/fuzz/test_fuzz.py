@@ -26,7 +26,7 @@ def fuzz(*options, out):
 
 @pytest.mark.slow
 def test_mutated_inputs_and_those_that_once_had_a_fault(tmp_path):
-    done = fuzz("--count", "20", out=tmp_path)
+    done = fuzz("--count", "8", out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(f"\n{target.name} " in done.stdout for target in load_targets(""))
 
