@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
+from rsft.data.annotations.base import ANNOTATIONS
+from rsft.data.imagery.products.product import PRODUCTS
+from rsft.recipe.load import load_recipe
 from tests.fuzz.target import Target
+
+RECIPE = Path(__file__).parents[1] / "compat/0.2/run/recipe.yaml"
 
 GROUPS = ("labels", "recipes", "positions", "ais", "scenes", "stores", "models", "exports")
 
@@ -16,5 +22,8 @@ def load_targets(name: str) -> list[Target]:
         name: a class, a group, or "" for all classes.
     """
     modules = [import_module(f"tests.fuzz.classes.{group}") for group in ([name] if name in GROUPS else GROUPS)]
+    for registry in (ANNOTATIONS, PRODUCTS):
+        registry.names()  # the processes share what this imports, and the settings of a recipe
+    load_recipe(RECIPE)
     modules = [module for module in modules if name in ("", *GROUPS, *(target.name for target in module.TARGETS))]
     return [target for module in modules for target in module.TARGETS if name in ("", *GROUPS, target.name)]

@@ -11,7 +11,6 @@ from pyarrow import ArrowInvalid
 
 from rsft.errors import DataError
 from tests.fuzz.mutate import mutate_text
-from tests.fuzz.registry import load_targets
 from tests.fuzz.sandbox import run
 from tests.fuzz.target import Target
 
@@ -26,9 +25,10 @@ def fuzz(*options, out):
 
 @pytest.mark.slow
 def test_mutated_inputs_and_those_that_once_had_a_fault(tmp_path):
-    done = fuzz("--count", "20", out=tmp_path)
+    done = fuzz("--count", "8", out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all(f"\n{target.name} " in done.stdout for target in load_targets(""))
+    classes = [line.split()[0] for line in done.stdout.splitlines()[1:-1]]
+    assert len(classes) > 70 and {path.name for path in (ROOT / "tests/fuzz/corpus").iterdir()} <= set(classes)
 
 
 def read_toy(folder):

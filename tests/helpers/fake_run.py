@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,18 @@ def write_fake_run(
     runs: Path, classes: list[str], *, epochs: int = 12, blocks: int = 8, modulated: bool = True, baselines: bool = True
 ) -> Path:
     """Write runs/<recipe>/001. The training counts of the classes fall, so that head, medium and tail have classes."""
+    original = _write_once(tuple(classes), epochs, blocks, modulated, baselines)
+    return Path(shutil.copytree(original, runs / original.parent.name / original.name))
+
+
+@cache
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="fake-runs-")
+
+
+@cache
+def _write_once(classes: tuple[str, ...], epochs: int, blocks: int, modulated: bool, baselines: bool) -> Path:
+    """Write a run that tests get copies of."""
     rng = np.random.default_rng(len(classes))
     recipe = Recipe(
         name="fusrs_lt_metalora",
@@ -33,7 +48,7 @@ def write_fake_run(
         meta=MetaSection() if modulated else None,
         train=TrainSection(epochs=epochs),
     )
-    folder = runs / recipe.name / "001"
+    folder = Path(tempfile.mkdtemp(dir=_temporary_folder().name), recipe.name, "001")
     (folder / "bundle").mkdir(parents=True)
     (folder / "bundle" / "weights.safetensors").write_bytes(bytes(310_000))
     (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
@@ -44,12 +59,12 @@ def write_fake_run(
     evaluation = folder / "evaluation"
     evaluation.mkdir()
     methods = {"MetaLoRA" if modulated else "LoRA": 0.85} | (BASELINES if baselines else {})
-    metrics, labels, probabilities = _metrics(rng, classes, methods)
+    metrics, labels, probabilities = _metrics(rng, list(classes), methods)
     (evaluation / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     names = [f"chip{number:05d}" for number in range(len(labels))]
     paths = [f"chips/test/{label}/{name}.png" for label, name in zip(labels, names, strict=True)]
     chips = pd.DataFrame({"name": names, "path": paths, "class": np.array(classes)[labels]})
-    _predictions(rng, chips, classes, probabilities).to_parquet(evaluation / "predictions.parquet")
+    _predictions(rng, chips, list(classes), probabilities).to_parquet(evaluation / "predictions.parquet")
     _embedding(rng, chips, labels).to_parquet(evaluation / "embedding.parquet")
     sites = [(block, position) for block in range(blocks) for position in POSITIONS]
     shares = pd.DataFrame(sites, columns=["block", "position"]).assign(share=rng.gamma(2, 0.05, len(sites)))

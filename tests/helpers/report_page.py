@@ -13,6 +13,7 @@ class Page(HTMLParser):
     """A report: its elements, its tables and the text of its sections.
 
     Attributes:
+        html: the text of the file.
         tags: name and attributes of every element.
         tables: rows of cell texts of every table.
         sections: text by section.
@@ -20,6 +21,7 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
+        self.html = html
         self.tags, self.open, self.tables, self.sections = [], [], [], {}
         self.feed(html)
         assert not self.open, "an element is not closed"

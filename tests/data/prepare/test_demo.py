@@ -22,6 +22,15 @@ COUNTS = {"train": {"cargo": 6, "fishing": 3, "tanker": 2, "dredger": 1}} | {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _small_images():
+    """Half the side: the numbers of ships and chips do not depend on it, and the simulation takes a quarter."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"_SRSDD_SIDE": 512, "_RENDERED": 704, "_SHAPE": (440, 672)}.items():
+            patch.setattr(scene, name, value)
+        yield
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     return prepare_demo(tmp_path_factory.mktemp("data") / "demo", counts=COUNTS, scenes=4)
@@ -45,6 +54,7 @@ def test_chips_have_both_units_one_band_and_metadata(demo):
     assert srsdd.groupby(srsdd["name"].str.split("_").str[0])["split"].nunique().max() == 1  # of a scene
 
 
+@pytest.mark.exhaustive  # the test of a killed build compares the same bytes
 def test_the_seed_decides_every_byte_whatever_the_number_of_processes(demo, tmp_path):
     again = prepare_demo(tmp_path / "again", counts=COUNTS, scenes=4, jobs=1)
     assert (again.root / "manifest.parquet").read_bytes() == (demo.root / "manifest.parquet").read_bytes()

@@ -143,23 +143,31 @@ def test_validation_takes_whole_groups_of_the_training_rows(raw, tmp_path):
     assert repeated["split"].nunique() == 1
 
 
-@pytest.fixture
-def many(tmp_path):
-    """138 FUSAR-Ship chips of 46 vessels, 40 images with three ships each."""
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """Store of 138 FUSAR-Ship chips of 46 vessels, and 40 images with three ships each."""
+    folder = tmp_path_factory.mktemp("clean")
     codes = ["01"] * 60 + ["04"] * 24 + ["12"] * 18 + ["03"] * 30 + ["13"] * 6
-    write_fusar(tmp_path / "FUSAR", [f"Ship_C{code}S01N{index:04}" for index, code in enumerate(codes)])
-    write_srsdd(tmp_path / "SRSDD", {image: ["Container", "Fishing", "ore-oil"] for image in range(40)})
+    write_fusar(folder / "FUSAR", [f"Ship_C{code}S01N{index:04}" for index, code in enumerate(codes)])
+    write_srsdd(folder / "SRSDD", {image: ["Container", "Fishing", "ore-oil"] for image in range(40)})
+    return prepare_fusrs(folder / "out", jobs=1)
+
+
+@pytest.fixture
+def many(clean, tmp_path):
+    """The archives of `clean`."""
+    for name in ("FUSAR", "SRSDD"):
+        shutil.copytree(clean.root.parent / name, tmp_path / name)
     return tmp_path
 
 
 @pytest.mark.slow
-def test_clean_splits_share_no_scene_and_no_vessel(many):
-    store = prepare_fusrs(many / "out", jobs=1)
-    assert len(store.table) == 132 + 120 and store.skipped == {"FUSAR-Ship Tug: not among the classes": 6}
-    group = store.table["mmsi"].fillna(store.table["name"].str.split("_").str[0])
-    assert (store.table.groupby(group)["split"].nunique() == 1).all()
-    shares = store.class_counts("test") / sum(store.class_counts(split) for split in ("train", "val", "test"))
-    assert shares == pytest.approx(0.25, abs=0.06) and store.class_counts("val").min() > 0
+def test_clean_splits_share_no_scene_and_no_vessel(clean):
+    assert len(clean.table) == 132 + 120 and clean.skipped == {"FUSAR-Ship Tug: not among the classes": 6}
+    group = clean.table["mmsi"].fillna(clean.table["name"].str.split("_").str[0])
+    assert (clean.table.groupby(group)["split"].nunique() == 1).all()
+    shares = clean.class_counts("test") / sum(clean.class_counts(split) for split in ("train", "val", "test"))
+    assert shares == pytest.approx(0.25, abs=0.06) and clean.class_counts("val").min() > 0
 
 
 @pytest.mark.slow
@@ -261,11 +269,11 @@ def test_splits_that_both_count_from_one(raw, tmp_path):
 
 
 @pytest.mark.slow
-def test_seed_determines_every_byte(many):
-    first, again = (prepare_fusrs(many / name, jobs=jobs) for name, jobs in (("a", 1), ("b", 2)))
-    assert (first.root / "manifest.parquet").read_bytes() == (again.root / "manifest.parquet").read_bytes()
+def test_seed_determines_every_byte(clean, many):
+    again = prepare_fusrs(many / "b", jobs=2)
+    assert (clean.root / "manifest.parquet").read_bytes() == (again.root / "manifest.parquet").read_bytes()
     other = prepare_fusrs(many / "c", seed=1, jobs=1)
-    assert not other.table["path"].equals(first.table["path"])
+    assert not other.table["path"].equals(clean.table["path"])
 
 
 @pytest.mark.slow

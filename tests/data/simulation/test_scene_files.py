@@ -1,5 +1,7 @@
 """The simulated scene: georeference, truth that agrees with the pixels, bright land, one scene per seed."""
 
+from functools import cache
+
 import geopandas
 import numpy as np
 import pandas as pd
@@ -18,11 +20,16 @@ SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folders = {seed: tmp_path_factory.mktemp("scenes") / str(seed) for seed in SEEDS}
-    for seed, folder in folders.items():
+def scene(tmp_path_factory):
+    """Return the folder of the scene of a seed."""
+
+    @cache
+    def write(seed):
+        folder = tmp_path_factory.mktemp("scenes") / str(seed)
         write_scene(folder, seed=seed)
-    return folders
+        return folder
+
+    return write
 
 
 def read_pixels(folder):
@@ -39,51 +46,53 @@ def burn(shapes, folder):
         return rasterize(shapes, file.shape, transform=file.transform).astype(bool)
 
 
-def test_the_scene_has_a_georeference_a_unit_tag_and_says_that_it_is_simulated(scenes):
-    with rasterio.open(scenes[0] / "scene.tif") as file:
+def test_the_scene_has_a_georeference_a_unit_tag_and_says_that_it_is_simulated(scene):
+    with rasterio.open(scene(0) / "scene.tif") as file:
         assert file.crs == rasterio.crs.CRS.from_string(SCENE_CRS) and file.res == (2.25, 3.4375)
         assert (file.dtypes, file.descriptions, file.units) == (("uint16",), ("HH",), ("DN",))
         lon, lat = file.lnglat()
         assert abs(lon) < 0.05 and abs(lat) < 0.05  # no land for 500 km
         assert "Simulated" in file.tags()["TIFFTAG_IMAGEDESCRIPTION"]
-    ships, land = read_layers(scenes[0])
+    ships, land = read_layers(scene(0))
     assert ships.crs == land.crs == SCENE_CRS
 
 
+@pytest.mark.first_case
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_truth_agrees_with_the_pixels(scenes, seed):
-    pixels, (ships, land) = read_pixels(scenes[seed]), read_layers(scenes[seed])
+def test_the_truth_agrees_with_the_pixels(scene, seed):
+    pixels, (ships, land) = read_pixels(scene(seed)), read_layers(scene(seed))
     counts = ships["class"].value_counts()
     assert all(counts[name] >= count - 2 for name, count in SCENE_CLASSES.items())  # a ship may find no position
     assert not ships.intersects(land.union_all().buffer(100)).any()
-    land_mask, near_ship = burn(land.geometry, scenes[seed]), burn(ships.buffer(60), scenes[seed])
+    land_mask, near_ship = burn(land.geometry, scene(seed)), burn(ships.buffer(60), scene(seed))
     sea = np.median(pixels[~land_mask & ~near_ship])
-    brightest = [pixels[burn([shape], scenes[seed])].max() for shape in ships.buffer(5)]
+    brightest = [pixels[burn([shape], scene(seed))].max() for shape in ships.buffer(5)]
     assert min(brightest) > 4 * sea and np.median(brightest) > 10 * sea
     edges = np.diff([np.array(shape.exterior.coords)[:3] for shape in ships.geometry], axis=1)
     lengths = np.linalg.norm(edges, axis=2).max(axis=1)
     np.testing.assert_allclose(lengths, ships["length_m"], atol=0.1)
 
 
+@pytest.mark.first_case
 @pytest.mark.parametrize("seed", SEEDS)
-def test_land_is_brighter_than_water_and_covers_a_part_of_the_scene(scenes, seed):
-    pixels, (_, land) = read_pixels(scenes[seed]), read_layers(scenes[seed])
-    mask = burn(land.geometry, scenes[seed])
+def test_land_is_brighter_than_water_and_covers_a_part_of_the_scene(scene, seed):
+    pixels, (_, land) = read_pixels(scene(seed)), read_layers(scene(seed))
+    mask = burn(land.geometry, scene(seed))
     contrast = 20 * np.log10(np.median(pixels[mask]) / np.median(pixels[~mask]))
     assert 0.1 < mask.mean() < 0.4 and 2 < contrast < 25  # dB
 
 
-def test_ships_lie_apart_and_headings_are_spread(scenes):
-    ships, _ = read_layers(scenes[0])
+def test_ships_lie_apart_and_headings_are_spread(scene):
+    ships, _ = read_layers(scene(0))
     distances = [a.distance(b) for i, a in enumerate(ships.geometry) for b in ships.geometry[:i]]
     assert min(distances) > 100 and np.ptp(ships["heading_deg"]) > 250
 
 
-def test_the_seed_decides_pixels_and_truth(scenes, tmp_path):
+def test_the_seed_decides_pixels_and_truth(scene, tmp_path):
     write_scene(tmp_path / "again", seed=0)
-    assert np.array_equal(read_pixels(tmp_path / "again"), read_pixels(scenes[0]))
-    again, ships = read_layers(tmp_path / "again")[0], read_layers(scenes[0])[0]
-    assert again.equals(ships) and not np.array_equal(read_pixels(scenes[1]), read_pixels(scenes[0]))
+    assert np.array_equal(read_pixels(tmp_path / "again"), read_pixels(scene(0)))
+    again, ships = read_layers(tmp_path / "again")[0], read_layers(scene(0))[0]
+    assert again.equals(ships) and not np.array_equal(read_pixels(scene(1)), read_pixels(scene(0)))
 
 
 def test_the_outline_of_a_coast_is_where_land_begins():
@@ -103,10 +112,10 @@ def test_no_ship_is_moored_at_a_natural_coast():
     assert max(coast.distance_inland(*pose.bounding_box().T).max() for pose in poses) <= -40
 
 
-def test_the_messages_lead_to_the_ships(scenes):
-    match = match_scene(scenes[0] / "scene.tif", [scenes[0] / "ais.csv"], at=scenes[0] / "ships.gpkg")
-    ships, _ = read_layers(scenes[0])
-    senders = pd.read_csv(scenes[0] / "ais.csv")["MMSI"].nunique()
+def test_the_messages_lead_to_the_ships(scene):
+    match = match_scene(scene(0) / "scene.tif", [scene(0) / "ais.csv"], at=scene(0) / "ships.gpkg")
+    ships, _ = read_layers(scene(0))
+    senders = pd.read_csv(scene(0) / "ais.csv")["MMSI"].nunique()
     assert 0.7 * len(ships) < senders < len(ships)
     matched = match.objects[match.objects["status"] == "matched"]
     assert len(matched) >= 0.9 * senders

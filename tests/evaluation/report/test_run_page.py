@@ -14,7 +14,7 @@ from rsft.evaluation.report.render import signed_points
 from rsft.models.bundle.bundle import Bundle, source_license
 from tests.helpers.fake_run import SHIPS, change_metrics, read_metrics, write_fake_run
 from tests.helpers.messages import mentions
-from tests.helpers.report_page import Page, page_of
+from tests.helpers.report_page import page_of
 
 COMPAT = Path(__file__).parents[2] / "compat/0.2"
 
@@ -24,8 +24,14 @@ def run(tmp_path):
     return write_fake_run(tmp_path, SHIPS)
 
 
-def test_the_page_has_every_section(run):
-    sections = page_of(run).sections
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page of `run` as it is written."""
+    return page_of(write_fake_run(tmp_path_factory.mktemp("page"), SHIPS))
+
+
+def test_the_page_has_every_section(page):
+    sections = page.sections
     names = ["header", "groups", "classes", "confusion", "gallery", "confidence", "method"]
     names += ["training", "features", "sites", "cost", "data", "reproduce"]
     assert list(sections) == names
@@ -48,9 +54,8 @@ def test_licenses_of_the_bundle_are_shown(run):
     assert "<dt>License of the data</dt><dd>unknown</dd>" in page
 
 
-def test_the_numbers_are_those_of_metrics_json(run):
+def test_the_numbers_are_those_of_metrics_json(run, page):
     methods = read_metrics(run)["methods"]
-    page = page_of(run)
     assert page.tables[1][0] == ["Method", "Overall", "Mean of groups", "Head", "Medium", "Tail"]
     rows = {row[0]: row[1:] for row in page.tables[1][1:]}
     assert list(rows) == [*reversed(methods), "LoRA and its scales add"]
@@ -66,10 +71,10 @@ def test_the_numbers_are_those_of_metrics_json(run):
     assert more["Calibration error"][0].startswith(f"{100 * methods['MetaLoRA']['ece']:.1f}")
 
 
-def test_classes_with_counts_recall_and_precision(run):
+def test_classes_with_counts_recall_and_precision(run, page):
     expected = read_metrics(run)
     summary = expected["methods"]["MetaLoRA"]
-    rows = page_of(run).tables[3][1:]
+    rows = page.tables[3][1:]
     assert [row[0] for row in rows] == SHIPS
     assert [int(row[2]) for row in rows] == expected["train_counts"]
     assert [row[3] for row in rows] == [f"{100 * value:.1f}" for value in summary["recall"]]
@@ -77,29 +82,25 @@ def test_classes_with_counts_recall_and_precision(run):
 
 
 @pytest.mark.slow
-def test_every_count_of_the_confusion_matrix_is_shown(run):
-    html = write_report(run).read_text(encoding="utf-8")
-    chart = html.split("<title>Confusion matrix, chips</title>")[1].split("</svg>")[0]
+def test_every_count_of_the_confusion_matrix_is_shown(run, page):
+    chart = page.html.split("<title>Confusion matrix, chips</title>")[1].split("</svg>")[0]
     numbers = [text for text in re.findall(r">([^<>]+)</text>", chart) if text.isdigit()]
     assert numbers == [str(count) for row in read_metrics(run)["confusion"] for count in row if count]
 
 
-def test_the_page_shows_the_last_scales_and_contains_those_of_every_epoch(run):
-    html = write_report(run).read_text()
+def test_the_page_shows_the_last_scales_and_contains_those_of_every_epoch(run, page):
     table = pd.read_csv(run / "modulator.csv")
     last = table[table.epoch == table.epoch.max()].sort_values("block", kind="stable").value
-    figure = html.split("matrix labeled modulator")[1].split("</svg>")[0]
+    figure = page.html.split("matrix labeled modulator")[1].split("</svg>")[0]
     cells = re.findall(r'class="site"><rect[^>]*></rect><text[^>]*>([\d.]+)<', figure)
     assert cells == [f"{value:.2f}" for value in last]
-    data = json.loads(re.search(r'id="frames">(.*?)</script>', html)[1])
+    data = json.loads(re.search(r'id="frames">(.*?)</script>', page.html)[1])
     assert data["epochs"] == list(range(1, 13))
     assert data["frames"][-1] == pytest.approx(last.tolist(), abs=1e-3)
 
 
-def test_the_page_loads_nothing_from_elsewhere(run):
-    html = write_report(run).read_text()
-    assert not re.search(r"https?://|//\w+\.\w+/|@import|url\(", html)
-    page = Page(html)
+def test_the_page_loads_nothing_from_elsewhere(page):
+    assert not re.search(r"https?://|//\w+\.\w+/|@import|url\(", page.html)
     links = {attrs[key] for _, attrs in page.tags for key in ("src", "href") if key in attrs}
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert {link for link in links if link[0] == "#"} == links <= {f"#{name}" for name in ids}
@@ -107,8 +108,7 @@ def test_the_page_loads_nothing_from_elsewhere(run):
     assert page.all("meta")[-1]["content"].startswith("default-src 'none'")
 
 
-def test_the_page_is_accessible(run):
-    page = page_of(run)
+def test_the_page_is_accessible(page):
     assert all(attrs["scope"] in ("col", "row") for attrs in page.all("th"))
     assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
     assert page.all("html")[0]["lang"] == "en"

@@ -40,9 +40,9 @@ def test_accuracies_of_leaking_chips_are_marked(run):
     assert "*" not in "".join(page_of(run).sections.values())
     leaks = {"chips": 9, "identical": 9, "group": 0, "vessel": 0}
     change_metrics(run, leaks=leaks, notes=["* 9 of 60 test chips leak"])
-    page = "".join(page_of(run).sections.values())
-    assert "* 9 of 60 test chips leak" in page_of(run).sections["header"]
-    assert len(re.findall(r"\d\.\d\*", page)) > 10
+    sections = page_of(run).sections
+    assert "* 9 of 60 test chips leak" in sections["header"]
+    assert len(re.findall(r"\d\.\d\*", "".join(sections.values()))) > 10
 
 
 def test_shares_of_pseudo_labels(run):
@@ -55,7 +55,8 @@ def test_shares_of_pseudo_labels(run):
     assert "pseudo-label ends at 50 %" in page and "foreign ends at 16.7 %" in page
     assert f"{read_metrics(run)['classes'][0]} 50.0 %" in page
     table.assign(class_0="text").to_csv(run / "pseudo_labels.csv", index=False)
-    assert "Unlabeled chips" not in page_of(run).sections["training"] or "0.0 %" in page_of(run).sections["training"]
+    page = page_of(run).sections["training"]
+    assert "Unlabeled chips" not in page or "0.0 %" in page
     table.assign(chips="text").to_csv(run / "pseudo_labels.csv", index=False)
     with pytest.raises(DataError, match=r"pseudo_labels\.csv"):
         page_of(run)

@@ -156,6 +156,10 @@ def test_code_of_others_takes_the_batches_in_its_own_process(tmp_path, monkeypat
     assert [verdict.claim for verdict in verdicts] == ["equal", "different"] and verdicts[0].largest < 1e-12
     assert not {"trainer", "datasets", "utils"} & sys.modules.keys()
     (tmp_path / "code/trainer.py").write_text("raise ValueError('no GPU')")
+    python = tmp_path / "python"  # without PyTorch, whose import takes seconds, before their code
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I "$3/trainer.py"\n')
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(RsftError, match="the code of the authors failed") as error:
         train_with_authors(tmp_path / "code", [record])
     assert "ValueError: no GPU" in error.value.hint

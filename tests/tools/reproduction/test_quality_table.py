@@ -247,7 +247,8 @@ def test_every_method_predicts_the_whole_split(recipe_file, root, tmp_path, monk
     path.write_text(METHODS_STUDY.format(recipe=recipe_file, root=root))
     study = read_study(path)
     auto = tmp_path / "auto.yaml"
-    auto.write_text(f"method: auto\ndata: {{}}\ncandidates: [{recipe_file}]\n")
+    candidate = edit(recipe_file, "epochs: 3", "epochs: 1")
+    auto.write_text(f"method: auto\ndata: {{}}\nfolds: 2\ncandidates: [{candidate}]\n")
     monkeypatch.setattr("tools.reproduction.quality_methods.find_recipe", lambda name: auto)
     for job in missing_jobs(study, quality.Results({}, {})):
         run_job(out, job)

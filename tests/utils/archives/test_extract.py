@@ -304,7 +304,7 @@ def test_random_damage_gives_a_clear_error(tmp_path, mode):
     files = {f"d/{number}": bytes([number]) * number * 50 for number in range(6)}
     archive = make_any(tmp_path / "x", files, mode)
     random, original = np.random.default_rng(0), archive.read_bytes()
-    for _ in range(300):
+    for _ in range(100):
         data = bytearray(original)
         for position in random.integers(0, len(data), random.integers(1, 4)):
             data[position] = random.integers(0, 256)
