@@ -50,7 +50,7 @@ FEW_CHIPS = """
 from rsft.data.prepare import demo
 few = dict.fromkeys(demo.DEMO_CLASSES, 1)
 train = dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2)))
-demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": train, "val": few, "test": few}, 3
+demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": train, "val": few, "test": few}, 1
 """
 
 
