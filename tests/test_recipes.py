@@ -14,7 +14,7 @@ from rsft.recipe.library import library_folder, list_entries
 from rsft.recipe.load import load_recipe
 from tests.helpers import recipe_sources, tiny_backbones
 
-SMALL_RUN = ("data.workers=0", "train.epochs=3", "train.batch_size=4", "train.ensemble_size=1")
+SMALL_RUN = ("data.workers=0", "train.epochs=3", "train.batch_size=8", "train.ensemble_size=1")
 
 
 def recipe_cases():

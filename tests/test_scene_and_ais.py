@@ -17,7 +17,7 @@ from rsft.data.simulation.scene import SCENE_CLASSES
 
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = DOCS / "tutorials/scene_and_ais.ipynb"
-SHORT = "finetune quickstart name=ships data.root=data/ships meta=null train.epochs=4 evaluate.every=4 --no-report"
+SHORT = "finetune quickstart name=ships data.root=data/ships meta=null train.epochs=2 evaluate.every=2 --no-report"
 """In place of the comparison of recipes, whose result depends on the speed of the machine."""
 
 

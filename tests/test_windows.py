@@ -32,7 +32,7 @@ from pathlib import Path
 from rsft.cli import run
 from rsft.data.loading import packing
 
-packing._MIN_CHIPS_FOR_TWO_JOBS = 1
+packing._MIN_CHIPS_FOR_TWO_JOBS = 40  # training chips
 if __name__ == "__main__":
     for words in json.loads(Path(sys.argv[1]).read_text("utf-8")):
         sys.argv = ["rsft", *words]

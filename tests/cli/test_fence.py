@@ -1,9 +1,12 @@
 """Commands cannot read, write or contact what their arguments do not name, whatever code runs in them."""
 
-import json
+import multiprocessing
 import os
+import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,59 +16,48 @@ import numpy as np
 import pytest
 import shapely
 
-from rsft.cli.fence import describe_fence, explain_fence
+from rsft.cli.fence import close_fence, describe_fence, explain_fence
 from rsft.utils.fence import enter_fence, fence_version
 from tests.helpers.scenes import write_geotiff
 
 pytestmark = pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
 
-_DRIVER = """
-import json, os, sys
-from pathlib import Path
-from rsft.cli.fence import close_fence
-request = json.load(sys.stdin)
-close_fence(request["command"], request["parameters"])
-import socket, subprocess
 
-def attempt(action, target):
+def perform(action, target):
+    """Try an action on a file, folder, database or port; return its result or the name of its error."""
     try:
         if action == "read":
             return Path(target).read_text()
         if action == "child":
             return subprocess.run(["cat", target], capture_output=True, text=True).stdout
         if action == "list":
-            return " ".join(sorted(os.listdir(target)))
+            return " ".join(sorted(path.name for path in Path(target).iterdir()))
         if action == "write":
             return str(Path(target).write_text("new"))
         if action == "sort":  # more rows than SQLite keeps in memory
-            import sqlite3
             numbers = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 50000)"
             query = f"{numbers} SELECT hex(randomblob(50)) AS y FROM n ORDER BY y"
             return str(len(sqlite3.connect(target).execute(query).fetchall()))
         if action == "rename":
-            return str(os.rename(target, target + ".moved"))
+            return str(Path(target).rename(target + ".moved"))
         socket.create_connection(("127.0.0.1", int(target)), timeout=5).close()
         return "connected"
     except OSError as error:
         return type(error).__name__
 
-print(json.dumps([attempt(*x) for x in request["attempts"]]))
-"""
+
+def perform_behind_fence(command, parameters, attempts, environment):
+    os.environ |= environment
+    tempfile.tempdir = None  # it is read from the environment again
+    close_fence(command, parameters)
+    return [perform(*attempt) for attempt in attempts]
 
 
 def attempt(command, parameters, *attempts, **environment):
-    """Close the fence in a process, and return what each of the attempts gives there."""
-    request = {"command": command, "parameters": parameters, "attempts": attempts}
-    request = json.dumps(request, default=str)
-    process = subprocess.run(
-        [sys.executable, "-c", _DRIVER],
-        input=request,
-        env=os.environ | {"TMPDIR": os.environ["FENCE_TMP"]} | environment,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
+    """Close the fence in a process of one thread, and return what each of the attempts gives there."""
+    environment = {"TMPDIR": os.environ["FENCE_TMP"]} | environment
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(perform_behind_fence, (command, parameters, attempts, environment))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,7 @@
-"""Commands import only the heavy packages that they use. The commands of a test run in a new process."""
+"""Commands import only the heavy packages that they use.
+
+Commands run in new processes, first those that may import the least: what a command finds imported was allowed before.
+"""
 
 import json
 import os
@@ -27,13 +30,14 @@ class Output(io.StringIO):
         return sys.__stdout__.write(text)
 
 sys.stdout = Output()
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["rsft", *words]
-    try:
-        main()
-    except SystemExit as stop:
-        assert not stop.code, (words, stop.code)
-write_packages("packages.json")
+for name, commands in json.loads(sys.argv[1]).items():
+    for words in commands:
+        sys.argv = ["rsft", *words]
+        try:
+            main()
+        except SystemExit as stop:
+            assert not stop.code, (words, stop.code)
+    write_packages(f"{name}.json")
 """
 
 NETWORKS = {"torch", "torchvision", "timm", "lightning"}
@@ -42,34 +46,61 @@ STATISTICS = {"matplotlib", "scipy", "sklearn", "torchmetrics"}
 FILES = {"cv2", "geopandas", "pandas", "pyarrow", "rasterio"}
 HEAVY = {*NETWORKS, *TORCHGEO, *STATISTICS, *FILES}
 
-
 FEW_CHIPS = """
 from rsft.data.prepare import demo
 few = dict.fromkeys(demo.DEMO_CLASSES, 1)
 train = dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2)))
-demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": train, "val": few, "test": few}, 3
+demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": train, "val": few, "test": few}, 1
 """
 
 
-def imported_packages(folder, *commands, setup=""):
-    """Run commands in a new process; return what they imported."""
-    words = [[str(word) for word in command] for command in commands]
+def run_commands(folder, commands, setup=""):
+    """Run commands in a new process; return the packages that are imported after those of each name."""
+    words = {name: [[str(word) for word in command] for command in some] for name, some in commands.items()}
     command = [sys.executable, "-c", setup + PROGRAM, json.dumps(words)]
     environment = os.environ | {"RSFT_WEIGHTS": str(folder)}
+    environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # of a notebook
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return set(json.loads((folder / "packages.json").read_text()))
+    return {path.stem: set(json.loads(path.read_text())) for path in folder.glob("*.json")}
 
 
-def test_help_imports_nothing_heavy(tmp_path):
-    commands = ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"]
-    packages = imported_packages(tmp_path, *([*command.split(), "--help"] for command in commands))
+HELP = ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"]
+LISTS = ["backbones ls", "weights ls", "weights verify", "recipes ls", "runs ls", "recipes validate quickstart"]
+
+
+@pytest.fixture(scope="module")
+def without_networks(class_folders, tmp_path_factory):
+    """Packages that are imported after commands without a network."""
+    commands = {
+        "help": [[*command.split(), "--help"] for command in HELP],
+        "lists": [command.split() for command in LISTS],
+        "folder": [["prepare", "folder", class_folders, "--root", "store"]],
+        "demo": [["prepare", "demo", "--root", "demo", "--jobs", "1"]],
+    }
+    return run_commands(tmp_path_factory.mktemp("without"), commands, FEW_CHIPS)
+
+
+@pytest.fixture(scope="module")
+def with_networks(run, root, tmp_path_factory):
+    """Packages that are imported after commands with a bundle, and at the first step of a training."""
+    folder = tmp_path_factory.mktemp("with")
+    (folder / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
+    commands = {
+        "show": [["bundle", "show", run]],
+        "predict": [["predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch"]],
+        "finetune": [["finetune", "bars.yaml", "--json", "--log-every", "1", "train.epochs=1"]],
+    }
+    return run_commands(folder, commands)
+
+
+def test_help_imports_nothing_heavy(without_networks):
+    packages = without_networks["help"]
     assert "typer" in packages and not packages & {*HEAVY, "numpy"}
 
 
-def test_lists_import_nothing_heavy(tmp_path):
-    commands = ["backbones ls", "weights ls", "weights verify", "recipes ls", "runs ls", "recipes validate quickstart"]
-    assert not imported_packages(tmp_path, *(command.split() for command in commands)) & HEAVY
+def test_lists_import_nothing_heavy(without_networks):
+    assert not without_networks["lists"] & HEAVY
 
 
 def test_the_packages_of_rsft_import_nothing_heavy():
@@ -79,33 +110,26 @@ def test_the_packages_of_rsft_import_nothing_heavy():
     assert done.stdout.strip() == "False"
 
 
-def test_prepare_folder_imports_no_networks(class_folders, tmp_path, monkeypatch):
-    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # of a notebook
-    packages = imported_packages(tmp_path, ["prepare", "folder", class_folders, "--root", "store"])
-    assert "pandas" in packages and (tmp_path / "store/manifest.parquet").is_file()
-    assert packages & HEAVY == {"cv2", "matplotlib", "pandas", "pyarrow", "rasterio"}  # matplotlib draws a figure
+def test_prepare_folder_imports_no_networks(without_networks):
+    expected = {"cv2", "matplotlib", "pandas", "pyarrow", "rasterio"}  # matplotlib draws a figure
+    assert without_networks["folder"] & HEAVY == expected
 
 
-def test_prepare_demo_imports_no_networks(tmp_path):
-    packages = imported_packages(tmp_path, ["prepare", "demo", "--root", "store", "--jobs", "1"], setup=FEW_CHIPS)
-    assert not packages & {*TORCHGEO, *NETWORKS, "sklearn", "geopandas"}
+def test_prepare_demo_imports_no_networks(without_networks):
+    assert not without_networks["demo"] & {*TORCHGEO, *NETWORKS, "sklearn", "geopandas"}
 
 
-def test_a_training_imports_statistics_after_its_first_step_and_never_torchgeo_and_lightning(root, tmp_path):
-    (tmp_path / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
-    words = ["finetune", "bars.yaml", "--json", "--log-every", "1", "train.epochs=1"]
-    packages = imported_packages(tmp_path, words)
-    assert "torch" in packages and not packages & {*TORCHGEO, "lightning", "torchmetrics"}
-    packages = set(json.loads((tmp_path / "step.json").read_text()))
+def test_the_description_of_a_bundle_builds_no_network(with_networks):
+    assert with_networks["show"] & HEAVY <= {"cv2", "torch"}
+
+
+def test_prediction_with_pytorch_imports_no_statistics(with_networks):
+    packages = with_networks["predict"]
+    assert "torch" in packages and not packages & {*TORCHGEO, *STATISTICS, "lightning"}
+
+
+def test_a_training_imports_statistics_after_its_first_step_and_never_torchgeo_and_lightning(with_networks):
+    assert not with_networks["finetune"] & {*TORCHGEO, "lightning", "torchmetrics"}
+    packages = with_networks["step"]
     assert "torch" in packages
     assert not packages & {*TORCHGEO, "lightning", "matplotlib", "sklearn", "torchmetrics", "geopandas"}
-
-
-def test_the_description_of_a_bundle_builds_no_network(run, tmp_path):
-    assert imported_packages(tmp_path, ["bundle", "show", run]) & HEAVY <= {"cv2", "torch"}
-
-
-def test_prediction_with_pytorch_imports_no_statistics(run, root, tmp_path):
-    words = ["predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch"]
-    packages = imported_packages(tmp_path, words)
-    assert "torch" in packages and not packages & {*TORCHGEO, *STATISTICS, "lightning"}

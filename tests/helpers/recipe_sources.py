@@ -56,7 +56,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"train": dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2), strict=True))}
     counts |= {split: dict.fromkeys(demo.DEMO_CLASSES, 1) for split in ("val", "test")}
     monkeypatch.setattr(demo, "DEMO_COUNTS", counts)
-    monkeypatch.setattr(demo, "DEMO_SCENES", 3)
+    monkeypatch.setattr(demo, "DEMO_SCENES", 1)
 
 
 def _write_class_folders(folder: Path, planes: int, first: int = 0) -> None:

@@ -182,15 +182,16 @@ evaluate: {{batch_size: 64}}
 
 @pytest.fixture
 def probes(tmp_path):
-    """Write a file with two linear probes of one epoch: random weights, and class means."""
+    """Write a file with linear probes, by default of one epoch: random weights, and class means."""
 
-    def write(store, epochs=1):
+    def write(store, epochs=1, count=2):
         files = []
-        for name, init in {"random": "random", "means": "class-mean"}.items():
+        for name, init in (("random", "random"), ("means", "class-mean"))[:count]:
             files.append(tmp_path / f"{name}.yaml")
             files[-1].write_text(PROBE.format(name=name, init=init, epochs=epochs))
         path = tmp_path / "probes.yaml"
-        path.write_text(f"method: auto\ndata: {{root: {store}}}\ncandidates: [{', '.join(map(str, files))}]\n")
+        candidates = ", ".join(map(str, files))
+        path.write_text(f"method: auto\nfolds: 2\ndata: {{root: {store}}}\ncandidates: [{candidates}]\n")
         return path
 
     return write
@@ -235,14 +236,14 @@ def test_a_choice_reads_neither_files_nor_labels_of_validation_chips(probes, sto
     rows = zip(other.metadata["candidates"], first.metadata["candidates"], strict=True)
     assert all(x | {"cpu_seconds": 0} == y | {"cpu_seconds": 0} for x, y in rows)
     assert other.sentence == first.sentence
-    runs = find_runs(tmp_path / "other/trials" / read_auto(path).candidates[0].trial(1, 3, 1.0).id)
+    runs = find_runs(tmp_path / "other/trials" / read_auto(path).candidates[0].trial(1, 2, 1.0).id)
     predictions = pd.read_parquet(runs[0].folder / "evaluation/predictions.parquet")
     assert all(name.startswith("chips/train/") for name in predictions["path"])
 
 
 @pytest.mark.slow
 def test_a_killed_choice_continues_its_run(probes, root, tmp_path):
-    path, folder = probes(root, epochs=8), tmp_path / "sweep"
+    path, folder = probes(root, epochs=5), tmp_path / "sweep"
 
     class Killer(SearchListener):
         def on_epoch_end(self, row, scales):
@@ -251,7 +252,7 @@ def test_a_killed_choice_continues_its_run(probes, root, tmp_path):
 
     run_until_killed(lambda: AutoSearch(read_auto(path), folder, Killer()).run(), timeout_s=120)
     candidate = read_auto(path).candidates[0]
-    trial = folder / "trials" / candidate.trial(1, 3, 0.25).id
+    trial = folder / "trials" / candidate.trial(1, 2, 0.25).id
     assert not (trial / "trial.json").exists() and float((trial / "cpu_seconds.txt").read_text()) > 0
     choice = AutoSearch(read_auto(path), folder).run()
     (run,) = find_runs(trial)
@@ -260,7 +261,7 @@ def test_a_killed_choice_continues_its_run(probes, root, tmp_path):
 
 @pytest.mark.slow
 def test_the_budget_stops_a_run_which_continues_later(probes, root, tmp_path, monkeypatch):
-    path, folder, clock = probes(root, epochs=8), tmp_path / "sweep", 0.0
+    path, folder, clock = probes(root, epochs=5, count=1), tmp_path / "sweep", 0.0
 
     def process_time():
         nonlocal clock

@@ -177,16 +177,17 @@ def test_stopped_search_continues_with_its_proposals(read, tmp_path, ray, caplog
 @pytest.mark.slow
 @pytest.mark.parametrize("is_damaged", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_state_of_another_or_broken_session_is_discarded(read, tmp_path, ray, caplog, is_damaged):
-    sweep, trials = read(GRID)
+    text = GRID.replace("[0.02, 1.0e-9]", "[0.02]").replace("epochs: 2", "epochs: 1")
+    sweep, trials = read(text)
     with pytest.raises(KeyboardInterrupt):
         tuning.tune_trials(sweep, tmp_path / "trials", trials, [], Watcher(stop_at=1), jobs=1)
     (state,) = (tmp_path / "cache/rsft/sweeps").glob("*/*/tuner.pkl")
     if is_damaged:
         state.write_bytes(state.read_bytes()[:100])
     else:
-        sweep, trials = read(GRID.replace("0.02", "0.03"))
+        sweep, trials = read(text.replace("0.02", "0.03"))
     watcher = Watcher()
     caplog.set_level(logging.WARNING)
     assert tuning.tune_trials(sweep, tmp_path / "trials", trials, [], watcher, jobs=1) is False
     assert ("is incomplete" if is_damaged else "has changed") in caplog.text
-    assert [outcome.status for outcome in watcher.ended] == ["done", "done"]
+    assert [outcome.status for outcome in watcher.ended] == ["done"]

@@ -57,7 +57,7 @@ def test_the_bundle_holds_only_learned_tensors(run, recipe_file):
 
 def test_outer_steps_of_epochs_that_are_shorter_than_their_period(recipe_file, tmp_path, caplog):
     """Few chips give few batches per epoch; without outer steps, the scales would stay as they were, without a word."""
-    overrides = ["meta.outer_every=10", "meta.warmup=0", "meta.lr=0.5", "train.epochs=12"]
+    overrides = ["meta.outer_every=10", "meta.warmup=0", "meta.lr=0.5", "train.epochs=5"]
     run = finetune(load_recipe(recipe_file, overrides), tmp_path / "runs")
     scales = pd.read_csv(run.folder / "modulator.csv")
     spread = scales.groupby("epoch")["value"].apply(lambda values: abs(values - 1).max())

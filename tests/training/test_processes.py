@@ -1,8 +1,5 @@
 """Precision of a run, and which settings of processes are consistent."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -90,17 +87,6 @@ def test_matrix_products_have_the_precision(precision, dtype):
     processes = launch_processes(TrainSection(epochs=1, precision=precision), torch.device("cpu"))
     with processes.autocast():
         assert (torch.eye(2) @ torch.eye(2)).dtype == dtype
-
-
-@pytest.mark.slow
-def test_one_process_does_not_import_lightning():
-    code = (
-        "import sys, torch; import rsft.training.finetune; from rsft.recipe.schema import TrainSection\n"
-        "from rsft.training.processes import launch_processes, require_consistent_processes\n"
-        "train = TrainSection(epochs=1, precision='fp32'); require_consistent_processes(train)\n"
-        "launch_processes(train, torch.device('cpu')); sys.exit('lightning' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_nothing_is_exchanged_without_the_others(monkeypatch):

@@ -1,8 +1,6 @@
 import json
-import os
+import multiprocessing
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,8 @@ from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs.reader import find_runs
-from rsft.training.trackers import RunListener
 from tests.helpers.pool_chips import make_store
+from tests.helpers.two_processes import LossRecorder, train_trials
 
 COMMON = "train.batch_size=16 train.epochs=5 train.max_grad_norm=1.0"
 SEMI = "data.unlabeled=POOL semi.start=0.2 semi.threshold=0.35 semi.foreign=0.2 semi.ratio=2"
@@ -35,16 +33,6 @@ TRIALS = {
 }
 """Overrides of the recipe by trial; POOL stands for a chip store without labels."""
 
-SCRIPT = Path(__file__).parents[1] / "helpers" / "two_processes.py"
-
-
-class LossRecorder(RunListener):
-    def __init__(self):
-        self.losses = []
-
-    def on_step(self, step):
-        self.losses.append(step.loss)
-
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
@@ -54,7 +42,10 @@ def pool(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_process_results(root, pool, tmp_path_factory):
-    """Results of both gloo processes for every trial, which `two_processes.py` wrote."""
+    """Results of both gloo processes for every trial."""
+    import lightning.fabric  # noqa: F401  # the forks do not import these packages again
+    import torch.distributed.tensor  # noqa: F401
+
     from tests.helpers.bars_recipe import BARS_RECIPE
 
     folder = tmp_path_factory.mktemp("together")
@@ -63,12 +54,15 @@ def two_process_results(root, pool, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = [port, folder / "bars.yaml", folder / "runs", folder / "results", *trials.values()]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    commands = [[sys.executable, SCRIPT, str(rank), "2", *shared] for rank in (0, 1)]
-    processes = [subprocess.Popen(command, env=environment) for command in commands]
+    shared = (2, port, folder / "bars.yaml", folder / "runs", folder / "results", tuple(trials.values()))
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=train_trials, args=(rank, *shared)) for rank in (0, 1)]
     try:
-        assert [process.wait(600) for process in processes] == [0, 0]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(600)
+        assert [process.exitcode for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

@@ -40,6 +40,17 @@ def edit_store(root, folder, classes, edit):
     return folder
 
 
+@pytest.fixture(scope="module")
+def corrected(run, tmp_path_factory):
+    """A finished short run that starts at `run`."""
+    return finetune(start=run, runs=tmp_path_factory.mktemp("corrected"))
+
+
+def assert_equal_tensors(folder, other):
+    tensors, others = Bundle.load(folder).tensors, Bundle.load(other).tensors
+    assert all(torch.equal(tensors[key], others[key]) for key in tensors)
+
+
 def test_a_run_that_learns_nothing_keeps_the_outputs(run, tmp_path):
     for overrides in (STILL, (*STILL, "train.last_blocks=null", "data.augment=sar")):
         again = finetune(correction_recipe(run, overrides), tmp_path)
@@ -61,19 +72,18 @@ def test_only_the_last_blocks_and_the_head_change(run, tmp_path):
     assert Bundle.load(run).tensors.keys() == before.keys()
 
 
-def test_the_same_seed_gives_the_same_run_and_an_uncached_one_agrees(run, tmp_path, monkeypatch):
-    cached, again = (finetune(start=run, runs=tmp_path) for _ in range(2))
-    assert cached.folder.name == "001" and again.folder.name == "002"
-    tensors, others = Bundle.load(cached.folder).tensors, Bundle.load(again.folder).tensors
-    assert all(torch.equal(tensors[key], others[key]) for key in tensors)
+def test_the_same_seed_gives_the_same_run_and_an_uncached_one_agrees(run, corrected, monkeypatch):
+    again = finetune(start=run, runs=corrected.folder.parents[1])
+    assert corrected.folder.name == "001" and again.folder.name == "002"
+    assert_equal_tensors(corrected.folder, again.folder)
     monkeypatch.setattr("rsft.training.finetune.can_cache_prefix", lambda *_: False)
-    uncached = finetune(start=run, runs=tmp_path)
-    assert cached.metadata["blocks_kept"] == 1 and uncached.metadata["blocks_kept"] == 0
-    assert torch.allclose(logits(cached.folder), logits(uncached.folder), atol=1e-5)
+    uncached = finetune(start=run, runs=corrected.folder.parents[1])
+    assert corrected.metadata["blocks_kept"] == 1 and uncached.metadata["blocks_kept"] == 0
+    assert torch.allclose(logits(corrected.folder), logits(uncached.folder), atol=1e-5)
 
 
 def test_kept_blocks_have_no_dropout(run, tmp_path, monkeypatch):
-    overrides = ["peft.dropout=0.5", "train.last_blocks=0"]
+    overrides = ["peft.dropout=0.5", "train.last_blocks=0", "train.epochs=2"]
     cached = finetune(correction_recipe(run, overrides), tmp_path)
     monkeypatch.setattr("rsft.training.finetune.can_cache_prefix", lambda *_: False)
     uncached = finetune(correction_recipe(run, overrides), tmp_path)
@@ -188,15 +198,14 @@ def test_an_ensemble_starts_at_its_own_members(recipe_file, tmp_path):
     with pytest.raises(RequestError, match=mentions("2 runs", "trains 1")) as caught:
         finetune(correction_recipe(base.folder, ["train.ensemble_size=1"]), tmp_path)
     assert "members/run-1" in caught.value.hint
-    one = finetune(correction_recipe(base.folder / "members" / "run-2", ["train.ensemble_size=1"]), tmp_path)
+    one = finetune(correction_recipe(base.folder / "members" / "run-2", ["train.ensemble_size=1", *STILL]), tmp_path)
     assert one.metadata["status"] == "done"
 
 
-def test_a_resumed_run_needs_no_bundle(run, tmp_path):
+def test_a_resumed_run_needs_no_bundle(run, corrected, tmp_path):
     """The original may be gone: the run has a copy, and its result is that of an uninterrupted run."""
     original = shutil.copytree(run / "bundle", tmp_path / "old")
     recipe = correction_recipe(original, ["train.checkpoint_steps=1"])
-    whole = finetune(recipe, tmp_path / "whole")
 
     class Stop(Exception):
         pass
@@ -212,6 +221,5 @@ def test_a_resumed_run_needs_no_bundle(run, tmp_path):
         finetune(recipe, tmp_path / "runs", Stopper())
     shutil.rmtree(original)
     resumed = finetune(recipe, tmp_path / "runs", resume=tmp_path / "runs" / "bars" / "001")
-    tensors, others = Bundle.load(whole.folder).tensors, Bundle.load(resumed.folder).tensors
-    assert all(torch.equal(tensors[key], others[key]) for key in tensors)
+    assert_equal_tensors(corrected.folder, resumed.folder)
     assert resumed.metadata["start"]["bundle"] == str(original)
