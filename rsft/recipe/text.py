@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ def to_yaml(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+@lru_cache(maxsize=32)  # a command reads the same recipe several times, in 20 ms each
 def _compose(text: str) -> yaml.Node | None:
     """Return the node tree of a text within the limits and without anchors, aliases and tags; else raise YAMLError."""
     if len(text) > MAX_YAML_LENGTH:

@@ -141,7 +141,6 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results
 
 
 @pytest.mark.slow
-@pytest.mark.exhaustive  # the code that resumes is that of the test above
 def test_a_resumed_run_with_a_head_on_an_earlier_block(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, [*OVERRIDES, "head.earlier_blocks=[0]", "train.precision=bf16"])
     unbroken = finetune(recipe, tmp_path / "unbroken")
