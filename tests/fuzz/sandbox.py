@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -34,6 +33,7 @@ from rsft.errors import RsftError
 from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
 from tests.fuzz.mutate import PORT
 from tests.fuzz.target import Target
+from tests.helpers.vector_layers import read_layer_here
 
 CPU_SECONDS = 10
 """An input takes no longer, in seconds of the processor, so that other jobs on the machine do not matter."""
@@ -165,7 +165,7 @@ def _work(
         return
     os.environ[LIMIT] = "limited"  # as in the process that reads layers
     limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
-    vectors.run_limited, reader.run_limited = _read_layer_here, _try_arrays_in_fork
+    vectors.run_limited, reader.run_limited = read_layer_here, _try_arrays_in_fork
     expected = _list_files(folder)
     port = b"%05d" % listener.getsockname()[1]
     sender.send(-1)
@@ -225,16 +225,9 @@ def _isolate(workplace: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _read_layer_here(program: str, data: bytes) -> bytes:
-    """Read a layer in this process, where it is observed: a process for each input takes half a second."""
-    source, answer = SimpleNamespace(buffer=io.BytesIO(data)), SimpleNamespace(buffer=io.BytesIO())
-    with mock.patch.multiple(sys, stdin=source, stdout=answer), mock.patch.object(vectors, "enter_limits"):
-        vectors._serve()
-    return answer.buffer.getvalue()
-
-
 def _try_arrays_in_fork(program: str, data: bytes) -> bytes:
-    """Open HDF5 in a copy of this process, for the same reason; its crash is what `run_limited` tells, too."""
+    """Open HDF5 in a copy of this process, because one for each input takes half a second; its crash is what
+    `run_limited` tells, too."""
     if pid := os.fork():
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if code:

@@ -1,4 +1,4 @@
-"""A run with a network of two blocks: it is exported and compiled in a third of the time."""
+"""A run with a network of two blocks, exported and compiled in a third of the time; layers are read in this process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.bars_recipe import BARS_RECIPE
+from tests.helpers.vector_layers import read_layer_here
+
+
+@pytest.fixture(autouse=True)
+def _layers_are_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read vector layers without the process that limits damage."""
+    monkeypatch.setattr("rsft.data.imagery.vectors.run_limited", read_layer_here)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree
 from typing import NamedTuple
 
 import numpy as np
@@ -55,19 +56,26 @@ class Desk(NamedTuple):
         return ChipStore.open(self.store).table
 
 
-@pytest.fixture
-def desk(tmp_path, monkeypatch):
-    """Make a store with the classes dark and bright in two bands (dB), and a scene with six ships."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="session")
+def dark_and_bright(tmp_path_factory):
+    """Make a store with the classes dark and bright in two bands (dB)."""
+    source = tmp_path_factory.mktemp("source")
     for split, count in {"train": 3, "val": 2}.items():
         for number, name in enumerate(("bright", "dark")):
-            folder = tmp_path / "source" / split / name
+            folder = source / split / name
             folder.mkdir(parents=True)
             for index in range(count):
                 seed = 100 + 10 * number + index + 50 * (split == "val")
                 write_geotiff(folder / f"{index}.tif", decibels(SIDE, SIDE, seed), names=("VH", "VV"))
-    store = prepare_folder(tmp_path / "source", tmp_path / "store", unit="db")
+    return prepare_folder(source, tmp_path_factory.mktemp("data") / "store", unit="db").root
+
+
+@pytest.fixture
+def desk(dark_and_bright, tmp_path, monkeypatch):
+    """Copy the store, and make a scene with six ships."""
+    monkeypatch.chdir(tmp_path)
+    store = copytree(dark_and_bright, tmp_path / "store")
     scene = write_geotiff(tmp_path / "scene.tif", decibels(48, 48), crs="EPSG:32633", transform=UTM, names=("VH", "VV"))
     lines = ["row,col", *(f"{row},{col}" for row, col in SHIPS)]
     (tmp_path / "ships.csv").write_text("\n".join(lines))
-    return Desk(store.root, scene, tmp_path / "ships.csv", tmp_path, monkeypatch)
+    return Desk(store, scene, tmp_path / "ships.csv", tmp_path, monkeypatch)

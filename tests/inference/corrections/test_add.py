@@ -324,18 +324,18 @@ def test_one_chip_twice(desk):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call"),
-    [(additions, "write_chip", 2), (additions, "sync_all", 1), (additions, "write_bytes", 1),
-     (additions, "write_bytes", 2), (additions, "write_text", 1), (additions, "write_text", 2),
-     (additions, "write_text", 3)],
+    ("name", "call", "after"),
+    [("write_text", 1, False), ("write_text", 1, True), ("write_chip", 2, False), ("write_chip", 2, True),
+     ("sync_all", 1, False), ("write_bytes", 1, False), ("write_text", 2, False), ("write_text", 3, False),
+     ("write_bytes", 2, False), ("write_bytes", 2, True)],
 )  # fmt: skip
-@pytest.mark.parametrize("after", [False, True])
-def test_a_killed_process_leaves_the_old_or_the_new_store(desk, owner, name, call, after):
+def test_a_killed_process_leaves_the_old_or_the_new_store(desk, name, call, after):
+    """The calls are in the order of the code: to be killed after one is to be killed before the next one."""
     table, before = page_table(desk), desk.table()
     options = AdditionOptions(not_a_target="clutter", new_classes=("clutter",))
 
     def add_and_die():
-        kill_at_call(owner, name, call, after)
+        kill_at_call(additions, name, call, after)
         add_corrections(desk.store, table, options)
 
     run_until_killed(add_and_die)

@@ -1,5 +1,7 @@
 """Choice of the matrix products to quantize to int8."""
 
+from functools import cache
+
 import pytest
 
 from rsft.errors import WeightsError
@@ -16,6 +18,7 @@ PRODUCTS = {"lora": 9, "adapter": 12, "prompts": 8}
 because it computes the query of the class token separately."""
 
 
+@cache
 def traced(method="lora", head="linear"):
     network = TraceableNetwork([tiny_classifier(1, method, head)])
     return trace_network(network, CONTRACT), network(IMAGES)[0]
@@ -62,10 +65,12 @@ def test_only_products_with_weights_of_blocks_are_quantized(tmp_path, name, meth
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_the_first_blocks_stay_in_floating_point(tmp_path, name):
-    program, _ = traced()
-    assert count_int8_products(name, quantize(name, program, tmp_path, first=1)) == PRODUCTS["lora"] - 4
+@pytest.mark.parametrize(("name", "total"), [("onnx", 5), ("openvino", 10)])
+def test_the_first_blocks_stay_in_floating_point(tmp_path, name, total):
+    (program, _), calls = traced(), []
+    path = quantize(name, program, tmp_path, first=1, progress=lambda *call: calls.append(call))
+    assert count_int8_products(name, path) == PRODUCTS["lora"] - 4
+    assert calls[-1] == (total, total, "calibrating")
 
 
 @pytest.mark.slow
@@ -91,11 +96,3 @@ def test_several_runs(tmp_path):
     assert len(float_nodes(program, 0).names) == 4 + 2  # attention of two blocks in each run, and two heads
     path = quantize("onnx", program, tmp_path)
     assert count_int8_products("onnx", path) == PRODUCTS["lora"] + PRODUCTS["adapter"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "total"), [("onnx", 5), ("openvino", 10)])
-def test_progress(tmp_path, name, total):
-    calls = []
-    quantize(name, traced()[0], tmp_path, progress=lambda *call: calls.append(call))
-    assert calls[-1] == (total, total, "calibrating")

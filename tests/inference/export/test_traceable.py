@@ -1,5 +1,7 @@
 """A bundle as plain modules gives the classifier's outputs, and a graph for any number of images."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -7,10 +9,17 @@ from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork, t
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, METHODS, tiny_classifier
 
 
+def further(cases):
+    """Return cases of which each value has a case in the normal run."""
+    return [pytest.param(*case, marks=pytest.mark.exhaustive) for case in cases]
+
+
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("head", ["linear", "two depths"])
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize(
+    ("method", "head"),
+    [*product(METHODS, ["linear"]), ("lora", "two depths"), *further(product(["adapter", "prompts"], ["two depths"]))],
+)
 def test_the_graph_gives_the_outputs_of_the_classifier(method, head):
     classifier = tiny_classifier(1, method, head)
     expected = classifier.predict(IMAGES)
@@ -48,8 +57,11 @@ def test_several_runs_give_the_mean_of_their_probabilities(head):
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("products", [False, True])
-@pytest.mark.parametrize(("head", "limit"), [("linear", 5e-2), ("two depths", 1e-1)])
+@pytest.mark.parametrize(
+    ("head", "limit", "products"),
+    [("linear", 5e-2, True), ("two depths", 1e-1, False),
+     *further([("linear", 5e-2, False), ("two depths", 1e-1, True)])],
+)  # fmt: skip
 def test_bfloat16_is_near_and_gives_float32(products, head, limit):
     expected = tiny_classifier(1, head=head).predict(IMAGES).logits
     network = BFloat16Network(TraceableNetwork([tiny_classifier(1, head=head)]), products=products)

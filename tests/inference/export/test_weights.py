@@ -3,6 +3,8 @@
 import json
 import re
 from dataclasses import replace
+from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -29,7 +31,6 @@ NETWORKS = {
     "convolutions": {"name": "resnet18", "size": 64, "peft": {"positions": ["conv1", "conv2"]}},
     "stages": {"name": "convnext_atto", "size": 64, "peft": {"positions": ["mlp1", "mlp2"]}},
 }
-NETWORK = pytest.mark.parametrize("network", NETWORKS)
 
 
 def saved(bundle, folder):
@@ -41,6 +42,18 @@ def saved(bundle, folder):
         return folder / "bundle", images, load_classifier(bundle, "cpu").predict(images).logits
 
 
+@pytest.fixture(scope="module")
+def saved_network(tmp_path_factory):
+    """Return what `saved` returns for a network of `NETWORKS` and a kind of head."""
+
+    @cache
+    def save_network(network, head="linear"):
+        folder = tmp_path_factory.mktemp("network")
+        return saved(timm_bundle(folder, head={"kind": head}, **NETWORKS[network]), folder)
+
+    return save_network
+
+
 def run_blocks(folder, images):
     """Run the Python of README.md; return its variables."""
     variables = {"images": images}
@@ -49,9 +62,9 @@ def run_blocks(folder, images):
     return variables
 
 
-@NETWORK
-def test_timm_loads_the_folder(tmp_path, network):
-    bundle, images, expected = saved(timm_bundle(tmp_path, **NETWORKS[network]), tmp_path)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_timm_loads_the_folder(saved_network, tmp_path, network):
+    bundle, images, expected = saved_network(network)
     result = export_bundle(bundle, "timm", output_dir=tmp_path / "out")
     assert result.metadata["checked"]["largest"] < 1e-5
     torch.testing.assert_close(run_blocks(result.folder, images)["logits"], expected, atol=1e-5, rtol=1e-5)
@@ -61,9 +74,9 @@ def test_timm_loads_the_folder(tmp_path, network):
     assert not {"url", "hf_hub_id", "tag", "license"} & set(config["pretrained_cfg"])  # those of timm's own weights
 
 
-def test_the_pipeline_of_transformers_gives_the_probabilities(tmp_path):
+def test_the_pipeline_of_transformers_gives_the_probabilities(saved_network, tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    folder, _, _ = saved(timm_bundle(tmp_path), tmp_path)
+    folder, _, _ = saved_network("token")
     out = export_bundle(folder, "timm", output_dir=tmp_path / "out").folder
     chip = np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8)
     bundle = Bundle.load(folder)
@@ -75,11 +88,14 @@ def test_the_pipeline_of_transformers_gives_the_probabilities(tmp_path):
     np.testing.assert_allclose([scores[name] for name in bundle.classes], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", ["linear", "cosine"])
-@NETWORK
-def test_peft_loads_the_folder(tmp_path, network, head):
+@pytest.mark.parametrize(
+    ("network", "head"),
+    [*product(NETWORKS, ["linear"]), ("token", "cosine"), ("stages", "cosine"),
+     *(pytest.param(network, "cosine", marks=pytest.mark.exhaustive) for network in list(NETWORKS)[1:-1])],
+)  # fmt: skip
+def test_peft_loads_the_folder(saved_network, tmp_path, network, head):
     pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
-    bundle, images, expected = saved(timm_bundle(tmp_path, head={"kind": head}, **NETWORKS[network]), tmp_path)
+    bundle, images, expected = saved_network(network, head)
     folder = export_bundle(bundle, "peft", output_dir=tmp_path / "out").folder
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
     logits = run_blocks(folder, images)["logits"]

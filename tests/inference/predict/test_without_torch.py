@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions, requires
 from itertools import product
 from pathlib import Path
@@ -32,43 +33,44 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 from rsft.cli import main
 
-try:
-    main()
-except SystemExit as stop:
-    assert not stop.code, stop.code
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["rsft", "predict", *arguments]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, stop.code
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=open("modules.json", "w"))
 """
 
 
 @pytest.fixture(scope="session")
-def exports(run, tmp_path_factory):
-    """The bundle of `run` as onnx and openvino."""
+def exported(run, tmp_path_factory):
+    """Return the folder of the bundle of `run` in a format."""
     folder = tmp_path_factory.mktemp("exports")
-    for name in ("onnx", "openvino"):
-        export_bundle(run, name, "fp32", folder / name)
-    return folder
+    return cache(lambda name: export_bundle(run, name, "fp32", folder / name).folder)
 
 
-@pytest.fixture
-def scene(tmp_path):
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory):
     """A scene with a georeference, and positions in it as GeoJSON."""
+    folder = tmp_path_factory.mktemp("scene")
     pixels = np.random.default_rng(0).integers(0, 200, (96, 128), np.uint8)
     x, y = UTM @ (64, 48)
     point = {"type": "Point", "coordinates": [x, y]}
     features = [{"type": "Feature", "id": 7, "properties": {"name": "ship"}, "geometry": point}]
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
     layer = {"type": "FeatureCollection", "crs": crs, "features": features}
-    (tmp_path / "positions.geojson").write_text(json.dumps(layer))
-    return write_geotiff(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
+    (folder / "positions.geojson").write_text(json.dumps(layer))
+    return write_geotiff(folder / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
 
 
-def predict_in_process(tmp_path, *arguments, blocked=()):
+def predict_in_process(folder, *jobs, blocked=()):
     """Run `rsft predict` in a new process in which packages are missing, and return the packages that it imported."""
     program = PROGRAM.replace("BLOCKED", repr(set(blocked)))
-    command = [sys.executable, "-c", program, "predict", *map(str, arguments)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program, json.dumps([[*map(str, arguments)] for arguments in jobs])]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return set(json.loads((tmp_path / "modules.json").read_text()))
+    return set(json.loads((folder / "modules.json").read_text()))
 
 
 def job_arguments(kind, root, scene):
@@ -90,39 +92,43 @@ JOBS = [
 @pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "engine", "is_blocked"), JOBS)
-def test_a_graph_engine_needs_no_torch(run, root, exports, scene, tmp_path, kind, engine, is_blocked):
+def test_a_graph_engine_needs_no_torch(run, root, exported, scene, tmp_path, kind, engine, is_blocked):
     arguments, blocked = job_arguments(kind, root, scene), ABSENT if is_blocked else ()
-    options = ("-o", "out.gpkg", "--engine", exports / engine)
-    packages = predict_in_process(tmp_path, run, *arguments, *options, blocked=blocked)
+    job = (run, *arguments, "-o", "out.gpkg", "--engine", exported(engine))
+    packages = predict_in_process(tmp_path, job, blocked=blocked)
     assert not packages & set(ABSENT)
     assert (tmp_path / "out.gpkg").stat().st_size > 0
 
 
+@pytest.fixture(scope="module")
+def documented_jobs(run, root, exported, scene, tmp_path_factory):
+    """Run a job of each kind with the documented packages alone; return the outputs' folder and the imported ones."""
+    distributions, needed = packages_distributions(), with_requirements(documented_packages())
+    others = {package for package, names in distributions.items() if not needed & {*map(_normalize, names), "rsft"}}
+    assert others >= set(ABSENT) & set(distributions) and {"torch", "scipy", "requests"} <= others
+    folder, onnx = tmp_path_factory.mktemp("documented"), exported("onnx")
+    outputs = {"chips": "out.csv", "positions": "out.geojson", "tiles": "out.gpkg"}
+    jobs = [
+        (run, *job_arguments(kind, root, scene), "-o", output, "--html", f"{kind}.html", "--engine", onnx)
+        for kind, output in outputs.items()
+    ]
+    packages = predict_in_process(folder, *jobs, blocked=others)
+    return folder, {_normalize(name) for package in packages for name in distributions.get(package, ())}
+
+
 @pytest.mark.slow
-def test_the_predictions_are_those_of_pytorch(run, root, exports, tmp_path, rsft):
-    options = ("-o", "graph.csv", "--engine", exports / "onnx")
-    predict_in_process(tmp_path, run, root / "chips/val", *options, blocked=ABSENT)
+def test_the_predictions_are_those_of_pytorch(run, root, documented_jobs, tmp_path, rsft):
     code, printed = rsft("predict", run, root / "chips/val", "-o", tmp_path / "torch.csv", "--engine", "torch")
     assert code == 0, printed
-    graph, reference = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("graph", "torch"))
+    graph, reference = pd.read_csv(documented_jobs[0] / "out.csv"), pd.read_csv(tmp_path / "torch.csv")
     numbers = [name for name in reference if name.startswith(("p_", "ood_distance"))]
     np.testing.assert_allclose(graph[numbers], reference[numbers], atol=1e-3)
     assert graph.drop(columns=numbers).equals(reference.drop(columns=numbers)) or len(graph) == len(reference)
 
 
 @pytest.mark.slow
-def test_the_documented_packages_are_needed_and_suffice(run, root, exports, scene, tmp_path):
-    distributions, documented = packages_distributions(), documented_packages()
-    needed = with_requirements(documented)
-    others = {package for package, names in distributions.items() if not needed & {*map(_normalize, names), "rsft"}}
-    assert {"torch", "scipy", "requests"} <= others
-    imported: set[str] = set()
-    outputs = {"chips": "out.gpkg", "positions": "out.geojson", "tiles": "out.csv"}
-    for kind, output in outputs.items():
-        arguments = [run, *job_arguments(kind, root, scene), "-o", output, "--html", f"{kind}.html"]
-        packages = predict_in_process(tmp_path, *arguments, "--engine", exports / "onnx", blocked=others)
-        imported.update(_normalize(name) for package in packages for name in distributions.get(package, ()))
-    assert documented <= imported
+def test_the_documented_packages_are_needed_and_suffice(documented_jobs):
+    assert documented_packages() <= documented_jobs[1]
 
 
 def documented_packages():

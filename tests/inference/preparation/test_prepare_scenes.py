@@ -74,6 +74,7 @@ def test_the_manifest_says_what_a_chip_shows_where_and_when(scenes, tmp_path):
     assert (row["lon"], row["lat"]) == pytest.approx((15.0, 45.1), abs=0.1) and np.isnan(row["heading_deg"])
     assert store.table["class"].map(store.classes.index).ge(0).all()
     assert read_dataset(store.root)["notes"] == ["class: the field type of ships.gpkg"]
+    assert next(ChipStore.open(store.root).iter_pixels("train", "sigma0")).shape == (32, 32, 1)
 
 
 def test_chips_are_those_of_a_prediction_to_the_bit(scenes, tmp_path):
@@ -215,12 +216,12 @@ def test_labels_that_cannot_be_used(scenes, tmp_path):
         RequestError, match=mentions("no coordinate system", "no_crs.gpkg", "rsft prepare scenes: --crs")
     ):
         prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "no_crs.gpkg")
-    store = prepare_scenes(folder, tmp_path / "declared", labels=tmp_path / "no_crs.gpkg", crs="EPSG:32633")
+    store = prepared((folder, tmp_path / "no_crs.gpkg"), tmp_path / "declared", crs="EPSG:32633")
     assert len(store.table) == 6
     corner = layer.geometry.iloc[0].exterior.coords[0]
     layer.loc[:1, "geometry"] = [shapely.Polygon([corner] * 4), shapely.box(*corner, corner[0], corner[1] + 50)]
     layer.to_file(tmp_path / "zero.gpkg")
-    store = prepare_scenes(folder, tmp_path / "zero", labels=tmp_path / "zero.gpkg", split="object")
+    store = prepared((folder, tmp_path / "zero.gpkg"), tmp_path / "zero", split="object")
     assert len(store.table) == 4 and store.rejected == 2
     assert "the box has no area" in (store.root / "rejected.csv").read_text()
     layer.iloc[:2].to_file(tmp_path / "only_zero.gpkg")
@@ -242,7 +243,7 @@ def test_labels_elsewhere_are_counted(scenes, tmp_path):
         prepare_scenes(scenes[0], tmp_path / "store", labels=tmp_path / "far.gpkg")
     both = pd.concat([geopandas.read_file(scenes[1]), far.iloc[:2]])
     both.to_file(tmp_path / "both.gpkg")
-    store = prepare_scenes(scenes[0], tmp_path / "store", labels=tmp_path / "both.gpkg", chip_size="32")
+    store = prepared((scenes[0], tmp_path / "both.gpkg"), tmp_path / "store")
     assert store.skipped == {"label outside of all scenes": 2} and len(store.table) == 6
 
 
@@ -262,9 +263,7 @@ def test_vessels_stay_in_one_split(scenes, tmp_path):
     layer = geopandas.read_file(scenes[1])
     layer["MMSI"] = [f"21900000{number % 3}" for number in range(6)]
     layer.drop(columns="mmsi").to_file(tmp_path / "vessels.gpkg")
-    store = prepare_scenes(
-        scenes[0], tmp_path / "store", labels=tmp_path / "vessels.gpkg", split="vessel", chip_size="32", val=0.3
-    )
+    store = prepared((scenes[0], tmp_path / "vessels.gpkg"), tmp_path / "store", split="vessel", val=0.3)
     assert store.table.groupby("mmsi")["split"].nunique().to_list() == [1, 1, 1]
     assert set(store.table["group_key"]) == set(store.table["mmsi"])
 
@@ -300,11 +299,6 @@ def test_objects_of_dota_are_the_same_as_in_prepare_dota(tmp_path):
         )
 
     assert contents(scenes) == contents(dota) and len(dota.table) == 593
-
-
-def test_a_store_can_be_opened(scenes, tmp_path):
-    store = ChipStore.open(prepared(scenes, tmp_path / "store").root)
-    assert next(store.iter_pixels("train", "sigma0")).shape == (32, 32, 1)
 
 
 @pytest.mark.slow
