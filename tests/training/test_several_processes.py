@@ -43,9 +43,6 @@ def pool(tmp_path_factory):
 @pytest.fixture(scope="module")
 def two_process_results(root, pool, tmp_path_factory):
     """Results of both gloo processes for every trial."""
-    import lightning.fabric  # noqa: F401  # the forks do not import these packages again
-    import torch.distributed.tensor  # noqa: F401
-
     from tests.helpers.bars_recipe import BARS_RECIPE
 
     folder = tmp_path_factory.mktemp("together")
@@ -55,8 +52,9 @@ def two_process_results(root, pool, tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = (2, port, folder / "bars.yaml", folder / "runs", folder / "results", tuple(trials.values()))
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=train_trials, args=(rank, *shared)) for rank in (0, 1)]
+    context = multiprocessing.get_context("forkserver")  # imports PyTorch once, and uses no GPU before a fork
+    context.set_forkserver_preload(["lightning.fabric", "torch.distributed.tensor", "tests.helpers.two_processes"])
+    processes = [context.Process(target=train_trials, args=(rank, *shared)) for rank in (0, 1)]
     try:
         for process in processes:
             process.start()

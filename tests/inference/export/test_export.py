@@ -17,7 +17,7 @@ from tests.helpers.tiny_bundles import copy_with_early_head
 
 ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs/engines.md").read_text("utf-8")
-GRAPHS = ("torch-export", "onnx", "openvino")  # the first one is written in the shortest time
+GRAPHS = ("onnx", "openvino", "torch-export")
 WRONG = [
     (("--format", "onnx", "--precision", "bf16"), "ONNX Runtime has no bfloat16"),
     (("--format", "timm", "--precision", "int8"), "timm supports fp32"),

@@ -72,7 +72,7 @@ def test_chips_that_are_normalized_one_by_one(recipe_file, root, tmp_path):
     columns = [name for name in table if name.startswith("p_")]
     whole_graph = export_bundle(folder, "onnx", output_dir=tmp_path / "whole", whole=True, side=32).folder
     np.testing.assert_allclose(run_graph(whole_graph, paths)[0], table[columns].to_numpy(), atol=1e-4)
-    graph = export_bundle(folder, "torch-export", output_dir=tmp_path / "graph").folder
+    graph = export_bundle(folder, "onnx", output_dir=tmp_path / "graph").folder
     other = predict(folder, paths, tmp_path / "graph.csv", PredictionRequest(engine=str(graph))).table
     np.testing.assert_allclose(other[columns].to_numpy(), table[columns].to_numpy(), atol=1e-4)
     with pytest.raises(RequestError, match="normalizes each chip by its own"):

@@ -81,15 +81,13 @@ def job_arguments(kind, root, scene):
     return [scene, *(at if kind == "positions" else ["--grid", "32"])]
 
 
-PAIRWISE = [("chips", "openvino", False), ("positions", "openvino", False), ("tiles", "openvino", True)]
-PAIRWISE += [("tiles", "onnx", False)]  # test_the_documented_packages blocks packages of all jobs with onnx
+SHORT = ("positions", "openvino", True)  # test_the_documented_packages blocks packages of all jobs with onnx
 JOBS = [
-    pytest.param(*job, marks=[] if job in PAIRWISE else pytest.mark.exhaustive)
+    pytest.param(*job, marks=[] if job == SHORT else pytest.mark.exhaustive)
     for job in product(("chips", "positions", "tiles"), ("onnx", "openvino"), (False, True))
 ]
 
 
-@pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "engine", "is_blocked"), JOBS)
 def test_a_graph_engine_needs_no_torch(run, root, exported, scene, tmp_path, kind, engine, is_blocked):
