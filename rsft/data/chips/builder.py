@@ -146,6 +146,7 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
     except OSError as error:
         raise explain_os_error(error, partial, _AGAIN) from error
     except sqlite3.Error as error:
+        # as_os_error opens a file to learn the cause, which it cannot do with a folder
         if isinstance(failure := as_os_error(error, partial / "journal"), OSError):
             raise explain_os_error(failure, partial, _AGAIN) from error
         hint = f"check the disk (or remove this folder), then {_AGAIN}"

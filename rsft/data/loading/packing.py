@@ -123,7 +123,16 @@ def _pack_chunk(
 
 
 def read_stored_image(path: Path, digest: str, convert: Callable[[Pixels], Bytes]) -> Bytes:
-    """Read a chip of a store as a byte image; `digest` is the SHA-256 of the file in the manifest."""
+    """Read a chip of a store as a byte image.
+
+    Args:
+        path: file of the chip.
+        digest: SHA-256 of the file in the manifest.
+        convert: makes a byte image (H, W, P) of pixels (H, W, B).
+
+    Raises:
+        DataError: the chip cannot be read, has changed, or cannot be converted.
+    """
     try:
         return convert(read_chip(path, digest))
     except DataError as error:
