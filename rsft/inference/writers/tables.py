@@ -9,10 +9,11 @@ from __future__ import annotations
 import colorsys
 import json
 import sqlite3
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,6 +31,7 @@ from rsft.inference.writers.pre_annotations import SceneBoxes, coco_content, lab
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.dependencies import check_installed, require
 from rsft.utils.tables import escape_table, replace_controls
+from rsft.utils.untrusted.documents import load_json
 
 LAYER_NAME = "predictions"
 METADATA_TABLE = "rsft_metadata"
@@ -53,9 +55,11 @@ _CSV_TYPES = {"b": "Integer(Boolean)", "i": "Integer64", "u": "Integer64", "f": 
 
 _REGISTER_TABLE = "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, 'attributes', ?)"
 
-
 CLASS_COLUMN, CORRECTED_COLUMN = "class", "corrected"
 """The column that selects the color, and that of corrections by an analyst, which replaces it."""
+
+_SELECT_CORRECTIONS = f"SELECT {CORRECTED_COLUMN} FROM {LAYER_NAME} WHERE '{CORRECTED_COLUMN}' IN "
+_SELECT_CORRECTIONS += f"(SELECT name FROM pragma_table_info('{LAYER_NAME}'))"  # elsewhere SQLite ignores case
 
 UNLIKE_LABEL = "unlike the training chips"
 """Label of chips whose class should not be trusted. They are gray, and hatched if they are polygons."""
@@ -235,17 +239,14 @@ def check_table_size(path: Path, rows: int, columns: int) -> None:
 
 def _count_corrections(path: Path) -> int:
     """Count the labels that an analyst entered in a layer. A file that cannot be read contains none."""
-    if not path.exists() or path.suffix.lower() not in (".gpkg", ".geojson"):
-        return 0
-    import pyogrio
-
-    try:
-        layer = LAYER_NAME if path.suffix.lower() == ".gpkg" else None
-        table = pyogrio.read_dataframe(path, layer, columns=[CORRECTED_COLUMN], read_geometry=False)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, UnicodeDecodeError):
-        return 0
-    labels = table.get(CORRECTED_COLUMN, pd.Series(dtype=str)).dropna().astype(str)
-    return int((labels.str.strip() != "").sum())
+    labels: list[Any] = []
+    with suppress(sqlite3.Error, OSError, ValueError, LookupError, TypeError, AttributeError):
+        if path.suffix.lower() == ".gpkg" and path.is_file():
+            labels = [label for (label,) in _select(path, _SELECT_CORRECTIONS)]
+        elif path.suffix.lower() == ".geojson":
+            features = load_json(path, sys.maxsize)["features"]
+            labels = [feature["properties"].get(CORRECTED_COLUMN) for feature in features]
+    return sum(label is not None and str(label).strip() != "" for label in labels)
 
 
 def sidecar_paths(path: Path) -> list[Path]:
@@ -324,19 +325,20 @@ def add_geopackage_tables(
         database.executemany(f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", texts.items())
 
 
-_MAX_SECONDS = 10  # to read the metadata
-
-
 def read_geopackage_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of the predictions in a GeoPackage; empty if it is none or does not exist."""
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
-            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**28)  # the table may be a view of a stranger
-            deadline = time.monotonic() + _MAX_SECONDS
-            database.set_progress_handler(lambda: int(time.monotonic() > deadline), 100_000)
-            return dict(database.execute(f"SELECT key, value FROM {METADATA_TABLE}"))
+        return dict(_select(path, f"SELECT key, value FROM {METADATA_TABLE}", seconds=10))
     except sqlite3.Error:
         return {}
+
+
+def _select(path: Path, query: str, seconds: float = float("inf")) -> list[Any]:
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**28)  # the table may be a view of a stranger
+        deadline = time.monotonic() + seconds
+        database.set_progress_handler(lambda: int(time.monotonic() > deadline), 100_000)
+        return database.execute(query).fetchall()
 
 
 def _write_geojson(layer: PredictionLayer, path: Path) -> None:
