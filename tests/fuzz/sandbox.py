@@ -28,7 +28,7 @@ from unittest import mock
 
 import pyogrio
 
-from rsft.data.imagery import reader, vectors
+from rsft.data.imagery import rasters, vectors
 from rsft.errors import RsftError
 from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
 from tests.fuzz.mutate import PORT
@@ -165,7 +165,7 @@ def _work(
         return
     os.environ[LIMIT] = "limited"  # as in the process that reads layers
     limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
-    vectors.run_limited, reader.run_limited = read_layer_here, _try_arrays_in_fork
+    vectors.run_limited, rasters.run_limited = read_layer_here, _try_arrays_in_fork
     expected = _list_files(folder)
     port = b"%05d" % listener.getsockname()[1]
     sender.send(-1)
@@ -236,8 +236,8 @@ def _try_arrays_in_fork(program: str, data: bytes) -> bytes:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     code = 1
     with contextlib.suppress(BaseException), mock.patch.object(sys, "stdin", io.StringIO(data.decode())):
-        with mock.patch.object(reader, "enter_limits"):
-            reader._open_arrays()
+        with mock.patch.object(rasters, "enter_limits"):
+            rasters._open_arrays()
         code = 0
     os._exit(code)
 

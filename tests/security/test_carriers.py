@@ -43,7 +43,7 @@ from pathlib import Path
 import pyogrio, rasterio
 from pytest import MonkeyPatch
 from rsft.data.annotations import layers
-from rsft.data.imagery import reader, scene_uri, vectors
+from rsft.data.imagery import rasters, scene_uri, vectors
 from rsft.inference.options import PredictionRequest, SceneQuery, ChipOptions
 from rsft.inference.predict import chip_files
 from rsft.inference.predict.job import predict
@@ -69,7 +69,7 @@ def resolve(uri, name, content):
     return scene_uri.SceneUri.parse(href if ":" in href else os.path.join(os.path.dirname(uri.text), href))
 
 if naive:
-    reader.open_raster = page.open_raster = lambda name: rasterio.open(name)
+    rasters.open_raster = lambda name: rasterio.open(name)
     layers.read_layer, layers.is_json = read_layer, lambda path: False
     raster.check_host = lambda *names: None
     raster._resolve = resolve

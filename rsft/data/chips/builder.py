@@ -28,7 +28,8 @@ from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutco
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import DATASET, ChipStore, Counts, count_chips, describe_column_fault, read_dataset
-from rsft.data.imagery.reader import check_declared_bands, read_band_names, read_chip, read_tiff_tags, read_unit
+from rsft.data.imagery.rasters import read_band_names, read_tiff_tags, read_unit
+from rsft.data.imagery.reader import check_declared_bands, read_chip
 from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, as_float32, check_unit, parse_unit
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels, Progress, Rejection

@@ -1,281 +1,42 @@
-"""Read image files without changing values, open rasters with GDAL, and read what they say of their bands.
+"""Read image files without changing values.
 
-float64 becomes float32. An incomplete image is an error. The content of a file cannot make GDAL read other files, or
-ask a server.
+float64 becomes float32. An incomplete image is an error.
 """
 
 import hashlib
 import io
-import logging
-import re
 import struct
-import sys
 import threading
 import warnings
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from errno import EINVAL
-from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-import rasterio
-from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
-from rasterio import _base
-from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
-from rasterio.io import DatasetReader, MemoryFile
 
-from rsft.data.imagery.bands import BANDS, POLARIZATIONS
-from rsft.data.imagery.scene_uri import SceneUri, file_state
-from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
+from rsft.data.imagery.bands import BANDS
+from rsft.data.imagery.units import as_float32
 from rsft.errors import DataError
-from rsft.types import Pixels, Plane
-from rsft.utils.untrusted.documents import check_regular, open_regular, parse_xml, read_regular
-from rsft.utils.untrusted.gdal_drivers import limit_drivers
-from rsft.utils.untrusted.hdf5_files import find_named_files
-from rsft.utils.untrusted.limited_process import enter_limits, run_limited
+from rsft.types import Pixels
+from rsft.utils.untrusted.documents import check_regular, read_regular
 
-MAX_VRT_BYTES = 2**24
-"""Largest VRT that is read: 16 MiB, about 20,000 images."""
-MAX_BANDS = 4096
-"""Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which takes many seconds to read."""
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+MAX_PIXELS = 2**30
+"""Largest number of pixels of an image, except for TIFF. DOTA has images of 20,000 x 20,000; Pillow's own limit is
+179 million pixels."""
+MAX_CHIP_BYTES = 2**31
+"""Largest file of a chip in bytes: 2 GiB. It is read as a whole."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PLAIN_BAND = "VRTSourcedRasterBand"
-_OTHER_SOURCES = frozenset(  # elements of a VRT that name files in other ways, or run code; attributes as elements
-    (
-        *("group", "array", "arraysource", "gdalwarpoptions", "sourcedataset", "pansharpeningoptions", "input"),
-        *("processingsteps", "step", "argument", "pixelfunctioncode", "subclass", "relativetovrt", "openoptions"),
-    )
-)
-_IMAGE_DRIVERS = frozenset(
-    (
-        *("GTiff", "SNAP_TIFF", "PNG", "JPEG", "BMP", "WEBP", "GIF", "BIGGIF", "JPEGXL", "AVIF", "PNM"),
-        *("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "NITF", "ENVI", "EHdr", "HFA", "RMF", "RST", "SGI"),
-        *("COSAR", "CEOS", "SAR_CEOS", "JAXAPALSAR", "GFF", "AirSAR", "ISCE", "ROI_PAC", "GRIB"),
-        *("AAIGrid", "GSAG", "GSBG", "GS7BG", "DTED", "SRTMHGT", "USGSDEM"),
-    )
-)
-"""Drivers of formats whose files contain the pixels, or lie beside a header with the same stem. No format that names
-other files or servers is among them (VRT, WMS, WCS, STAC, PDS, DIMAP, ...). GDAL finds the driver by the content of a
-file, whatever its suffix."""
-_ARRAY_DRIVERS = frozenset(("HDF5", "HDF5Image", "netCDF", "BAG"))
-"""Drivers of HDF5 and netCDF. They only open files with a suffix of `_ARRAY_SUFFIXES` that name no other files."""
-_ARRAY_SUFFIXES = frozenset((".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5"))
-_NAMES = {"name", "netcdf_varname", "long_name", "band_name", "bandname", "polarization", "polarisation", "description"}
-_POLARIZATION = re.compile(rf"(?<![A-Z0-9])({'|'.join(POLARIZATIONS)})(?![A-Z0-9])")
-_MEASUREMENT = re.compile(r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE)  # a file of Sentinel-1 outside its folder
-_UNIT_TAGS = {
-    **{unit: unit for unit in ("db", "amplitude", "intensity", "gamma0_db")},
-    **dict.fromkeys(("decibel", "decibels"), "db"),
-    **{f"{name}{end}": f"{name}0" for name in ("sigma", "gamma", "beta") for end in ("0", "_0", " nought", "_nought")},
-}
-_T = TypeVar("_T")
-
-
-_DRIVERS = _IMAGE_DRIVERS | _ARRAY_DRIVERS | {"MEM"}
-limit_drivers(_base.__file__, _DRIVERS)
-
-
-class ForeignFilesError(RasterioIOError):  # type: ignore[misc]
-    """A file is not opened, because it refers to other files or servers, or is not a regular file."""
-
-
-def open_raster(name: str) -> Any:
-    """Open a raster with GDAL.
-
-    A file is opened as an image or not at all: one that lists servers or other files is refused. The exception is a
-    VRT named .vrt on this machine, whose images lie in its folder. A name that is not a path, such as a subdataset
-    with its driver, is opened as the user wrote it. Files beside a member of an archive are not read.
-
-    Returns:
-        rasterio's dataset.
-
-    Raises:
-        ForeignFilesError: the file refers to other files or servers, or is a pipe, a socket or a device.
-        rasterio.errors.RasterioError: GDAL cannot open it.
-    """
-    uri, path = SceneUri(name), Path(name)
-    is_vrt = uri.is_path and path.suffix.lower() == ".vrt"
-    if is_vrt:
-        _check_vrt(path)
-        limit_drivers(_base.__file__, _DRIVERS | {"VRT"})
-    elif uri.is_path:
-        _read_start(path, 1)
-    has_arrays = not is_vrt and path.suffix.lower() in _ARRAY_SUFFIXES
-    if uri.path and (has_arrays if uri.is_path else not name.startswith("/vsi")):
-        try:
-            fault = find_named_files(uri.path)  # the HDF5 library would read them
-        except OSError as error:
-            raise RasterioIOError(error.strerror or str(error)) from error
-        if fault:
-            raise ForeignFilesError(fault)
-        if state := file_state(uri.path):
-            _try_arrays(name, str(uri.path), state)
-    has_sidecars = uri.is_path and not is_vrt and _check_sidecars(path)
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE" if has_sidecars else "EMPTY_DIR"}
-    if not uri.is_remote:
-        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "-"  # no name of a server has only this letter
-    with rasterio.Env(**options) as environment:
-        if not uri.is_path and not name.startswith("/vsi"):
-            return rasterio.open(name)  # the name of a subdataset begins with that of its driver
-        accepted = _DRIVERS if has_arrays else _IMAGE_DRIVERS
-        drivers = ["VRT"] if is_vrt else sorted(accepted.intersection(environment.drivers()))
-        file = _open_dataset(name, drivers)
-    if file.tags(ns="OVERVIEWS"):
-        file.close()
-        raise ForeignFilesError("its tags name another file as its overviews")
-    return file
-
-
-def _open_dataset(name: str, drivers: list[str]) -> Any:
-    try:
-        return DatasetReader(name, driver=drivers)  # `open` takes one driver
-    except UnicodeDecodeError as error:  # of the name of its coordinate system, for instance
-        raise RasterioIOError(f"a text in it is not UTF-8: {error}") from error
-
-
-@lru_cache(maxsize=1024)
-def _try_arrays(name: str, path: str, state: tuple[int, int]) -> None:
-    """Open HDF5 or netCDF in a process with limits: its library may crash, or need any time or memory.
-
-    Raises:
-        RasterioIOError: the file cannot be opened there.
-    """
-    try:
-        run_limited("from rsft.data.imagery.reader import _open_arrays; _open_arrays()", f"{path}\n{name}".encode())
-    except (OSError, ValueError) as error:
-        raise RasterioIOError(f"the file cannot be opened: {error}") from error
-
-
-def _open_arrays() -> None:
-    """Open the dataset on the standard input as `_try_arrays` asks, and read its first pixel."""
-    path, _, name = sys.stdin.read().partition("\n")
-    enter_limits([Path(path).absolute()])
-    with suppress(RasterioError, CPLE_BaseError), rasterio.open(name) as file:  # the caller reports them
-        if file.count:  # else it only lists its subdatasets
-            file.read(window=((0, 1), (0, 1)))
-
-
-def _check_sidecars(path: Path) -> bool:
-    """Check overviews and masks beside a raster; return whether any file there has its stem, such as a world file."""
-    try:
-        names = _list_names(path.parent, path.parent.stat().st_mtime_ns)
-    except OSError:  # GDAL may open the file nevertheless
-        return False
-    same_start = takewhile(lambda name: name.startswith(path.stem), names[bisect_left(names, path.stem) :])
-    sidecars = [name for name in same_start if name != path.name and name.removeprefix(path.stem)[:1] in (".", "_")]
-    for name in sidecars:
-        if name.startswith(f"{path.name}.") and name.lower().endswith((".ovr", ".msk")):
-            open_raster(str(path.with_name(name))).close()  # GDAL would open it with any driver
-    return bool(sidecars)
-
-
-@lru_cache(maxsize=4)
-def _list_names(folder: Path, mtime_ns: int) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def _read_start(path: Path, size: int) -> bytes:
-    """Return the first bytes of a file; none of a folder."""
-    try:
-        with open_regular(path) as file:
-            return file.read(size)
-    except IsADirectoryError:
-        return b""
-    except OSError as error:
-        kind = ForeignFilesError if error.errno == EINVAL else RasterioIOError
-        raise kind(error.strerror) from error
-
-
-def _check_vrt(path: Path) -> None:
-    """Check that a VRT names images below its folder, and nothing else."""
-    data = _read_start(path, MAX_VRT_BYTES + 1)
-    if len(data) > MAX_VRT_BYTES:
-        raise ForeignFilesError(f"the VRT is larger than {MAX_VRT_BYTES:,} bytes")
-    try:
-        root = parse_xml(data)
-    except ValueError as error:
-        raise ForeignFilesError(f"the VRT cannot be used: {error}") from error
-    sources: set[tuple[str, str]] = set()
-    for element in root.iter():
-        tag = element.tag.lower()  # GDAL ignores case, and takes attributes for elements
-        attributes = {name.lower(): value for name, value in element.attrib.items()}
-        kind = attributes.get("subclass", _PLAIN_BAND)
-        if tag in _OTHER_SOURCES or kind != _PLAIN_BAND or "sourcefilename" in attributes:
-            raise ForeignFilesError(f"the VRT contains {element.get('subClass', element.tag)}, not only images")
-        if tag == "sourcefilename":
-            sources.add((element.text or "", attributes.get("relativetovrt", "0")))
-    folder = path.parent.resolve()
-    for text, is_relative in sorted(sources):
-        source = (path.parent / text if is_relative == "1" else Path(text)).resolve()
-        if not (source.is_relative_to(folder) and source.is_file()) or source.suffix.lower() == ".vrt":
-            raise ForeignFilesError(f"the VRT names {text}, which is not an image below its folder")
-        open_raster(str(source)).close()
-
-
-def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
-    """Return what `read` (such as `read_band_names`) finds in the dataset of a TIFF file, opened by rasterio.
-
-    Returns:
-        The result of `read`; None if the file is no TIFF, or GDAL cannot open it.
-    """
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with open_raster(str(path)) as file:
-                return read(file)
-        except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
-            return None
-
-
-def read_band_names(file: Any) -> tuple[str, ...] | None:
-    """Return the names of the bands of an open raster.
-
-    The name of a band comes from its description ("VV", "Sigma0_VV_db", "B4"), else from its tags (name, long_name,
-    polarization and others). A raster of one band may also have it in the tags of the file, or in the name of a
-    Sentinel-1 measurement.
-
-    Returns:
-        Names from `BANDS`; None if a name is unknown, repeated or no text.
-    """
-    try:
-        descriptions = file.descriptions
-    except UnicodeDecodeError:
-        return None
-    names = []
-    for number, description in zip(file.indexes, descriptions, strict=True):
-        texts = [description or "", *_name_tags(file.tags(number))]
-        if file.count == 1:
-            match = _MEASUREMENT.match(Path(file.name).name)
-            texts += [*_name_tags(file.tags()), match[1] if match else ""]
-        names.append(next((name for name in map(parse_band_name, texts) if name), None))
-    known = tuple(name for name in names if name is not None)
-    return known if len(set(known)) == file.count else None
-
-
-def _name_tags(tags: Mapping[str, str]) -> Iterable[str]:
-    return (value for key, value in tags.items() if key.lower() in _NAMES)
-
-
-def parse_band_name(text: str) -> str | None:
-    """Return the band that a text such as "Sigma0_VV_db" or "B4" names; None if it names none, or two polarizations."""
-    text = re.sub(r"^B(\d)$", r"B0\1", text.strip().upper())
-    for name in BANDS:
-        if text == name.upper():
-            return name
-    polarizations = set(_POLARIZATION.findall(text))
-    return polarizations.pop() if len(polarizations) == 1 else None
+_PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_HINT = "copy or download the file again, or leave it out"
+_EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or palette indices, not gray values
+_DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+_ORIENTATION = ExifTags.Base.Orientation
+_pillow_limit = threading.Lock()
 
 
 def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] | None, path: object) -> None:
@@ -297,164 +58,6 @@ def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] |
     if any(name != file_name for name, file_name in pairs):
         message = f"the file names its bands {', '.join(actual)}, but {', '.join(declared)} was declared"
         raise DataError(message, path, "leave out --bands; if the names in the file are wrong, correct them there")
-
-
-def read_unit(files: Iterable[Any], path: object) -> str | None:
-    """Return the unit that the bands of open rasters declare, see `unit_from_tags`.
-
-    Raises:
-        DataError: bands have different units, or a unit is no text.
-    """
-    try:
-        units = [unit for file in files for unit in file.units]
-    except UnicodeDecodeError as error:
-        raise DataError(f"the unit of a band is no text: {error}", path, "remove it from the file") from error
-    return unit_from_tags(units, path)
-
-
-def unit_from_tags(units: Iterable[str | None], path: object) -> str | None:
-    """Return the unit that GDAL's unit types of the bands, such as "dB", declare.
-
-    Returns:
-        The unit; None if no tag names a unit that rsft knows.
-
-    Raises:
-        DataError: bands have different units.
-    """
-    tags = {(unit or "").strip().lower() for unit in units}
-    names = sorted({_UNIT_TAGS[tag] for tag in tags if tag in _UNIT_TAGS})
-    if len(names) > 1:
-        raise DataError(f"the bands have several units: {', '.join(names)}", path, "give a file with one unit")
-    return names[0] if names else None
-
-
-class Scaling(NamedTuple):
-    """GDAL's scale and offset of a band: value = stored * scale + offset."""
-
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-IDENTITY_SCALING = Scaling()
-"""A band without scale and offset."""
-
-
-def read_dtype(dtype: str, scalings: Iterable[Scaling]) -> str:
-    """Return the data type of a scene's values: uint8 or uint16 as in its file if no band is scaled, else float32."""
-    return dtype if dtype in DIGITAL_UNITS and set(scalings) <= {IDENTITY_SCALING} else "float32"
-
-
-def check_encoding(files: Sequence[Any], path: object) -> None:
-    """Raise an error if the numbers in open rasters, a chip or a scene, are not the values of pixels.
-
-    Raises:
-        DataError: there are more than `MAX_BANDS`, or pixels are indices into a palette, or large where it is dark.
-    """
-    if (count := sum(file.count for file in files)) > MAX_BANDS:
-        message = f"the image has {count:,} bands; the limit is {MAX_BANDS:,}"
-        raise DataError(message, path, "write the bands that the model reads to a file of their own")
-    for file in files:
-        if ColorInterp.palette in file.colorinterp:
-            raise DataError("the pixels are indices into a color palette", path, "convert the file to gray or RGB")
-        if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
-            hint = "invert the values, and store them as MINISBLACK (tag PhotometricInterpretation)"
-            raise DataError("the pixels are stored inverted: 0 is white (MINISWHITE)", path, hint)
-
-
-def read_validity(file: Any, window: Any = None) -> NDArray[np.bool_] | None:
-    """Return where the mask of an open raster, inside the file or in a .msk beside it, says that pixels are valid.
-
-    Returns:
-        One value per pixel (H, W); None if it has no such mask. A nodata value and a transparent band are no mask.
-    """
-    if file.mask_flag_enums[0] != [MaskFlags.per_dataset]:
-        return None
-    valid: NDArray[np.bool_] = file.read_masks(1, window=window) > 0
-    return valid
-
-
-def mask_nodata(band: Pixels, nodata: float | None, path: object, valid: NDArray[np.bool_] | None = None) -> None:
-    """Set the pixels of a band without data to NaN (floats) or 0 (integers), in place.
-
-    Args:
-        band: one band (H, W).
-        nodata: declared nodata value; None if the file does not declare one.
-        path: path of the file, for the error.
-        valid: where the mask of the file says that pixels are valid (H, W); None if it has none.
-
-    Raises:
-        DataError: a valid pixel is NaN or infinite but not declared as nodata.
-    """
-    is_float = np.issubdtype(band.dtype, np.inexact)
-    if valid is not None:
-        band[~valid] = np.nan if is_float else 0
-    if not is_float:
-        if nodata:
-            band[band == nodata] = 0
-        return
-    without_value = ~np.isfinite(band)
-    if without_value.any():
-        if valid is not None:
-            without_value &= valid
-        if nodata is not None:
-            without_value &= ~np.isnan(band) if np.isnan(nodata) else band != nodata
-        if count := int(without_value.sum()):
-            message = f"{count} of {band.size} values are NaN or infinite"
-            raise DataError(message, path, "declare them as nodata, or fill them in")
-    if nodata is not None:
-        band[band == nodata] = np.nan
-
-
-def to_float32(
-    band: Plane, nodata: float | None, scaling: Scaling, path: object, valid: NDArray[np.bool_] | None = None
-) -> Plane:
-    """Convert the stored values of a band to float32.
-
-    Args:
-        band: stored values (H, W); complex values become their modulus.
-        nodata: declared nodata value; None if the file does not declare one.
-        scaling: scale and offset of the band.
-        path: path of the file, for the error.
-        valid: where the mask of the file says that pixels are valid (H, W); None if it has none.
-
-    Returns:
-        Values (H, W), float32; NaN without data.
-
-    Raises:
-        DataError: a valid value is NaN or infinite but not declared as nodata, or does not fit into float32.
-    """
-    if np.issubdtype(band.dtype, np.inexact):
-        mask_nodata(band, nodata, path, valid)
-        values = as_float32(np.abs(band) if np.iscomplexobj(band) else band, path)
-    else:
-        values = band.astype(np.float32)
-        if nodata is not None:
-            values[band == nodata] = np.nan
-        if valid is not None:
-            values[~valid] = np.nan
-    if scaling != IDENTITY_SCALING:
-        values *= np.float32(scaling.scale)
-        values += np.float32(scaling.offset)
-    return values
-
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
-MAX_PIXELS = 2**30
-"""Largest number of pixels of an image, except for TIFF. DOTA has images of 20,000 x 20,000; Pillow's own limit is
-179 million pixels."""
-MAX_TIFF_BYTES = 2**32
-"""Largest size of a decoded TIFF in bytes: 4 GiB."""
-MAX_CHIP_BYTES = 2**31
-"""Largest file of a chip in bytes: 2 GiB. It is read as a whole."""
-
-_PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-_HINT = "copy or download the file again, or leave it out"
-_EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or palette indices, not gray values
-_DECODING_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError, SyntaxError, EOFError, struct.error)
-_ORIENTATION = ExifTags.Base.Orientation
-_pillow_limit = threading.Lock()
-
-logging.getLogger("rasterio").addHandler(logging.NullHandler())  # GDAL reports its errors as exceptions too
 
 
 def read_chip(path: Path, digest: str | None = None) -> Pixels:
@@ -481,7 +84,7 @@ def read_chip(path: Path, digest: str | None = None) -> Pixels:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about missing georeferences and unusual tags
         try:
-            pixels = _read_tiff(data, path) if data.startswith(_TIFF_MAGIC) else _decode(data, path, is_intact)
+            pixels = (_decode_tiff if data.startswith(_TIFF_MAGIC) else _decode)(data, path, is_intact)
         except _DECODING_ERRORS as error:
             raise DataError("the file is truncated or damaged", path, _HINT) from error
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
@@ -519,30 +122,12 @@ def open_image(path: Path, data: bytes | None = None) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = default
 
 
-def _read_tiff(data: bytes, path: Path) -> Pixels:
-    # One environment, or each of the next two calls makes its own. The path is not used, as it may not be UTF-8.
-    with rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="GTiff") as file:
-        check_encoding([file], path)
-        if file.dtypes[0].startswith("complex"):
-            hint = "give the scene that the chips were cut from, with --modulus, or store the modulus in the chips"
-            raise DataError(f"the pixels are complex ({file.dtypes[0]}), but a model takes real values", path, hint)
-        size = file.width * file.height * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
-        if size > MAX_TIFF_BYTES:  # a file of some kB can state any size
-            message = f"the image is too large: {size:,} bytes when it is decoded; the limit is {MAX_TIFF_BYTES:,}"
-            raise DataError(message, path, "cut it into smaller ones, or leave it out")
-        bands: Pixels = file.read()  # (B, H, W)
-        valid, nodata_values = read_validity(file), file.nodatavals
-        scalings = [Scaling(*pair) for pair in zip(file.scales, file.offsets, strict=True)]
-    if valid is not None and not valid.any():
-        raise DataError("its mask says that no pixel is valid", path, "leave the file out, or remove the mask")
+def _decode_tiff(data: bytes, path: Path, is_intact: bool) -> Pixels:
+    from rsft.data.imagery.rasters import read_tiff  # GDAL takes 20 MB, which a job without a TIFF does without
+
+    pixels = read_tiff(data, path)
     _check_upright(_read_tiff_orientation(data), path)
-    if any(scaling != IDENTITY_SCALING for scaling in scalings):
-        parts = zip(bands, nodata_values, scalings, strict=True)
-        bands = np.stack([to_float32(band, nodata, scaling, path, valid) for band, nodata, scaling in parts])
-    else:
-        for band, nodata in zip(bands, nodata_values, strict=True):
-            mask_nodata(band, nodata, path, valid)
-    return np.ascontiguousarray(bands.transpose(1, 2, 0))
+    return pixels
 
 
 def _read_tiff_orientation(data: bytes) -> int | None:
@@ -570,8 +155,10 @@ def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
     image = open_image(path, data)
     is_plain = image.format == "PNG" and data[24] == 8 and image.mode in ("L", "RGB") and not image.info
     if is_intact and is_plain and image.width * image.height >= 2**16 and b"eXIf" not in data:  # GDAL opens slowly
-        with suppress(*_DECODING_ERRORS), rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="PNG") as file:
-            return np.ascontiguousarray(file.read().transpose(1, 2, 0))  # of a damaged end, Pillow ignores more
+        from rsft.data.imagery.rasters import read_png
+
+        with suppress(ValueError):
+            return read_png(data)  # of a damaged end, Pillow ignores more
     image.load()
     if image.info:
         _check_upright(image.getexif().get(_ORIENTATION), path)

@@ -19,7 +19,8 @@ from rsft.data.chips.additions import pixel_digest
 from rsft.data.chips.builder import resolve_band_names, resolve_unit
 from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.imagery.contract import Contract, resize_image
-from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_band_names, read_chip, read_tiff_tags, read_unit
+from rsft.data.imagery.rasters import read_band_names, read_tiff_tags, read_unit
+from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.packing import cache_folder
 from rsft.errors import DataError, RequestError

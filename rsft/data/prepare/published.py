@@ -218,7 +218,8 @@ def _make_record(
 def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
     """Read the pixels of a chip; raise DataError if they cannot be used."""
     from rsft.data.datasets.opensarship import read_opensarship_pixels
-    from rsft.data.imagery.reader import check_values, mask_nodata
+    from rsft.data.imagery.rasters import mask_nodata
+    from rsft.data.imagery.reader import check_values
 
     path = chip.paths[0]
     try:

@@ -26,7 +26,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from rsft.data.imagery import reader
+from rsft.data.imagery import rasters
 from rsft.data.imagery.products.product import RadarMotion
 from rsft.errors import RequestError
 from rsft.inference.ais.feeds import format_time
@@ -180,7 +180,7 @@ def _tag_time(scene: RasterScene) -> tuple[float, str]:
     Raises:
         RequestError: no tag has a time.
     """
-    with ignore_georeference_warnings(), reader.open_raster(scene.files[0]) as file:
+    with ignore_georeference_warnings(), rasters.open_raster(scene.files[0]) as file:
         tags = {key.upper(): value for key, value in (file.tags() | file.tags(ns="IMAGERY")).items()}
     name = next((name for name in (*_TIME_TAGS, _FILE_TIME) if tags.get(name)), None)
     if name is None:

@@ -24,7 +24,7 @@ from rsft.data.chips.builder import encode_chip, resolve_unit
 from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore, read_dataset
 from rsft.data.datasets._label_files import describe_row_fault
-from rsft.data.imagery import reader
+from rsft.data.imagery import rasters, reader
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.products.product import Product
@@ -368,7 +368,7 @@ class ChipCutter:
 
     def _read_file(self, row: CorrectedRow, path: Path) -> CorrectedChip:
         undeclared: _Header = (None, None, None, "")
-        bands, file_unit, spacing, scene = reader.read_tiff_tags(path, partial(_read_header, path)) or undeclared
+        bands, file_unit, spacing, scene = rasters.read_tiff_tags(path, partial(_read_header, path)) or undeclared
         resolved, stored = path.resolve(), UNDECLARED
         store = next((folder for folder in resolved.parents if (folder / _MANIFEST).is_file()), None)
         if store is not None:  # the manifest of a chip store says what its chips are
@@ -445,8 +445,8 @@ _Header = tuple[tuple[str, ...] | None, str | None, tuple[float, float] | None, 
 def _read_header(path: Path, file: Any) -> _Header:
     georeference = read_georeference(file)
     spacing = georeference.spacing_at(file.height / 2, file.width / 2) if georeference else None
-    unit = reader.read_unit([file], path)
-    return reader.read_band_names(file), unit, spacing, file.tags().get(SCENE_TAG, "")
+    unit = rasters.read_unit([file], path)
+    return rasters.read_band_names(file), unit, spacing, file.tags().get(SCENE_TAG, "")
 
 
 def _find_box(row: CorrectedRow, scene: RasterScene) -> tuple[float, ...] | None:

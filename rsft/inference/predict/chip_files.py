@@ -14,7 +14,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from rsft.data.chips.store import check_manifest_paths
-from rsft.data.imagery import reader
+from rsft.data.imagery import rasters, reader
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.scene_uri import SceneUri, names_servers
 from rsft.errors import DataError, RequestError
@@ -154,10 +154,10 @@ class ChipFiles(ChipSource):
                 if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
                     return (image.height, image.width), None, None
         unreadable = suppress(RasterioError, CPLE_BaseError, UnicodeEncodeError)  # names that are not UTF-8
-        with unreadable, geo.ignore_georeference_warnings(), reader.open_raster(str(path)) as file:
+        with unreadable, geo.ignore_georeference_warnings(), rasters.open_raster(str(path)) as file:
             is_chip = max(file.height, file.width) <= MAX_CHIP_SIDE
             georeference = geo.read_georeference(file) if is_chip else None
-            return (file.height, file.width), georeference, reader.read_band_names(file)
+            return (file.height, file.width), georeference, rasters.read_band_names(file)
         return (0, 0), None, None
 
     def _may_have_sidecar(self, path: Path) -> bool:

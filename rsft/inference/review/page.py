@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from rasterio.enums import Resampling
 
-from rsft.data.imagery.reader import open_raster
+from rsft.data.imagery.rasters import open_raster
 from rsft.inference.predict.result_table import FORMAT_COLUMNS, table_columns
 from rsft.inference.scenes.georeference import ignore_georeference_warnings
 from rsft.inference.scenes.raster import RasterScene

@@ -20,7 +20,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from rsft.data.imagery import reader
+from rsft.data.imagery import rasters
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.products.product import Calibration, Product, find_product, read_product
@@ -94,7 +94,7 @@ class RasterScene:
     spacing: tuple[float, float] | None
     files: tuple[str, ...]
     stored_dtype: str
-    scalings: tuple[reader.Scaling, ...]
+    scalings: tuple[rasters.Scaling, ...]
     nodata: tuple[float | None, ...]
     product: Product
     unit: str | None
@@ -107,7 +107,7 @@ class RasterScene:
 
     def in_unit(self, unit: str | None) -> Self:
         """Return a copy whose values are read in a unit; without a calibration to it, it is that of stored values."""
-        dtype = "float32" if unit in self.product.calibrations else reader.read_dtype(self.stored_dtype, self.scalings)
+        dtype = "float32" if unit in self.product.calibrations else rasters.read_dtype(self.stored_dtype, self.scalings)
         return replace(self, unit=unit, dtype=dtype)
 
     @property
@@ -171,19 +171,19 @@ class SceneReader:
             files = self._files()
             if len(files) == 1:
                 bands = list(files[0].read([index + 1 for index in self.indices], window=window))
-                masks = [reader.read_validity(files[0], window)] * len(bands)
+                masks = [rasters.read_validity(files[0], window)] * len(bands)
             else:
                 bands = [files[index].read(1, window=window) for index in self.indices]
-                masks = [reader.read_validity(files[index], window) for index in self.indices]
+                masks = [rasters.read_validity(files[index], window) for index in self.indices]
         except (RasterioError, CPLE_BaseError) as error:
             raise _reading_error(scene, error) from error
         for number, index in enumerate(self.indices):
             nodata = scene.nodata[index]
             if scene.dtype == scene.stored_dtype and scene.calibrations is None:
-                reader.mask_nodata(bands[number], nodata, scene.path, masks[number])
+                rasters.mask_nodata(bands[number], nodata, scene.path, masks[number])
                 continue
             scaling, mask = scene.scalings[index], masks[number]
-            bands[number] = reader.to_float32(bands[number], nodata, scaling, scene.path, mask)
+            bands[number] = rasters.to_float32(bands[number], nodata, scaling, scene.path, mask)
             if scene.calibrations is not None:
                 bands[number], count = scene.calibrations[index](bands[number], window.row_off, window.col_off)
                 clipped += count
@@ -193,7 +193,7 @@ class SceneReader:
         """Return the handles of the current thread."""
         if not hasattr(self._thread, "files"):
             with ignore_georeference_warnings():
-                self._thread.files = [reader.open_raster(name) for name in self.scene.files]
+                self._thread.files = [rasters.open_raster(name) for name in self.scene.files]
             self._handles += self._thread.files
         return self._thread.files
 
@@ -241,7 +241,7 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         files = (_only_raster(uri, is_archive) if is_archive or is_folder else uri.gdal_name,)
     try:
         with ignore_georeference_warnings(), ExitStack() as stack:
-            handles = [stack.enter_context(reader.open_raster(file)) for file in files]
+            handles = [stack.enter_context(rasters.open_raster(file)) for file in files]
             _check_rasters(handles, uri, item)
             scene = _describe(uri, handles, files, item, read_product(uri, handles, product, options))
             return scene.in_unit("sigma0" if options.factor or options.gamma0_to_sigma0 else scene.unit)
@@ -249,7 +249,7 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         if uri.is_remote and uri.url is None:
             hint = "check the address, the network, and the credentials of the bucket, such as AWS_PROFILE"
             raise NetworkError(f"GDAL cannot open the scene: {error}", uri, hint) from error
-        if isinstance(error, reader.ForeignFilesError):
+        if isinstance(error, rasters.ForeignFilesError):
             hint = "give the folder of its product, or one of the rasters that it lists; other formats: " + _CONVERT
             raise DataError(str(error), uri, hint) from error
         hint = f"give the folder of a product, or a GeoTIFF, COG, NITF or ENVI; other formats: {_CONVERT}"
@@ -278,7 +278,7 @@ class _Band(NamedTuple):
 
     name: str | None
     unit: str | None
-    scaling: reader.Scaling
+    scaling: rasters.Scaling
     nodata: float | None
     spacing_m: float | None
 
@@ -297,7 +297,7 @@ def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: _Item | None) ->
         names = ", ".join(handles[0].subdatasets[:5]) + (", ..." if len(handles[0].subdatasets) > 5 else "")
         hint = f"give one of them: {names}" if names else "give one of the rasters in it"
         raise DataError("the raster has no bands, only other rasters", uri, hint)
-    reader.check_encoding(handles, uri)
+    rasters.check_encoding(handles, uri)
     if len({(file.shape, file.dtypes) for file in handles}) > 1:
         if item:
             message = f"the assets {', '.join(item.assets)} differ in size or data type"
@@ -310,9 +310,9 @@ def _describe(
     uri: SceneUri, handles: Sequence[Any], files: tuple[str, ...], item: _Item | None, product: Product
 ) -> RasterScene:
     """Describe a scene by its files, and by its item where the files say nothing."""
-    first, names = handles[0], [reader.read_band_names(file) for file in handles]
+    first, names = handles[0], [rasters.read_band_names(file) for file in handles]
     bands = product.bands or (None if None in names else tuple(x for band_names in names for x in band_names or ()))
-    scalings = [reader.Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True)]
+    scalings = [rasters.Scaling(*pair) for file in handles for pair in zip(file.scales, file.offsets, strict=True)]
     nodata = [value for file in handles for value in file.nodatavals]
     georeference = read_georeference(first, product.tie_points)
     spacing = georeference.spacing_at(first.height / 2, first.width / 2) if georeference else None
@@ -321,9 +321,9 @@ def _describe(
             message = f"the item describes {len(item.bands)} bands, but the asset has {len(nodata)}"
             raise DataError(message, uri, "download the asset, and give its path")
         for index, (stored, described) in enumerate(zip(scalings, [band.scaling for band in item.bands], strict=True)):
-            if stored == reader.IDENTITY_SCALING:
+            if stored == rasters.IDENTITY_SCALING:
                 scalings[index] = described
-            elif described not in (stored, reader.IDENTITY_SCALING):
+            elif described not in (stored, rasters.IDENTITY_SCALING):
                 message = f"the item says scale {described.scale:g} and offset {described.offset:g}, but the file says"
                 message += f" {stored.scale:g} and {stored.offset:g}"
                 raise DataError(message, uri, "download the asset, and correct it")
@@ -338,7 +338,7 @@ def _describe(
         height=first.height,
         width=first.width,
         count=len(nodata),
-        dtype=reader.read_dtype(first.dtypes[0], scalings),
+        dtype=rasters.read_dtype(first.dtypes[0], scalings),
         bands=bands,
         block_shape=first.block_shapes[0],
         georeference=georeference,
@@ -441,9 +441,9 @@ def _read_item(uri: SceneUri, asset: str | None) -> _Item | None:
     bands = tuple(band for name in names for band in _read_bands(name, assets[name]))
     polarizations = properties.get("sar:polarizations") or []
     if len(bands) == len(polarizations) == 1 and bands[0].name is None:
-        bands = (bands[0]._replace(name=reader.parse_band_name(polarizations[0])),)
+        bands = (bands[0]._replace(name=rasters.parse_band_name(polarizations[0])),)
     files = tuple(_resolve(uri, name, assets[name]) for name in names)
-    return _Item(tuple(names), files, bands, reader.unit_from_tags([band.unit for band in bands], uri))
+    return _Item(tuple(names), files, bands, rasters.unit_from_tags([band.unit for band in bands], uri))
 
 
 def _parse_item(data: bytes | str, uri: SceneUri) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -489,7 +489,7 @@ def _select_assets(assets: Mapping[str, dict[str, Any]], asset: str | None, uri:
 
 def _read_bands(name: str, content: Mapping[str, Any]) -> list[_Band]:
     """Describe the bands of an asset; without any description, the asset has one band if its name is that of a band."""
-    lists, parse = [content.get(key) or [] for key in _BANDS], reader.parse_band_name
+    lists, parse = [content.get(key) or [] for key in _BANDS], rasters.parse_band_name
     polarizations = content.get("sar:polarizations") or []
     count = max(map(len, lists)) or len(polarizations) or int(parse(name) is not None)
     bands = []
@@ -504,7 +504,7 @@ def _read_bands(name: str, content: Mapping[str, Any]) -> list[_Band]:
         if band_name is None and count == 1:
             band_name = parse(name)
         scale = _number(band, "raster:scale", "scale")
-        scaling = reader.Scaling(1.0 if scale is None else scale, _number(band, "raster:offset", "offset") or 0.0)
+        scaling = rasters.Scaling(1.0 if scale is None else scale, _number(band, "raster:offset", "offset") or 0.0)
         spacing = _number(band, "raster:spatial_resolution", "spatial_resolution")
         unit = str(band["unit"]) if band.get("unit") else None
         bands.append(_Band(band_name, unit, scaling, _number(band, "nodata", "raster:nodata"), spacing))

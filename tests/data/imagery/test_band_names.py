@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsft.data.imagery.reader import (
-    IDENTITY_SCALING,
-    Scaling,
-    check_declared_bands,
-    read_band_names,
-    read_dtype,
-    to_float32,
-    unit_from_tags,
-)
+from rsft.data.imagery.rasters import IDENTITY_SCALING, Scaling, read_band_names, read_dtype, to_float32, unit_from_tags
+from rsft.data.imagery.reader import check_declared_bands
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 

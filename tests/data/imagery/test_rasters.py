@@ -9,7 +9,8 @@ import pytest
 import rasterio
 from rasterio.errors import RasterioError
 
-from rsft.data.imagery.reader import ForeignFilesError, open_raster, read_chip, read_tiff_tags
+from rsft.data.imagery.rasters import ForeignFilesError, open_raster, read_tiff_tags
+from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
 from tests.helpers.file_server import serving_folder
 from tests.helpers.messages import mentions

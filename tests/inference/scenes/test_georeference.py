@@ -11,7 +11,8 @@ from pyproj import CRS, Geod, Transformer
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
-from rsft.data.imagery.reader import read_band_names, read_chip, read_tiff_tags
+from rsft.data.imagery.rasters import read_band_names, read_tiff_tags
+from rsft.data.imagery.reader import read_chip
 from rsft.inference.predict.scene_chips import describe_scene
 from rsft.inference.scenes.georeference import (
     _from_points,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsft.data.imagery.reader import ForeignFilesError, open_raster
+from rsft.data.imagery.rasters import ForeignFilesError, open_raster
 from rsft.utils.untrusted.hdf5_files import find_named_files
 from tests.helpers.scenes import write_hdf5
 

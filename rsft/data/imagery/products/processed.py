@@ -17,7 +17,7 @@ import numpy as np
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.headers import HeaderProduct, read_numbers, read_plain_xml
 from rsft.data.imagery.products.product import PRODUCTS, FactorCalibration, LineTable, Product, SensorProduct
-from rsft.data.imagery.reader import open_raster
+from rsft.data.imagery.rasters import open_raster
 from rsft.types import Floats
 
 _UNITS = {  # beginning and end of the name of a band in SNAP; the first that a product has is read

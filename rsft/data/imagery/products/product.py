@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.imagery.products.options import ProductOptions
-from rsft.data.imagery.reader import read_unit
+from rsft.data.imagery.rasters import read_unit
 from rsft.errors import DataError, RequestError
 from rsft.types import Floats, Indices, Plane
 from rsft.utils.registry import Registry
