@@ -33,5 +33,8 @@ Progress = Callable[[int, int, str], None]
 Rejection = tuple[str, int, str]
 """A rejected entry: file, line (0 for the whole file), and reason."""
 
+LONLAT = "EPSG:4326"
+"""Longitude and latitude in degrees, WGS 84."""
+
 GROUPS = ("head", "medium", "tail")
 """The long-tail groups of classes, from frequent to rare."""

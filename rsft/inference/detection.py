@@ -36,10 +36,10 @@ from rsft.data.imagery.units import DIGITAL_UNITS, check_unit, convert_unit
 from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import LAND_KEYWORDS, CfarOptions, Declaration, LandSource
-from rsft.inference.scenes.georeference import LONLAT, rectangle_corners
+from rsft.inference.scenes.georeference import rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, check_scene_bands
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
-from rsft.types import Floats, Pixels, Progress
+from rsft.types import LONLAT, Floats, Pixels, Progress
 
 CELL = 16
 """Side in pixels of the cells in which mean and variance are measured."""

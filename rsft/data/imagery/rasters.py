@@ -73,6 +73,9 @@ _UNIT_TAGS = {
 }
 _T = TypeVar("_T")
 
+OPEN_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
+"""What opening a file raises; the last one for a name that is not UTF-8."""
+
 
 _DRIVERS = _IMAGE_DRIVERS | _ARRAY_DRIVERS | {"MEM"}
 limit_drivers(_base.__file__, _DRIVERS)
@@ -230,7 +233,7 @@ def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
         try:
             with open_raster(str(path)) as file:
                 return read(file)
-        except (RasterioError, CPLE_BaseError, UnicodeEncodeError):  # GDAL cannot open file names that are not UTF-8
+        except OPEN_ERRORS:
             return None
 
 

@@ -18,11 +18,11 @@ from rsft.data.chips.sidecars import render_thumbnail
 from rsft.inference.ais.choices import NO_SHIP
 from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, NO_DETECTION, AisMatch, ship_window
 from rsft.inference.review.page import write_review_page
-from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.scenes.locations import cut_chip
 from rsft.inference.scenes.raster import SceneReader
 from rsft.inference.writers import tables
 from rsft.inference.writers.tables import PredictionLayer
+from rsft.types import LONLAT
 from rsft.utils.atomic_files import atomic_file
 from rsft.version import __version__
 

@@ -1,29 +1,34 @@
 """Chips in image files: find them in folders, chip stores, globs and lists, and read them one at a time."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
 
 from rsft.data.chips.store import check_manifest_paths
-from rsft.data.imagery import rasters, reader
+from rsft.data.imagery import reader
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.scene_uri import SceneUri, names_servers
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
-from rsft.inference.scenes import georeference as geo
-from rsft.inference.scenes.locations import MAX_CHIP_SIDE, resampling_factors, resize_chip, resolve_spacing
-from rsft.types import Pixels
+from rsft.inference.scenes.chip_size import MAX_CHIP_SIDE, resampling_factors, resize_chip, resolve_spacing
+from rsft.types import LONLAT, Pixels
 from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import read_regular
+
+if TYPE_CHECKING:  # what opens scenes imports GDAL and PROJ, 35 MB that jobs of PNG files do without
+    from rsft.inference.scenes.georeference import Georeference
+    from rsft.inference.scenes.locations import SceneLocations
+    from rsft.inference.scenes.raster import RasterScene
 
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
 _MANIFEST = "manifest.parquet"  # in the folder of a chip store
@@ -80,6 +85,28 @@ class ChipSource(ABC):
         """Close all files that stay open."""
 
 
+@dataclass(frozen=True)
+class PredictionPlan:
+    """The chips of a job before the first one is read.
+
+    Attributes:
+        sources: sources of the chips, one per scene.
+        scenes: scenes from which chips are cut; empty if the inputs are chips.
+        notes: remarks for the reader.
+        positions: the locations in each scene.
+    """
+
+    sources: Sequence[ChipSource]
+    scenes: list[RasterScene] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    positions: list[SceneLocations] = field(default_factory=list)
+
+    @property
+    def crs(self) -> str | None:
+        """Coordinate system of the geometries; None if no scene has a georeference."""
+        return None if self.scenes and all(scene.georeference is None for scene in self.scenes) else LONLAT
+
+
 def collapse_gray_rgb(pixels: Pixels, contract: Contract) -> tuple[Pixels, bool]:
     """Reduce a gray chip that was stored as RGB to one band, if the model takes one band.
 
@@ -121,7 +148,9 @@ class ChipFiles(ChipSource):
             raise DataError(f"{height:,} x {width:,} pixels are a scene, not a chip; {hint}", path, hint)
         outline = spacing = None
         if georeference is not None:
-            outline = georeference.outline_polygons(geo.rectangle_corners(0, 0, height, width)[None])[0]
+            from rsft.inference.scenes.georeference import rectangle_corners
+
+            outline = georeference.outline_polygons(rectangle_corners(0, 0, height, width)[None])[0]
             spacing = georeference.spacing_at(height / 2, width / 2)
         reader.check_declared_bands(declaration.bands, bands, path)
         pixels = self.contract.select_bands(reader.read_chip(path), declaration.bands or bands)
@@ -143,7 +172,7 @@ class ChipFiles(ChipSource):
     def location_of(self, number: int) -> tuple[str, int]:
         return path_to_text(self.paths[number]), 0
 
-    def _read_header(self, path: Path) -> tuple[tuple[int, int], geo.Georeference | None, tuple[str, ...] | None]:
+    def _read_header(self, path: Path) -> tuple[tuple[int, int], Georeference | None, tuple[str, ...] | None]:
         """Return height and width, georeference and names of bands of a file; None for what it does not declare.
 
         GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens files that may have a
@@ -153,8 +182,10 @@ class ChipFiles(ChipSource):
             with suppress(DataError), reader.open_image(path) as image:
                 if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
                     return (image.height, image.width), None, None
-        unreadable = suppress(RasterioError, CPLE_BaseError, UnicodeEncodeError)  # names that are not UTF-8
-        with unreadable, geo.ignore_georeference_warnings(), rasters.open_raster(str(path)) as file:
+        from rsft.data.imagery import rasters
+        from rsft.inference.scenes import georeference as geo
+
+        with suppress(*rasters.OPEN_ERRORS), geo.ignore_georeference_warnings(), rasters.open_raster(str(path)) as file:
             is_chip = max(file.height, file.width) <= MAX_CHIP_SIDE
             georeference = geo.read_georeference(file) if is_chip else None
             return (file.height, file.width), georeference, rasters.read_band_names(file)

@@ -19,11 +19,9 @@ from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
 from rsft.inference.options import DEFAULT_REQUEST, UNDECLARED, Declaration, PredictionRequest
 from rsft.inference.predict import pipeline, result_table
-from rsft.inference.predict.chip_files import ChipFiles, find_chips, find_scenes, path_to_text
+from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan, find_chips, find_scenes, path_to_text
 from rsft.inference.predict.resume_journal import ResumeJournal, has_note, journal_path
-from rsft.inference.predict.scene_chips import PredictionPlan, SceneChips, plan_scenes
 from rsft.inference.review.page import write_review_page
-from rsft.inference.scenes.raster import gdal_environment
 from rsft.inference.selection.selection import select_engine
 from rsft.inference.writers.pre_annotations import SUFFIXES as BOX_SUFFIXES
 from rsft.inference.writers.tables import (
@@ -181,6 +179,9 @@ def open_job(
     try:
         with ExitStack() as stack:
             if request.query.reads_scenes:
+                from rsft.inference.predict.scene_chips import plan_scenes
+                from rsft.inference.scenes.raster import gdal_environment
+
                 stack.enter_context(gdal_environment())
                 plan = plan_scenes(scenes, request, bundle.contract, journal, progress)
             else:
@@ -330,8 +331,7 @@ def write_result(job: PredictionJob, engine: UsedEngine, *, may_be_outside: bool
         notes.append("QGIS opens .parquet if its GDAL can; that of Debian and Ubuntu cannot: use .gpkg for QGIS")
     truth = []
     if request.truth_path is not None:
-        for source in plan.sources:
-            assert isinstance(source, SceneChips)  # --truth needs --detect
+        for source in result_table.scene_sources(plan):
             side = (source.window.side or 0) * sum(source.window.scale) / 2
             truth.append(result_table.check_truth(table, source.scene, request.truth_path, side))
     notes += [*map(str, truth), *result_table.describe_checks(checks)]
@@ -349,7 +349,7 @@ def write_result(job: PredictionJob, engine: UsedEngine, *, may_be_outside: bool
     step = None if grid is None else min((stride or grid) / grid, 1.0)
     boxes = {}
     if table_suffix(output_path) in BOX_SUFFIXES:
-        boxes = dict(source.boxes() for source in plan.sources if isinstance(source, SceneChips))
+        boxes = dict(source.boxes() for source in result_table.scene_sources(plan))
     kind: Literal["Polygon", "Point"] = "Polygon" if are_boxes else "Point"
     layer = PredictionLayer(table, plan.crs, bundle.classes, metadata, kind, step, boxes)
     counts = {name: int((table["class"] == name).sum()) for name in bundle.classes}

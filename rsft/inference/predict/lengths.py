@@ -9,7 +9,9 @@ blurred, or shorter because parts of the object are dark. Both were measured on 
 with lengths from AIS, see `BLUR_PIXELS` and `measured_length`.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,8 +20,10 @@ from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
 from rsft.inference.predict.chip_files import SourceChip
-from rsft.inference.scenes.georeference import Georeference
 from rsft.types import Plane
+
+if TYPE_CHECKING:
+    from rsft.inference.scenes.georeference import Georeference
 
 BRIGHT_FACTOR = 10.0
 """A pixel belongs to the object if it is brighter than this multiple of the chip's median intensity.

@@ -3,6 +3,8 @@
 The chips of every scene are compared with the training and validation chips, and detected objects with the truth.
 """
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import json
@@ -11,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -23,11 +25,8 @@ from rsft.data.annotations.base import AT, concat_attributes, unique_names
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, WeightsError
 from rsft.inference.options import PredictionRequest, SceneQuery
-from rsft.inference.predict.chip_files import path_to_text
+from rsft.inference.predict.chip_files import PredictionPlan, path_to_text
 from rsft.inference.predict.resume_journal import ResumeJournal
-from rsft.inference.predict.scene_chips import PredictionPlan, SceneChips, product_record
-from rsft.inference.scenes.locations import read_positions
-from rsft.inference.scenes.raster import RasterScene
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty import statistics
@@ -36,6 +35,10 @@ from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_cell
 from rsft.version import __version__
+
+if TYPE_CHECKING:
+    from rsft.inference.predict.scene_chips import SceneChips
+    from rsft.inference.scenes.raster import RasterScene
 
 _TEXT, _NUMBER = pd.ArrowDtype(pa.string()), "float64"
 _FIRST_COLUMNS: dict[str, Any] = {
@@ -194,7 +197,7 @@ def _add_attributes(
     return pd.concat([table.iloc[:, :split], rows, table.iloc[:, split:]], axis=1)
 
 
-def add_disagreements(rows: pd.DataFrame, predicted: "pd.Series[Any]", classes: Sequence[str]) -> pd.DataFrame:
+def add_disagreements(rows: pd.DataFrame, predicted: pd.Series[Any], classes: Sequence[str]) -> pd.DataFrame:
     """Add the column `ais_note` to attributes with a class of AIS: where the image shows another class.
 
     Args:
@@ -282,7 +285,7 @@ def table_metadata(
         "train_counts": dict(zip(bundle.classes, bundle.train_counts, strict=True)),
         "bands": list(bundle.contract.used_bands),
         "scenes": [path_to_text(scene.path) for scene in plan.scenes],
-        "products": [product_record(scene) for scene in plan.scenes],
+        "products": [scene.record() for scene in plan.scenes],
         "cuts": [
             {
                 "scene": path_to_text(source.scene.path.name),
@@ -294,13 +297,17 @@ def table_metadata(
                 "scale": list(source.window.scale),
                 "tiles": source.is_tiled,
             }
-            for source in plan.sources
-            if isinstance(source, SceneChips)
+            for source in scene_sources(plan)
         ],
         "engine": engine,
         "request": json.loads(json.dumps(asdict(request), default=path_to_text)),
         "notes": notes,
     }
+
+
+def scene_sources(plan: PredictionPlan) -> Sequence[SceneChips]:
+    """Return the sources of the chips, if they are cut from scenes."""
+    return cast("Sequence[SceneChips]", plan.sources) if plan.scenes else ()
 
 
 def scene_fingerprint(uri: SceneUri) -> str | None:
@@ -499,6 +506,8 @@ def check_truth(table: pd.DataFrame, scene: RasterScene, truth_path: Path, side:
         DataError: the file has no column `class`.
     """
     from scipy.optimize import linear_sum_assignment
+
+    from rsft.inference.scenes.locations import read_positions
 
     truth = read_positions(truth_path, scene)
     if truth.attributes is None or "class" not in truth.attributes:

@@ -1,5 +1,7 @@
 """Store the results of an unfinished job on disk, so that a killed job can be resumed."""
 
+from __future__ import annotations
+
 import errno
 import json
 import logging
@@ -9,17 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import shapely
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.scenes.locations import Location, SceneLocations
 from rsft.types import Rejection
 from rsft.utils.atomic_files import compute_checksum, is_damage, is_in_use, is_intact, remove_database
 from rsft.utils.write_errors import explain_os_error, writing
+
+if TYPE_CHECKING:
+    from rsft.inference.scenes.locations import SceneLocations
 
 _TABLES = {
     "job": "CREATE TABLE job (key TEXT NOT NULL, checksum INTEGER NOT NULL)",
@@ -203,6 +207,8 @@ class ResumeJournal:
 
     def find_once(self, name: str, find: Callable[[], SceneLocations]) -> SceneLocations:
         """Return the objects that an earlier run of the job recorded under a name; else find and record them."""
+        from rsft.inference.scenes.locations import Location, SceneLocations
+
         if (record := self.get_note(name)) is None:
             objects = find()
             record = json.dumps({"locations": [asdict(x) for x in objects.locations], "notes": objects.notes})

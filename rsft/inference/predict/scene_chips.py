@@ -1,7 +1,7 @@
 """Find the chips of a job in scenes: at positions, on a grid or around detected objects. Read them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,19 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import Declaration, PredictionRequest
-from rsft.inference.predict.chip_files import ChipSource, NoDataError, SourceChip, collapse_gray_rgb, path_to_text
+from rsft.inference.predict.chip_files import (
+    ChipSource,
+    NoDataError,
+    PredictionPlan,
+    SourceChip,
+    collapse_gray_rgb,
+    path_to_text,
+)
 from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.scenes import locations as locate
-from rsft.inference.scenes.georeference import LONLAT, ignore_georeference_warnings, rectangle_corners
+from rsft.inference.scenes.chip_size import resolve_spacing
+from rsft.inference.scenes.georeference import ignore_georeference_warnings, rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations
 from rsft.inference.scenes.raster import RasterScene, SceneReader, declare_unit, open_scene
 from rsft.inference.writers.pre_annotations import SceneBoxes
@@ -33,28 +41,6 @@ from rsft.utils.atomic_files import write_bytes
 
 SCENE_TAG = "RSFT_SCENE"
 """Tag of a chip with the name of its scene, so that chips of one scene stay in one split."""
-
-
-@dataclass(frozen=True)
-class PredictionPlan:
-    """The chips of a job before the first one is read.
-
-    Attributes:
-        sources: sources of the chips, one per scene.
-        scenes: scenes from which chips are cut; empty if the inputs are chips.
-        notes: remarks for the reader.
-        positions: the locations in each scene.
-    """
-
-    sources: Sequence[ChipSource]
-    scenes: list[RasterScene] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    positions: list[SceneLocations] = field(default_factory=list)
-
-    @property
-    def crs(self) -> str | None:
-        """Coordinate system of the geometries; None if no scene has a georeference."""
-        return None if self.scenes and all(scene.georeference is None for scene in self.scenes) else LONLAT
 
 
 def plan_scenes(
@@ -94,7 +80,7 @@ def plan_scenes(
         positions, window = _find_locations(scene, request, contract, journal, progress)
         if request.query.ais is not None:
             _add_ais(scene, positions, request.query.ais, progress)
-        spacing = locate.resolve_spacing(scene.spacing, request.chip_options)
+        spacing = resolve_spacing(scene.spacing, request.chip_options)
         if spacing is not None:
             spacing = spacing[0] * window.scale[0], spacing[1] * window.scale[1]
         source = SceneChips(
@@ -368,29 +354,6 @@ def _geometries(scene: RasterScene, locations: Sequence[Location], in_pixels: bo
     return [shapely.Point(pair) if np.isfinite(pair).all() else None for pair in degrees]
 
 
-def product_record(scene: RasterScene) -> dict[str, Any]:
-    """Return what is known about the pixels of a scene in the unit in which it is read, as JSON values.
-
-    Returns:
-        The known values of scene, product, unit, calibration, noise, acquired, pass and incidence_deg (the smallest and
-        the largest incidence angle at the corners).
-    """
-    product, calibrated = scene.product, scene.calibrations is not None
-    record: dict[str, Any] = {
-        "scene": scene.name,
-        "product": product.kind,
-        "unit": scene.unit,
-        "calibration": product.calibration_source if calibrated else None,
-        "noise": product.noise if calibrated else None,
-        "acquired": product.acquired,
-        "pass": product.pass_direction,
-    }
-    if product.incidence is not None:
-        angles = product.incidence(*rectangle_corners(0, 0, scene.height, scene.width).T)
-        record["incidence_deg"] = [round(float(angles.min()), 2), round(float(angles.max()), 2)]
-    return {key: value for key, value in record.items() if value}
-
-
 def describe_scene(scene: RasterScene, spacing: tuple[float, float] | None, needed_m: float | None) -> list[str]:
     """Return notes about the georeference, the product and the calibration of a scene.
 
@@ -402,7 +365,7 @@ def describe_scene(scene: RasterScene, spacing: tuple[float, float] | None, need
     Returns:
         Sentences that begin with the name of the scene or contain it.
     """
-    record, name, georeference = product_record(scene), scene.path.name, scene.georeference
+    record, name, georeference = scene.record(), scene.path.name, scene.georeference
     notes = [f"{name} has no georeference: coordinates are in pixels"]
     if georeference is not None:
         notes = [f"georeference of {name}: {georeference.description}"]

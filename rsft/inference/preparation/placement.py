@@ -13,8 +13,9 @@ import numpy as np
 
 from rsft.data.imagery.contract import SPACING_TOLERANCE
 from rsft.errors import RequestError
+from rsft.inference.scenes.chip_size import MAX_CHIP_SIDE
 from rsft.inference.scenes.georeference import rectangle_corners
-from rsft.inference.scenes.locations import MAX_CHIP_SIDE, ChipWindow, Location
+from rsft.inference.scenes.locations import ChipWindow, Location
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import Pixels
 

@@ -1,5 +1,7 @@
 """Write the review page, which shows the least certain chips, their scenes and how they were classified."""
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import json
@@ -8,20 +10,19 @@ import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pandas as pd
-from rasterio.enums import Resampling
 
-from rsft.data.imagery.rasters import open_raster
 from rsft.inference.predict.result_table import FORMAT_COLUMNS, table_columns
-from rsft.inference.scenes.georeference import ignore_georeference_warnings
-from rsft.inference.scenes.raster import RasterScene
 from rsft.inference.writers.tables import PredictionLayer, class_colors, render_template
 from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
+
+if TYPE_CHECKING:
+    from rsft.inference.scenes.raster import RasterScene
 
 MAX_CHIPS = 2000
 """Largest number of chips on a page, at about 4 kB each. The page shows the first, or the least certain ones."""
@@ -52,6 +53,11 @@ def scene_pixels(scene: RasterScene, side: int) -> Bytes:
     Returns:
         Bytes (H, W); pixels without data are 0.
     """
+    from rasterio.enums import Resampling
+
+    from rsft.data.imagery.rasters import open_raster
+    from rsft.inference.scenes.georeference import ignore_georeference_warnings
+
     scale = min(1.0, side / max(scene.height, scene.width))
     size = max(1, round(scene.height * scale)), max(1, round(scene.width * scale))
     with ignore_georeference_warnings(), open_raster(scene.files[0]) as file:

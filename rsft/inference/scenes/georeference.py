@@ -22,10 +22,7 @@ from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
-from rsft.types import Floats
-
-LONLAT = "EPSG:4326"
-"""Longitude and latitude in degrees, WGS 84."""
+from rsft.types import LONLAT, Floats
 
 _EARTH = Geod(ellps="WGS84")
 _WORLD = shapely.box(-180, -90, 180, 90)

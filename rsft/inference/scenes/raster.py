@@ -27,7 +27,12 @@ from rsft.data.imagery.products.product import Calibration, Product, find_produc
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import parse_unit
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
-from rsft.inference.scenes.georeference import Georeference, ignore_georeference_warnings, read_georeference
+from rsft.inference.scenes.georeference import (
+    Georeference,
+    ignore_georeference_warnings,
+    read_georeference,
+    rectangle_corners,
+)
 from rsft.types import Pixels
 from rsft.utils.remote_files import check_host, probe_url, quote_url, read_url
 from rsft.utils.untrusted.documents import check_regular, parse_json, read_regular
@@ -114,6 +119,28 @@ class RasterScene:
     def name(self) -> str:
         """Name of the file without its suffix."""
         return self.path.stem.removesuffix(".SAFE")
+
+    def record(self) -> dict[str, Any]:
+        """Return what is known about the pixels in the unit in which they are read, as JSON values.
+
+        Returns:
+            The known values of scene, product, unit, calibration, noise, acquired, pass and incidence_deg (the smallest
+            and the largest incidence angle at the corners).
+        """
+        product, calibrated = self.product, self.calibrations is not None
+        record: dict[str, Any] = {
+            "scene": self.name,
+            "product": product.kind,
+            "unit": self.unit,
+            "calibration": product.calibration_source if calibrated else None,
+            "noise": product.noise if calibrated else None,
+            "acquired": product.acquired,
+            "pass": product.pass_direction,
+        }
+        if product.incidence is not None:
+            angles = product.incidence(*rectangle_corners(0, 0, self.height, self.width).T)
+            record["incidence_deg"] = [round(float(angles.min()), 2), round(float(angles.max()), 2)]
+        return {key: value for key, value in record.items() if value}
 
     def windows(self) -> Iterator[PixelWindow]:
         """Cover the scene with windows of whole blocks, row by row."""

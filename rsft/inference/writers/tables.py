@@ -26,8 +26,8 @@ import shapely
 
 from rsft.data.chips.record import NOT_A_TARGET, UNSURE
 from rsft.errors import RequestError
-from rsft.inference.scenes.georeference import LONLAT
 from rsft.inference.writers.pre_annotations import SceneBoxes, coco_content, label_studio_content
+from rsft.types import LONLAT
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.dependencies import check_installed, require
 from rsft.utils.tables import escape_table, replace_controls

@@ -12,7 +12,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import UNDECLARED, PredictionRequest, SceneQuery
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.scene_chips import describe_scene, product_record, select_scene_unit
+from rsft.inference.predict.scene_chips import describe_scene, select_scene_unit
 from rsft.inference.scenes.locations import check_scene_bands
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 from tests.helpers.messages import mentions
@@ -212,6 +212,6 @@ def test_an_amplitude_model_gets_digital_numbers(use_unit, tmp_path):
 
 def test_a_raster_without_description(tmp_path):
     scene = open_scene(write_geotiff(tmp_path / "s.tif", NUMBERS))
-    assert product_record(scene) == {"scene": "s", "product": "raster"} and describe_scene(scene, None, None)[1:] == []
+    assert scene.record() == {"scene": "s", "product": "raster"} and describe_scene(scene, None, None)[1:] == []
     factor = open_scene(tmp_path / "s.tif", ProductOptions(factor=2e-6))
     assert describe_scene(factor, None, None)[1:] == ["s.tif: calibrated to sigma0 by factor 2e-06"]
