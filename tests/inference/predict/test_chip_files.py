@@ -30,7 +30,7 @@ def png(tmp_path):
 
 
 def test_single_png_has_no_georeference_and_is_not_opened_by_gdal(png, monkeypatch):
-    monkeypatch.setattr(chip_files.reader, "open_raster", None)
+    monkeypatch.setattr("rsft.data.imagery.rasters.open_raster", None)
     (png.parent / "b.png.aux.xml").touch()
     chip = read(png)
     assert chip.columns["geometry"] is None and chip.spacing is None

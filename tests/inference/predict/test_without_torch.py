@@ -98,6 +98,16 @@ def test_a_graph_engine_needs_no_torch(run, root, exported, scene, tmp_path, kin
     assert (tmp_path / "out.gpkg").stat().st_size > 0
 
 
+@pytest.mark.slow
+def test_chips_without_georeference_need_no_gdal(run, root, exported, tmp_path):
+    first = (run, root / "chips/val", "-o", "out.csv", "--engine", exported("onnx"))
+    (tmp_path / "out.geojson").write_text('{"features": [{"properties": {"corrected": null}}]}')
+    second = (run, root / "chips/val", "-o", "out.geojson", "--overwrite", "--engine", exported("onnx"))
+    packages = predict_in_process(tmp_path, first, second)
+    assert {"pandas", "cv2", "onnxruntime"} <= packages
+    assert not packages & {"rasterio", "pyogrio", "geopandas", "pyproj"}
+
+
 @pytest.fixture(scope="module")
 def documented_jobs(run, root, exported, scene, tmp_path_factory):
     """Run a job of each kind with the documented packages alone; return the outputs' folder and the imported ones."""

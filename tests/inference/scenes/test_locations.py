@@ -16,7 +16,8 @@ from rasterio.transform import Affine
 
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import ChipOptions
-from rsft.inference.scenes.locations import Location, make_chip_window, read_positions, resize_chip, tile_locations
+from rsft.inference.scenes.chip_size import resize_chip
+from rsft.inference.scenes.locations import Location, make_chip_window, read_positions, tile_locations
 from rsft.inference.scenes.raster import open_scene
 from tests.helpers.files import written
 from tests.helpers.messages import mentions
@@ -510,18 +511,6 @@ def test_tiles_end_at_the_edge(scene, side, stride, tops, lefts):
     corners = [(location.row - side / 2, location.col - side / 2) for location in locations]
     assert corners == [(top, left) for top in tops for left in lefts]
     assert len({location.name for location in locations}) == len(locations)
-
-
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("bands", [1, 2, 5])
-def test_resize_keeps_type_and_bands(kind, bands):
-    resized = resize_chip(np.full((9, 6, bands), 7, kind), (3, 12))
-    assert resized.dtype == kind and resized.shape == (3, 12, bands) and (resized == 7).all()
-
-
-def test_complex_pixels_are_not_resized():
-    with pytest.raises(DataError, match="complex64"):
-        resize_chip(np.ones((4, 4, 1), np.complex64), (2, 2))
 
 
 def test_chips_have_a_largest_size(bare):

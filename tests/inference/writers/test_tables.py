@@ -1,6 +1,7 @@
 """Write every format, and read it by another library."""
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -315,6 +316,25 @@ def test_keeps_labels_that_an_analyst_entered(tmp_path, suffix):
     out.write_bytes(b"damaged")
     write(out, SQUARE, overwrite=True)
     assert len(pyogrio.read_dataframe(out)) == 1
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
+@pytest.mark.parametrize(("column", "cells", "count"), [("corrected", [3, 0], 2), ("Corrected", ["ship"] * 2, 0)])
+def test_only_the_column_of_corrections_is_kept(tmp_path, suffix, column, cells, count):
+    out, rows = tmp_path / f"out{suffix}", table(SQUARE, SQUARE).assign(**{column: cells})
+    write_prediction_table(PredictionLayer(rows, "EPSG:4326", CLASSES, METADATA), out)
+    if count:
+        with pytest.raises(RequestError, match=f"{count} labels"):
+            check_output_path(out, COLUMNS, overwrite=True)
+    else:
+        check_output_path(out, COLUMNS, overwrite=True)
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**6, b"[]", b'{"features": [{"properties": null}]}', b"\xff", None])
+def test_a_damaged_layer_has_no_corrections(tmp_path, content):
+    for out in (tmp_path / "out.geojson", tmp_path / "out.gpkg"):
+        os.mkfifo(out) if content is None else out.write_bytes(content)
+        check_output_path(out, COLUMNS, overwrite=True)
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".csv"])

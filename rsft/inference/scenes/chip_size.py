@@ -1,0 +1,62 @@
+"""Size of a chip: its limit, its pixel spacing, and resampling. A job of chips imports no GDAL with it."""
+
+import numpy as np
+
+from rsft.data.imagery.contract import Contract, resize_image
+from rsft.errors import DataError
+from rsft.inference.options import ChipOptions
+from rsft.types import Pixels
+
+MAX_CHIP_SIDE = 8192
+"""Largest side of a chip in pixels, and of its window in the scene. A larger image is a scene, which is never read as a
+whole."""
+
+
+def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
+    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options or None."""
+    return file_spacing or (None if options.spacing is None else (options.spacing, options.spacing))
+
+
+def resampling_factors(
+    contract: Contract, spacing: tuple[float, float] | None, options: ChipOptions
+) -> tuple[float, float]:
+    """Compute how many image pixels make one chip pixel, and check the pixel spacing of the chip.
+
+    Args:
+        contract: pixel spacing of the training chips.
+        spacing: pixel spacing of the image in meters, along columns and along rows; None if it is unknown.
+        options: the user's options.
+
+    Returns:
+        Image pixels per chip pixel, along columns and along rows.
+
+    Raises:
+        DataError: the spacing differs from that of the training chips, or is needed for resampling but unknown.
+    """
+    if options.resample_to is None:
+        if spacing is not None:
+            contract.check_spacing(spacing)
+        return 1.0, 1.0
+    contract.check_spacing([options.resample_to])
+    if spacing is None:
+        message = f"pixels of unknown spacing cannot be resampled to {options.resample_to:g} m"
+        raise DataError(message, hint="give their spacing in meters: --spacing 10")
+    down, along = (options.resample_to / meters for meters in spacing)
+    return down, along
+
+
+def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Resize a chip (h, w, B) to (H, W, B), by area averaging if no side grows, else by bilinear interpolation.
+
+    Returns:
+        Pixels (H, W, B); the same array if the size does not change.
+
+    Raises:
+        DataError: the data type cannot be resampled.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
+    if pixels.dtype not in (np.uint8, np.uint16, np.int16, np.float32, np.float64):
+        raise DataError(f"{pixels.dtype} pixels cannot be resampled", hint="give uint8, uint16 or float32")
+    is_shrinking = pixels.shape[0] >= size[0] and pixels.shape[1] >= size[1]
+    return resize_image(pixels, size, by_area=is_shrinking)
