@@ -14,6 +14,21 @@ from typer.models import OptionInfo
 from rsft.errors import DataError, RequestError
 from rsft.utils.command_options import Option
 
+
+def check_bundle(folder: Path) -> None:
+    """Raise a RequestError if a folder contains no bundle, see `rsft.models.bundle.bundle.find_bundle`."""
+    from rsft.models.bundle.bundle import find_bundle
+
+    find_bundle(folder)
+
+
+def check_store(root: Path) -> None:
+    """Raise a RequestError if a folder is not a chip store."""
+    from rsft.data.chips.store import ChipStore
+
+    ChipStore.open(root)
+
+
 RootOption = Annotated[Path, typer.Option("--root", help="Folder of the chip store to create: data.root of a recipe.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random choices.")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel processes.")]
@@ -21,7 +36,9 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace exis
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of all runs; a run folder is RUNS/<recipe>/<number>.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="Device: auto, cpu or cuda.")]
 RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or name of a shipped recipe.")]
-BundleArgument = Annotated[Path, typer.Argument(help="Bundle folder, run folder, or runs/<recipe> for its newest run.")]
+BundleArgument = Annotated[
+    Path, typer.Argument(help="Bundle folder, run folder, or runs/<recipe> for its newest run."), check_bundle
+]
 OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(help="Recipe keys to override, as section.key=value: peft.rank=8 train.epochs=3 meta=null"),
@@ -83,7 +100,9 @@ def describe_parameter(parameter: Parameter, hint: Any, texts: Mapping[str, str]
 class CommandFunction:
     """A command whose help comes from its docstring. A dataclass among its parameters becomes options.
 
-    The parameters are read when the options are first needed: `rsft --help` shows commands without options.
+    The parameters are read when the options are first needed: `rsft --help` shows commands without options. A function
+    in the `Annotated` type of a parameter checks its value before the command runs and imports PyTorch, which takes
+    seconds.
 
     Args:
         command: the function of the command.
@@ -114,6 +133,9 @@ class CommandFunction:
 
     def __call__(self, **values: Any) -> None:
         """Run the command with the values of its arguments and options."""
+        for name, hint in self.hints.items():
+            for check in filter(callable, getattr(hint, "__metadata__", ())):
+                check(values[name])
         requests: dict[str, Any] = {name: hint for name, hint in self.hints.items() if is_dataclass(hint)}
         made = {name: _make_request(request, values, self.parsers) for name, request in requests.items()}
         self.command(**made, **values)
