@@ -9,6 +9,7 @@ import json
 import os
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -48,7 +49,7 @@ def walk_commands(command, *names):
 
 
 APP = build_app()
-COMMAND = typer.main.get_command(APP)
+COMMAND: Any = typer.main.get_command(APP)
 COMMANDS = list(walk_commands(COMMAND))
 
 
@@ -73,6 +74,17 @@ def render_help(monkeypatch):
         return "\n".join(line.rstrip() for line in plain.splitlines()).strip("\n") + "\n"
 
     return render
+
+
+def test_the_first_screen_has_the_commands_without_their_options():
+    outline: Any = typer.main.get_command(build_app("--help"))
+    screens = [
+        [(name, x.help, x.hidden, x.rich_help_panel) for name, x in group.commands.items()]
+        for group in (outline, COMMAND)
+    ]
+    assert screens[0] == screens[1] and len(screens[0]) == 16
+    assert outline.help == COMMAND.help and [x.name for x in outline.params] == [x.name for x in COMMAND.params]
+    assert not outline.commands["predict"].params
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=lambda names: "-".join(names) or "rsft")

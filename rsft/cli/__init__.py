@@ -7,6 +7,7 @@ import sys
 import warnings
 from contextlib import suppress
 from importlib import import_module
+from inspect import getdoc
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -35,6 +36,8 @@ _APPS = {
 }
 """Name of a command or group -> module and app with it, in the order of `rsft --help`."""
 
+_HELP = ("-h", "--help")
+
 
 def _version(show: bool) -> None:
     if show:
@@ -52,7 +55,10 @@ def _options(
 
 
 def build_app(command: str = "") -> typer.Typer:
-    """Return the command line. It has only the app of `command`, if there is one, and imports no other."""
+    """Return the command line. It has only the app of `command`, if there is one, and imports no other.
+
+    For `--help`, which shows all commands, it has them without their options.
+    """
     app = typer.Typer(
         cls=PlainGroup,
         help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
@@ -61,13 +67,23 @@ def build_app(command: str = "") -> typer.Typer:
         "\n\nYour own chips, one folder per class:  rsft finetune CHIPS",
         no_args_is_help=True,
         rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": [*_HELP]},
     )
     app.callback()(_options)
     for location in dict.fromkeys([_APPS[command]] if command in _APPS else _APPS.values()):
         module, name = location.split(".")
-        app.add_typer(getattr(import_module(f"rsft.cli.{module}"), name))
+        commands = getattr(import_module(f"rsft.cli.{module}"), name)
+        app.add_typer(_outline(commands) if command in _HELP else commands)
     return app
+
+
+def _outline(app: typer.Typer) -> typer.Typer:
+    """Return an app with the name, the help and the commands of another, but without options."""
+    outline = typer.Typer(name=app.info.name, help=app.info.help)
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", None)
+        outline.command(name, help=command.help or getdoc(command.callback))(lambda: None)
+    return outline
 
 
 def run() -> None:

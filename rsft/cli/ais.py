@@ -11,7 +11,7 @@ import typer
 
 from rsft.cli.display.console import console, counts_table, emit_json_event, make_table, show_paths
 from rsft.cli.fence import FencedCommand
-from rsft.cli.options import OverwriteOption, band_names, takes_options, unit_name
+from rsft.cli.options import OverwriteOption, band_names, documented, unit_name
 from rsft.inference.options import CfarOptions, Declaration, parse_land
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _group() -> None:
 
 
 @app.command("match", cls=FencedCommand)
-@partial(takes_options, unit=unit_name, bands=band_names, land=parse_land)
+@partial(documented, unit=unit_name, bands=band_names, land=parse_land)
 def ais_match(
     scene: Annotated[str, typer.Argument()],
     ais: Annotated[list[Path], typer.Option("--ais", metavar="FILE")],

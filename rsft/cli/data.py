@@ -146,7 +146,7 @@ def data_croissant(
 @app.command("add")
 @options.documented
 def data_add(
-    root: RootArgument,
+    root: Annotated[RootArgument, options.check_store],
     corrected: Path,
     label_field: Annotated[str | None, typer.Option("--field")] = None,
     not_a_target: options.NotATargetOption = None,

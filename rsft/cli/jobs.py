@@ -10,7 +10,7 @@ import typer
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
-from rsft.cli.options import BundleArgument, DeviceOption, OverridesArgument, RunsOption, documented
+from rsft.cli.options import BundleArgument, DeviceOption, OverridesArgument, RunsOption, check_store, documented
 from rsft.cli.start import FinetuneRequest, Steps, find_same_run, find_steps
 from rsft.errors import Interrupted, RequestError
 from rsft.recipe.library import AUTO, find_recipe
@@ -91,7 +91,9 @@ def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps
     auto_file = _find_auto_file(request) if steps is None else find_recipe(AUTO)
     resolved, options = _resolve_request(request) if auto_file is None else _choose_recipe(auto_file, request, steps)
 
-    from rsft.cli.display.training import choose_display
+    check_store(Path(resolved.data.root))
+
+    from rsft.cli.display.training import choose_display  # imports PyTorch
     from rsft.training.finetune import finetune as train
     from rsft.training.runs.reader import lock_run
     from rsft.training.runs.writer import mark_done
@@ -136,7 +138,6 @@ def _find_auto_file(request: FinetuneRequest) -> Path | None:
 
 def _choose_recipe(path: Path, request: FinetuneRequest, steps: Steps | None) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe that rsft chooses, and keyword arguments for training; or those of the run to resume."""
-    from rsft.cli.display.choice import choose_search_display
     from rsft.sweep.auto import read_auto, read_auto_name
     from rsft.sweep.auto_search import AutoSearch
     from rsft.training.runs.reader import TRAINED, find_runs
@@ -148,6 +149,8 @@ def _choose_recipe(path: Path, request: FinetuneRequest, steps: Steps | None) ->
     if steps is not None:
         limit = f"at most {plan.settings.budget} of CPU time, which --budget sets; the training comes after it"
         steps.begin("choose", f" among {len(plan.candidates)}: {limit}")
+    from rsft.cli.display.choice import choose_search_display  # imports PyTorch
+
     with choose_search_display(plan, console, quiet=request.quiet, as_json=request.as_json) as listener:
         choice = AutoSearch(plan, runs / "sweeps" / plan.settings.name, listener).run()
     console.print(choice.sentence, soft_wrap=True)
@@ -218,7 +221,6 @@ def _resolve_request(request: FinetuneRequest) -> tuple[Recipe, dict[str, Any]]:
     from rsft.models.bundle.bundle import find_bundle
     from rsft.recipe.load import load_recipe
     from rsft.recipe.text import to_yaml
-    from rsft.training.replay import correction_recipe
     from rsft.training.runs.reader import TRAINED, resolve_resume
 
     recipe, overrides, start = request.recipe, [*request.overrides], request.start
@@ -231,6 +233,10 @@ def _resolve_request(request: FinetuneRequest) -> tuple[Recipe, dict[str, Any]]:
         return resolved, {"done" if run.status in TRAINED else "resume": run.folder}
     if not recipe:
         if start is not None:
+            start = find_bundle(start)
+
+            from rsft.training.replay import correction_recipe  # imports PyTorch
+
             return correction_recipe(start, overrides), {}
         raise RequestError("Missing argument RECIPE", hint="list the shipped recipes with `rsft recipes ls`")
     source = find_recipe(recipe)
@@ -263,14 +269,18 @@ def evaluate(
     from dataclasses import asdict
 
     from rsft.data.chips.store import MANIFEST
-    from rsft.evaluation.evaluate import ALL_CHIPS, CHIPS_DIR
-    from rsft.evaluation.evaluate import evaluate as evaluate_bundle
-    from rsft.evaluation.files import compare_runs
+    from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
     from rsft.utils.atomic_files import write_text
 
     if all_chips and split is not None:
         raise RequestError("--all takes the chips of all splits", "--split", "leave out --split or --all")
     split = ALL_CHIPS if all_chips else split
+    if split != ALL_CHIPS:
+        check_store(data)
+
+    from rsft.evaluation.evaluate import evaluate as evaluate_bundle  # imports PyTorch
+    from rsft.evaluation.files import compare_runs
+
     with progress() as report:
         evaluation = evaluate_bundle(bundle, data, out, split=split, device=device, progress=report)
     display.show_evaluation(evaluation, bundle)
@@ -338,14 +348,17 @@ def sweep(
         console.print(table)
         console.print("`rsft sweep NAME` runs one", style="dim")
         return
-    from rsft.cli.display.training import SweepDisplay
-    from rsft.sweep.job import SweepFolder, run_sweep
-    from rsft.sweep.results import describe_keys, format_measure
     from rsft.sweep.schema import list_trials, read_sweep
 
     path, exit_code = find_recipe(file, "sweep"), 0
     settings, document = read_sweep(path, overrides or [])
-    folder = SweepFolder(runs / "sweeps" / path.stem, settings, list_trials(settings, document))
+    trials = list_trials(settings, document)
+
+    from rsft.cli.display.training import SweepDisplay  # imports PyTorch
+    from rsft.sweep.job import SweepFolder, run_sweep
+    from rsft.sweep.results import describe_keys, format_measure
+
+    folder = SweepFolder(runs / "sweeps" / path.stem, settings, trials)
     if not report:
         try:
             with SweepDisplay(settings, folder.planned, folder.finished(retry), console) as board:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from functools import wraps
+from functools import cached_property, update_wrapper
 from inspect import Parameter, Signature, getdoc, signature
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
@@ -14,6 +14,21 @@ from typer.models import OptionInfo
 from rsft.errors import DataError, RequestError
 from rsft.utils.command_options import Option
 
+
+def check_bundle(folder: Path) -> None:
+    """Raise a RequestError if a folder contains no bundle, see `rsft.models.bundle.bundle.find_bundle`."""
+    from rsft.models.bundle.bundle import find_bundle
+
+    find_bundle(folder)
+
+
+def check_store(root: Path) -> None:
+    """Raise a RequestError if a folder is not a chip store."""
+    from rsft.data.chips.store import ChipStore
+
+    ChipStore.open(root)
+
+
 RootOption = Annotated[Path, typer.Option("--root", help="Folder of the chip store to create: data.root of a recipe.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random choices.")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel processes.")]
@@ -21,7 +36,9 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace exis
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of all runs; a run folder is RUNS/<recipe>/<number>.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="Device: auto, cpu or cuda.")]
 RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or name of a shipped recipe.")]
-BundleArgument = Annotated[Path, typer.Argument(help="Bundle folder, run folder, or runs/<recipe> for its newest run.")]
+BundleArgument = Annotated[
+    Path, typer.Argument(help="Bundle folder, run folder, or runs/<recipe> for its newest run."), check_bundle
+]
 OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(help="Recipe keys to override, as section.key=value: peft.rank=8 train.epochs=3 meta=null"),
@@ -62,10 +79,6 @@ def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def _summary(function: Callable[..., Any]) -> str:
-    return (getdoc(function) or "").partition("\n\nArgs:\n")[0]
-
-
 def describe_parameter(parameter: Parameter, hint: Any, texts: Mapping[str, str]) -> Parameter:
     """Return a parameter of a command with its help: an argument without a default, otherwise an option.
 
@@ -84,13 +97,59 @@ def describe_parameter(parameter: Parameter, hint: Any, texts: Mapping[str, str]
     return parameter.replace(annotation=Annotated[base, info], kind=Parameter.KEYWORD_ONLY)
 
 
-def documented(command: Callable[..., None]) -> Callable[..., None]:
-    """Take the help of a command's arguments and options from its docstring. Use as a decorator below `command`."""
-    hints, texts = get_type_hints(command, include_extras=True), argument_texts(command)
-    parameters = [describe_parameter(x, hints[x.name], texts) for x in signature(command).parameters.values()]
-    command.__doc__ = _summary(command)
-    vars(command)["__signature__"] = Signature(parameters)
-    return command
+class CommandFunction:
+    """A command whose help comes from its docstring. A dataclass among its parameters becomes options.
+
+    The parameters are read when the options are first needed: `rsft --help` shows commands without options. A function
+    in the `Annotated` type of a parameter checks its value before the command runs and imports PyTorch, which takes
+    seconds.
+
+    Args:
+        command: the function of the command.
+        parsers: functions by name of a field of a dataclass, which make its value of a text.
+    """
+
+    def __init__(self, command: Callable[..., None], parsers: Mapping[str, Callable[[str], Any]]) -> None:
+        update_wrapper(self, command, ("__module__", "__name__", "__qualname__"))
+        self.command, self.parsers = command, parsers
+        self.__doc__ = (getdoc(command) or "").partition("\n\nArgs:\n")[0]
+        self.__annotations__: dict[str, Any] = {}  # typer takes those of the signature
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        """The types of the parameters by name."""
+        return get_type_hints(self.command, include_extras=True)
+
+    @cached_property
+    def __signature__(self) -> Signature:
+        """The parameters of the command line."""
+        texts, parameters = argument_texts(self.command), list[Parameter]()
+        for name, parameter in signature(self.command).parameters.items():
+            if is_dataclass(self.hints[name]):
+                parameters += _parameters(self.hints[name], self.parsers)
+            else:
+                parameters.append(describe_parameter(parameter, self.hints[name], texts))
+        return Signature(parameters)
+
+    def __call__(self, **values: Any) -> None:
+        """Run the command with the values of its arguments and options."""
+        for name, hint in self.hints.items():
+            for check in filter(callable, getattr(hint, "__metadata__", ())):
+                check(values[name])
+        requests: dict[str, Any] = {name: hint for name, hint in self.hints.items() if is_dataclass(hint)}
+        made = {name: _make_request(request, values, self.parsers) for name, request in requests.items()}
+        self.command(**made, **values)
+
+
+def documented(command: Callable[..., None], **parsers: Callable[[str], Any]) -> CommandFunction:
+    """Take the help of a command's arguments and options from its docstring, and options from its dataclasses.
+
+    Use it below `command` as a decorator, as `partial(documented, unit=unit_name)` if the texts of a field, such as
+    `unit`, must be parsed. Every field with an `Option` of a parameter that is a dataclass becomes an option. A field
+    that is a dataclass itself adds the options of its fields. If it has an `Option`, this is a flag, and the field is
+    None without it.
+    """
+    return CommandFunction(command, parsers)
 
 
 def check_new_file(path: Path, overwrite: bool) -> None:
@@ -119,32 +178,6 @@ class _FieldOption(NamedTuple):
         return self.flag.removeprefix("--").replace("-", "_")
 
 
-def takes_options(command: Callable[..., None], **parsers: Callable[[str], Any]) -> Callable[..., None]:
-    """Make one option of a command for every field with an `Option` of a parameter that is a dataclass.
-
-    Use it below `command` as a decorator, as `partial(takes_options, unit=unit_name)` if the texts of a field, such as
-    `unit`, must be parsed. A field that is a dataclass itself adds the options of its fields. If it has an `Option`,
-    this is a flag, and the field is None without it.
-    """
-    hints, texts, requests = get_type_hints(command, include_extras=True), argument_texts(command), {}
-    parameters: list[Parameter] = []
-    for name, parameter in signature(command).parameters.items():
-        if is_dataclass(hints[name]):
-            requests[name] = hints[name]
-            parameters += _parameters(hints[name], parsers)
-        else:
-            parameters.append(describe_parameter(parameter, hints[name], texts))
-
-    @wraps(command)
-    def run(**values: Any) -> None:
-        made = {name: _make_request(request, values, parsers) for name, request in requests.items()}
-        command(**made, **values)
-
-    run.__doc__ = _summary(command)
-    vars(run)["__signature__"] = Signature(parameters)
-    return run
-
-
 def _field_options(request: type[Any]) -> Iterator[_FieldOption]:
     hints = get_type_hints(request, include_extras=True)
     for field in fields(request):
@@ -157,7 +190,7 @@ def _field_options(request: type[Any]) -> Iterator[_FieldOption]:
             yield _FieldOption(field.name, flag, hint, field.default, option, nested)
 
 
-def _parameters(request: type[Any], parsers: dict[str, Callable[[str], Any]]) -> Iterator[Parameter]:
+def _parameters(request: type[Any], parsers: Mapping[str, Callable[[str], Any]]) -> Iterator[Parameter]:
     for item in _field_options(request):
         hint, default, option = item.hint, item.default, item.option
         if item.nested is not None:
@@ -173,7 +206,7 @@ def _parameters(request: type[Any], parsers: dict[str, Callable[[str], Any]]) ->
             yield from _parameters(item.nested, parsers)
 
 
-def _make_request(request: type[Any], values: dict[str, Any], parsers: dict[str, Callable[[str], Any]]) -> Any:
+def _make_request(request: type[Any], values: dict[str, Any], parsers: Mapping[str, Callable[[str], Any]]) -> Any:
     """Return an instance of a dataclass, and remove the values of its options from `values`.
 
     Raises:

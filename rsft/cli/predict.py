@@ -12,7 +12,7 @@ import typer
 
 from rsft.cli.display.console import show_bundles, show_paths, warn_about_licenses
 from rsft.cli.fence import FencedCommand
-from rsft.cli.options import BundleArgument, band_names, takes_options, unit_name
+from rsft.cli.options import BundleArgument, band_names, documented, unit_name
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 from rsft.inference.options import PredictionRequest, parse_land
@@ -21,7 +21,7 @@ app = typer.Typer()
 
 
 @app.command(cls=FencedCommand)
-@partial(takes_options, unit=unit_name, bands=band_names, land=parse_land)
+@partial(documented, unit=unit_name, bands=band_names, land=parse_land)
 def predict(
     bundle: BundleArgument,
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...")],

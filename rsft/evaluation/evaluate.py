@@ -33,6 +33,7 @@ from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema
 from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
 from rsft.evaluation.files import EVALUATION_FILE, write_predictions, write_representation
+from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     Classifier,
@@ -52,9 +53,6 @@ from rsft.peft import POSITIONS, Site, observe_additions
 from rsft.training.small_network import predict_with_small_network, small_network_recipe, starts_at_random
 from rsft.types import GROUPS, Indices, Progress
 from rsft.utils.atomic_files import write_text
-
-ALL_CHIPS, CHIPS_DIR = "all", "chips"
-"""Split that stands for all chips; subfolder of an evaluation with the chip store that is made of class folders."""
 
 MAX_MAP_CHIPS = 800
 """Largest number of chips on a map. More chips overlap, and t-SNE takes long."""

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rsft.metrics import AccuracySummary, Interval, SetCoverage
 from rsft.recipe.library import SMALL_NETWORK_RECIPE
 
+ALL_CHIPS, CHIPS_DIR = "all", "chips"
+"""Split that stands for all chips; subfolder of an evaluation with the chip store that is made of class folders."""
+
 Count = Annotated[int, Field(ge=0, le=10**15)]
 """A number of chips; NumPy cannot compute with much larger ones."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a command, in `Annotated[type, Option(...)]`. `rsft.cli.options.takes_options` makes it.
+    """An option of a command, in `Annotated[type, Option(...)]`. `rsft.cli.options.documented` makes it.
 
     Attributes:
         help: what the option does.

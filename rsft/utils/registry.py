@@ -10,13 +10,17 @@ reports then treat it like one of rsft's:
 Within a running process, `Registry.register` does the same.
 """
 
+from __future__ import annotations
+
 import pkgutil
 import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class Named(Protocol):
@@ -127,6 +131,8 @@ def _installed_entry_points(group: str, search_path: tuple[str, ...]) -> dict[st
 @cache
 def _all_entry_points(search_path: tuple[str, ...]) -> Any:
     """Read the entry points of all packages once: this takes some 10 ms, for one group as for all."""
+    from importlib.metadata import entry_points
+
     return entry_points()  # their class differs before Python 3.12
 
 

@@ -62,6 +62,6 @@ def test_duplicate_name_is_an_error(toys):
 
 def test_metadata_of_packages_is_read_once(toys, monkeypatch):
     read = Mock(wraps=entry_points)
-    monkeypatch.setattr("rsft.utils.registry.entry_points", read)
+    monkeypatch.setattr("importlib.metadata.entry_points", read)
     monkeypatch.syspath_prepend("a folder that changes the search path")
     assert toys.names() == toys.names() and read.call_count == 1

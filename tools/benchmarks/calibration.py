@@ -23,6 +23,7 @@ from rsft.inference.detection import detect_bright_objects
 from rsft.inference.options import CfarOptions, Declaration
 from rsft.inference.scenes.locations import ChipWindow
 from rsft.inference.scenes.raster import RasterScene, gdal_environment, open_scene
+from tools.errors import explained_errors
 
 UNITS = ("amplitude", "sigma0")
 SIDE = 64  # of a chip, in pixels
@@ -89,4 +90,5 @@ def contract(unit: str, bands: Sequence[str]) -> Contract:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

@@ -32,6 +32,7 @@ from rsft.cli.display.console import console
 from rsft.data.chips.builder import encode_chip, write_chip
 from rsft.data.datasets.dota import DOTAObject, DOTAObjects, crop_object, make_crop_record, read_rgb
 from rsft.data.prepare.published import prepare_dota
+from tools.errors import explained_errors
 
 MIN_SPEEDUP, MAX_OVERHEAD = 10.0, 1.3
 """Targets: lowest speed relative to "by object", highest time relative to "floor"."""
@@ -123,4 +124,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

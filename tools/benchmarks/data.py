@@ -34,6 +34,7 @@ from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
 from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
 from tools.benchmarks.loading import Times, add_row, bench_loading, seconds, write_images
+from tools.errors import explained_errors
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")
 FUSAR_SHARE = 0.75  # approximate share of FUSAR-Ship chips in FUSRS v2
@@ -150,4 +151,5 @@ def contents(root: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

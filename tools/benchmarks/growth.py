@@ -24,6 +24,8 @@ import cv2
 import numpy as np
 import typer
 
+from tools.errors import explained_errors
+
 SIDE = 24
 FILES_PER_FOLDER = 1000
 """Chips of a class folder, so that no folder has hundreds of thousands of files."""
@@ -132,4 +134,5 @@ def table(numbers: Sequence[int], measured: Mapping[str, Sequence[Cost]]) -> str
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

@@ -38,6 +38,7 @@ from rsft.backbones import load_backbone, simship
 from rsft.peft import LoRA, attach
 from tools.benchmarks.growth import PLAIN, PLAIN_META, run_job, write_chips
 from tools.benchmarks.peft_row import Batch, training_step
+from tools.errors import explained_errors
 
 SIDE, BATCH, RANK, EPOCHS, WARM_UP = 64, 32, 8, 4, 5
 FINETUNE = (
@@ -184,4 +185,5 @@ def table(measured: Mapping[str, Sequence[float]]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

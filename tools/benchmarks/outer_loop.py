@@ -25,6 +25,7 @@ from rsft.recipe.load import load_recipe
 from rsft.training.finetune import initialize_weights, make_learner, seed_generators, set_up
 from rsft.training.fit import train_epoch
 from rsft.training.processes import launch_processes
+from tools.errors import explained_errors
 
 ROWS = {
     "LoRA": ("meta=null",),
@@ -76,4 +77,5 @@ def training_steps(recipe: str, overrides: list[str], epoch: int) -> Iterator[in
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

@@ -22,6 +22,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from tools.errors import explained_errors
+
 
 class TableRow(NamedTuple):
     """A row of the table and the rows that it is compared with.
@@ -155,4 +157,5 @@ def ratio_cells(values: dict[str, float], row: str, base: str | None, steps: flo
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

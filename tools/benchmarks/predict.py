@@ -30,6 +30,8 @@ from typing import Annotated
 
 import typer
 
+from tools.errors import explained_errors
+
 INT8 = ("openvino-int8", "openvino-int8-sixth", "openvino-int8-third")
 """Without blocks in bf16, with a sixth and with a third of them."""
 
@@ -131,4 +133,5 @@ def table(measured: Measured) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

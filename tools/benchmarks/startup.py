@@ -30,6 +30,8 @@ import cv2
 import numpy as np
 import typer
 
+from tools.errors import explained_errors
+
 CHIPS, PREDICTED, SIDE = 100, 12, 96
 """Chips of the store, chips that `predict` classifies, and their side in pixels."""
 
@@ -205,4 +207,5 @@ def _medians(runs: list[Seconds]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

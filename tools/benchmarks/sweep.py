@@ -22,6 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from tools.errors import explained_errors
+
 MARK = "RSFT_BENCHMARK"
 """Environment variable by which the processes of a measurement are found."""
 
@@ -148,4 +150,5 @@ def cpu_seconds(mark: str) -> dict[tuple[int, int], float]:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from rsft.backbones.loading import find_card, load_encoder_weights, tensors_sha256
 from rsft.errors import RequestError, RsftError
+from tools.errors import explained_errors
 
 NAME, SIZE = "satmae_vit_large_patch16_224.fmow_rgb", 224
 DECODER: dict[str, Any] = {"embed_dim": 512, "depth": 8, "num_heads": 16}
@@ -252,4 +253,5 @@ def costs_table(costs: dict[str, LoadingCost], size: int) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

@@ -25,6 +25,7 @@ from typing import Annotated, NamedTuple
 import torch
 import typer
 
+from tools.errors import explained_errors
 from tools.gpu_check.equality import equality_rows, failures
 from tools.gpu_check.quickstart import QUICKSTART_COLUMNS, train_quickstart, write_store
 from tools.gpu_check.rows import EQUALITY_COLUMNS, EqualityRow, NotRunError, markdown_table, run_check, run_measurement
@@ -259,4 +260,5 @@ def _driver() -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from rsft.backbones import simship
 from rsft.data.simulation.ships import DECK_OBJECT_KINDS, SHIP_KINDS, Ship, sample_ship
 from rsft.utils.atomic_files import atomic_file, sha256, write_text
+from tools.errors import explained_errors
 from tools.simulation.optical import SURFACES, render_optical_scene
 
 CELLS = simship.SIZE // 2  # side of the dense targets: 4 x 4 cells per patch
@@ -247,4 +248,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

@@ -25,6 +25,7 @@ from shapely.affinity import affine_transform
 from rsft.data.simulation.radar import Pose, amplitude_to_uint8, render_sar_scene, sample_sensor
 from rsft.data.simulation.scene import place_ships
 from rsft.utils.atomic_files import write_bytes
+from tools.errors import explained_errors
 from tools.maintenance.chromium import reduce_colors
 
 PICTURE = Path(__file__).parents[2] / "docs/qgis-map.png"
@@ -90,4 +91,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

@@ -16,6 +16,7 @@ from rsft.data.simulation.scene import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_
 from rsft.inference.options import CfarOptions, PredictionRequest, SceneQuery
 from rsft.inference.predict.job import predict
 from rsft.utils.atomic_files import write_bytes
+from tools.errors import explained_errors
 from tools.maintenance.chromium import PICTURES_DIR, reduce_colors
 
 PICTURE = PICTURES_DIR / "quickstart-map.png"
@@ -41,4 +42,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from rsft.evaluation.report.pages import write_report
 from rsft.utils.atomic_files import write_bytes
+from tools.errors import explained_errors
 from tools.maintenance.chromium import PICTURES_DIR, View, chromium, open_page, reduce_colors
 
 if TYPE_CHECKING:
@@ -60,4 +61,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

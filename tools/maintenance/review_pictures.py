@@ -21,6 +21,7 @@ from rsft.data.simulation.scene import place_ships
 from rsft.inference.options import ChipOptions, PredictionRequest, SceneQuery
 from rsft.inference.predict.job import predict
 from rsft.utils.atomic_files import write_bytes, write_text
+from tools.errors import explained_errors
 from tools.maintenance.chromium import PICTURES_DIR, View, chromium, open_page, reduce_colors
 
 if TYPE_CHECKING:
@@ -131,4 +132,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

@@ -14,6 +14,7 @@ from rsft.data.prepare.demo import DEMO_CLASSES
 from rsft.data.simulation import radar
 from rsft.data.simulation.scene import FUSAR_SPACING
 from rsft.data.simulation.ships import sample_ship
+from tools.errors import explained_errors
 
 CHIPS, COLUMNS, CROP, SIDE, CAPTION = 20, 10, 64, 96, 24
 
@@ -38,4 +39,5 @@ def _draw_chip(kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    typer.run(draw_chips)
+    with explained_errors():
+        typer.run(draw_chips)

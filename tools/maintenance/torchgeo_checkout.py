@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from rsft.errors import RequestError
+from tools.errors import explained_errors
 
 CLASSES = {"fusar_ship": "FUSARShip", "fusrs": "FUSRS", "opensarship": "OpenSARShip", "srsdd": "SRSDD"}
 """Data set class by module."""
@@ -79,4 +80,5 @@ def _read_for_torchgeo(source: Path) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

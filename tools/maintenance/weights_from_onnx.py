@@ -47,6 +47,7 @@ from torchvision.transforms.v2.functional import normalize
 
 from rsft.errors import RequestError, RsftError, WeightsError
 from rsft.utils.atomic_files import atomic_file, sha256
+from tools.errors import explained_errors
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -361,4 +362,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

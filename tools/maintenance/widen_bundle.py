@@ -31,6 +31,7 @@ from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import build_classifier, load_encoder, load_merged_classifier
 from rsft.utils.atomic_files import atomic_file
+from tools.errors import explained_errors
 
 NAME = "vit_base_patch16_224.augreg_in21k"
 PATCH, WIDTH, DEPTH = 16, 768, 12
@@ -135,4 +136,5 @@ def _layer_scale(state: dict[str, Tensor], key: str) -> Tensor:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

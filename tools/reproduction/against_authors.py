@@ -34,12 +34,12 @@ import typer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rsft.cli.display.console import show_error
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import initialize_weights, make_learner, seed_generators, set_up
 from rsft.training.fit import train_on_batch
+from tools.errors import explained_errors
 
 COMMITS = {
     "metalora": "5c71a62d40905bf5f38b4c3d36ff93bcf4597d2e",
@@ -439,8 +439,5 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
+    with explained_errors():
         typer.run(main)
-    except RsftError as error:
-        show_error(error)
-        sys.exit(error.exit_code)

@@ -33,6 +33,7 @@ from rsft.training.finetune import finetune
 from rsft.training.replay import correction_recipe
 from rsft.training.runs.reader import REPLAY_FILE, VALIDATION, read_replay
 from rsft.utils.atomic_files import write_text
+from tools.errors import explained_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -159,4 +160,5 @@ def format_row(name: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

@@ -36,6 +36,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import train_single_run
 from rsft.utils.atomic_files import write_text
+from tools.errors import explained_errors
 
 KINDS = ("by scene", "random")
 """How the validation chips are chosen."""
@@ -248,4 +249,5 @@ def _percent(count: int, total: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

@@ -34,6 +34,7 @@ from rsft.recipe.load import load_recipe
 from rsft.training.finetune import train_single_run
 from rsft.types import Indices
 from rsft.utils.atomic_files import write_text
+from tools.errors import explained_errors
 
 PAIRS = (("BTR60", "BTR70"), ("T62", "T72"), ("BMP2", "BRDM2"), ("2S1", "ZSU234"), ("D7", "ZIL131"))
 """Classes whose labels are flipped: wheeled carriers, tanks, other armored carriers, guns on tracks, and vehicles
@@ -183,4 +184,5 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

@@ -21,6 +21,7 @@ from rsft.data.datasets.common import translate_dataset_errors
 from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS, FUSRSListRow, read_fusrs_list
 from rsft.errors import RequestError
 from rsft.types import Rejection
+from tools.errors import explained_errors
 
 CATEGORIES = FUSAR_CATEGORIES
 
@@ -151,4 +152,5 @@ def _origin(row: FUSRSListRow) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)

@@ -13,6 +13,7 @@ import numpy as np
 
 from rsft.data.chips.store import ChipStore
 from rsft.utils.atomic_files import atomic_folder, sha256
+from tools.errors import explained_errors
 
 
 def draw_pool(
@@ -72,4 +73,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

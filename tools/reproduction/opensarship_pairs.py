@@ -30,6 +30,7 @@ from rsft.inference.ais.tracks import EARTH, KNOT, ShipStates, make_tracks
 from rsft.inference.scenes.georeference import Georeference
 from rsft.types import Floats
 from rsft.utils.untrusted.documents import read_regular
+from tools.errors import explained_errors
 
 _VELOCITY, _BEAM_SPEED = 7590.0, 6800.0  # meters per second
 _EARTH, _ORBIT = 6.371e6, 7.071e6  # radii in meters
@@ -139,4 +140,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

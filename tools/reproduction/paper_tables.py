@@ -19,9 +19,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from rsft.cli.display.console import show_error
-from rsft.errors import RsftError
 from rsft.sweep.process import TrialStopped
+from tools.errors import explained_errors
 from tools.reproduction.paper_cells import PaperTable, TableSettings, read_tables
 from tools.reproduction.paper_figure import save_bubble_chart
 from tools.reproduction.paper_print import data_names, overview_markdown, table_markdown, table_name
@@ -38,13 +37,11 @@ def main() -> None:
         if number.lower() not in names:
             sys.exit(f"error: no table {number}; choose from {', '.join(tables)}")
     try:
-        if options.list or not numbers:
-            print(overview_markdown(tables, options.results))
-        for number in (names[argument.lower()] for argument in numbers):
-            print(make_table(number, tables[number], options), flush=True)
-    except RsftError as error:
-        show_error(error)
-        sys.exit(1)
+        with explained_errors():
+            if options.list or not numbers:
+                print(overview_markdown(tables, options.results))
+            for number in (names[argument.lower()] for argument in numbers):
+                print(make_table(number, tables[number], options), flush=True)
     except (KeyboardInterrupt, TrialStopped):
         print("stopped: run the same command again to continue")
         sys.exit(130)

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from rsft import __version__
-from rsft.cli.display.console import show_error
 from rsft.errors import Interrupted, RsftError
 from rsft.utils.atomic_files import write_text
+from tools.errors import explained_errors
 from tools.reproduction.quality_files import PACKED_FILE, pack_results
 from tools.reproduction.quality_results import Results, read_results, report_markdown
 from tools.reproduction.quality_study import Method, Study, read_study
@@ -230,10 +230,8 @@ def run_tool(work: Callable[[], int]) -> None:
         work: returns the number of failed runs.
     """
     try:
-        failures = work()
-    except RsftError as error:
-        show_error(error)
-        sys.exit(error.exit_code)
+        with explained_errors():
+            failures = work()
     except KeyboardInterrupt:
         print("stopped: run the same command again to continue", file=sys.stderr)
         sys.exit(130)

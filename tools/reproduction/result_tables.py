@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from rsft.utils.atomic_files import write_text
+from tools.errors import explained_errors
 from tools.reproduction.quality_results import (
     Results,
     corrected_p_values,
@@ -98,4 +99,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

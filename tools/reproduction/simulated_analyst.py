@@ -37,6 +37,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from rsft.utils.atomic_files import write_text
+from tools.errors import explained_errors
 from tools.reproduction.quality_results import half_width
 
 OVERRIDES = ("meta=null", "head.earlier_blocks=[]", "evaluate.every=1000", "evaluate.tta=none", "name=analyst")
@@ -306,4 +307,5 @@ def _difference(values: NDArray[np.float64]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

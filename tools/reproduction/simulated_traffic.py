@@ -31,6 +31,7 @@ from rsft.inference.ais.matching import GATE, Objects
 from rsft.inference.ais.tracks import EARTH, KNOT, Tracks, locate_ships, make_tracks
 from rsft.inference.scenes.georeference import Georeference
 from rsft.types import Floats
+from tools.errors import explained_errors
 
 PIXEL, ROWS, COLS = 10.0, 10_000, 8_000  # meters; lines along the flight direction
 HEADING, VELOCITY, BEAM_SPEED = 193.5, 7590.0, 6800.0  # degrees; meters per second
@@ -244,4 +245,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

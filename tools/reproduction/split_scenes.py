@@ -19,6 +19,7 @@ from rsft.data.chips.additions import commit_store
 from rsft.data.chips.record import group_by_count
 from rsft.data.chips.store import ChipStore, read_dataset
 from rsft.utils.atomic_files import atomic_folder
+from tools.errors import explained_errors
 
 
 def halves(table: pd.DataFrame, least: int) -> Iterator[set[str]]:
@@ -61,4 +62,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

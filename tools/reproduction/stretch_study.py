@@ -29,6 +29,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import train_single_run
 from rsft.utils.atomic_files import write_text
+from tools.errors import explained_errors
 from tools.reproduction.heldout_scenes import split_store
 
 
@@ -103,4 +104,5 @@ def format_table(accuracies: Mapping[str, Sequence[float]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with explained_errors():
+        main()

@@ -16,14 +16,13 @@ import os
 import platform
 import re
 import shlex
-import sqlite3
 import tempfile
 import time
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,6 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -241,6 +239,8 @@ _FILE_HINT = "check that the file is complete and of the expected format; --debu
 
 def explain(error: BaseException) -> RsftError | None:
     """Return an exception as a sentence with a way out; None if rsft does not expect this exception."""
+    import sqlite3
+
     if isinstance(error, RsftError):
         return error
     is_out_of_memory = any(word in str(error).lower() for word in _OUT_OF_MEMORY)
@@ -306,6 +306,8 @@ def write_crash_file(error: BaseException, arguments: Sequence[str]) -> Path | N
     Returns:
         The path in the folder of temporary files; None if it cannot be written.
     """
+    from importlib import metadata
+
     versions = []
     for name in _PACKAGES:
         found = next(iter(metadata.distributions(name=name)), None)
@@ -374,6 +376,8 @@ def progress() -> Iterator[ReportProgress]:
 
     Without a terminal, a line on stderr every `SECONDS_PER_LINE` says how far a task is, as a log file needs it.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
     description = TextColumn("{task.description:<22}", markup=False)
     columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars, tasks = Progress(*columns, console=console), dict[str, TaskID]()
