@@ -25,7 +25,7 @@ from rsft.utils.write_errors import explain_os_error
 _VERSION = 2  # increase it if the same chips and contract would give other images
 _UNLABELED = "unlabeled"  # in place of the manifest of chips that have none
 _KEPT_UNLABELED = 8  # cache files of them that stay
-_CHUNK = 32  # chips per task of a worker process
+_CHUNK = 8  # chips per task of a worker process; few, so that both processes end at nearly the same time
 _MIN_CHIPS_FOR_TWO_JOBS = 256  # for fewer chips, starting a second process takes longer than reading
 
 

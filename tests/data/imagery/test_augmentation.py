@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from rsft.data.imagery import augmentation
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.speckle import Speckle
 
@@ -38,6 +39,25 @@ def test_one_plane_is_augmented_like_three(name):
         three = Augmentation(name)(np.repeat(IMAGE[..., :1], 3, axis=2), seed)
         one = Augmentation(name, 1)(IMAGE[..., :1], seed)
         assert np.abs(three[..., :1].astype(int) - one).max() <= 1
+
+
+@pytest.mark.parametrize("strong", [False, True])
+@pytest.mark.parametrize("name", ["natural", "sar", "optical"])
+def test_equal_planes_are_augmented_as_one_to_the_same_bytes(name, strong, monkeypatch):
+    augment, gray = Augmentation(name, size=24, strong=strong), np.repeat(IMAGE[..., :1], 3, axis=2)
+    fast = [augment(gray, seed) for seed in range(20)]
+    monkeypatch.setattr(augmentation, "_has_equal_planes", lambda image: False)
+    for seed, image in enumerate(fast):
+        np.testing.assert_array_equal(image, augment(gray, seed))
+
+
+def test_one_equal_row_does_not_make_planes_equal():
+    image = IMAGE.copy()
+    image[0] = image[0, :, :1]
+    changed = image.copy()
+    changed[1:, :, 2] ^= 1
+    assert not np.array_equal(Augmentation("sar")(image, 1)[..., 2], Augmentation("sar")(changed, 1)[..., 2])
+    assert not augmentation._has_equal_planes(image) and augmentation._has_equal_planes(image[:1])
 
 
 @pytest.mark.parametrize(
@@ -117,6 +137,7 @@ def test_speckle_has_unit_mean_intensity_and_variance_of_one_in_looks(looks):
 def test_import_leaves_the_environment_alone():
     code = """
 import os, sys
+from rsft.data.imagery import augmentation
 from rsft.data.imagery.augmentation import Augmentation
 assert "NO_ALBUMENTATIONS_UPDATE" not in os.environ and "albumentations" not in sys.modules
 Augmentation("sar")
