@@ -569,10 +569,9 @@ def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
     """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV and GDAL fill them in silently."""
     image = open_image(path, data)
     is_plain = image.format == "PNG" and data[24] == 8 and image.mode in ("L", "RGB") and not image.info
-    is_turned = data.find(b"eXIf", data.rfind(b"IDAT")) > 0  # Pillow reads it if it is before the pixels, not behind
-    if is_intact and is_plain and image.width * image.height >= 2**16 and not is_turned:  # GDAL opens slowly
+    if is_intact and is_plain and image.width * image.height >= 2**16 and b"eXIf" not in data[data.rfind(b"IDAT") :]:
         with suppress(*_DECODING_ERRORS), rasterio.Env(), MemoryFile(data) as memory, memory.open(driver="PNG") as file:
-            return np.ascontiguousarray(file.read().transpose(1, 2, 0))  # of a damaged end, Pillow ignores more
+            return np.ascontiguousarray(file.read().transpose(1, 2, 0))  # GDAL opens slowly; Pillow ignores more
     image.load()
     if image.info:
         _check_upright(image.getexif().get(_ORIENTATION), path)
