@@ -60,10 +60,17 @@ class Augmentation:
         """
         if self._compose is None:
             return image
+        if _has_equal_planes(image[:1]) and _has_equal_planes(image):  # one row tells color images from gray ones
+            return np.asarray(cv2.merge([self(image[:, :, :1], seed)] * image.shape[2]), np.uint8)
         self._compose.set_random_seed(seed)
         augmented = np.asarray(self._compose(image=image)["image"], np.uint8)
         augmented = augmented.reshape(*augmented.shape[:2], -1)  # OpenCV drops the axis of one plane
         return _cover_square(augmented, seed) if self.strong else augmented
+
+
+def _has_equal_planes(image: Bytes) -> bool:
+    first, *others = cv2.split(image)
+    return bool(others) and all(np.array_equal(first, plane) for plane in others)
 
 
 def _cover_square(image: Bytes, seed: int) -> Bytes:

@@ -154,7 +154,8 @@ def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
     """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV and GDAL fill them in silently."""
     image = open_image(path, data)
     is_plain = image.format == "PNG" and data[24] == 8 and image.mode in ("L", "RGB") and not image.info
-    if is_intact and is_plain and image.width * image.height >= 2**16 and b"eXIf" not in data:  # GDAL opens slowly
+    is_large = image.width * image.height >= 2**16  # GDAL opens slowly
+    if is_intact and is_plain and is_large and b"eXIf" not in data[data.rfind(b"IDAT") :]:
         from rsft.data.imagery.rasters import read_png
 
         with suppress(ValueError):

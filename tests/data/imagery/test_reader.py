@@ -212,6 +212,20 @@ def test_turned_pixels_are_an_error(tmp_path, name):
         read_chip(path)
 
 
+@pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
+def test_large_png_with_turned_pixels_is_not_left_to_gdal(tmp_path, before):
+    exif = Image.Exif()
+    exif[274] = 6
+    content = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    path = save(tmp_path / "a.png", RNG.integers(0, 256, (256, 256), np.uint8))
+    start, end, rest = path.read_bytes().partition(before)
+    data = start[:-4] + chunk + start[-4:] + end + rest
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=mentions("turned", "orientation 6")):
+        read_chip(path, hashlib.sha256(data).hexdigest())
+
+
 def test_a_damaged_geokey_is_an_error_of_this_file(tmp_path):
     with pytest.raises(DataError, match=mentions("damaged", "a.tif")):
         read_chip(write_chip_with_damaged_geokey(tmp_path / "a.tif"))
