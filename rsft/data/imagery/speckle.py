@@ -16,7 +16,7 @@ _GAINS = 4096  # quantiles in place of draws from the gamma distribution, which 
 @cache
 def _gains(looks: int) -> NDArray[np.float32]:
     """Return equally likely gains of an L-look amplitude: square roots of quantiles of unit-mean gamma noise."""
-    return np.sqrt(gammaincinv(looks, (np.arange(_GAINS) + 0.5) / _GAINS) / looks).astype(np.float32)
+    return np.asarray(np.sqrt(gammaincinv(looks, (np.arange(_GAINS) + 0.5) / _GAINS) / looks), np.float32)
 
 
 class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no type hints
