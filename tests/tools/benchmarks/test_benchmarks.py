@@ -1,9 +1,11 @@
 """Every benchmark runs on small inputs, and its ways to compute the same agree."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,9 +15,10 @@ from timm.models.vision_transformer import VisionTransformer
 
 from rsft.backbones import mae
 from rsft.data.datasets.dota import DOTAObjects
+from rsft.metrics import Interval
 from tests.helpers.sentinel1 import write_product
 from tests.helpers.style import ROOT
-from tools.benchmarks import calibration, crops, growth, job, peft_row, predict_row, startup, weights
+from tools.benchmarks import calibration, crops, demo, growth, job, peft_row, predict_row, startup, weights
 
 
 def test_both_units_are_measured(tmp_path, monkeypatch, capsys):
@@ -102,3 +105,38 @@ def test_all_loaders_return_the_same_tensors(monkeypatch, tmp_path):
     first, *others = (load(tmp_path / "net.pth").state_dict() for load in weights.LOADERS.values())
     assert size == sum(tensor.nbytes for tensor in first.values())
     assert all(torch.equal(tensor, other[name]) for other in others for name, tensor in first.items())
+
+
+def test_accuracies_of_several_seeds_and_the_lowest_limit_of_their_gains():
+    def evaluation(head, tail, gain):
+        accuracy = {"head": level(head), "tail": level(tail), "macro": level((head + tail) / 2)}
+        differences = {"k-NN": dict.fromkeys(demo.MEASURES, Interval(gain, gain - 0.05, gain + 0.05))}
+        methods = {name: SimpleNamespace(**accuracy) for name in ("MetaLoRA", "k-NN")}
+        return SimpleNamespace(methods=methods, differences=differences)
+
+    def level(value):
+        return Interval(value, value - 0.05, value + 0.05)
+
+    runs = [{"quickstart": evaluation(*values), "lora": evaluation(0.5, 0.5, 0)} for values in SEEDS]
+    assert demo.accuracy_table(runs).splitlines()[2:] == [
+        "| MetaLoRA | 85.0 (80.0 to 90.0) | 65.0 (60.0 to 70.0) | 75.0 (75.0 to 75.0) |  |  |  |",
+        "| k-NN | 85.0 (80.0 to 90.0) | 65.0 (60.0 to 70.0) | 75.0 (75.0 to 75.0)"
+        + 3 * " | +2.0 to +10.0, above -3.0"
+        + " |",
+        "| LoRA | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) |  |  |  |",
+    ]
+
+
+SEEDS = ((0.8, 0.7, 0.1), (0.9, 0.6, 0.02))
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_the_demo_is_trained_and_its_scene_searched(tmp_path):
+    evaluations = demo.train(tmp_path, 5, 3, ("train.epochs=1", "evaluate.baselines=0"))
+    assert {name: next(iter(x.methods)) for name, x in evaluations.items()} == {
+        "quickstart": "MetaLoRA",
+        "lora": "LoRA",
+    }
+    assert evaluations["lora"].count == 12
+    assert re.match(r"\d+ of 32 true objects found, \d+ of them", demo.find_ships(tmp_path, 5))
