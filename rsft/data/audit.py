@@ -156,9 +156,9 @@ def _audit_table(
             faults[row] = fault
         if progress is not None:
             progress(done, total, "auditing chips")
-    content = np.unique(digests, return_inverse=True)[1].astype(np.int32)  # numbers in the order of the digests
-    table = table.drop(columns=["path", "sha256"]).assign(content=content, hash=hashes, is_saturated=is_saturated)
-    del digests, content, hashes
+    contents = np.unique(digests, return_inverse=True)[1].astype(np.int32)  # numbers in the order of the digests
+    table = table.drop(columns=["path", "sha256"]).assign(content=contents, hash=hashes, is_saturated=is_saturated)
+    del digests, contents, hashes
     splits = [split for split in SPLITS if (table["split"] == split).any()]
     totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
     totals["distinct contents"] = table["content"].nunique()
@@ -239,11 +239,12 @@ def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[Audi
     flags, names, total = table["flags"], table["name"], len(table)
     flags = flags[flags != ""].str.split(",").explode()
     flagged = {flag: flags.index[flags == flag] for flag in sorted(set(flags) - {""})}
-    repeated = flagged.get(REPEATED_ROW_FLAG, [])  # these rows have other names
+    firsts = table.drop(flagged.get(REPEATED_ROW_FLAG, []))  # repeated rows have other names
     leaking = _keys_in_several(table, "group_key", "split")
     test = table[table["split"] == "test"]
     leaked = test["name"][test["group_key"].isin(leaking)]
-    yield count_finding("names in two splits", _keys_in_several(table.drop(repeated), "name", "split"))
+    yield count_finding("names in two splits", _keys_in_several(firsts, "name", "split"))
+    del firsts
     yield count_finding(_LEAKS[0], leaking)
     yield count_finding(_LEAKS[1], _keys_in_several(table, "mmsi", "split"))
     yield count_finding("test chips of a scene or vessel of another split", leaked, len(test))
@@ -252,9 +253,9 @@ def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[Audi
     usable = table[["split", "class", "content", "hash", "is_saturated"]].drop(faults.index)
     repeating = names[usable.index[usable.duplicated(["content", "split"])]]
     yield count_finding("chips that repeat the content of another in their split", repeating, total)
-    firsts = usable["content"].drop_duplicates().sort_values()
+    contents = usable["content"].drop_duplicates().sort_values()
     for key, description in (("split", _LEAKS[2]), ("class", "contents in two classes")):
-        yield count_finding(description, names[firsts.index[firsts.isin(_keys_in_several(usable, "content", key))]])
+        yield count_finding(description, names[contents.index[contents.isin(_keys_in_several(usable, "content", key))]])
     description = f"pairs of near-duplicates across splits (pHash, at most {MAX_HASH_DISTANCE} of 64 bits)"
     yield count_finding(description, _near_duplicates_across_splits(usable, names))
     yield count_finding("chips that are constant or cannot be read", names[faults.index] + ": " + faults, total)

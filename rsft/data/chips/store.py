@@ -275,7 +275,7 @@ class ChipStore:
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
         """Count the chips of each class in a split: (C,), in the order of `classes`."""
-        counts = self.split(split)["class"].value_counts()
+        counts = self.table["class"][self.table["split"] == split].value_counts()
         return np.array([counts.get(name, 0) for name in self.classes], np.int64)
 
     def iter_pixels(self, split: str, unit: str) -> Iterator[Pixels]:
@@ -295,7 +295,7 @@ def check_manifest_paths(paths: pd.Series[Any], manifest: Path) -> None:
     Raises:
         DataError: a path is not a text, is absolute, or leaves the store.
     """
-    for row, path in paths.items():
+    for row, path in zip(paths.index.tolist(), paths, strict=True):
         try:
             check_chip_path(path)
         except ValueError as error:
