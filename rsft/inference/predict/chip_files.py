@@ -215,8 +215,8 @@ def find_chips(
     if not chips:
         hint = f"a folder must contain image files, with a suffix of {' '.join(sorted(reader.IMAGE_SUFFIXES))}"
         raise RequestError("no chips", ", ".join(map(str, inputs)), hint)
-    for path in sorted(stored):
-        reader.check_declared_bands(declaration.bands, stored[path].bands, Path(path))
+    for name in sorted(stored, key=path_order):
+        reader.check_declared_bands(declaration.bands, stored[name].bands, Path(name))
     merge = lru_cache(declaration.merge)  # chips share one object
     merged = {path: merge(stored.get(path, UNDECLARED)) for path in sorted(chips, key=path_order)}
     return merged, len(skipped - chips)
