@@ -108,6 +108,7 @@ def main(*, fenced: bool = False) -> None:
     debug = len(arguments) < len(sys.argv) - 1
     disable_telemetry()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP's threads sleep while they wait; read by torch
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # mimalloc, pyarrow's own, keeps much freed memory
     os.environ["MPLBACKEND"] = "agg"  # that of a notebook's kernel may be missing here, and commands open no windows
     warnings.formatwarning = format_warning
     if logging.lastResort is not None:  # prints warnings

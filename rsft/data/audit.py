@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from rsft.data.chips.store import SPLITS, ChipStore, missing_classes
+from rsft.data.chips.store import SPLITS, ChipStore, missing_classes, read_manifest
 from rsft.data.datasets._label_files import LabeledFiles
 from rsft.data.datasets._srsdd_files import REPEATED_ROW_FLAG
 from rsft.data.imagery.reader import read_chip
@@ -33,6 +34,7 @@ _LEAKS = ("scenes or vessels in two splits", "vessels (MMSI) in two splits", "co
 _EXAMPLES = 5
 _BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
 _COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
+_REPEATING = ("split", "class", "source", "group_key", "mmsi", "flags")  # columns with few values
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
 
 def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
     """Audit the manifest of a chip store and every chip in it, with `jobs` processes."""
-    return _audit_table(store.root, store.table, str(store.root), True, jobs, progress)
+    return _audit_table(store.root, read_manifest(store.root, _COLUMNS), str(store.root), True, jobs, progress)
 
 
 def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
@@ -140,49 +142,58 @@ def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = Non
 def _audit_table(
     root: Path, table: pd.DataFrame, subject: str, has_digests: bool, jobs: int, progress: Progress | None
 ) -> AuditResult:
-    table = table.reindex(columns=list(_COLUMNS)).astype({"flags": object, "source": object})
-    table = table.fillna({"flags": "", "source": "all"})
-    digests, faults = np.zeros(len(table), "S64"), np.full(len(table), "", object)  # a few bytes per chip, no objects
-    hashes, saturated = np.zeros(len(table), np.uint64), np.zeros(len(table))
-    tasks = enumerate(root / path for path in table["path"])
-    for done, (index, content) in enumerate(imap_unordered(_read_content, tasks, jobs), 1):
-        digests[index], hashes[index], saturated[index], faults[index] = content
+    total, faults = len(table), dict[int, str]()
+    table = table.reindex(columns=list(_COLUMNS)).astype(dict.fromkeys(_REPEATING, "category"))
+    for name, default in {"flags": "", "source": "all"}.items():
+        values = table[name].cat.categories.union([default])
+        table[name] = table[name].cat.set_categories(values).fillna(default)
+    digests, hashes = np.zeros(total, "S32"), np.zeros(total, np.uint64)  # few bytes per chip, no objects
+    is_saturated, is_altered = np.zeros(total, bool), np.zeros(total, bool)
+    tasks = ((row, root / path, digest) for row, path, digest in table[["path", "sha256"]].itertuples(name=None))
+    for done, (row, content) in enumerate(imap_unordered(_read_content, tasks, jobs), 1):
+        digests[row], hashes[row], is_saturated[row], is_altered[row], fault = content
+        if fault:
+            faults[row] = fault
         if progress is not None:
-            progress(done, len(table), "auditing chips")
-    table = table.assign(content=[x.decode() for x in digests], hash=hashes, saturated=saturated, fault=faults)
+            progress(done, total, "auditing chips")
+    contents = np.unique(digests, return_inverse=True)[1].astype(np.int32)  # numbers in the order of the digests
+    table = table.drop(columns=["path", "sha256"]).assign(content=contents, hash=hashes, is_saturated=is_saturated)
+    del digests, contents, hashes
     splits = [split for split in SPLITS if (table["split"] == split).any()]
     totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
     totals["distinct contents"] = table["content"].nunique()
     totals["groups (scenes, vessels)"] = table["group_key"].nunique()
-    findings = list(_find_faults(table))
+    findings = list(_find_faults(table, pd.Series(faults, dtype=object).sort_index()))
     if has_digests:
-        altered = table["name"][table["content"] != table["sha256"]]
-        findings.append(count_finding("chips whose file differs from the manifest", altered, len(table)))
+        findings.append(
+            count_finding("chips whose file differs from the manifest", table["name"][is_altered], len(table))
+        )
     classes: dict[str, dict[str, dict[str, int]]] = {}
-    counts = table.groupby(["class", "source", "split"]).size().reset_index()
+    counts = table.groupby(["class", "source", "split"], observed=True).size().reset_index()
     for label, source, split, count in counts.itertuples(index=False, name=None):
         classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[split] = int(count)
     return AuditResult(subject, totals, findings, classes)
 
 
-def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[str, int, float, str]]:
-    """Read one chip.
+def _read_content(task: tuple[int, Path, object]) -> tuple[int, tuple[bytes, int, bool, bool, str]]:
+    """Read one chip, which is given by its row, its path and the SHA-256 in the manifest.
 
     Returns:
-        The index; the SHA-256 of the file, the 64-bit pHash (Zauner 2010) of the mean band, the share of saturated
-        pixels, and "". For a constant, damaged or missing file, the last one is the reason.
+        The row; the SHA-256 of the file, the 64-bit pHash (Zauner 2010) of the mean band, whether the chip is saturated
+        and whether its file differs from the manifest, and "". For a constant, damaged or missing file, the last one is
+        the reason.
     """
-    index, path = task
+    row, path, expected = task
     try:
         digest = sha256(path)
         pixels = read_chip(path)
     except OSError as error:
-        return index, ("", 0, 0.0, f"the file cannot be read: {error.strerror}")
+        return row, (b"", 0, False, True, f"the file cannot be read: {error.strerror}")
     except DataError as error:
-        return index, (digest, 0, 0.0, error.message)
+        return row, (bytes.fromhex(digest), 0, False, digest != expected, error.message)
     is_integer = np.issubdtype(pixels.dtype, np.integer)
-    saturated = float((pixels == np.iinfo(pixels.dtype).max).mean()) if is_integer else 0.0
-    return index, (digest, hash_similarity(pixels), saturated, "")
+    is_saturated = is_integer and bool((pixels == np.iinfo(pixels.dtype).max).mean() >= SATURATION_SHARE)
+    return row, (bytes.fromhex(digest), hash_similarity(pixels), is_saturated, digest != expected, "")
 
 
 def hash_similarity(pixels: Pixels) -> int:
@@ -223,8 +234,8 @@ def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.integer]:
     return np.asarray(np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1))
 
 
-def _find_faults(table: pd.DataFrame) -> Iterator[AuditFinding]:
-    """Yield one finding per kind of fault, those of the manifest first."""
+def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[AuditFinding]:
+    """Yield one finding per kind of fault, those of the manifest first; `faults` has the rows that cannot be used."""
     flags, names, total = table["flags"], table["name"], len(table)
     flags = flags[flags != ""].str.split(",").explode()
     flagged = {flag: flags.index[flags == flag] for flag in sorted(set(flags) - {""})}
@@ -233,41 +244,43 @@ def _find_faults(table: pd.DataFrame) -> Iterator[AuditFinding]:
     test = table[table["split"] == "test"]
     leaked = test["name"][test["group_key"].isin(leaking)]
     yield count_finding("names in two splits", _keys_in_several(firsts, "name", "split"))
+    del firsts
     yield count_finding(_LEAKS[0], leaking)
     yield count_finding(_LEAKS[1], _keys_in_several(table, "mmsi", "split"))
     yield count_finding("test chips of a scene or vessel of another split", leaked, len(test))
     for flag, rows in flagged.items():
         yield count_finding(f"chips with the flag {flag}", names[rows], total)
-    usable, faulty = table[table["fault"] == ""], table[table["fault"] != ""]
-    repeating = usable["name"][usable.duplicated(["content", "split"])]
+    usable = table[["split", "class", "content", "hash", "is_saturated"]].drop(faults.index)
+    repeating = names[usable.index[usable.duplicated(["content", "split"])]]
     yield count_finding("chips that repeat the content of another in their split", repeating, total)
-    first_names = usable.drop_duplicates("content").set_index("content")["name"]
+    contents = usable["content"].drop_duplicates().sort_values()
     for key, description in (("split", _LEAKS[2]), ("class", "contents in two classes")):
-        yield count_finding(description, first_names[_keys_in_several(usable, "content", key)])
+        yield count_finding(description, names[contents.index[contents.isin(_keys_in_several(usable, "content", key))]])
     description = f"pairs of near-duplicates across splits (pHash, at most {MAX_HASH_DISTANCE} of 64 bits)"
-    yield count_finding(description, _near_duplicates_across_splits(usable))
-    yield count_finding("chips that are constant or cannot be read", faulty["name"] + ": " + faulty["fault"], total)
-    saturated = usable["name"][usable["saturated"] >= SATURATION_SHARE]
+    yield count_finding(description, _near_duplicates_across_splits(usable, names))
+    yield count_finding("chips that are constant or cannot be read", names[faults.index] + ": " + faults, total)
+    saturated = names[usable.index[usable["is_saturated"]]]
     yield count_finding(f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", saturated, total)
-    missing = missing_classes({str(split): Counter(rows["class"]) for split, rows in table.groupby("split")})
+    labels = table.groupby("split", observed=True)["class"]
+    missing = missing_classes({str(split): Counter(column) for split, column in labels})
     absent = [f"{name} ({split})" for split in missing for name in missing[split]]
     yield count_finding("classes without a chip in a split", absent)
 
 
-def _keys_in_several(table: pd.DataFrame, key: str, column: str) -> list[str]:
-    """Return the values of `key` that occur with more than one value of `column`."""
-    counts = table.groupby(key)[column].nunique()
-    return [str(value) for value in counts.index[counts > 1]]
+def _keys_in_several(table: pd.DataFrame, key: str, column: str) -> list[Any]:
+    """Return the values of `key` that occur with more than one value of `column`, in order."""
+    keys = table[[key, column]].drop_duplicates()[key].dropna()
+    return sorted(set(keys[keys.duplicated()]))
 
 
-def _near_duplicates_across_splits(table: pd.DataFrame) -> Iterator[str]:
+def _near_duplicates_across_splits(table: pd.DataFrame, names: "pd.Series[str]") -> Iterator[str]:
     """Yield `name (split) ~ name (split)` for similar but not identical chips in different splits."""
-    rows = table.drop_duplicates(["content", "split"])[["split", "content", "name", "hash"]]
+    rows = table.drop_duplicates(["content", "split"])[["split", "content", "hash"]]
     near = find_near_duplicates(rows["hash"])
     similar = rows["hash"].duplicated(keep=False) | rows["hash"].isin({value for pair in near for value in pair})
-    by_hash: dict[int, list[tuple[str, str, str]]] = {}
-    for *row, value in rows[similar].itertuples(index=False):
-        by_hash.setdefault(value, []).append(tuple(row))
+    by_hash: dict[int, list[tuple[str, int, str]]] = {}
+    for index, split, content, value in rows[similar].itertuples(name=None):
+        by_hash.setdefault(value, []).append((split, content, names[index]))
     same_hash = [pair for chips in by_hash.values() for pair in combinations(chips, 2)]
     near_hash = [pair for x, y in near for pair in product(by_hash[x], by_hash[y])]
     for (split, content, name), (other_split, other_content, other_name) in sorted([*same_hash, *near_hash]):

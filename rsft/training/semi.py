@@ -221,7 +221,7 @@ class PseudoLabeler:
         for position in positions.tolist():  # a chip may be drawn twice
             chip = int(drawn[position])
             source, number = (self.pool, chip) if chip < len(self.pool) else (self.train, chip - len(self.pool))
-            image = source.full_size_image(number) if augmentation.resizes else source.images[number]
+            image = source.full_size_image(number) if augmentation.resizes else source.image(number)
             entropy = (self.seed, epoch, index, 5 + strong, position)
             images.append(augmentation(image, int(np.random.SeedSequence(entropy).generate_state(1)[0])))
         return copy_to_device(torch.from_numpy(self.pool.contract.normalize(images)), self.device)

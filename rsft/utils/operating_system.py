@@ -9,6 +9,7 @@ import re
 import sys
 import time
 import unicodedata
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
@@ -159,3 +160,14 @@ def limits_file_size() -> bool:
     import resource
 
     return bool(resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY)
+
+
+def walk_files(folder: Path) -> Iterator[str]:
+    """Yield the paths of the files in a folder and its subfolders: texts, because `Path.rglob` keeps all its paths."""
+    for parent, _, names in os.walk(folder):
+        yield from (str(Path(parent, name)) for name in names)
+
+
+def path_order(path: str) -> str:
+    """Return a key that sorts texts as `Path` sorts paths: by folder, then by name."""
+    return path.replace(os.sep, "\0")

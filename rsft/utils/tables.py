@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,6 +40,23 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     table = pq.read_table(path, columns=columns)
     table.validate(full=True)
     return table
+
+
+_GROUPS = 16  # row groups in memory
+
+
+def read_parquet_parts(path: Path) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a Parquet file in parts, whose index counts all rows; at least one part. See `read_parquet`."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        groups, row = range(file.num_row_groups), 0
+        for first in range(0, max(1, len(groups)), _GROUPS):
+            table = file.read_row_groups(groups[first : first + _GROUPS])
+            table.validate(full=True)
+            part: pd.DataFrame = table.replace_schema_metadata().to_pandas()
+            yield part.set_axis(pd.RangeIndex(row, row + len(part)))
+            row += len(part)
 
 
 def escape_cell(value: Any) -> Any:
@@ -140,7 +157,7 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
     """Check the cells of a table.
 
     Raises:
-        ValueError: a column is missing, or a cell is wrong. The text names the row (from 1) and the column.
+        ValueError: a column is missing, or a cell is wrong. The text names the row (its index + 1) and the column.
 
     Example:
         >>> check_columns(pd.DataFrame({"share": [0.5, "x"]}), [Column("share", "number")])
@@ -172,8 +189,8 @@ def _check_column(cells: pd.Series, column: Column) -> None:
         wrong, expected = cells.duplicated(), f"{expected} that no row above has"
     if not wrong.any():
         return
-    row = int(wrong.to_numpy(bool).argmax())
-    cell = cells.iloc[row]
+    position = int(wrong.to_numpy(bool).argmax())
+    row, cell = cells.index[position], cells.iloc[position]
     found = "an empty cell" if _is_empty(cell) else (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
     raise ValueError(f"row {row + 1:,}, column {column.name}: found {found}, expected {expected}")
 

@@ -497,7 +497,7 @@ def show_store(store: ChipStore) -> None:
     few = len(store.classes) <= CLASSES_SHOWN
     column, names = ("class", store.classes) if few else ("group", tuple(store.groups))
     by_split = store.table.groupby("split", sort=False)[column].value_counts()
-    splits = [split for split in ("train", "val", "test") if not store.split(split).empty]
+    splits = [split for split in ("train", "val", "test") if (store.table["split"] == split).any()]
     counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in names}
     many = "" if few else f", {len(store.classes):,} classes by group"
     title = f"{format_chip_count(len(store.table))} in {store.root}{many}"

@@ -28,7 +28,7 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN
-from rsft.utils.tables import Column, check_columns, read_parquet
+from rsft.utils.tables import Column, check_columns, read_parquet_parts
 from rsft.utils.untrusted.documents import load_json, read_regular
 
 SPLITS = ("train", "val", "test")
@@ -58,8 +58,8 @@ def check_manifest_columns(table: pd.DataFrame) -> None:
     """Check the types and the ranges of the cells of a manifest.
 
     Raises:
-        ValueError: a column is missing or occurs twice, or a cell is wrong. The text names the row (from 1) and the
-            column.
+        ValueError: a column is missing or occurs twice, or a cell is wrong. The text names the row (its index + 1) and
+            the column.
     """
     if table.columns.has_duplicates:
         raise ValueError(f"two columns are called {table.columns[table.columns.duplicated()][0]}")
@@ -103,8 +103,8 @@ def _check_cells(column: pd.Series[Any], is_wrong: pd.Series[bool], expected: st
     """Raise an error that names the first wrong cell; `is_wrong` has no rows for empty cells."""
     wrong = is_wrong[is_wrong.astype(bool)]
     if len(wrong):
-        row = list(column.index).index(wrong.index[0])
-        cell = column.iloc[row]
+        row = wrong.index[0]
+        cell = column[row]
         found = (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
         raise ValueError(f"row {row + 1:,}, column {column.name}: found {found}, expected {expected}")
 
@@ -275,7 +275,7 @@ class ChipStore:
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
         """Count the chips of each class in a split: (C,), in the order of `classes`."""
-        counts = self.split(split)["class"].value_counts()
+        counts = self.table["class"][self.table["split"] == split].value_counts()
         return np.array([counts.get(name, 0) for name in self.classes], np.int64)
 
     def iter_pixels(self, split: str, unit: str) -> Iterator[Pixels]:
@@ -289,32 +289,34 @@ class ChipStore:
             yield read_chip(self.root / path)
 
 
-def check_manifest_paths(paths: Iterable[object], manifest: Path) -> None:
+def check_manifest_paths(paths: pd.Series[Any], manifest: Path) -> None:
     """Check that the chips of a manifest, whose column `path` is given, lie in their store.
 
     Raises:
         DataError: a path is not a text, is absolute, or leaves the store.
     """
-    for number, path in enumerate(paths, 1):
+    for row, path in zip(paths.index.tolist(), paths, strict=True):
         try:
             check_chip_path(path)
         except ValueError as error:
-            raise DataError(f"row {number:,} {error}", manifest, _PREPARE) from error
+            raise DataError(f"row {row + 1:,} {error}", manifest, _PREPARE) from error
 
 
-def read_manifest(root: Path) -> pd.DataFrame:
-    """Read the manifest of a store, one row per chip, and check the types of its columns.
+def read_manifest(root: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read the manifest of a store, one row per chip, or some of its columns, and check the types of all columns.
 
     Raises:
         DataError: the manifest is damaged. The message names the row and the column.
     """
+    parts = []
     try:
-        table: pd.DataFrame = read_parquet(root / MANIFEST).replace_schema_metadata().to_pandas()
-        check_manifest_paths(table["path"], root / MANIFEST)
-        check_manifest_columns(table)
+        for part in read_parquet_parts(root / MANIFEST):
+            check_manifest_paths(part["path"], root / MANIFEST)
+            check_manifest_columns(part)
+            parts.append(part if columns is None else part[list(columns)])
+        return pd.concat(parts)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE) from error
-    return table
 
 
 def read_dataset(root: Path) -> dict[str, Any]:

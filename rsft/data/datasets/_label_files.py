@@ -22,6 +22,7 @@ from rsft.data.datasets._srsdd_files import SPLIT_FOLDERS
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.types import Rejection
+from rsft.utils.operating_system import path_order, walk_files
 from rsft.utils.tables import read_text_table
 
 MAX_LABEL_BYTES = 250
@@ -80,13 +81,18 @@ _OUTSIDE = ("/", "../")
 """Begin of a normalized path that is absolute or leaves its root."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabeledFile:
-    """An image file with its class name and its split."""
+    """An image file with its class name and its split; a `Path` takes 400 bytes, so a data set has texts."""
 
-    path: Path
+    name: str
     label: str
     split: str
+
+    @property
+    def path(self) -> Path:
+        """Path of the file."""
+        return Path(self.name)
 
 
 class LabeledFiles:
@@ -156,21 +162,21 @@ class LabeledFiles:
                 self.rejected.append((str(path), number, f"{relative} is already listed in line {seen[image]}"))
             else:
                 seen[image] = number
-                self.files.append(LabeledFile(image, label, split))
+                self.files.append(LabeledFile(str(image), label, split))
 
     def _read_class_folders(self, folder: Path, split: str) -> None:
         for entry in sorted(folder.iterdir()):
             if entry.is_dir() and not entry.name.startswith("."):
                 before = len(self.files)
                 fault = describe_row_fault(entry.name, entry.name)
-                for path in sorted(path for path in entry.rglob("*") if not path.is_dir()):
+                for path in map(Path, sorted(walk_files(entry), key=path_order)):
                     if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
                         self.skipped["not an image by its name"] += 1
                     elif fault:
                         name = str(path).encode(errors="backslashreplace").decode()  # whatever bytes it has
                         self.rejected.append((name, 0, fault))
                     else:
-                        self.files.append(LabeledFile(path, entry.name, split))
+                        self.files.append(LabeledFile(str(path), entry.name, split))
                 self.skipped["class folder without an image"] += len(self.files) == before
             elif entry.suffix.lower() in IMAGE_SUFFIXES:
                 self.skipped["image outside the class folders"] += 1
@@ -373,7 +379,7 @@ class LabelTable:
                 self.rejected.append((str(path), number, fault))
             else:
                 seen[image] = number
-                self.files.append(LabeledFile(image, label, split))
+                self.files.append(LabeledFile(str(image), label, split))
         if not self.files:
             counts = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
             hints = ["each row needs an existing file and a class", *counts, describe_rejections(self.rejected)]

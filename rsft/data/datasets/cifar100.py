@@ -5,7 +5,7 @@ Krizhevsky 2009, "Learning multiple layers of features from tiny images".
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -127,13 +127,13 @@ class CIFAR100(LabeledImages):
                 raise DataError("CIFAR-100 is incomplete or altered", self.root / PICKLES, hint) from error
             for line, (pixels, target) in enumerate(zip(published.data, published.targets, strict=True), 1):
                 read = partial(np.asarray, pixels)
-                images.append(CIFARImage(self.root / PICKLES / split, CLASSES[target], split, line, read))
+                images.append(CIFARImage(str(self.root / PICKLES / split), CLASSES[target], split, line, read))
         return images
 
     def _from_folders(self) -> list[CIFARImage]:
         folder = LabeledFiles(self.root)
         self.skipped, self.rejected = folder.skipped, folder.rejected
-        images = [CIFARImage(**vars(file)) for file in folder.files if file.label in CLASSES]
+        images = [CIFARImage(*astuple(file)) for file in folder.files if file.label in CLASSES]
         if not images:
             hint = f"the folders should be called {CLASSES[0]}, {CLASSES[1]} and so on"
             raise RequestError("no folder has the name of a CIFAR-100 class", self.root, hint)

@@ -22,15 +22,16 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
 
 
-def make_chip_names(paths: Sequence[Path], groups: Sequence[object], root: Path) -> list[str]:
+def make_chip_names(paths: Sequence[str | Path], groups: Sequence[object], root: Path) -> list[str]:
     """Return one name per file that is unique within the file's group, for example its split and class.
 
     Returns:
         The file name without suffix, or `full_chip_name` below `root` where two files of one group share it (N,).
     """
-    counts = Counter(zip(groups, (path.stem for path in paths), strict=True))
-    keyed = zip(paths, groups, strict=True)
-    return [path.stem if counts[group, path.stem] == 1 else full_chip_name(path, root) for path, group in keyed]
+    stems = [Path(path).stem for path in paths]
+    counts = Counter(zip(groups, stems, strict=True))
+    keyed = zip(paths, groups, stems, strict=True)
+    return [stem if counts[group, stem] == 1 else full_chip_name(Path(path), root) for path, group, stem in keyed]
 
 
 def full_chip_name(path: Path, root: Path) -> str:

@@ -1,5 +1,6 @@
 """Batches of tensors from the chips of a split, which are augmented anew in each epoch."""
 
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
@@ -21,6 +22,8 @@ from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard, shard_batch
 from rsft.errors import RsftError
 from rsft.recipe.registries import SAMPLERS
 from rsft.types import Bytes, Indices, Progress
+
+_READS = 256  # images, whose pages and the 15 after them are in memory until they are given back
 
 Batch = tuple[Tensor, Tensor]
 """Network inputs (b, ...) and labels (b,)."""
@@ -56,6 +59,7 @@ class ChipImages:
         self.root, self.table, self.contract = root, table, contract
         self.labels: Indices = np.array([classes.index(name) if classes else -1 for name in table["class"]], np.int64)
         self.images: Bytes = load_packed_images(root, table, contract, progress)
+        self.reads = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,6 +73,14 @@ class ChipImages:
     def names(self) -> Sequence[str]:
         """Names of the chips (N,)."""
         return list(self.table["name"])
+
+    def image(self, index: int) -> Bytes:
+        """Return image (S, S, P); from time to time, give back the memory of the images that were read."""
+        self.reads += 1
+        if self.reads % _READS == 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self.images.base.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]  # of a memory map
+        image: Bytes = self.images[index]
+        return image
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all chips in order, without augmentation: inputs (b, P, S, S) float32 and labels (b,).
@@ -88,7 +100,7 @@ class ChipImages:
         Returns:
             Network inputs (b, P, S, S) float32 and labels (b,).
         """
-        images = [self.images[index] for index in indices] if images is None else images
+        images = [self.image(index) for index in indices] if images is None else images
         return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(self.labels[indices])
 
     def full_size_image(self, index: int) -> Bytes:
@@ -135,7 +147,7 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
 
     def _original(self, index: int) -> Bytes:
         """Return the image that is augmented: the whole chip (h, w, P) if the augmentation resizes, else (S, S, P)."""
-        return self.chips.full_size_image(index) if self.augmentation.resizes else self.chips.images[index]
+        return self.chips.full_size_image(index) if self.augmentation.resizes else self.chips.image(index)
 
     def _augment(self, image: Bytes, index: int) -> Bytes:
         seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -95,17 +96,17 @@ def cache_folder(root: Path) -> Path:
 
 
 def _write_cache(path: Path, root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None) -> None:
-    chips = list(zip(table["path"], table["unit"], table["sha256"], strict=True))
-    shape = (len(chips), contract.size, contract.size, len(contract.planes))
-    jobs = min(2, os.cpu_count() or 1) if len(chips) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
-    chunks = [(start, chips[start : start + _CHUNK]) for start in range(0, len(chips), _CHUNK)]
+    shape = (len(table), contract.size, contract.size, len(contract.planes))
+    jobs = min(2, os.cpu_count() or 1) if len(table) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
+    chips = table[["path", "unit", "sha256"]].itertuples(index=False, name=None)
+    chunks = ((start, list(islice(chips, _CHUNK))) for start in range(0, len(table), _CHUNK))
     with atomic_file(path) as temporary:
         offset = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset  # a header, then empty space
         done = 0
         for count in imap_unordered(partial(_pack_chunk, temporary, offset, root, contract), chunks, jobs):
             done += count
             if progress is not None:
-                progress(done, len(chips), "reading chips")
+                progress(done, len(table), "reading chips")
 
 
 def _pack_chunk(

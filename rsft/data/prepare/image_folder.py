@@ -110,7 +110,7 @@ def prepare_folder(
     columns = {"source": source.resolve().name, "unit": unit, "spacing_m": spacing}
     columns = {key: value for key, value in columns.items() if value is not None}
     groups = [(file.split, file.label) for file in selected]
-    chip_names = common.make_chip_names([file.path for file in selected], groups, files.root)
+    chip_names = common.make_chip_names([file.name for file in selected], groups, files.root)
 
     def records() -> Iterator[ChipRecord]:
         for name, file in zip(chip_names, selected, strict=True):

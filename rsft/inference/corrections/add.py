@@ -372,7 +372,7 @@ class ChipCutter:
         resolved, stored = path.resolve(), UNDECLARED
         store = next((folder for folder in resolved.parents if (folder / _MANIFEST).is_file()), None)
         if store is not None:  # the manifest of a chip store says what its chips are
-            stored = self._read_declarations(store).get(resolved, UNDECLARED)
+            stored = self._read_declarations(store).get(str(resolved), UNDECLARED)
         reader.check_declared_bands(self.declaration.bands, bands or stored.bands, path)
         pixels = reader.read_chip(path)
         selected = self.fit.select_bands(pixels, self.declaration.bands or stored.bands or bands)

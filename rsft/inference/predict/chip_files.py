@@ -22,6 +22,7 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
 from rsft.inference.scenes.chip_size import MAX_CHIP_SIDE, resampling_factors, resize_chip, resolve_spacing
 from rsft.types import LONLAT, Pixels
+from rsft.utils.operating_system import path_order, walk_files
 from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import read_regular
 
@@ -126,12 +127,13 @@ class ChipFiles(ChipSource):
     """A source of chips in image files, in the order given.
 
     Args:
-        files: paths of the chips, each with its declared unit, bands and pixel spacing.
+        files: paths of the chips as texts (a `Path` takes 400 bytes), each with its declared unit, bands and pixel
+            spacing.
         contract: bands, units and pixel spacing of the model.
         options: the user's options: pixel spacing, and whether to resample.
     """
 
-    def __init__(self, files: Mapping[Path, Declaration], contract: Contract, options: ChipOptions) -> None:
+    def __init__(self, files: Mapping[str, Declaration], contract: Contract, options: ChipOptions) -> None:
         self.paths, self.declarations = list(files), files
         self.contract, self.options = contract, options
         self.shared_stems: dict[Path, set[str]] = {}  # folder -> stems that several of its files have
@@ -140,8 +142,7 @@ class ChipFiles(ChipSource):
         return len(self.paths)
 
     def read(self, number: int) -> SourceChip:
-        path = self.paths[number]
-        declaration = self.declarations[path]
+        path, declaration = Path(self.paths[number]), self.declarations[self.paths[number]]
         (height, width), georeference, bands = self._read_header(path)
         if max(height, width) > MAX_CHIP_SIDE:
             hint = "say where to cut chips: --at ships.gpkg, --grid 512 or --detect"
@@ -167,7 +168,7 @@ class ChipFiles(ChipSource):
 
     def name(self, number: int) -> str:
         """Return the file name of a chip."""
-        return path_to_text(self.paths[number].name)
+        return path_to_text(Path(self.paths[number]).name)
 
     def location_of(self, number: int) -> tuple[str, int]:
         return path_to_text(self.paths[number]), 0
@@ -208,7 +209,7 @@ class ChipFiles(ChipSource):
 
 def find_chips(
     inputs: Sequence[str | Path], declaration: Declaration = UNDECLARED
-) -> tuple[dict[Path, Declaration], int]:
+) -> tuple[dict[str, Declaration], int]:
     """Find chips in files, folders (searched recursively), chip stores, globs and lists.
 
     In folders, only files with the suffix of an image are chips. Files that an input names are always chips.
@@ -218,16 +219,16 @@ def find_chips(
         declaration: what the user declares about all chips.
 
     Returns:
-        The chips, sorted, each with the user's declaration, completed by that of its chip store; and the number of
-        files in folders that do not have the suffix of an image.
+        The paths of the chips, sorted by folder and name, each with the user's declaration, completed by that of its
+        chip store; and the number of files in folders that do not have the suffix of an image.
 
     Raises:
         RequestError: an input does not exist, or no chips are found.
         DataError: the user's names of bands contradict those of a chip store.
     """
-    chips: set[Path] = set()
-    skipped: set[Path] = set()
-    stored: dict[Path, Declaration] = {}
+    chips: set[str] = set()
+    skipped: set[str] = set()
+    stored: dict[str, Declaration] = {}
     for item in inputs:
         if not SceneUri.parse(item).is_path:
             hint = "to cut chips from a scene, give --at, --grid or --detect as well"
@@ -236,19 +237,20 @@ def find_chips(
             if (path / _MANIFEST).is_file():  # other files, such as figures, are not chips
                 stored |= read_declarations(path)
             elif path.is_dir():
-                for file in path.rglob("*"):
+                for file in map(Path, walk_files(path)):
                     if file.is_file():
-                        (chips if file.suffix.lower() in reader.IMAGE_SUFFIXES else skipped).add(file)
+                        (chips if file.suffix.lower() in reader.IMAGE_SUFFIXES else skipped).add(str(file))
             else:
-                chips.add(path)
+                chips.add(str(path))
     chips |= stored.keys()
     if not chips:
         hint = f"a folder must contain image files, with a suffix of {' '.join(sorted(reader.IMAGE_SUFFIXES))}"
         raise RequestError("no chips", ", ".join(map(str, inputs)), hint)
-    for path in sorted(stored):
-        reader.check_declared_bands(declaration.bands, stored[path].bands, path)
+    for name in sorted(stored, key=path_order):
+        reader.check_declared_bands(declaration.bands, stored[name].bands, Path(name))
     merge = lru_cache(declaration.merge)  # chips share one object
-    return {path: merge(stored.get(path, UNDECLARED)) for path in sorted(chips)}, len(skipped - chips)
+    merged = {path: merge(stored.get(path, UNDECLARED)) for path in sorted(chips, key=path_order)}
+    return merged, len(skipped - chips)
 
 
 def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
@@ -282,7 +284,7 @@ def _match(uri: SceneUri) -> list[SceneUri]:
     return [SceneUri(str(path)) for path in matches]
 
 
-def read_declarations(store: Path) -> dict[Path, Declaration]:
+def read_declarations(store: Path) -> dict[str, Declaration]:
     """Return what the manifest of a chip store declares about each chip, by its path.
 
     Raises:
@@ -299,7 +301,7 @@ def read_declarations(store: Path) -> dict[Path, Declaration]:
     check_manifest_paths(table["path"], store / _MANIFEST)
     spacings = [None if pd.isna(meters) or meters == "" else float(meters) for meters in table["spacing_m"]]
     rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)
-    return {store / path: Declaration(unit, tuple(bands.split(",")), meters) for path, unit, bands, meters in rows}
+    return {str(store / path): Declaration(unit, tuple(bands.split(",")), meters) for path, unit, bands, meters in rows}
 
 
 def _expand(item: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -232,7 +233,7 @@ def _writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, s
 
 
 def job_key(
-    bundle: Bundle, scenes: Sequence[SceneUri], chips: Mapping[Path, Declaration], request: PredictionRequest
+    bundle: Bundle, scenes: Sequence[SceneUri], chips: Mapping[str, Declaration], request: PredictionRequest
 ) -> str:
     """Return a hash of everything that determines the results of a job. The metadata of the output has it as `job`.
 
@@ -249,12 +250,12 @@ def job_key(
     neutral |= {"html_path": request.html_path is not None, "picture_path": None, "truth_path": None}
     query = request.query
     paths = (query.at, query.ais, query.detect.land if query.detect else None)
-    files = (*chips, *(path for path in paths if isinstance(path, Path)))
+    files = chain(chips, (str(path) for path in paths if isinstance(path, Path)))
     states = [(path_to_text(scene), scene.state()) for scene in scenes]
     content = [__version__, bundle.sha256, states, asdict(request) | neutral]
     digest = hashlib.sha256(json.dumps(content, default=path_to_text).encode())
     for path in files:
-        state = [path_to_text(path), file_state(path), chips.get(path, UNDECLARED)]
+        state = [path_to_text(path), file_state(Path(path)), chips.get(path, UNDECLARED)]
         digest.update(json.dumps(state, default=asdict).encode())
     return digest.hexdigest()
 

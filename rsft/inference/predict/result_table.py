@@ -68,6 +68,7 @@ SET_SEPARATOR = " | "
 _DECIMALS = 6
 _BLOCKS, _BLOCK_BYTES = 64, 16384  # parts of a file that are hashed
 
+_BATCHES = 256  # merged batches; a table of a few rows needs as much memory as one of many
 _MAX_SCENES = 10  # scenes that a sentence names
 _MEASURES = {
     "distance": "distance from the training chips",
@@ -148,10 +149,10 @@ def collect_results(
     """
     tables, counts, types = [], Counter[str](), table_columns(bundle.classes)
     rejected = [x for item in plan.positions for x in item.rejected]
-    for batch in journal.results():
-        tables += [batch.rows] if len(batch.rows) else []
-        rejected += batch.rejected
-        counts.update(batch.counts)
+    for result in journal.results(_BATCHES):
+        tables += [result.rows] if len(result.rows) else []
+        rejected += result.rejected
+        counts.update(result.counts)
     table = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in types.items()})
     if tables:
         table = pd.concat(tables, ignore_index=True)
@@ -394,9 +395,9 @@ def check_scenes(
     scenes = table["scene"].fillna("") if "scene" in table else pd.Series("", table.index)
     class_sets, checks = table["class_set"].to_numpy(object, copy=True), []
     for scene, rows in scenes[classified].groupby(scenes[classified]).groups.items():
-        chips, positions = table.loc[rows], table.index.get_indexer(rows)
-        probabilities = chips[probability_columns(classes)].to_numpy(float)
-        ood = chips["ood_distance"].to_numpy(float)
+        positions = table.index.get_indexer(rows)
+        probabilities = table.loc[rows, probability_columns(classes)].to_numpy(float)
+        ood = table.loc[rows, "ood_distance"].to_numpy(float)
         test, unlike = calibrator.test_shift(probabilities, ood), int((~(ood <= 1)).sum())
         check = SceneCheck(str(scene), len(ood), unlike, test, "withheld", len(calibrator.labels))
         if unlike > len(ood) / 2 and check.is_unusual:

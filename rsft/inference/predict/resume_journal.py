@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict
+from itertools import chain, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -168,26 +169,38 @@ class ResumeJournal:
             self.database.execute("INSERT INTO batch VALUES (?, ?, ?, ?)", (number, rows, counts, checksum))
             self.database.commit()
 
-    def results(self) -> Iterator[BatchResult]:
+    def results(self, merged: int = 1) -> Iterator[BatchResult]:
         """Iterate over all recorded results, in the order of the batch numbers.
 
+        Args:
+            merged: up to so many consecutive batches become one result, if their columns have the same types.
+
         Yields:
-            Rows, rejected chips and counts of each batch.
+            Rows, rejected chips and counts.
 
         Raises:
             DataError: a batch was damaged since the journal was opened.
         """
+        batches = enumerate(self._batches())
+        for _, group in groupby(batches, lambda item: (item[0] // merged, item[1][0].schema)):
+            tables, rejected, counts = zip(*(batch for _, batch in group), strict=True)
+            rows, total = pa.concat_tables(tables).combine_chunks().to_pandas(), Counter[str]()
+            if len(rows):
+                shapes = [shapely.from_wkb(shape) for shape in rows["geometry"]]
+                rows["geometry"] = pd.Series(shapes, rows.index, object)
+            for numbers in counts:
+                total.update(numbers)
+            yield BatchResult(rows, [(file, line, reason) for file, line, reason in chain(*rejected)], total)
+
+    def _batches(self) -> Iterator[tuple[pa.Table, list[list[Any]], dict[str, int]]]:
+        """Yield the recorded rows, rejected chips and counts of each batch."""
         command = "SELECT number, checksum, rows, counts FROM batch ORDER BY number"
         for number, checksum, rows, counts in self.database.execute(command):
             if not is_intact(checksum, self.key, number, rows, counts):
                 raise DataError("the journal was damaged during the job", self.path, "run the same command again")
             rejected, numbers = json.loads(counts)
             with pa.ipc.open_stream(rows) as reader:
-                table = reader.read_all().to_pandas()
-            if len(table):
-                shapes = [shapely.from_wkb(shape) for shape in table["geometry"]]
-                table["geometry"] = pd.Series(shapes, table.index, object)
-            yield BatchResult(table, [(file, line, reason) for file, line, reason in rejected], Counter(numbers))
+                yield reader.read_all(), rejected, numbers
 
     def set_note(self, name: str, value: str) -> None:
         """Store a text under a name, replacing an earlier one.

@@ -436,7 +436,7 @@ def _classify(
     declared = {}
     for row in chips.to_dict("records"):
         spacing_m = None if pd.isna(row["spacing_m"]) else float(row["spacing_m"])
-        declared[store.root / row["path"]] = Declaration(row["unit"], tuple(row["bands"].split(",")), spacing_m)
+        declared[str(store.root / row["path"])] = Declaration(row["unit"], tuple(row["bands"].split(",")), spacing_m)
     predictions = predictor.predict_source(ChipFiles(declared, predictor.engine.contract, ChipOptions()))
     usable = predictions["rejected"].isna().to_numpy(bool)
     if not usable.any():

@@ -19,7 +19,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from tests.data.datasets.srsdd.data import write_srsdd
 
-FILES = [LabeledFile(Path(f"{label}{index}"), label, "train") for label in "ab" for index in range(20)]
+FILES = [LabeledFile(f"{label}{index}", label, "train") for label in "ab" for index in range(20)]
 
 
 def test_share_of_each_class_is_held_out():

@@ -7,6 +7,7 @@ import torch
 
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.reader import read_chip
+from rsft.data.loading import batches
 from rsft.data.loading.batches import EpochBatches
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
@@ -19,6 +20,15 @@ def test_chip_standard_shares_the_cache_of_bytes(store):
     inputs, _ = second.batch(np.arange(10))
     assert not torch.equal(inputs, first.batch(np.arange(10))[0])
     torch.testing.assert_close(inputs.mean((1, 2, 3)), torch.zeros(10), atol=1e-5, rtol=0)
+
+
+def test_pages_of_images_are_given_back(store, monkeypatch):
+    monkeypatch.setattr(batches, "_READS", 4)
+    chips = read(store)
+    first = chips.image(0)
+    np.testing.assert_array_equal([chips.image(index) for index in range(10)], chips.images)
+    np.testing.assert_array_equal(first, chips.images[0])  # a view stays valid
+    assert chips.reads == 11
 
 
 def natural_batches(chips, workers=0, name="natural"):

@@ -84,7 +84,7 @@ def _read_chips(folder: Path) -> list[str]:
     """Read the chips as a job does, and return those that it lists as rejected."""
     rejected = []
     for names, contract in CONTRACTS.items():
-        files = {folder / name: Declaration("amplitude" if name == "e.tif" else None) for name in names}
+        files = {str(folder / name): Declaration("amplitude" if name == "e.tif" else None) for name in names}
         source = ChipFiles(files, contract, ChipOptions())
         batch = prepare_batch(ChipBatch(0, source, range(len(source))), contract)
         rejected += [source.location_of(number)[0] for number, _ in batch.rejected]

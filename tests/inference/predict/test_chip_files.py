@@ -20,7 +20,7 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (16, 16), np.uint8)
 
 
 def read(path):
-    return ChipFiles({path: UNDECLARED}, toy_contract(), ChipOptions()).read(0)
+    return ChipFiles({str(path): UNDECLARED}, toy_contract(), ChipOptions()).read(0)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_png_larger_than_a_chip(tmp_path, monkeypatch):
 
 def read_vv(path, declared=None):
     contract = toy_contract(bands=("VH", "VV"), planes=("VV",) * 3)
-    return ChipFiles({path: Declaration(bands=declared)}, contract, ChipOptions()).read(0)
+    return ChipFiles({str(path): Declaration(bands=declared)}, contract, ChipOptions()).read(0)
 
 
 def test_bands_are_selected_by_the_names_in_the_file(tmp_path):
@@ -114,11 +114,19 @@ def working_directory(tmp_path, monkeypatch):
 )
 def test_find_chips(inputs, chips, skipped):
     found, others = find_chips([Path(name) for name in inputs])
-    assert ([str(path) for path in found], others) == (chips, skipped)
+    assert (list(found), others) == (chips, skipped)
+
+
+def test_chips_are_sorted_by_folder_and_name():
+    paths = [Path(name) for name in ("d/e/f.png", "d/e.png", "d/e-1/f.png", "d/e 1.png")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert list(find_chips(["d"])[0]) == [str(path) for path in sorted([*paths, Path("d/x[1].png")])]
 
 
 def test_absolute_glob(tmp_path):
-    assert list(find_chips([tmp_path / "c" / "*.png"])[0]) == [tmp_path / "c" / "b.png"]
+    assert list(find_chips([tmp_path / "c" / "*.png"])[0]) == [str(tmp_path / "c" / "b.png")]
 
 
 @pytest.mark.parametrize("name", ["absent.png", "c/*.jpg", "c/a**b"])
@@ -137,12 +145,12 @@ def test_figures_of_a_chip_store_are_not_chips(root, tmp_path):
     store = shutil.copytree(root, tmp_path / "store")
     (store / "chips/train/flat/stray.png").touch()
     chips, skipped = find_chips([store])
-    assert (len(chips), skipped) == (58, 0) and {path.relative_to(store).parts[0] for path in chips} == {"chips"}
+    assert (len(chips), skipped) == (58, 0) and {Path(path).relative_to(store).parts[0] for path in chips} == {"chips"}
 
 
 def test_declared_bands_that_contradict_a_chip_store(monkeypatch):
     Path("c/manifest.parquet").touch()
-    chip = Path("c/a.tif")
+    chip = "c/a.tif"
     monkeypatch.setattr(chip_files, "read_declarations", lambda store: {chip: Declaration("db", ("VH", "VV"), 10.0)})
     assert find_chips(["c"], Declaration("sigma0"))[0] == {chip: Declaration("sigma0", ("VH", "VV"), 10.0)}
     with pytest.raises(DataError, match="names its bands VH, VV, but VV, VH was declared"):

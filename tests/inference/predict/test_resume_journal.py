@@ -118,6 +118,17 @@ def test_results_in_order(tmp_path):
     assert not path.exists()
 
 
+def test_merged_results(tmp_path):
+    journal = ResumeJournal(tmp_path / "j", "key")
+    for number, batch in enumerate([BATCH, BATCH, BatchResult(pd.DataFrame(), [], Counter(empty=1)), BATCH, BATCH]):
+        journal.record(number, batch)
+    results = list(journal.results(4))
+    assert [len(result.rows) for result in results] == [4, 0, 2, 2]  # other columns, and the fifth batch
+    pd.testing.assert_frame_equal(results[0].rows, pd.concat([ROWS, ROWS], ignore_index=True), check_dtype=False)
+    assert results[0].rejected == BATCH.rejected * 2 and results[0].counts == Counter(empty=8, gray=10)
+    journal.close(finished=True)
+
+
 def test_one_job_at_a_time(tmp_path):
     journal = ResumeJournal(tmp_path / "j", "key")
     journal.record(0, BATCH)

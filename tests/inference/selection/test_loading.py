@@ -1,6 +1,7 @@
 """An engine classifies chips as the evaluation does."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ def test_predictions_equal_those_of_the_evaluation(run, root, tmp_path, tta):
     replace(bundle, recipe=recipe).save(tmp_path / "bundle")
     evaluate(tmp_path / "bundle", root, tmp_path, split="val", baselines=False, representation=False)
     evaluated = pd.read_parquet(tmp_path / "predictions.parquet").set_index("path")
-    paths = list(find_chips([root / "chips/val"])[0])
+    paths = [Path(path) for path in find_chips([root / "chips/val"])[0]]
     table = predict(tmp_path / "bundle", paths, tmp_path / "out.csv", PredictionRequest()).table
     evaluated = evaluated.loc[[path.relative_to(root).as_posix() for path in paths]]
     columns = [name for name in table if name.startswith("p_")]
@@ -46,7 +47,7 @@ def test_other_engines_give_the_same_predictions(run, root, tmp_path, monkeypatc
         averaged = combine_bundles(recipe, [bundle, perturbed_copy(bundle)])
         bundle = replace(averaged, calibrator=bundle.calibrator)
     replace(bundle, recipe=recipe).save(tmp_path / "bundle")
-    paths = list(find_chips([root / "chips/val"])[0])
+    paths = [Path(path) for path in find_chips([root / "chips/val"])[0]]
     reference = predict(tmp_path / "bundle", paths, tmp_path / "torch.csv", PredictionRequest(engine="torch")).table
     for name in ("exported", "cached"):
         request = PredictionRequest(engine=engine, precision=precision)
