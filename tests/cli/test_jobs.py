@@ -107,6 +107,6 @@ def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):
     assert code == 2 and "error: no bundle found\nwhere: nowhere" in err
 
 
-def test_all_chips_or_one_split(rsft, tmp_path):
-    code, _, err = rsft("evaluate", tmp_path / "bundle", tmp_path / "data", "--all", "--split", "val")
+def test_all_chips_or_one_split(rsft, run, tmp_path):
+    code, _, err = rsft("evaluate", run, tmp_path / "data", "--all", "--split", "val")
     assert code == 2 and "--all" in err and "leave out --split" in err
