@@ -78,10 +78,11 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
 @app.command("sign", cls=FencedCommand)
 @documented
-def bundle_sign(bundle: BundleArgument, key: Annotated[Path, typer.Option()]) -> None:
+def bundle_sign(bundle: Path, key: Annotated[Path, typer.Option()]) -> None:
     """Sign a bundle or an export, so that others can verify who made it. Needs no network.
 
     Args:
+        bundle: Folder of a bundle or an export, run folder, or runs/<recipe> for its newest run.
         key: Private key, a PEM file (P-256, P-384 or P-521).
     """
     from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata

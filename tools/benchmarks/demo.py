@@ -26,6 +26,7 @@ from rsft.evaluation.report.run_files import read_json
 from rsft.evaluation.schema import Evaluation
 from rsft.metrics import Interval
 from tools.benchmarks.growth import run_job
+from tools.errors import explained_errors
 
 MEASURES = ("head", "tail", "macro")
 RUNS: Mapping[str, Sequence[str]] = {"quickstart": (), "lora": ("meta=null", "evaluate.baselines=0")}
@@ -122,4 +123,5 @@ def _gain(differences: Sequence[Interval]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with explained_errors():
+        typer.run(main)
