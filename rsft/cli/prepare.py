@@ -95,17 +95,17 @@ def make_command(function: Any) -> Callable[..., None]:
 
     def command(as_json: bool, **arguments: Any) -> None:
         from rsft.cli.display.results import emit_store, report_progress
-        from rsft.data.chips.store import count_chips, list_first_names, missing_classes
+        from rsft.data.chips.store import list_first_names, missing_classes
 
         arguments |= {name: band_names(arguments[name]) for name in tuples}
         with report_progress(as_json) as report:
             store = function(**arguments, progress=report)
         lines = [
             f"warning: no chip in {split}: {list_first_names(names)}; {_CONSEQUENCES[split]}"
-            for split, names in missing_classes(count_chips(store)).items()
+            for split, names in missing_classes(store.counts).items()
         ]
-        if store.table["class"].nunique() == 1:
-            name = store.table["class"][0]
+        if len(names := {name for chips in store.counts.values() for name, count in chips.items() if count}) == 1:
+            name = names.pop()
             lines.append(f"warning: all chips have the class {name}; `rsft finetune` needs at least two classes")
         lines += function.notes(store, arguments)
         if as_json:

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from rsft.data.audit import AUDIT_FILE, read_audits
-from rsft.data.chips.store import MANIFEST, SPLITS, ChipStore, count_chips, list_first_names, missing_classes
+from rsft.data.chips.store import MANIFEST, SPLITS, ChipStore, list_first_names, missing_classes
 from rsft.errors import DataError, RequestError
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.licenses import RESTRICTIONS, UNKNOWN, license_restrictions
@@ -274,7 +274,7 @@ def _tally(column: pd.Series[Any]) -> str:
 
 def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
     """List the smallest and the largest class, and the number of scenes or vessels, of each split."""
-    counts = count_chips(store)
+    counts = store.counts
     for split in splits:
         scenes = store.split(split)["group_key"].replace("", None).nunique()
         sizes = {name: count for name, count in counts[split].items() if count}

@@ -17,7 +17,7 @@ import torch
 
 from rsft.backbones import Backbone
 from rsft.data.chips.folds import open_store
-from rsft.data.chips.store import ChipStore, count_chips, list_first_names, missing_classes
+from rsft.data.chips.store import ChipStore, list_first_names, missing_classes
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.imagery.contract import AUTO_OF_0_2, Contract
 from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
@@ -211,7 +211,7 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
         message = f"all training chips have the class {classes[0]}, so that a classifier has nothing to distinguish"
         raise RequestError(message, store.root, "prepare training chips of at least two classes")
     if is_rank_zero() and section.fold is None:
-        for split, names in missing_classes(count_chips(store)).items():
+        for split, names in missing_classes(store.counts).items():
             _log.warning("no chip in %s: %s", split, list_first_names(names))
     return store if start is None else start.extend_classes(store)
 

@@ -402,7 +402,7 @@ class StartBundle:
 
     def metadata(self, store: ChipStore, kept_blocks: int) -> dict[str, Any]:
         """Return the entry "start" of run.json, given the number of first blocks that stay; log absent classes."""
-        counts = dict(zip(store.classes, store.class_counts("train").tolist(), strict=True))
+        counts = store.counts["train"]
         absent = [name for name in self.bundle.classes if not counts[name]]
         if is_rank_zero() and absent:
             _log.warning(

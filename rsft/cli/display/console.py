@@ -495,15 +495,16 @@ def show_store(store: ChipStore) -> None:
     from rsft.data.chips.record import describe_groups
 
     few = len(store.classes) <= CLASSES_SHOWN
-    column, names = ("class", store.classes) if few else ("group", tuple(store.groups))
-    by_split = store.table.groupby("split", sort=False)[column].value_counts()
-    splits = [split for split in ("train", "val", "test") if (store.table["split"] == split).any()]
-    counts = {name: {split: int(by_split.get((split, name), 0)) for split in splits} for name in names}
+    column, rows = ("class", {name: [name] for name in store.classes}) if few else ("group", store.groups)
+    by_split = {split: chips for split, chips in store.counts.items() if any(chips.values())}
+    counts = {
+        row: {split: sum(chips[name] for name in names) for split, chips in by_split.items()}
+        for row, names in rows.items()
+    }
     many = "" if few else f", {len(store.classes):,} classes by group"
-    title = f"{format_chip_count(len(store.table))} in {store.root}{many}"
+    title = f"{format_chip_count(store.size)} in {store.root}{many}"
     console.print(counts_table(title, counts, heading=column))
-    train_counts = dict(zip(store.classes, store.class_counts("train").tolist(), strict=True))
-    console.print(describe_groups(store.groups, train_counts))
+    console.print(describe_groups(store.groups, store.counts["train"]))
     if store.license != UNKNOWN:
         console.print(f"license: {describe_license(store.license, license_restrictions(store.license))}")
     for reason, count in store.skipped.items():

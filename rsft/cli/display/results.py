@@ -89,11 +89,11 @@ def emit_addition(summary: CorrectionSummary) -> None:
 
 def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
     """Print what is in a new chip store as one JSON line."""
-    counts = store.table.groupby(["split", "class"], as_index=False).size().itertuples(index=False)
+    counts = sorted((split, name, count) for split, chips in store.counts.items() for name, count in chips.items())
     fields: dict[str, Any] = {
         "store": str(store.root),
-        "chips": len(store.table),
-        "classes": [{"split": split, "class": name, "chips": int(count)} for split, name, count in counts],
+        "chips": store.size,
+        "classes": [{"split": split, "class": name, "chips": count} for split, name, count in counts if count],
         "skipped": dict(store.skipped),
         "rejected": store.rejected,
         "notes": list(notes),

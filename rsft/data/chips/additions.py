@@ -27,7 +27,7 @@ from rsft.data.chips import store as layout
 from rsft.data.chips.builder import write_chip
 from rsft.data.chips.record import HEAD_COUNT, StoreDescription, group_by_count, head_limit
 from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, render_readme, select_sheet_chips
-from rsft.data.chips.store import PROVENANCE, ChipStore, check_chip_path, count_chips, read_dataset, read_manifest
+from rsft.data.chips.store import PROVENANCE, ChipStore, check_chip_path, read_dataset, read_manifest
 from rsft.data.croissant import CROISSANT_FILE
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError, RequestError
@@ -396,7 +396,7 @@ def _refresh_sidecars(root: Path, labels: set[str]) -> None:
     """Write README.md, the class figure, and the contact sheets of some classes again."""
     store, dataset = ChipStore.open(root), read_dataset(root)
     group_of = {name: group for group, names in store.groups.items() for name in names}
-    counts = count_chips(store)
+    counts = store.counts
     flags = Counter(flag for flags in store.table["flags"].dropna() for flag in flags.split(",") if flag)
     command = dataset.get("command", "")
     description = StoreDescription(store.name, store.classes, command, skipped=store.skipped, license=store.license)

@@ -27,7 +27,7 @@ from rasterio.io import MemoryFile
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
-from rsft.data.chips.store import DATASET, ChipStore, Counts, count_chips, describe_column_fault, read_dataset
+from rsft.data.chips.store import DATASET, ChipStore, Counts, describe_column_fault, read_dataset
 from rsft.data.imagery.rasters import read_band_names, read_tiff_tags, read_unit
 from rsft.data.imagery.reader import check_declared_bands, read_chip
 from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, as_float32, check_unit, parse_unit
@@ -77,7 +77,7 @@ def find_finished_store(root: Path, command: str, overwrite: bool, counts: Count
     is_finished = False
     with suppress(OSError, ValueError, KeyError, DataError):  # a damaged store is not finished
         is_finished = _request(str(read_dataset(root)["command"])) == _request(command)
-    if overwrite or not is_finished or (counts and count_chips(ChipStore.open(root)) != counts):
+    if overwrite or not is_finished or (counts and ChipStore.open(root).counts != counts):
         check_root_is_free(root, overwrite)
         return None
     root = root.resolve()

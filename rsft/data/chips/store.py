@@ -9,6 +9,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,11 +42,10 @@ PROVENANCE = {
 }
 """Optional columns of the manifest: where rows come from that were added to a finished store, or got another class."""
 
-CLASS_COLUMN = Column("class")
+CLASS_COLUMN, SPLIT_COLUMN = Column("class"), Column("split", choices=SPLITS)
 _COLUMNS = [
     *(Column(name) for name in ("name", "path", "unit", "bands")),
-    CLASS_COLUMN,
-    Column("split", choices=SPLITS),
+    *(CLASS_COLUMN, SPLIT_COLUMN),
     *(Column(name, optional=True) for name in ("group", "group_key", "source", "sensor", "flags")),
     *(Column(name, optional=True) for name in ("polarisation", "mmsi", "sha256")),
     *(Column(name, "number", optional=True) for name in ("spacing_m", "incidence_deg")),
@@ -117,6 +117,9 @@ def _are_boxes(cells: Iterable[Any]) -> bool:
     except (ValueError, TypeError):
         return False
 
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Number of chips by split and class; 0 if a class has no chip."""
 
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
 PENDING = "pending"
@@ -203,6 +206,7 @@ class ChipStore:
         bands: names of the bands, the same for all chips.
         skipped: number of inputs that the build left out on purpose, by reason.
         rejected: number of inputs that cannot be used; rejected.csv lists them.
+        counts: number of chips by split and class.
         license: license of the data; "unknown" for stores of rsft 0.1.
     """
 
@@ -213,6 +217,7 @@ class ChipStore:
     bands: tuple[str, ...]
     skipped: dict[str, int]
     rejected: int
+    counts: Counts
     license: str = UNKNOWN
 
     @classmethod
@@ -226,17 +231,23 @@ class ChipStore:
         for file in (MANIFEST, DATASET, REJECTED):
             if not (root / file).is_file():
                 raise RequestError("the folder is not a chip store", root, f"{file} is missing: {_PREPARE}")
-        manifest_classes = _read_classes(root / MANIFEST)
+        counts = _read_counts(root / MANIFEST)
         try:
             description = _Description.model_validate(read_dataset(root))
         except ValidationError as error:
             message = f"the description of the data set is damaged: {_describe_fault(error)}"
             raise DataError(message, root / DATASET, _PREPARE) from error
-        if unknown := sorted(manifest_classes - set(description.classes)):
+        if unknown := sorted({name for _, name in counts} - set(description.classes)):
             raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
         if unknown := sorted({x for names in description.groups.values() for x in names} - set(description.classes)):
             raise DataError(f"groups name the unknown class {unknown[0]}", root / DATASET, _PREPARE)
-        return cls(root, rejected=_count_rejected(root / REJECTED), **description.model_dump())
+        by_split = {split: {name: counts[split, name] for name in description.classes} for split in SPLITS}
+        return cls(root, rejected=_count_rejected(root / REJECTED), counts=by_split, **description.model_dump())
+
+    @property
+    def size(self) -> int:
+        """Number of chips."""
+        return sum(sum(chips.values()) for chips in self.counts.values())
 
     @property
     def group_indices(self) -> dict[str, list[int]]:
@@ -275,8 +286,7 @@ class ChipStore:
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
         """Count the chips of each class in a split: (C,), in the order of `classes`."""
-        counts = self.table["class"][self.table["split"] == split].value_counts()
-        return np.array([counts.get(name, 0) for name in self.classes], np.int64)
+        return np.array([*self.counts[split].values()], np.int64)
 
     def iter_pixels(self, split: str, unit: str) -> Iterator[Pixels]:
         """Yield the pixels (H, W, B) of the chips of a split that have a unit, with the values on disk.
@@ -308,13 +318,16 @@ def read_manifest(root: Path, columns: Sequence[str] | None = None) -> pd.DataFr
     Raises:
         DataError: the manifest is damaged. The message names the row and the column.
     """
-    parts = []
+    return pd.concat(part if columns is None else part[list(columns)] for part in read_manifest_parts(root))
+
+
+def read_manifest_parts(root: Path) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a manifest in parts, whose index counts all rows; see `read_manifest`."""
     try:
         for part in read_parquet_parts(root / MANIFEST):
             check_manifest_paths(part["path"], root / MANIFEST)
             check_manifest_columns(part)
-            parts.append(part if columns is None else part[list(columns)])
-        return pd.concat(parts)
+            yield part
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE) from error
 
@@ -368,31 +381,23 @@ def _count_rejected(path: Path) -> int:
     return max(0, rows - 1)
 
 
-def _read_classes(path: Path) -> set[str]:
-    """Return the classes in a manifest, after a check of its columns."""
+def _read_counts(path: Path) -> Counter[tuple[str, str]]:
+    """Count the chips in a manifest by split and class, after a check of its columns."""
     import pyarrow.parquet as pq  # 5 MB, which a prediction does without
 
     try:
         file = pq.ParquetFile(path)
         if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:
             raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
-        table = file.read(["class"]).replace_schema_metadata().to_pandas()
-        check_columns(table, [CLASS_COLUMN])
-        return set(table["class"])
+        table = file.read(["split", "class"]).replace_schema_metadata().to_pandas()
+        check_columns(table, [CLASS_COLUMN, SPLIT_COLUMN])
+        return Counter(zip(table["split"], table["class"], strict=True))
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", path, _PREPARE) from error
 
 
 _RARE_RATIO = 10  # a typo occurs in few labels
 _SHORTEST_NAME = 4
-
-Counts = Mapping[str, Mapping[str, int]]
-"""Number of chips by split and class."""
-
-
-def count_chips(store: ChipStore) -> Counts:
-    """Count the chips of every split and class; 0 if a class has no chip."""
-    return {split: dict(zip(store.classes, store.class_counts(split).tolist(), strict=True)) for split in SPLITS}
 
 
 def missing_classes(counts: Counts) -> dict[str, list[str]]:

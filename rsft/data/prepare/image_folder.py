@@ -29,7 +29,7 @@ def find_typos(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield a warning for each rare class whose name may be a typing error of a common one, with their counts."""
     from rsft.data.chips.store import find_label_typos
 
-    counts = {str(name): int(count) for name, count in store.table["class"].value_counts().items()}
+    counts = sum(map(Counter[str], store.counts.values()), Counter[str]())
     for rare, common in find_label_typos(counts):
         total = f"{counts[rare]:,} of {sum(counts.values()):,} chips"
         yield f"warning: {rare} ({total}) may be a typo of {common} ({counts[common]:,})"

@@ -15,7 +15,6 @@ from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import (
     SCHEMA,
     ChipStore,
-    count_chips,
     find_label_typos,
     list_first_names,
     missing_classes,
@@ -301,7 +300,7 @@ def varied(tmp_path):
 
 
 def test_missing_classes_are_named_if_they_have_chips_elsewhere(varied):
-    counts = count_chips(varied)
+    counts = varied.counts
     assert counts["train"] == {"a": 1, "船": 1, "never": 0} and not any(counts["val"].values())
     assert missing_classes(counts) == {"test": ["船"]}
     assert "lacks:\n\n- test: 船\n" in (varied.root / "README.md").read_text("utf-8")
