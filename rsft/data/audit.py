@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from rsft.data.chips.store import SPLITS, ChipStore, missing_classes, read_manifest, read_manifest_parts
+from rsft.data.chips.store import SPLITS, ChipStore, missing_classes, read_manifest
 from rsft.data.datasets._label_files import LabeledFiles
 from rsft.data.datasets._srsdd_files import REPEATED_ROW_FLAG
 from rsft.data.imagery.reader import read_chip
@@ -33,11 +33,8 @@ SATURATION_SHARE = 0.25
 _LEAKS = ("scenes or vessels in two splits", "vessels (MMSI) in two splits", "contents in two splits")
 _EXAMPLES = 5
 _BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
-_COLUMNS = ("name", "split", "class", "source", "group_key", "mmsi", "flags")
+_COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
 _REPEATING = ("split", "class", "source", "group_key", "mmsi", "flags")  # columns with few values
-
-_Task = tuple[int, Path, object]
-"""Row of a chip, path of its file, and SHA-256 in the manifest."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +122,7 @@ def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
 
 def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
     """Audit the manifest of a chip store and every chip in it, with `jobs` processes."""
-    table = read_manifest(store.root, _COLUMNS)
-    files = (
-        (int(row), store.root / path, digest)
-        for part in read_manifest_parts(store.root)
-        for row, path, digest in part[["path", "sha256"]].itertuples(name=None)
-    )
-    return _audit_table(table, files, str(store.root), True, jobs, progress)
+    return _audit_table(store.root, read_manifest(store.root, _COLUMNS), str(store.root), True, jobs, progress)
 
 
 def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
@@ -144,18 +135,12 @@ def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = Non
         RequestError: the folder contains no labeled image.
     """
     files = LabeledFiles(folder).files
-    rows = [(f"{file.label}/{file.path.stem}", file.split, file.label) for file in files]
-    tasks = ((row, file.path, None) for row, file in enumerate(files))
-    return _audit_table(pd.DataFrame(rows, columns=list(_COLUMNS[:3])), tasks, str(folder), False, jobs, progress)
+    rows = [(f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label) for file in files]
+    return _audit_table(Path(), pd.DataFrame(rows, columns=list(_COLUMNS[:4])), str(folder), False, jobs, progress)
 
 
 def _audit_table(
-    table: pd.DataFrame,
-    tasks: Iterable[_Task],
-    subject: str,
-    has_digests: bool,
-    jobs: int,
-    progress: Progress | None,
+    root: Path, table: pd.DataFrame, subject: str, has_digests: bool, jobs: int, progress: Progress | None
 ) -> AuditResult:
     total, faults = len(table), dict[int, str]()
     table = table.reindex(columns=list(_COLUMNS)).astype(dict.fromkeys(_REPEATING, "category"))
@@ -164,6 +149,7 @@ def _audit_table(
         table[name] = table[name].cat.set_categories(values).fillna(default)
     digests, hashes = np.zeros(total, "S32"), np.zeros(total, np.uint64)  # few bytes per chip, no objects
     is_saturated, is_altered = np.zeros(total, bool), np.zeros(total, bool)
+    tasks = ((row, root / path, digest) for row, path, digest in table[["path", "sha256"]].itertuples(name=None))
     for done, (row, content) in enumerate(imap_unordered(_read_content, tasks, jobs), 1):
         digests[row], hashes[row], is_saturated[row], is_altered[row], fault = content
         if fault:
@@ -171,7 +157,7 @@ def _audit_table(
         if progress is not None:
             progress(done, total, "auditing chips")
     contents = np.unique(digests, return_inverse=True)[1].astype(np.int32)  # numbers in the order of the digests
-    table = table.assign(content=contents, hash=hashes, is_saturated=is_saturated)
+    table = table.drop(columns=["path", "sha256"]).assign(content=contents, hash=hashes, is_saturated=is_saturated)
     del digests, contents, hashes
     splits = [split for split in SPLITS if (table["split"] == split).any()]
     totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
@@ -189,8 +175,8 @@ def _audit_table(
     return AuditResult(subject, totals, findings, classes)
 
 
-def _read_content(task: _Task) -> tuple[int, tuple[bytes, int, bool, bool, str]]:
-    """Read one chip.
+def _read_content(task: tuple[int, Path, object]) -> tuple[int, tuple[bytes, int, bool, bool, str]]:
+    """Read one chip, which is given by its row, its path and the SHA-256 in the manifest.
 
     Returns:
         The row; the SHA-256 of the file, the 64-bit pHash (Zauner 2010) of the mean band, whether the chip is saturated

@@ -34,6 +34,8 @@ from rsft.training.processes import is_rank_zero
 from rsft.types import Indices, Progress
 from rsft.utils.atomic_files import atomic_file, atomic_folder
 
+_ROWS = 4096  # chips whose normalized features are in memory
+
 
 def init_head(head: nn.Module, section: HeadSection, features: Tensor, labels: Tensor, seed: int) -> None:
     """Initialize the weights of a head by the method `head.init`; "random" changes nothing.
@@ -70,7 +72,10 @@ def init_head(head: nn.Module, section: HeadSection, features: Tensor, labels: T
             chosen = sample_shots(labels, section.shots, seed)
             features, labels = features[chosen], labels[chosen]
         # the mean of the L2-normalized features of each class, normalized again
-        sums = features.new_zeros(n_classes, features.shape[1]).index_add_(0, labels, F.normalize(features, dim=1))
+        sums = features.new_zeros(n_classes, features.shape[1])
+        for first in range(0, len(labels), _ROWS):
+            rows = slice(first, first + _ROWS)
+            sums.index_add_(0, labels[rows], F.normalize(features[rows], dim=1))
         new_weight, new_bias = F.normalize(sums, dim=1), torch.zeros(n_classes)
     with torch.no_grad():
         weight.copy_(new_weight)
@@ -233,11 +238,12 @@ def compute_initial_features(
     blocks = classifier.adapted.output_blocks
     path = feature_cache_path(chips, "features", weights, classifier.pool, *([blocks] if blocks else []))
     with FileLock(path.parent / "lock"):
-        if not path.is_file():
-            features = compute_features(classifier, chips, everything, batch_size, progress)
-            with atomic_file(path) as temporary, temporary.open("wb") as file:
-                np.save(file, features.cpu().numpy())
-        return torch.from_numpy(np.load(path)).to(next(classifier.parameters()).device)
+        if path.is_file():
+            return torch.from_numpy(np.load(path)).to(next(classifier.parameters()).device)
+        features = compute_features(classifier, chips, everything, batch_size, progress)
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            np.save(file, features.cpu().numpy())
+        return features
 
 
 @torch.no_grad()
@@ -257,12 +263,16 @@ def compute_features(
         Features (M, D) or (M, heads * D), float32, on the device of the classifier.
     """
     classifier.eval()
-    device, features = next(classifier.parameters()).device, list[Tensor]()
-    for count, (inputs, _) in enumerate(UnaugmentedLoader(chips, indices, batch_size), start=1):
-        features.append(classifier.head_inputs(copy_to_device(inputs, device)).float())
+    device, done, features = next(classifier.parameters()).device, 0, torch.empty(0)
+    for inputs, _ in UnaugmentedLoader(chips, indices, batch_size):
+        batch = classifier.head_inputs(copy_to_device(inputs, device)).float()
+        if not done:
+            features = batch.new_empty(len(indices), batch.shape[1])  # a list of batches would need twice the memory
+        features[done : done + len(batch)] = batch
+        done += len(batch)
         if progress is not None:
-            progress(min(count * batch_size, len(indices)), len(indices), "frozen features")
-    return torch.cat(features)
+            progress(done, len(indices), "frozen features")
+    return features
 
 
 START_DIR = "start"

@@ -318,16 +318,13 @@ def read_manifest(root: Path, columns: Sequence[str] | None = None) -> pd.DataFr
     Raises:
         DataError: the manifest is damaged. The message names the row and the column.
     """
-    return pd.concat(part if columns is None else part[list(columns)] for part in read_manifest_parts(root))
-
-
-def read_manifest_parts(root: Path) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a manifest in parts, whose index counts all rows; see `read_manifest`."""
+    parts = []
     try:
         for part in read_parquet_parts(root / MANIFEST):
             check_manifest_paths(part["path"], root / MANIFEST)
             check_manifest_columns(part)
-            yield part
+            parts.append(part if columns is None else part[list(columns)])
+        return pd.concat(parts)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE) from error
 

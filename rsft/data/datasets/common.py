@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,16 +23,19 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
 
 
-def make_chip_names(paths: Sequence[str | Path], groups: Sequence[object], root: Path) -> list[str]:
-    """Return one name per file that is unique within the file's group, for example its split and class.
+def make_chip_names(paths: Sequence[str | Path], groups: Iterable[object], root: Path) -> Iterator[str]:
+    """Yield one name per file that is unique within the file's group, for example its split and class.
 
-    Returns:
-        The file name without suffix, or `full_chip_name` below `root` where two files of one group share it (N,).
+    Yields:
+        The file name without suffix, or `full_chip_name` below `root` where two files of one group share it.
     """
-    stems = [Path(path).stem for path in paths]
-    counts = Counter(zip(groups, stems, strict=True))
-    keyed = zip(paths, groups, stems, strict=True)
-    return [stem if counts[group, stem] == 1 else full_chip_name(Path(path), root) for path, group, stem in keyed]
+    keyed = (ascii((group, Path(path).stem)).encode() for path, group in zip(paths, groups, strict=True))
+    # 8 bytes per chip; names with the same hash by chance become longer, which does no harm
+    hashes = np.fromiter((int.from_bytes(sha256(key).digest()[:8]) for key in keyed), np.uint64, len(paths))
+    values, counts = np.unique(hashes, return_counts=True)
+    shared = set(values[counts > 1].tolist())
+    for path, key in zip(map(Path, paths), hashes.tolist(), strict=True):
+        yield full_chip_name(path, root) if key in shared else path.stem
 
 
 def full_chip_name(path: Path, root: Path) -> str:

@@ -109,11 +109,11 @@ def prepare_folder(
     selected += others
     columns = {"source": source.resolve().name, "unit": unit, "spacing_m": spacing}
     columns = {key: value for key, value in columns.items() if value is not None}
-    groups = [(file.split, file.label) for file in selected]
-    chip_names = common.make_chip_names([file.name for file in selected], groups, files.root)
 
     def records() -> Iterator[ChipRecord]:
-        for name, file in zip(chip_names, selected, strict=True):
+        groups = ((file.split, file.label) for file in selected)
+        names = common.make_chip_names([file.name for file in selected], groups, files.root)
+        for name, file in zip(names, selected, strict=True):
             label = class_names[file.label]
             yield ChipRecord(name, file.split, label, file.path, selected_bands=bands, extra_columns=columns)
 
@@ -208,8 +208,8 @@ def prepare_cifar100(
             others = [image for part in common.hold_out(others, val, seed) for image in part]
         images = selected + others
         groups = [(image.split, image.label) for image in images]
-        names = common.make_chip_names([image.path for image in images], groups, dataset.root)
-        names = [f"{image.line - 1:05}" if image.line else name for name, image in zip(names, images, strict=True)]
+        file_names = common.make_chip_names([image.path for image in images], groups, dataset.root)
+        names = [f"{x.line - 1:05}" if x.line else name for name, x in zip(file_names, images, strict=True)]
         columns = {"source": "CIFAR-100"}
         records = [
             ChipRecord(name, x.split, x.label, x.path, x.read_pixels, x.line, extra_columns=columns)

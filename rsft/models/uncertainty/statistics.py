@@ -281,6 +281,9 @@ def fit_distance(features: Reals, labels: Labels, n_classes: int) -> tuple[Float
     return means, vectors / np.sqrt(np.maximum(values, values.max() * 1e-9))
 
 
+_ROWS = 4096  # chips whose features are in memory as float64
+
+
 def mahalanobis_distance(features: Reals, means: Reals, whitening: Reals) -> Floats:
     """Return the Mahalanobis distance of each chip to the nearest class mean (Lee et al. 2018, eq. 2).
 
@@ -292,8 +295,9 @@ def mahalanobis_distance(features: Reals, means: Reals, whitening: Reals) -> Flo
     Returns:
         (N,).
     """
-    white = features.astype(np.float64) @ whitening
-    return np.asarray(nearest_distance(white, white_class_means(means, whitening)))
+    white_means, starts = white_class_means(means, whitening), range(0, max(1, len(features)), _ROWS)
+    parts = (features[start : start + _ROWS].astype(np.float64) @ whitening for start in starts)
+    return np.concatenate([nearest_distance(part, white_means) for part in parts])
 
 
 def white_class_means(means: Reals, whitening: Reals) -> Floats:
