@@ -9,7 +9,6 @@ import csv
 import io
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,10 +41,11 @@ PROVENANCE = {
 }
 """Optional columns of the manifest: where rows come from that were added to a finished store, or got another class."""
 
-CLASS_COLUMN, SPLIT_COLUMN = Column("class"), Column("split", choices=SPLITS)
+CLASS_COLUMN = Column("class")
 _COLUMNS = [
     *(Column(name) for name in ("name", "path", "unit", "bands")),
-    *(CLASS_COLUMN, SPLIT_COLUMN),
+    CLASS_COLUMN,
+    Column("split", choices=SPLITS),
     *(Column(name, optional=True) for name in ("group", "group_key", "source", "sensor", "flags")),
     *(Column(name, optional=True) for name in ("polarisation", "mmsi", "sha256")),
     *(Column(name, "number", optional=True) for name in ("spacing_m", "incidence_deg")),
@@ -206,7 +206,6 @@ class ChipStore:
         bands: names of the bands, the same for all chips.
         skipped: number of inputs that the build left out on purpose, by reason.
         rejected: number of inputs that cannot be used; rejected.csv lists them.
-        counts: number of chips by split and class.
         license: license of the data; "unknown" for stores of rsft 0.1.
     """
 
@@ -217,7 +216,6 @@ class ChipStore:
     bands: tuple[str, ...]
     skipped: dict[str, int]
     rejected: int
-    counts: Counts
     license: str = UNKNOWN
 
     @classmethod
@@ -231,23 +229,17 @@ class ChipStore:
         for file in (MANIFEST, DATASET, REJECTED):
             if not (root / file).is_file():
                 raise RequestError("the folder is not a chip store", root, f"{file} is missing: {_PREPARE}")
-        counts = _read_counts(root / MANIFEST)
+        manifest_classes = _read_classes(root / MANIFEST)
         try:
             description = _Description.model_validate(read_dataset(root))
         except ValidationError as error:
             message = f"the description of the data set is damaged: {_describe_fault(error)}"
             raise DataError(message, root / DATASET, _PREPARE) from error
-        if unknown := sorted({name for _, name in counts} - set(description.classes)):
+        if unknown := sorted(manifest_classes - set(description.classes)):
             raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
         if unknown := sorted({x for names in description.groups.values() for x in names} - set(description.classes)):
             raise DataError(f"groups name the unknown class {unknown[0]}", root / DATASET, _PREPARE)
-        by_split = {split: {name: counts[split, name] for name in description.classes} for split in SPLITS}
-        return cls(root, rejected=_count_rejected(root / REJECTED), counts=by_split, **description.model_dump())
-
-    @property
-    def size(self) -> int:
-        """Number of chips."""
-        return sum(sum(chips.values()) for chips in self.counts.values())
+        return cls(root, rejected=_count_rejected(root / REJECTED), **description.model_dump())
 
     @property
     def group_indices(self) -> dict[str, list[int]]:
@@ -263,6 +255,12 @@ class ChipStore:
         """
         table = read_manifest(self.root)
         return table.assign(unit=table["unit"].str.lower())
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Number of chips by split and class."""
+        found = self.table.groupby(["split", "class"]).size()
+        return {split: {name: int(found.get((split, name), 0)) for name in self.classes} for split in SPLITS}
 
     @cached_property
     def units(self) -> tuple[str, ...]:
@@ -378,17 +376,17 @@ def _count_rejected(path: Path) -> int:
     return max(0, rows - 1)
 
 
-def _read_counts(path: Path) -> Counter[tuple[str, str]]:
-    """Count the chips in a manifest by split and class, after a check of its columns."""
+def _read_classes(path: Path) -> set[str]:
+    """Return the classes in a manifest, after a check of its columns."""
     import pyarrow.parquet as pq  # 5 MB, which a prediction does without
 
     try:
         file = pq.ParquetFile(path)
         if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:
             raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
-        table = file.read(["split", "class"]).replace_schema_metadata().to_pandas()
-        check_columns(table, [CLASS_COLUMN, SPLIT_COLUMN])
-        return Counter(zip(table["split"], table["class"], strict=True))
+        table = file.read(["class"]).replace_schema_metadata().to_pandas()
+        check_columns(table, [CLASS_COLUMN])
+        return set(table["class"])
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", path, _PREPARE) from error
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from rsft.data.chips.folds import SHARED_KEYS, assign_folds, open_store, split_fold
+from rsft.data.chips.store import SPLITS
 from rsft.errors import RecipeError, RequestError
 from rsft.recipe.load import load_recipe
 
@@ -59,6 +60,8 @@ def test_splits_of_a_fold(root):
     assert len(store.split("train")) + len(store.split("val")) == len(whole.split("train")) == 40
     assert set(store.split("val")["path"]) < set(whole.split("train")["path"])
     assert (store.table["split"] == "").sum() == 18  # the validation chips of the store
+    for split in SPLITS:
+        assert store.class_counts(split).tolist() == [sum(store.split(split)["class"] == x) for x in store.classes]
     held_out = [set(open_store(root, f"{number}/3").split("val")["path"]) for number in (1, 2, 3)]
     assert sum(map(len, held_out)) == len(set.union(*held_out)) == 40
 
