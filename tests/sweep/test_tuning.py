@@ -175,7 +175,8 @@ def test_stopped_search_continues_with_its_proposals(read, tmp_path, ray, caplog
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_damaged", [pytest.param(False, marks=pytest.mark.exhaustive), True])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("is_damaged", [False, True])
 def test_state_of_another_or_broken_session_is_discarded(read, tmp_path, ray, caplog, is_damaged):
     text = GRID.replace("[0.02, 1.0e-9]", "[0.02]").replace("epochs: 2", "epochs: 1")
     sweep, trials = read(text)

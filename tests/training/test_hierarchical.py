@@ -51,6 +51,7 @@ def recipe(root, tmp_path, monkeypatch, name):
     return tmp_path / "bars.yaml"
 
 
+@pytest.mark.first_case
 @NAME
 def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     code, printed = rsft("finetune", recipe, "--runs", tmp_path / "runs", "--quiet")
