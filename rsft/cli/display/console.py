@@ -502,7 +502,7 @@ def show_store(store: ChipStore) -> None:
         for row, names in rows.items()
     }
     many = "" if few else f", {len(store.classes):,} classes by group"
-    title = f"{format_chip_count(len(store.table))} in {store.root}{many}"
+    title = f"{format_chip_count(store.size)} in {store.root}{many}"
     console.print(counts_table(title, counts, heading=column))
     console.print(describe_groups(store.groups, store.counts["train"]))
     if store.license != UNKNOWN:

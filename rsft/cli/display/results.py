@@ -92,7 +92,7 @@ def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
     counts = sorted((split, name, count) for split, chips in store.counts.items() for name, count in chips.items())
     fields: dict[str, Any] = {
         "store": str(store.root),
-        "chips": len(store.table),
+        "chips": store.size,
         "classes": [{"split": split, "class": name, "chips": count} for split, name, count in counts if count],
         "skipped": dict(store.skipped),
         "rejected": store.rejected,

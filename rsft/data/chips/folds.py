@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,21 +39,20 @@ class FoldStore(ChipStore):
 
     fold: str = ""
 
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The manifest with the splits of `split_fold`; read on first use."""
-        table = super().table
-        return table.assign(split=split_fold(table, self.fold, self.root))
+    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Read the table with the splits of `split_fold`, or some of its columns."""
+        table = super().read()
+        table = table.assign(split=split_fold(table, self.fold, self.root))
+        return table if columns is None else table[list(columns)]
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutStore(ChipStore):
     """A chip store in which every chip is a test chip, whatever its split."""
 
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The manifest with the split test alone; read on first use."""
-        return super().table.assign(split="test")
+    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Read the table with the split test alone, or some of its columns."""
+        return super().read(columns).assign(split="test")
 
 
 def open_store(root: Path, fold: str | None) -> ChipStore:

@@ -253,14 +253,23 @@ class ChipStore:
         Raises:
             DataError: the manifest is damaged.
         """
-        table = read_manifest(self.root)
-        return table.assign(unit=table["unit"].str.lower())
+        return self.read()
+
+    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Read the table, or some of its columns, which need less memory; see `table`."""
+        table = read_manifest(self.root, columns)
+        return table.assign(unit=table["unit"].str.lower()) if "unit" in table else table
 
     @cached_property
     def counts(self) -> Counts:
         """Number of chips by split and class."""
-        found = self.table.groupby(["split", "class"]).size()
+        found = self.read(["split", "class"]).value_counts()
         return {split: {name: int(found.get((split, name), 0)) for name in self.classes} for split in SPLITS}
+
+    @property
+    def size(self) -> int:
+        """Number of chips in the splits."""
+        return sum(sum(chips.values()) for chips in self.counts.values())
 
     @cached_property
     def units(self) -> tuple[str, ...]:
