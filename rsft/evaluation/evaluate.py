@@ -43,6 +43,7 @@ from rsft.models.classifier import (
     load_classifier,
     load_or_collect_outputs,
     load_unmerged_classifier,
+    stack_rows,
     tta_warning,
     with_tta,
 )
@@ -502,9 +503,7 @@ def compute_frozen_features(
         progress: called after every batch.
     """
     recipe, device = bundle.recipe, next(vit.parameters()).device
-    batches: list[Tensor] = []
-    for done, (inputs, _) in enumerate(chips.batches(recipe.evaluate.batch_size), start=1):
-        batches.append(extract_features(vit, copy_to_device(inputs, device), recipe.backbone.pool).cpu())
-        if progress is not None:
-            progress(min(done * recipe.evaluate.batch_size, len(chips)), len(chips), "frozen features")
-    return np.asarray(torch.cat(batches).numpy(), np.float32)
+    batches = (copy_to_device(inputs, device) for inputs, _ in chips.batches(recipe.evaluate.batch_size))
+    features = (extract_features(vit, inputs, recipe.backbone.pool).float().cpu() for inputs in batches)
+    rows: NDArray[np.float32] = stack_rows(features, len(chips), progress, "frozen features").numpy()
+    return rows

@@ -29,6 +29,7 @@ from rsft.models.outputs import VIEWS, ClassifierOutputs, TakeViews, average_out
 from rsft.peft import AdaptedModel, attach
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import EvaluateSection, HeadSection, Recipe
+from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
 from rsft.version import __version__
 
@@ -369,6 +370,29 @@ def collect_outputs(
         if on_progress is not None:
             on_progress(count)
     return ClassifierOutputs(*(torch.cat(tensors).numpy() for tensors in zip(*outputs, strict=True)))
+
+
+def stack_rows(batches: Iterable[Tensor], count: int, progress: Progress | None, text: str) -> Tensor:
+    """Copy batches (B, D) into one tensor (count, D); a list of them, and its concatenation, need twice the memory.
+
+    Args:
+        batches: computed one after the other.
+        count: number of all rows.
+        progress: called after each batch.
+        text: what is done, for `progress`.
+
+    Returns:
+        The rows, with the data type and on the device of the batches.
+    """
+    rows, done = torch.empty(0), 0
+    for batch in batches:
+        if not done:
+            rows = batch.new_empty(count, batch.shape[1])
+        rows[done : done + len(batch)] = batch
+        done += len(batch)
+        if progress is not None:
+            progress(done, count, text)
+    return rows
 
 
 MAX_FILES = 8

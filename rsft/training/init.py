@@ -26,7 +26,7 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import DataError, Fault, RecipeError, RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.classifier import Classifier, HeadAverage, build_head, copy_to_device
+from rsft.models.classifier import Classifier, HeadAverage, build_head, copy_to_device, stack_rows
 from rsft.peft import AdaptedModel
 from rsft.recipe.schema import HeadSection, Recipe
 from rsft.recipe.text import to_yaml
@@ -263,16 +263,10 @@ def compute_features(
         Features (M, D) or (M, heads * D), float32, on the device of the classifier.
     """
     classifier.eval()
-    device, done, features = next(classifier.parameters()).device, 0, torch.empty(0)
-    for inputs, _ in UnaugmentedLoader(chips, indices, batch_size):
-        batch = classifier.head_inputs(copy_to_device(inputs, device)).float()
-        if not done:
-            features = batch.new_empty(len(indices), batch.shape[1])  # a list of batches would need twice the memory
-        features[done : done + len(batch)] = batch
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(indices), "frozen features")
-    return features
+    device = next(classifier.parameters()).device
+    batches = (copy_to_device(inputs, device) for inputs, _ in UnaugmentedLoader(chips, indices, batch_size))
+    features = (classifier.head_inputs(inputs).float() for inputs in batches)
+    return stack_rows(features, len(indices), progress, "frozen features")
 
 
 START_DIR = "start"

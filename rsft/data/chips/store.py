@@ -256,7 +256,11 @@ class ChipStore:
         return self.read()
 
     def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Read the table, or some of its columns, which need less memory; see `table`."""
+        """Read the table, or some of its columns, which need less memory.
+
+        Raises:
+            DataError: the manifest is damaged.
+        """
         table = read_manifest(self.root, columns)
         return table.assign(unit=table["unit"].str.lower()) if "unit" in table else table
 
