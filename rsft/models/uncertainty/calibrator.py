@@ -268,7 +268,7 @@ class Calibrator:
         names = ", ".join(classes[index] for index in self.classes_without_coverage(coverage))
         needed = statistics.min_calibration_chips(coverage)
         reason = f"fewer than {needed} validation chips cannot show a coverage of {coverage:.0%}"
-        return [f"in every set, because {reason}: {names}"] if names else []
+        return [f"every class set contains {names}: {reason}"] if names else []
 
     def promise(self, coverage: float = COVERAGE) -> str:
         """Return one sentence: what the sets promise, and on what condition."""
