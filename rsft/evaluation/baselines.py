@@ -100,9 +100,9 @@ def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns:
         (N, 256) gray values in 0-255 for three planes, which are taken as RGB; (N, 256 P) otherwise.
     """
-    planes_out = 1 if images.shape[3] == 3 else images.shape[3]
-    rows = np.empty((len(images), IMAGE_SIZE * IMAGE_SIZE * planes_out), np.float32)
+    is_rgb = images.shape[3] == 3
+    rows = np.empty((len(images), IMAGE_SIZE**2 * (1 if is_rgb else images.shape[3])), np.float32)
     for row, image in zip(rows, images, strict=True):
-        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if image.shape[2] == 3 else image
+        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if is_rgb else image
         row[:] = resize_image(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True).ravel()
     return rows

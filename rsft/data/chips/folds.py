@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,15 @@ class FoldStore(ChipStore):
 
     fold: str = ""
 
-    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Read the table with the splits of `split_fold`, or some of its columns."""
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The manifest with the splits of `split_fold`, which needs all of it; read on first use."""
         table = super().read()
-        table = table.assign(split=split_fold(table, self.fold, self.root))
-        return table if columns is None else table[list(columns)]
+        return table.assign(split=split_fold(table, self.fold, self.root))
+
+    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the table, or some of its columns."""
+        return self.table if columns is None else self.table[list(columns)]
 
 
 @dataclass(frozen=True, eq=False)

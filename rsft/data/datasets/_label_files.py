@@ -169,15 +169,14 @@ class LabeledFiles:
             if entry.is_dir() and not entry.name.startswith("."):
                 before = len(self.files)
                 fault = describe_row_fault(entry.name, entry.name)
-                for name in sorted(walk_files(entry), key=path_order):
-                    path = Path(name)
+                for path in map(Path, sorted(walk_files(entry), key=path_order)):
                     if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
                         self.skipped["not an image by its name"] += 1
                     elif fault:
-                        text = name.encode(errors="backslashreplace").decode()  # whatever bytes it has
-                        self.rejected.append((text, 0, fault))
+                        name = str(path).encode(errors="backslashreplace").decode()  # whatever bytes it has
+                        self.rejected.append((name, 0, fault))
                     else:
-                        self.files.append(LabeledFile(name, entry.name, split))
+                        self.files.append(LabeledFile(str(path), entry.name, split))
                 self.skipped["class folder without an image"] += len(self.files) == before
             elif entry.suffix.lower() in IMAGE_SUFFIXES:
                 self.skipped["image outside the class folders"] += 1
