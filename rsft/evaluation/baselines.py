@@ -86,7 +86,9 @@ def linear_probe_predict(
     else:
         probe = LogisticRegression(C=PROBE_C, max_iter=1000)
         probe.fit(normalize(train_x), train_y)
-        logits[:, classes] = probe.predict_log_proba(normalize(test_x)) - np.log(counts)
+        decision = probe.decision_function(normalize(test_x)).reshape(len(test_x), -1)  # of two classes: of the second
+        logits[:, classes] = -np.log(counts)
+        logits[:, classes[-decision.shape[1] :]] += decision
     probabilities: NDArray[np.float64] = softmax(logits, axis=1)
     return probabilities
 

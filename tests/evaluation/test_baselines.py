@@ -54,6 +54,12 @@ def test_the_probe_removes_the_class_prior():
     assert 0.3 < border < 0.7  # 0.5 for equally frequent classes
 
 
+def test_the_probe_has_no_probability_of_zero():
+    train_x, test_x = np.float32([[1, -0.2], [1, 0.2]] * 50), np.float32([[0, -1], [0, 1]])
+    probabilities = linear_probe_predict(train_x, np.array([0, 1] * 50), test_x, 2)
+    assert 0 < probabilities[0, 1] < 1e-8 and 0 < probabilities[1, 0] < 1e-8  # 1 - p is 0 in float32
+
+
 def test_the_probe_with_chips_of_one_class():
     assert linear_probe_predict(np.ones((2, 3)), np.array([1, 1]), np.ones((1, 3)), 2).tolist() == [[0, 1]]
 
