@@ -24,11 +24,14 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(tryfirst=True)  # before the selection by marks
 def pytest_collection_modifyitems(config, items):
-    """Mark further cases, and begin with the files that contain long tests, so that no process is idle at the end."""
+    """Mark further cases, and begin with the files that contain long tests, so that no process is idle at the end.
+
+    Further cases of a test with the marker `slow` are exhaustive, but not those of a module with this marker.
+    """
     begun = set()
     for item in items:
         name = item.nodeid.partition("[")[0]
-        if name in begun and (config.option.first_cases or item.get_closest_marker("first_case")):
+        if name in begun and (config.option.first_cases or "slow" in {mark.name for mark in item.own_markers}):
             item.add_marker(pytest.mark.exhaustive)
         begun.add(name)
     slow = {item.path for item in items if item.get_closest_marker("slow")}

@@ -33,7 +33,7 @@ def quickstart_commands():
     return [shlex.split(line.split("$(BIN)/rsft ")[1]) for line in lines if "$(BIN)/rsft " in line]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_detection_finds_the_ships_of_the_scene(monkeypatch, tmp_path):
     contract = toy_contract(units={"uint16": (Stretch(high=856.0),) * 3}, crop=96)
     use_toy_model(monkeypatch, toy_bundle(classes=("cargo", "fishing"), contract=contract))

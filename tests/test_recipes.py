@@ -14,6 +14,7 @@ from rsft.recipe.library import library_folder, list_entries
 from rsft.recipe.load import load_recipe
 from tests.helpers import recipe_sources, tiny_backbones
 
+pytestmark = pytest.mark.slow  # `make test` runs all cases that are not exhaustive
 SMALL_RUN = ("data.workers=0", "train.epochs=3", "train.batch_size=8", "train.ensemble_size=1")
 
 
@@ -60,7 +61,6 @@ def run_command(workspace, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("entry", list(recipe_cases()))
 def test_shipped_recipe_runs(entry, run_command, tmp_path):
     recipe = load_recipe(entry.path)

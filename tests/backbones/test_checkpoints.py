@@ -135,7 +135,7 @@ def test_legacy_pickle(tmp_path):
     assert "python -c" in refusal(path, r"before torch 1\.6").hint
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_hint_for_a_legacy_pickle_is_a_command_that_works(tmp_path):
     torch.save(STATE, tmp_path / "OLD", _use_new_zipfile_serialization=False)
     command = shlex.split(refusal(tmp_path / "OLD", "").hint.partition("rewrite it: ")[2])

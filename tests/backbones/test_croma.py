@@ -136,7 +136,7 @@ def test_every_method_trains_and_merges(name, path):
         assert (adapted.merge().forward_features(images()) - before).abs().max() <= 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_recipe_must_pool_the_patches(path, tmp_path):
     recipe = tmp_path / "croma.yaml"
     recipe.write_text(

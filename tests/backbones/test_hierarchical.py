@@ -52,7 +52,7 @@ def test_features_are_those_of_timm(tmp_path, name, size):
     torch.testing.assert_close(features, expected)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_windows_shrink_with_the_map_and_keep_the_scale_of_swin_v2(tmp_path):
     path, model = stored(tmp_path, "swinv2_tiny_window8_256")
     card = find_card("timm:swinv2_tiny_window8_256")

@@ -181,7 +181,6 @@ SWINS = {
 }
 
 
-@pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWINS)
 def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path, name):

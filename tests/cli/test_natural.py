@@ -14,7 +14,6 @@ def few_classes(monkeypatch):
         monkeypatch.setattr(_label_files, name, replace(getattr(_label_files, name), classes=2))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "train", "message"),
     [

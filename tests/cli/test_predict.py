@@ -22,7 +22,6 @@ import pytest
         (["-o", "out.gpkg", "--asset", "vv"], ["--asset need scenes", "--grid"]),
     ],
 )
-@pytest.mark.slow
 def test_refused(run, tmp_path, rsft, options, words):
     code, printed = rsft("predict", run, "x.png", *options)
     printed = " ".join(printed.split())

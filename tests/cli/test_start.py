@@ -46,7 +46,7 @@ def stopped(monkeypatch):
     monkeypatch.setattr(jobs, "_choose_recipe", stop)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_all_steps_are_the_printed_commands_and_continue(rsft, chips, tmp_path, monkeypatch):
     code, printed = rsft("finetune", chips, *SHORT)
     assert code == 0, printed

@@ -27,7 +27,7 @@ def test_it_imports_torch_and_rsft_peft_alone():
     assert {x for x in modules if x.split(".")[0] not in {"torch", *sys.stdlib_module_names}} == {"rsft.peft"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_prints_the_accuracy_of_three_methods(example, capsys):
     results = example.main(["--pretraining-steps", "3", "--steps", "2"])
     assert [line[:22].strip() for line in capsys.readouterr().out.splitlines()] == ["accuracy in %", *results]

@@ -117,7 +117,7 @@ def run(layer, folder):
         return json.loads(process.stdout), contains_secret(folder / "out"), server.requests
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("layer", ["readers", pytest.param("fence", marks=NEEDS_LANDLOCK)])
 def test_no_carrier_gets_out(tmp_path, layer):
     results, leaks, requests = run(layer, tmp_path)
@@ -125,7 +125,7 @@ def test_no_carrier_gets_out(tmp_path, layer):
     assert (leaks, requests) == ([], []), json.dumps(results, indent=1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_carriers_work_without_protection(tmp_path):
     _, leaks, requests = run("nothing", tmp_path)
     assert len({path.split("/")[0] for path in leaks}) >= 15 and len(requests) >= 20

@@ -216,7 +216,7 @@ def change_manifest(root, change):
     frame.to_parquet(root / "manifest.parquet", index=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_choice_reads_neither_files_nor_labels_of_validation_chips(probes, store, tmp_path):
     path = probes(store)
     first = AutoSearch(read_auto(path), tmp_path / "first").run()
@@ -241,7 +241,7 @@ def test_a_choice_reads_neither_files_nor_labels_of_validation_chips(probes, sto
     assert all(name.startswith("chips/train/") for name in predictions["path"])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_killed_choice_continues_its_run(probes, root, tmp_path):
     path, folder = probes(root, epochs=5), tmp_path / "sweep"
 

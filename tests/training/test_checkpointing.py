@@ -127,8 +127,7 @@ def checkpoint_files(run_folder):
     return sorted((run_folder / "checkpoints").glob("*.ckpt"))
 
 
-@pytest.mark.first_case
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("step", [3, 4, 6])  # within an accumulated step, at the end of an epoch, in the next epoch
 def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results, number, code, step):
@@ -140,7 +139,7 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, unbroken_results
     assert not (folder / "checkpoints").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_resumed_run_with_a_head_on_an_earlier_block(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, [*OVERRIDES, "head.earlier_blocks=[0]", "train.precision=bf16"])
     unbroken = finetune(recipe, tmp_path / "unbroken")
@@ -148,7 +147,7 @@ def test_a_resumed_run_with_a_head_on_an_earlier_block(recipe_file, tmp_path):
     assert results(finetune(recipe, tmp_path, resume=folder)) == results(unbroken)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_signal_during_validation(recipe, tmp_path, unbroken_results, monkeypatch):
     forward = Classifier.forward
 
@@ -195,7 +194,7 @@ def test_a_disk_that_is_full_at_a_table(recipe, tmp_path, monkeypatch):
         finetune(recipe, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_damaged_checkpoint_is_skipped_with_a_warning(recipe, interrupted, tmp_path, unbroken_results, caplog):
     *_, newest = checkpoint_files(interrupted)
     newest.write_bytes(newest.read_bytes()[:1000])

@@ -33,6 +33,7 @@ def load_members(run):
     return [Bundle.load(run.folder / "members" / f"run-{number}" / "001") for number in (1, 2)]
 
 
+@pytest.mark.exhaustive
 @torch.no_grad()
 def test_the_bundle_averages_its_members(ensemble_run):
     bundle, members = Bundle.load(ensemble_run.folder), load_members(ensemble_run)

@@ -17,7 +17,7 @@ def test_a_mean_of_the_weights_is_refused(recipe_file, key):
     assert caught.value.location == key.partition("=")[0] and "rsft finetune" in caught.value.hint
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("accumulated", "blocks"), [(1, "[]"), (2, "[1]")])
 def test_lightning_takes_the_steps_of_a_run(recipe_file, tmp_path, accumulated, blocks):
     overrides = [f"train.accumulate_grad_batches={accumulated}", f"head.earlier_blocks={blocks}"]

@@ -85,7 +85,6 @@ class SignalAtStep(RunListener):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.first_case
 @pytest.mark.parametrize("trial", TRIALS)
 def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, monkeypatch, trial):
     loaded = recipe(*TRIALS[trial])
@@ -109,6 +108,7 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, monkeypatch, tri
     assert results(resumed) == unbroken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", ["mean, LoRA, gamma", "mean, small network"])
 def test_the_mean_is_validated_calibrated_and_stored(recipe, tmp_path, monkeypatch, trial):
     steps, validated = [], []
@@ -150,6 +150,7 @@ def test_the_mean_is_validated_calibrated_and_stored(recipe, tmp_path, monkeypat
         assert {key for key in tensors if "running" in key} and tensors["layer1.0.norm1.running_var"].min() > 0
 
 
+@pytest.mark.exhaustive
 def test_rows_of_pseudo_labels(recipe, tmp_path):
     run = finetune(recipe(*LORA, "semi={start: 0.4, threshold: 0.3, ratio: 2}"), tmp_path)
     table = pd.read_csv(run.folder / "pseudo_labels.csv")
@@ -176,7 +177,6 @@ def test_the_teacher_has_a_decay_without_train_ema(recipe, tmp_path, monkeypatch
     assert decays == [TEACHER_DECAY, 0.7]
 
 
-@pytest.mark.first_case
 @pytest.mark.parametrize("meta", ["meta.schedule=joint", "meta.order=2", "meta.warmup=0"])
 def test_pseudo_labels_within_the_bi_level_loop(recipe, tmp_path, monkeypatch, meta):
     seen, loss = [], semi.PseudoBatch.loss
@@ -190,6 +190,7 @@ def test_pseudo_labels_within_the_bi_level_loop(recipe, tmp_path, monkeypatch, m
     assert sum(seen) >= counts[["class_0", "class_1", "class_2"]].to_numpy().sum() > 0
 
 
+@pytest.mark.exhaustive
 def test_a_pool_with_evaluated_chips_gives_the_same_bundle(recipe, root, archive, tmp_path):
     expected = finetune(recipe(*LORA, *SEMI), tmp_path)
     store = ChipStore.open(root)
@@ -203,6 +204,7 @@ def test_a_pool_with_evaluated_chips_gives_the_same_bundle(recipe, root, archive
     assert sum(run.metadata["pool"]["left_out"].values()) == 2 * len(store.split("val")) + 1
 
 
+@pytest.mark.exhaustive
 def test_a_run_is_not_resumed_with_another_pool(recipe, archive, tmp_path):
     loaded = recipe(*LORA, *SEMI)
     with pytest.raises(Interrupted):

@@ -68,7 +68,7 @@ def two_process_results(root, pool, tmp_path_factory):
     return {name: (first[overrides], second[overrides]) for name, overrides in trials.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("trial", [name for name in TRIALS if name != "batch norm"])
 def test_two_processes_equal_one(two_process_results, recipe_file, pool, tmp_path, trial):
     recorder, (first, second) = LossRecorder(), two_process_results[trial]

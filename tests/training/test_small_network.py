@@ -78,7 +78,7 @@ def test_the_network_is_that_of_finetune_with_as_many_epochs(recipe, tmp_path):
     assert tensors_equal(setup.classifier.learned_state(), Bundle.load(run.folder).tensors)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_all_epochs_with_enough_time_and_the_seed_decides(recipe_file, store, monkeypatch):
     monkeypatch.setattr(small_network, "ROUNDS", 6)
     monkeypatch.setattr(small_network, "MIN_STEPS", 13)  # more than one epoch of two steps in each of six rounds
@@ -119,7 +119,7 @@ def test_a_second_prediction_does_not_train(recipe, root, tmp_path, trained):
     assert trained == [9.0, 9.0]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_another_split_seed_time_setting_or_store_trains_again(recipe, root, tmp_path, trained):
     store = shutil.copytree(root, tmp_path / "store")
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(store)})})

@@ -111,6 +111,7 @@ def test_mlflow_stores_recipe_and_numbers_and_continues_a_record(recipe_file, tm
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true" and "MLFLOW_TRACKING_URI" not in os.environ
 
 
+@pytest.mark.exhaustive
 def test_mlflow_writes_to_the_uri_of_the_recipe_or_of_the_environment(recipe_file, tmp_path, monkeypatch):
     pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)

@@ -15,6 +15,7 @@ from rsft.backbones.loading import find_card, names
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.exhaustive
 def test_the_list_agrees_with_the_cards():
     encoders = {encoder.name: encoder for encoder in listed_encoders()}
     assert list(encoders) == names()
@@ -25,6 +26,7 @@ def test_the_list_agrees_with_the_cards():
         assert encoders[name].path == (weights_path(card) if card.weights else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny_patch8_64.simship", "resnet50.a1_in1k", "cait_s24_224.fb_dist_in1k"])
 def test_parameters_are_those_of_the_network(name):
     (encoder,) = [encoder for encoder in listed_encoders() if encoder.name == name]

@@ -170,6 +170,7 @@ def fusar_counted_from_zero(root):
     return mentions("C01 to C03", "renumbered")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "copy",
     [

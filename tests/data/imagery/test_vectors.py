@@ -90,7 +90,6 @@ def test_kml(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.first_case  # the content decides how rsft reads a layer
 @pytest.mark.parametrize("name", ["x.gpkg", "x.geojson", "x.kml", "x.json", "x.shp"])
 def test_content_cannot_name_a_server(tmp_path, name, monkeypatch):
     monkeypatch.setattr(vectors, "_PROGRAM", _WITHOUT_FENCE)

@@ -37,7 +37,7 @@ def sigma0_store(root, scale=1.0):
     return build_store(root / "store", records, StoreDescription("noise", ("a", "b"), "none"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_task_of_torchgeo_trains_one_step(root, tmp_path):
     data = ChipStoreDataModule(root, batch_size=8, size=32)

@@ -36,6 +36,7 @@ def demo(tmp_path_factory):
     return prepare_demo(tmp_path_factory.mktemp("data") / "demo", counts=COUNTS, scenes=4)
 
 
+@pytest.mark.exhaustive
 def test_counts_are_met_from_both_archives(demo):
     for split, counts in COUNTS.items():
         assert demo.class_counts(split).tolist() == [counts[name] for name in DEMO_CLASSES]

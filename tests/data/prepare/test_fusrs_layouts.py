@@ -68,6 +68,7 @@ def in_train_and_test(raw):
     write_fusar(raw / "FUSAR/SAR/test", NAMES[20:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "write", [as_published, in_a_folder_called_sar, in_raw, with_three_equal_bands, in_train_and_test]
 )

@@ -311,7 +311,6 @@ CHECKED = {
 
 
 @pytest.mark.torchgeo
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKED)
 def test_torchgeos_own_test_data_become_chips(name, tmp_path):
     checkout = Path(os.environ.get("RSFT_TORCHGEO", ""))

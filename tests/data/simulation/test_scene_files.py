@@ -57,7 +57,6 @@ def test_the_scene_has_a_georeference_a_unit_tag_and_says_that_it_is_simulated(s
     assert ships.crs == land.crs == SCENE_CRS
 
 
-@pytest.mark.first_case
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_truth_agrees_with_the_pixels(scene, seed):
     pixels, (ships, land) = read_pixels(scene(seed)), read_layers(scene(seed))
@@ -73,7 +72,6 @@ def test_the_truth_agrees_with_the_pixels(scene, seed):
     np.testing.assert_allclose(lengths, ships["length_m"], atol=0.1)
 
 
-@pytest.mark.first_case
 @pytest.mark.parametrize("seed", SEEDS)
 def test_land_is_brighter_than_water_and_covers_a_part_of_the_scene(scene, seed):
     pixels, (_, land) = read_pixels(scene(seed)), read_layers(scene(seed))
@@ -88,6 +86,7 @@ def test_ships_lie_apart_and_headings_are_spread(scene):
     assert min(distances) > 100 and np.ptp(ships["heading_deg"]) > 250
 
 
+@pytest.mark.exhaustive
 def test_the_seed_decides_pixels_and_truth(scene, tmp_path):
     write_scene(tmp_path / "again", seed=0)
     assert np.array_equal(read_pixels(tmp_path / "again"), read_pixels(scene(0)))

@@ -57,12 +57,14 @@ def fits(page):
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_fit_the_window(open_page, report, report_with_chips, fake_runs, tmp_path, width):
     for path in (report, report_with_chips, write_comparison(fake_runs, tmp_path / "comparison.html")):
         assert fits(open_page(path, width))
 
 
+@pytest.mark.exhaustive
 def test_many_runs_fit_a_phone_and_are_all_visible_on_a_desktop(open_page, fake_runs, tmp_path):
     others = [shutil.copytree(fake_runs[1], tmp_path / f"fusrs_lt_lora/{number}") for number in range(6)]
     path = write_comparison([*others, fake_runs[0]], tmp_path / "comparison.html")
@@ -86,6 +88,7 @@ def test_terms_are_explained_under_the_mouse_by_touch_and_by_keyboard(open_page,
     assert not definition.is_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_touch_explains_a_term(open_page, report, scripts):
     page = open_page(report, 390, has_touch=True, java_script_enabled=scripts)

@@ -220,7 +220,7 @@ print(json.dumps(results))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
     """10 and 100 MB of text, or one row group; every fourth line is a static message without a position."""

@@ -73,6 +73,7 @@ def page_table(desk, labels=LABELS, name="out.parquet", **options):
     return desk.folder / "corrected.csv"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["out.gpkg", "out.geojson", "out.parquet", "out.csv"])
 def test_layers_with_saved_chips(desk, name):
     before = desk.table()
@@ -236,6 +237,7 @@ def test_tables_without_labels(desk):
         add_corrections(desk.store, page_table(desk, ["not a target"] + [""] * 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bands", [("VH", "VV"), ("VV",)])
 def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
     rows = read_layer(desk.predict(bands=bands))
@@ -323,6 +325,7 @@ def test_one_chip_twice(desk):
     assert [reason for _, _, reason in summary.result.rejected] == ["the same chip is dark in line 3, and bright here"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "call", "after"),
     [("write_text", 1, False), ("write_text", 1, True), ("write_chip", 2, False), ("write_chip", 2, True),

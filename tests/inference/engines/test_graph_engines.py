@@ -43,6 +43,7 @@ def test_all_formats_are_tested():
     assert graphs == GRAPH_FORMATS
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", GRAPH_FORMATS)
 def test_outputs_are_those_of_pytorch(written, name):
     folder, expected, _ = written

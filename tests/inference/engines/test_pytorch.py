@@ -16,7 +16,6 @@ from rsft.models.bundle.bundle import Bundle
 COMPILED = EngineSpec("torch", "bf16", compiled=True)
 
 
-@pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize("has_compiler", [False, True])
 def test_bfloat16_is_near_float32_and_reports_whether_it_is_compiled(run, monkeypatch, has_compiler):

@@ -26,14 +26,13 @@ WRONG = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("options", "message"), WRONG)
 def test_wrong_requests_are_refused(rsft, run, tmp_path, options, message):
     code, printed = rsft("export", run, "-o", tmp_path / "out", *options)
     assert code == 2 and message in printed and "Traceback" not in printed and not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_writes_an_onnx_file(rsft, run, root, tmp_path):
     code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
     assert code == 0 and f"18 chips of {root}" in printed and "logits differ from PyTorch's by" in printed
@@ -71,8 +70,7 @@ def test_an_export_that_differs_is_not_written(run, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.first_case
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "precision"), [*((name, "fp32") for name in GRAPHS), ("openvino", "bf16"), ("torch-export", "bf16")]
 )

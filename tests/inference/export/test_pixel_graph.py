@@ -95,7 +95,7 @@ class Treatments(nn.Module):
         return torch.cat([part(group[:, :, :side, :side]) for part, group, side in groups], 1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_onnx_runtime_computes_the_same_inputs(tmp_path):
     cases = [(SIX_BANDS, "uint16", 48), (INDEX, "uint16", 24), (DECIBEL, "sigma0", 40), (AMPLITUDE, "sigma0", 40)]
     groups = [pixels_of(contract, unit, 48) for contract, unit, _ in cases]

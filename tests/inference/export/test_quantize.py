@@ -12,6 +12,7 @@ from rsft.inference.export.traceable import TraceableNetwork, trace_network
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
+pytestmark = pytest.mark.slow
 METADATA = {"classes": ["a", "b", "ç"], "precision": "int8"}
 PRODUCTS = {"lora": 9, "adapter": 12, "prompts": 8}
 """Products with weights in two blocks: four per block, two more with adapters. The last block of LoRA has one more,
@@ -49,8 +50,7 @@ def count_int8_products(name, path):
     return sources.count("FakeQuantize")
 
 
-@pytest.mark.slow
-@pytest.mark.first_case
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 @pytest.mark.parametrize(
     ("method", "head"), [("lora", "cosine"), ("lora", "two depths"), ("adapter", "linear"), ("prompts", "linear")]
@@ -64,7 +64,6 @@ def test_only_products_with_weights_of_blocks_are_quantized(tmp_path, name, meth
     assert {file.name for file in tmp_path.iterdir()} <= {"model.onnx", "model.xml", "model.bin"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "total"), [("onnx", 5), ("openvino", 10)])
 def test_the_first_blocks_stay_in_floating_point(tmp_path, name, total):
     (program, _), calls = traced(), []
@@ -73,7 +72,6 @@ def test_the_first_blocks_stay_in_floating_point(tmp_path, name, total):
     assert calls[-1] == (total, total, "calibrating")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(tmp_path, name):
     program, _ = traced()
@@ -82,14 +80,12 @@ def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(tmp_path, nam
         quantize(name, program, tmp_path, nodes=nodes)
 
 
-@pytest.mark.slow
 def test_all_products_among_the_float_nodes_are_required():
     program, _ = traced()
     assert [len(float_nodes(program, first).products) for first in (0, 1)] == [2 + 1, 2 + 1 + 4]
 
 
 @pytest.mark.exhaustive
-@pytest.mark.slow
 def test_several_runs(tmp_path):
     network = TraceableNetwork([tiny_classifier(0, head="cosine"), tiny_classifier(1, "adapter")])
     program = trace_network(network, CONTRACT)

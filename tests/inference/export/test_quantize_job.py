@@ -63,8 +63,7 @@ def test_an_export_that_loses_too_much_is_not_written(rsft, run, tmp_path, measu
     assert rsft(*arguments(run, tmp_path, "--max-loss", "10.1"))[0] == 0 and tried[3:] == [0]
 
 
-@pytest.mark.first_case
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_a_real_export(rsft, run, root, tmp_path, name):
     code, printed = rsft(*arguments(run, tmp_path, "--format", name, "--max-loss", "100"))

@@ -37,7 +37,7 @@ def predictions(bundle, paths, output):
     return predict(bundle, paths, output, PredictionRequest(engine="torch")).table
 
 
-@pytest.mark.first_case
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("tta", "runs"), [("none", 1), ("turns", 1), ("five-crop", 2)])
 def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     bundle = Bundle.load(run)

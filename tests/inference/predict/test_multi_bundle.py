@@ -82,7 +82,6 @@ def test_call_that_was_killed_between_the_deletions_of_its_journals(run, other, 
         predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--engine", "onnx"], "by PyTorch in float32"), (["--html", "page.html"], "are for one bundle")],

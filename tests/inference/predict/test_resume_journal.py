@@ -46,7 +46,6 @@ def flip_bits(content, seed):
     return bytes(damaged)
 
 
-@pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [range(60), range(60, 200)], ids=str)
 def test_flipped_bits_never_give_other_rows(tmp_path, caplog, seeds):

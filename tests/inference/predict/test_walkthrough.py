@@ -149,7 +149,7 @@ def test_every_command(desk, monkeypatch, capsys):
     assert len(suggested) == 3 and all(Path(path).parent == desk / "cut" for path in suggested)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_python_example(desk, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
     exec(code, {})

@@ -88,7 +88,7 @@ JOBS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("kind", "engine", "is_blocked"), JOBS)
 def test_a_graph_engine_needs_no_torch(run, root, exported, scene, tmp_path, kind, engine, is_blocked):
     arguments, blocked = job_arguments(kind, root, scene), ABSENT if is_blocked else ()
@@ -98,7 +98,7 @@ def test_a_graph_engine_needs_no_torch(run, root, exported, scene, tmp_path, kin
     assert (tmp_path / "out.gpkg").stat().st_size > 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_chips_without_georeference_need_no_gdal(run, root, exported, tmp_path):
     first = (run, root / "chips/val", "-o", "out.csv", "--engine", exported("onnx"))
     (tmp_path / "out.geojson").write_text('{"features": [{"properties": {"corrected": null}}]}')
@@ -124,7 +124,7 @@ def documented_jobs(run, root, exported, scene, tmp_path_factory):
     return folder, {_normalize(name) for package in packages for name in distributions.get(package, ())}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_predictions_are_those_of_pytorch(run, root, documented_jobs, tmp_path, rsft):
     code, printed = rsft("predict", run, root / "chips/val", "-o", tmp_path / "torch.csv", "--engine", "torch")
     assert code == 0, printed

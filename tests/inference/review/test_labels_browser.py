@@ -56,6 +56,7 @@ def label_all(page):
     close(page)
 
 
+@pytest.mark.exhaustive
 def test_saved_columns(open_review, made):
     page, table = open_review(), made[1]
     label_all(page)
@@ -146,6 +147,7 @@ def test_drop_a_file_of_a_spreadsheet(open_review, made):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -26,6 +26,7 @@ def dot(page, row):
     return middle(page.locator(f'#map circle[data-index="{row}"]'))
 
 
+@pytest.mark.exhaustive
 def test_wheel_zooms_at_the_pointer(open_review):
     page = open_review()
     assert view(page) == [0, 0, 96, 64]
@@ -108,7 +109,6 @@ def test_open_chip_on_the_map(open_review, made):
     assert page.locator("#name").inner_text() == table["chip"][2]
 
 
-@pytest.mark.first_case
 @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits(open_review, width, scheme):

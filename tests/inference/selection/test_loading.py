@@ -33,7 +33,6 @@ def test_predictions_equal_those_of_the_evaluation(run, root, tmp_path, tta):
     np.testing.assert_allclose(table[columns], evaluated[columns], atol=1e-4)
 
 
-@pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "precision", "tta", "runs"),

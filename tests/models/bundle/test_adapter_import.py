@@ -61,6 +61,7 @@ def imported(folder, base, tmp_path, **options):
     return Bundle.load(tmp_path / "bundle")
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("pool", ["token", "avg"])
 @pytest.mark.parametrize("name", OPTIONS)

@@ -194,7 +194,7 @@ def test_commands(rsft, signed, keys, root, tmp_path):
     assert code == 2 and "--verify-key as well" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_export_that_classifies_is_verified(rsft, signed, keys, root):
     """An export names the hash of its bundle, which anybody can write."""
     rsft("export", signed, "--format", "onnx", "-o", "onnx")

@@ -142,7 +142,7 @@ class Trainer:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_code_of_others_takes_the_batches_in_its_own_process(tmp_path, monkeypatch):
     (tmp_path / "code/utils").mkdir(parents=True)
     (tmp_path / "code/trainer.py").write_text(TRAINER)

@@ -241,7 +241,7 @@ groups:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_method_predicts_the_whole_split(recipe_file, root, tmp_path, monkeypatch):
     path, out = tmp_path / "methods.yaml", tmp_path / "out"
     path.write_text(METHODS_STUDY.format(recipe=recipe_file, root=root))

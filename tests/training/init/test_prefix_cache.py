@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow
 OVERRIDES = ["data.augment=none", "peft.blocks=last:2", "train.epochs=2"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("overrides", "blocks_kept"),
     [
@@ -36,6 +37,7 @@ def test_tokens_are_computed_once(recipe_file, tmp_path, monkeypatch):
     finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [["data.augment=sar", "peft.blocks=last:2"], ["peft.blocks=all"], ["peft={method: vpt-shallow}", "meta=null"]],

@@ -51,6 +51,7 @@ def assert_equal_tensors(folder, other):
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_learns_nothing_keeps_the_outputs(run, tmp_path):
     for overrides in (STILL, (*STILL, "train.last_blocks=null", "data.augment=sar")):
         again = finetune(correction_recipe(run, overrides), tmp_path)
@@ -72,6 +73,7 @@ def test_only_the_last_blocks_and_the_head_change(run, tmp_path):
     assert Bundle.load(run).tensors.keys() == before.keys()
 
 
+@pytest.mark.exhaustive
 def test_the_same_seed_gives_the_same_run_and_an_uncached_one_agrees(run, corrected, monkeypatch):
     again = finetune(start=run, runs=corrected.folder.parents[1])
     assert corrected.folder.name == "001" and again.folder.name == "002"
@@ -82,6 +84,7 @@ def test_the_same_seed_gives_the_same_run_and_an_uncached_one_agrees(run, correc
     assert torch.allclose(logits(corrected.folder), logits(uncached.folder), atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_kept_blocks_have_no_dropout(run, tmp_path, monkeypatch):
     overrides = ["peft.dropout=0.5", "train.last_blocks=0", "train.epochs=2"]
     cached = finetune(correction_recipe(run, overrides), tmp_path)
@@ -120,6 +123,7 @@ def test_classes_are_matched_by_name(run, root, tmp_path, caplog):
     assert torch.nn.functional.cosine_similarity(mean, weight[0], dim=0) > 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", ["linear-probe", "k-shot", "random"])
 def test_rows_of_new_classes_by_each_initialization(run, root, tmp_path, init):
     def edit(table):
@@ -177,7 +181,7 @@ def test_more_blocks_than_the_network_has(run, tmp_path):
         finetune(correction_recipe(run, ["train.last_blocks=4"]), tmp_path)
 
 
-@pytest.mark.first_case
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", ["lora", "adaptformer", "vpt-deep", "bitfit", "linear-probe", "lotr", "ssf"])
 def test_methods(recipe_file, tmp_path, method):
     base = finetune(load_recipe(recipe_file, [f"peft={{method: {method}}}", "meta=null", "train.epochs=1"]), tmp_path)
@@ -202,6 +206,7 @@ def test_an_ensemble_starts_at_its_own_members(recipe_file, tmp_path):
     assert one.metadata["status"] == "done"
 
 
+@pytest.mark.exhaustive
 def test_a_resumed_run_needs_no_bundle(run, corrected, tmp_path):
     """The original may be gone: the run has a copy, and its result is that of an uninterrupted run."""
     original = shutil.copytree(run / "bundle", tmp_path / "old")

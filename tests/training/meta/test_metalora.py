@@ -248,7 +248,6 @@ def results(run):
     return metrics.to_csv(), (run.folder / "modulator.csv").read_text(), run.metadata["bundle_sha256"]
 
 
-@pytest.mark.first_case
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 4, 2])
 def test_a_resumed_run_equals_an_unbroken_one(recipe_file, tmp_path, step):

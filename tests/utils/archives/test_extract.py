@@ -101,7 +101,6 @@ def test_target_and_archive_are_checked(tmp_path):
         extract_archive(tmp_path / "absent.zip", tmp_path / "new")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "C:evil", "//host/evil"])
 @every_format
 def test_no_member_leaves_the_target(tmp_path, name, make):
@@ -111,13 +110,11 @@ def test_no_member_leaves_the_target(tmp_path, name, make):
 KINDS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, b"Z"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_links_and_devices_are_refused(tmp_path, kind):
     refused(make_tar(tmp_path / "x.tar", {"a": b"1"}, special=special("b", kind)), "'b' is a link or a device")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
 def test_links_and_devices_in_a_zip_are_refused(tmp_path, mode):
     refused(make_zip(tmp_path / "x.zip", {"a": b"1", "b": b"/etc/passwd"}, mode), "'b' is a link or a device")
@@ -128,7 +125,6 @@ def test_links_in_a_rar_are_refused(tmp_path, link):
     refused(make_rar(tmp_path / "x.rar", {"good": b"1", "b": b""}, link=link), "'b' is a link or a device")
 
 
-@pytest.mark.slow
 @every_format
 def test_a_bomb_is_refused(tmp_path, make, monkeypatch):
     archive = make(tmp_path / "x", FILES)
@@ -139,7 +135,6 @@ def test_a_bomb_is_refused(tmp_path, make, monkeypatch):
     refused(archive, "than the 0.00186 GiB that the disk has free", error=RsftError)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_zip, make_rar])
 def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path, make, monkeypatch):
     monkeypatch.setattr(archives, "_write_file", lambda *_: pytest.fail("a member was written"))
@@ -163,7 +158,6 @@ def patch_sizes(archive, old, new):
     archive.write_bytes(data)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stated", [10, 5_000_000])
 def test_a_size_that_is_not_true_is_refused(tmp_path, stated):
     """No more bytes are written than the header states, and fewer are an error."""
@@ -199,7 +193,6 @@ CLASHES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(("first", "second"), CLASHES)
 @every_format
@@ -219,7 +212,6 @@ def test_folders_may_occur_twice(tmp_path, make):
 NOT_ON_WINDOWS = ["ab:c", "d/nul", "CON.txt", "aux .c", "com1", "lpt³.dat", "a?", "dot.", "space ", "tab\t", "d. /a"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NOT_ON_WINDOWS)
 def test_names_that_windows_cannot_hold(tmp_path, name, monkeypatch):
     archive = make_tar(tmp_path / "x.tar", {"console.txt": b"1", name: b"1"})
@@ -245,7 +237,6 @@ def test_encrypted_archives_are_refused(tmp_path):
     refused(archive, "is encrypted")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "zip", "rar"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_truncated_archive_is_refused(tmp_path, mode, share):
@@ -348,7 +339,6 @@ def test_a_compressed_rar_goes_through_unrar(tmp_path, monkeypatch):
     assert content(extract_archive(archive, tmp_path / "out")) == files
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("action", ["printf h", "printf ho", "printf 'cannot open'; exit 2", "exit 3", "exit 0"])
 def test_a_rar_that_unrar_cannot_read_is_refused(tmp_path, monkeypatch, action):
     stand_in(tmp_path, monkeypatch, action)

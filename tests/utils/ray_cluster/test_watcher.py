@@ -67,7 +67,7 @@ def test_processes_end_after_the_process_is_killed(whole_group):
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @linux
 def test_a_process_that_replaces_its_environment_is_killed():
     pytest.importorskip("ray")
