@@ -51,6 +51,7 @@ def recipe(root, tmp_path, monkeypatch, name):
     return tmp_path / "bars.yaml"
 
 
+@pytest.mark.slow
 @NAME
 def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     code, printed = rsft("finetune", recipe, "--runs", tmp_path / "runs", "--quiet")
@@ -84,6 +85,7 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     assert not code and "blocks" in printed
 
 
+@pytest.mark.slow
 @NAME
 def test_exports(recipe, tmp_path, name):
     folder = finetune(load_recipe(recipe, ["train.epochs=1", "meta=null"]), tmp_path / "runs").folder

@@ -85,6 +85,7 @@ class SignalAtStep(RunListener):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", TRIALS)
 def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, monkeypatch, trial):
     loaded = recipe(*TRIALS[trial])
@@ -177,6 +178,7 @@ def test_the_teacher_has_a_decay_without_train_ema(recipe, tmp_path, monkeypatch
     assert decays == [TEACHER_DECAY, 0.7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("meta", ["meta.schedule=joint", "meta.order=2", "meta.warmup=0"])
 def test_pseudo_labels_within_the_bi_level_loop(recipe, tmp_path, monkeypatch, meta):
     seen, loss = [], semi.PseudoBatch.loss

@@ -57,6 +57,7 @@ def test_the_scene_has_a_georeference_a_unit_tag_and_says_that_it_is_simulated(s
     assert ships.crs == land.crs == SCENE_CRS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_truth_agrees_with_the_pixels(scene, seed):
     pixels, (ships, land) = read_pixels(scene(seed)), read_layers(scene(seed))
@@ -72,6 +73,7 @@ def test_the_truth_agrees_with_the_pixels(scene, seed):
     np.testing.assert_allclose(lengths, ships["length_m"], atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_land_is_brighter_than_water_and_covers_a_part_of_the_scene(scene, seed):
     pixels, (_, land) = read_pixels(scene(seed)), read_layers(scene(seed))

@@ -62,6 +62,7 @@ def run_blocks(folder, images):
     return variables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_timm_loads_the_folder(saved_network, tmp_path, network):
     bundle, images, expected = saved_network(network)
@@ -88,6 +89,7 @@ def test_the_pipeline_of_transformers_gives_the_probabilities(saved_network, tmp
     np.testing.assert_allclose([scores[name] for name in bundle.classes], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "head"),
     [*product(NETWORKS, ["linear"]), ("token", "cosine"), ("stages", "cosine"),

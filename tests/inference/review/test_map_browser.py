@@ -109,6 +109,7 @@ def test_open_chip_on_the_map(open_review, made):
     assert page.locator("#name").inner_text() == table["chip"][2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits(open_review, width, scheme):
