@@ -7,6 +7,7 @@ style.sld for other programs.
 from __future__ import annotations
 
 import colorsys
+import io
 import json
 import sqlite3
 import sys
@@ -72,6 +73,7 @@ symbols vary in size, because transparent ones lose their hue on a dark scene. A
 
 _SMALLEST_BOX_MM = 3  # a box that is smaller on the screen is drawn as a disc
 _METERS_PER_DEGREE = 111_320
+_ROW_GROUP = 32_768  # rows of a table in Parquet that are in memory once more while they are written
 _MAP_WIDTH_MM = 250
 _IS_CORRECTED = f"coalesce(\"{CORRECTED_COLUMN}\", '') NOT IN ('', '{UNSURE}')"
 _QGIS_NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"  # stands for NULL in a list of values
@@ -369,16 +371,20 @@ def _write_parquet(layer: PredictionLayer, path: Path) -> None:
 
     frame = GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs)
     covering = layer.is_spatial and "bbox" not in layer.table  # the name of the column that geopandas adds
-    with atomic_file(path) as temporary:
-        frame.to_parquet(temporary, index=False, schema_version="1.1.0", write_covering_bbox=covering)
-        table = pq.read_table(temporary)
-        if covering:  # GeoParquet 1.1 requires null for rows without a geometry; geopandas writes NaN
-            boxes = table["bbox"].combine_chunks()
-            is_missing = table["geometry"].combine_chunks().is_null()
-            cleared = pa.StructArray.from_arrays(boxes.flatten(), fields=list(boxes.type), mask=is_missing)
-            table = table.set_column(table.schema.get_field_index("bbox"), "bbox", cleared)
-        metadata = json.dumps(layer.metadata, ensure_ascii=False).encode()
-        pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"rsft": metadata}), temporary)
+    plain = io.BytesIO()
+    frame.to_parquet(
+        plain, index=False, schema_version="1.1.0", write_covering_bbox=covering, row_group_size=_ROW_GROUP
+    )
+    source, metadata = pq.ParquetFile(plain), json.dumps(layer.metadata, ensure_ascii=False).encode()
+    schema = source.schema_arrow.with_metadata({**source.schema_arrow.metadata, b"rsft": metadata})
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for group in range(source.num_row_groups):
+            rows = source.read_row_group(group)
+            if covering:  # GeoParquet 1.1 requires null for rows without a geometry; geopandas writes NaN
+                boxes, shapes = rows["bbox"].combine_chunks(), rows["geometry"].combine_chunks()
+                cleared = pa.StructArray.from_arrays(boxes.flatten(), fields=list(boxes.type), mask=shapes.is_null())
+                rows = rows.set_column(rows.schema.get_field_index("bbox"), "bbox", cleared)
+            writer.write_table(rows.cast(schema))
 
 
 def _with_wkt(layer: PredictionLayer) -> pd.DataFrame:

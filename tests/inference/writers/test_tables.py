@@ -19,6 +19,7 @@ import shapely
 
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
+from rsft.inference.writers import tables
 from rsft.inference.writers.tables import (
     PredictionLayer,
     check_output_file,
@@ -169,9 +170,12 @@ def test_geoparquet(tmp_path, crs):
 
 @pytest.mark.parametrize("shapes", [(SQUARE, None, POINT), (None, SQUARE), (SQUARE,), (None,), ()])
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32633", None])
-def test_geoparquet_conforms_to_its_specification(tmp_path, shapes, crs):
+def test_geoparquet_conforms_to_its_specification(tmp_path, shapes, crs, monkeypatch):
+    monkeypatch.setattr(tables, "_ROW_GROUP", 2)
     out = write(tmp_path / "out.parquet", *shapes, crs=crs)
-    assert len(geopandas.read_parquet(out)) == len(shapes)
+    frame = geopandas.read_parquet(out)
+    assert frame["path"].tolist() == table(*shapes)["path"].tolist() and frame["geometry"].tolist() == [*shapes]
+    assert pq.ParquetFile(out).num_row_groups == max(1, -(-len(shapes) // 2))
     report = geoparquet_validator.check(str(out))
     assert report["version"] == "1.1.0" and report["sampled"] is False
     assert not [name for group in ("core", "covering") for name in geoparquet_validator.failed(report, group)]
