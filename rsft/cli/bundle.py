@@ -176,7 +176,7 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 @app.command("from", cls=FencedCommand)
 @documented
 def bundle_from(
-    checkpoint: Path,
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     out: Annotated[Path | None, typer.Option("--out", "-o")] = None,
     data: Path | None = None,
     size: Annotated[int | None, typer.Option(min=8)] = None,
