@@ -22,7 +22,11 @@ CLASSES = {"fusar_ship": "FUSARShip", "fusrs": "FUSRS", "opensarship": "OpenSARS
 """Data set class by module."""
 
 MODULES = (*CLASSES, "_fusar_files", "_srsdd_files", "images")
-_IMPORTS = {"rsft.data.datasets": "torchgeo.datasets", "tests.data.datasets": "tests.data"}
+_IMPORTS = {
+    "rsft.data.datasets": "torchgeo.datasets",
+    "tests.data.datasets": "tests.data",
+    "tests.helpers": "tests.datasets",
+}
 _ROOT = Path(__file__).parents[2]
 
 
@@ -53,6 +57,7 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
     if not index.is_file():
         raise RequestError("the folder is no checkout of TorchGeo", checkout, f"{index} is missing")
     files = {f"torchgeo/datasets/{name}.py": f"rsft/data/datasets/{name}.py" for name in modules}
+    files["tests/datasets/messages.py"] = "tests/helpers/messages.py"
     for name in CLASSES:
         files[f"tests/data/{name}/data.py"] = f"tests/data/datasets/{name}/data.py"
         files[f"tests/datasets/test_{name}.py"] = f"tests/data/datasets/test_{name}.py"

@@ -51,7 +51,7 @@ def test_tests_pass_in_a_checkout_without_rsft(tmp_path):
     shutil.copytree(package, checkout / "torchgeo", ignore=shutil.ignore_patterns("*.pyc"))
     (checkout / "tests/datasets").mkdir(parents=True)
     written = copy_datasets(checkout)
-    assert len(written) == len(MODULES) + 2 * len(CLASSES) + 1
+    assert len(written) == len(MODULES) + 2 * len(CLASSES) + 2
     (checkout / "conftest.py").write_text(CONFTEST)
     (checkout / "tests/datasets/test_exports.py").write_text(CHECK)
     options = ("--import-mode=importlib", "-m", "not realdata", "-o", "markers=realdata: real data", "-p", "no:xdist")
