@@ -257,8 +257,8 @@ def evaluate(
         train_features = compute_frozen_features(vit, train, bundle, progress)
         methods |= _baselines(bundle, train, chips, train_features, features["frozen"])
 
-    manifests = store.table[store.table["split"] == split], training.table[training.table["split"] != split]
-    leaks = count_leaks(pd.concat([table[["split", *LEAK_KEYS.values()]] for table in manifests]), split)
+    own, others = (x.table[["split", *LEAK_KEYS.values()]] for x in (store, training))
+    leaks = count_leaks(pd.concat([own[own["split"] == split], others[others["split"] != split]]), split)
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {}, leaks)
     if isinstance(store, HeldOutStore):
         first = int(leaks.chips > 0)  # the note about leaks stays the first one
@@ -346,10 +346,12 @@ def count_leaks(manifest: pd.DataFrame, split: str) -> schema.Leaks:
     Returns:
         The entry "leaks" of metrics.json.
     """
-    rows, seen = manifest[manifest["split"] == split], manifest[manifest["split"].isin(_SEEN_SPLITS[split])]
-    shared = {name: rows[key].isin(set(seen[key].dropna()) - {""}) for name, key in LEAK_KEYS.items()}
+    is_row, is_seen, shared = manifest["split"] == split, manifest["split"].isin(_SEEN_SPLITS[split]), {}
+    for name, key in LEAK_KEYS.items():  # numbers need less memory than sets of texts
+        numbers, _ = pd.factorize(manifest[key].mask(manifest[key] == ""))  # -1 without a key
+        shared[name] = is_row & (numbers >= 0) & np.isin(numbers, numbers[is_seen])
     counts = {name: int(is_shared.sum()) for name, is_shared in shared.items()}
-    return schema.Leaks(chips=int(pd.DataFrame(shared).any(axis=1).sum()), **counts)
+    return schema.Leaks(chips=int(np.any([*shared.values()], axis=0).sum()), **counts)
 
 
 def _load_chips(store: ChipStore, split: str, bundle: Bundle, progress: Progress | None) -> ChipImages:
