@@ -79,8 +79,8 @@ else:
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_main_jobs_stay_on_the_machine(class_folders, tmp_path):
-    recipe = BARS_RECIPE.replace("ROOT", "store").replace("epochs: 3", "epochs: 1")
-    (tmp_path / "bars.yaml").write_text(f"{recipe}backbone: {{blocks: 2}}\n")
+    recipe = BARS_RECIPE.replace("ROOT", "store").replace("epochs: 3", "epochs: 1").replace("blocks: 3", "blocks: 2")
+    (tmp_path / "bars.yaml").write_text(recipe)
     chips = "store/chips/val/flat"
     jobs = [["doctor"], ["prepare", "folder", str(class_folders), "--root", "store"], ["finetune", "bars.yaml"]]
     formats = [("onnx", "onnxruntime"), ("openvino", "nncf")]
