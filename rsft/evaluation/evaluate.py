@@ -257,8 +257,8 @@ def evaluate(
         train_features = compute_frozen_features(vit, train, bundle, progress)
         methods |= _baselines(bundle, train, chips, train_features, features["frozen"])
 
-    own, others = (x.table[["split", *LEAK_KEYS.values()]] for x in (store, training))
-    leaks = count_leaks(pd.concat([own[own["split"] == split], others[others["split"] != split]]), split)
+    evaluated, others = (x.table[["split", *LEAK_KEYS.values()]] for x in (store, training))
+    leaks = count_leaks(pd.concat([evaluated[evaluated["split"] == split], others[others["split"] != split]]), split)
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {}, leaks)
     if isinstance(store, HeldOutStore):
         first = int(leaks.chips > 0)  # the note about leaks stays the first one
