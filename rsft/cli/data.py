@@ -212,8 +212,8 @@ def data_suggest(
     from rsft.errors import RequestError
     from rsft.inference.predict.pipeline import Predictor
     from rsft.inference.suggestion import suggest
-    from rsft.inference.writers.tables import write_csv_table
     from rsft.models.bundle.bundle import Bundle
+    from rsft.utils.tables import write_csv_table
 
     check_outputs(out, page, overwrite)
     is_store = (source / "manifest.parquet").is_file()
@@ -312,7 +312,7 @@ def audit_labels(
     from rsft.data.chips.store import ChipStore
     from rsft.evaluation.label_audit import predict_out_of_fold, read_audit_inputs
     from rsft.inference.suggestion import suggest
-    from rsft.inference.writers.tables import write_csv_table
+    from rsft.utils.tables import write_csv_table
 
     store = ChipStore.open(root)
     with progress() as report:

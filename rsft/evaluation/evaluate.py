@@ -346,10 +346,11 @@ def count_leaks(manifest: pd.DataFrame, split: str) -> schema.Leaks:
     Returns:
         The entry "leaks" of metrics.json.
     """
-    is_row, is_seen, shared = manifest["split"] == split, manifest["split"].isin(_SEEN_SPLITS[split]), {}
+    is_evaluated, is_seen = manifest["split"] == split, manifest["split"].isin(_SEEN_SPLITS[split])
+    shared: dict[str, pd.Series[bool]] = {}
     for name, key in LEAK_KEYS.items():  # numbers need less memory than sets of texts
         numbers, _ = pd.factorize(manifest[key].mask(manifest[key] == ""))  # -1 without a key
-        shared[name] = is_row & (numbers >= 0) & np.isin(numbers, numbers[is_seen])
+        shared[name] = is_evaluated & (numbers >= 0) & np.isin(numbers, numbers[is_seen])
     counts = {name: int(is_shared.sum()) for name, is_shared in shared.items()}
     return schema.Leaks(chips=int(np.any([*shared.values()], axis=0).sum()), **counts)
 

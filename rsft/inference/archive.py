@@ -27,10 +27,11 @@ from rsft.inference.predict.job import job_key, predict, reject_scene_outputs
 from rsft.inference.predict.result_table import table_columns
 from rsft.inference.predict.resume_journal import journal_path
 from rsft.inference.selection.fastest import load_engine
-from rsft.inference.writers.tables import check_output_path, read_geopackage_metadata, write_csv_table
+from rsft.inference.writers.tables import check_output_path, read_geopackage_metadata
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
 from rsft.utils.ray_cluster.session import ray_session
+from rsft.utils.tables import write_csv_table
 
 SCENES_FILE = "scenes.csv"
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from rsft.utils.atomic_files import atomic_file
 from rsft.utils.untrusted.documents import read_regular
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ def unescape_cell(value: Any) -> Any:
 def escape_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose texts and column names are no formulas."""
     return _map(table, escape_cell)
+
+
+def write_csv_table(table: pd.DataFrame, path: Path) -> None:
+    """Write any table as CSV, whole or not at all."""
+    with atomic_file(path) as temporary:
+        escape_table(table).to_csv(temporary, index=False)
 
 
 def unescape_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -71,7 +71,8 @@ _DISC_MM, _OUTLINE_MM, _TILE_PERCENT = (4.2, 3.2, 2.4), (1.0, 0.6, 0.35), (100, 
 symbols vary in size, because transparent ones lose their hue on a dark scene. Areas vary in opacity."""
 
 _SMALLEST_BOX_MM = 3  # a box that is smaller on the screen is drawn as a disc
-_METERS_PER_DEGREE, _MAP_WIDTH_MM = 111_320, 250
+_METERS_PER_DEGREE = 111_320
+_MAP_WIDTH_MM = 250
 _ROW_GROUP = 32_768  # rows of a table in Parquet that are in memory once more while they are written
 _IS_CORRECTED = f"coalesce(\"{CORRECTED_COLUMN}\", '') NOT IN ('', '{UNSURE}')"
 _QGIS_NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"  # stands for NULL in a list of values
@@ -367,7 +368,8 @@ def _write_parquet(layer: PredictionLayer, path: Path) -> None:
     import pyarrow.parquet as pq
     from geopandas import GeoDataFrame
 
-    plain, covering = pa.BufferOutputStream(), layer.is_spatial and "bbox" not in layer.table  # geopandas adds bbox
+    covering = layer.is_spatial and "bbox" not in layer.table  # the name of the column that geopandas adds
+    plain = pa.BufferOutputStream()  # without metadata of rsft, which geopandas does not write
     options = {"schema_version": "1.1.0", "write_covering_bbox": covering, "row_group_size": _ROW_GROUP}
     GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs).to_parquet(plain, index=False, **options)
     source, metadata = pq.ParquetFile(plain.getvalue()), json.dumps(layer.metadata, ensure_ascii=False).encode()
@@ -438,12 +440,6 @@ def _write_label_studio(layer: PredictionLayer, path: Path) -> None:
 def _write_json(content: Any, path: Path) -> None:
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, ensure_ascii=False, default=str), encoding="utf-8")
-
-
-def write_csv_table(table: pd.DataFrame, path: Path) -> None:
-    """Write any table as CSV, whole or not at all."""
-    with atomic_file(path) as temporary:
-        escape_table(table).to_csv(temporary, index=False)
 
 
 @contextmanager
@@ -529,6 +525,7 @@ def qml_style(layer: PredictionLayer) -> str:
         box_mm = f"1000 * {meters} / @map_scale"
     else:  # the scale of the map has no meaning in pixels, so its width is assumed
         box_mm = f"{_MAP_WIDTH_MM} * sqrt(area($geometry)) / @map_extent_width"
+    is_box = f"{box_mm} >= {_SMALLEST_BOX_MM}"
     tips = ", ".join([f"'<b>' || \"{CLASS_COLUMN}\" || '</b>'", *(_TIPS[name] for name in _TIPS if layer.has(name))])
     columns, step = [name for name in layer.table.columns if name != "geometry"], f"{layer.tile_step or 1.0:.6g}"
     return _render(
@@ -543,8 +540,8 @@ def qml_style(layer: PredictionLayer) -> str:
         label=label,
         map_tip=f"[% array_to_string(array_remove_all(array({tips}), NULL), '<br>') %]",
         tile=f"scale($geometry, {step}, {step})",
-        is_box=f"coalesce({box_mm} >= {_SMALLEST_BOX_MM}, true)",
-        small_box=f"if({box_mm} >= {_SMALLEST_BOX_MM}, NULL, centroid($geometry))",
+        is_box=f"coalesce({is_box}, true)",
+        small_box=f"if({is_box}, NULL, centroid($geometry))",
         in_degrees=layer.crs == LONLAT,
         steps=lambda category, name, values: _steps(layer, category, name, values),
         rgba=_rgba,

@@ -20,7 +20,7 @@ from rsft.inference.corrections.add import AdditionOptions, add_corrections
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration, SceneQuery
 from rsft.inference.suggestion.suggest import suggest_chips
-from rsft.inference.writers.tables import write_csv_table
+from rsft.utils.tables import write_csv_table
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract, write_geotiff
