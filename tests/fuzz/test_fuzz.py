@@ -24,8 +24,9 @@ def fuzz(*options, out):
 
 
 @pytest.mark.slow
-def test_mutated_inputs_and_those_that_once_had_a_fault(tmp_path):
-    done = fuzz("--count", "4", out=tmp_path)
+@pytest.mark.parametrize("count", ["1", "8"])
+def test_mutated_inputs_and_those_that_once_had_a_fault(tmp_path, count):
+    done = fuzz("--count", count, out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     classes = [line.split()[0] for line in done.stdout.splitlines()[1:-1]]
     assert len(classes) > 70 and {path.name for path in (ROOT / "tests/fuzz/corpus").iterdir()} <= set(classes)

@@ -1,6 +1,7 @@
 """Random ships by class: a hull, and boxes on its deck, which tell the classes apart when seen from above.
 
-The sizes follow the usual ranges of each trade.
+The sizes follow the usual ranges of each trade. Small cargo ships are as long as large fishing vessels, so that structure,
+not size, has to tell the two common classes of the quick start apart.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -149,7 +150,7 @@ class ShipClass:
 SHIP_CLASSES: dict[str, ShipClass] = {}
 
 
-@ShipClass((100, 200), slenderness=(5.6, 7.4), freeboard=(0.15, 0.35), bow=(0.10, 0.2), stern=(0.05, 0.15))
+@ShipClass((40, 160), slenderness=(4.6, 7.0), freeboard=(0.15, 0.35), bow=(0.10, 0.2), stern=(0.05, 0.15))
 def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A row of hatches, a house aft and, on every other ship, cranes between the hatches."""
     aft, fore = yield from _house_aft(hull, rng, 0.09, 0.16)
@@ -167,7 +168,7 @@ def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane")
 
 
-@ShipClass((100, 210), slenderness=(6.0, 8.0), freeboard=(0.2, 0.35), bow=(0.18, 0.3), stern=(0.05, 0.15))
+@ShipClass((90, 200), slenderness=(6.0, 8.0), freeboard=(0.2, 0.35), bow=(0.18, 0.3), stern=(0.05, 0.15))
 def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Bays of forty-foot containers, a house aft or (on the largest) well forward."""
     house = min(0.12, 16 / hull.length)
@@ -187,7 +188,7 @@ def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(float(x), y, 12.2, room / blocks, height, "container")
 
 
-@ShipClass((100, 200), slenderness=(5.4, 6.8), freeboard=(0.1, 0.3), bow=(0.08, 0.15), stern=(0.08, 0.2))
+@ShipClass((105, 215), slenderness=(5.4, 6.8), freeboard=(0.1, 0.3), bow=(0.08, 0.15), stern=(0.08, 0.2))
 def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Pipes along the deck, a manifold across it amidships, and a house aft."""
     aft, fore = yield from _house_aft(hull, rng, 0.1, 0.17)
@@ -203,7 +204,7 @@ def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(float(x), y, thick * 1.5, thick * 1.5, 1.2, "hatch")
 
 
-@ShipClass((65, 160), slenderness=(4.4, 5.8), freeboard=(0.08, 0.2), bow=(0.08, 0.18), stern=(0.05, 0.12))
+@ShipClass((65, 150), slenderness=(4.2, 5.4), freeboard=(0.08, 0.2), bow=(0.08, 0.18), stern=(0.05, 0.12))
 def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """An open hopper amidships, gantries across it, and suction pipes along the sides."""
     house, sign = rng.uniform(0.12, 0.2), rng.choice([-1, 1], p=[0.65, 0.35])
@@ -222,7 +223,7 @@ def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     yield DeckObject(x - sign * length * 0.55, hull.beam * 0.2, thin * 2, thin * 2, hull.beam * 0.6, "crane")
 
 
-@ShipClass((15, 45), slenderness=(3.2, 4.8), freeboard=(0.15, 0.35), bow=(0.3, 0.5), stern=(0.1, 0.25))
+@ShipClass((32, 85), slenderness=(4.0, 6.0), freeboard=(0.15, 0.35), bow=(0.3, 0.5), stern=(0.1, 0.25))
 def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A large house forward or aft, a gantry, a mast and fishing gear."""
     forward = rng.random() < 0.55
