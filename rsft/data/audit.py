@@ -147,20 +147,18 @@ def _audit_table(
     for name, default in {"flags": "", "source": "all"}.items():
         values = table[name].cat.categories.union([default])
         table[name] = table[name].cat.set_categories(values).fillna(default)
-    # few bytes per chip, no objects
-    expected = np.fromiter((bytes.fromhex(x) if isinstance(x, str) else b"" for x in table.pop("sha256")), "S32", total)
-    digests, hashes, is_saturated = np.zeros(total, "S32"), np.zeros(total, np.uint64), np.zeros(total, bool)
-    tasks = ((row, root / path) for row, path in enumerate(table["path"]))
+    digests, hashes = np.zeros(total, "S32"), np.zeros(total, np.uint64)  # few bytes per chip, no objects
+    is_saturated, is_altered = np.zeros(total, bool), np.zeros(total, bool)
+    tasks = ((row, root / path, digest) for row, path, digest in table[["path", "sha256"]].itertuples(name=None))
     for done, (row, content) in enumerate(imap_unordered(_read_content, tasks, jobs), 1):
-        digests[row], hashes[row], is_saturated[row], fault = content
+        digests[row], hashes[row], is_saturated[row], is_altered[row], fault = content
         if fault:
             faults[row] = fault
         if progress is not None:
             progress(done, total, "auditing chips")
-    is_altered = (digests == b"") | (digests != expected)
     contents = np.unique(digests, return_inverse=True)[1].astype(np.int32)  # numbers in the order of the digests
-    table = table.drop(columns="path").assign(content=contents, hash=hashes, is_saturated=is_saturated)
-    del digests, expected, contents, hashes
+    table = table.drop(columns=["path", "sha256"]).assign(content=contents, hash=hashes, is_saturated=is_saturated)
+    del digests, contents, hashes
     splits = [split for split in SPLITS if (table["split"] == split).any()]
     totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
     totals["distinct contents"] = table["content"].nunique()
@@ -177,24 +175,25 @@ def _audit_table(
     return AuditResult(subject, totals, findings, classes)
 
 
-def _read_content(task: tuple[int, Path]) -> tuple[int, tuple[bytes, int, bool, str]]:
-    """Read one chip, which is given by its row and its path.
+def _read_content(task: tuple[int, Path, object]) -> tuple[int, tuple[bytes, int, bool, bool, str]]:
+    """Read one chip, which is given by its row, its path and the SHA-256 in the manifest.
 
     Returns:
-        The row; the SHA-256 of the file (b"" if it cannot be read), the 64-bit pHash (Zauner 2010) of the mean band,
-        whether the chip is saturated, and "". For a constant, damaged or missing file, the last one is the reason.
+        The row; the SHA-256 of the file, the 64-bit pHash (Zauner 2010) of the mean band, whether the chip is saturated
+        and whether its file differs from the manifest, and "". For a constant, damaged or missing file, the last one is
+        the reason.
     """
-    row, path = task
+    row, path, expected = task
     try:
         digest = sha256(path)
         pixels = read_chip(path)
     except OSError as error:
-        return row, (b"", 0, False, f"the file cannot be read: {error.strerror}")
+        return row, (b"", 0, False, True, f"the file cannot be read: {error.strerror}")
     except DataError as error:
-        return row, (bytes.fromhex(digest), 0, False, error.message)
+        return row, (bytes.fromhex(digest), 0, False, digest != expected, error.message)
     is_integer = np.issubdtype(pixels.dtype, np.integer)
     is_saturated = is_integer and bool((pixels == np.iinfo(pixels.dtype).max).mean() >= SATURATION_SHARE)
-    return row, (bytes.fromhex(digest), hash_similarity(pixels), is_saturated, "")
+    return row, (bytes.fromhex(digest), hash_similarity(pixels), is_saturated, digest != expected, "")
 
 
 def hash_similarity(pixels: Pixels) -> int:
