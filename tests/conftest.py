@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """Let the collections of garbage pass over all imported modules and tests, and come less often: a tenth of the time."""
+    """Let the collections of garbage pass over all imported modules and tests, and come less often."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
 

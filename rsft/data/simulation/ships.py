@@ -1,7 +1,7 @@
 """Random ships by class: a hull, and boxes on its deck, which tell the classes apart when seen from above.
 
-The sizes follow the usual ranges of each trade. Small cargo ships are as long as large fishing vessels, so that structure,
-not size, has to tell the two common classes of the quick start apart.
+The sizes follow the usual ranges of each trade. Small cargo ships are as long as large fishing vessels, so that
+structure, not size, has to tell the two common classes of the quick start apart.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
