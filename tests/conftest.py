@@ -39,9 +39,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """Let the collections of garbage pass over all imported modules and tests, and come less often."""
+    """Let the collections of garbage pass over all imported modules and tests."""
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
