@@ -16,7 +16,7 @@ from rsft.data.simulation.scene import FUSAR_SPACING
 from rsft.data.simulation.ships import sample_ship
 from tools.errors import explained_errors
 
-CHIPS, COLUMNS, CROP, SIDE, CAPTION = 20, 10, 64, 96, 24
+CHIPS, COLUMNS, CROP, SIDE, CAPTION = 20, 10, 80, 96, 24
 
 
 def draw_chips(out: Path, seed: int = 0) -> None:
