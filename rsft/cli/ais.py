@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsft.cli.display.console import console, counts_table, emit_json_event, make_table, show_paths
-from rsft.cli.fence import FencedCommand
-from rsft.cli.options import OverwriteOption, band_names, documented, unit_name
+from rsft.cli.options import FencedCommand, OverwriteOption, band_names, documented, unit_name
 from rsft.inference.options import CfarOptions, Declaration, parse_land
 
 if TYPE_CHECKING:

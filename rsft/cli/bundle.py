@@ -11,8 +11,15 @@ import typer
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
-from rsft.cli.fence import FencedCommand
-from rsft.cli.options import BundleArgument, JsonOption, OverwriteOption, check_new_file, documented, unit_name
+from rsft.cli.options import (
+    BundleArgument,
+    FencedCommand,
+    JsonOption,
+    OverwriteOption,
+    check_new_file,
+    documented,
+    unit_name,
+)
 from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS
 

@@ -11,7 +11,6 @@ import typer
 
 from rsft.cli import options
 from rsft.cli.display.console import console, make_table, progress, show_paths, show_store
-from rsft.cli.fence import FencedCommand
 
 if TYPE_CHECKING:
     from rsft.data.audit import AuditResult
@@ -244,7 +243,7 @@ def check_outputs(table: Path | None, page: Path | None, overwrite: bool) -> Non
 audit_app = typer.Typer()
 
 
-@audit_app.command("audit", cls=FencedCommand)
+@audit_app.command("audit", cls=options.FencedCommand)
 @options.documented
 def audit(
     source: Annotated[Path, typer.Argument(metavar="DIR")],

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
-from typer import Context
-from typer.core import TyperCommand
 
 from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS
 from rsft.errors import RequestError, RsftError
@@ -48,20 +46,6 @@ _DOWNLOADS = {"push": "to", "fusrs": "lists"}  # commands that connect, unless t
 _MAX_RECIPE_BYTES = 2**20
 _WEIGHTS = re.compile(r"""\bweights:[ \t]*['"]?([^'",}#\n]*/[^'",}#\n]*)""")
 _IMAGE_SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp"))
-
-
-class FencedCommand(TyperCommand):
-    """A command that closes the fence before it runs, if `rsft` was started as a program."""
-
-    def invoke(self, ctx: Context) -> Any:  # type: ignore[override]  # typer's class of contexts
-        """Close the fence, and run the command.
-
-        Raises:
-            RequestError: the fence cannot be closed.
-        """
-        if ctx.obj:
-            close_fence(str(ctx.info_name), ctx.params)
-        return super().invoke(ctx)
 
 
 def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
@@ -207,6 +191,16 @@ def _find_inputs(text: str) -> Iterator[Path]:
         return
 
 
+def _links_to_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the links to files in a folder and those below; no list of names is kept, which would be long for chips."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield from [Path(entry)] if entry.is_file() else ()
+            elif entry.is_dir():
+                yield from _links_to_files(entry)
+
+
 def _with_neighbors(path: Path) -> Iterator[Path]:
     """Yield a folder and the targets of links that a user makes, or the folder of a file.
 
@@ -218,9 +212,7 @@ def _with_neighbors(path: Path) -> Iterator[Path]:
     yield from (path.resolve(), path.absolute())
     if path.is_dir():
         yield from (link.resolve() for link in path.iterdir() if link.is_symlink() and link.is_dir())
-        for root, _, files in os.walk(path):
-            links = (link for name in files if (link := Path(root, name)).is_symlink())
-            yield from (x for x in map(Path.resolve, links) if x.suffix.lower() in _IMAGE_SUFFIXES)
+        yield from (x for x in map(Path.resolve, _links_to_files(path)) if x.suffix.lower() in _IMAGE_SUFFIXES)
         return
     levels = range(2 if path.parent.name in _PRODUCT_FOLDERS else 1)
     for folder in dict.fromkeys(x.parents[level] for level in levels for x in (path.absolute(), path.resolve())):

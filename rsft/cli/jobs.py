@@ -277,6 +277,8 @@ def evaluate(
     split = ALL_CHIPS if all_chips else split
     if split != ALL_CHIPS:
         check_store(data)
+    elif not data.is_dir():  # before PyTorch is imported
+        raise RequestError("the folder does not exist", data, "name a chip store, or class folders")
 
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle  # imports PyTorch
     from rsft.evaluation.files import compare_runs

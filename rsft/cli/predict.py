@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from rsft.cli.display.console import show_bundles, show_paths, warn_about_licenses
-from rsft.cli.fence import FencedCommand
-from rsft.cli.options import BundleArgument, band_names, documented, unit_name
+from rsft.cli.options import BundleArgument, FencedCommand, band_names, documented, unit_name
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 from rsft.inference.options import PredictionRequest, parse_land

@@ -16,8 +16,7 @@ from rich.text import Text
 
 from rsft.cli import options
 from rsft.cli.display.console import PlainGroup, console, escape_controls, show_store
-from rsft.cli.fence import FencedCommand
-from rsft.cli.options import argument_texts, band_names, describe_parameter
+from rsft.cli.options import FencedCommand, argument_texts, band_names, describe_parameter
 
 _SHARED: dict[str, Any] = {
     **{"root": options.RootOption, "jobs": options.JobsOption},

@@ -110,3 +110,5 @@ def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):
 def test_all_chips_or_one_split(rsft, run, tmp_path):
     code, _, err = rsft("evaluate", run, tmp_path / "data", "--all", "--split", "val")
     assert code == 2 and "--all" in err and "leave out --split" in err
+    code, _, err = rsft("evaluate", run, tmp_path / "missing", "--all")
+    assert code == 2 and "the folder does not exist" in err and "class folders" in err

@@ -36,10 +36,8 @@ from rich.text import Text
 from typer import Abort, Exit
 from typer.core import TyperGroup
 
-from rsft.cli.fence import explain_fence
 from rsft.errors import RecipeError, RequestError, RsftError
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
-from rsft.utils.write_errors import explain_os_error
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
@@ -247,6 +245,9 @@ def explain(error: BaseException) -> RsftError | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_out_of_memory):
         return RsftError("the memory is full", _first_line(error), _MEMORY_HINT)
     if isinstance(error, OSError) and error.errno is not None:
+        from rsft.cli.fence import explain_fence
+        from rsft.utils.write_errors import explain_os_error
+
         return explain_fence(error) or explain_os_error(error)
     if isinstance(error, RecursionError):
         return RsftError("the content of a file is nested too deeply", hint=_FILE_HINT)
