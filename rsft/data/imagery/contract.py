@@ -493,8 +493,15 @@ class Contract(_Frozen):
             return image
         return np.asarray(cv2.merge([image[:, :, distinct.index(channel)] for channel in channels]), np.uint8)
 
+    @property
+    def has_equal_planes(self) -> bool:
+        """Whether all planes of an image have the same bytes: they are one band, with one stretch per unit."""
+        return all(len(set(zip(self.planes, stretches, strict=True))) == 1 for stretches in self.units.values())
+
     def normalize(self, images: Sequence[Bytes]) -> NDArray[np.float32]:
         """Scale n images (size, size, P) to 0-1, and normalize them: network inputs (n, P, size, size).
+
+        An image (size, size, 1) has the same bytes in all planes.
 
         Returns:
             Network inputs (n, P, size, size).
@@ -502,6 +509,7 @@ class Contract(_Frozen):
         table = self.byte_values()
         scaled = np.empty((len(images), len(self.planes), self.size, self.size), np.float32)
         for image, planes in zip(images, scaled, strict=True):
+            image = np.broadcast_to(image, (*image.shape[:2], len(planes)))
             for plane, values, out in zip(np.moveaxis(image, 2, 0), table, planes, strict=True):
                 cv2.LUT(plane, values, dst=out)
         return standardize_chips(scaled) if self.chip_standard else scaled

@@ -95,7 +95,7 @@ class ChipImages:
 
         Args:
             indices: indices of the chips (b,).
-            images: b augmented images (S, S, P) in their place; None takes the images unchanged.
+            images: b augmented images in their place; None takes the images unchanged.
 
         Returns:
             Network inputs (b, P, S, S) float32 and labels (b,).
@@ -130,12 +130,13 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
     def __init__(self, chips: ChipImages, augmentation: Augmentation, seed: int, epoch: int) -> None:
         self.chips, self.augmentation = chips, augmentation
         self.seed, self.epoch = seed, epoch
+        self.has_equal_planes = chips.contract.has_equal_planes
 
     def __len__(self) -> int:
         return len(self.chips)
 
     def images(self, indices: Indices, threads: int) -> list[Bytes]:
-        """Return the augmented images (S, S, P) of some chips (b,).
+        """Return the augmented images (S, S, P) of some chips (b,); (S, S, 1) if all planes have the same bytes.
 
         `threads` read the files, if the augmentation takes the chips at their full size.
         """
@@ -151,7 +152,7 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
 
     def _augment(self, image: Bytes, index: int) -> Bytes:
         seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
-        return self.augmentation(image, int(seed))
+        return self.augmentation(image[:, :, :1] if self.has_equal_planes else image, int(seed))
 
     def __getitem__(self, index: int) -> tuple[Bytes, int] | RsftError:
         try:

@@ -255,6 +255,15 @@ def test_planes_keep_their_differences():
     assert planes[0] < planes[1] < planes[2] and abs(planes[1]) < 1e-5
 
 
+def test_one_plane_stands_for_all_if_they_have_the_same_bytes():
+    image = noise(3)[:, :, :1]
+    inputs = standard().normalize([image])
+    np.testing.assert_array_equal(inputs, standard().normalize([np.repeat(image, 3, axis=2)]))
+    assert contract().has_equal_planes
+    assert not contract(units={"uint8": (UINT16, UINT16, IDENTITY_STRETCH)}).has_equal_planes
+    assert not contract(bands=("HH", "HV"), planes=("HH", "HV", "HH")).has_equal_planes
+
+
 @pytest.mark.parametrize("level", [0, 7, 255])
 def test_a_constant_chip_becomes_zeros(level):
     inputs = standard().normalize([np.full((16, 16, 3), level, np.uint8)])
