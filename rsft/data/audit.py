@@ -1,7 +1,6 @@
 """Audit of chips in a chip store or in class folders: duplicates, leaks between splits, contradictory labels."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from itertools import combinations, product
@@ -10,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from pandas.api.types import union_categoricals
+from pandas.util import hash_pandas_object
 from PIL import Image
 
-from rsft.data.chips.store import SPLITS, ChipStore, missing_classes, read_manifest
+from rsft.data.chips.store import MANIFEST, SPLITS, ChipStore, missing_classes, read_manifest_parts
 from rsft.data.datasets._label_files import LabeledFiles
 from rsft.data.datasets._srsdd_files import REPEATED_ROW_FLAG
 from rsft.data.imagery.reader import read_chip
@@ -33,6 +34,7 @@ SATURATION_SHARE = 0.25
 _LEAKS = ("scenes or vessels in two splits", "vessels (MMSI) in two splits", "contents in two splits")
 _EXAMPLES = 5
 _BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
+_BITS = np.array([value.bit_count() for value in range(2**16)], np.uint8)
 _COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
 _REPEATING = ("split", "class", "source", "group_key", "mmsi", "flags")  # columns with few values
 
@@ -122,7 +124,10 @@ def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
 
 def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
     """Audit the manifest of a chip store and every chip in it, with `jobs` processes."""
-    return _audit_table(store.root, read_manifest(store.root, _COLUMNS), str(store.root), True, jobs, progress)
+    import pyarrow.parquet as pq
+
+    total, parts = pq.read_metadata(store.root / MANIFEST).num_rows, read_manifest_parts(store.root, _COLUMNS)
+    return _audit_table(*_read_chips(store.root, parts, total, jobs, progress), str(store.root), has_digests=True)
 
 
 def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
@@ -136,38 +141,54 @@ def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = Non
     """
     files = LabeledFiles(folder).files
     rows = [(f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label) for file in files]
-    return _audit_table(Path(), pd.DataFrame(rows, columns=list(_COLUMNS[:4])), str(folder), False, jobs, progress)
+    table = pd.DataFrame(rows, columns=list(_COLUMNS[:4]))
+    return _audit_table(*_read_chips(Path(), [table], len(table), jobs, progress), str(folder), has_digests=False)
 
 
-def _audit_table(
-    root: Path, table: pd.DataFrame, subject: str, has_digests: bool, jobs: int, progress: Progress | None
-) -> AuditResult:
-    total, faults = len(table), dict[int, str]()
-    table = table.reindex(columns=list(_COLUMNS)).astype(dict.fromkeys(_REPEATING, "category"))
-    for name, default in {"flags": "", "source": "all"}.items():
-        values = table[name].cat.categories.union([default])
-        table[name] = table[name].cat.set_categories(values).fillna(default)
-    digests, hashes = np.zeros(total, "S32"), np.zeros(total, np.uint64)  # few bytes per chip, no objects
+def _read_chips(
+    root: Path, parts: Iterable[pd.DataFrame], total: int, jobs: int, progress: Progress | None
+) -> tuple[pd.DataFrame, "pd.Series[str]"]:
+    """Read the chips of a manifest of `total` rows, which is given in parts.
+
+    Returns:
+        The manifest, with what `_read_content` found in place of paths and digests; by row, why a chip is unusable.
+    """
+    faults, kept = dict[int, str](), list[pd.DataFrame]()
+    contents, hashes = np.zeros(total, np.uint64), np.zeros(total, np.uint64)  # few bytes per chip, no objects
     is_saturated, is_altered = np.zeros(total, bool), np.zeros(total, bool)
-    tasks = ((row, root / path, digest) for row, path, digest in table[["path", "sha256"]].itertuples(name=None))
-    for done, (row, content) in enumerate(imap_unordered(_read_content, tasks, jobs), 1):
-        digests[row], hashes[row], is_saturated[row], is_altered[row], fault = content
+
+    def iter_tasks() -> Iterator[tuple[int, Path, object]]:  # paths and digests are only kept until a chip is read
+        for part in parts:
+            part = part.reindex(columns=list(_COLUMNS)).astype(dict.fromkeys(_REPEATING, "category"))
+            part["name_hash"] = hash_pandas_object(part["name"], index=False, categorize=False).astype(np.uint32)
+            kept.append(part.drop(columns=["path", "sha256"]))
+            yield from ((row, root / path, sha) for row, path, sha in part[["path", "sha256"]].itertuples(name=None))
+
+    for done, (row, content) in enumerate(imap_unordered(_read_content, iter_tasks(), jobs), 1):
+        contents[row], hashes[row], is_saturated[row], is_altered[row], fault = content
         if fault:
             faults[row] = fault
         if progress is not None:
             progress(done, total, "auditing chips")
-    contents = np.unique(digests, return_inverse=True)[1].astype(np.int32)  # numbers in the order of the digests
-    table = table.drop(columns=["path", "sha256"]).assign(content=contents, hash=hashes, is_saturated=is_saturated)
-    del digests, contents, hashes
+    columns: dict[str, Any] = {name: pd.concat([part[name] for part in kept]) for name in ("name", "name_hash")}
+    for name in _REPEATING:
+        columns[name] = union_categoricals([part[name] for part in kept], sort_categories=True)
+    columns |= {"content": contents, "hash": hashes, "is_saturated": is_saturated, "is_altered": is_altered}
+    return pd.DataFrame(columns, copy=False), pd.Series(faults, dtype=object).sort_index()
+
+
+def _audit_table(table: pd.DataFrame, faults: "pd.Series[str]", subject: str, has_digests: bool) -> AuditResult:
+    for name, default in {"flags": "", "source": "all"}.items():
+        values = table[name].cat.categories.union([default])
+        table[name] = table[name].cat.set_categories(values).fillna(default)
     splits = [split for split in SPLITS if (table["split"] == split).any()]
     totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
-    totals["distinct contents"] = table["content"].nunique()
+    totals["distinct contents"] = len(_sort_distinct(table["content"].to_numpy()))
     totals["groups (scenes, vessels)"] = table["group_key"].nunique()
-    findings = list(_find_faults(table, pd.Series(faults, dtype=object).sort_index()))
+    findings = list(_find_faults(table, faults))
     if has_digests:
-        findings.append(
-            count_finding("chips whose file differs from the manifest", table["name"][is_altered], len(table))
-        )
+        altered = table["name"][table["is_altered"]]
+        findings.append(count_finding("chips whose file differs from the manifest", altered, len(table)))
     classes: dict[str, dict[str, dict[str, int]]] = {}
     counts = table.groupby(["class", "source", "split"], observed=True).size().reset_index()
     for label, source, split, count in counts.itertuples(index=False, name=None):
@@ -175,25 +196,25 @@ def _audit_table(
     return AuditResult(subject, totals, findings, classes)
 
 
-def _read_content(task: tuple[int, Path, object]) -> tuple[int, tuple[bytes, int, bool, bool, str]]:
+def _read_content(task: tuple[int, Path, object]) -> tuple[int, tuple[int, int, bool, bool, str]]:
     """Read one chip, which is given by its row, its path and the SHA-256 in the manifest.
 
     Returns:
-        The row; the SHA-256 of the file, the 64-bit pHash (Zauner 2010) of the mean band, whether the chip is saturated
-        and whether its file differs from the manifest, and "". For a constant, damaged or missing file, the last one is
-        the reason.
+        The row; the first 64 bits of the SHA-256 of the file, the 64-bit pHash (Zauner 2010) of the mean band, whether
+        the chip is saturated and whether its file differs from the manifest, and "". For a constant, damaged or missing
+        file, the last one is the reason.
     """
     row, path, expected = task
     try:
         digest = sha256(path)
         pixels = read_chip(path)
     except OSError as error:
-        return row, (b"", 0, False, True, f"the file cannot be read: {error.strerror}")
+        return row, (0, 0, False, True, f"the file cannot be read: {error.strerror}")
     except DataError as error:
-        return row, (bytes.fromhex(digest), 0, False, digest != expected, error.message)
+        return row, (int(digest[:16], 16), 0, False, digest != expected, error.message)
     is_integer = np.issubdtype(pixels.dtype, np.integer)
     is_saturated = is_integer and bool((pixels == np.iinfo(pixels.dtype).max).mean() >= SATURATION_SHARE)
-    return row, (bytes.fromhex(digest), hash_similarity(pixels), is_saturated, digest != expected, "")
+    return row, (int(digest[:16], 16), hash_similarity(pixels), is_saturated, digest != expected, "")
 
 
 def hash_similarity(pixels: Pixels) -> int:
@@ -206,7 +227,7 @@ def hash_similarity(pixels: Pixels) -> int:
     return int(str(imagehash.phash(Image.fromarray(gray.astype(np.uint8)))), 16)
 
 
-def find_near_duplicates(hashes: Iterable[int]) -> set[tuple[int, int]]:
+def find_near_duplicates(hashes: ArrayLike) -> set[tuple[int, int]]:
     """Find pairs of distinct 64-bit hashes that differ in at most MAX_HASH_DISTANCE bits.
 
     By the pigeonhole principle, such a pair agrees in at least one run of 16 bits. Only hashes that share a run are
@@ -215,23 +236,36 @@ def find_near_duplicates(hashes: Iterable[int]) -> set[tuple[int, int]]:
     Returns:
         Each pair once, the smaller hash first.
     """
-    distinct, pairs = np.unique(np.fromiter(hashes, np.uint64)), set[tuple[int, int]]()
-    for offset in _BIT_OFFSETS:
-        runs = (distinct >> np.uint64(offset)).astype(np.uint16)
-        order = np.argsort(runs, kind="stable")
-        values, runs, first = distinct[order], runs[order], np.arange(len(order))
-        for step in range(1, len(order)):  # compare each hash with the one `step` places behind, if it shares the run
-            first = first[first + step < len(order)]
+    values, pairs = _sort_distinct(np.asarray(hashes, np.uint64)), set[tuple[int, int]]()
+    for offset in _BIT_OFFSETS:  # the values are rotated by so many bits, which keeps the distances
+        runs, first = (values >> np.uint64(48)).astype(np.uint16), np.arange(len(values), dtype=np.int32)
+        for step in range(1, len(values)):  # compare each hash with the one `step` places behind, if it shares the run
+            first = first[first + step < len(values)]
             first = first[runs[first] == runs[first + step]]
             if not len(first):
                 break
             near = first[_count_bits(values[first] ^ values[first + step]) <= MAX_HASH_DISTANCE]
-            pairs.update(zip(values[near].tolist(), values[near + step].tolist(), strict=True))
+            pair = _rotate(np.stack([values[near], values[near + step]], axis=1), 64 - offset)
+            pairs.update(map(tuple, np.sort(pair).tolist()))
+        values = np.sort(_rotate(values, 16))
     return pairs
 
 
-def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.integer]:
-    return np.asarray(np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1))
+def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    counts: NDArray[np.uint8] = _BITS[values.view(np.uint16).reshape(-1, 4)].sum(axis=1, dtype=np.uint8)
+    return counts
+
+
+def _rotate(values: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
+    """Move the first bits of each value to its end."""
+    return values << np.uint64(bits) | values >> np.uint64(64 - bits)
+
+
+def _sort_distinct(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the distinct values in ascending order; `np.unique` needs several times the memory."""
+    values = np.sort(values)
+    is_first: NDArray[np.bool_] = np.diff(values, prepend=~values[:1]) != 0
+    return values[is_first]
 
 
 def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[AuditFinding]:
@@ -239,7 +273,8 @@ def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[Audi
     flags, names, total = table["flags"], table["name"], len(table)
     flags = flags[flags != ""].str.split(",").explode()
     flagged = {flag: flags.index[flags == flag] for flag in sorted(set(flags) - {""})}
-    firsts = table.drop(flagged.get(REPEATED_ROW_FLAG, []))  # repeated rows have other names
+    firsts = table[["name", "name_hash", "split"]].drop(flagged.get(REPEATED_ROW_FLAG, []))  # others are renamed
+    firsts = firsts[_is_repeated(firsts["name_hash"])]  # to compare all texts needs 100 bytes per chip
     leaking = _keys_in_several(table, "group_key", "split")
     test = table[table["split"] == "test"]
     leaked = test["name"][test["group_key"].isin(leaking)]
@@ -250,19 +285,23 @@ def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[Audi
     yield count_finding("test chips of a scene or vessel of another split", leaked, len(test))
     for flag, rows in flagged.items():
         yield count_finding(f"chips with the flag {flag}", names[rows], total)
-    usable = table[["split", "class", "content", "hash", "is_saturated"]].drop(faults.index)
-    repeating = names[usable.index[usable.duplicated(["content", "split"])]]
-    yield count_finding("chips that repeat the content of another in their split", repeating, total)
-    contents = usable["content"].drop_duplicates().sort_values()
+    usable = table[["split", "class", "content", "hash"]].drop(faults.index)
+    repeated = usable[_is_repeated(usable["content"])]
+    repeats = repeated.index[repeated.duplicated(["content", "split"])]
+    yield count_finding("chips that repeat the content of another in their split", names[repeats], total)
+    contents = repeated["content"].drop_duplicates().sort_values()
     for key, description in (("split", _LEAKS[2]), ("class", "contents in two classes")):
-        yield count_finding(description, names[contents.index[contents.isin(_keys_in_several(usable, "content", key))]])
+        in_several = contents.isin(_keys_in_several(repeated, "content", key))
+        yield count_finding(description, names[contents.index[in_several]])
+    candidates = usable[["split", "content", "hash"]].drop(repeats)
+    del usable
     description = f"pairs of near-duplicates across splits (pHash, at most {MAX_HASH_DISTANCE} of 64 bits)"
-    yield count_finding(description, _near_duplicates_across_splits(usable, names))
+    yield count_finding(description, _near_duplicates_across_splits(candidates, names))
     yield count_finding("chips that are constant or cannot be read", names[faults.index] + ": " + faults, total)
-    saturated = names[usable.index[usable["is_saturated"]]]
-    yield count_finding(f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", saturated, total)
-    labels = table.groupby("split", observed=True)["class"]
-    missing = missing_classes({str(split): Counter(column) for split, column in labels})
+    saturated = table.index[table["is_saturated"]].difference(faults.index)
+    yield count_finding(f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", names[saturated], total)
+    labels = table.groupby(["split", "class"], observed=True).size()
+    missing = missing_classes({split: labels[split].to_dict() for split in labels.index.unique("split")})
     absent = [f"{name} ({split})" for split in missing for name in missing[split]]
     yield count_finding("classes without a chip in a split", absent)
 
@@ -273,13 +312,18 @@ def _keys_in_several(table: pd.DataFrame, key: str, column: str) -> list[Any]:
     return sorted(set(keys[keys.duplicated()]))
 
 
+def _is_repeated(column: "pd.Series[int]") -> "pd.Series[bool]":
+    """Return `column.duplicated(keep=False)`; sorting needs less memory than a hash table."""
+    values = np.sort(column.to_numpy())
+    return column.isin(values[1:][values[1:] == values[:-1]])
+
+
 def _near_duplicates_across_splits(table: pd.DataFrame, names: "pd.Series[str]") -> Iterator[str]:
     """Yield `name (split) ~ name (split)` for similar but not identical chips in different splits."""
-    rows = table.drop_duplicates(["content", "split"])[["split", "content", "hash"]]
-    near = find_near_duplicates(rows["hash"])
-    similar = rows["hash"].duplicated(keep=False) | rows["hash"].isin({value for pair in near for value in pair})
+    near = find_near_duplicates(table["hash"])
+    similar = _is_repeated(table["hash"]) | table["hash"].isin({value for pair in near for value in pair})
     by_hash: dict[int, list[tuple[str, int, str]]] = {}
-    for index, split, content, value in rows[similar].itertuples(name=None):
+    for index, split, content, value in table[similar].itertuples(name=None):
         by_hash.setdefault(value, []).append((split, content, names[index]))
     same_hash = [pair for chips in by_hash.values() for pair in combinations(chips, 2)]
     near_hash = [pair for x, y in near for pair in product(by_hash[x], by_hash[y])]

@@ -360,16 +360,17 @@ def collect_outputs(
     """
     parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
     device = torch.device("cpu") if parameter is None else parameter.device  # only PyTorch has parameters
-    outputs: list[tuple[Tensor, Tensor]] = []
+    buffers = bytearray(), bytearray()  # a list of tensors, and its concatenation, would need twice the memory
     count = 0
     for inputs, _ in batches:
         with torch.inference_mode():
-            logits, features = classifier.predict(copy_to_device(inputs, device))
-        outputs.append((logits.float().cpu(), features.float().cpu()))
+            outputs = classifier.predict(copy_to_device(inputs, device))
+        for buffer, tensor in zip(buffers, outputs, strict=True):
+            buffer += tensor.float().cpu().numpy().tobytes()
         count += len(inputs)
         if on_progress is not None:
             on_progress(count)
-    return ClassifierOutputs(*(torch.cat(tensors).numpy() for tensors in zip(*outputs, strict=True)))
+    return ClassifierOutputs(*(np.frombuffer(buffer, np.float32).reshape(count, -1) for buffer in buffers))
 
 
 def stack_rows(batches: Iterable[Tensor], count: int, progress: Progress | None, text: str) -> Tensor:

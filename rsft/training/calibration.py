@@ -62,7 +62,8 @@ def calibrate_bundle(
         return load_or_collect_outputs(bundle, model, batches, chips.cache_file, contract, target, report)
 
     val_outputs, train_outputs = compute_outputs(val, np.arange(len(val))), compute_outputs(train, train_indices)
-    val_groups, train_groups = (x.table["group_key"].fillna("").to_numpy(str) for x in (val, train))
+    val_groups = val.table["group_key"].fillna("").to_numpy(str)
+    train_groups = np.asarray(train.table["group_key"].fillna("").unique(), str)
     selected = select_calibration_chips(val.labels, val_groups, train_groups)
     calibrator = Calibrator.fit(
         val_outputs.logits[selected],
@@ -93,7 +94,7 @@ def select_calibration_chips(labels: Indices, groups: NDArray[np.str_], trained_
     Args:
         labels: class index of every validation chip (N,).
         groups: group of every validation chip (N,), such as its scene; "" for a chip without a group.
-        trained_groups: groups of the training chips, "" as well.
+        trained_groups: groups of the training chips.
 
     Returns:
         Sorted indices (M,).

@@ -242,7 +242,7 @@ def set_up(
         contract = start.adopt_contract(store, encoder)
     else:
         table = store.split("train")
-        units, spacings = sorted(set(table["unit"])), table["spacing_m"].tolist()
+        units, spacings = sorted(table["unit"].unique()), table["spacing_m"].tolist()
         data, metadata = recipe.data, {} if origin is None else read_run_info(origin).metadata
         if data.stretch == "auto" and metadata and "auto_stretch" not in metadata:  # rsft 0.2 began the run
             data = data.model_copy(update={"stretch": AUTO_OF_0_2})

@@ -43,17 +43,14 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     return table
 
 
-_GROUPS = 16  # row groups in memory
-
-
-def read_parquet_parts(path: Path) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a Parquet file in parts, whose index counts all rows; at least one part. See `read_parquet`."""
+def read_parquet_parts(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+    """Yield the row groups of a Parquet file, whose index counts all rows; at least one. See `read_parquet`."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        groups, row = range(file.num_row_groups), 0
-        for first in range(0, max(1, len(groups)), _GROUPS):
-            table = file.read_row_groups(groups[first : first + _GROUPS])
+        row = 0
+        for groups in [[group] for group in range(file.num_row_groups)] or [[]]:
+            table = file.read_row_groups(groups, columns)
             table.validate(full=True)
             part: pd.DataFrame = table.replace_schema_metadata().to_pandas()
             yield part.set_axis(pd.RangeIndex(row, row + len(part)))

@@ -278,7 +278,7 @@ class ChipStore:
     @cached_property
     def units(self) -> tuple[str, ...]:
         """Units of the chips, in alphabetical order."""
-        return tuple(sorted(set(self.table["unit"])))
+        return tuple(sorted(self.table["unit"].unique()))
 
     @property
     def is_radar(self) -> bool:
@@ -293,7 +293,9 @@ class ChipStore:
         """
         if name not in SPLITS:
             raise RequestError(f"{name} is not a split", self.root, f"choose one of {', '.join(SPLITS)}")
-        return self.table[self.table["split"] == name].reset_index(drop=True)
+        rows = np.flatnonzero(self.table["split"] == name)
+        is_run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)  # the rule; its rows need not be copied
+        return self.table.iloc[slice(rows[0], rows[-1] + 1) if is_run else rows].reset_index(drop=True)
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
         """Count the chips of each class in a split: (C,), in the order of `classes`."""
@@ -329,13 +331,16 @@ def read_manifest(root: Path, columns: Sequence[str] | None = None) -> pd.DataFr
     Raises:
         DataError: the manifest is damaged. The message names the row and the column.
     """
-    parts = []
+    return pd.concat(read_manifest_parts(root, columns))
+
+
+def read_manifest_parts(root: Path, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+    """Yield the manifest in parts, whose index counts all rows; see `read_manifest`."""
     try:
         for part in read_parquet_parts(root / MANIFEST):
             check_manifest_paths(part["path"], root / MANIFEST)
             check_manifest_columns(part)
-            parts.append(part if columns is None else part[list(columns)])
-        return pd.concat(parts)
+            yield part if columns is None else part[list(columns)]
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE) from error
 
@@ -393,13 +398,15 @@ def _read_classes(path: Path) -> set[str]:
     """Return the classes in a manifest, after a check of its columns."""
     import pyarrow.parquet as pq  # 5 MB, which a prediction does without
 
+    classes = set[str]()
     try:
-        file = pq.ParquetFile(path)
-        if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:
+        names = set(pq.read_schema(path).names)
+        if missing := [name for name in SCHEMA.names if name not in names]:
             raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
-        table = file.read(["class"]).replace_schema_metadata().to_pandas()
-        check_columns(table, [CLASS_COLUMN])
-        return set(table["class"])
+        for part in read_parquet_parts(path, ["class"]):
+            check_columns(part, [CLASS_COLUMN])
+            classes.update(part["class"])
+        return classes
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", path, _PREPARE) from error
 

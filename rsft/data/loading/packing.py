@@ -53,8 +53,10 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
     if (root / MANIFEST).is_file():
         manifest = sha256(root / MANIFEST)[:12]
     transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics", "chip_standard"})
-    key = json.dumps([_VERSION, transform, table["unit"].tolist(), table["sha256"].tolist()], sort_keys=True)
-    path = folder / f"{manifest}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    key = hashlib.sha256(json.dumps([_VERSION, transform], sort_keys=True).encode())
+    for unit, digest in zip(table["unit"], table["sha256"], strict=True):  # no list of all texts is made
+        key.update(f"{unit},{digest};".encode())
+    path = folder / f"{manifest}-{key.hexdigest()[:16]}.npy"
     with FileLock(folder / "lock"):
         if not path.is_file():
             _remove_stale(folder, manifest)
