@@ -11,31 +11,33 @@ import typer
 from PIL import Image
 
 from rsft.data.prepare.demo import DEMO_CLASSES
+from rsft.data.imagery.contract import center_crop
 from rsft.data.simulation import radar
 from rsft.data.simulation.scene import FUSAR_SPACING
 from rsft.data.simulation.ships import sample_ship
+from rsft.recipe.library import find_recipe
+from rsft.recipe.load import load_recipe
 from tools.errors import explained_errors
 
-CHIPS, COLUMNS, CROP, SIDE, CAPTION = 20, 10, 80, 96, 24
+CHIPS, COLUMNS, SIDE, CAPTION = 20, 10, 96, 24
 
 
 def draw_chips(out: Path, seed: int = 0) -> None:
     """Write a picture with 20 chips of each class: the part that the network of the quick start sees."""
-    rows = []
+    crop, rows = load_recipe(find_recipe("quickstart")).data.crop, []
+    assert isinstance(crop, int)
     for code, name in enumerate(DEMO_CLASSES):
-        tiles = [_draw_chip(name, np.random.default_rng((seed, code, number))) for number in range(CHIPS)]
+        tiles = [_draw_chip(name, crop, np.random.default_rng((seed, code, number))) for number in range(CHIPS)]
         caption = np.full((CAPTION, COLUMNS * SIDE), 255, np.uint8)
         cv2.putText(caption, name, (4, CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0,), 1, cv2.LINE_AA)
         rows += [caption, *(np.hstack(tiles[start : start + COLUMNS]) for start in range(0, CHIPS, COLUMNS))]
     Image.fromarray(np.vstack(rows)).save(out)
 
 
-def _draw_chip(kind: str, rng: np.random.Generator) -> np.ndarray:
+def _draw_chip(kind: str, crop: int, rng: np.random.Generator) -> np.ndarray:
     ship, sensor = sample_ship(kind, rng), radar.sample_sensor(rng, FUSAR_SPACING)
     chip = radar.amplitude_to_uint8(radar.render_sar_chip(ship, sensor, rng))
-    start = (len(chip) - CROP) // 2
-    part = chip[start : start + CROP, start : start + CROP]
-    return cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(center_crop(chip, crop), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
 
 
 if __name__ == "__main__":
