@@ -237,6 +237,7 @@ def evaluate(
     """
     bundle = Bundle.load(bundle_dir)
     store, split, training = _open_split(bundle, root, split, output_dir, progress)
+    leaks = count_leaks(store, training, split)  # first, so that its memory is free for the outputs
     chips = _load_chips(store, split, bundle, progress)
     outputs = _classify(bundle, store, split, device, progress)
     estimate = estimate_by_scene(bundle.calibrator, outputs, _scenes(chips)) if bundle.calibrator else None
@@ -257,8 +258,6 @@ def evaluate(
         train_features = compute_frozen_features(vit, train, bundle, progress)
         methods |= _baselines(bundle, train, chips, train_features, features["frozen"])
 
-    evaluated, others = (x.table[["split", *LEAK_KEYS.values()]] for x in (store, training))
-    leaks = count_leaks(pd.concat([evaluated[evaluated["split"] == split], others[others["split"] != split]]), split)
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {}, leaks)
     if isinstance(store, HeldOutStore):
         first = int(leaks.chips > 0)  # the note about leaks stays the first one
@@ -336,16 +335,21 @@ LEAK_KEYS = {"identical": "sha256", "group": "group_key", "vessel": "mmsi"}
 _SEEN_SPLITS = {"test": ("train", "val"), "val": ("train",), "train": ()}
 
 
-def count_leaks(manifest: pd.DataFrame, split: str) -> schema.Leaks:
+def count_leaks(store: ChipStore, training: ChipStore, split: str) -> schema.Leaks:
     """Count the chips of a split that share content, group or vessel with chips of the splits that a model has seen.
 
     Args:
-        manifest: the rows of a chip store.
+        store: the evaluated chips.
+        training: the chips of the training, often the same store.
         split: the evaluated split.
 
     Returns:
         The entry "leaks" of metrics.json.
     """
+    manifest = store.read(["split", *LEAK_KEYS.values()])
+    if training is not store:
+        others = training.read(list(manifest))
+        manifest = pd.concat([manifest[manifest["split"] == split], others[others["split"] != split]])
     is_evaluated, is_seen = manifest["split"] == split, manifest["split"].isin(_SEEN_SPLITS[split])
     shared: dict[str, pd.Series[bool]] = {}
     for name, key in LEAK_KEYS.items():  # numbers need less memory than sets of texts

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -154,8 +155,9 @@ def test_leaking_chips_are_counted_and_a_note_tells_it_first(metrics, run, root,
 def test_test_chips_leak_from_validation_chips_too():
     rows = [("train", "a", None), ("val", "b", "1"), ("test", "b", None), ("test", "c", "1"), ("test", "d", "")]
     table = pd.DataFrame(rows, columns=["split", "sha256", "mmsi"]).assign(group_key="")
-    assert count_leaks(table, "test") == Leaks(chips=2, identical=1, group=0, vessel=1)
-    assert count_leaks(table, "val").chips == 0
+    store = SimpleNamespace(read=table.__getitem__)
+    assert count_leaks(store, store, "test") == Leaks(chips=2, identical=1, group=0, vessel=1)
+    assert count_leaks(store, store, "val").chips == 0
 
 
 @pytest.mark.slow

@@ -46,18 +46,20 @@ class FoldStore(ChipStore):
         table = super().read()
         return table.assign(split=split_fold(table, self.fold, self.root))
 
-    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return the table, or some of its columns."""
-        return self.table if columns is None else self.table[list(columns)]
+    def read(self, columns: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
+        """Return the table, or some of its columns or the rows of a split."""
+        table = self.table if split is None else self.table[self.table["split"] == split]
+        return table if columns is None else table[list(columns)]
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutStore(ChipStore):
     """A chip store in which every chip is a test chip, whatever its split."""
 
-    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    def read(self, columns: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
         """Read the table with the split test alone, or some of its columns."""
-        return super().read(columns).assign(split="test")
+        table = super().read(columns).assign(split="test")
+        return table if split in (None, "test") else table[:0]
 
 
 def open_store(root: Path, fold: str | None) -> ChipStore:

@@ -255,13 +255,13 @@ class ChipStore:
         """
         return self.read()
 
-    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Read the table, or some of its columns, which need less memory.
+    def read(self, columns: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
+        """Read the table, or some of its columns or the rows of a split, which need less memory.
 
         Raises:
             DataError: the manifest is damaged.
         """
-        table = read_manifest(self.root, columns)
+        table = read_manifest(self.root, columns, split)
         return table.assign(unit=table["unit"].str.lower()) if "unit" in table else table
 
     @cached_property
@@ -278,12 +278,17 @@ class ChipStore:
     @cached_property
     def units(self) -> tuple[str, ...]:
         """Units of the chips, in alphabetical order."""
-        return tuple(sorted(self.table["unit"].unique()))
+        return tuple(sorted(self.read(["unit"])["unit"].unique()))
 
     @property
     def is_radar(self) -> bool:
         """Whether the chips are known to be radar images, by a calibrated unit or a polarization."""
-        return not set(self.units) <= set(DIGITAL_UNITS) or bool(self.table["polarisation"].fillna("").ne("").any())
+        polarizations = self.read(["polarisation"])["polarisation"]
+        return not set(self.units) <= set(DIGITAL_UNITS) or bool(polarizations.fillna("").ne("").any())
+
+    @cached_property
+    def _splits(self) -> dict[str, pd.DataFrame]:
+        return {}
 
     def split(self, name: str) -> pd.DataFrame:
         """Return the manifest rows of one split; an empty table if the data set does not have it.
@@ -293,9 +298,9 @@ class ChipStore:
         """
         if name not in SPLITS:
             raise RequestError(f"{name} is not a split", self.root, f"choose one of {', '.join(SPLITS)}")
-        rows = np.flatnonzero(self.table["split"] == name)
-        is_run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)  # the rule; its rows need not be copied
-        return self.table.iloc[slice(rows[0], rows[-1] + 1) if is_run else rows].reset_index(drop=True)
+        if name not in self._splits:
+            self._splits[name] = self.read(split=name).reset_index(drop=True)
+        return self._splits[name].copy(deep=False)
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
         """Count the chips of each class in a split: (C,), in the order of `classes`."""
@@ -325,22 +330,33 @@ def check_manifest_paths(paths: pd.Series[Any], manifest: Path) -> None:
             raise DataError(f"row {row + 1:,} {error}", manifest, _PREPARE) from error
 
 
-def read_manifest(root: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read the manifest of a store, one row per chip, or some of its columns, and check the types of all columns.
+def read_manifest(root: Path, columns: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
+    """Read the manifest of a store, one row per chip, and check the types of all columns.
+
+    Args:
+        root: folder of the store.
+        columns: the columns to return; None returns all.
+        split: the split to return; None returns all.
+
+    Returns:
+        The rows; their index counts all rows of the manifest.
 
     Raises:
         DataError: the manifest is damaged. The message names the row and the column.
     """
-    return pd.concat(read_manifest_parts(root, columns))
+    return pd.concat(read_manifest_parts(root, columns, split))
 
 
-def read_manifest_parts(root: Path, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+def read_manifest_parts(
+    root: Path, columns: Sequence[str] | None = None, split: str | None = None
+) -> Iterator[pd.DataFrame]:
     """Yield the manifest in parts, whose index counts all rows; see `read_manifest`."""
     try:
         for part in read_parquet_parts(root / MANIFEST):
             check_manifest_paths(part["path"], root / MANIFEST)
             check_manifest_columns(part)
-            yield part if columns is None else part[list(columns)]
+            rows = part if split is None else part[part["split"] == split]
+            yield rows if columns is None else rows[list(columns)]
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE) from error
 
