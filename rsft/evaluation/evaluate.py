@@ -346,9 +346,10 @@ def count_leaks(store: ChipStore, training: ChipStore, split: str) -> schema.Lea
     Returns:
         The entry "leaks" of metrics.json.
     """
-    manifest = store.read(["split", *LEAK_KEYS.values()])
+    columns = ["split", *LEAK_KEYS.values()]
+    manifest = store.read(columns)
     if training is not store:
-        others = training.read(list(manifest))
+        others = training.read(columns)
         manifest = pd.concat([manifest[manifest["split"] == split], others[others["split"] != split]])
     is_evaluated, is_seen = manifest["split"] == split, manifest["split"].isin(_SEEN_SPLITS[split])
     shared: dict[str, pd.Series[bool]] = {}
