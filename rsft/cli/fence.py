@@ -191,14 +191,16 @@ def _find_inputs(text: str) -> Iterator[Path]:
         return
 
 
-def _links_to_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+def _links_to_files(folder: Path) -> Iterator[Path]:
     """Yield the links to files in a folder and those below; no list of names is kept, which would be long for chips."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                yield from [Path(entry)] if entry.is_file() else ()
-            elif entry.is_dir():
-                yield from _links_to_files(entry)
+    folders = [str(folder)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if not entry.is_symlink():
+                    folders += [entry.path] * entry.is_dir()
+                elif os.path.isfile(entry):  # noqa: PTH113 (a Path raises an error if the target is out of reach)
+                    yield Path(entry)
 
 
 def _with_neighbors(path: Path) -> Iterator[Path]:

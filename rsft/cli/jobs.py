@@ -185,7 +185,9 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle
     from rsft.training.replay import replay
     from rsft.training.runs.reader import REPLAY_FILE
+    from rsft.utils.process_pool import return_freed_memory
 
+    return_freed_memory()  # of the training
     bundle, out = folder / "bundle", folder / "evaluation"
     with progress() as report:
         evaluation = evaluate_bundle(
@@ -277,7 +279,7 @@ def evaluate(
     split = ALL_CHIPS if all_chips else split
     if split != ALL_CHIPS:
         check_store(data)
-    elif not data.is_dir():  # before PyTorch is imported
+    elif not data.exists():  # before PyTorch is imported
         raise RequestError("the folder does not exist", data, "name a chip store, or class folders")
 
     from rsft.evaluation.evaluate import evaluate as evaluate_bundle  # imports PyTorch

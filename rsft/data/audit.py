@@ -151,15 +151,17 @@ def _read_chips(
     """Read the chips of a manifest of `total` rows, which is given in parts.
 
     Returns:
-        The manifest, with what `_read_content` found in place of paths and digests; by row, why a chip is unusable.
+        The manifest without paths and digests, with the columns name_hash, content, hash, is_saturated and is_altered;
+        and, by row, why a chip is unusable.
     """
     faults, kept = dict[int, str](), list[pd.DataFrame]()
     contents, hashes = np.zeros(total, np.uint64), np.zeros(total, np.uint64)  # few bytes per chip, no objects
     is_saturated, is_altered = np.zeros(total, bool), np.zeros(total, bool)
 
-    def iter_tasks() -> Iterator[tuple[int, Path, object]]:  # paths and digests are only kept until a chip is read
+    def iter_tasks() -> Iterator[tuple[int, Path, object]]:  # paths and digests of few chips are in memory
         for part in parts:
-            part = part.reindex(columns=list(_COLUMNS)).astype(dict.fromkeys(_REPEATING, "category"))
+            part = part.reindex(columns=list(_COLUMNS))
+            part = part.astype(dict.fromkeys(_REPEATING, "string")).astype(dict.fromkeys(_REPEATING, "category"))
             part["name_hash"] = hash_pandas_object(part["name"], index=False, categorize=False).astype(np.uint32)
             kept.append(part.drop(columns=["path", "sha256"]))
             yield from ((row, root / path, sha) for row, path, sha in part[["path", "sha256"]].itertuples(name=None))
@@ -237,7 +239,7 @@ def find_near_duplicates(hashes: ArrayLike) -> set[tuple[int, int]]:
         Each pair once, the smaller hash first.
     """
     values, pairs = _sort_distinct(np.asarray(hashes, np.uint64)), set[tuple[int, int]]()
-    for offset in _BIT_OFFSETS:  # the values are rotated by so many bits, which keeps the distances
+    for offset in _BIT_OFFSETS:  # the values are rotated left by `offset` bits, which keeps the distances
         runs, first = (values >> np.uint64(48)).astype(np.uint16), np.arange(len(values), dtype=np.int32)
         for step in range(1, len(values)):  # compare each hash with the one `step` places behind, if it shares the run
             first = first[first + step < len(values)]
@@ -273,7 +275,7 @@ def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[Audi
     flags, names, total = table["flags"], table["name"], len(table)
     flags = flags[flags != ""].str.split(",").explode()
     flagged = {flag: flags.index[flags == flag] for flag in sorted(set(flags) - {""})}
-    firsts = table[["name", "name_hash", "split"]].drop(flagged.get(REPEATED_ROW_FLAG, []))  # others are renamed
+    firsts = table[["name", "name_hash", "split"]].drop(flagged.get(REPEATED_ROW_FLAG, []))  # these have new names
     firsts = firsts[_is_repeated(firsts["name_hash"])]  # to compare all texts needs 100 bytes per chip
     leaking = _keys_in_several(table, "group_key", "split")
     test = table[table["split"] == "test"]
@@ -298,8 +300,8 @@ def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[Audi
     description = f"pairs of near-duplicates across splits (pHash, at most {MAX_HASH_DISTANCE} of 64 bits)"
     yield count_finding(description, _near_duplicates_across_splits(candidates, names))
     yield count_finding("chips that are constant or cannot be read", names[faults.index] + ": " + faults, total)
-    saturated = table.index[table["is_saturated"]].difference(faults.index)
-    yield count_finding(f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", names[saturated], total)
+    saturated = names[table["is_saturated"]]
+    yield count_finding(f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", saturated, total)
     labels = table.groupby(["split", "class"], observed=True).size()
     missing = missing_classes({split: labels[split].to_dict() for split in labels.index.unique("split")})
     absent = [f"{name} ({split})" for split in missing for name in missing[split]]

@@ -169,13 +169,16 @@ def test_links_that_a_user_makes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("far").mkdir()
     Path("far/b.png").write_text("chip")
-    Path("inputs/b.png").symlink_to(tmp_path / "far/b.png")
+    for number in range(4):  # wherever the circle of links comes in the list of the folder
+        Path(f"inputs/b{number}.png").symlink_to(tmp_path / "far/b.png")
+        Path(f"inputs/circle{number}.png").symlink_to(f"circle{number}.png")
     Path("inputs/secret.png").symlink_to(tmp_path / "elsewhere/secret.txt")
     Path("inputs/deep").mkdir()
     Path("inputs/deep/folder").symlink_to(tmp_path / "elsewhere")
-    reads = [("read", f"inputs/{name}") for name in ("b.png", "secret.png", "deep/folder/secret.txt")]
+    names = (*(f"b{number}.png" for number in range(4)), "secret.png", "deep/folder/secret.txt")
+    reads = [("read", f"inputs/{name}") for name in names]
     parameters = {"inputs": ["inputs"], "out": "outputs/o"}
-    assert attempt("predict", parameters, *reads) == ["chip", "PermissionError", "PermissionError"]
+    assert attempt("predict", parameters, *reads) == [*["chip"] * 4, "PermissionError", "PermissionError"]
 
 
 @pytest.mark.parametrize("folder", ["bundle", "runs/a/001/bundle"])

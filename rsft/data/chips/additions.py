@@ -27,7 +27,7 @@ from rsft.data.chips import store as layout
 from rsft.data.chips.builder import write_chip
 from rsft.data.chips.record import HEAD_COUNT, StoreDescription, group_by_count, head_limit
 from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, render_readme, select_sheet_chips
-from rsft.data.chips.store import PROVENANCE, ChipStore, check_chip_path, read_dataset, read_manifest
+from rsft.data.chips.store import PROVENANCE, ROW_GROUP, ChipStore, check_chip_path, read_dataset, read_manifest
 from rsft.data.croissant import CROISSANT_FILE
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.errors import DataError, RequestError
@@ -76,7 +76,9 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
     types = {field.name: field.type for field in layout.SCHEMA} | PROVENANCE  # columns that rsft does not know stay
     names = dict.fromkeys([*layout.SCHEMA.names, *table.columns])
     with BytesIO() as out:
-        pq.write_table(pa.table({name: pa.array(table[name], types.get(name)) for name in names}), out)
+        pq.write_table(
+            pa.table({name: pa.array(table[name], types.get(name)) for name in names}), out, row_group_size=ROW_GROUP
+        )
         data = out.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     current, _ = layout.read_pending_change(root)

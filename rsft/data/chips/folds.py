@@ -57,7 +57,7 @@ class HeldOutStore(ChipStore):
     """A chip store in which every chip is a test chip, whatever its split."""
 
     def read(self, columns: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
-        """Read the table with the split test alone, or some of its columns."""
+        """Read the table with the split test alone, or some of its columns; other splits have no rows."""
         table = super().read(columns).assign(split="test")
         return table if split in (None, "test") else table[:0]
 

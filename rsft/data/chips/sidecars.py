@@ -126,9 +126,6 @@ def render_thumbnail(pixels: Pixels) -> Bytes:
     return out
 
 
-_BATCH = 4000  # rows in memory; each batch adds 20 KB to the description of the file
-
-
 def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: StoreDescription, jobs: int) -> None:
     """Write the manifest, dataset.json, rejected.csv, the figures and README.md.
 
@@ -156,7 +153,7 @@ def write_sidecars(store: Path, journal: BuildJournal, bands: str, description: 
     flags, rows = Counter[str](), journal.rows(bands)
     schema = pa.schema([*layout.SCHEMA, *description.columns.items()])
     with pq.ParquetWriter(store / layout.MANIFEST, schema) as writer:
-        while batch := [row | {"group": group_of[row["class"]]} for row in islice(rows, _BATCH)]:
+        while batch := [row | {"group": group_of[row["class"]]} for row in islice(rows, layout.ROW_GROUP)]:
             writer.write_table(pa.Table.from_pylist(batch, schema))
             flags.update(flag for row in batch for flag in row["flags"].split(",") if flag)
     rejected = _write_rejected(store / layout.REJECTED, merge(sorted(description.rejected), journal.rejections(bands)))

@@ -121,6 +121,8 @@ def _are_boxes(cells: Iterable[Any]) -> bool:
 Counts = Mapping[str, Mapping[str, int]]
 """Number of chips by split and class; 0 if a class has no chip."""
 
+ROW_GROUP = 4000
+"""Rows of a manifest that are written and read at the same time."""
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
 PENDING = "pending"
 """Key in dataset.json of a change that is being written, see `rsft.data.chips.additions`."""
@@ -220,7 +222,7 @@ class ChipStore:
 
     @classmethod
     def open(cls, root: Path) -> Self:
-        """Open the chip store at `root`; its manifest is read on first use.
+        """Open the chip store at `root`; its rows are read when they are used.
 
         Raises:
             RequestError: the folder is not a chip store.
@@ -265,9 +267,13 @@ class ChipStore:
         return table.assign(unit=table["unit"].str.lower()) if "unit" in table else table
 
     @cached_property
+    def _labels(self) -> pd.DataFrame:
+        return self.read(["split", "class", "unit", "polarisation"]).astype("category")  # a few bytes per chip
+
+    @cached_property
     def counts(self) -> Counts:
         """Number of chips by split and class."""
-        found = self.read(["split", "class"]).value_counts()
+        found = self._labels[["split", "class"]].value_counts()
         return {split: {name: int(found.get((split, name), 0)) for name in self.classes} for split in SPLITS}
 
     @property
@@ -278,13 +284,13 @@ class ChipStore:
     @cached_property
     def units(self) -> tuple[str, ...]:
         """Units of the chips, in alphabetical order."""
-        return tuple(sorted(self.read(["unit"])["unit"].unique()))
+        return tuple(sorted(self._labels["unit"].unique()))
 
     @property
     def is_radar(self) -> bool:
         """Whether the chips are known to be radar images, by a calibrated unit or a polarization."""
-        polarizations = self.read(["polarisation"])["polarisation"]
-        return not set(self.units) <= set(DIGITAL_UNITS) or bool(polarizations.fillna("").ne("").any())
+        polarizations = set(self._labels["polarisation"].dropna()) - {""}
+        return not set(self.units) <= set(DIGITAL_UNITS) or bool(polarizations)
 
     @cached_property
     def _splits(self) -> dict[str, pd.DataFrame]:

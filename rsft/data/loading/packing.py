@@ -53,9 +53,12 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
     if (root / MANIFEST).is_file():
         manifest = sha256(root / MANIFEST)[:12]
     transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics", "chip_standard"})
-    key = hashlib.sha256(json.dumps([_VERSION, transform], sort_keys=True).encode())
-    for unit, digest in zip(table["unit"], table["sha256"], strict=True):  # no list of all texts is made
-        key.update(f"{unit},{digest};".encode())
+    key = hashlib.sha256(json.dumps([_VERSION, transform], sort_keys=True)[:-1].encode())
+    for column in ("unit", "sha256"):  # the text of a JSON list, as in 0.2, without all of it in memory
+        for number, text in enumerate(table[column]):
+            key.update(f"{', ' if number else ', ['}{json.dumps(text)}".encode())
+        key.update(b"]")
+    key.update(b"]")
     path = folder / f"{manifest}-{key.hexdigest()[:16]}.npy"
     with FileLock(folder / "lock"):
         if not path.is_file():
