@@ -267,13 +267,13 @@ class ChipStore:
         return table.assign(unit=table["unit"].str.lower()) if "unit" in table else table
 
     @cached_property
-    def _labels(self) -> pd.DataFrame:
+    def _categories(self) -> pd.DataFrame:
         return self.read(["split", "class", "unit", "polarisation"]).astype("category")  # a few bytes per chip
 
     @cached_property
     def counts(self) -> Counts:
         """Number of chips by split and class."""
-        found = self._labels[["split", "class"]].value_counts()
+        found = self._categories[["split", "class"]].value_counts()
         return {split: {name: int(found.get((split, name), 0)) for name in self.classes} for split in SPLITS}
 
     @property
@@ -284,12 +284,12 @@ class ChipStore:
     @cached_property
     def units(self) -> tuple[str, ...]:
         """Units of the chips, in alphabetical order."""
-        return tuple(sorted(self._labels["unit"].unique()))
+        return tuple(sorted(self._categories["unit"].unique()))
 
     @property
     def is_radar(self) -> bool:
         """Whether the chips are known to be radar images, by a calibrated unit or a polarization."""
-        polarizations = set(self._labels["polarisation"].dropna()) - {""}
+        polarizations = set(self._categories["polarisation"].dropna()) - {""}
         return not set(self.units) <= set(DIGITAL_UNITS) or bool(polarizations)
 
     @cached_property
@@ -422,8 +422,8 @@ def _read_classes(path: Path) -> set[str]:
 
     classes = set[str]()
     try:
-        names = set(pq.read_schema(path).names)
-        if missing := [name for name in SCHEMA.names if name not in names]:
+        columns = set(pq.read_schema(path).names)
+        if missing := [name for name in SCHEMA.names if name not in columns]:
             raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
         for part in read_parquet_parts(path, ["class"]):
             check_columns(part, [CLASS_COLUMN])
