@@ -346,18 +346,26 @@ def count_leaks(store: ChipStore, training: ChipStore, split: str) -> schema.Lea
     Returns:
         The entry "leaks" of metrics.json.
     """
-    columns = ["split", *LEAK_KEYS.values()]
-    manifest = store.read(columns)
+    manifest = _hash_leak_keys(store)
     if training is not store:
-        others = training.read(columns)
+        others = _hash_leak_keys(training)
         manifest = pd.concat([manifest[manifest["split"] == split], others[others["split"] != split]])
     is_evaluated, is_seen = manifest["split"] == split, manifest["split"].isin(_SEEN_SPLITS[split])
-    shared: dict[str, pd.Series[bool]] = {}
-    for name, key in LEAK_KEYS.items():  # numbers need less memory than sets of texts
-        numbers, _ = pd.factorize(manifest[key].mask(manifest[key] == ""))  # -1 without a key
-        shared[name] = is_evaluated & (numbers >= 0) & np.isin(numbers, numbers[is_seen])
+    hashes: Iterable[tuple[str, pd.Series[int]]] = ((name, manifest[key]) for name, key in LEAK_KEYS.items())
+    shared = {name: is_evaluated & (values > 0) & np.isin(values, values[is_seen]) for name, values in hashes}
     counts = {name: int(is_shared.sum()) for name, is_shared in shared.items()}
     return schema.Leaks(chips=int(np.any([*shared.values()], axis=0).sum()), **counts)
+
+
+def _hash_leak_keys(store: ChipStore) -> pd.DataFrame:
+    """Read the split and the keys of all chips, as hashes of 64 bits, which need less memory than texts; 0 for none."""
+    keys = LEAK_KEYS.values()
+
+    def hash_part(part: pd.DataFrame) -> pd.DataFrame:
+        texts = part.fillna("")
+        return part[["split"]].assign(**{x: pd.util.hash_array(texts[x].to_numpy()) * (texts[x] != "") for x in keys})
+
+    return pd.concat(map(hash_part, store.read_parts(["split", *keys])))
 
 
 def _load_chips(store: ChipStore, split: str, bundle: Bundle, progress: Progress | None) -> ChipImages:
@@ -511,7 +519,10 @@ def compute_frozen_features(
         progress: called after every batch.
     """
     recipe, device = bundle.recipe, next(vit.parameters()).device
-    batches = (copy_to_device(inputs, device) for inputs, _ in chips.batches(recipe.evaluate.batch_size))
-    features = (extract_features(vit, inputs, recipe.backbone.pool).float().cpu() for inputs in batches)
-    rows: NDArray[np.float32] = stack_rows(features, len(chips), progress, "frozen features").numpy()
-    return rows
+    (rows,) = stack_rows(
+        lambda inputs: [extract_features(vit, copy_to_device(inputs, device), recipe.backbone.pool).float().cpu()],
+        chips.batches(recipe.evaluate.batch_size),
+        progress and (lambda done: progress(done, len(chips), "frozen features")),
+    )
+    features: NDArray[np.float32] = rows.numpy()
+    return features

@@ -7,7 +7,7 @@ are kept beside the cache of images of a chip store.
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -29,7 +29,6 @@ from rsft.models.outputs import VIEWS, ClassifierOutputs, TakeViews, average_out
 from rsft.peft import AdaptedModel, attach
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import EvaluateSection, HeadSection, Recipe
-from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
 from rsft.version import __version__
 
@@ -343,9 +342,18 @@ def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
     )
 
 
+class CountedBatches(Protocol):
+    """Batches of inputs (B, P, S, S) and labels (B,), and the number of all chips."""
+
+    count: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches."""
+
+
 def collect_outputs(
     classifier: SupportsPredict,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: CountedBatches,
     on_progress: Callable[[int], object] | None = None,
 ) -> ClassifierOutputs:
     """Run batches through a classifier in evaluation mode and collect its outputs.
@@ -360,39 +368,38 @@ def collect_outputs(
     """
     parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
     device = torch.device("cpu") if parameter is None else parameter.device  # only PyTorch has parameters
-    buffers = bytearray(), bytearray()  # a list of tensors, and its concatenation, would need twice the memory
-    count = 0
-    for inputs, _ in batches:
+
+    def predict(inputs: Tensor) -> list[Tensor]:
         with torch.inference_mode():
-            outputs = classifier.predict(copy_to_device(inputs, device))
-        for buffer, tensor in zip(buffers, outputs, strict=True):
-            buffer += tensor.float().cpu().numpy().tobytes()
-        count += len(inputs)
-        if on_progress is not None:
-            on_progress(count)
-    return ClassifierOutputs(*(np.frombuffer(buffer, np.float32).reshape(count, -1) for buffer in buffers))
+            return [output.float().cpu() for output in classifier.predict(copy_to_device(inputs, device))]
+
+    return ClassifierOutputs(*(rows.numpy() for rows in stack_rows(predict, batches, on_progress)))
 
 
-def stack_rows(batches: Iterable[Tensor], count: int, progress: Progress | None, text: str) -> Tensor:
-    """Copy batches (B, D) into one tensor (count, D); a list of them, and its concatenation, need twice the memory.
+def stack_rows(
+    compute: Callable[[Tensor], Sequence[Tensor]],
+    batches: CountedBatches,
+    on_progress: Callable[[int], object] | None = None,
+) -> list[Tensor]:
+    """Compute tensors of batches, and stack them; lists of them, and their concatenation, would need twice the memory.
 
     Args:
-        batches: computed one after the other.
-        count: number of all rows.
-        progress: called after each batch.
-        text: what is done, for `progress`.
+        compute: returns tensors (B, ...) of inputs (B, P, S, S).
+        batches: N chips.
+        on_progress: called after each batch with the number of chips so far.
 
     Returns:
-        The rows, with the data type and on the device of the batches.
+        The stacked tensors (N, ...), with the data types and on the devices of `compute`.
     """
-    rows, done = torch.empty(0), 0
-    for batch in batches:
-        if not done:
-            rows = batch.new_empty(count, batch.shape[1])
-        rows[done : done + len(batch)] = batch
-        done += len(batch)
-        if progress is not None:
-            progress(done, count, text)
+    rows, done = list[Tensor](), 0
+    for inputs, _ in batches:
+        tensors = compute(inputs)
+        rows = rows or [tensor.new_empty(batches.count, *tensor.shape[1:]) for tensor in tensors]
+        for stacked, tensor in zip(rows, tensors, strict=True):
+            stacked[done : done + len(inputs)] = tensor
+        done += len(inputs)
+        if on_progress is not None:
+            on_progress(done)
     return rows
 
 
@@ -405,7 +412,7 @@ _SUFFIX = ".outputs.npz"
 def load_or_collect_outputs(
     bundle: Bundle,
     classifier: SupportsPredict,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: CountedBatches,
     images: Path,
     contract: Contract,
     device: str,

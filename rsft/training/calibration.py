@@ -65,15 +65,17 @@ def calibrate_bundle(
     val_groups = val.table["group_key"].fillna("").to_numpy(str)
     train_groups = np.asarray(train.table["group_key"].fillna("").unique(), str)
     selected = select_calibration_chips(val.labels, val_groups, train_groups)
+    # a selection is a copy of all features, which a large split should not need
+    fitted = val_outputs if len(selected) == len(val) else ClassifierOutputs(*(x[selected] for x in val_outputs))
     calibrator = Calibrator.fit(
-        val_outputs.logits[selected],
+        fitted.logits,
         val.labels[selected],
-        val_outputs.features[selected],
+        fitted.features,
         train_features=train_outputs.features,
         train_labels=train.labels[train_indices],
     )
     validation = ValidationChips.from_probabilities(
-        np.exp(log_softmax(val_outputs.logits[selected], calibrator.temperature)),
+        np.exp(log_softmax(fitted.logits, calibrator.temperature)),
         positions=selected,
         groups=val_groups[selected],
         trained_groups=train_groups,

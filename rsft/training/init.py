@@ -264,9 +264,12 @@ def compute_features(
     """
     classifier.eval()
     device = next(classifier.parameters()).device
-    batches = (copy_to_device(inputs, device) for inputs, _ in UnaugmentedLoader(chips, indices, batch_size))
-    features = (classifier.head_inputs(inputs).float() for inputs in batches)
-    return stack_rows(features, len(indices), progress, "frozen features")
+    (features,) = stack_rows(
+        lambda inputs: [classifier.head_inputs(copy_to_device(inputs, device)).float()],
+        UnaugmentedLoader(chips, indices, batch_size),
+        progress and (lambda done: progress(done, len(indices), "frozen features")),
+    )
+    return features
 
 
 START_DIR = "start"

@@ -5,7 +5,7 @@ Chips of one scene, vessel or file are in one fold. The folds only depend on the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -43,23 +43,23 @@ class FoldStore(ChipStore):
     @cached_property
     def table(self) -> pd.DataFrame:
         """The manifest with the splits of `split_fold`, which needs all of it; read on first use."""
-        table = super().read()
+        table = pd.concat(super().read_parts())
         return table.assign(split=split_fold(table, self.fold, self.root))
 
-    def read(self, columns: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
-        """Return the table, or some of its columns or the rows of a split."""
+    def read_parts(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pd.DataFrame]:
+        """Yield the table, or some of its columns or the rows of a split, as one part."""
         table = self.table if split is None else self.table[self.table["split"] == split]
-        return table if columns is None else table[list(columns)]
+        yield table if columns is None else table[list(columns)]
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutStore(ChipStore):
     """A chip store in which every chip is a test chip, whatever its split."""
 
-    def read(self, columns: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
+    def read_parts(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pd.DataFrame]:
         """Read the table with the split test alone, or some of its columns; other splits have no rows."""
-        table = super().read(columns).assign(split="test")
-        return table if split in (None, "test") else table[:0]
+        for part in super().read_parts(columns):
+            yield part.assign(split="test") if split in (None, "test") else part[:0]
 
 
 def open_store(root: Path, fold: str | None) -> ChipStore:

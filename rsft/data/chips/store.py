@@ -263,8 +263,16 @@ class ChipStore:
         Raises:
             DataError: the manifest is damaged.
         """
-        table = read_manifest(self.root, columns, split)
-        return table.assign(unit=table["unit"].str.lower()) if "unit" in table else table
+        return pd.concat(self.read_parts(columns, split))
+
+    def read_parts(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pd.DataFrame]:
+        """Yield the table in parts, whose index counts all rows; see `read`.
+
+        Raises:
+            DataError: the manifest is damaged.
+        """
+        for part in read_manifest_parts(self.root, columns, split):
+            yield part.assign(unit=part["unit"].str.lower()) if "unit" in part else part
 
     @cached_property
     def _categories(self) -> pd.DataFrame:

@@ -82,13 +82,9 @@ class ChipImages:
         image: Bytes = self.images[index]
         return image
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all chips in order, without augmentation: inputs (b, P, S, S) float32 and labels (b,).
-
-        Yields:
-            Network inputs (b, P, S, S) float32 and labels (b,).
-        """
-        yield from UnaugmentedLoader(self, np.arange(len(self)), size)
+    def batches(self, size: int) -> "UnaugmentedLoader":
+        """Return batches of all chips in order: network inputs (b, P, S, S) float32 and labels (b,)."""
+        return UnaugmentedLoader(self, np.arange(len(self)), size)
 
     def batch(self, indices: Indices, images: Sequence[Bytes] | None = None) -> tuple[Tensor, Tensor]:
         """Return one batch of chips.
@@ -237,6 +233,9 @@ class UnaugmentedLoader:
         indices: their order, over all processes.
         batch_size: chips per batch, over all processes.
         shard: rank and number of processes, see `shard_batches`.
+
+    Attributes:
+        count: number of chips of this process.
     """
 
     def __init__(
@@ -244,6 +243,7 @@ class UnaugmentedLoader:
     ) -> None:
         self.chips = chips
         self.batches = shard_batches(indices, batch_size, shard)
+        self.count = sum(map(len, self.batches))
 
     def __len__(self) -> int:
         return len(self.batches)
