@@ -47,18 +47,33 @@ def knn_predict(
         n_classes: number of columns of the result.
         k: number of neighbors, at most N.
         metric: the distance.
-        balanced: divide the votes of a class by its number of training samples.
+        balanced: return the votes of `balance_votes`.
 
     Returns:
         Probabilities (M, n_classes).
     """
-    model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=metric, algorithm="brute")
+    name: str = metric
+    if metric == "cosine":  # half the squared distance of unit vectors, which scikit-learn searches without a matrix
+        train_x, test_x, name = normalize(train_x), normalize(test_x), "sqeuclidean"
+    model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=name, algorithm="brute")
     model.fit(train_x, train_y)
     probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
     probabilities[:, model.classes_] = model.predict_proba(test_x)
-    if balanced:
-        probabilities[:, model.classes_] /= np.bincount(train_y)[model.classes_]
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return balance_votes(probabilities, train_y) if balanced else probabilities
+
+
+def balance_votes(votes: NDArray[np.float64], train_y: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Divide the votes of each class by its number of training samples.
+
+    Args:
+        votes: (M, C), as of `knn_predict`; those of a class without training samples are 0.
+        train_y: (N,) class indices of the training samples.
+
+    Returns:
+        Probabilities (M, C).
+    """
+    balanced = votes / np.maximum(np.bincount(train_y, minlength=votes.shape[1]), 1)
+    probabilities: NDArray[np.float64] = balanced / balanced.sum(axis=1, keepdims=True)
     return probabilities
 
 

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +30,7 @@ from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema
-from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
+from rsft.evaluation.baselines import balance_votes, flatten_small_images, knn_predict, linear_probe_predict
 from rsft.evaluation.files import EVALUATION_FILE, write_predictions, write_representation
 from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
 from rsft.models.bundle.bundle import Bundle
@@ -255,8 +254,7 @@ def evaluate(
         features = {"frozen": compute_frozen_features(vit, chips, bundle, progress), "adapted": outputs.features}
     if baselines and not training.split("train").empty:
         train = _load_chips(training, "train", bundle, progress)
-        train_features = compute_frozen_features(vit, train, bundle, progress)
-        methods |= _baselines(bundle, train, chips, train_features, features["frozen"])
+        methods |= _baselines(bundle, vit, train, chips, features["frozen"], progress)
 
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {}, leaks)
     if isinstance(store, HeldOutStore):
@@ -448,16 +446,24 @@ def _scenes(chips: ChipImages) -> NDArray[np.str_]:
 
 
 def _baselines(
-    bundle: Bundle, train: ChipImages, chips: ChipImages, train_x: NDArray[np.float32], test_x: NDArray[np.float32]
+    bundle: Bundle,
+    vit: VisionTransformer,
+    train: ChipImages,
+    chips: ChipImages,
+    test_x: NDArray[np.float32],
+    progress: Progress | None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute the probabilities of all baselines from the frozen features of the training chips and of `chips`."""
-    train_pixels, pixels = (flatten_small_images(images.images) for images in (train, chips))
+    """Compute the probabilities of all baselines from frozen features, of `chips` in `test_x`, and from pixels."""
     k, n_classes = bundle.recipe.evaluate.knn, len(bundle.classes)
-    knn = partial(knn_predict, train_x, train.labels, test_x, n_classes, k)
+    train_x = compute_frozen_features(vit, train, bundle, progress)
+    probe = linear_probe_predict(train_x, train.labels, test_x, n_classes)
+    votes = knn_predict(train_x, train.labels, test_x, n_classes, k)
+    del train_x  # pixels need as much memory
+    train_pixels, pixels = (flatten_small_images(images.images) for images in (train, chips))
     return {
-        schema.LINEAR_PROBE: linear_probe_predict(train_x, train.labels, test_x, n_classes),
-        schema.BALANCED_KNN: knn(balanced=True),
-        schema.PLAIN_KNN: knn(),
+        schema.LINEAR_PROBE: probe,
+        schema.BALANCED_KNN: balance_votes(votes, train.labels),
+        schema.PLAIN_KNN: votes,
         schema.PIXEL_KNN: knn_predict(train_pixels, train.labels, pixels, n_classes, k, "euclidean"),
     }
 

@@ -21,6 +21,18 @@ def test_cosine_compares_direction_and_euclidean_compares_distance():
     assert knn_predict(train_x, train_y, query, 2, k=1, metric="euclidean").argmax() == 0
 
 
+def test_votes_are_inverse_cosine_distances():
+    rng = np.random.default_rng(1)
+    train_x, test_x, train_y = rng.normal(size=(40, 6)), rng.normal(size=(9, 6)), np.arange(40) % 3
+    cosines = test_x @ train_x.T / np.linalg.norm(test_x, axis=1)[:, None] / np.linalg.norm(train_x, axis=1)
+    nearest = np.argsort(-cosines, axis=1)[:, :5]
+    votes = np.zeros((9, 3))
+    for row, columns in enumerate(nearest):
+        np.add.at(votes[row], train_y[columns], 1 / (1 - cosines[row, columns]))
+    votes /= votes.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(knn_predict(train_x, train_y, test_x, 3), votes, rtol=1e-9)
+
+
 def test_a_tie_goes_to_the_nearer_class_and_not_to_the_lower_index():
     train_x, train_y = np.array([[0.0], [3.0]]), np.array([0, 1])
     assert knn_predict(train_x, train_y, np.array([[2.0]]), 2, k=2, metric="euclidean").argmax() == 1
