@@ -1,5 +1,6 @@
 """Cheap baselines of an evaluation: k-nearest neighbors and a linear probe on frozen features, or on small images."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import cv2
@@ -11,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
 from rsft.data.imagery.contract import resize_image
+from rsft.types import Bytes
 
 NEIGHBORS = 5
 """Number of neighbors: scikit-learn's default, which was fixed before the first result and is not tuned.
@@ -54,12 +56,18 @@ def knn_predict(
     """
     name: str = metric
     if metric == "cosine":  # half the squared distance of unit vectors, which scikit-learn searches without a matrix
-        train_x, test_x, name = normalize(train_x), normalize(test_x), "sqeuclidean"
+        train_x, test_x, name = _unit_rows(train_x), _unit_rows(test_x), "sqeuclidean"
     model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=name, algorithm="brute")
     model.fit(train_x, train_y)
     probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
     probabilities[:, model.classes_] = model.predict_proba(test_x)
     return balance_votes(probabilities, train_y) if balanced else probabilities
+
+
+def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return rows divided by their lengths; the same array if they have length 1 already, for less memory."""
+    has_length_one = np.allclose(np.einsum("nd,nd->n", rows, rows), 1, rtol=0, atol=1e-5)
+    return rows if has_length_one else normalize(rows)
 
 
 def balance_votes(votes: NDArray[np.float64], train_y: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -100,26 +108,28 @@ def linear_probe_predict(
         logits[:, classes] = 0  # scikit-learn needs two classes
     else:
         probe = LogisticRegression(C=PROBE_C, max_iter=1000)
-        probe.fit(normalize(train_x), train_y)
-        decision = probe.decision_function(normalize(test_x)).reshape(len(test_x), -1)  # of two classes: of the second
+        probe.fit(_unit_rows(train_x), train_y)
+        decision = probe.decision_function(_unit_rows(test_x)).reshape(len(test_x), -1)  # of two classes: of the second
         logits[:, classes] = -np.log(counts)
         logits[:, classes[-decision.shape[1] :]] += decision
     probabilities: NDArray[np.float64] = softmax(logits, axis=1)
     return probabilities
 
 
-def flatten_small_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def flatten_small_images(images: Iterable[Bytes], count: int) -> NDArray[np.float32]:
     """Shrink images to 16 x 16 pixels by averaging, and flatten them.
 
     Args:
-        images: (N, H, W, P) bytes.
+        images: N images (H, W, P), read one by one.
+        count: N.
 
     Returns:
         (N, 256) gray values in 0-255 for three planes, which are taken as RGB; (N, 256 P) otherwise.
     """
-    is_rgb = images.shape[3] == 3
-    rows = np.empty((len(images), IMAGE_SIZE**2 * (1 if is_rgb else images.shape[3])), np.float32)
-    for row, image in zip(rows, images, strict=True):
-        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if is_rgb else image
-        row[:] = resize_image(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True).ravel()
+    rows = np.empty((count, 0), np.float32)
+    for index, image in enumerate(images):
+        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if image.shape[2] == 3 else image
+        row = resize_image(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True).ravel()
+        rows = rows if index else np.empty((count, row.size), np.float32)
+        rows[index] = row
     return rows

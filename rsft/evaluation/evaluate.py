@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
+from sklearn.preprocessing import normalize
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -455,11 +456,11 @@ def _baselines(
 ) -> dict[str, NDArray[np.float64]]:
     """Compute the probabilities of all baselines from frozen features, of `chips` in `test_x`, and from pixels."""
     k, n_classes = bundle.recipe.evaluate.knn, len(bundle.classes)
-    train_x = compute_frozen_features(vit, train, bundle, progress)
+    train_x = normalize(compute_frozen_features(vit, train, bundle, progress), copy=False)
     probe = linear_probe_predict(train_x, train.labels, test_x, n_classes)
     votes = knn_predict(train_x, train.labels, test_x, n_classes, k)
     del train_x  # pixels need as much memory
-    train_pixels, pixels = (flatten_small_images(images.images) for images in (train, chips))
+    train_pixels, pixels = (flatten_small_images(map(x.image, range(len(x))), len(x)) for x in (train, chips))
     return {
         schema.LINEAR_PROBE: probe,
         schema.BALANCED_KNN: balance_votes(votes, train.labels),

@@ -135,7 +135,7 @@ def read_audit_inputs(
         if images:
             x = classifier.head_inputs(copy_to_device(torch.from_numpy(contract.normalize(images)), target)).float()
             features.append(functional.normalize(x.reshape(len(x), parts, -1), dim=2).flatten(1).cpu())
-            pixels.append(flatten_small_images(np.stack(images)))
+            pixels.append(flatten_small_images(images, len(images)))
         if progress is not None:
             progress(min(start + _BATCH, len(rows)), len(rows), "reading chips")
     if not usable:
