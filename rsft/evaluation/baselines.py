@@ -49,15 +49,15 @@ def knn_predict(
         n_classes: number of columns of the result.
         k: number of neighbors, at most N.
         metric: the distance.
-        balanced: return the votes of `balance_votes`.
+        balanced: divide the votes of a class by its number of training samples, see `balance_votes`.
 
     Returns:
         Probabilities (M, n_classes).
     """
-    name: str = metric
+    distance: str = metric
     if metric == "cosine":  # half the squared distance of unit vectors, which scikit-learn searches without a matrix
-        train_x, test_x, name = _unit_rows(train_x), _unit_rows(test_x), "sqeuclidean"
-    model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=name, algorithm="brute")
+        train_x, test_x, distance = _unit_rows(train_x), _unit_rows(test_x), "sqeuclidean"
+    model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=distance, algorithm="brute")
     model.fit(train_x, train_y)
     probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
     probabilities[:, model.classes_] = model.predict_proba(test_x)
@@ -71,10 +71,10 @@ def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def balance_votes(votes: NDArray[np.float64], train_y: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Divide the votes of each class by its number of training samples.
+    """Divide the votes of each class by its number of training samples, and normalize them.
 
     Args:
-        votes: (M, C), as of `knn_predict`; those of a class without training samples are 0.
+        votes: (M, C), from `knn_predict`; those of a class without training samples are 0.
         train_y: (N,) class indices of the training samples.
 
     Returns:

@@ -40,10 +40,10 @@ from rsft.models.classifier import (
     choose_device,
     copy_to_device,
     extract_features,
+    join_rows,
     load_classifier,
     load_or_collect_outputs,
     load_unmerged_classifier,
-    stack_rows,
     tta_warning,
     with_tta,
 )
@@ -350,21 +350,24 @@ def count_leaks(store: ChipStore, training: ChipStore, split: str) -> schema.Lea
         others = _hash_leak_keys(training)
         manifest = pd.concat([manifest[manifest["split"] == split], others[others["split"] != split]])
     is_evaluated, is_seen = manifest["split"] == split, manifest["split"].isin(_SEEN_SPLITS[split])
-    hashes: Iterable[tuple[str, pd.Series[int]]] = ((name, manifest[key]) for name, key in LEAK_KEYS.items())
-    shared = {name: is_evaluated & (values > 0) & np.isin(values, values[is_seen]) for name, values in hashes}
-    counts = {name: int(is_shared.sum()) for name, is_shared in shared.items()}
-    return schema.Leaks(chips=int(np.any([*shared.values()], axis=0).sum()), **counts)
+    keys = manifest.drop(columns="split")
+    shared = keys.apply(lambda hashes: is_evaluated & (hashes > 0) & np.isin(hashes, hashes[is_seen]))
+    counts = {name: int(shared[name].sum()) for name in LEAK_KEYS}
+    return schema.Leaks(chips=int(shared.any(axis=1).sum()), **counts)
 
 
 def _hash_leak_keys(store: ChipStore) -> pd.DataFrame:
-    """Read the split and the keys of all chips, as hashes of 64 bits, which need less memory than texts; 0 for none."""
-    keys = LEAK_KEYS.values()
+    """Read the splits and keys of all chips, by kind of leak. Keys are 64-bit hashes, and 0 for no key.
+
+    Hashes that are made part by part need less memory than texts.
+    """
 
     def hash_part(part: pd.DataFrame) -> pd.DataFrame:
-        texts = part.fillna("")
-        return part[["split"]].assign(**{x: pd.util.hash_array(texts[x].to_numpy()) * (texts[x] != "") for x in keys})
+        texts = part.astype(object).fillna("")
+        hashes = {name: pd.util.hash_array(texts[x].to_numpy()) * (texts[x] != "") for name, x in LEAK_KEYS.items()}
+        return part[["split"]].assign(**hashes)
 
-    return pd.concat(map(hash_part, store.read_parts(["split", *keys])))
+    return pd.concat(map(hash_part, store.read_parts(["split", *LEAK_KEYS.values()])))
 
 
 def _load_chips(store: ChipStore, split: str, bundle: Bundle, progress: Progress | None) -> ChipImages:
@@ -454,7 +457,7 @@ def _baselines(
     test_x: NDArray[np.float32],
     progress: Progress | None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute the probabilities of all baselines from frozen features, of `chips` in `test_x`, and from pixels."""
+    """Compute the probabilities of all baselines; `test_x` are the frozen features of `chips`."""
     k, n_classes = bundle.recipe.evaluate.knn, len(bundle.classes)
     train_x = normalize(compute_frozen_features(vit, train, bundle, progress), copy=False)
     probe = linear_probe_predict(train_x, train.labels, test_x, n_classes)
@@ -526,7 +529,7 @@ def compute_frozen_features(
         progress: called after every batch.
     """
     recipe, device = bundle.recipe, next(vit.parameters()).device
-    (rows,) = stack_rows(
+    (rows,) = join_rows(
         lambda inputs: [extract_features(vit, copy_to_device(inputs, device), recipe.backbone.pool).float().cpu()],
         chips.batches(recipe.evaluate.batch_size),
         progress and (lambda done: progress(done, len(chips), "frozen features")),

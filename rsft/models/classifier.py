@@ -373,30 +373,30 @@ def collect_outputs(
         with torch.inference_mode():
             return [output.float().cpu() for output in classifier.predict(copy_to_device(inputs, device))]
 
-    return ClassifierOutputs(*(rows.numpy() for rows in stack_rows(predict, batches, on_progress)))
+    return ClassifierOutputs(*(rows.numpy() for rows in join_rows(predict, batches, on_progress)))
 
 
-def stack_rows(
+def join_rows(
     compute: Callable[[Tensor], Sequence[Tensor]],
     batches: CountedBatches,
     on_progress: Callable[[int], object] | None = None,
 ) -> list[Tensor]:
-    """Compute tensors of batches, and stack them; lists of them, and their concatenation, would need twice the memory.
+    """Compute tensors of batches, and join them; lists of them, and their concatenation, would need twice the memory.
 
     Args:
         compute: returns tensors (B, ...) of inputs (B, P, S, S).
-        batches: N chips.
+        batches: batches of N chips.
         on_progress: called after each batch with the number of chips so far.
 
     Returns:
-        The stacked tensors (N, ...), with the data types and on the devices of `compute`.
+        The joined tensors (N, ...), with the data types and on the devices of `compute`.
     """
     rows, done = list[Tensor](), 0
     for inputs, _ in batches:
         tensors = compute(inputs)
         rows = rows or [tensor.new_empty(batches.count, *tensor.shape[1:]) for tensor in tensors]
-        for stacked, tensor in zip(rows, tensors, strict=True):
-            stacked[done : done + len(inputs)] = tensor
+        for joined, tensor in zip(rows, tensors, strict=True):
+            joined[done : done + len(inputs)] = tensor
         done += len(inputs)
         if on_progress is not None:
             on_progress(done)

@@ -26,7 +26,7 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import DataError, Fault, RecipeError, RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.classifier import Classifier, HeadAverage, build_head, copy_to_device, stack_rows
+from rsft.models.classifier import Classifier, HeadAverage, build_head, copy_to_device, join_rows
 from rsft.peft import AdaptedModel
 from rsft.recipe.schema import HeadSection, Recipe
 from rsft.recipe.text import to_yaml
@@ -264,7 +264,7 @@ def compute_features(
     """
     classifier.eval()
     device = next(classifier.parameters()).device
-    (features,) = stack_rows(
+    (features,) = join_rows(
         lambda inputs: [classifier.head_inputs(copy_to_device(inputs, device)).float()],
         UnaugmentedLoader(chips, indices, batch_size),
         progress and (lambda done: progress(done, len(indices), "frozen features")),

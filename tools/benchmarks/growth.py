@@ -3,10 +3,11 @@
 python -m tools.benchmarks.growth [--counts 2000,20000,200000] [--out DIR]
 
 The chips are random PNG files of 24 x 24 pixels and two classes. Every job runs in a process of its own with one
-thread: prepare (the store), audit, one epoch of `finetune` with the embedded network, and predict. The table contains
-the seconds of processor time of the process and its children, and the peak memory of its largest process. "ms per
-chip" is the growth from the row before: additional time by additional chips, so that the start of a job does not
-count. With linear time it is the same in each row. The files are removed at the end, unless OUT is given.
+thread: prepare (the store), audit, one epoch of `finetune` with the embedded network, predict, and evaluate with all
+baselines but the small network, whose training ends by time. The table contains the seconds of processor time of the
+process and its children, and the peak memory of its largest process. "ms per chip" is the growth from the row before:
+additional time by additional chips, so that the start of a job does not count. With linear time it is the same in each
+row. The files are removed at the end, unless OUT is given.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ JOBS: Mapping[str, Sequence[str]] = {
     "audit": ("audit", "store"),
     "finetune, one epoch": (
         *("finetune", "quickstart", "data.root=store", "data.size=24", "train.epochs=1"),
-        *(*PLAIN, *PLAIN_META, "meta.outer_every=2", "evaluate.every=100", "--no-report", "--runs", "runs"),
+        *(*PLAIN, *PLAIN_META, "meta.outer_every=2", "evaluate.every=100", "evaluate.baselines=0"),
+        *("--no-report", "--runs", "runs"),
     ),
     "predict": ("predict", "runs/quickstart", "images", "-o", "predictions.parquet", "--engine", "torch"),
+    "evaluate, with baselines": ("evaluate", "runs/quickstart", "store", "-o", "evaluation"),
 }
 """Arguments of rsft by job. A job needs the outputs of those before it."""
 

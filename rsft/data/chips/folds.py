@@ -57,7 +57,7 @@ class HeldOutStore(ChipStore):
     """A chip store in which every chip is a test chip, whatever its split."""
 
     def read_parts(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pd.DataFrame]:
-        """Read the table with the split test alone, or some of its columns; other splits have no rows."""
+        """Yield the table in parts, with the split test alone; other splits have no rows."""
         for part in super().read_parts(columns):
             yield part.assign(split="test") if split in (None, "test") else part[:0]
 
