@@ -152,9 +152,10 @@ def test_leaking_chips_are_counted_and_a_note_tells_it_first(metrics, run, root,
     assert evaluate(run, store, tmp_path / "train", split="train", baselines=False, representation=False).mark == ""
 
 
-def test_test_chips_leak_from_validation_chips_too():
+@pytest.mark.parametrize("kind", ["object", "category"])
+def test_test_chips_leak_from_validation_chips_too(kind):
     rows = [("train", "a", None), ("val", "b", "1"), ("test", "b", None), ("test", "c", "1"), ("test", "d", "")]
-    table = pd.DataFrame(rows, columns=["split", "sha256", "mmsi"]).assign(group_key="")
+    table = pd.DataFrame(rows, columns=["split", "sha256", "mmsi"]).assign(group_key="").astype(kind)
     store = SimpleNamespace(read_parts=lambda columns: [table[columns][:2], table[columns][2:]])
     assert count_leaks(store, store, "test") == Leaks(chips=2, identical=1, group=0, vessel=1)
     assert count_leaks(store, store, "val").chips == 0
