@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from rsft.cli.fence import describe_fence
 from rsft.utils.download import weights_dir
+from rsft.utils.fence import describe_fence
 from rsft.utils.operating_system import available_cores
 
 Status = Literal["ok", "warn", "fail"]

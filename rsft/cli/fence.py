@@ -19,14 +19,11 @@ from platformdirs import user_cache_path
 
 from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS
 from rsft.errors import RequestError, RsftError
-from rsft.utils.fence import OUTSIDE, enter_fence, fence_version, is_hidden
+from rsft.utils.fence import OFF, enter_fence, fence_version
 from rsft.utils.remote_files import NO_SERVERS
 from rsft.utils.untrusted.documents import read_regular, read_regular_text
 
 _log = logging.getLogger(__name__)
-
-OFF = os.environ.get("RSFT_FENCE", "").lower() == "off"
-"""Whether the user switched the fence off."""
 
 _SYSTEM = (
     *("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/nix/store", "/snap", "/proc", "/sys"),
@@ -106,17 +103,6 @@ def _writable(command: str, outputs: Iterable[Path], ray: bool) -> Iterator[Path
     for path in outputs:
         folder = path.absolute().parent
         yield from (path, next(parent for parent in (folder, *folder.parents) if parent.exists()))
-
-
-def describe_fence() -> str:
-    """Return what limits the commands on this machine; "" if nothing does."""
-    return f"Landlock, version {fence_version()}" if fence_version() and not OFF else ""
-
-
-def explain_fence(error: OSError) -> RsftError | None:
-    """Return a sentence for a file that the fence hides; None for other errors."""
-    is_path = isinstance(error, PermissionError) and isinstance(error.filename, str) and describe_fence() != ""
-    return RsftError(OUTSIDE, str(error.filename)) if is_path and is_hidden(error.filename) else None
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -35,8 +35,6 @@ def knn_predict(
     n_classes: int,
     k: int = NEIGHBORS,
     metric: Literal["cosine", "euclidean"] = "cosine",
-    *,
-    balanced: bool = False,
 ) -> NDArray[np.float64]:
     """Compute class probabilities from the votes of the nearest training samples.
 
@@ -49,10 +47,9 @@ def knn_predict(
         n_classes: number of columns of the result.
         k: number of neighbors, at most N.
         metric: the distance.
-        balanced: divide the votes of a class by its number of training samples, see `balance_votes`.
 
     Returns:
-        Probabilities (M, n_classes).
+        Probabilities (M, n_classes): the shares of the votes.
     """
     distance: str = metric
     if metric == "cosine":  # half the squared distance of unit vectors, which scikit-learn searches without a matrix
@@ -61,7 +58,7 @@ def knn_predict(
     model.fit(train_x, train_y)
     probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
     probabilities[:, model.classes_] = model.predict_proba(test_x)
-    return balance_votes(probabilities, train_y) if balanced else probabilities
+    return probabilities
 
 
 def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:

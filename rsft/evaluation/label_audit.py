@@ -23,7 +23,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
+from rsft.evaluation.baselines import balance_votes, flatten_small_images, knn_predict, linear_probe_predict
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     Classifier,
@@ -198,7 +198,7 @@ def predict_out_of_fold(
         if inside.any():
             (x, new_x), (y, new_y) = ((z[~inside], z[inside]) for z in (inputs.features, inputs.pixels))
             probe[inside] = linear_probe_predict(x, known, new_x, count)
-            neighbors[inside] = knn_predict(y, known, new_y, count, metric="euclidean", balanced=True)
+            neighbors[inside] = balance_votes(knn_predict(y, known, new_y, count, metric="euclidean"), known)
         if progress is not None:
             progress(fold, FOLDS, "cross-validation")
     probe, neighbors, labels = probe[is_checked], neighbors[is_checked], labels[is_checked]

@@ -65,7 +65,7 @@ def calibrate_bundle(
     val_groups = val.table["group_key"].fillna("").to_numpy(str)
     train_groups = np.asarray(train.table["group_key"].fillna("").unique(), str)
     selected = select_calibration_chips(val.labels, val_groups, train_groups)
-    # all chips are not selected by their indices, which would copy their features
+    # indices copy the features, so all chips are taken as they are
     fitted = val_outputs if len(selected) == len(val) else ClassifierOutputs(*(x[selected] for x in val_outputs))
     calibrator = Calibrator.fit(
         fitted.logits,

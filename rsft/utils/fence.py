@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from rsft.errors import RsftError
+
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # numbers of the system calls on all architectures
 _SET_NO_NEW_PRIVILEGES = 38
 _PATH_BENEATH = 1  # type of a rule
@@ -23,6 +25,9 @@ _CONNECT_TCP = 2  # since version 4
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 
+
+OFF = os.environ.get("RSFT_FENCE", "").lower() == "off"
+"""Whether the user switched the fence off."""
 
 OUTSIDE = "the fence hides it: a command reads only what its arguments name (name it, or set RSFT_FENCE=off)"
 """What to say of a file that only the fence hides."""
@@ -49,6 +54,17 @@ def fence_version() -> int:
         return _call(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_ASK_VERSION))
     except (OSError, AttributeError):
         return 0
+
+
+def describe_fence() -> str:
+    """Return what limits the commands on this machine; "" if nothing does."""
+    return f"Landlock, version {fence_version()}" if fence_version() and not OFF else ""
+
+
+def explain_fence(error: OSError) -> RsftError | None:
+    """Return a sentence for a file that the fence hides; None for other errors."""
+    is_path = isinstance(error, PermissionError) and isinstance(error.filename, str) and describe_fence() != ""
+    return RsftError(OUTSIDE, str(error.filename)) if is_path and is_hidden(error.filename) else None
 
 
 def enter_fence(readable: Iterable[Path], writable: Iterable[Path], *, connects: bool) -> bool:

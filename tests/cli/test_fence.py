@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import shapely
 
-from rsft.cli.fence import close_fence, describe_fence, explain_fence
-from rsft.utils.fence import enter_fence, fence_version
+from rsft.cli.fence import close_fence
+from rsft.utils.fence import describe_fence, enter_fence, explain_fence, fence_version
 from tests.helpers.scenes import write_geotiff
 
 pytestmark = pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
@@ -262,7 +262,7 @@ def test_a_hidden_file_is_explained(tmp_path, monkeypatch):
     assert explained is not None and "RSFT_FENCE=off" in explained.message
     assert explain_fence(PermissionError(13, "", str(tmp_path / "missing"))) is None
     assert explain_fence(FileNotFoundError(2, "", str(tmp_path))) is None
-    monkeypatch.setattr("rsft.cli.fence.fence_version", lambda: 0)
+    monkeypatch.setattr("rsft.utils.fence.fence_version", lambda: 0)
     assert describe_fence() == "" and explain_fence(error) is None
 
 

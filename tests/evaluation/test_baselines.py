@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.evaluation.baselines import flatten_small_images, knn_predict, linear_probe_predict
+from rsft.evaluation.baselines import balance_votes, flatten_small_images, knn_predict, linear_probe_predict
 
 
 def test_separable_classes_are_classified_correctly_and_rows_sum_to_one():
@@ -47,7 +47,7 @@ def test_balanced_votes_are_divided_by_the_number_of_training_chips():
     train_x, train_y = np.array([[0.0], [0.1], [0.2], [1.0]]), np.array([0, 0, 0, 1])
     query = np.array([[0.55]])
     plain = knn_predict(train_x, train_y, query, 3, k=4, metric="euclidean")
-    balanced = knn_predict(train_x, train_y, query, 3, k=4, metric="euclidean", balanced=True)
+    balanced = balance_votes(plain, train_y)
     votes = [sum(1 / abs(0.55 - x) for x in (0, 0.1, 0.2)), 1 / 0.45]
     assert plain[0] == pytest.approx([votes[0] / sum(votes), votes[1] / sum(votes), 0])
     assert balanced[0] == pytest.approx(np.array([votes[0] / 3, votes[1], 0]) / (votes[0] / 3 + votes[1]))

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.batches import AugmentedChips, ChipImages, ChipLoader
-from rsft.evaluation.baselines import knn_predict, linear_probe_predict
+from rsft.evaluation.baselines import balance_votes, knn_predict, linear_probe_predict
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import collect_outputs, extract_features, load_classifier, with_tta
 from rsft.recipe.library import AUTO, find_recipe
@@ -190,7 +190,7 @@ METHODS: dict[str, Callable[[Recipe, Path], Predicted]] = {
     "finetune": predict_finetuned,
     "auto": predict_chosen,
     "hugging-face": predict_with_hugging_face,
-    "knn": partial(predict_on_features, partial(knn_predict, balanced=True)),
+    "knn": partial(predict_on_features, lambda *args, **options: balance_votes(knn_predict(*args, **options), args[1])),
     "linear-probe": partial(predict_on_features, linear_probe_predict),
 }
 """What the methods do, by name."""

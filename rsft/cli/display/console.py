@@ -37,6 +37,7 @@ from typer import Abort, Exit
 from typer.core import TyperGroup
 
 from rsft.errors import RecipeError, RequestError, RsftError
+from rsft.utils.fence import explain_fence
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
 from rsft.utils.write_errors import explain_os_error
 
@@ -236,14 +237,6 @@ _OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of mem
 _FILE_HINT = "check that the file is complete and of the expected format; --debug shows where it was read"
 
 
-def _explain_fence(error: OSError) -> RsftError | None:
-    if not isinstance(error, PermissionError):
-        return None
-    from rsft.cli.fence import explain_fence  # 20 ms that --help does without
-
-    return explain_fence(error)
-
-
 def explain(error: BaseException) -> RsftError | None:
     """Return an exception as a sentence with a way out; None if rsft does not expect this exception."""
     import sqlite3
@@ -254,7 +247,7 @@ def explain(error: BaseException) -> RsftError | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_out_of_memory):
         return RsftError("the memory is full", _first_line(error), _MEMORY_HINT)
     if isinstance(error, OSError) and error.errno is not None:
-        return _explain_fence(error) or explain_os_error(error)
+        return explain_fence(error) or explain_os_error(error)
     if isinstance(error, RecursionError):
         return RsftError("the content of a file is nested too deeply", hint=_FILE_HINT)
     if isinstance(error, UnicodeEncodeError):
