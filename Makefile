@@ -45,38 +45,44 @@ CLASS ?=
 fuzz: $(INSTALLED)  ## read COUNT mutated inputs of every class (or CLASS=stores), begin with SEED
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seed $(SEED) --count $(COUNT) --class "$(CLASS)"
 
+# The tests of what a fine-tuning needs. They run with other versions of the packages than those of constraints.txt.
+CORE_TESTS := tests/recipe tests/metrics tests/peft tests/data tests/backbones tests/models tests/training
+RUN_CORE_TESTS = OMP_NUM_THREADS=1 $(1)/bin/pytest -n auto --dist worksteal --first-cases -m "not exhaustive" $(TESTS)
+
 # KEEP: packages that stay at their newest version, such as a CPU build of torch. TESTS: the tests to run. The oldest
 # versions have wheels for Python 3.11 and 3.12 only.
 KEEP ?=
-TESTS ?= tests
+TESTS ?= $(CORE_TESTS)
 LOWEST := .venv-lowest
 
-test-lowest:  ## run the tests with the lowest versions that pyproject.toml allows (KEEP="torch torchvision" TESTS=tests/data)
+test-lowest:  ## run the tests of the core with the lowest versions that pyproject.toml allows (KEEP="torch torchvision")
 	@$(PYTHON) -m venv $(LOWEST)
 	@$(LOWEST)/bin/python -m tools.maintenance.lowest_bounds $(KEEP:%=--keep %) > $(LOWEST)/constraints.txt
-	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt --editable . \
-		affine check-jsonschema fiona geoparquet-validator hatchling hypothesis mlcroissant pytest pytest-xdist \
-		torchmetrics xlwt
-	@OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n auto --dist worksteal -m "not exhaustive" $(TESTS)
+	@$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/constraints.txt \
+		--editable '.[test]'
+	@$(call RUN_CORE_TESTS,$(LOWEST))
 
 # Two environments of their own: one builds, one holds nothing but the wheel and what it requires. They are made anew at
-# every call. PIP_ARGS: more arguments for pip, such as an index with CPU builds of torch.
+# every call. CONSTRAINTS= installs the newest versions, as `pip install rsft` does. PIP_ARGS: more arguments for pip,
+# such as an index with CPU builds of torch.
 PIP_ARGS ?=
 WHEEL := .venv-wheel
 WHEEL_RSFT := ../run/bin/rsft
+WHEEL_PIP = $(WHEEL)/run/bin/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) $(PIP_ARGS)
 
-test-wheel:  ## build the package, check it, install the wheel in an empty environment and run a short quick start
+test-wheel:  ## build the package, install the wheel in an empty environment, run a short quick start and the tests of the core
 	@rm -rf $(WHEEL) && mkdir $(WHEEL)
 	@$(PYTHON) -m venv $(WHEEL)/build && $(PYTHON) -m venv $(WHEEL)/run
 	@$(WHEEL)/build/bin/pip install --quiet --disable-pip-version-check $(PIP_ARGS) build twine
 	@$(WHEEL)/build/bin/python -m build --outdir $(WHEEL)/dist .
 	@$(WHEEL)/build/bin/twine check --strict $(WHEEL)/dist/*
-	@$(WHEEL)/run/bin/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) $(PIP_ARGS) \
-		$(WHEEL)/dist/*.whl
+	@$(WHEEL_PIP) $(WHEEL)/dist/*.whl
 	@$(WHEEL)/run/bin/pip check
 	@mkdir $(WHEEL)/work && cd $(WHEEL)/work && \
 		$(WHEEL_RSFT) prepare demo --root data/demo && $(WHEEL_RSFT) finetune quickstart train.epochs=2 && \
 		$(WHEEL_RSFT) predict runs/quickstart data/demo -o predictions.gpkg && $(WHEEL_RSFT) bundle verify runs/quickstart
+	@$(WHEEL_PIP) "$$(ls $(WHEEL)/dist/*.whl)[test]"
+	@$(call RUN_CORE_TESTS,$(WHEEL)/run)
 
 FOREIGN := .venv-foreign
 

@@ -80,9 +80,9 @@ def write_commands() -> None:
     import typer.main
     from typer.cli import get_docs_for_click
 
-    from rsft.cli import app
+    from rsft.cli import build_app
 
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(build_app())
     context = typer.Context(command, info_name="rsft")
     with contextlib.redirect_stdout(io.StringIO()):
         text = get_docs_for_click(obj=command, ctx=context, name="rsft")

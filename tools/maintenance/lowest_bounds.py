@@ -45,14 +45,16 @@ def lowest_versions(requirements: Iterable[str], keep: Collection[str] = ()) -> 
 
 
 def project_requirements(pyproject: Path = PYPROJECT) -> list[str]:
-    """Return the requirements of a project and of all its extras.
+    """Return the requirements of a project and of all its extras, without those that name another extra of it.
 
     Args:
         pyproject: its pyproject.toml.
     """
     project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
-    extras = project.get("optional-dependencies", {})
-    return [*project["dependencies"], *(requirement for extra in extras.values() for requirement in extra)]
+    requirements = list(project["dependencies"])
+    for extra in project.get("optional-dependencies", {}).values():
+        requirements += [requirement for requirement in extra if not requirement.startswith(f"{project['name']}[")]
+    return requirements
 
 
 def _version_key(text: str) -> tuple[int, ...]:
