@@ -21,6 +21,8 @@ from rsft.utils.atomic_files import write_bytes
 from tools.reproduction.quality_study import METHOD_KEY, recipe_identity
 
 GROUPS = ("head", "medium", "tail", "macro")
+CHOICE, REPORTED, WHOLE = range(3)
+"""Parts of the held-out chips: those on which settings may be chosen, those that tables report, and both."""
 PACKED_FILE = "runs.jsonl.gz"
 
 
@@ -48,7 +50,7 @@ class Result(NamedTuple):
         """Return accuracy in % by group, and the macro accuracy; NaN for a group without chips.
 
         Args:
-            part: 0 for the half on which configurations are chosen, 1 for the other half, 2 for the whole split.
+            part: `CHOICE`, `REPORTED` or `WHOLE`.
         """
         recall = self.recall[part]
         members = {group: self.groups.get(group, []) for group in GROUPS[:-1]} | {"macro": range(len(recall))}

@@ -1,7 +1,7 @@
 """Read the results of a study, and print its tables in Markdown.
 
-The validation split is cut into two halves. Rows with several configurations choose one per seed by macro accuracy on
-the first half. All printed accuracies are those of the second half, unless the study reports the whole split.
+Settings are chosen on one half of the held-out chips, and tables report the other half. Rows with several
+configurations choose one per seed by macro accuracy on the first half.
 """
 
 from __future__ import annotations
@@ -19,12 +19,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t, ttest_1samp
 
-from tools.reproduction.quality_files import GROUPS, Result, parse_result, result_texts
+from tools.reproduction.quality_files import CHOICE, GROUPS, REPORTED, Result, parse_result, result_texts
 from tools.reproduction.quality_study import Row, Study
 
 Floats = NDArray[np.floating[Any]]
 COMPARED = ("tail", "macro")
 """Accuracies that are compared with the base row."""
+
+PARTS = {
+    "choice": "on the held-out chips on which settings are chosen",
+    "reported": "on the held-out chips on which nothing was chosen",
+    "whole": "on all held-out chips",
+}
+"""What a table measures, by the name of the part; in the order of `CHOICE`, `REPORTED` and `WHOLE` of the files."""
 
 
 class Results(NamedTuple):
@@ -39,12 +46,13 @@ class Results(NamedTuple):
     unused: dict[str, list[str]]
 
 
-def read_results(out: Path, study: Study) -> Results:
+def read_results(out: Path, study: Study, part: int = REPORTED) -> Results:
     """Read the results of a study. Those of other settings are stale: they are listed, but not used.
 
     Args:
         out: folder of the results.
         study: the study.
+        part: the part of the held-out chips that is needed; files of early runs have no recall on `WHOLE`.
 
     Returns:
         Usable results, and the names of all others.
@@ -63,7 +71,7 @@ def read_results(out: Path, study: Study) -> Results:
                 reason = "stale: overrides that no row of the study has"
             elif result.seed not in study.seeds:
                 reason = "seed not selected"
-            elif len(result.recall) <= study.reported_part:
+            elif len(result.recall) <= part:
                 reason = "stale: no recall on the whole split"
             elif (result.identity, result.seed) in results.runs:
                 reason = "another file has the same run"
@@ -74,21 +82,22 @@ def read_results(out: Path, study: Study) -> Results:
     return results
 
 
-def row_results(study: Study, row: Row, results: Results) -> pd.DataFrame:
-    """Return the accuracy of a row on the reported half, for each seed of which all runs are finished.
+def row_results(study: Study, row: Row, results: Results, part: int = REPORTED) -> pd.DataFrame:
+    """Return the accuracy of a row on a part of the held-out chips, for each seed of which all runs are finished.
 
     Args:
         study: the study.
         row: its row.
         results: results of the study.
+        part: `CHOICE`, `REPORTED` or `WHOLE`.
 
     Returns:
         Rows by seed: head, medium, tail and macro in %; `seconds` is the sum over all configurations.
     """
     records: dict[int, dict[str, float]] = {}
     for seed, runs in complete_seeds(study, row, results).items():
-        best = max(runs, key=lambda run: run.accuracy(0)["macro"])  # the first one of equals
-        records[seed] = best.accuracy(study.reported_part) | {"seconds": math.fsum(run.seconds for run in runs)}
+        best = max(runs, key=lambda run: run.accuracy(CHOICE)["macro"])  # the first one of equals
+        records[seed] = best.accuracy(part) | {"seconds": math.fsum(run.seconds for run in runs)}
     return pd.DataFrame.from_dict(records, orient="index", columns=[*GROUPS, "seconds"], dtype=float)
 
 
@@ -148,16 +157,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def report_markdown(study: Study, results: Results) -> str:
+def report_markdown(study: Study, results: Results, part: str = "reported") -> str:
     """Return all tables of a study.
 
     Args:
         study: the study.
         results: its results.
+        part: the measured part of the held-out chips, a key of `PARTS`.
     """
-    tables = {row.title: row_results(study, row, results) for row in study.rows if "accuracy" in row.tables}
+    number = list(PARTS).index(part)
+    tables = {row.title: row_results(study, row, results, number) for row in study.rows if "accuracy" in row.tables}
     p_values = corrected_p_values(study, tables)
-    parts = [f"# {study.title}", "", *footer(study, results)]
+    parts = [f"# {study.title}", "", *footer(study, results, part)]
     for heading in study.groups:
         parts += ["", f"## {heading}"]
         parts += (
@@ -165,7 +176,7 @@ def report_markdown(study: Study, results: Results) -> str:
         )
         spreads = [row for row in study.groups[heading] if "spread" in row.tables]
         for _, rows in itertools.groupby(spreads, key=lambda row: (row.grid, row.without)):
-            parts += spread_tables(study, list(rows), results)
+            parts += spread_tables(study, list(rows), results, number)
     return "\n".join(parts)
 
 
@@ -237,7 +248,7 @@ def accuracy_table(
     return lines
 
 
-def spread_tables(study: Study, rows: Sequence[Row], results: Results) -> list[str]:
+def spread_tables(study: Study, rows: Sequence[Row], results: Results, part: int = REPORTED) -> list[str]:
     """Return the lines of tables of accuracy at each grid value, for rows with the same grid.
 
     A grid with two keys gives one matrix of mean macro accuracy per row.
@@ -246,6 +257,7 @@ def spread_tables(study: Study, rows: Sequence[Row], results: Results) -> list[s
         study: the study.
         rows: rows with the same grid.
         results: results of the study.
+        part: `CHOICE`, `REPORTED` or `WHOLE`.
     """
     axes = list(rows[0].grid.items())
     points = rows[0].grid_points()
@@ -256,7 +268,7 @@ def spread_tables(study: Study, rows: Sequence[Row], results: Results) -> list[s
         seeds = complete_seeds(study, row, results)
         count = f"{len(seeds)} of {len(study.seeds)}"
         for group in ("macro", "tail") if len(axes) == 1 else ("macro",):
-            values = np.array([[run.accuracy(study.reported_part)[group] for run in runs] for runs in seeds.values()])
+            values = np.array([[run.accuracy(part)[group] for run in runs] for runs in seeds.values()])
             values = values.reshape(len(seeds), len(points))
             spread = format_interval(np.ptp(values, axis=1))
             if len(axes) == 1:
@@ -280,20 +292,19 @@ def _matrix(row: Row, axes: list[tuple[str, list[Any]]], values: Floats) -> list
     return lines
 
 
-def footer(study: Study, results: Results) -> list[str]:
+def footer(study: Study, results: Results, part: str) -> list[str]:
     """Return lines on what the numbers are, which runs are missing, and which version did them.
 
     Args:
         study: the study.
         results: its results.
+        part: the measured part of the held-out chips, a key of `PARTS`.
     """
     needed = {(c.identity, seed) for seed in study.seeds for row in study.rows for c in study.configurations(row, seed)}
     sources = Counter(run.source for run in results.runs.values())
     compared = sum("accuracy" in row.tables and not row.base for row in study.rows)
-    part = "on the reported half of" if study.reported == "half" else "on"
     lines = [
-        f"Accuracy in %, {part} the validation split, as mean ± half width of the 95 % interval of "
-        "Student's t over seeds.",
+        f"Accuracy in %, {PARTS[part]}, as mean ± half width of the 95 % interval of Student's t over seeds.",
         f"Differences are paired by seed; p values are of paired t-tests, corrected over {compared} rows (Holm).",
         "CPU s is the median over seeds of the sum over all runs of a row. A run that several rows use counts in each.",
         f"Runs: {len(results.runs)} of {len(needed)}.",

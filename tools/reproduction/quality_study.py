@@ -135,8 +135,6 @@ class Study(Section):
         overrides: KEY=VALUE overrides of every run; a row may replace them. "{seed}" in a value is the seed.
         seeds: seeds of every row, as a list or as a text such as 0-19.
         blocks: number of blocks of the backbone; rows with random scales need it.
-        reported: "half" reports the second half of the validation split, so that rows may choose on the first one;
-            "all" reports the whole split.
         settings: lists of KEY=VALUE overrides by name, for use in rows.
         groups: rows by heading.
     """
@@ -146,7 +144,6 @@ class Study(Section):
     overrides: list[Text] = Field(default=[])
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(parse_seeds), Field(min_length=1)]
     blocks: int | None = Field(default=None, ge=1)
-    reported: Literal["half", "all"] = "half"
     settings: dict[str, list[Text]] = Field(default={})
     groups: dict[str, Annotated[list[Row], Field(min_length=1)]] = Field(min_length=1)
 
@@ -162,8 +159,6 @@ class Study(Section):
         needs_base = any("accuracy" in row.tables for row in self.rows)
         if needs_base and not any(row.base for row in self.rows):
             raise ValueError("no row is the base: add `base: true` to a row")
-        if self.reported == "all" and any(row.grid or row.random_scales for row in self.rows):
-            raise ValueError("rows that choose a configuration need a half of the split for it: leave out `reported`")
         if self.blocks is None and any(row.random_scales for row in self.rows):
             raise ValueError("random_scales needs `blocks`, the number of blocks of the backbone")
         return self
@@ -172,11 +167,6 @@ class Study(Section):
     def rows(self) -> list[Row]:
         """All rows, in the order of the file."""
         return [row for rows in self.groups.values() for row in rows]
-
-    @property
-    def reported_part(self) -> int:
-        """Index of the reported part, see `Result.accuracy`."""
-        return 2 if self.reported == "all" else 1
 
     def recipe_path(self, row: Row) -> Path:
         """Return the path of the recipe of a row.
@@ -286,12 +276,17 @@ def random_scales(sites: Sequence[str], limits: tuple[float, float], seed: int, 
 def recipe_identity(recipe: Mapping[str, Any], method: str = "finetune") -> str:
     """Return everything that distinguishes a run from others of the same seed, as JSON.
 
+    The baselines beside a run do not change it, so `evaluate.baselines` is left out.
+
     Args:
         recipe: the values of a resolved recipe.
         method: what is done with it.
     """
-    recipe = recipe if method == "finetune" else {**recipe, METHOD_KEY: method}
-    return json.dumps({key: value for key, value in recipe.items() if key not in ("seed", "name")}, sort_keys=True)
+    values = {key: value for key, value in recipe.items() if key not in ("seed", "name")}
+    values["evaluate"] = {key: value for key, value in recipe["evaluate"].items() if key != "baselines"}
+    if method != "finetune":
+        values[METHOD_KEY] = method
+    return json.dumps(values, sort_keys=True)
 
 
 @cache

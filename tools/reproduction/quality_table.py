@@ -31,7 +31,7 @@ from rsft.errors import Interrupted, RsftError
 from rsft.utils.atomic_files import write_text
 from tools.errors import explained_errors
 from tools.reproduction.quality_files import PACKED_FILE, pack_results
-from tools.reproduction.quality_results import Results, read_results, report_markdown
+from tools.reproduction.quality_results import PARTS, Results, read_results, report_markdown
 from tools.reproduction.quality_study import Method, Study, read_study
 
 
@@ -220,6 +220,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="processes, each with one thread (%(default)s)")
     parser.add_argument("--pack", action="store_true", help="then move all results of OUT to one file, runs.jsonl.gz")
     parser.add_argument("--report", action="store_true", help="print the tables of finished runs without running more")
+    parser.add_argument("--part", choices=PARTS, default="reported", help="chips that the tables measure (%(default)s)")
     return parser.parse_intermixed_args()
 
 
@@ -249,17 +250,18 @@ def run_study() -> int:
     options = parse_arguments()
     failures = 0
     study = read_study(options.study, options.overrides, options.seeds)
-    results = read_results(options.out, study)
+    part = list(PARTS).index(options.part)
+    results = read_results(options.out, study, part)
     for reason, files in sorted(results.unused.items()):
         more = f" and {len(files) - 3} more" if len(files) > 3 else ""
         print(f"not used, {reason}: {', '.join(files[:3])}{more}", file=sys.stderr)
     jobs = missing_jobs(study, results)
     if jobs and not options.report:
         failures = run_parallel(jobs, partial(try_job, options.out), options.jobs)
-        results = read_results(options.out, study)
+        results = read_results(options.out, study, part)
     if options.pack:
         print(f"{pack_results(options.out)} results in {options.out / PACKED_FILE}", file=sys.stderr)
-    print(report_markdown(study, results))
+    print(report_markdown(study, results, options.part))
     return failures
 
 

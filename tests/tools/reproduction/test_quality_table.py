@@ -230,7 +230,6 @@ title: Ships
 recipe: {recipe}
 overrides: [data.root={root}, train.epochs=1]
 seeds: [0]
-reported: all
 groups:
   methods:
     - {{title: LoRA, base: true}}
@@ -268,10 +267,3 @@ def test_every_method_predicts_the_whole_split(recipe_file, root, tmp_path, monk
         assert ("chosen" in values["note"]) == (values["method"] == "auto")
     split = pd.read_csv(out / f"split_{root.name}.csv")
     assert len(split) == len(store.table) and set(split["sha256"].str.len()) == {16}
-
-
-def test_a_study_of_the_whole_split_chooses_nothing_on_it(study_file):
-    text = study_file.read_text().replace("blocks: 2", "blocks: 2\nreported: all")
-    study_file.write_text(text)
-    with pytest.raises(RecipeError, match=mentions("half of the split")):
-        read_study(study_file)
