@@ -199,11 +199,16 @@ class HeaderProduct(SensorProduct):
                     if cls.marker in file.read(_START):
                         raise DataError(f"the archive is a product of {cls.title}", path, "unpack it, give its folder")
 
+    @classmethod
+    def complex_error(cls, kind: str, path: object) -> DataError:
+        """Return the error for a product whose pixels are complex; `kind` is what its metadata says about them."""
+        hint = f"calibrate and detect it in SNAP, export a GeoTIFF, and give that; or order {cls.detected}"
+        return DataError(f"{cls.title}: the pixels are complex ({kind})", path, hint)
+
     def _select(self, path: Path, images: dict[str, Path]) -> Self:
         """Choose the images to read, and report all faults of the product together."""
         if self.complex_kind:
-            hint = f"calibrate and detect it in SNAP, export a GeoTIFF, and give that; or order {self.detected}"
-            raise DataError(f"{self.title}: the pixels are complex ({self.complex_kind})", self.header, hint)
+            raise self.complex_error(self.complex_kind, self.header)
         root = _normalize(self.root)
         with damaged_header(self.header):  # a name may be too long
             faults = [f"the image {file.name} is missing" for file in images.values() if not file.is_file()]

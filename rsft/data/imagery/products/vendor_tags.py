@@ -6,7 +6,7 @@ Sources:
   file _extended.json have the same content.
 - ICEYE, "Product Documentation", chapters Radiometric and Metadata: sigma0 = calibration_factor * DN^2 for amplitude
   images, beta0 = calibration_factor * |DN|^2 for complex ones; the tag ICEYE_PROPERTIES is JSON. Older products have an
-  XML file, with other names of the same properties.
+  XML file, with other names of the same properties. Since 2025 the bands of an SLC are amplitude and phase, both real.
 - NASA, "NISAR L2 GCOV Product Specification": covariances are gamma0, linear.
 - Umbra, "Product Guide": the metadata of a GEC states polarization, time and angles. No factor of its 8-bit pixels is
   published, so they are digital numbers.
@@ -169,7 +169,11 @@ def _describe_capella(collect: Mapping[str, Any], handles: Sequence[Any]) -> Pro
 
 
 def _describe_iceye(properties: Mapping[str, Any], factor: Any, handles: Sequence[Any]) -> Product:
-    unit = "beta0" if handles[0].dtypes[0].startswith("complex") else "sigma0"
+    is_complex = handles[0].dtypes[0].startswith("complex")
+    product_type = str(properties.get("sar:product_type"))
+    if product_type.upper().startswith("SLC") and not is_complex:
+        raise Iceye.complex_error(f"{product_type}: amplitude and phase", handles[0].name)
+    unit = "beta0" if is_complex else "sigma0"
     return Product(
         kind=Iceye.title if properties else "product with CALIBRATION_FACTOR",
         unit="amplitude",

@@ -91,6 +91,15 @@ def test_complex_products_of_iceye(tmp_path):
         open_scene(root)
 
 
+def test_amplitude_and_phase_of_iceye_with_json(tmp_path):
+    root = iceye_json(tmp_path / "a")
+    header = root / f"{ICEYE}.json"
+    header.write_text(header.read_text().replace('"properties": {', '"properties": {"sar:product_type": "SLC-COG", '))
+    for path in (root, root / f"{ICEYE}.tif"):
+        with pytest.raises(DataError, match=mentions("ICEYE", "complex", "SLC-COG", "GRD")):
+            open_scene(path)
+
+
 def test_umbra(tmp_path):
     root = umbra(tmp_path / "a")
     for path in (root, root / f"{UMBRA}_METADATA.json", root / f"{UMBRA}_GEC.tif"):

@@ -9,6 +9,7 @@ import pytest
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.products.product import LineTable, read_product
 from rsft.errors import DataError
+from tests.helpers.messages import mentions
 
 DN = np.float32([[0, 100]])
 
@@ -63,6 +64,15 @@ def test_iceye():
     assert list(read([iceye("complex_int16")]).calibrations) == ["beta0"]
     old = read([dataset(CALIBRATION_FACTOR="1e-6")])
     assert calibrated(old, "sigma0")[0, 1] == pytest.approx(1e-2, rel=1e-6)
+
+
+@pytest.mark.parametrize("product_type", ["SLC", "SLC-COG", "slc"])
+def test_amplitude_and_phase_of_iceye(product_type):
+    with pytest.raises(DataError, match=mentions("ICEYE", "complex", product_type, "phase", "GRD")):
+        read([iceye("float32", **{"sar:product_type": product_type})])
+    product = read([iceye("complex_int16", **{"sar:product_type": product_type})])
+    assert list(product.calibrations) == ["beta0"]
+    assert list(read([iceye(**{"sar:product_type": "GRD-COG"})]).calibrations) == ["sigma0"]
 
 
 def test_nisar():
