@@ -217,7 +217,7 @@ def evaluate(
             A run on a fold (`data.fold`) is evaluated on the chips of the fold. "all" is for chips of another source:
             each one is a test chip, and the baselines and the search for leaks take the chips of the bundle's training.
         baselines: also evaluate a linear probe and k-nearest neighbors on frozen features, k-nearest neighbors on
-            pixels of the training split, and, with time in `evaluate.baselines`, a small network without pre-training.
+            pixels of the training split, and, unless `evaluate.baselines` is 0, a small network without pre-training.
         representation: also measure distances between classes and the contribution of each site, and map the features
             before and after fine-tuning.
         device: "auto", "cpu" or "cuda".
@@ -491,28 +491,20 @@ def _add_small_network(
         return evaluation
     try:
         folder = chips.cache_file.parent
-        result = predict_with_small_network(recipe, evaluation.split, section.baselines, folder, progress)
+        predictions = predict_with_small_network(recipe, evaluation.split, section.baselines, folder, progress)
     except RsftError as error:
         note = ": ".join(filter(None, (f"the {schema.SMALL_NETWORK} was not trained", error.message, error.location)))
         return evaluation.model_copy(update={"notes": [*evaluation.notes, note]})
     probabilities = np.zeros((len(chips), len(bundle.classes)))
-    probabilities[:, [bundle.classes.index(name) for name in store.classes]] = result.probabilities
-    labels, groups, epochs = chips.labels, bundle.group_indices, int(result.epochs)
+    probabilities[:, [bundle.classes.index(name) for name in store.classes]] = predictions
+    labels, groups = chips.labels, bundle.group_indices
     summary = metrics.summarize_accuracy(probabilities, labels, len(bundle.classes), groups)
     paired = metrics.compare_predictions(predicted, probabilities.argmax(1), labels, groups)
-    comparison = schema.SmallNetwork(
-        epochs=epochs, full_epochs=recipe.train.epochs, macro_difference=paired.differences["macro"]
-    )
-    notes = list(evaluation.notes)
-    if epochs < recipe.train.epochs:
-        notes.append(
-            f"the {schema.SMALL_NETWORK} was trained for {epochs:,} of {recipe.train.epochs:,} epochs, because "
-            f"evaluate.baselines gives it {section.baselines:g} CPU seconds: another machine may get another result"
-        )
+    comparison = schema.SmallNetwork(epochs=recipe.train.epochs, macro_difference=paired.differences["macro"])
     (method, run), *others = evaluation.methods.items()
     methods = {method: run, schema.SMALL_NETWORK: summary, **dict(others)}
     differences = {schema.SMALL_NETWORK: paired.differences, **evaluation.differences}
-    changes = {"methods": methods, "small_network": comparison, "notes": notes, "differences": differences}
+    changes = {"methods": methods, "small_network": comparison, "differences": differences}
     return evaluation.model_copy(update=changes)
 
 

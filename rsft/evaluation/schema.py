@@ -132,7 +132,6 @@ class SmallNetwork(BaseModel):
 
     Attributes:
         epochs: epochs in which the small network was trained.
-        full_epochs: epochs that it takes if `evaluate.baselines` gives it the time.
         macro_difference: macro accuracy of the run minus that of the small network, in 0-1, with the interval of a
             paired bootstrap.
     """
@@ -140,7 +139,6 @@ class SmallNetwork(BaseModel):
     model_config = _FROZEN
 
     epochs: int = Field(ge=1)
-    full_epochs: int = Field(ge=1)
     macro_difference: Interval
 
     def sentence(self, method: str) -> str:

@@ -282,6 +282,13 @@ class AccuracySummary:
         """The classes without test chips, which all means of recall exclude."""
         return [index for index, value in enumerate(self.recall) if value is None]
 
+    @property
+    def only_answer(self) -> int | None:
+        """The class that the method predicts for every chip of several classes; None if it predicts several."""
+        predicted = [index for index, value in enumerate(self.precision) if value is not None]
+        has_classes = len(self.recall) - len(self.absent) > 1
+        return predicted[0] if has_classes and len(predicted) == 1 else None
+
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the metrics as data for metrics.json, with names of classes."""
         worst = {"class": classes[self.worst[0]], "value": self.worst[1]}

@@ -275,8 +275,9 @@ class EvaluateSection(Section):
     """chips in a forward pass"""
     knn: int = Field(default=5, ge=1)
     """neighbors of the k-NN baselines"""
-    baselines: float = Field(default=30.0, ge=0)
-    """CPU seconds in which a small network without pre-training is trained beside the other baselines; 0 trains none"""
+    baselines: float = Field(default=600.0, ge=0)
+    """CPU seconds after which the training of a small network without pre-training, one of the baselines, is cut off
+    and gives no result; 0 trains none"""
     tta: Literal["none", "five-crop", "ten-crop", "mirror", "turns"] = "none"
     """views of a chip whose probabilities are averaged: crops of a larger image (ten-crop adds mirrored crops), mirror
     (also flipped left to right, which is along azimuth where range is vertical; cost x 2), or turns (the eight turns

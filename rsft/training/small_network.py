@@ -1,7 +1,7 @@
 """A small network without pre-training, trained on the chips of a recipe: the bar that a fine-tuned encoder must clear.
 
-The settings are those of recipes/mstar_lt_small.yaml. The number of epochs follows from the number of chips and from
-the time that training may take.
+The settings are those of recipes/mstar_lt_small.yaml. The number of epochs follows from the number of chips alone, so
+that the result does not depend on the machine. A limit of time ends a training without a result.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rsft.backbones.loading import find_card
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
+from rsft.errors import RsftError
 from rsft.models.classifier import choose_device, collect_outputs, load_or_compute, move_network, with_tta
 from rsft.models.uncertainty.statistics import log_softmax
 from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
@@ -32,14 +33,11 @@ from rsft.training.runs.reader import hash_manifest
 from rsft.types import Progress
 from rsft.version import __version__
 
-ROUNDS = 50
-"""Rounds of training: epochs, or several epochs each if an epoch has few steps. The first one is the warm-up."""
+STEPS = 1000
+"""Steps of the training, rounded up to whole epochs. With fewer steps the network does not learn."""
 
-MIN_ROUNDS = 5
-"""Rounds that training takes in any case."""
-
-MIN_STEPS = 1000
-"""Steps of the whole training, at least; of fewer steps, the network does not learn."""
+WARMUP_SHARE = 1 / 50
+"""Share of the steps in which the learning rate rises, as in the recipe."""
 
 SIZES = (32, 48)
 """Sides of the input in pixels."""
@@ -58,11 +56,11 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
         store: the chips.
 
     Returns:
-        A recipe for `rsft.finetune`, with the epochs of a training without a limit of time.
+        A recipe for `rsft.finetune`.
     """
     data, side = recipe.data, recipe.data.crop or recipe.data.size
     steps = math.ceil(len(store.split("train")) / BATCH_SIZE)
-    epochs_per_round = math.ceil(MIN_STEPS / (ROUNDS * max(1, steps)))
+    epochs = math.ceil(STEPS / max(1, steps))
     augment = data.augment
     if augment == "none":
         augment = "sar" if data.declare is not None or store.is_radar else "optical"
@@ -70,11 +68,10 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
     size = next((size for size in SIZES if side <= size), SIZES[-1])
     chips = {"root": str(store.root), "size": size, "augment": augment}
     chips |= {key: getattr(data, key) for key in ("crop", "bands", "unit", "declare")}
-    rounds = {"epochs": ROUNDS * epochs_per_round, "warmup_epochs": float(epochs_per_round)}
+    length = {"epochs": epochs, "warmup_epochs": epochs * WARMUP_SHARE}
     sections: dict[str, Any] = {
         "data": shipped.data.model_copy(update=chips),
-        "train": shipped.train.model_copy(update=rounds | {"device": recipe.train.device}),
-        "evaluate": shipped.evaluate.model_copy(update={"every": 10 * epochs_per_round}),
+        "train": shipped.train.model_copy(update=length | {"device": recipe.train.device}),
     }
     return shipped.model_copy(update={"name": "small-network", "seed": recipe.seed, **sections})
 
@@ -84,21 +81,9 @@ def starts_at_random(backbone: BackboneSection) -> bool:
     return backbone.weights is None and find_card(backbone.name).weights is None
 
 
-class SmallNetworkResult(NamedTuple):
-    """What the small network predicts.
-
-    Attributes:
-        probabilities: (N, C), in the order of the classes of the store.
-        epochs: number of epochs, ().
-    """
-
-    probabilities: NDArray[np.float64]
-    epochs: NDArray[np.int64]
-
-
 def predict_with_small_network(
     recipe: Recipe, split: str, cpu_seconds: float, cache_folder: Path, progress: Progress | None = None
-) -> SmallNetworkResult:
+) -> NDArray[np.float64]:
     """Return the predictions of the small network, from disk if it was trained on the same chips before.
 
     Args:
@@ -108,50 +93,50 @@ def predict_with_small_network(
         cache_folder: folder of the cache of the chip store.
         progress: called while chips are read, and after each epoch.
 
+    Returns:
+        Probabilities (N, C) of the chips of the split, in the order of the classes of the store.
+
     Raises:
         RequestError: the splits train and val need chips, and the training chips at least two classes.
         DataError: a chip cannot be read.
-        RsftError: a loss is not finite, or the disk has no room for the images of the chips.
+        RsftError: the limit of time is reached, a loss is not finite, or the disk has no room for the images.
     """
     root, device = Path(recipe.data.root), choose_device(recipe.train.device).type
     settings = recipe.model_dump(mode="json", exclude={"data": {"root"}, "train": {"device"}})
     classes = ChipStore.open(root).classes
-    content = [__version__, device, hash_manifest(root), classes, split, cpu_seconds, settings]
+    content = [__version__, device, hash_manifest(root), classes, split, settings]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
     def compute() -> dict[str, NDArray[Any]]:
         with _single_thread(), without_others():
-            setup, epochs = train_small_network(recipe, cpu_seconds, progress)
+            setup = train_small_network(recipe, cpu_seconds, progress)
             store = setup.store
             model, contract = with_tta(setup.classifier.eval(), setup.contract, recipe.evaluate)
             chips = ChipImages(store.root, store.split(split), store.classes, contract, progress)
             logits = collect_outputs(model, chips.batches(recipe.evaluate.batch_size)).logits
-        return SmallNetworkResult(np.exp(log_softmax(logits)), np.array(epochs))._asdict()
+        return {"probabilities": np.exp(log_softmax(logits))}
 
     path = cache_folder / f"{digest}{_SUFFIX}"
-    return SmallNetworkResult(**load_or_compute(path, SmallNetworkResult._fields, compute))
+    return load_or_compute(path, ["probabilities"], compute)["probabilities"]
 
 
 def train_small_network(
     recipe: Recipe, cpu_seconds: float = math.inf, progress: Progress | None = None
-) -> tuple[TrainingSetup, int]:
+) -> TrainingSetup:
     """Train the small network as `rsft.finetune` does, but write no run folder and do not validate it.
-
-    The time of the first round decides how many rounds follow. It is the warm-up, which does not depend on their
-    number. So the network is that of a recipe with this number of epochs.
 
     Args:
         recipe: its recipe, from `small_network_recipe`.
-        cpu_seconds: CPU time that training may take; it takes `MIN_ROUNDS` in any case.
+        cpu_seconds: CPU time after which training ends without a result; reading the chips is not counted.
         progress: called while chips are read, and after each epoch.
 
     Returns:
-        Data and trained network, and the number of epochs.
+        Data and trained network.
 
     Raises:
         RequestError: the splits train and val need chips, and the training chips at least two classes.
         DataError: a chip cannot be read.
-        RsftError: a loss is not finite, or the disk has no room for the images of the chips.
+        RsftError: the limit of time is reached, a loss is not finite, or the disk has no room for the images.
     """
     seed_generators(recipe.seed)
     setup = set_up(recipe, progress=progress)
@@ -159,20 +144,17 @@ def train_small_network(
     move_network(setup.classifier, processes.device)
     initialize_weights(setup, recipe, progress)
     learner = make_learner(recipe, setup, progress=progress)
-    epochs, epochs_per_round = recipe.train.epochs, recipe.train.epochs // ROUNDS
-    began, epoch = time.process_time(), 0
-    while epoch < epochs:
+    epochs = recipe.train.epochs
+    end = time.process_time() + cpu_seconds
+    for epoch in range(epochs):
         for _ in train_epoch(processes, learner, epoch):
-            pass
-        epoch += 1
-        if epoch == epochs_per_round:
-            rounds = cpu_seconds / max(time.process_time() - began, 1e-3)
-            epochs = epochs_per_round * int(min(max(rounds, MIN_ROUNDS), ROUNDS))
-            learner.train = learner.train.model_copy(update={"epochs": epochs})
+            if time.process_time() > end:
+                message = f"cut off in epoch {epoch + 1:,} of {epochs:,} after {cpu_seconds:g} CPU seconds"
+                raise RsftError(message, "evaluate.baselines", "give it more CPU seconds, or 0 to train none")
         if progress is not None:
-            progress(epoch, epochs, "small network, epoch")
+            progress(epoch + 1, epochs, "small network, epoch")
     learner.keep_average()
-    return setup, epochs
+    return setup
 
 
 @contextmanager

@@ -212,12 +212,13 @@ def test_a_class_without_chips_is_left_out_and_a_note_names_it(run, root, tmp_pa
 @pytest.fixture
 def with_baselines(run, root, tmp_path, monkeypatch):
     """Return a function that evaluates the run beside all baselines."""
-    monkeypatch.setattr("rsft.training.small_network.MIN_STEPS", 1)
+    monkeypatch.setattr("rsft.training.small_network.STEPS", 9)
 
-    def evaluate_with(data=root, split="val"):
+    def evaluate_with(data=root, split="val", cpu_seconds=1e4, seed=0):
         bundle = Bundle.load(run)
-        section = bundle.recipe.evaluate.model_copy(update={"baselines": 1e-9})  # as few epochs as possible
-        replace(bundle, recipe=bundle.recipe.model_copy(update={"evaluate": section})).save(tmp_path / "bundle")
+        section = bundle.recipe.evaluate.model_copy(update={"baselines": cpu_seconds})
+        recipe = bundle.recipe.model_copy(update={"evaluate": section, "seed": seed})
+        replace(bundle, recipe=recipe).save(tmp_path / "bundle")
         return evaluate(tmp_path / "bundle", data, tmp_path / "out", split=split, representation=False)
 
     return evaluate_with
@@ -228,7 +229,7 @@ def test_the_small_network_is_the_first_baseline(with_baselines, tmp_path, metri
     evaluation = with_baselines()
     assert list(evaluation.methods)[:3] == ["MetaLoRA", SMALL_NETWORK, "logit-adjusted linear probe"]
     small = evaluation.small_network
-    assert (small.epochs, small.full_epochs) == (5, 50)
+    assert small.epochs == 5
     macros = [evaluation.methods[name].macro.value for name in ("MetaLoRA", SMALL_NETWORK)]
     assert small.macro_difference.value == pytest.approx(macros[0] - macros[1])
     assert list(evaluation.differences) == list(evaluation.baselines)
@@ -237,10 +238,12 @@ def test_the_small_network_is_the_first_baseline(with_baselines, tmp_path, metri
         for measure, gain in differences.items():
             values = [getattr(evaluation.methods[x], measure).value for x in ("MetaLoRA", name)]
             assert gain.value == pytest.approx(values[0] - values[1]) and gain.low <= gain.value <= gain.high
-    assert any("5 of 50 epochs" in note and "evaluate.baselines" in note for note in evaluation.notes)
+    assert not any(SMALL_NETWORK in note for note in evaluation.notes)
     stored = json.loads((tmp_path / "out/metrics.json").read_text())
     assert Evaluation.model_validate(stored) == evaluation and stored["small_network"]["epochs"] == 5
     assert metrics["small_network"] is None and SMALL_NETWORK not in metrics["methods"]
+    stored["small_network"]["full_epochs"] = 50  # as in a file of an earlier version
+    assert Evaluation.model_validate(stored) == evaluation
     del stored["small_network"], stored["differences"]  # as in a file of rsft 0.2
     assert Evaluation.model_validate(stored).small_network is None
     assert with_baselines().to_dict() == evaluation.to_dict()
@@ -255,6 +258,14 @@ def test_no_small_network_beside_a_small_network(run, root, tmp_path):
     evaluation = evaluate(folder, root, tmp_path / "out", split="val", representation=False)
     assert list(evaluation.methods)[:2] == ["Full fine-tuning", "logit-adjusted linear probe"]
     assert evaluation.small_network is None and not any(SMALL_NETWORK in note for note in evaluation.notes)
+
+
+@pytest.mark.slow
+def test_a_small_network_that_is_cut_off_is_no_baseline_and_a_note_says_so(with_baselines):
+    evaluation = with_baselines(cpu_seconds=1e-9, seed=77)  # not in the cache
+    notes = [note for note in evaluation.notes if "evaluate.baselines" in note]
+    assert len(notes) == 1 and "cut off in epoch 1 of 5" in notes[0]
+    assert evaluation.small_network is None and SMALL_NETWORK not in evaluation.methods
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rsft.data.chips.store import ChipStore
-from rsft.errors import RequestError
+from rsft.errors import RequestError, RsftError
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
@@ -16,6 +16,7 @@ from rsft.recipe.schema import TrackSection
 from rsft.training import small_network
 from rsft.training.finetune import finetune
 from rsft.training.small_network import predict_with_small_network, small_network_recipe, train_small_network
+from tests.helpers.messages import mentions
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def store(root):
 
 @pytest.fixture
 def recipe(store, recipe_file, monkeypatch):
-    """Recipe of the small network for the 40 chips of `root`, without further epochs for so few chips."""
-    monkeypatch.setattr(small_network, "MIN_STEPS", 1)
+    """Recipe of the small network for the 40 chips of `root`: five epochs of two steps."""
+    monkeypatch.setattr(small_network, "STEPS", 9)
     return small_network_recipe(load_recipe(recipe_file), store)
 
 
@@ -35,7 +36,7 @@ def tensors_equal(first, second):
 
 
 def test_the_settings_are_those_of_the_shipped_recipe(store, monkeypatch):
-    monkeypatch.setattr(small_network, "MIN_STEPS", 1)
+    monkeypatch.setattr(small_network, "STEPS", 100)  # 50 epochs of two steps
     shipped = load_recipe(find_recipe("mstar_lt_small"), [f"data.root={store.root}", "name=small-network"])
     assert small_network_recipe(shipped, store) == shipped
 
@@ -64,42 +65,44 @@ def test_chips_in_a_radar_unit_are_radar_chips(recipe_file, store):
     assert small_network_recipe(load_recipe(recipe_file, ["data.augment=none"]), store).data.augment == "sar"
 
 
-def test_few_chips_take_more_epochs_and_a_longer_warm_up(recipe_file, store):
+def test_the_number_of_steps_is_fixed_so_few_chips_take_more_epochs(recipe_file, store):
     train = small_network_recipe(load_recipe(recipe_file), store).train
     assert (train.epochs, train.warmup_epochs) == (500, 10)  # two steps each
 
 
-def test_the_network_is_that_of_finetune_with_as_many_epochs(recipe, tmp_path):
+def test_the_network_is_that_of_finetune_with_the_same_recipe(recipe, tmp_path):
     reports = []
-    setup, epochs = train_small_network(recipe, 1e-9, lambda *report: reports.append(report))
-    assert epochs == 5 and reports[-1] == (5, 5, "small network, epoch")
-    sections = {"train": recipe.train.model_copy(update={"epochs": epochs}), "track": TrackSection(to=[])}
-    run = finetune(recipe.model_copy(update=sections), tmp_path)
+    setup = train_small_network(recipe, progress=lambda *report: reports.append(report))
+    assert recipe.train.epochs == 5 and reports[-1] == (5, 5, "small network, epoch")
+    run = finetune(recipe.model_copy(update={"track": TrackSection(to=[])}), tmp_path)
     assert tensors_equal(setup.classifier.learned_state(), Bundle.load(run.folder).tensors)
 
 
+def test_a_limit_of_time_cuts_the_training_off_without_a_result(recipe, tmp_path, monkeypatch):
+    clock = iter([*[0.0] * 5, *[31.0] * 9])  # the limit is passed in the third epoch of two steps
+    monkeypatch.setattr(small_network.time, "process_time", lambda: next(clock))
+    with pytest.raises(RsftError, match=mentions("epoch 3 of 5", "30 CPU seconds")) as caught:
+        predict_with_small_network(recipe, "val", 30, tmp_path / "cache")
+    assert caught.value.location == "evaluate.baselines" and not (tmp_path / "cache").exists()
+
+
 @pytest.mark.exhaustive
-def test_all_epochs_with_enough_time_and_the_seed_decides(recipe_file, store, monkeypatch):
-    monkeypatch.setattr(small_network, "ROUNDS", 6)
-    monkeypatch.setattr(small_network, "MIN_STEPS", 13)  # more than one epoch of two steps in each of six rounds
-    recipe = small_network_recipe(load_recipe(recipe_file), store)
-    (first, epochs), (second, _) = (train_small_network(recipe) for _ in range(2))
-    assert epochs == 12
+def test_the_seed_decides_and_the_limit_of_time_does_not(recipe):
+    first, second = (train_small_network(recipe, seconds) for seconds in (1e4, 1e5))
     state = first.classifier.learned_state()
     assert tensors_equal(state, second.classifier.learned_state())
-    other, epochs = train_small_network(recipe.model_copy(update={"seed": 1}), 1e-9)
-    assert epochs == 10
+    other = train_small_network(recipe.model_copy(update={"seed": 1}))
     assert not tensors_equal(state, other.classifier.learned_state())
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Count the trainings, and let each have the fewest epochs."""
+    """Record the limit of time of each training."""
     train, calls = train_small_network, []
 
     def train_once(recipe, cpu_seconds, progress):
         calls.append(cpu_seconds)
-        return train(recipe, 1e-9, progress)
+        return train(recipe, cpu_seconds, progress)
 
     monkeypatch.setattr(small_network, "train_small_network", train_once)
     return calls
@@ -108,34 +111,34 @@ def trained(monkeypatch):
 def test_a_second_prediction_does_not_train(recipe, root, tmp_path, trained):
     threads = torch.get_num_threads()
     cache = tmp_path / "cache"
-    first, second = (predict_with_small_network(recipe, "val", 9.0, cache) for _ in range(2))
-    assert trained == [9.0] and torch.get_num_threads() == threads
-    assert first.probabilities.shape == (18, 3) and int(first.epochs) == int(second.epochs) == 5
-    np.testing.assert_allclose(first.probabilities.sum(1), 1, atol=1e-6)
-    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+    first, second = (predict_with_small_network(recipe, "val", limit, cache) for limit in (99.0, 98.0))
+    assert trained == [99.0] and torch.get_num_threads() == threads
+    assert first.shape == (18, 3)
+    np.testing.assert_allclose(first.sum(1), 1, atol=1e-6)
+    np.testing.assert_array_equal(first, second)
     (file,) = cache.iterdir()
     file.write_bytes(file.read_bytes()[:100])
-    np.testing.assert_array_equal(predict_with_small_network(recipe, "val", 9.0, cache).probabilities, first[0])
-    assert trained == [9.0, 9.0]
+    np.testing.assert_array_equal(predict_with_small_network(recipe, "val", 99.0, cache), first)
+    assert trained == [99.0, 99.0]
 
 
 @pytest.mark.exhaustive
-def test_another_split_seed_time_setting_or_store_trains_again(recipe, root, tmp_path, trained):
+def test_another_split_seed_setting_or_store_trains_again(recipe, root, tmp_path, trained):
     store = shutil.copytree(root, tmp_path / "store")
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(store)})})
     cache = tmp_path / "cache"
     other_data = recipe.data.model_copy(update={"crop": 30})
-    requests = [(recipe, "val", 9.0), (recipe, "train", 9.0), (recipe, "val", 8.0)]
-    requests += [(recipe.model_copy(update=x), "val", 9.0) for x in ({"seed": 1}, {"data": other_data})]
+    requests = [(recipe, "val", 99.0), (recipe, "train", 99.0)]
+    requests += [(recipe.model_copy(update=x), "val", 99.0) for x in ({"seed": 1}, {"data": other_data})]
     for request in [*requests, requests[0]]:
         predict_with_small_network(*request, cache)
     assert len(trained) == len(requests)
     on_cpu = recipe.model_copy(update={"train": recipe.train.model_copy(update={"device": "cpu"})})
-    predict_with_small_network(on_cpu, "val", 9.0, cache)
+    predict_with_small_network(on_cpu, "val", 99.0, cache)
     assert len(trained) == len(requests)
     table = pd.read_parquet(store / "manifest.parquet")
     table.drop(index=table.index[table["split"] == "train"][0]).to_parquet(store / "manifest.parquet")
-    predict_with_small_network(recipe, "val", 9.0, cache)
+    predict_with_small_network(recipe, "val", 99.0, cache)
     assert len(trained) == len(requests) + 1
 
 
@@ -167,5 +170,5 @@ def test_a_class_without_training_chips(recipe, root, tmp_path, trained):
     description["classes"].append("unseen")
     (store / "dataset.json").write_text(json.dumps(description))
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": str(store)})})
-    result = predict_with_small_network(recipe, "val", 9.0, tmp_path)
-    assert result.probabilities.shape == (18, 4) and np.isfinite(result.probabilities).all()
+    result = predict_with_small_network(recipe, "val", 99.0, tmp_path)
+    assert result.shape == (18, 4) and np.isfinite(result).all()

@@ -426,7 +426,7 @@ def counts_table(title: str, counts: Mapping[str, Mapping[str, int]], heading: s
 
 
 def show_evaluation(evaluation: Evaluation, run: Path) -> None:
-    """Print map, result in two sentences, accuracies of the run and of the baselines, and notes, as the report does.
+    """Print map, result in sentences, accuracies of the run and of the baselines, and notes, as the report does.
 
     Accuracies are in %, gains of the run over a baseline in points, with half the width of the 95 % interval.
 

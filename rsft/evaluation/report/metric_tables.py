@@ -24,6 +24,8 @@ from rsft.types import GROUPS
 ACCURACIES = {"micro": "Overall", "avg": "Mean of groups", "head": "Head", "medium": "Medium", "tail": "Tail"}
 """Accuracies that charts and tables compare, by attribute of `AccuracySummary`."""
 
+MACRO = "All classes (macro)"
+
 
 def order_by_training(evaluation: Evaluation) -> list[int]:
     """Return class indices (C,) from head to tail, then classes without a group; each by falling number of chips."""
@@ -72,19 +74,34 @@ def trained_parts(recipe: Recipe) -> str:
 
 
 def describe_result(evaluation: Evaluation, recipe: Recipe) -> tuple[str, str]:
-    """Return two sentences: what was trained, and how good it is beside the best baseline."""
+    """Return what was trained, and how good it is beside the best baseline by macro accuracy, as a choice compares."""
     chips, classes, frozen = sum(evaluation.train_counts), len(evaluation.classes), recipe.peft.method != "full"
     encoder = f"the {'frozen ' if frozen else ''}encoder {recipe.backbone.name}"
     trained = f"This run trained {trained_parts(recipe)} on {chips:,} chips of {classes:,} classes, with {encoder}."
-    value, best, beside = evaluation.summary.micro, best_baseline(evaluation, "micro"), ""
+    overall, macro = evaluation.summary.micro, evaluation.summary.macro
+    share, mean = (f"{format_percent(value.value)}{evaluation.mark} %" for value in (overall, macro))
+    result = f"It classifies {share} of {evaluation.count:,} {evaluation.split} chips correctly"
+    best = best_baseline(evaluation, "macro")
     if best is not None:
         name, reference = best
-        gain = evaluation.differences.get(name, {}).get("micro")
-        by_chance = gain.low <= 0 <= gain.high if gain else intervals_overlap(value, reference)
+        gain = evaluation.differences.get(name, {}).get("macro")
+        by_chance = gain.low <= 0 <= gain.high if gain else intervals_overlap(macro, reference)
         doubt = "" if not by_chance else "; this may be chance" if gain else "; the intervals overlap"
-        beside = f", {points_apart(value.value, reference.value)} the best baseline ({name}{doubt})"
-    share = f"{format_percent(value.value)}{evaluation.mark} %"
-    return trained, f"It classifies {share} of {evaluation.count:,} {evaluation.split} chips correctly{beside}."
+        apart = points_apart(macro.value, reference.value)
+        result += f"; its macro accuracy is {mean}, {apart} the best baseline ({name}{doubt})"
+    return trained, ". ".join([result, *constant_baselines(evaluation)]) + "."
+
+
+def constant_baselines(evaluation: Evaluation) -> list[str]:
+    """Return a sentence for each baseline that predicts one class for every chip, whose overall accuracy misleads."""
+    sentences = []
+    for name, summary in evaluation.baselines.items():
+        answer = summary.only_answer
+        if answer is not None:
+            share = format_percent(summary.macro.value)
+            label = evaluation.classes[answer]
+            sentences.append(f"The {name} answers {label} for every chip (macro accuracy {share} %)")
+    return sentences
 
 
 def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
@@ -130,7 +147,7 @@ def accuracy_cells(
 
 def accuracy_rows(evaluations: Sequence[Evaluation | None]) -> list[tuple[str, list[TableCell | None]]]:
     """Return each measure with one cell per run; None if the measure is not defined or the run was not evaluated."""
-    labels = ACCURACIES | {"macro": "All classes (macro)", "macro_f1": "Macro F1", "top2": "Top 2"}
+    labels = ACCURACIES | {"macro": MACRO, "macro_f1": "Macro F1", "top2": "Top 2"}
     rows = []
     for measure, label in labels.items():
         values = [getattr(evaluation.summary, measure) if evaluation else None for evaluation in evaluations]
@@ -179,12 +196,12 @@ def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
 
 
 def baseline_rows(evaluation: Evaluation) -> tuple[list[str], list[TableRow]]:
-    """Return the columns and rows of the table of baselines: accuracy overall and of the rarest group.
+    """Return the columns and rows of the table of baselines: accuracy overall, of all classes, and of the rarest group.
 
     Below each number is the difference of the run from it in points, with the interval of a paired bootstrap if the
     evaluation contains it.
     """
-    measures = ["micro", *[group for group in GROUPS if getattr(evaluation.summary, group)][-1:]]
+    measures = ["micro", "macro", *[group for group in GROUPS if getattr(evaluation.summary, group)][-1:]]
     rows: list[TableRow] = []
     for name, summary in evaluation.baselines.items():
         cells: list[TableCell | None] = []
@@ -195,7 +212,7 @@ def baseline_rows(evaluation: Evaluation) -> tuple[list[str], list[TableRow]]:
             text = reference and f"{signed_points(value.value, reference.value)}{interval}"
             cells.append(reference and TableCell(format_percent(reference.value) + evaluation.mark, text))
         rows.append((name, "", cells))
-    return [ACCURACIES[measure] for measure in measures], rows
+    return [(ACCURACIES | {"macro": MACRO})[measure] for measure in measures], rows
 
 
 def measure_rows(evaluation: Evaluation) -> list[TableRow]:

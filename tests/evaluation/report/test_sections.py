@@ -258,9 +258,9 @@ def gaining(tmp_path):
     """Return a run that gains in the tail and loses in the head."""
     folder = write_fake_run(tmp_path, SHIPS)
     values = {
-        "MetaLoRA": {"micro": 0.545, "head": 0.71, "medium": None, "tail": 0.38},
-        "logit-adjusted linear probe": {"micro": 0.51, "head": 0.67, "medium": None, "tail": 0.35},
-        "plain k-NN": {"micro": 0.465, "head": 0.92, "medium": None, "tail": 0.01},
+        "MetaLoRA": {"micro": 0.545, "macro": 0.485, "head": 0.71, "medium": None, "tail": 0.38},
+        "logit-adjusted linear probe": {"micro": 0.51, "macro": 0.45, "head": 0.67, "medium": None, "tail": 0.35},
+        "plain k-NN": {"micro": 0.465, "macro": 0.37, "head": 0.92, "medium": None, "tail": 0.01},
     }
     template, methods = read_metrics(folder)["methods"]["MetaLoRA"], {}
     for name, numbers in values.items():
@@ -280,15 +280,15 @@ def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaini
     header = " ".join(page.sections["header"].split())
     assert (
         "This run trained LoRA with learned scales and the classifier head on 509 chips of 4 classes, with the frozen "
-        "encoder vit_tiny_patch8_64.simship. It classifies 54.5 % of 1,200 test chips correctly, 3.5 points above the "
-        "best baseline (logit-adjusted linear probe; the intervals overlap)."
+        "encoder vit_tiny_patch8_64.simship. It classifies 54.5 % of 1,200 test chips correctly; its macro accuracy "
+        "is 48.5 %, 3.5 points above the best baseline (logit-adjusted linear probe; the intervals overlap)."
     ) in header
     words = ["It classifies", "Head", "Baseline", "Started"]
     assert sorted(words, key=header.index) == words
     assert page.tables[0] == [
-        ["Baseline", "Overall", "Tail"],
-        ["logit-adjusted linear probe", "51.0", "35.0"],
-        ["plain k-NN", "46.5", "1.0"],
+        ["Baseline", "Overall", "All classes (macro)", "Tail"],
+        ["logit-adjusted linear probe", "51.0", "45.0", "35.0"],
+        ["plain k-NN", "46.5", "37.0", "1.0"],
     ]
     assert "51.0+3.5" in header and "1.0+37.0" in header and "(paired" not in header
 
@@ -299,8 +299,19 @@ def test_stored_differences_have_their_paired_interval(gaining):
     header = " ".join(page_of(gaining).sections["header"].split())
     assert "3.5 points above the best baseline (logit-adjusted linear probe)." in header
     assert "51.0+3.5 (+1.0 to +6.0)" in header and "(paired 95 % interval)" in header
-    change_metrics(gaining, differences={"logit-adjusted linear probe": {"micro": gain | {"low": -0.01}}})
+    change_metrics(gaining, differences={"logit-adjusted linear probe": {"macro": gain | {"low": -0.01}}})
     assert "linear probe; this may be chance)." in " ".join(page_of(gaining).sections["header"].split())
+
+
+def test_a_baseline_that_answers_one_class_always_is_named(gaining):
+    methods = read_metrics(gaining)["methods"]
+    quarter = {"value": 0.25, "low": 0.25, "high": 0.25}
+    precision = [0.8, None, None, None]  # only cargo is predicted
+    methods["plain k-NN"] |= {"macro": quarter, "precision": precision}
+    change_metrics(gaining, methods=methods)
+    header = " ".join(page_of(gaining).sections["header"].split())
+    assert "intervals overlap). The plain k-NN answers cargo for every chip (macro accuracy 25.0 %)." in header
+    assert "linear probe answers" not in header
 
 
 @pytest.mark.parametrize(
