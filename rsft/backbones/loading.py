@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, cast
 import safetensors
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
@@ -391,7 +391,7 @@ def tensors_sha256(state: State) -> str:
     """
 
     def digest(tensor: Tensor) -> str:
-        return hashlib.sha256(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+        return hashlib.sha256(_tensor_bytes(tensor)).hexdigest()
 
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
         digests = pool.map(digest, (state[name] for name in sorted(state)))
@@ -524,11 +524,26 @@ def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> Encode
     return EncoderCheck(output[0].numel() // backbone.width, features, speed, device_text)
 
 
-def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
-    """Write only the encoder's tensors of a checkpoint to a safetensors file; return the encoder.
+@dataclass(frozen=True)
+class ConvertedWeights:
+    """The content of a file that `convert_weights` wrote.
 
-    The dtypes of the tensors stay. The metadata of the new file contains the encoder's name and the SHA-256 of
-    `source`.
+    Attributes:
+        sha256: SHA-256 of the encoder's tensors.
+        count: number of tensors in the file.
+        left_out: names of the tensors of the source that do not belong to the encoder.
+    """
+
+    sha256: str
+    count: int
+    left_out: tuple[str, ...]
+
+
+def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
+    """Write only the encoder's tensors of a checkpoint to a safetensors file.
+
+    The dtypes of the tensors stay. The metadata of the new file contains the encoder's name, the SHA-256 of `source`
+    and the names of the tensors that were left out. Only one of the two files is mapped at a time.
 
     Args:
         card: the card of the encoder in `source`.
@@ -536,7 +551,7 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
         target: the new file, with suffix .safetensors.
 
     Returns:
-        The encoder, loaded from the new file's tensors.
+        What the new file contains.
 
     Raises:
         RequestError: `target` has another suffix.
@@ -546,11 +561,57 @@ def convert_weights(card: Card, source: Path, target: Path) -> Backbone:
         other = target.suffix or "a file without a suffix"
         raise RequestError(f"weights are written as .safetensors, not as {other}", target)
     backbone = load_encoder_weights(card, card.size, source)
-    tensors = {name: tensor.contiguous().clone() for name, tensor in card.convert(read_checkpoint(source)).items()}
-    metadata = {"format": "pt", "backbone": card.name, "encoder_sha256": backbone.sha256}
-    metadata |= {"source": source.name, "source_sha256": sha256(source)}
+    digest, left_out = backbone.sha256, backbone.left_out
+    del backbone  # unmaps the source
+    metadata = {"format": "pt", "backbone": card.name, "encoder_sha256": digest}
+    metadata |= {"source": source.name, "source_sha256": sha256(source), "left_out": json.dumps(left_out)}
     with atomic_file(target) as temporary:
-        save_file(tensors, temporary, metadata)
-        if load_encoder_weights(card, card.size, temporary).sha256 != backbone.sha256:
+        count = write_tensors(temporary, card.convert(read_checkpoint(source)), metadata)
+        if load_encoder_weights(card, card.size, temporary).sha256 != digest:
             raise WeightsError("the converted weights differ from their source", source, "report this file")
-    return backbone
+    return ConvertedWeights(digest, count, left_out)
+
+
+SAFETENSORS_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""Names of dtypes in the header of a safetensors file."""
+
+
+def write_tensors(path: Path, tensors: State, metadata: Mapping[str, str]) -> int:
+    """Write tensors to a safetensors file one after another, and return their number.
+
+    `save_file` of some versions of safetensors copies all tensors first. The layout of the file is described at
+    https://github.com/huggingface/safetensors#format.
+    """
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # keeps every tensor aligned
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        start, end = end, end + tensor.nbytes
+        dtype = SAFETENSORS_DTYPES[tensor.dtype]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name in names:
+            file.write(_tensor_bytes(tensors[name]))
+    return len(names)
+
+
+def _tensor_bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

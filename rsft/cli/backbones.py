@@ -197,9 +197,11 @@ def weights_convert(
     from rsft.backbones.loading import convert_weights, find_card
 
     check_new_file(target, overwrite)
-    backbone = convert_weights(find_card(name), source, target)
-    left_out = f"; left out: {', '.join(backbone.left_out)}" if backbone.left_out else ""
-    console.print(f"{target}: {len(backbone.vit.state_dict())} tensors of {backbone.name}{left_out}", soft_wrap=True)
+    converted = convert_weights(find_card(name), source, target)
+    line = f"{target}: {converted.count} tensors of {name}"
+    if converted.left_out:
+        line += f"; left out: {_summarize_names(converted.left_out)}, all listed in the metadata of the file"
+    console.print(line, soft_wrap=True)
 
 
 def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:

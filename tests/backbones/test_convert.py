@@ -1,11 +1,15 @@
 """Convert checkpoints to safetensors, and compute what an encoder gives for noise."""
 
 import argparse
+import json
+import re
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from rsft.backbones.loading import (
     Backbone,
@@ -14,6 +18,7 @@ from rsft.backbones.loading import (
     find_card,
     load_backbone,
     load_encoder_weights,
+    write_tensors,
 )
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
@@ -32,20 +37,54 @@ def source(tmp_path):
 @pytest.mark.slow
 def test_only_the_encoder_is_written_with_its_source(source, tmp_path):
     card, target = find_card(TINY), tmp_path / "new.safetensors"
-    backbone = convert_weights(card, source, target)
-    assert backbone.left_out == ("head.bias", "head.weight")
+    converted = convert_weights(card, source, target)
+    assert converted.left_out == ("head.bias", "head.weight")
     with safe_open(target, "pt") as file:
         metadata, names, dtype = file.metadata(), set(file.keys()), file.get_tensor("cls_token").dtype
     assert metadata == {
         "format": "pt",
         "backbone": TINY,
-        "encoder_sha256": backbone.sha256,
+        "encoder_sha256": converted.sha256,
         "source": "old.pth",
         "source_sha256": sha256(source),
+        "left_out": json.dumps(converted.left_out),
     }
-    assert names == set(backbone.vit.state_dict()) and dtype == torch.float16
     again = load_encoder_weights(card, 160, target)
-    assert again.sha256 == backbone.sha256 and again.left_out == ()
+    assert again.sha256 == converted.sha256 and again.left_out == ()
+    assert names == set(again.vit.state_dict()) and dtype == torch.float16 and converted.count == len(names)
+
+
+def peak_memory():
+    """Return the largest resident memory of this process in bytes, mapped files included, since the last reset."""
+    return 1024 * int(re.search("VmHWM:(.+)kB", Path("/proc/self/status").read_text())[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs /proc of Linux")
+def test_one_of_the_two_files_is_in_memory(tmp_path):
+    name, source = "vit_small_patch16_224.augreg_in21k", tmp_path / "large.pth"
+    torch.save(timm.create_model(name.partition(".")[0]).state_dict(), source)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = peak_memory()
+    converted = convert_weights(find_card(name), source, tmp_path / "new.safetensors")
+    assert peak_memory() - before < 1.5 * source.stat().st_size
+    assert converted.left_out == ("head.bias", "head.weight")
+
+
+def test_tensors_of_any_type_are_written(tmp_path):
+    tensors = {
+        "half": torch.arange(3).half(),
+        "flag": torch.tensor([True, False, True]),
+        "count": torch.tensor(7),
+        "bfloat": torch.ones(2, 2).bfloat16(),
+        "view": torch.arange(6.0).reshape(2, 3).T,
+        "none": torch.zeros(0, 4),
+    }
+    write_tensors(tmp_path / "new.safetensors", tensors, {"format": "pt"})
+    loaded = load_file(tmp_path / "new.safetensors")
+    assert set(loaded) == set(tensors)
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == tensor.dtype and loaded[name].equal(tensor)
 
 
 def test_other_network_writes_nothing(source, tmp_path):
