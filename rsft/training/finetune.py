@@ -47,6 +47,7 @@ from rsft.training.optim.optimizers import make_losses
 from rsft.training.processes import (
     HALF_DTYPES,
     Processes,
+    broadcast_object,
     is_rank_zero,
     launch_processes,
     require_consistent_processes,
@@ -123,6 +124,7 @@ def train_single_run(
             run.update(start=start.metadata(setup.store, setup.classifier.adapted.kept_blocks))
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
         processes = launch_processes(recipe.train, device)
+        recipe = broadcast_object(recipe)  # with the precision that the first process has measured
         move_network(setup.classifier, processes.device)
         if checkpoint is None:
             initialize_weights(setup, recipe, progress)

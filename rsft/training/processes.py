@@ -4,6 +4,7 @@ In a run of one process nothing is sent.
 """
 
 import ctypes
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,37 +21,79 @@ from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import Recipe, TrainSection
-from rsft.utils.precision_benchmark import select_precision
+from rsft.utils.precision_benchmark import fastest_precision, measure_speedups
+
+_log = logging.getLogger(__name__)
 
 HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision -> dtype of matrix products, for half precision."""
 
 
+MAX_SLOWDOWN = 4.0
+"""Largest factor by which a precision may be slower than float32 without `train.allow_slow_precision`."""
+
+_NOTICED_SLOWDOWN = 1.1
+
+
 def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
-    """Replace the precision "auto" of a recipe by the fastest one.
+    """Replace the precision "auto" of a recipe by the fastest one, and reject a precision that is slow here.
+
+    Of several processes, the first one measures; `launch_processes` gives its precision to the others.
 
     Returns:
-        The recipe with its precision, and entries of run.json: "precision", and for "auto" the measured
-        "precision_speeds".
+        The recipe with its precision, and entries of run.json: "precision", and the measured "precision_speeds".
 
     Raises:
-        RequestError: float16 without a GPU or with a second-order outer step, or bfloat16 with both a second-order
-            outer step and sharded weights.
+        RequestError: float16 without a GPU or with a second-order outer step, bfloat16 with both a second-order outer
+            step and sharded weights, or a precision that is more than `MAX_SLOWDOWN` times slower than float32.
     """
-    precision, is_second_order = recipe.train.precision, recipe.meta is not None and recipe.meta.order == 2
+    precision = recipe.train.precision
+    if (error := _precision_fault(recipe, device, precision)) is not None:
+        raise error
+    if precision == "fp32" or not is_rank_zero():
+        return recipe, {"precision": precision}
+    if precision != "auto":
+        speedups = measure_speedups(device, [precision])
+        _check_speed(recipe.train, device, speedups[precision])
+        return recipe, {"precision": precision, "precision_speeds": speedups}
+    usable = [name for name in HALF_DTYPES if _precision_fault(recipe, device, name) is None]
+    speedups = measure_speedups(device, usable)
+    fastest = fastest_precision(speedups)
+    train = recipe.train.model_copy(update={"precision": fastest})
+    return recipe.model_copy(update={"train": train}), {"precision": fastest, "precision_speeds": speedups}
+
+
+def _precision_fault(recipe: Recipe, device: torch.device, precision: str) -> RequestError | None:
+    """Return why a run cannot use a precision; None if it can."""
+    is_second_order = recipe.meta is not None and recipe.meta.order == 2
     if precision == "fp16" and device.type != "cuda":
-        raise RequestError("fp16 needs a GPU", "train.precision", "use train.precision=auto, or bf16 or fp32")
+        return RequestError("fp16 needs a GPU", "train.precision", "use train.precision=auto, or bf16 or fp32")
     if precision == "fp16" and is_second_order:
         message = "float16 needs a scaled loss, and the unrolled step of a second-order gradient has none"
-        raise RequestError(message, "train.precision", "use bf16 or fp32")
+        return RequestError(message, "train.precision", "use bf16 or fp32")
     if precision == "bf16" and is_second_order and recipe.train.strategy == "fsdp":
         message = "a second-order step needs float32, and sharded weights stay in half precision"
-        raise RequestError(message, "train.precision", "use train.precision=fp32, or train.strategy=ddp")
-    if precision != "auto":
-        return recipe, {"precision": precision}
-    fastest, speeds = select_precision(device)
-    train = recipe.train.model_copy(update={"precision": fastest})
-    return recipe.model_copy(update={"train": train}), {"precision": fastest, "precision_speeds": speeds}
+        return RequestError(message, "train.precision", "use train.precision=fp32, or train.strategy=ddp")
+    return None
+
+
+def _check_speed(train: TrainSection, device: torch.device, speedup: float) -> None:
+    """Warn of a precision that is slower than float32, and reject one that is much slower.
+
+    Raises:
+        RequestError: it is more than `MAX_SLOWDOWN` times slower, and the recipe does not allow it.
+    """
+    factor = 1 / speedup
+    if factor <= _NOTICED_SLOWDOWN:
+        return
+    message = (
+        f"a training step in {train.precision} takes {factor:.3g} times as long as in float32 on this {device.type}"
+    )
+    hint = "train.precision=auto takes the fastest precision"
+    if factor > MAX_SLOWDOWN and not train.allow_slow_precision:
+        hint += "; train.allow_slow_precision=true trains with this one"
+        raise RequestError(message, "train.precision", hint)
+    _log.warning("%s; %s", message, hint)
 
 
 @dataclass(frozen=True)
@@ -77,7 +120,7 @@ class Processes:
 
 
 def launch_processes(train: TrainSection, device: torch.device) -> Processes:
-    """Start the processes of a run, whose precision is not "auto", or join those that torchrun or SLURM started.
+    """Start the processes of a run, or join those that torchrun or SLURM started. All take the precision of the first.
 
     Lightning Fabric sets up devices and communication of several processes. It does not wrap the model:
     `DistributedDataParallel` would average gradients in the backward pass and wait for every parameter, although each
@@ -89,13 +132,14 @@ def launch_processes(train: TrainSection, device: torch.device) -> Processes:
         The launched processes.
     """
     _keep_freed_memory()
-    dtype = HALF_DTYPES.get(train.precision)
     if train.devices * train.nodes == 1:
-        return Processes(torch.device(device.type, 0) if device.type == "cuda" else device, dtype)
+        device = torch.device(device.type, 0) if device.type == "cuda" else device
+        return Processes(device, HALF_DTYPES.get(train.precision))
     from lightning.fabric import Fabric
 
     fabric = Fabric(accelerator=device.type, devices=train.devices, num_nodes=train.nodes, strategy="ddp")
     fabric.launch()
+    dtype = HALF_DTYPES.get(broadcast_object(train.precision))
     return Processes(fabric.device, dtype, fabric.global_rank, fabric.world_size)
 
 
@@ -129,9 +173,6 @@ def require_consistent_processes(train: TrainSection) -> None:
     if train.batch_size % world_size:
         message = f"a batch of {train.batch_size} chips cannot be shared by {world_size} processes"
         raise RequestError(message, "train.batch_size", f"choose a multiple of {world_size}")
-    if world_size > 1 and train.precision == "auto":
-        hint = "set train.precision; `rsft doctor` measures the speed of each precision"
-        raise RequestError("with precision auto every process would choose its own", "train.precision", hint)
     if world_size == 1 and train.strategy == "fsdp":
         message = "sharding needs more than one process"
         raise RequestError(message, "train.strategy", "increase train.devices, or use train.strategy=auto")

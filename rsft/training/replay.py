@@ -165,6 +165,8 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
         rates = {"train.lr": recipe.train.lr, "train.head_lr": recipe.train.head_lr}
         values |= {key: rate * CORRECTION_LR for key, rate in rates.items() if rate is not None}
         values |= CORRECTION_KEYS
+    if recipe.train.precision != "fp32":
+        values |= {"train.precision": "auto"}  # the machine of the correction may be another one
 
     def load() -> Recipe:
         return load_recipe(path, [*(f"{key}={to_yaml(value)}" for key, value in values.items()), *overrides])

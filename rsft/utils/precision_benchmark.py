@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,23 +17,32 @@ Work = Callable[[], object]
 """A function whose duration is measured."""
 
 
-def select_precision(device: torch.device) -> tuple[str, dict[str, float]]:
-    """Return the precision that "auto" selects, and the measured speedups.
+PROBE_ROWS = 32
+"""Rows of the first measurement. An emulated precision can make a measurement with all rows take a minute."""
 
-    bfloat16 is preferred to float16, which needs a scaled loss.
+EMULATED_SPEEDUP = 0.1
+"""Speedup below which the first measurement is the result."""
 
-    Returns:
-        "fp32", "bf16" or "fp16"; and the speedup of a training step over float32 by precision.
-    """
+
+def measure_speedups(device: torch.device, precisions: Iterable[str]) -> dict[str, float]:
+    """Return the speedup of a training step over float32 for each of some precisions: bf16, fp16."""
     import torch
 
-    dtypes = {"bf16": torch.bfloat16} | ({"fp16": torch.float16} if device.type == "cuda" else {})  # CPUs emulate fp16
-    speedups = {name: training_step_speedup(device, dtype) for name, dtype in dtypes.items()}
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return {name: float(f"{training_step_speedup(device, dtypes[name]):.3g}") for name in precisions}
+
+
+def fastest_precision(speedups: Mapping[str, float]) -> str:
+    """Return the precision that "auto" selects: fp32, or one of those whose speedup over it was measured.
+
+    A later precision must be clearly faster than an earlier one: bfloat16 is preferred to float16, which needs a
+    scaled loss.
+    """
     best, best_speedup = "fp32", 1.0
     for name, speedup in speedups.items():
         if speedup > MIN_SPEEDUP * best_speedup:
             best, best_speedup = name, speedup
-    return best, {name: round(value, 2) for name, value in speedups.items()}
+    return best
 
 
 def training_step_speedup(device: torch.device, dtype: torch.dtype) -> float:
@@ -43,25 +52,41 @@ def training_step_speedup(device: torch.device, dtype: torch.dtype) -> float:
     """
     import torch
 
-    tokens, _ = _matrices(device)
-    tokens.requires_grad_()
-    width = tokens.shape[1]
-    mlp = torch.nn.Sequential(torch.nn.Linear(width, 4 * width), torch.nn.GELU(), torch.nn.Linear(4 * width, width))
-    mlp.to(device).requires_grad_(False)
+    def make_steps(tokens: torch.Tensor, matrix: torch.Tensor) -> tuple[Work, Work]:
+        width = len(matrix)
+        layers = torch.nn.Linear(width, 4 * width), torch.nn.GELU(), torch.nn.Linear(4 * width, width)
+        mlp = torch.nn.Sequential(*layers).to(device).requires_grad_(False)
+        tokens = tokens.requires_grad_()
 
-    def step(uses_autocast: bool) -> None:
-        with torch.autocast(device.type, dtype, enabled=uses_autocast):
-            loss = mlp(tokens).float().square().mean()
-        loss.backward()
+        def step(uses_autocast: bool) -> None:
+            with torch.autocast(device.type, dtype, enabled=uses_autocast):
+                loss = mlp(tokens).float().square().mean()
+            loss.backward()
 
-    return measure_speedup(lambda: step(False), lambda: step(True))
+        return lambda: step(False), lambda: step(True)
+
+    return _measure_growing(device, make_steps)
 
 
 def matmul_speedup(device: torch.device, dtype: torch.dtype) -> float:
     """Return the speedup of a matrix product over float32."""
+
+    def make_products(tokens: torch.Tensor, matrix: torch.Tensor) -> tuple[Work, Work]:
+        cast_tokens, cast_matrix = tokens.to(dtype), matrix.to(dtype)
+        return lambda: tokens @ matrix, lambda: cast_tokens @ cast_matrix
+
+    return _measure_growing(device, make_products)
+
+
+def _measure_growing(device: torch.device, make_pair: Callable[..., tuple[Work, Work]]) -> float:
+    """Return the speedup of the second function of a pair over the first, for many tokens unless it is very slow.
+
+    Args:
+        make_pair: takes tokens (N, D) and a matrix (D, 4 D), and returns the two functions.
+    """
     tokens, matrix = _matrices(device)
-    cast_tokens, cast_matrix = tokens.to(dtype), matrix.to(dtype)
-    return measure_speedup(lambda: tokens @ matrix, lambda: cast_tokens @ cast_matrix)
+    speedup = measure_speedup(*make_pair(tokens[:PROBE_ROWS].clone(), matrix), repeats=3)
+    return speedup if speedup < EMULATED_SPEEDUP else measure_speedup(*make_pair(tokens, matrix))
 
 
 def measure_speedup(baseline: Work, candidate: Work, repeats: int = 9, limit: float = 2.0) -> float:

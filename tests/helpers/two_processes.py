@@ -10,6 +10,7 @@ from pathlib import Path
 from rsft.backbones.loading import tensors_sha256
 from rsft.recipe.load import load_recipe
 from rsft.training import finetune as finetune_module
+from rsft.training import processes as processes_module
 from rsft.training.trackers import RunListener
 
 
@@ -38,10 +39,13 @@ def train_trials(
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     shard_counts: list[int] = []
     digests: list[str] = []
+    dtypes: list[str] = []
+    processes_module.measure_speedups = lambda device, names: dict.fromkeys(names, 1.5)  # auto selects bf16
     fit = finetune_module.fit
 
     def count_shards_and_fit(processes, learner, *arguments) -> None:
         shard_counts.append(sum(isinstance(x, DTensor) for x in learner.classifier.parameters()))
+        dtypes.append(str(processes.dtype))
         fit(processes, learner, *arguments)
         learner.keep_average()
         digests.append(tensors_sha256(learner.classifier.learned_state()))
@@ -54,4 +58,5 @@ def train_trials(
         run = finetune_module.finetune(loaded, runs, recorder)
         results[overrides] = {"losses": recorder.losses, "folder": str(run.folder)}
         results[overrides] |= {"is_writer": run.is_writer, "shards": shard_counts[-1], "digest": digests[-1]}
+        results[overrides]["dtype"] = dtypes[-1]
     Path(f"{out}.{rank}").write_text(json.dumps(results))

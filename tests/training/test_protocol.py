@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_all_options_in_one_run(recipe_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "select_precision", lambda device: ("bf16", {"bf16": 1.5}))
+    monkeypatch.setattr(processes, "measure_speedups", lambda device, names: {"bf16": 1.5})
     overrides = ["loss={name: ldam, drw_start: 0.5}", "head={kind: linear, init: k-shot, shots: 3}"]
     overrides += ["train.precision=auto", "train.sampler=class-balanced", "train.decay_all=false"]
     overrides += ["train.schedule=constant", "train.warmup_epochs=1", "train.accumulate_grad_batches=2"]

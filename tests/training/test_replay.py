@@ -33,6 +33,16 @@ def test_a_correction_takes_no_unlabeled_chips(run, tmp_path):
     check_semi(corrected)
 
 
+@pytest.mark.parametrize(("trained", "corrected"), [("bf16", "auto"), ("fp32", "fp32")])
+def test_a_correction_measures_its_machine(run, tmp_path, trained, corrected):
+    """The bundle may come from a GPU, and the correction run on a processor that emulates bfloat16."""
+    bundle = Bundle.load(run)
+    train = bundle.recipe.train.model_copy(update={"precision": trained})
+    replace(bundle, recipe=bundle.recipe.model_copy(update={"train": train})).save(tmp_path / "bundle")
+    assert correction_recipe(tmp_path / "bundle").train.precision == corrected
+    assert correction_recipe(tmp_path / "bundle", ["train.precision=bf16"]).train.precision == "bf16"
+
+
 def test_a_correction_without_added_chips_has_few_epochs(run, root, tmp_path):
     def edit(table):
         return table.assign(added_on=pd.Series("2026-11-26", table.index, "string"))

@@ -28,7 +28,7 @@ TRIALS = {
     ),
     "batch norm": (
         "meta=null train.batch_size=16 train.epochs=3 backbone.name=aconvnet backbone.blocks=null backbone.pool=avg "
-        f"peft.method=full {SEMI}"
+        f"peft.method=full train.precision=auto {SEMI}"
     ),
 }
 """Overrides of the recipe by trial; POOL stands for a chip store without labels."""
@@ -103,6 +103,13 @@ def test_batch_norm_ends_with_equal_statistics(two_process_results):
     first, second = two_process_results["batch norm"]
     tensors = Bundle.load(Path(first["folder"])).tensors
     assert first["digest"] == second["digest"] and "layer1.0.norm1.running_mean" in tensors
+
+
+@pytest.mark.slow
+def test_all_processes_have_the_precision_that_the_first_one_selects(two_process_results):
+    first, second = two_process_results["batch norm"]
+    assert first["dtype"] == second["dtype"] == "torch.bfloat16"
+    assert Bundle.load(Path(first["folder"])).recipe.train.precision == "bf16"
 
 
 @pytest.mark.slow

@@ -37,7 +37,13 @@ _LONGEST_RUN_S = 1e9  # 30 years
 TIMING_COLUMNS = ("seconds", "images_per_s", "data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb")
 """Columns of metrics.csv that differ between repetitions of a run."""
 
-CHANGEABLE_KEYS = ("data.workers", "train.device", "train.checkpoint_steps", "train.checkpoint_minutes")
+CHANGEABLE_KEYS = (
+    "data.workers",
+    "train.device",
+    "train.allow_slow_precision",
+    "train.checkpoint_steps",
+    "train.checkpoint_minutes",
+)
 """Keys that may change when a run is resumed, because the result does not depend on them."""
 
 TRAINED = ("trained", "done")
