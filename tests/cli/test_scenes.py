@@ -25,7 +25,7 @@ def test_opensarship(rsft, tmp_path):
         write_scene(tmp_path / "src", scene, {"Cargo_x3_y4": 70, "Tug_x5_y6": 52})
     words = ("--product", "cal", "--classes", "typed", "--val", "0.5", "--test", "0")
     code, printed = rsft("prepare", "opensarship", "src", "--root", "out", *words)
-    assert code == 0 and "4 chips in" in printed
+    assert code == 0 and "4 chips in" in printed and "labels: MarineTraffic for 0 of 4 chips" in printed
     store = ChipStore.open(tmp_path / "out")
     assert store.classes == ("Cargo", "Tug") and sorted(store.table["split"]) == ["train"] * 2 + ["val"] * 2
 

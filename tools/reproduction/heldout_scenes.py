@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     root = options.out / "store"
     if not root.exists():
-        prepare_opensarship(options.source, root, product="cal", bands=("VV",))
+        prepare_opensarship(options.source, root, product="cal", bands=("VV",), label="ais")
     store = ChipStore.open(root)
     rows = []
     for seed in range(options.seeds):

@@ -1,6 +1,7 @@
 """The methods of a study: fine-tuning by a recipe, the automatic choice, and the obvious alternatives to both.
 
-All of them predict the validation chips of the data set of a recipe, after training on its training chips.
+All of them predict the held-out chips of the data set of a recipe, those of the validation and of the test split, after
+training on its training chips.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional as F
@@ -39,11 +45,12 @@ from rsft.utils.atomic_files import write_text
 
 @dataclass
 class Predicted:
-    """Predicted classes of the validation chips.
+    """Predicted classes of the held-out chips.
 
     Attributes:
         labels: class indices of the chips (N,).
         predicted: their predicted class indices (N,).
+        is_reported: whether tables report a chip (N,), from `is_reported`; settings may be chosen on the others.
         groups: class indices by group.
         split_sha256: hash of the manifest, which names the chips of all splits and the hashes of their files.
         scales: the scales that were learned, by column; None without a modulator.
@@ -53,6 +60,7 @@ class Predicted:
 
     labels: Indices
     predicted: Indices
+    is_reported: NDArray[np.bool_]
     groups: Mapping[str, list[int]]
     split_sha256: str
     scales: dict[str, Any] | None = None
@@ -60,17 +68,32 @@ class Predicted:
     seconds: float = 0.0
 
     def recall(self) -> list[list[float | None]]:
-        """Return the recall of every class on the two halves of the chips, and on all of them.
+        """Return the recall of every class on the chips for choices, on the reported chips, and on all of them.
 
         Returns:
             Recall by class index; None for a class without chips in the part.
         """
         frame = pd.DataFrame({"label": self.labels, "is_correct": self.predicted == self.labels})
-        frame["half"] = frame.groupby("label").cumcount() % 2
         classes = range(max(index for indices in self.groups.values() for index in indices) + 1)
-        parts = [frame[frame["half"] == 0], frame[frame["half"] == 1], frame]
+        parts = [frame[~self.is_reported], frame[self.is_reported], frame]
         means = [part.groupby("label")["is_correct"].mean().to_dict() for part in parts]
         return [[by_class.get(index) for index in classes] for by_class in means]
+
+
+def held_out_chips(store: ChipStore) -> pd.DataFrame:
+    """Return the manifest rows of the validation split, then those of the test split."""
+    return pd.concat([store.split("val"), store.split("test")])
+
+
+def is_reported(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return whether tables report a held-out chip: those of the test split, or else every second chip of a class.
+
+    Args:
+        table: N manifest rows, from `held_out_chips`.
+    """
+    is_test = table["split"] == "test"
+    is_second = table.groupby("class").cumcount() % 2 == 1
+    return (is_test if is_test.any() else is_second).to_numpy()
 
 
 def write_split(store: ChipStore, file: Path) -> None:
@@ -90,11 +113,12 @@ def predict_finetuned(recipe: Recipe, folder: Path) -> Predicted:
     seconds, bundle = time.process_time(), Bundle.load(run.bundle_dir)
     store = ChipStore.open(Path(recipe.data.root))
     model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)
-    chips = ChipImages(store.root, store.split("val"), store.classes, contract)
+    chips = ChipImages(store.root, held_out_chips(store), store.classes, contract)
     predicted = collect_outputs(model, chips.batches(256)).logits.argmax(1)
     scales: Any = pd.read_csv(run.folder / "modulator.csv").to_dict("list") if recipe.meta else None
     split = hash_manifest(store.root)
-    return Predicted(chips.labels, predicted, bundle.group_indices, split, scales, seconds=seconds)
+    reported = is_reported(chips.table)
+    return Predicted(chips.labels, predicted, reported, bundle.group_indices, split, scales, seconds=seconds)
 
 
 def predict_chosen(recipe: Recipe, folder: Path) -> Predicted:
@@ -125,14 +149,40 @@ def predict_on_features(
         return torch.cat(pooled).numpy()
 
     known, labels, classes = features(setup.train), setup.train.labels, len(setup.store.classes)
-    return _predicted(setup, predict(known, labels, features(setup.val), classes, **options).argmax(1))
+    held_out = _held_out_images(setup)
+    return _predicted(setup.store, predict(known, labels, features(held_out), classes, **options).argmax(1))
 
 
-def _predicted(setup: TrainingSetup, predicted: Indices) -> Predicted:
+def _held_out_images(setup: TrainingSetup) -> ChipImages:
     store = setup.store
-    groups = {name: [store.classes.index(x) for x in members] for name, members in store.groups.items()}
+    return ChipImages(store.root, held_out_chips(store), store.classes, setup.contract)
+
+
+def _predicted(store: ChipStore, predicted: Indices) -> Predicted:
     seconds = time.process_time()
-    return Predicted(setup.val.labels, predicted, groups, hash_manifest(store.root), seconds=seconds)
+    groups = {name: [store.classes.index(x) for x in members] for name, members in store.groups.items()}
+    table = held_out_chips(store)
+    labels = table["class"].map(store.classes.index).to_numpy(np.int64)
+    return Predicted(labels, predicted, is_reported(table), groups, hash_manifest(store.root), seconds=seconds)
+
+
+SIZE_COLUMNS = ["ais_length_m", "ais_beam_m"]
+"""Columns of the manifest of OpenSARShip: the size of a ship by AIS."""
+
+
+def predict_from_ship_size(recipe: Recipe, folder: Path) -> Predicted:
+    """Predict from length and beam of the ship in AIS alone, without an image; nothing is written to the folder.
+
+    It shows how far the size of a ship tells its type. The settings are the defaults of scikit-learn, with classes of
+    equal weight. A missing size is the median of the training chips.
+    """
+    store = ChipStore.open(Path(recipe.data.root))
+    train = store.split("train")
+    classifier = LogisticRegression(class_weight="balanced")
+    model = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), classifier)
+    model.fit(train[SIZE_COLUMNS], train["class"])
+    names = model.predict(held_out_chips(store)[SIZE_COLUMNS])
+    return _predicted(store, np.array([store.classes.index(name) for name in names]))
 
 
 def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
@@ -166,8 +216,9 @@ def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
     model.eval()
     seconds = time.process_time()
     with torch.inference_mode():
-        predicted = torch.cat([model(inputs) for inputs, _ in setup.val.batches(256)]).argmax(1).numpy()
-    result = _predicted(setup, predicted)
+        batches = _held_out_images(setup).batches(256)
+        predicted = torch.cat([model(inputs) for inputs, _ in batches]).argmax(1).numpy()
+    result = _predicted(setup.store, predicted)
     result.seconds = seconds
     return result
 
@@ -192,5 +243,6 @@ METHODS: dict[str, Callable[[Recipe, Path], Predicted]] = {
     "hugging-face": predict_with_hugging_face,
     "knn": partial(predict_on_features, lambda *args, **options: balance_votes(knn_predict(*args, **options), args[1])),
     "linear-probe": partial(predict_on_features, linear_probe_predict),
+    "ship-size": predict_from_ship_size,
 }
 """What the methods do, by name."""

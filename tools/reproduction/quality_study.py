@@ -28,8 +28,8 @@ _FACTOR = re.compile(r"x([0-9.]+)")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
-Method = Literal["finetune", "auto", "hugging-face", "knn", "linear-probe"]
-"""How a run predicts the validation chips: by the recipe, by the candidate that `method: auto` chooses for its data, or
+Method = Literal["finetune", "auto", "hugging-face", "knn", "linear-probe", "ship-size"]
+"""How a run predicts the held-out chips: by the recipe, by the candidate that `method: auto` chooses for its data, or
 by one of the alternatives of `tools.reproduction.quality_methods` with its encoder and data."""
 
 METHOD_KEY = "study_method"

@@ -66,9 +66,10 @@ class Job(NamedTuple):
 
 
 def run_job(out: Path, job: Job) -> None:
-    """Do one run, and write its recall by class on both halves and the whole of the validation split.
+    """Do one run, and write its recall by class on the chips for choices, on the reported chips, and on both.
 
-    Chips of a class belong to the two halves in turn.
+    They are the validation and the test split. Without a test split, the validation chips of a class belong to the two
+    parts in turn.
 
     Args:
         out: folder of the results.

@@ -1,7 +1,7 @@
 """Copy a chip store once for every way to split its scenes, to compare methods over scenes and not only over seeds.
 
     rsft prepare opensarship OPENSARSHIP --product cal --bands VV --val 0.4 --test 0 --root data/opensarship
-    python -m tools.reproduction.split_scenes data/opensarship data/opensarship_
+    python -m tools.reproduction.split_scenes data/opensarship data/opensarship_ --least 4
 
 Half of the scenes are for training and the other half for validation, both with at least `--least` chips of every
 class. The copies are numbered from 0; the second one of a pair is the first one the other way around.

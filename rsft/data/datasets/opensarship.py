@@ -20,12 +20,31 @@ from rsft.data.datasets._srsdd_files import parse_finite
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, plot_sample, to_image_tensor
 
 OpenSARShipProduct = Literal["uint8", "cal", "patch"]
+OpenSARShipLabel = Literal["marinetraffic", "ais"]
 
 _SCENE = re.compile(r"S1[A-D]_IW_(?:GRDH|SLC_)_1(?:SDV|SSV)(?:_[0-9A-Z]+)+")
 _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASCII)
-_FULL_NAMES = {"Search": "Search and Rescue vessel"}  # truncated in Patch_Cal
+_FULL_NAMES = {"Search": "Search and Rescue vessel", "Law Enforce": "Law Enforcement"}  # truncated in the files
 _WRONG_END, _END = rb"<\ShipList>", b"</ShipList>"  # a fault of version 2.0
 _CODES = {6: "Passenger", 7: "Cargo", 8: "Tanker"}  # the tens of an AIS ship type
+_UNKNOWN = ("", "NA", "Unspecified", "Reserved", "Other")  # MarineTraffic types that say nothing
+_HAZARD = " - Hazard"  # as in "Tanker - Hazard D (Recognizable)"
+_KINDS = {"Passenger": ("Passenger",), "Tanker": ("Tanker",), "Cargo": ("Cargo", "Carrier", "Container", "Reefer")}
+
+
+def ship_kind(ship_type: str) -> str:
+    """Return the kind of a ship type of AIS or MarineTraffic.
+
+    Args:
+        ship_type: such as "Bulk Carrier", "LPG Tanker", "Ro-Ro/Passenger Ship" or "Tug"
+
+    Returns:
+        "Passenger", "Tanker", "Cargo" or "Other"
+    """
+    for kind, words in _KINDS.items():
+        if any(word in ship_type for word in words):
+            return kind
+    return "Other"
 
 
 @dataclass(frozen=True)
@@ -35,19 +54,25 @@ class OpenSARShipChip:
     Attributes:
         paths: one file, or one file per band for the product uint8.
         scene: name of the Sentinel-1 product.
-        category: ship type in the file name.
+        category: ship type in the file name, which is that of AIS.
         bands: band names, in the order of the pixels.
         longitude: longitude of the center in degrees.
         latitude: latitude of the center in degrees.
-        flags: "no-record" if Ship.xml has no record; "class-code" if the AIS ship type contradicts the category.
+        marinetraffic_type: ship type of MarineTraffic (`Elaborated_type`); None if it is unknown.
+        length_m: length from AIS.
+        beam_m: width from AIS.
+        flags: "no-record" if Ship.xml has no record; "class-code" if the AIS ship type contradicts the category;
+            "label-conflict" if AIS and MarineTraffic name ships of different kinds (`ship_kind`).
     """
 
     paths: tuple[pathlib.Path, ...]
     scene: str
     category: str
     bands: tuple[str, ...]
+    marinetraffic_type: str | None = None
     mmsi: str | None = None
     length_m: float | None = None
+    beam_m: float | None = None
     incidence_deg: float | None = None
     longitude: float | None = None
     latitude: float | None = None
@@ -57,6 +82,11 @@ class OpenSARShipChip:
     def sensor(self) -> str:
         """Satellite, mode and product type, such as "S1A IW GRDH"."""
         return " ".join(self.scene.split("_")[:3])
+
+    def ship_type(self, label: OpenSARShipLabel) -> str:
+        """Return the ship type of MarineTraffic, or of AIS where it is unknown; with the label "ais", that of AIS."""
+        use_ais = label == "ais" or self.marinetraffic_type is None
+        return self.category if use_ais else str(self.marinetraffic_type)
 
 
 class OpenSARShip(LabeledImages):
@@ -70,7 +100,10 @@ class OpenSARShip(LabeledImages):
     * 11,346 chips of 41 scenes (version 1.0), 34,528 chips of 87 scenes (version 2.0)
     * VH and VV polarization; some scenes have VV only
     * interferometric wide swath mode: ground range detected (GRDH, pixel spacing 10 m) and single look complex (SLC)
-    * ship type, MMSI and length from AIS; incidence angle
+    * ship type, MMSI, length and width from AIS; ship type from MarineTraffic; incidence angle
+
+    AIS types are entered by hand. The type "Other Type" is the AIS code 9x, and MarineTraffic knows many of these ships
+    as cargo ships and tankers. So the type of MarineTraffic is the default label.
 
     Dataset format:
 
@@ -96,11 +129,18 @@ class OpenSARShip(LabeledImages):
     products: ClassVar[dict[OpenSARShipProduct, str]] = {"uint8": "Patch_Uint8", "cal": "Patch_Cal", "patch": "Patch"}
     """Folder of each product."""
 
+    labels: ClassVar[tuple[OpenSARShipLabel, ...]] = ("marinetraffic", "ais")
+    """Sources of the ship type."""
+
     modes: ClassVar[Mapping[str, tuple[str, ...]]] = {"SDV": ("VH", "VV"), "SSV": ("VV",)}
     """Bands by the polarization mode in the name of a scene, in the order of the files."""
 
     def __init__(
-        self, root: Path = "data", product: OpenSARShipProduct = "uint8", transforms: Transforms | None = None
+        self,
+        root: Path = "data",
+        product: OpenSARShipProduct = "uint8",
+        transforms: Transforms | None = None,
+        label: OpenSARShipLabel = "marinetraffic",
     ) -> None:
         """Initialize a new OpenSARShip dataset instance.
 
@@ -108,13 +148,16 @@ class OpenSARShip(LabeledImages):
             root: root directory that contains the scenes at any depth
             product: one of "uint8", "cal" or "patch"
             transforms: a function/transform that takes an input sample and returns a transformed version
+            label: "marinetraffic" for the ship type of MarineTraffic, or of AIS where it is unknown; "ais" for that of
+                AIS
 
         Raises:
-            AssertionError: if *product* is invalid
+            AssertionError: if *product* or *label* is invalid
             DatasetNotFoundError: if no scene has chips of this product
         """
         assert product in self.products, f"product must be one of {tuple(self.products)}"
-        self.root, self.product, self.transforms = root, product, transforms
+        assert label in self.labels, f"label must be one of {self.labels}"
+        self.root, self.product, self.transforms, self.label = root, product, transforms, label
         self.rejected: list[tuple[str, int, str]] = []
         self.chips: list[OpenSARShipChip] = []
         folders = sorted(path for path in pathlib.Path(root).rglob(self.products[product]) if path.is_dir())
@@ -122,7 +165,7 @@ class OpenSARShip(LabeledImages):
             raise DatasetNotFoundError(self)
         for folder in folders:
             self._read_scene(folder)
-        self.classes = sorted({chip.category for chip in self.chips})
+        self.classes = sorted({chip.ship_type(label) for chip in self.chips})
 
     def __len__(self) -> int:
         """Return the number of samples in the dataset."""
@@ -132,7 +175,7 @@ class OpenSARShip(LabeledImages):
         """Return image (B, H, W) in the unit of the product, and label, an index into `classes`."""
         chip = self.chips[index]
         image = to_image_tensor(read_opensarship_pixels(chip, self.product))
-        return {"image": image, "label": torch.tensor(self.classes.index(chip.category))}
+        return {"image": image, "label": torch.tensor(self.classes.index(chip.ship_type(self.label)))}
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Plot the bands of a sample side by side."""
@@ -234,11 +277,23 @@ def _parse_record(record: Mapping[str, str], category: str) -> dict[str, Any]:
     """Return fields of an `OpenSARShipChip`."""
     code = record.get("Ship_Type", "")
     ais_category = _CODES.get(int(code) // 10, category) if code.isdecimal() and len(code) < 10 else category
+    marinetraffic_type = _marinetraffic_type(record)
+    conflicts = marinetraffic_type is not None and ship_kind(marinetraffic_type) != ship_kind(category)
+    flags = {"class-code": ais_category != category, "label-conflict": conflicts}
     return {
+        "marinetraffic_type": marinetraffic_type,
         "mmsi": record.get("MMSI"),
         "length_m": parse_finite(record.get("Length")) or None,  # 0 means unknown in AIS
+        "beam_m": parse_finite(record.get("Width")) or None,
         "incidence_deg": parse_finite(record.get("Incidence")),
         "longitude": parse_finite(record.get("Center_longitude")),
         "latitude": parse_finite(record.get("Center_latitude")),
-        "flags": () if ais_category == category else ("class-code",),
+        "flags": tuple(name for name, is_set in flags.items() if is_set),
     }
+
+
+def _marinetraffic_type(record: Mapping[str, str]) -> str | None:
+    """Return the ship type of MarineTraffic without its hazard category; None if it is unknown."""
+    text = record.get("Elaborated_type", "").partition(_HAZARD)[0]
+    text = _FULL_NAMES.get(text, text)
+    return None if text in _UNKNOWN else text

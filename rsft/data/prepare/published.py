@@ -110,15 +110,35 @@ _SPACING_M = {"GRDH": 10.0}
 """Pixel spacing by Sentinel-1 product type, in meters. SLC has no single one: 2.3 m in slant range, 14 m in azimuth."""
 
 THREE_CLASSES = ("Cargo", "Tanker", "Other")
-"""The usual three classes; "Other" contains every type but the first two."""
+"""Three classes of all ships; "Other" contains every kind but the first two."""
+
+MERCHANT_CLASSES = ("Bulk Carrier", "Container Ship", "Tanker")
+"""The three classes that most papers use, which need the types of MarineTraffic; "Tanker" contains all tankers."""
 
 
-@data_set("opensarship")
+def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the number of chips by source of the label, and the contradictions between AIS and MarineTraffic."""
+    from rsft.data.datasets.opensarship import ship_kind
+
+    is_known = store.table["marinetraffic_type"].notna()
+    chips = f"{is_known.sum():,} of {len(is_known):,} chips"
+    if arguments["label"] == "ais":
+        yield f"labels: AIS for all chips; MarineTraffic has a type for {chips}"
+    else:
+        yield f"labels: MarineTraffic for {chips}, AIS for those without a type of MarineTraffic"
+    conflicts = store.table[store.table["flags"].fillna("").str.contains("label-conflict")]
+    kinds = zip(conflicts["ais_type"], conflicts["marinetraffic_type"].map(ship_kind), strict=True)
+    for (ais, marinetraffic), count in Counter(kinds).most_common():
+        yield f"contradiction: {count:,}  {ais} by AIS, {marinetraffic} by MarineTraffic"
+
+
+@data_set("opensarship", notes=describe_labels)
 def prepare_opensarship(
     source: Path,
     root: Path,
     product: Literal["uint8", "cal", "patch"] = "uint8",
-    classes: Literal["3", "typed"] = "3",
+    classes: Literal["3", "merchant", "typed"] = "3",
+    label: Literal["marinetraffic", "ais"] = "marinetraffic",
     bands: tuple[str, ...] | None = None,
     val: float = 0.1,
     test: float = 0.2,
@@ -135,7 +155,9 @@ def prepare_opensarship(
     Args:
         source: Folder or archive of OpenSARShip that contains the scenes.
         product: uint8 (stretched for display), cal (linear sigma0) or patch (amplitude).
-        classes: 3 (Cargo, Tanker, Other), or typed (the ship types in the file names).
+        classes: 3 (Cargo, Tanker, Other); merchant (Bulk Carrier, Container Ship, Tanker, as in most papers, without
+            other ships); or typed (all ship types).
+        label: marinetraffic (the ship type of MarineTraffic, and that of AIS where it is unknown), or ais.
         bands: Bands to store, such as VV, which all scenes have (default: the most common bands).
         val: Share of each class for validation, by whole scenes.
         test: Share of each class for the test split, by whole scenes.
@@ -148,37 +170,83 @@ def prepare_opensarship(
     from rsft.data.chips.record import StoreDescription, describe_rejections
     from rsft.data.datasets import common
     from rsft.data.datasets.opensarship import OpenSARShip
-    from rsft.data.imagery.bands import check_bands
     from rsft.utils.archives import open_source_tree
 
-    options = {"product": product, "classes": classes, "bands": bands, "val": val, "test": test, "seed": seed}
+    options = {"product": product, "classes": classes, "label": label, "bands": bands}
+    options |= {"val": val, "test": test, "seed": seed}
     command = format_prepare_command("opensarship", source, root=root, **options)
     if finished := find_finished_store(root, command, overwrite):
         return finished
-    if product not in OpenSARShip.products:
-        raise RequestError(f"unknown value {product}", "--product", f"choose one of {', '.join(OpenSARShip.products)}")
-    if classes not in ("3", "typed"):
-        raise RequestError(f"unknown value {classes}", "--classes", "choose one of 3, typed")
-    check_bands(bands or ())
+    _check_opensarship_choices(product, classes, label, bands)
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares >= 0 with a sum < 1")
     with open_source_tree(source, root, progress) as folder:
         hint = f"give the folder that contains the scenes, each with {OpenSARShip.products[product]}/ and Ship.xml"
         with common.translate_dataset_errors(f"an OpenSARShip scene with chips of product {product}", folder, hint):
-            dataset = OpenSARShip(folder, product)
+            dataset = OpenSARShip(folder, product, label=label)
         if not dataset.chips:
             hint = describe_rejections(dataset.rejected) or "the folders are empty"
             raise DataError("no chip can be used", source, hint)
         chips, skipped = _select_chips(dataset.chips, bands, source)
-        labels = [chip.category if classes == "typed" or chip.category in THREE_CLASSES else "Other" for chip in chips]
+        labels = [ship_class(chip.ship_type(label), classes) for chip in chips]
+        if count := labels.count(""):
+            skipped[f"no {', '.join(MERCHANT_CLASSES)}"] = count
+        chips = [chip for chip, name in zip(chips, labels, strict=True) if name]
+        labels = [name for name in labels if name]
         shares = {"train": 1 - val - test, "val": val, "test": test}
         split_of = common.split_groups(labels, [chip.scene for chip in chips], shares, seed)
         title = f"OpenSARShip, {dataset.products[product]}"
-        names = THREE_CLASSES if classes == "3" else sorted(set(labels))
-        description = StoreDescription(title, names, command, skipped=skipped, rejected=dataset.rejected)
+        names = {"3": THREE_CLASSES, "merchant": MERCHANT_CLASSES}.get(classes, sorted(set(labels)))
+        rejected = dataset.rejected
+        description = StoreDescription(title, names, command, None, skipped, rejected, columns=_opensarship_columns())
         columns = zip(chips, labels, strict=True)
         records = [_make_record(chip, label, split_of[chip.scene], product, bands) for chip, label in columns]
         return build_store(root, records, description, overwrite=overwrite, progress=progress)
+
+
+def _check_opensarship_choices(product: str, classes: str, label: str, bands: tuple[str, ...] | None) -> None:
+    from rsft.data.datasets.opensarship import OpenSARShip
+    from rsft.data.imagery.bands import check_bands
+
+    choices = {
+        "--product": (product, tuple(OpenSARShip.products)),
+        "--classes": (classes, ("3", "merchant", "typed")),
+        "--label": (label, OpenSARShip.labels),
+    }
+    for option, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise RequestError(f"unknown value {value}", option, f"choose one of {', '.join(allowed)}")
+    if classes == "merchant" and label == "ais":
+        raise RequestError("AIS has no bulk carriers", "--classes, --label", "leave out --label ais")
+    check_bands(bands or ())
+
+
+def ship_class(ship_type: str, classes: str) -> str:
+    """Return the class of a ship.
+
+    Args:
+        ship_type: its type by AIS or MarineTraffic.
+        classes: see `prepare_opensarship`.
+
+    Returns:
+        The class, which can name a folder; "" for a ship that is left out.
+    """
+    from rsft.data.datasets.opensarship import ship_kind
+
+    kind = ship_kind(ship_type)
+    if classes == "3":
+        return kind if kind in THREE_CLASSES else "Other"
+    if classes == "merchant":
+        name = kind if kind == "Tanker" else ship_type
+        return name if name in MERCHANT_CLASSES else ""
+    return ship_type.replace("/", "-")
+
+
+def _opensarship_columns() -> dict[str, Any]:
+    import pyarrow as pa
+
+    texts = dict.fromkeys(("ais_type", "marinetraffic_type"), pa.string())
+    return texts | dict.fromkeys(("ais_length_m", "ais_beam_m"), pa.float64())
 
 
 def _select_chips(
@@ -210,6 +278,8 @@ def _make_record(
     columns |= {"sensor": chip.sensor, "spacing_m": _SPACING_M.get(chip.sensor.split()[-1])}
     columns |= {"polarisation": ",".join(bands or chip.bands), "incidence_deg": chip.incidence_deg}
     columns |= {"mmsi": chip.mmsi, "flags": ",".join(chip.flags)}
+    columns |= {"ais_type": chip.category, "marinetraffic_type": chip.marinetraffic_type}
+    columns |= {"ais_length_m": chip.length_m, "ais_beam_m": chip.beam_m}
     path, *others = chip.paths
     read = partial(_read_pixels, chip, product)
     return ChipRecord(name, split, label, path, read, 0, chip.bands, columns, tuple(others), bands)

@@ -1,5 +1,6 @@
 """OpenSARShip: three products of a scene, and records with and without a chip."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ from matplotlib import pyplot as plt
 from torch import nn
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets.opensarship import OpenSARShip, OpenSARShipProduct, read_opensarship_pixels, read_ship_records
+from rsft.data.datasets.opensarship import (
+    OpenSARShip,
+    OpenSARShipProduct,
+    read_opensarship_pixels,
+    read_ship_records,
+    ship_kind,
+)
 from tests.data.datasets.opensarship.data import GRD, RECORD, SINGLE, SLC, write_scene, write_tiff
 from tests.helpers.messages import mentions
 
@@ -46,11 +53,39 @@ def test_a_chip_is_joined_to_its_record(tmp_path):
     chip = OpenSARShip(tmp_path).chips[0]
     assert (chip.scene, chip.category, chip.sensor) == (GRD, "Cargo", "S1A IW GRDH")
     assert (chip.mmsi, chip.incidence_deg, chip.longitude) == ("477207300", 34.5, 114.5977)
-    assert chip.latitude is chip.length_m is None
+    assert chip.latitude is chip.length_m is chip.marinetraffic_type is None and chip.beam_m == 32
+
+
+@pytest.mark.parametrize(
+    ("marinetraffic", "known", "kind", "conflict"),
+    [
+        ("Bulk Carrier", "Bulk Carrier", "Cargo", True),
+        ("Container Ship", "Container Ship", "Cargo", True),
+        ("Ro-Ro/Passenger Ship", "Ro-Ro/Passenger Ship", "Passenger", True),
+        ("Oil/Chemical Tanker", "Oil/Chemical Tanker", "Tanker", True),
+        ("Tanker - Hazard D (Recognizable)", "Tanker", "Tanker", True),
+        ("Fishing", "Fishing", "Other", False),
+        ("Law Enforce", "Law Enforcement", "Other", False),
+        ("NA", None, "Other", False),
+        ("", None, "Other", False),
+        ("Unspecified", None, "Other", False),
+        ("Reserved", None, "Other", False),
+    ],
+)
+def test_the_type_of_marinetraffic_is_the_label_where_it_is_known(tmp_path, marinetraffic, known, kind, conflict):
+    write_scene(tmp_path, GRD, {"Other Type_x5_y6": 99}, types={"Other Type_x5_y6": marinetraffic})
+    source = OpenSARShip(tmp_path)
+    (chip,) = source.chips
+    assert (chip.marinetraffic_type, chip.flags) == (known, ("label-conflict",) if conflict else ())
+    assert source.classes == [known or "Other Type"] and ship_kind(source.classes[0]) == kind
+    assert OpenSARShip(tmp_path, label="ais").classes == ["Other Type"]
+    unknown: Any = "both"
+    with pytest.raises(AssertionError, match="label must be one of"):
+        OpenSARShip(tmp_path, label=unknown)
 
 
 def test_records_and_files_without_a_partner_are_rejected(tmp_path):
-    more = RECORD.format(x=7, y=8, code=70)
+    more = RECORD.format(x=7, y=8, code=70, marinetraffic="NA")
     folder = write_scene(tmp_path, GRD, {"Cargo_x3_y4": 80, "Tanker_x5_y6": 80, "Tug_x9_y9": 52}, more=more)
     (folder / "Patch_Uint8/Visual_Tanker_x5_y6_vv.tif").unlink()
     (folder / "Patch_Uint8/notes.txt").write_text("x")
@@ -135,11 +170,15 @@ def test_sample_is_that_of_torchgeo(tmp_path):
 def test_the_real_scenes_agree_with_the_list_beside_them(shared, product):
     root = shared("opensarship")
     source = OpenSARShip(root, product)
-    assert len(source) == 187 and source.rejected == [] and all(chip.flags == () for chip in source.chips)
-    table = pd.read_csv(root / "chips.csv").sort_values(["scene", "file"])
+    assert len(source) == 187 and source.rejected == []
+    assert Counter(flag for chip in source.chips for flag in chip.flags) == {"label-conflict": 9}
+    table = pd.read_csv(root / "chips.csv", keep_default_na=False).sort_values(["scene", "file"])
     if product == "cal":
         names = [(chip.scene, chip.paths[0].name) for chip in source.chips]
         assert names == list(zip(table["scene"], table["file"], strict=True))
         assert [chip.incidence_deg for chip in source.chips] == table["incidence_deg"].tolist()
         assert [len(chip.bands) for chip in source.chips] == table["bands"].tolist()
+        types = table["elaborated_type"].replace({"Law Enforce": "Law Enforcement"}).str.partition(" - ")[0]
+        unknown = types.isin(["NA", "Unspecified", "Reserved"])
+        assert [chip.marinetraffic_type or "" for chip in source.chips] == types.where(~unknown, "").tolist()
     assert all(read_opensarship_pixels(chip, product).ndim == 3 for chip in source.chips)

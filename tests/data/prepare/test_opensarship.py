@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import rasterio
 
-from rsft.data.chips.store import SPLITS
+from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.datasets.opensarship import OpenSARShip, read_opensarship_pixels
 from rsft.data.prepare.published import PRODUCT_UNITS, prepare_opensarship
 from rsft.errors import DataError, RequestError
@@ -54,8 +54,39 @@ def test_the_same_seed_gives_the_same_manifest(scenes, tmp_path):
     pd.testing.assert_frame_equal(stores[0].table, stores[1].table)
 
 
+TYPED = {"Cargo_x3_y4": "Bulk Carrier", "Tanker_x1_y2": "LPG Tanker", "Other Type_x5_y6": "Container Ship"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "expected"),
+    [
+        ("3", "marinetraffic", {"Cargo": 2, "Tanker": 1, "Other": 1}),
+        ("3", "ais", {"Cargo": 1, "Tanker": 1, "Other": 2}),
+        ("merchant", "marinetraffic", {"Bulk Carrier": 1, "Container Ship": 1, "Tanker": 1}),
+        ("typed", "marinetraffic", {"Bulk Carrier": 1, "Container Ship": 1, "LPG Tanker": 1, "Tug": 1}),
+        ("typed", "ais", {"Cargo": 1, "Tanker": 1, "Other Type": 1, "Tug": 1}),
+    ],
+)
+def test_the_label_is_that_of_marinetraffic_or_ais(rsft, tmp_path, classes, label, expected):
+    ships = {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80, "Other Type_x5_y6": 99, "Tug_x7_y8": 52}
+    write_scene(tmp_path / "src", GRD, ships, types=TYPED)
+    words = ("--classes", classes, "--label", label, "--val", "0", "--test", "0")
+    code, printed = rsft("prepare", "opensarship", "src", "--root", "out", *words)
+    assert code == 0
+    store = ChipStore.open(tmp_path / "out")
+    assert store.table["class"].value_counts().to_dict() == expected
+    assert f"labels: {'AIS' if label == 'ais' else 'MarineTraffic'} for " in printed and "3 of " in printed
+    assert "contradiction: 1  Other Type by AIS, Cargo by MarineTraffic" in printed
+    row = store.table[store.table["ais_type"] == "Other Type"].iloc[0]
+    assert (row["flags"], row["marinetraffic_type"], row["ais_beam_m"]) == ("label-conflict", "Container Ship", 32)
+    assert "label-conflict" in (store.root / "README.md").read_text()
+    skipped = {"no Bulk Carrier, Container Ship, Tanker": 1} if classes == "merchant" else {}
+    assert store.skipped == skipped and np.isnan(row["ais_length_m"])
+
+
 def test_bad_requests_and_empty_scenes(scenes, tmp_path):
     bad: list[dict[str, object]] = [{"product": "x"}, {"classes": "5"}, {"val": 0.5, "test": 0.5}, {"val": -0.1}]
+    bad += [{"label": "both"}, {"label": "ais", "classes": "merchant"}]
     for arguments in bad:
         with pytest.raises(RequestError):
             prepare_opensarship(scenes, tmp_path / "out", **arguments)  # type: ignore[arg-type]
@@ -106,7 +137,7 @@ def test_bands_that_some_scenes_lack(scenes, tmp_path):
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_the_real_scenes_build(shared, tmp_path):
-    store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal")
+    store = prepare_opensarship(shared("opensarship"), tmp_path / "out", product="cal", label="ais")
     assert store.table["class"].value_counts().to_dict() == {"Cargo": 83, "Other": 26, "Tanker": 22}
     assert store.skipped == {"VV, but most chips have VH,VV": 56} and store.rejected == 0
     assert [store.class_counts(split).tolist() for split in SPLITS] == [[58, 12, 23], [10, 1, 2], [15, 9, 1]]
@@ -115,8 +146,20 @@ def test_the_real_scenes_build(shared, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.realdata
+def test_marinetraffic_corrects_the_rare_class(shared, tmp_path, rsft):
+    words = ("--product", "cal", "--bands", "VV")
+    code, printed = rsft("prepare", "opensarship", shared("opensarship"), "--root", tmp_path / "out", *words)
+    assert code == 0 and "MarineTraffic for 167 of 187 chips" in printed
+    assert "contradiction: 5  Other Type by AIS, Cargo by MarineTraffic" in printed
+    store = ChipStore.open(tmp_path / "out")
+    assert store.table["class"].value_counts().to_dict() == {"Cargo": 114, "Tanker": 50, "Other": 23}
+    assert store.table["flags"].str.contains("label-conflict").sum() == 9
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
 def test_classes_that_a_split_lacks_are_reported(shared, tmp_path):
-    store = prepare_opensarship(shared("opensarship"), tmp_path / "out", classes="typed")
+    store = prepare_opensarship(shared("opensarship"), tmp_path / "out", classes="typed", label="ais")
     missing = (store.root / "README.md").read_text().split("Classes that a split lacks:")[1]
     assert "- test: Law Enforcement, Search and Rescue vessel, Tug\n" in missing
     assert "- val: Law Enforcement, Other Type, Passenger, Search and Rescue vessel, Tug\n" in missing

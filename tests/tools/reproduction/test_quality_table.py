@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,14 +12,15 @@ import pandas as pd
 import pytest
 
 from rsft import __version__
-from rsft.data.chips.store import ChipStore
+from rsft.data.chips.store import ChipStore, read_manifest
 from rsft.errors import RecipeError, RsftError
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.reader import hash_manifest
 from tests.helpers.messages import mentions
 from tools.reproduction import quality_results as quality
 from tools.reproduction import quality_table
-from tools.reproduction.quality_files import pack_results
+from tools.reproduction.quality_files import CHOICE, REPORTED, WHOLE, pack_results, parse_result
+from tools.reproduction.quality_methods import held_out_chips, is_reported, predict_from_ship_size
 from tools.reproduction.quality_study import parse_seeds, read_study, recipe_identity
 from tools.reproduction.quality_table import missing_jobs, run_job
 
@@ -236,12 +238,17 @@ groups:
     - {{title: k-NN, method: knn}}
     - {{title: probe, method: linear-probe}}
     - {{title: Hugging Face PEFT, method: hugging-face}}
+    - {{title: size, method: ship-size}}
     - {{title: choice, method: auto}}
 """
 
 
 @pytest.mark.exhaustive
-def test_every_method_predicts_the_whole_split(recipe_file, root, tmp_path, monkeypatch):
+def test_every_method_predicts_all_held_out_chips(recipe_file, root, tmp_path, monkeypatch):
+    root = Path(shutil.copytree(root, tmp_path / "ships", ignore=shutil.ignore_patterns(".cache")))
+    table = pd.read_parquet(root / "manifest.parquet")
+    lengths = table["class"].map({"flat": 90.0, "steep": 200.0, "slanted": np.nan})
+    table.assign(ais_length_m=lengths, ais_beam_m=30.0).to_parquet(root / "manifest.parquet")
     path, out = tmp_path / "methods.yaml", tmp_path / "out"
     path.write_text(METHODS_STUDY.format(recipe=recipe_file, root=root))
     study = read_study(path)
@@ -252,7 +259,7 @@ def test_every_method_predicts_the_whole_split(recipe_file, root, tmp_path, monk
     for job in missing_jobs(study, quality.Results({}, {})):
         run_job(out, job)
     results = quality.read_results(out, study)
-    assert (len(results.runs), results.unused, len(missing_jobs(study, results))) == (5, {}, 0)
+    assert (len(results.runs), results.unused, len(missing_jobs(study, results))) == (6, {}, 0)
     assert not list((out / "runs").iterdir())
     store = ChipStore.open(root)
     counts = store.split("val")["class"].value_counts()
@@ -267,3 +274,46 @@ def test_every_method_predicts_the_whole_split(recipe_file, root, tmp_path, monk
         assert ("chosen" in values["note"]) == (values["method"] == "auto")
     split = pd.read_csv(out / f"split_{root.name}.csv")
     assert len(split) == len(store.table) and set(split["sha256"].str.len()) == {16}
+
+
+def test_the_test_split_is_reported_or_else_every_second_chip_of_a_class(root, tmp_path):
+    store = ChipStore.open(root)
+    chips = held_out_chips(store)
+    halves = pd.crosstab(chips["class"], is_reported(chips))
+    assert len(chips) == 18 and (halves[False] - halves[True]).isin([0, 1]).all()
+    copy = shutil.copytree(root, tmp_path / "store", ignore=shutil.ignore_patterns(".cache"))
+    manifest = read_manifest(root)
+    is_second = (manifest["split"] == "val") & (manifest.groupby(["split", "class"]).cumcount() % 2 == 1)
+    manifest.assign(split=manifest["split"].mask(is_second, "test")).to_parquet(copy / "manifest.parquet")
+    with_test = held_out_chips(ChipStore.open(copy))
+    named = [set(table["name"][is_reported(table)]) for table in (chips, with_test)]
+    assert named[0] == named[1] == set(with_test["name"][with_test["split"] == "test"])
+
+
+def test_the_parts_of_a_result_have_their_own_tables(finished, capsys, monkeypatch):
+    study, out = finished
+    results = quality.read_results(out, study)
+    table = quality.row_results(study, study.rows[0], results, CHOICE)
+    assert table["macro"].tolist() == pytest.approx([50.0] * 3)
+    assert quality.row_results(study, study.rows[0], results, REPORTED)["macro"][0] == pytest.approx(200 / 3)
+    assert "chips on which settings are chosen" in quality.report_markdown(study, results, "choice")
+    assert set(quality.read_results(out, study, WHOLE).unused) == {"stale: no recall on the whole split"}
+
+
+def test_baselines_beside_a_run_do_not_make_it_another_run(finished):
+    _, out = finished
+    values = json.loads(next(out.glob("*.json")).read_text())
+    other = values | {"recipe": values["recipe"] | {"evaluate": values["recipe"]["evaluate"] | {"baselines": 30.0}}}
+    assert parse_result(json.dumps(values)).identity == parse_result(json.dumps(other)).identity
+
+
+def test_the_size_of_ships_predicts_their_class(root, recipe_file, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "store", ignore=shutil.ignore_patterns(".cache"))
+    table = read_manifest(root)
+    lengths = table["class"].map({"flat": 50.0, "steep": 120.0, "slanted": 200.0})
+    lengths[table.index[table["split"] == "val"][0]] = np.nan  # the median of the training chips
+    table.assign(ais_length_m=lengths, ais_beam_m=30.0).to_parquet(copy / "manifest.parquet")
+    recipe = load_recipe(recipe_file, [f"data.root={copy}"])
+    result = predict_from_ship_size(recipe, tmp_path)
+    assert (result.predicted == result.labels).sum() >= len(result.labels) - 1
+    assert np.shape(result.recall()) == (3, 3) and result.split_sha256 == hash_manifest(copy)

@@ -18,7 +18,9 @@ RECORD = """\t<ship>
 \t\t<SARShipInformation><Center_x>{x}</Center_x><Center_y>{y}</Center_y>
 \t\t<Center_longitude>1.145977e+02</Center_longitude><Center_latitude>NaN</Center_latitude>
 \t\t<Incidence>34.5</Incidence></SARShipInformation>
-\t\t<AISShipInformation><MMSI>477207300</MMSI><Ship_Type>{code}</Ship_Type><Length>0</Length></AISShipInformation>
+\t\t<AISShipInformation><MMSI>477207300</MMSI><Ship_Type>{code}</Ship_Type><Length>0</Length>
+\t\t<Width>32</Width></AISShipInformation>
+\t\t<MarineTrafficInformation><Elaborated_type>{marinetraffic}</Elaborated_type></MarineTrafficInformation>
 \t</ship>
 """
 
@@ -35,15 +37,21 @@ def write_tiff(path: Path, pixels: np.ndarray) -> None:
 
 
 def write_scene(
-    root: Path, scene: str, ships: dict[str, int], end: str = r"<\ShipList>", more: str = "", seed: int = 0
+    root: Path,
+    scene: str,
+    ships: dict[str, int],
+    end: str = r"<\ShipList>",
+    more: str = "",
+    seed: int = 0,
+    types: dict[str, str] | None = None,
 ) -> Path:
-    """Write a scene; `ships` maps names such as Cargo_x3_y4 to AIS ship types."""
+    """Write a scene; `ships` maps names such as Cargo_x3_y4 to AIS codes, and `types` to types of MarineTraffic."""
     folder, rng = root / scene, np.random.default_rng(seed)
     bands = 2 if "SDV" in scene else 1
     records = []
     for side, (name, code) in enumerate(ships.items(), 9):
         x, y = name.split("_x")[1].split("_y")
-        records.append(RECORD.format(x=x, y=y, code=code))
+        records.append(RECORD.format(x=x, y=y, code=code, marinetraffic=(types or {}).get(name, "NA")))
         complex_ = rng.normal(0, 100, (bands, 2, side, side)).astype(np.float32)
         amplitude = np.hypot(complex_[:, 0], complex_[:, 1])
         patch = complex_.reshape(-1, side, side) if "SLC" in scene else amplitude
