@@ -1,9 +1,10 @@
-"""The modulator of MetaPEFT: one non-negative scale for every site (paper, equation 6)."""
+"""The modulator of MetaPEFT: a non-negative scale for every site, or a factor for every feature (paper, equation 6)."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +41,15 @@ def scale_to_gamma(scale: float) -> float:
 
 
 class Modulator(nn.Module):
-    """Learned scales m = softplus(gamma), one for every site, shared by training, evaluation and merging.
+    """Learned factors m = softplus(gamma), shared by training, evaluation and merging.
 
-    A gamma of -inf is a scale of 0: the site is off.
+    A site has one factor, its scale, or one factor for every output feature; then its scale is the mean of its factors.
+    A gamma of -inf is a factor of 0. If all factors of a site are 0, the site is off.
 
     Args:
         sites: the adapted sites, in forward order.
-        init_scale: initial value of every scale; with 1, MetaPEFT starts as plain PEFT.
+        init_scale: initial value of every factor; with 1, MetaPEFT starts as plain PEFT.
+        widths: number of factors of every site; None gives every site one.
 
     Raises:
         ValueError: `init_scale` is not above 0; softplus never reaches 0.
@@ -58,67 +61,86 @@ class Modulator(nn.Module):
         {'blocks.0.q': 1.0, 'blocks.0.v': 0.5}
     """
 
-    gamma: nn.Parameter  # (sites,) float32
+    gamma: nn.Parameter  # (factors,) float32, site after site
 
-    def __init__(self, sites: Sequence[Site], init_scale: float = 1.0) -> None:
+    def __init__(self, sites: Sequence[Site], init_scale: float = 1.0, widths: Sequence[int] | None = None) -> None:
         super().__init__()
         if init_scale <= 0:
             raise ValueError(f"init_scale {init_scale}: use a number above 0; softplus never reaches 0")
         self.sites = tuple(sites)
+        self.widths = tuple(widths or [1] * len(self.sites))
         self.init_gamma = scale_to_gamma(init_scale)
-        self.gamma = nn.Parameter(torch.full((len(self.sites),), self.init_gamma))
-        self._frozen_gamma: dict[int, float] = {}  # site index -> gamma, unaffected by optimizer steps
-        self._other_scales: Tensor | None = None  # (sites,), see `use_scales`
+        self.gamma = nn.Parameter(torch.full((sum(self.widths),), self.init_gamma))
+        starts = [end - width for end, width in zip(accumulate(self.widths), self.widths, strict=True)]
+        self._factors = [x if n == 1 else slice(x, x + n) for x, n in zip(starts, self.widths, strict=True)]
+        self._frozen_gamma: dict[int, Tensor] = {}  # site index -> gamma, unaffected by optimizer steps
+        self._other_factors: Tensor | None = None  # (factors,), see `use_factors`
 
     def scale(self, index: int) -> Tensor | float:
-        """Return the scale of one site.
+        """Return what the output of one site is multiplied by.
 
         Args:
             index: the index of the site in `sites`.
 
         Returns:
-            A scalar tensor, or a number if the site is frozen.
+            A scalar tensor, or a number if the site is frozen; with several factors always a tensor (factors,).
         """
-        if self._other_scales is not None:
-            return self._other_scales[index]
-        if index in self._frozen_gamma:
-            return float(gamma_to_scale(torch.tensor(self._frozen_gamma[index])))
-        return gamma_to_scale(self.gamma[index])
+        if self._other_factors is not None:
+            return self._other_factors[self._factors[index]]
+        if index not in self._frozen_gamma:
+            return gamma_to_scale(self.gamma[self._factors[index]])
+        frozen = gamma_to_scale(self._frozen_gamma[index])
+        return frozen.to(self.gamma.device) if frozen.ndim else float(frozen)
 
     @contextmanager
-    def use_scales(self, scales: Tensor) -> Iterator[None]:
-        """Let other scales act until the block ends, at all sites; `gamma` and `scales` do not change.
+    def use_factors(self, factors: Tensor) -> Iterator[None]:
+        """Let other factors act until the block ends, at all sites; `gamma` and `scales` do not change.
 
         Args:
-            scales: (sites,); they get a gradient if they require one.
+            factors: (factors,); they get a gradient if they require one.
 
         Yields:
             Nothing.
         """
-        self._other_scales = scales
+        self._other_factors = factors
         try:
             yield
         finally:
-            self._other_scales = None
+            self._other_factors = None
 
     def effective_gamma(self) -> Tensor:
         """Return a copy of gamma with the values of frozen sites.
 
         Returns:
-            (sites,), float32.
+            (factors,), float32.
         """
         gamma = self.gamma.detach().clone()
         for index, value in self._frozen_gamma.items():
-            gamma[index] = value
+            gamma[self._factors[index]] = value
         return gamma
+
+    def by_site(self, values: Tensor) -> dict[Site, Tensor]:
+        """Split one value for every factor, such as gamma, by site.
+
+        Args:
+            values: (factors,).
+
+        Returns:
+            Site -> values (factors of the site,), in forward order.
+        """
+        return dict(zip(self.sites, values.split(self.widths), strict=True))
+
+    def factors(self) -> dict[Site, Tensor]:
+        """Return the factors of every site, in forward order."""
+        return self.by_site(gamma_to_scale(self.effective_gamma()))
 
     def scales(self) -> dict[Site, float]:
         """Return the scale of every site.
 
         Returns:
-            Site -> scale, in forward order.
+            Site -> scale, the mean of its factors, in forward order.
         """
-        return dict(zip(self.sites, gamma_to_scale(self.effective_gamma()).tolist(), strict=True))
+        return {site: float(factors.mean()) for site, factors in self.factors().items()}
 
     @property
     def is_frozen(self) -> bool:
@@ -151,8 +173,8 @@ class Modulator(nn.Module):
         """Set scales by hand.
 
         Args:
-            scales: site or pattern -> scale, such as {"blocks.11.*": 0.5, Site(0, "q"): 0}. Later entries win; 0 turns
-                a site off.
+            scales: site or pattern -> scale, the value of all factors of a site, such as {"blocks.11.*": 0.5,
+                Site(0, "q"): 0}. Later entries win; 0 turns a site off.
 
         Raises:
             ValueError: a scale is negative, or a pattern matches no site.
@@ -160,9 +182,9 @@ class Modulator(nn.Module):
         with torch.no_grad():
             for pattern, scale in scales.items():
                 for index in self._indices(str(pattern)):
-                    self.gamma[index] = scale_to_gamma(scale)
+                    self.gamma[self._factors[index]] = scale_to_gamma(scale)
                     if index in self._frozen_gamma:
-                        self._frozen_gamma[index] = scale_to_gamma(scale)
+                        self._frozen_gamma[index].fill_(scale_to_gamma(scale))
 
     def freeze(self, pattern: str = "*", frozen: bool = True) -> None:
         """Freeze the scales of sites at their current values, or release them; "blocks.3.*" is a shell pattern.
@@ -172,18 +194,19 @@ class Modulator(nn.Module):
         """
         gamma = self.effective_gamma()
         for index in self._indices(pattern):
+            value = gamma[self._factors[index]].clone()
             with torch.no_grad():
-                self.gamma[index] = gamma[index]
+                self.gamma[self._factors[index]] = value
             if frozen:
-                self._frozen_gamma[index] = float(gamma[index])
+                self._frozen_gamma[index] = value
             else:
                 self._frozen_gamma.pop(index, None)
 
     def load_gamma(self, gamma: Tensor) -> None:
-        """Load the values of gamma (sites,), also at frozen sites."""
+        """Load the values of gamma (factors,), also at frozen sites."""
         with torch.no_grad():
             self.gamma.copy_(gamma)
-        self._frozen_gamma = {index: float(gamma[index]) for index in self._frozen_gamma}
+        self._frozen_gamma = {index: gamma[self._factors[index]].clone() for index in self._frozen_gamma}
 
     def add_decay_toward_init(self, weight_decay: float) -> None:
         """Add the gradient of an L2 penalty on gamma's distance from its initial value to gamma's gradient.
@@ -193,7 +216,8 @@ class Modulator(nn.Module):
         if self.gamma.grad is not None:
             gamma = self.gamma.detach()
             distance = torch.where(gamma.isinf(), 0, gamma - self.init_gamma)
-            distance[list(self._frozen_gamma)] = 0
+            for index in self._frozen_gamma:
+                distance[self._factors[index]] = 0
             self.gamma.grad.add_(distance, alpha=weight_decay)
 
     def _indices(self, pattern: str) -> list[int]:

@@ -82,7 +82,7 @@ class PeftSection(ComponentSection):
 
 
 class MetaSection(Section):
-    """The modulator (one learned scale for each site) and its outer loop (paper, Section 3.3); null is plain PEFT."""
+    """The modulator (learned scales; peft.modulator) and its outer loop (paper, Section 3.3); null is plain PEFT."""
 
     schedule: Literal["alternating", "joint", "metalora"] = "alternating"
     """inner and outer steps take turns, one pass gives both gradients, or one outer step per epoch as in the authors'

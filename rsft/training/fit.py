@@ -68,7 +68,7 @@ def fit(
                 with learner.use_average():
                     measures = validate(processes, learner, groups, checkpointer.after_validation_batch)
                 early_stopping.update(measures["val_macro"])
-            recorder.end_epoch(learner.epoch_row(epoch) | measures, learner.loops.scales())
+            recorder.end_epoch(learner.epoch_row(epoch) | measures, learner.loops.scales(), learner.loops.spreads())
             run.add_pseudo_labels(epoch, learner.take_pseudo_counts())
             checkpointer.after_epoch(TrainingPosition(epoch + 1))
     if signals.received:  # after the last step

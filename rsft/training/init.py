@@ -204,8 +204,8 @@ def _kept_state(adapted: AdaptedModel) -> list[str]:
     """
     state = {name: value for name, value in adapted.adapter_state().items() if name != "gamma"}
     kept = {name: value for name, value in state.items() if adapted.stage_of(name) < adapted.prefix_end}
-    scales = {} if adapted.modulator is None else adapted.modulator.scales()
-    kept |= {str(x): torch.tensor(scale) for x, scale in scales.items() if x.block < adapted.prefix_end}
+    factors = {} if adapted.modulator is None else adapted.modulator.factors()
+    kept |= {str(site): values for site, values in factors.items() if site.block < adapted.prefix_end}
     if not kept:
         return []
     digest = hashlib.sha256()

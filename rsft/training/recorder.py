@@ -136,15 +136,16 @@ class Recorder:
         """Stop the clock of the epoch, before the validation."""
         self._epoch_pace = self._pace()
 
-    def end_epoch(self, measures: dict[str, float], scales: dict[Site, float]) -> None:
+    def end_epoch(self, measures: dict[str, float], scales: dict[Site, float], spreads: dict[Site, float]) -> None:
         """Write the row of the epoch and the learned scales.
 
         Args:
             measures: columns of metrics.csv, without those on time and memory.
             scales: learned scales by site; empty without a modulator.
+            spreads: standard deviation of the factors of each site that has several.
         """
         row = measures | self._epoch_pace | peak_memory()
-        self.run.add_epoch(row, scales)
+        self.run.add_epoch(row, scales, spreads)
         for listener in self.listeners:
             listener.on_epoch_end(row, scales)
 

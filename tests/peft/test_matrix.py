@@ -55,6 +55,15 @@ ADDITIVE = {
 }
 """Methods with scales, which a modulator can learn."""
 
+FEATURES = {
+    "lora": LoRA(rank=2, positions="qo12", out_insertion="sequential", modulator="feature"),
+    "lotr": LoTR(rank=2, positions="qv", modulator="feature"),
+    "adapter": Adapter(dim=3, modulator="feature"),
+    "adaptformer-learnable": AdaptFormer(dim=3, blocks="every:2", scale="learnable", modulator="feature"),
+    "lora+adaptformer": LoRAWithAdaptFormer(rank=2, dim=3, positions="kv", modulator="feature"),
+}
+"""Methods whose modulator learns a factor for every output feature."""
+
 OTHERS = {
     "adaptformer-learnable": AdaptFormer(dim=3, scale="learnable"),
     "vpt-shallow": VPTShallow(prompts=2),
@@ -71,6 +80,7 @@ OTHERS = {
 
 CASES = [
     *(pytest.param(method, True, id=f"{name}-modulated") for name, method in ADDITIVE.items()),
+    *(pytest.param(method, True, id=f"{name}-features") for name, method in FEATURES.items()),
     *(pytest.param(method, False, id=name) for name, method in (ADDITIVE | OTHERS).items()),
 ]
 EACH = pytest.mark.parametrize(("method", "learn_scales"), CASES)
@@ -333,7 +343,15 @@ def test_parameter_counts(method, base, large, size):
 
 
 @pytest.mark.parametrize(
-    ("method", "count"), [(LoRA(), 72), (LoTR(positions="qv"), 24), (AdaptFormer(), 12)], ids=method_id
+    ("method", "count"),
+    [
+        (LoRA(), 72),
+        (LoTR(positions="qv"), 24),
+        (AdaptFormer(), 12),
+        (Adapter(modulator="feature"), 12 * 768),
+        (LoRA(modulator="feature"), 12 * (5 * 768 + 3072)),
+    ],
+    ids=method_id,
 )
 def test_scalars_of_the_modulator(method, count):
     with torch.device("meta"):

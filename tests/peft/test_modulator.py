@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rsft.peft import AdaptFormer, BitFit, CompositeMethod, LoRA, LoTR, Modulator, Site, attach
+from rsft.peft import Adapter, AdaptFormer, BitFit, CompositeMethod, LoRA, LoTR, Modulator, Site, attach
 from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 SITES = [Site(0, "q"), Site(1, "mlp1"), Site(2, "q"), Site(2, "mlp2")]
@@ -100,7 +100,16 @@ def test_gamma_has_no_gradient_while_b_is_zero(vit, images):
     assert adapted.modulator.gamma.grad.abs().max() == 0
 
 
-@pytest.mark.parametrize("method", [LoRA(rank=2), LoTR(rank=2, positions="qv"), AdaptFormer(dim=2)], ids=method_id)
+@pytest.mark.parametrize(
+    "method",
+    [
+        LoRA(rank=2),
+        LoTR(rank=2, positions="qv"),
+        AdaptFormer(dim=2),
+        LoRA(rank=2, modulator="feature"),
+    ],
+    ids=method_id,
+)
 def test_pruned_sites(method, images, tmp_path):
     adapted = with_random_adapter(attach(tiny_vit(), method, learn_scales=True))
     count = len(adapted.sites)
@@ -139,3 +148,54 @@ def test_method_without_scales_has_no_modulator(vit, method, message):
     with pytest.raises(ValueError, match=message):
         attach(vit, method, learn_scales=True)
     attach(vit, method)
+
+
+def test_a_site_with_several_factors_has_their_mean_as_its_scale():
+    modulator = Modulator(SITES[:3], 0.5, widths=[2, 1, 3])
+    assert modulator.gamma.shape == (6,) and modulator.scale(0).shape == (2,) and modulator.scale(1).ndim == 0
+    with torch.no_grad():
+        modulator.gamma[:2] = torch.tensor([0.0, 2.0])
+    factors = modulator.factors()
+    assert [len(values) for values in factors.values()] == [2, 1, 3]
+    assert list(modulator.scales().values()) == pytest.approx([(math.log(2) + 2.1269) / 2, 0.5, 0.5], abs=1e-4)
+    modulator.freeze("blocks.0.*")
+    modulator.gamma.data += 1
+    modulator.gamma.grad = torch.zeros(6)
+    modulator.add_decay_toward_init(1.0)
+    assert modulator.gamma.grad.tolist() == pytest.approx([0, 0, 1, 1, 1, 1])
+    assert torch.equal(modulator.factors()[SITES[0]], factors[SITES[0]])
+    assert torch.equal(modulator.scale(0), factors[SITES[0]]) and not modulator.scale(0).requires_grad
+    modulator.set_scales({"*": 3.0, "blocks.2.*": 0})
+    assert modulator.scale(0).tolist() == pytest.approx([3, 3]) and modulator.gamma[3:].tolist() == [-math.inf] * 3
+    modulator.load_gamma(torch.arange(6.0))
+    assert modulator.effective_gamma().tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("method", [LoRA, Adapter], ids=["lora", "adapter"])
+def test_equal_factors_act_as_one_scale_and_others_on_their_feature(method, vit, images):
+    positions = {"positions": "2"} if method is LoRA else {}
+    site = Site(2, "mlp2" if method is LoRA else "mlp")
+    single, several = (
+        attach(tiny_vit(), method(**positions, blocks=[2], modulator=kind), learn_scales=True, init_scale=0.7)
+        for kind in ("site", "feature")
+    )
+    for adapted in (single, several):
+        generator = torch.Generator().manual_seed(3)
+        for parameter in adapted.theta:
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+    assert torch.allclose(several(images), single(images), atol=1e-5)
+    outputs = []  # of the MLP, before the residual and without the norm
+    for scale in (0.0, 1.0, torch.linspace(0.1, 2, 24)):
+        values = torch.as_tensor(scale).expand(24)
+        hook = several.vit.blocks[2].mlp.register_forward_hook(lambda module, args, output: outputs.append(output))
+        with several.modulator.use_factors(values):
+            several.vit(images)
+        hook.remove()
+    frozen, plain, changed = outputs
+    assert torch.allclose(changed - frozen, (plain - frozen) * torch.linspace(0.1, 2, 24), atol=1e-4)
+    assert several.sites == (site,)
+
+
+def test_a_learnable_scale_and_one_learned_scale_exclude_each_other_but_factors_do_not(vit):
+    method = AdaptFormer(dim=2, scale="learnable", modulator="feature")
+    assert attach(vit, method, learn_scales=True).gamma[0].shape == (3 * 24,)

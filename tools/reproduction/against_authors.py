@@ -15,12 +15,10 @@ The exit code is 1 if a difference above the limit has no reason in `ROWS`, or i
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -32,20 +30,20 @@ import timm
 import torch
 import typer
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from rsft.backbones.mae import LARGE, NORM
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.errors import RequestError, RsftError
-from rsft.recipe.load import load_recipe
-from rsft.training.finetune import initialize_weights, make_learner, seed_generators, set_up
+from rsft.reproduction.authors import (
+    SATMAE,
+    AuthorsProcess,
+    AuthorsTask,
+    Trace,
+    learned_tensors,
+    require_checkout,
+)
 from rsft.training.fit import train_on_batch
 from tools.errors import explained_errors
-
-COMMITS = {
-    "metalora": "5c71a62d40905bf5f38b4c3d36ff93bcf4597d2e",
-    "LIFT": "661ead9b78368f05ba79abe4672d63154467f823",
-}
-"""Commit of each repository."""
 
 LIMIT = 2e-6
 """Largest difference of equal computations."""
@@ -69,6 +67,7 @@ train: {{epochs: 12, batch_size: 128, lr: 0.01}}
 """The recipe of all rows. An epoch has one batch, so that a rate that falls once per epoch falls at every step."""
 
 RANK = 4
+SATMAE_BLOCKS = 2
 CONFIG = {"num_epochs": 12, "lr": 0.01, "adapter_dim": RANK, "scale_alpha": "rank"}
 """The authors' settings of all rows, beside their defaults."""
 
@@ -113,6 +112,13 @@ META = (
     "peft.method=lora peft.rank=4 peft.init=rank peft.positions=qv train.epochs=5 train.batch_size=32 train.lr=0.02"
     " train.schedule=constant meta.init_scale=0.25 meta.outer_every=3 meta.ratio=0.2 meta.lr=0.01 meta.warmup=0"
 )
+META_ADAPTER = (
+    "peft.method=adapter peft.modulator=feature train.epochs=5 train.batch_size=32 train.lr=0.02"
+    " train.schedule=constant meta.init_scale=1 meta.schedule=metalora meta.outer_every=3 meta.ratio=0.2 meta.lr=0.01"
+    " meta.warmup=0"
+)
+META_ADAPTFORMER = f"{META_ADAPTER} peft.method=adaptformer peft.scale=learnable"
+SATMAE_RECIPE = f"backbone.name={SATMAE} backbone.blocks={SATMAE_BLOCKS}"
 META_COSINE = "train.schedule=cosine train.epochs=10"
 
 
@@ -127,6 +133,7 @@ class Row:
         config: changes of `CONFIG`.
         tensors: trained tensors of a block in rsft -> parameters of the authors, where * is the block.
         reasons: column, "start " and column, or "all" -> why it differs. Equality is claimed for all others.
+        backbone: changes of `RECIPE` for the file of SatMAE, which metalora loads by its own code; None for `NETWORK`.
     """
 
     name: str
@@ -135,6 +142,7 @@ class Row:
     config: Mapping[str, Any]
     tensors: Mapping[str, str]
     reasons: Mapping[str, str] = field(default_factory=lambda: HEAD)
+    backbone: str | None = None
 
 
 _QV, _FLORA = _low_rank("lora_list", "q", "v"), _low_rank("flora_list", *POSITIONS)
@@ -146,6 +154,10 @@ _FLORA_CONFIG = {
 _META = _QV | {f"{position}.alpha": f"tuner.lora_list.*.{position}.meta_alpha" for position in "qv"}
 _META_CONFIG = _QV_CONFIG | {"num_epochs": 4, "scheduler": "ConstantLR", "use_meta": True}
 _META_CONFIG |= {"meta_lr": 0.01, "meta_inner_steps": 3, "meta_data_ratio": 0.2}
+_ADAPTER_CONFIG = {"lora": False, "adapter": True, "scale_alpha": "rank"}
+_ADAPTFORMER_CONFIG = {"lora": False, "adaptformer": True, "scale_alpha": "rank"}
+_META_ADAPTER = _bottleneck("adapter_list") | {"mlp.alpha": "tuner.adapter_list.*.meta_scale"}
+_META_ADAPTFORMER = _bottleneck("adaptformer_list", "scaling") | {"mlp.alpha": "tuner.adaptformer_list.*.meta_scale"}
 _BIASES = {f"{layer}.bias": f"image_encoder.blocks.*.{layer}.bias" for layer in LAYERS}
 _SSF = {f"{ours}.{x}": f"tuner.{theirs}.{x}" for ours, theirs in LAYERS.items() for x in ("scale", "shift")}
 
@@ -179,25 +191,14 @@ ROWS: tuple[Row, ...] = (
         *("MetaLoRA, cosine rate, two extra epochs", "metalora", f"{META} {META_COSINE} meta.schedule=metalora"),
         *(_META_CONFIG | {"num_epochs": 8, "scheduler": "CosineAnnealingLR"}, _META, {"all": RISE}),
     ),
+    Row("MetaAdapter", "metalora", META_ADAPTER, _META_CONFIG | _ADAPTER_CONFIG, _META_ADAPTER),
+    Row("MetaAdaptFormer", "metalora", META_ADAPTFORMER, _META_CONFIG | _ADAPTFORMER_CONFIG, _META_ADAPTFORMER),
+    Row(
+        *("MetaLoRA on SatMAE, by their loader", "metalora", f"{META} meta.schedule=metalora train.epochs=2"),
+        *(_META_CONFIG | {"num_epochs": 1}, _META, HEAD, SATMAE_RECIPE),
+    ),
     Row("MetaLoRA, alternating", "metalora", f"{META} meta.schedule=alternating", _META_CONFIG, _META, {"all": SCALES}),
 )
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A training.
-
-    Attributes:
-        start: the tensors with which the code begins, by the name in rsft.
-        losses: the loss of each step.
-        rates: learning rates of modules and head at each step.
-        states: the tensors after each step.
-    """
-
-    start: dict[str, Tensor]
-    losses: list[float]
-    rates: list[tuple[float, float]]
-    states: list[dict[str, Tensor]]
 
 
 def write_inputs(folder: Path) -> None:
@@ -209,109 +210,53 @@ def write_inputs(folder: Path) -> None:
             for number in range(count):
                 cv2.imwrite(str(chips / f"{number}.png"), rng.integers(0, 256, (48, 48, 3), np.uint8))
     prepare_folder(folder / "chips", folder / "store")
+    save_file(_random_state(timm.create_model(**NETWORK)), folder / "vit.safetensors")
+    (folder / "recipe.yaml").write_text(RECIPE.format(folder=folder))
+    _write_satmae(folder / "satmae.pth")
+
+
+def _random_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return random weights, biases and norms for a network, the same at every call."""
     generator, state = torch.Generator().manual_seed(0), {}
-    for name, tensor in timm.create_model(**NETWORK).state_dict().items():
+    for name, tensor in network.state_dict().items():
         noise = torch.randn(tensor.shape, generator=generator)
         is_gain = "norm" in name and name.endswith("weight")
         state[name] = 1 + 0.2 * noise if is_gain else noise * (0.2 if tensor.ndim < 2 else tensor[0].numel() ** -0.5)
-    save_file(state, folder / "vit.safetensors")
-    (folder / "recipe.yaml").write_text(RECIPE.format(folder=folder))
+    return state
 
 
-def train_with_rsft(folder: Path, row: Row) -> tuple[Trace, dict[str, Any]]:
+def _write_satmae(path: Path) -> None:
+    """Write a masked autoencoder in the layout of SatMAE's fmow_pretrain.pth, with few blocks and random weights."""
+    options = LARGE | {"depth": SATMAE_BLOCKS, "img_size": 48, "patch_size": 16, "num_classes": 0, "norm_layer": NORM}
+    state = _random_state(timm.models.VisionTransformer(**options))
+    decoder = {"mask_token": torch.zeros(1, 1, 512), "decoder_embed.weight": torch.randn(512, 1024)}
+    torch.save({"model": state | decoder, "epoch": 799}, path)
+
+
+def task_of(folder: Path, row: Row) -> AuthorsTask:
+    """Return the training of a row, given the folder of `write_inputs`."""
+    weights = () if row.backbone is None else (f"backbone.weights={folder / 'satmae.pth'}", *row.backbone.split())
+    overrides = (*weights, *row.recipe.split())
+    config = CONFIG | dict(row.config)
+    return AuthorsTask(str(folder / "recipe.yaml"), overrides, config, row.tensors, "float64", every_step=True)
+
+
+def train_with_rsft(task: AuthorsTask) -> Trace:
     """Train with rsft.
 
     Args:
-        folder: see `write_inputs`.
-        row: the comparison.
-
-    Returns:
-        The training, and the record with which `authors_trainer` repeats it.
+        task: see `task_of`.
     """
-    recipe = load_recipe(folder / "recipe.yaml", row.recipe.split())
-    seed_generators(recipe.seed)
-    setup = set_up(recipe)
-    initialize_weights(setup, recipe)
-    record: dict[str, Any] = {
-        "network": NETWORK,
-        "weights": {name: tensor.clone() for name, tensor in setup.encoder.vit.state_dict().items()},
-        "config": CONFIG | dict(row.config),
-        "counts": setup.store.class_counts("train").tolist(),
-        "training_chips": list(setup.train.batches(64)),
-        "batches": [],
-        "meta_train": [],
-        "meta_val": [],
-    }
-    classifier = setup.classifier.double()
-    patch_embed = classifier.adapted.vit.get_submodule("patch_embed")
-    patch_embed.register_forward_pre_hook(lambda module, args: (args[0].double(),))
-    learner = make_learner(recipe, setup)
-
-    def copy_state() -> dict[str, Tensor]:
-        scales = learner.loops.scales()
-        alphas = {f"{site}.alpha": torch.tensor(RANK * x, dtype=torch.float64) for site, x in scales.items()}
-        state = {name: tensor.clone() for name, tensor in classifier.learned_state().items() if name != "gamma"}
-        return state | alphas
-
-    trace = Trace(copy_state(), [], [], [])
-    for epoch in range(recipe.train.epochs):
-        classifier.train()
-        record["batches"].append(list(learner.batches.training_loader(epoch)))
-        for index, batch in enumerate(record["batches"][-1]):
-            outer_batch = learner.prepare_step(epoch, index)
-            if outer_batch is not None:
-                trials = [x for x, _ in getattr(learner.loops, "trial_batches", [(outer_batch, 1.0)])]
-                record["meta_train"] += [[trial] for trial in trials]
-                record["meta_val"].append([outer_batch])
+    _, learner = task.prepare()
+    trace = Trace(learned_tensors(learner), [], [], [])
+    for epoch in range(learner.train.epochs):
+        learner.classifier.train()
+        for index, batch in enumerate(learner.batches.training_loader(epoch)):
             trace.losses.append(float(train_on_batch(learner, batch, epoch, index)))
             rates = [group["lr"] for group in learner.loops.inner_optimizer.param_groups]
             trace.rates.append((rates[0], rates[-1]))
-            trace.states.append(copy_state())
-    record["names"] = {_authors_name(name, row): name for name in trace.start}
-    record["start"] = {theirs: _swap(ours, trace.start[ours]).contiguous() for theirs, ours in record["names"].items()}
-    return trace, record
-
-
-def _authors_name(name: str, row: Row) -> str:
-    match = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
-    return row.tensors[match[2]].replace("*", match[1]) if match and match[2] in row.tensors else name
-
-
-def _swap(name: str, tensor: Tensor) -> Tensor:
-    """Swap the axes of a factor of LoRA: those of the authors are (in, r) and (r, out)."""
-    return tensor.T if name.endswith((".a", ".b")) else tensor
-
-
-def train_with_authors(checkout: Path, records: Sequence[dict[str, Any]]) -> list[Trace]:
-    """Train with the authors' code, in a process of its own.
-
-    Args:
-        checkout: folder of the code.
-        records: see `train_with_rsft`.
-
-    Returns:
-        A training for each record, with the names and the axes of rsft.
-
-    Raises:
-        RsftError: the code fails.
-    """
-    script = Path(__file__).with_name("authors_trainer.py")
-    with tempfile.TemporaryDirectory() as folder:
-        torch.save(records, f"{folder}/records.pt")
-        command = [sys.executable, "-I", str(script), str(checkout.resolve()), "records.pt", "results.pt"]
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # LIFT takes a GPU if there is one
-        process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        if process.returncode:
-            raise RsftError("the code of the authors failed", checkout, process.stderr[-2000:])
-        results = torch.load(f"{folder}/results.pt", weights_only=True)
-    traces = []
-    for record, result in zip(records, results, strict=True):
-        first, *states = (
-            {name: _swap(name, x) for name, x in ((record["names"].get(k, k), x) for k, x in state.items())}
-            for state in (result["start"], *result["states"])
-        )
-        traces.append(Trace(first, result["losses"], result["rates"], states))
-    return traces
+            trace.states.append(learned_tensors(learner))
+    return trace
 
 
 def compare(ours: Trace, theirs: Trace) -> pd.DataFrame:
@@ -393,44 +338,44 @@ def judge(table: pd.DataFrame, reasons: Mapping[str, str]) -> list[Verdict]:
     return verdicts
 
 
-def run(checkouts: Mapping[str, Path], rows: Sequence[Row] = ROWS) -> list[pd.DataFrame]:
-    """Return the differences of each row.
+def run(checkouts: Mapping[str, Path], rows: Sequence[Row] = ROWS) -> Iterator[tuple[Row, pd.DataFrame]]:
+    """Iterate over the rows with their differences.
 
     Args:
         checkouts: folder of each repository of `COMMITS`.
         rows: the comparisons.
+
+    Yields:
+        A row and its differences, as soon as they are computed.
 
     Raises:
         RequestError: a folder is no checkout of the commit.
         RsftError: the code of the authors fails.
     """
     for name, folder in checkouts.items():
-        command = ["git", "-C", str(folder), "diff", "--quiet", COMMITS[name], "--", "*.py"]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            hint = f"git clone the repository of {name}, and git checkout {COMMITS[name]}"
-            raise RequestError(f"the Python files are not those of {name} at {COMMITS[name][:7]}", folder, hint)
-    with tempfile.TemporaryDirectory() as temporary:
-        write_inputs(Path(temporary))
-        pairs = [train_with_rsft(Path(temporary), row) for row in rows]
-    tables: dict[int, pd.DataFrame] = {}
-    for name, checkout in checkouts.items():
-        numbers = [number for number, row in enumerate(rows) if row.code == name]
-        traces = train_with_authors(checkout, [pairs[number][1] for number in numbers])
-        tables |= {number: compare(pairs[number][0], trace) for number, trace in zip(numbers, traces, strict=True)}
-    return [tables[number] for number in range(len(rows))]
+        require_checkout(name, folder)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        write_inputs(folder)
+        processes = {name: stack.enter_context(AuthorsProcess(path)) for name, path in checkouts.items()}
+        for row in rows:
+            task = task_of(folder, row)
+            yield row, compare(train_with_rsft(task), processes[row.code].train(task))
 
 
 def main(
     metalora: Annotated[Path, typer.Option(help="Checkout of github.com/doem97/metalora.")],
     lift: Annotated[Path, typer.Option(help="Checkout of github.com/shijxcs/LIFT.")],
 ) -> None:
-    """Compare all rows, and print the differences of each step, and a summary."""
+    """Compare all rows, print the differences of each step row by row, and a summary."""
     summary: dict[tuple[str, str], list[tuple[float, str]]] = {}
-    for row, table in zip(ROWS, run({"metalora": metalora, "LIFT": lift}), strict=True):
+    for row, table in run({"metalora": metalora, "LIFT": lift}):
         name = f"{row.name} ({row.code})"
-        typer.echo(f"{name}\n{table.to_string(float_format='{:.0e}'.format, na_rep='')}\n")
+        typer.echo(f"{name}\n{table.to_string(float_format='{:.0e}'.format, na_rep='')}")
         for claim, value, text in judge(table, row.reasons):
+            typer.echo(f"{claim} {value:.1e} {text}")
             summary.setdefault((claim, text), []).append((value, name))
+        typer.echo("")
     for (claim, text), lines in sorted(summary.items()):
         typer.echo(f"{claim}{text and ': '}{text}")
         for value, name in lines:

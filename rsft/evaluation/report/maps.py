@@ -98,6 +98,8 @@ class ModulatorMap:
         frames: scales (epochs, blocks, positions); NaN where no site exists.
         sites: row and column (N, 2) of each site, in the order of the cells.
         color_range: distance from the initial scale that has the strongest color.
+        spreads: standard deviation of the factors of a site, mean over the blocks, for each position of the last frame;
+            empty if a site has one factor.
     """
 
     def __init__(self, scales: pd.DataFrame, init_scale: float, stage_depths: Sequence[int] | None = None) -> None:
@@ -113,6 +115,10 @@ class ModulatorMap:
         self.frames = frames.reshape(len(epochs), len(self.blocks), len(self.positions))
         self.sites = np.argwhere(np.isfinite(self.frames).all(axis=0))
         self.color_range = max(SMALLEST_RANGE, float(np.nanmax(np.abs(self.frames - init_scale))))
+        self.spreads: dict[str, float] = {}
+        if "spread" in scales:
+            last = scales[scales["epoch"] == epochs[-1]]
+            self.spreads = last.groupby("position")["spread"].mean().to_dict()
 
     @classmethod
     def of_run(cls, run: RunFiles) -> Self | None:

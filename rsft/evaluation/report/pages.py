@@ -43,7 +43,7 @@ HEAD_INITS = {
 }
 """Description of each value of `head.init`."""
 
-SITE_KEYS = ("positions", "blocks", "scale", "adapter_scale", "dropout", "alpha", "init", "out_insertion")
+SITE_KEYS = ("positions", "blocks", "scale", "adapter_scale", "dropout", "alpha", "init", "out_insertion", "modulator")
 """Keys of PEFT methods that are not sizes of modules."""
 
 

@@ -43,6 +43,7 @@ SCALE_COLUMNS = [
     *(Column(name, "finite number") for name in ("epoch", "block")),
     Column("position"),
     Column("value", "number", optional=True),
+    Column("spread", "number", optional=True, required=False),
 ]
 PSEUDO_LABEL_COLUMNS = [Column(name, "finite number") for name in ("epoch", "foreign", "chips")]
 CONTRIBUTION_COLUMNS = [Column("block", "finite number"), Column("position"), Column("share", "finite number")]

@@ -21,27 +21,32 @@ from rsft.recipe.schema import BackboneSection
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rsft.peft import Modulator
+
 
 _SITE = re.compile(rf"blocks\.(\d+)\.({'|'.join(POSITIONS)})\.")
 
 
-def find_sites(bundle: Bundle) -> tuple[Site, ...]:
-    """Return the sites of a modulator in the order of gamma; empty without a modulator.
+def find_modulator(bundle: Bundle) -> Modulator | None:
+    """Return the modulator of a bundle, whose sites are in the order of gamma; None without one.
 
     Names of tensors begin with their site. The network is built on the meta device, which takes seconds, if this does
-    not name as many sites as gamma has values, because sites share tensors or were pruned, or if the backbone is not a
-    listed one.
+    not name as many sites as gamma has values, because a site has several values, sites share tensors or were pruned,
+    or if the backbone is not a listed one.
 
     Raises:
         RequestError: this version of rsft does not know the backbone, or the backbone lacks a site.
     """
+    from rsft.peft import Modulator
+
     tensors = bundle.members[0]
     sites = {Site(int(match[1]), match[2]) for match in filter(None, map(_SITE.match, tensors))}
     if is_listed(bundle.recipe.backbone.name) and len(sites) == len(tensors.get("gamma", ())):
-        return tuple(sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position))))
+        ordered = sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position)))
+        return Modulator(ordered) if ordered else None
     from rsft.models.inspection.verify import build_meta_model
 
-    return build_meta_model(bundle).sites
+    return build_meta_model(bundle).modulator
 
 
 def describe_bundle(folder: Path) -> dict[str, Any]:
@@ -57,11 +62,11 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
         RecipeError: this version of rsft does not know its recipe.
     """
     bundle, bundle_dir = Bundle.load(folder), find_bundle(folder)
-    sites = find_sites(bundle)
+    modulator = find_modulator(bundle)
     return describe(bundle) | {
         "folder": str(bundle_dir),
         "bytes": sum(path.stat().st_size for path in bundle_dir.iterdir()),
-        "scales": mean_scales(bundle, sites) if sites else None,
+        "scales": None if modulator is None else mean_scales(bundle, modulator),
     }
 
 
@@ -146,16 +151,16 @@ def _describe_stretch(stretch: Stretch) -> str:
     return sentence + (f", compressed above {stretch.high:.4g}" if stretch.top is not None else "")
 
 
-def mean_scales(bundle: Bundle, sites: Sequence[Site]) -> dict[int, dict[str, float]]:
+def mean_scales(bundle: Bundle, modulator: Modulator) -> dict[int, dict[str, float]]:
     """Return block -> position -> learned scale, averaged over the runs of a bundle; a pruned site has 0."""
     import torch
 
     from rsft.peft import gamma_to_scale
 
-    scales = torch.stack([gamma_to_scale(member["gamma"].float()) for member in bundle.members]).mean(dim=0)
+    factors = torch.stack([gamma_to_scale(member["gamma"].float()) for member in bundle.members]).mean(dim=0)
     table: dict[int, dict[str, float]] = {}
-    for (block, position), scale in zip(sites, scales.tolist(), strict=True):
-        table.setdefault(block, {})[position] = round(scale, 6)
+    for (block, position), values in modulator.by_site(factors).items():
+        table.setdefault(block, {})[position] = round(float(values.mean()), 6)
     return table
 
 

@@ -13,7 +13,7 @@ from rsft.errors import RsftError
 from rsft.models.bundle.bundle import Bundle, find_altered_files, find_bundle, read_index, read_verified_bundle
 from rsft.models.bundle.signature import find_signature_faults, read_statement
 from rsft.models.classifier import build_classifier, load_encoder
-from rsft.peft import Site
+from rsft.peft import Modulator
 from rsft.peft.modules.adapter_module import transformer_blocks
 
 
@@ -21,13 +21,13 @@ class MetaModel(NamedTuple):
     """The structure of a classifier on the meta device.
 
     Attributes:
-        sites: sites of the modulator, in the order of gamma; empty without a modulator.
+        modulator: the modulator; None without one.
         shapes: the shape of every learned tensor, by name.
         depth: number of blocks.
         frozen_parameters: number of parameters that are not learned.
     """
 
-    sites: tuple[Site, ...]
+    modulator: Modulator | None
     shapes: dict[str, tuple[int, ...]]
     depth: int
     frozen_parameters: int
@@ -53,8 +53,7 @@ def build_meta_model(bundle: Bundle) -> MetaModel:
     elif first_layer in (parameters := dict(encoder.vit.named_parameters())):
         filters = parameters[first_layer]
         frozen += filters[:, 0].numel() * (planes - filters.shape[1])
-    sites = modulator.sites if modulator is not None else ()
-    return MetaModel(sites, shapes, len(transformer_blocks(encoder.vit)), frozen)
+    return MetaModel(modulator, shapes, len(transformer_blocks(encoder.vit)), frozen)
 
 
 @dataclass(frozen=True)
@@ -145,10 +144,11 @@ def _tensor_faults(bundle: Bundle) -> list[str]:
 
 
 def _member_faults(member: dict[str, torch.Tensor], meta_model: MetaModel) -> list[str]:
-    shapes, sites, gamma = meta_model.shapes, meta_model.sites, member.get("gamma")
+    shapes, modulator, gamma = meta_model.shapes, meta_model.modulator, member.get("gamma")
     pruned: tuple[str, ...] = ()
-    if gamma is not None and len(gamma) == len(sites):  # a pruned site has no tensors
-        pruned = tuple(f"{site}." for site, value in zip(sites, gamma.tolist(), strict=True) if value == -math.inf)
+    if gamma is not None and modulator is not None and gamma.shape == modulator.gamma.shape:
+        values = modulator.by_site(gamma)
+        pruned = tuple(f"{site}." for site in values if values[site].max() == -math.inf)  # has no tensors
     faults = [f"{name} is missing" for name in shapes if name not in member and not name.startswith(pruned)]
     for name, tensor in member.items():
         if name not in shapes:

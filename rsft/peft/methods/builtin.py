@@ -150,6 +150,7 @@ class LoRAWithAdaptFormer:
     alpha: float | None = field(default=None, metadata=registry.ALPHA)
     init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
     out_insertion: Literal["parallel", "sequential"] = field(default="parallel", metadata=registry.OUT_INSERTION)
+    modulator: Literal["site", "feature"] = field(default="site", metadata=registry.MODULATOR)
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -158,9 +159,10 @@ class LoRAWithAdaptFormer:
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of both methods."""
-        settings = (self.scale, self.dropout, self.alpha, self.init, self.out_insertion)
+        settings = (self.scale, self.dropout, self.alpha, self.init, self.out_insertion, self.modulator)
         lora = LoRA(self.rank, self.positions, self.blocks, *settings)
-        return [*lora.build_modules(vit), *AdaptFormer(self.dim, self.blocks, self.adapter_scale).build_modules(vit)]
+        adaptformer = AdaptFormer(self.dim, self.blocks, self.adapter_scale, modulator=self.modulator)
+        return [*lora.build_modules(vit), *adaptformer.build_modules(vit)]
 
 
 @registry.register

@@ -158,6 +158,10 @@ OUT_INSERTION = _metadata(
     "input of the module at the position Out: that of the output projection (parallel; Hugging Face), or what the "
     "projection gives (sequential; the authors' code)"
 )
+MODULATOR = _metadata(
+    "what the section meta learns at a site: one scale (site; the paper), or one factor for every output feature "
+    "(feature; Adapter and AdaptFormer of the authors' code)"
+)
 ADAPTER_SCALE = _metadata("fixed scale of AdaptFormer in combination with LoRA", exclusive_minimum=0)
 PROMPTS = _metadata("number of prompt tokens that VPT inserts before the patch tokens", minimum=1)
 DROPOUT = _metadata("dropout rate in a module, in training", minimum=0, exclusive_maximum=1)

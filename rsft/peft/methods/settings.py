@@ -34,6 +34,8 @@ class LowRankMethod:
         out_insertion: how the module at Out is inserted. "parallel" reads the input h of the output projection,
             W h + b + m f(h) (Hugging Face PEFT). "sequential" reads its output, x + m f(x) with x = W h + b (the
             paper's code, FLoRA in models/peft_vit.py). The other positions are parallel in both.
+        modulator: what a modulator learns at a site: one scale ("site"), or a factor for every output feature
+            ("feature").
     """
 
     is_identity_at_init: ClassVar[bool] = True
@@ -46,6 +48,7 @@ class LowRankMethod:
     alpha: float | None = field(default=None, metadata=registry.ALPHA)
     init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
     out_insertion: Literal["parallel", "sequential"] = field(default="parallel", metadata=registry.OUT_INSERTION)
+    modulator: Literal["site", "feature"] = field(default="site", metadata=registry.MODULATOR)
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -64,6 +67,8 @@ class BottleneckMethod:
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
         scale: m_p without a modulator, a number or "1/r".
         dropout: rate after the ReLU, in training.
+        modulator: what a modulator learns at a site: one scale ("site"), or a factor for every output feature
+            ("feature"; MetaAdapter and MetaAdaptFormer of the paper's code).
     """
 
     is_identity_at_init: ClassVar[bool] = True
@@ -72,6 +77,7 @@ class BottleneckMethod:
     blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
     scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
+    modulator: Literal["site", "feature"] = field(default="site", metadata=registry.MODULATOR)
 
 
 def resolve_scales(scale: ScaleSetting, ranks: dict[Site, int], alpha: float | None = None) -> dict[Site, float | None]:

@@ -142,13 +142,13 @@ class AdaptedModel(ForwardPasses):
         Yields:
             Nothing. Within the block, parameters are those at a scale of 1.
         """
-        pairs = [
-            (parameter, torch.where(scale == 0, torch.ones_like(scale), scale))
-            for module in self.adapter_modules
-            for site in module.sites
-            for parameter in module.output_parameters(site)
-            for scale in [torch.as_tensor(module.scale_fns[site](), device=parameter.device).detach()]
-        ]
+        pairs = []
+        for module in self.adapter_modules:
+            for site in module.sites:
+                scale = torch.as_tensor(module.scale_fns[site](), device=next(self.vit.parameters()).device).detach()
+                scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+                for parameter in module.output_parameters(site):  # its first axis is that of the output features
+                    pairs.append((parameter, scale.reshape(-1, *[1] * (parameter.ndim - 1))))
         with torch.no_grad():
             for parameter, scale in pairs:
                 parameter.mul_(scale)
@@ -275,7 +275,7 @@ class AdaptedModel(ForwardPasses):
         gamma = state.get("gamma")
         if self.modulator is None or gamma is None or gamma.shape != self.modulator.gamma.shape:
             return ()
-        off = [f"{site}." for site, value in zip(self.modulator.sites, gamma, strict=True) if value == -math.inf]
+        off = [f"{site}." for site, values in self.modulator.by_site(gamma).items() if values.max() == -math.inf]
         return tuple(prefix for prefix in off if not any(key.startswith(prefix) for key in state))
 
     def _drop_sites(self, sites: Sequence[Site]) -> None:

@@ -40,7 +40,8 @@ def attach(
     Args:
         vit: a timm vision transformer.
         method: such as LoRA(rank=4, positions="qkvo12", blocks="all").
-        learn_scales: learn one scale for every site (MetaPEFT) instead of using the method's constant scale.
+        learn_scales: learn one scale for every site (MetaPEFT), or a factor for every output feature if the method's
+            `modulator` is "feature", instead of using the method's constant scale.
         init_scale: initial value of every learned scale.
         kernels: compute low-rank additions and their blocks by kernels with hand-written gradients (True) or by plain
             autograd (False), with equal results. None takes the environment variable RSFT_KERNELS (0 or 1), and without
@@ -137,13 +138,15 @@ def load(vit: nn.Module, path: Path | str, *, kernels: bool | None = None) -> Ad
 
 
 def _build_modulator(modules: Sequence[AdapterModule], method: Method, init_scale: float) -> Modulator:
-    fixed_scales = {site: scale for module in modules for site, scale in module.fixed_scales.items()}
-    if not fixed_scales:
+    widths: dict[Site, int] = {}
+    for module in modules:
+        widths |= module.scale_widths
+        if any(scale is None and module.scale_widths[site] == 1 for site, scale in module.fixed_scales.items()):
+            raise ValueError("scale 'learnable' and learn_scales=True learn the same scale: choose one of them")
+    if not widths:
         raise ValueError(f"{method.name} has no sites, so it has no scales to learn")
-    if None in fixed_scales.values():
-        raise ValueError("scale 'learnable' and learn_scales=True learn the same scale: choose one of them")
-    sites = sorted(fixed_scales, key=lambda site: (site.block, POSITIONS.index(site.position)))
-    return Modulator(sites, init_scale)
+    sites = sorted(widths, key=lambda site: (site.block, POSITIONS.index(site.position)))
+    return Modulator(sites, init_scale, [widths[site] for site in sites])
 
 
 def _require_disjoint(modules: Sequence[AdapterModule]) -> None:

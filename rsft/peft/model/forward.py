@@ -319,4 +319,7 @@ class ForwardPasses(nn.Module):
         stages = self._runner.stages
         adapted_blocks = range(max(self.first_adapted_stage, 0), stages.depth)
         by_kernel = stages.runs_by_stage and all(self._runner.uses_kernel(index) for index in adapted_blocks)
-        return by_kernel and all(isinstance(module, LowRankModule) for module in self.adapter_modules)
+        is_low_rank = all(isinstance(module, LowRankModule) for module in self.adapter_modules)
+        # the kernels give the gradient of B, into which factors of features are multiplied, for the first rows alone
+        has_factors = self.modulator is not None and len(self.modulator.gamma) > len(self.modulator.sites)
+        return by_kernel and is_low_rank and not has_factors

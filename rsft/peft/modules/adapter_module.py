@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rsft.peft.sites import LAYER_POSITIONS, POSITIONS, Site
 
 ScaleFn = Callable[[], Tensor | float]
-"""Returns the current scale m_p of a site."""
+"""Returns the current scale m_p of a site, or a factor for every output feature (D,)."""
 
 Undo = Callable[[], object]
 """Reverts one change to the network."""
@@ -25,15 +25,21 @@ class AdapterModule(nn.Module):
         fixed_scales: the constant scale of every site; empty for a method without scales, None at a site where the
             module learns its own scale.
         scale_fns: site -> function that returns the current scale; empty before `attach`.
+        scale_widths: number of factors that a modulator learns at every site: one, or one for every output feature.
         kernels: whether low-rank layers use hand-written gradients; None decides by the device of their input.
         merge_last: whether `AdaptedModel.merge` merges the module after the others, because it acts on their outputs.
     """
 
     merge_last = False
 
-    def __init__(self, fixed_scales: Mapping[Site, float | None] | None = None) -> None:
+    def __init__(
+        self,
+        fixed_scales: Mapping[Site, float | None] | None = None,
+        feature_counts: Mapping[Site, int] | None = None,
+    ) -> None:
         super().__init__()
         self.fixed_scales = dict(fixed_scales or {})
+        self.scale_widths = dict(feature_counts or dict.fromkeys(self.fixed_scales, 1))
         self.scale_fns: dict[Site, ScaleFn] = {}
         self.kernels: bool | None = None
         self._undo: dict[str, tuple[Undo, ...]] = {}

@@ -19,7 +19,7 @@ from rsft.peft.sites import ALL_POSITIONS, Site, select_blocks, select_positions
 
 
 class BottleneckMlp(nn.Module):
-    """A bottleneck, up(relu(down(LN(x)))) * m. The scale m is applied inside the bottleneck, which is cheap.
+    """A bottleneck, up(relu(down(LN(x)))) * m. One scale m is applied inside the bottleneck, which is cheap.
 
     Args:
         width: D, of input and output.
@@ -40,9 +40,11 @@ class BottleneckMlp(nn.Module):
             nn.init.zeros_(tensor)
 
     def forward(self, x: Tensor, m: Tensor | float) -> Tensor:
-        """Return the addition (B, N, D) to tokens x (B, N, D) at the scale m."""
+        """Return the addition (B, N, D) to tokens x (B, N, D) at the scale m, or at a factor for every feature (D,)."""
         m = m if self.scale is None else m * self.scale
         hidden = self.dropout(F.relu(self.down(self.norm(x))))
+        if isinstance(m, Tensor) and m.ndim:
+            return self.up(hidden) * m
         return F.linear(hidden * m, self.up.weight, self.up.bias * m)
 
 
@@ -58,9 +60,11 @@ class BottleneckModule(AdapterModule):
     def __init__(self, method: BottleneckMethod, vit: nn.Module, parallel: bool) -> None:
         blocks = adapter_module.transformer_blocks(vit)
         dims = validate_ranks(method.dim, [Site(block, "mlp") for block in select_blocks(method.blocks, len(blocks))])
-        super().__init__(resolve_scales(method.scale, dims))
+        selected = {site: cast(Any, blocks[site.block]) for site in dims}
+        features = {site: len(_output_layer(block, site, parallel).weight) for site, block in selected.items()}
+        super().__init__(resolve_scales(method.scale, dims), features if method.modulator == "feature" else None)
         self.parallel = parallel
-        self._blocks = {site: cast(Any, blocks[site.block]) for site in dims}
+        self._blocks = selected
         self._inputs: dict[Site, Tensor] = {}  # of MLP branches that are being computed
         dropouts = validate_dropout(method.dropout, self.sites)
         for site, dim in dims.items():
@@ -186,7 +190,9 @@ class LowRankModule(AdapterModule):
             sites = [site for site in sites if site in available or site.position != "downsample"]
         ranks = validate_ranks(method.rank, sites)
         layers = adapter_module.target_layers(vit, ranks)
-        super().__init__(resolve_scales(method.scale, ranks, method.alpha))
+        features = {site: len(layer.weight) for site, layer in layers.items()}
+        scales = resolve_scales(method.scale, ranks, method.alpha)
+        super().__init__(scales, features if method.modulator == "feature" else None)
         self.target_layers, self.dropouts = layers, validate_dropout(method.dropout, tuple(ranks))
         self._sequential = {x for x in ranks if x.position == "out" and method.out_insertion == "sequential"}
         if wrong := [site for site in self._sequential if self.dropouts[site]]:
@@ -216,7 +222,10 @@ class LowRankModule(AdapterModule):
             bias = target.layer.bias
             shift = None if bias is None else (a @ bias.to(a.dtype)).to(a.dtype)  # autocast rounds the product
             a = (a @ target.weight.to(a.dtype)).to(a.dtype)
-        return LowRankDelta(target.rows, a, b, self.scale_fns[site](), rate, shift)
+        scale = self.scale_fns[site]()
+        if isinstance(scale, Tensor) and scale.ndim:  # a factor for every row of B^T
+            return LowRankDelta(target.rows, a, b * scale[:, None], 1.0, rate, shift)
+        return LowRankDelta(target.rows, a, b, scale, rate, shift)
 
     def inject(self) -> None:
         """Turn the layers of all sites into `LowRankLinear` and `LowRankConv2d`."""

@@ -249,10 +249,18 @@ class BiLevelLoop:
         """The optimizer of theta and, with an outer loop, that of gamma."""
         return [x for x in (self.inner_optimizer, self.outer_optimizer) if x is not None]
 
-    def scales(self) -> dict[Site, float]:
-        """Return the learned scale of every site; nothing without a modulator."""
+    def factors(self) -> dict[Site, Tensor]:
+        """Return the learned factors of every site: its scale, or one for each feature; nothing without a modulator."""
         modulator = self.classifier.adapted.modulator
-        return {} if modulator is None else modulator.scales()
+        return {} if modulator is None else modulator.factors()
+
+    def scales(self) -> dict[Site, float]:
+        """Return the learned scale of every site, the mean of its factors; nothing without a modulator."""
+        return {site: float(factors.mean()) for site, factors in self.factors().items()}
+
+    def spreads(self) -> dict[Site, float]:
+        """Return the standard deviation of the factors of every site that has several."""
+        return {site: float(values.std(correction=0)) for site, values in self.factors().items() if len(values) > 1}
 
     def inner_step(self, batch: Batch) -> Tensor:
         """Add the gradient of a batch to theta, and update theta if `accumulate_grad_batches` batches are complete.

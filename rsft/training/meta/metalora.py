@@ -5,7 +5,8 @@ It is a reference. The paper's text describes another loop, `rsft.training.meta.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from rsft.models.classifier import Classifier
+from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.modulator import Modulator
-from rsft.peft.modules.scaled import LowRankModule
+from rsft.peft.modules.scaled import BottleneckMlp, LowRankModule
 from rsft.peft.sites import Site
 from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import MetaSection
@@ -32,10 +34,12 @@ from rsft.types import Indices
 
 
 class MetaloraLoop(BiLevelLoop):
-    """The loops of metalora's MetaTrainer on LoRA or LoTR.
+    """The loops of metalora's MetaTrainer on LoRA, LoTR, Adapter or AdaptFormer.
 
-    A learned alpha for each site acts in outer steps only, as the scale alpha / r. All other passes have the constant
-    scales of the modulator, at which alpha starts. An outer step has these parts:
+    LoRA and LoTR have one learned alpha for each site, which acts as the scale alpha / r. Adapter and AdaptFormer have
+    one for each output feature, which is the factor of that feature. Alpha acts in outer steps only, in place of all
+    other scales. All other passes have the constant factors of the modulator, at which alpha starts; AdaptFormer may
+    also have a scale of its own (`peft.scale: learnable`), which those passes train. An outer step has these parts:
 
     1. Trial steps: the inner optimizer takes one step on theta and alpha for each batch of `trial_batches`.
     2. SGD takes one step on alpha by the gradient of the outer loss at the new theta, without dropout.
@@ -60,9 +64,10 @@ class MetaloraLoop(BiLevelLoop):
         self._modulator = cast(Modulator, adapted.modulator)
         modules = [module for module in adapted.adapter_modules if isinstance(module, LowRankModule)]
         ranks = {site: float(len(module.factors(site)[0])) for module in modules for site in module.sites}
-        constant = self._modulator.gamma.new_tensor
-        self._ranks = constant([ranks.get(site, 1.0) for site in self._modulator.sites])  # 1 at a pruned site
-        self.alpha = nn.Parameter(constant(list(self._modulator.scales().values())) * self._ranks)
+        factors = self._modulator.factors()
+        parts = [torch.full_like(values, ranks.get(site, 1.0)) for site, values in factors.items()]
+        self._ranks = torch.cat(parts)  # 1 at a pruned site and at a bottleneck
+        self.alpha = nn.Parameter(torch.cat(list(factors.values())) * self._ranks)
         group = inner_optimizer.param_groups[0]
         inner_optimizer.add_param_group(
             {"params": [self.alpha], "lr": group["lr"], "weight_decay": group["weight_decay"]}
@@ -82,9 +87,9 @@ class MetaloraLoop(BiLevelLoop):
         assert isinstance(splitter, MetaloraSplitter)
         self.trial_batches = [load(chips) for chips in splitter.trial_batches(epoch)]
 
-    def scales(self) -> dict[Site, float]:
-        """Return the scales alpha / r, which act in outer steps only."""
-        return dict(zip(self._modulator.sites, (self.alpha / self._ranks).tolist(), strict=True))
+    def factors(self) -> dict[Site, Tensor]:
+        """Return the factors alpha / r, which act in outer steps only."""
+        return self._modulator.by_site((self.alpha / self._ranks).detach())
 
     def outer_step(self, batch: Batch, outer_batch: Batch) -> Tensor:
         """Update alpha, and the head by the trial steps.
@@ -119,13 +124,27 @@ class MetaloraLoop(BiLevelLoop):
     def _backward(
         self, batch: Batch, loss_function: LossFunction, weight: float, backward: Callable[[Tensor], None]
     ) -> None:
-        """Compute a loss at the scales alpha / r, and its gradients, for which checkpointed blocks run again."""
-        with self._modulator.use_scales(self.alpha / self._ranks):
+        """Compute a loss at the factors alpha / r, and its gradients, for which checkpointed blocks run again."""
+        with self._modulator.use_factors(self.alpha / self._ranks), _without_scales(self.classifier.adapted):
             loss = loss_function(widen(self.classifier(batch[0])), batch[1])
             backward(self._check_finite("outer", loss * weight))
 
     def _set_alpha_gradient(self, loss: Tensor) -> None:
         (self.alpha.grad,) = torch.autograd.grad(self.outer_scaler.scale(loss), self.gamma)
+
+
+@contextmanager
+def _without_scales(adapted: AdaptedModel) -> Iterator[None]:
+    """Take the learned scales of bottlenecks out of the network until the block ends."""
+    modules = [module for module in adapted.additive.modules() if isinstance(module, BottleneckMlp)]
+    scales = [module.scale for module in modules]
+    for module in modules:
+        module.scale = None
+    try:
+        yield
+    finally:
+        for module, scale in zip(modules, scales, strict=True):
+            module.scale = scale
 
 
 class MetaloraSplitter(MetaSplitter):

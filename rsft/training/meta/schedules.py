@@ -9,7 +9,8 @@ import torch
 
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier
-from rsft.peft.methods.settings import LowRankMethod
+from rsft.peft.methods.builtin import LoTR
+from rsft.peft.methods.settings import BottleneckMethod, LowRankMethod
 from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import MetaSection, Recipe
 from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
@@ -17,7 +18,15 @@ from rsft.training.meta.metalora import MetaloraLoop, MetaloraSplitter
 
 
 def _check_metapeft(recipe: Recipe) -> None:
-    """Raise RequestError if a recipe has a second-order step that no inner optimizer takes."""
+    """Raise RequestError if a recipe has a second-order step, or factors of features, that nothing computes."""
+    method = recipe.peft.build()
+    is_feature = getattr(method, "modulator", "site") == "feature"
+    if is_feature and recipe.meta is None:
+        message, hint = "nothing learns factors of features", "add the section meta, or leave peft.modulator out"
+        raise RequestError(message, "peft.modulator", hint)
+    if is_feature and isinstance(method, LoTR) and recipe.meta is not None and recipe.meta.scale_invariant_steps:
+        message = "the core of LoTR is not linear in the factors of output features"
+        raise RequestError(message, "meta.scale_invariant_steps", "leave it out, or use peft.modulator=site")
     if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
         message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
         raise RequestError(message, "meta.order", hint)
@@ -26,9 +35,12 @@ def _check_metapeft(recipe: Recipe) -> None:
 def _check_metalora(recipe: Recipe) -> None:
     """Raise RequestError if a recipe has what the code of metalora has not."""
     train, hint = recipe.train, "or choose another meta.schedule"
-    if not isinstance(recipe.peft.build(), LowRankMethod):
-        message = f"metalora's factors of {recipe.peft.title} are not one scale for each site"
-        raise RequestError(message, "meta.schedule", "use peft.method=lora or lotr, or choose another meta.schedule")
+    method = recipe.peft.build()
+    kinds = {"site": LowRankMethod, "feature": BottleneckMethod}
+    if not isinstance(method, kinds[getattr(method, "modulator", "site")]):
+        message = "metalora learns a scale for each site of LoRA and LoTR, and a factor for each feature of adapters"
+        method_hint = "use peft.modulator=site with lora or lotr, feature with adapter or adaptformer"
+        raise RequestError(message, "meta.schedule", f"{method_hint}, {hint}")
     if train.optimizer != "sgd":
         raise RequestError("both optimizers of metalora are SGD", "train.optimizer", f"use sgd, {hint}")
     if train.accumulate_grad_batches > 1:

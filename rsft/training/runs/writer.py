@@ -254,12 +254,14 @@ class Run:
                 rows[:] = earlier_rows
                 self._write_table(name, rows) if rows else (self.folder / name).unlink()
 
-    def add_epoch(self, row: dict[str, float], scales: dict[Site, float]) -> None:
+    def add_epoch(self, row: dict[str, float], scales: dict[Site, float], spreads: dict[Site, float]) -> None:
         """Append an epoch to metrics.csv, and the learned scales to modulator.csv; a plain method has none."""
         self._rows.append(row)
         self._write_table(reader.METRICS_FILE, self._rows)
         if scales:
-            self._scales += [{"epoch": row["epoch"], **x._asdict(), "value": scale} for x, scale in scales.items()]
+            for site, scale in scales.items():
+                spread = {"spread": spreads[site]} if site in spreads else {}
+                self._scales.append({"epoch": row["epoch"], **site._asdict(), "value": scale, **spread})
             self._write_table(MODULATOR_FILE, self._scales)
 
     def add_pseudo_labels(self, epoch: int, counts: Sequence[int]) -> None:

@@ -277,6 +277,21 @@ def test_blocks_with_different_sites():
     assert modulator.figure.blocks == ["block 0.2", "block 1.2"]
 
 
+@pytest.mark.slow
+def test_the_spread_of_the_features_is_shown(run):
+    table = pd.read_csv(run / "modulator.csv")
+    assert "Spread of the features" not in page_of(run).sections["sites"]
+    last = table["epoch"] == table["epoch"].max()
+    spread = np.where(last, 0.25, 0.5) + (table["position"] == "q") * 0.125
+    table.assign(spread=spread).to_csv(run / "modulator.csv", index=False)
+    page = page_of(run)
+    assert "the mean of its factors for each feature" in page.sections["sites"]
+    (scales,) = [rows for rows in page.tables if "Spread of the features" in rows[0]]
+    assert {row[0]: row[-1] for row in scales[1:]} == dict.fromkeys(("k", "v", "out", "mlp1", "mlp2"), "0.250") | {
+        "q": "0.375"
+    }
+
+
 def test_contributions_name_stage_and_block():
     table = pd.DataFrame({"block": [1, 7], "position": ["mlp1", "mlp2"], "share": [0.1, 0.2]})
     summary = contribution_map(table, [2, 2, 5, 2]).summary

@@ -20,7 +20,7 @@ from rsft.models.inspection.describe import (
     describe_contract,
     diff_bundles,
     find_encoder_origin,
-    find_sites,
+    find_modulator,
     mean_scales,
     tensor_kind,
 )
@@ -62,10 +62,12 @@ def test_scales_are_those_of_the_modulator(run):
 
 
 def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
-    sites = build_meta_model(Bundle.load(run)).sites
-    count = len(sites)
+    modulator = build_meta_model(Bundle.load(run)).modulator
+    count = len(modulator.sites)
     runs = [{"gamma": torch.full((count,), 1.0)}, {"gamma": torch.full((count,), float("-inf"))}]
-    (value,) = {value for row in mean_scales(SimpleNamespace(members=runs), sites).values() for value in row.values()}
+    (value,) = {
+        value for row in mean_scales(SimpleNamespace(members=runs), modulator).values() for value in row.values()
+    }
     assert value == pytest.approx(float(softplus(torch.tensor(1.0))) / 2, abs=1e-6)
 
 
@@ -191,15 +193,15 @@ def test_families(name, family):
 
 def test_names_of_tensors_state_the_sites(run, monkeypatch):
     bundle = Bundle.load(run)
-    expected = build_meta_model(bundle).sites
+    expected = build_meta_model(bundle).modulator.sites
     monkeypatch.setattr(verify, "build_meta_model", None)
-    assert find_sites(bundle) == expected and len(expected) == 18
+    assert find_modulator(bundle).sites == expected and len(expected) == 18
 
 
 def test_the_network_states_sites_without_tensors(run):
     bundle = Bundle.load(run)
     pruned = replace(bundle, tensors={k: v for k, v in bundle.tensors.items() if not k.startswith("blocks.0.q.")})
-    assert find_sites(pruned) == find_sites(bundle)
+    assert find_modulator(pruned).sites == find_modulator(bundle).sites
 
 
 def test_an_unknown_backbone_is_refused(run):
@@ -207,10 +209,10 @@ def test_an_unknown_backbone_is_refused(run):
     backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_unknown"})
     unknown = bundle.recipe.model_copy(update={"backbone": backbone})
     with pytest.raises(RequestError, match=mentions("no backbone", "'vit_unknown'")):
-        find_sites(replace(bundle, recipe=unknown))
+        find_modulator(replace(bundle, recipe=unknown))
 
 
 def test_without_a_modulator_there_are_no_sites(run):
     bundle = Bundle.load(run)
     plain = bundle.recipe.model_copy(update={"meta": None})
-    assert find_sites(replace(bundle, recipe=plain, tensors={"head.weight": torch.zeros(3, 4)})) == ()
+    assert find_modulator(replace(bundle, recipe=plain, tensors={"head.weight": torch.zeros(3, 4)})) is None

@@ -1,26 +1,14 @@
-"""Equality with the authors' code, the comparison itself, and the process that runs foreign code."""
+"""Equality with the authors' code, and the comparison itself."""
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from rsft.errors import RequestError, RsftError
-from tools.reproduction.against_authors import (
-    LORA,
-    ROWS,
-    Row,
-    Trace,
-    compare,
-    judge,
-    run,
-    train_with_authors,
-    train_with_rsft,
-    write_inputs,
-)
+from rsft.reproduction.authors import Trace
+from tools.reproduction.against_authors import LORA, ROWS, compare, judge, run
 
 LORA_ROW = next(row for row in ROWS if row.recipe == LORA)
 META_ROW = next(row for row in ROWS if row.name == "MetaLoRA")
@@ -104,70 +92,6 @@ def test_a_reason_explains_its_columns_and_must_have_a_difference():
     assert judge(compare(ours, ours), {"all": "another rate"}) == [("FAULT", 0.0, "another rate")]
 
 
-TRAINER = """
-import datasets
-import torch
-from torch.utils.tensorboard import SummaryWriter
-from utils.config import _C
-
-
-def load_vit_to_cpu(name, precision):
-    raise NotImplementedError
-
-
-class Model(torch.nn.Module):
-    def __init__(self, vit):
-        super().__init__()
-        self.vit, self.head = vit.requires_grad_(False), torch.nn.Linear(64, 6, bias=False).double()
-
-    def forward(self, x):
-        normalize = torch.nn.functional.normalize
-        return _C.scale * normalize(self.vit(x.double())) @ normalize(self.head.weight).T
-
-
-class Trainer:
-    def __init__(self, config):
-        assert SummaryWriter("folder").add_scalar("loss", 1) is not None and config.prec == "fp32"
-        self.config, self.criterion = config, torch.nn.CrossEntropyLoss()
-        self.build_data_loader()
-        self.model = Model(load_vit_to_cpu(config.backbone, config.prec))
-        self.optim = torch.optim.SGD(self.model.head.parameters(), config.lr, 0.9, weight_decay=5e-4)
-
-    def train(self):
-        for epoch in range(self.config.num_epochs):
-            for x, y in self.train_loader:
-                self.optim.zero_grad()
-                self.criterion(self.model(x), y).backward()
-                self.optim.step()
-"""
-
-
-@pytest.mark.exhaustive
-def test_code_of_others_takes_the_batches_in_its_own_process(tmp_path, monkeypatch):
-    (tmp_path / "code/utils").mkdir(parents=True)
-    (tmp_path / "code/trainer.py").write_text(TRAINER)
-    (tmp_path / "code/utils/config.py").write_text("from yacs.config import CfgNode\n_C = CfgNode()\n_C.scale = 25\n")
-    write_inputs(tmp_path)
-    recipe = "peft.method=linear-probe loss.name=ce train.schedule=constant train.epochs=2"
-    row = Row("head", "LIFT", recipe, {"num_epochs": 2}, {})
-    ours, record = train_with_rsft(tmp_path, row)
-    (theirs,) = train_with_authors(tmp_path / "code", [record])
-    verdicts = judge(compare(ours, theirs), {"start head.weight": "random"})
-    assert [verdict.claim for verdict in verdicts] == ["equal", "different"] and verdicts[0].largest < 1e-12
-    assert not {"trainer", "datasets", "utils"} & sys.modules.keys()
-    (tmp_path / "code/trainer.py").write_text("raise ValueError('no GPU')")
-    python = tmp_path / "python"  # without PyTorch, whose import takes seconds, before their code
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I "$3/trainer.py"\n')
-    python.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(RsftError, match="the code of the authors failed") as error:
-        train_with_authors(tmp_path / "code", [record])
-    assert "ValueError: no GPU" in error.value.hint
-    with pytest.raises(RequestError, match="not those of LIFT at 661ead9") as error:
-        run({"LIFT": tmp_path / "code"}, [row])
-    assert "git checkout 661ead9" in error.value.hint
-
-
 @pytest.fixture(scope="module")
 def tables():
     """Return the differences of all rows and mutations, with the authors' code."""
@@ -176,7 +100,8 @@ def tables():
         pytest.skip(f"no checkout of the authors' code: set {' and '.join(missing)} (see docs/reproduction.md)")
     checkouts = {name: Path(os.environ[variable]) for name, variable in variables.items()}
     rows = [*ROWS, *(row for row, _ in MUTATIONS.values())]
-    return dict(zip([*(f"{row.name} {row.code}" for row in ROWS), *MUTATIONS], run(checkouts, rows), strict=True))
+    names = [*(f"{row.name} {row.code}" for row in ROWS), *MUTATIONS]
+    return {name: table for name, (_, table) in zip(names, run(checkouts, rows), strict=True)}
 
 
 @pytest.mark.authors

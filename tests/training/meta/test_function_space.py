@@ -24,7 +24,9 @@ def outputs_by_step(scale, method="lora", schedule="alternating", scale_losses=F
     """Logits of fixed images after every inner step, in float64 so that rounding does not hide a difference."""
     torch.manual_seed(0)
     vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0).eval()
+    method, _, modulator = method.partition(", ")
     keys = {"dim": 4} if method.startswith("adap") else {"rank": 2}
+    keys |= {"modulator": modulator} if modulator else {}
     adapted = attach(vit, METHODS[method](**keys), learn_scales=True, init_scale=scale).double()
     model = Classifier(adapted, CosineHead(24, 3, scale=10.0).double(), "token")
     section = TrainSection(epochs=1, batch_size=8, **({"lr": 0.5, "weight_decay": 0.01} | train))
@@ -45,7 +47,7 @@ def outputs_by_step(scale, method="lora", schedule="alternating", scale_losses=F
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("method", ["lora", "lotr", "adapter", "adaptformer"])
+@pytest.mark.parametrize("method", ["lora", "lotr", "adapter", "adaptformer", "lora, feature", "adapter, feature"])
 def test_two_starts_give_the_same_function_at_every_step(method, optimizer):
     train = {"optimizer": optimizer, "lr": 0.5 if optimizer == "sgd" else 0.01}
     small, large = (outputs_by_step(scale, method, **train) for scale in (0.25, 4.0))

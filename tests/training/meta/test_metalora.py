@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from rsft.errors import Interrupted, RecipeError, RequestError
 from rsft.evaluation.report.pages import describe_recipe
 from rsft.models.classifier import Classifier, CosineHead
-from rsft.peft import LoRA, LoTR, attach
+from rsft.peft import AdaptFormer, LoRA, LoTR, attach
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import MetaSection
 from rsft.training import FineTuningModule
@@ -180,6 +180,23 @@ def test_lotr_has_the_rank_of_its_core():
     assert (loops.alpha - START * 3).abs().max() > 1e-4
 
 
+def test_the_factors_of_adaptformer_replace_its_own_scale_in_outer_steps():
+    model = make_classifier(AdaptFormer(dim=2, scale="learnable", modulator="feature"))
+    loops = make_loops(model)
+    assert loops.alpha.shape == (2 * 24,) and loops.alpha.tolist() == pytest.approx([START] * 48)
+    loops.trial_batches = [(make_batch(1), 1.0)]
+    (module,) = model.adapted.adapter_modules
+    scale = module.get_submodule("blocks/0/mlp").scale
+    images, labels = make_batch(2)
+    loops.outer_step(make_batch(0), (images, labels))
+    assert scale not in loops.inner_optimizer.state  # no gradient in the trial step, and no decay
+    assert module.get_submodule("blocks/0/mlp").scale is scale and (loops.alpha - START).abs().min() > 1e-6
+    assert {len(values) for values in loops.factors().values()} == {24}
+    assert min(loops.spreads().values()) > 1e-4
+    take_steps(loops, make_batch(0))
+    assert "momentum_buffer" in loops.inner_optimizer.state[scale]
+
+
 LABELS = np.repeat([0, 1, 2], [70, 25, 5])
 
 
@@ -264,6 +281,12 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe_file, tmp_path, step):
     ("overrides", "key"),
     [
         (["peft={method: adapter, dim: 2}"], "meta.schedule"),
+        (["peft={method: lora, rank: 2, modulator: feature}"], "meta.schedule"),
+        (["meta=null", "peft.modulator=feature"], "peft.modulator"),
+        (
+            ["meta={scale_invariant_steps: true}", "peft={method: lotr, modulator: feature}"],
+            "meta.scale_invariant_steps",
+        ),
         (["train.optimizer=adamw"], "train.optimizer"),
         (["train.accumulate_grad_batches=2"], "train.accumulate_grad_batches"),
     ],
@@ -273,7 +296,6 @@ def test_what_the_authors_code_has_not_is_refused(recipe_file, tmp_path, overrid
     with pytest.raises(RequestError) as error:
         finetune(recipe, tmp_path)
     assert error.value.location == key
-    mentions(error, "metalora", "meta.schedule")
 
 
 def test_keys_without_effect_are_refused(recipe_file):
