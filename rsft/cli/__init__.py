@@ -16,6 +16,7 @@ import typer
 from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_failure
 from rsft.utils.dependencies import disable_telemetry
 from rsft.utils.untrusted.gdal_drivers import LIMIT
+from rsft.utils.user_folders import set_user_folders
 from rsft.version import __version__
 
 _APPS = {
@@ -114,6 +115,7 @@ def main(*, fenced: bool = False) -> None:
     if logging.lastResort is not None:  # prints warnings
         logging.lastResort.setFormatter(PlainFormatter())
     try:
+        set_user_folders()
         build_app(*arguments[:1])(args=arguments, obj=fenced)
     except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first one into the second one
         code = getattr(error, "code", INTERRUPTED)

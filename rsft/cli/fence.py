@@ -92,10 +92,13 @@ def _writable(command: str, outputs: Iterable[Path], ray: bool) -> Iterator[Path
     """Yield the outputs, the folders in which they are made, devices, caches and the folder for temporary files."""
     temporary = Path(tempfile.gettempdir()), Path("/var/tmp")  # SQLite sorts many rows in the second one
     yield from (Path("/dev"), *temporary, Path.home() / ".nv")
-    for name in _CACHES:
+    caches = [user_cache_path(name) for name in _CACHES]
+    if configured := os.environ.get("MPLCONFIGDIR"):
+        caches.append(Path(configured))
+    for cache in caches:
         with suppress(OSError):
-            user_cache_path(name).mkdir(parents=True, exist_ok=True)
-        yield user_cache_path(name)
+            cache.mkdir(parents=True, exist_ok=True)
+        yield cache
     if ray:
         yield Path.home() / ".ray"
     if command == "push":

@@ -38,6 +38,9 @@ def perform(action, target):
             numbers = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 50000)"
             query = f"{numbers} SELECT hex(randomblob(50)) AS y FROM n ORDER BY y"
             return str(len(sqlite3.connect(target).execute(query).fetchall()))
+        if action == "make":  # as Matplotlib does
+            Path(target).mkdir(parents=True, exist_ok=True)
+            return str(Path(target, "fonts.json").write_text("[]"))
         if action == "rename":
             return str(Path(target).rename(target + ".moved"))
         socket.create_connection(("127.0.0.1", int(target)), timeout=5).close()
@@ -113,6 +116,14 @@ def test_a_prediction_reads_and_writes_only_what_it_names(tmp_path, port):
 def test_a_table_of_many_rows_can_be_sorted(tmp_path):
     parameters = {"source": tmp_path / "inputs", "root": tmp_path / "outputs/store"}
     assert attempt("folder", parameters, ("sort", f"{tmp_path}/outputs/a.sqlite"), TMPDIR="") == ["50000"]
+
+
+@pytest.mark.parametrize("folder", ["cache/rsft/matplotlib", "chosen/by/user"])
+def test_matplotlib_can_write_its_folder(tmp_path, folder):
+    parameters = {"source": tmp_path / "inputs", "root": tmp_path / "outputs/store"}
+    attempts = ("make", f"{tmp_path}/{folder}"), ("make", f"{tmp_path}/elsewhere/matplotlib")
+    results = attempt("folder", parameters, *attempts, MPLCONFIGDIR=str(tmp_path / folder))
+    assert results == ["2", "PermissionError"]
 
 
 @pytest.mark.parametrize(
