@@ -1,6 +1,8 @@
-# `make help` lists the targets. The first target installs rsft into .venv, again only if pyproject.toml changes.
+# `make help` lists the targets. The first target installs rsft into .venv, again only if pyproject.toml changes. The
+# quick start installs what rsft requires; the other targets add what tests and tools need, the extra `dev`.
 PYTHON ?= python3
 BIN := .venv/bin
+CORE_INSTALLED := .venv/.core-installed
 INSTALLED := .venv/.installed
 
 .PHONY: help quickstart test test-fast test-all coverage mutation docs test-tutorials fuzz test-lowest test-wheel \
@@ -9,7 +11,7 @@ INSTALLED := .venv/.installed
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-quickstart: $(INSTALLED)  ## simulate SAR ships, fine-tune the shipped backbone, and map a new scene in the report
+quickstart: $(CORE_INSTALLED)  ## simulate SAR ships, fine-tune the shipped backbone, and map a new scene in the report
 	@test -f data/demo/manifest.parquet -a -f data/demo-scene/scene.tif || \
 		$(BIN)/rsft prepare demo --root data/demo --scene data/demo-scene --overwrite
 	@$(BIN)/rsft audit data/demo
@@ -134,8 +136,13 @@ clean:  ## remove the outputs of quickstart
 
 # CONSTRAINTS: the tested versions of all packages; empty installs the newest ones.
 CONSTRAINTS ?= constraints.txt
+PIP_INSTALL = $(BIN)/pip install --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(CORE_INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(INSTALLED): $(CORE_INSTALLED)
+	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
