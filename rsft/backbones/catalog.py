@@ -2,18 +2,24 @@
 
 A card contains functions of torch and timm, and the size of an encoder is that of a network of timm. encoders.json
 contains the rest of all cards, with the number of parameters. It holds for the versions of timm and TorchGeo that it
-names. With other versions, the cards are made again, and only the networks that it lacks are built.
+names. With other versions, the cards are made again, and only the networks that it lacks are built; an encoder that
+these versions cannot fine-tune is left out.
 
 `python -m tools.maintenance.reference_docs` writes the file.
 """
 
 import json
+import logging
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from rsft.backbones.card import Card, EncoderInfo, ListedEncoder, PublishedEncoder, Remote
+from rsft.errors import RequestError
+
+_log = logging.getLogger(__name__)
 
 LISTING = Path(__file__).parent / "encoders.json"
 """The shipped list."""
@@ -66,10 +72,19 @@ def listed_encoders() -> tuple[ListedEncoder, ...]:
         shipped.append(ListedEncoder(**entry | tuples | {"remote": entry["remote"] and Remote(**entry["remote"])}))
     if document["versions"] == listing_versions():
         return tuple(shipped)
+    counts = {(encoder.name, encoder.size): encoder.parameters for encoder in shipped}
+    return tuple(list_card(card, counts.get((card.name, card.size))) for card in _usable_cards())
+
+
+def _usable_cards() -> Iterator[Card]:
+    """Yield the cards of all encoders that the installed versions of timm and TorchGeo can fine-tune."""
     from rsft.backbones.loading import find_card, names
 
-    counts = {(encoder.name, encoder.size): encoder.parameters for encoder in shipped}
-    return tuple(list_card(card, counts.get((card.name, card.size))) for card in map(find_card, names()))
+    for name in names():
+        try:
+            yield find_card(name)
+        except RequestError as error:
+            _log.info("not listed: %s", error)
 
 
 def is_listed(name: str) -> bool:

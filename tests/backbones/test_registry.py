@@ -13,10 +13,12 @@ from rsft.backbones.loading import convert_weights, find_card
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.licenses import RESTRICTIONS
 from tests.helpers.messages import mentions
+from tests.helpers.versions import needs
 
 SHIPPED = "vit_tiny_patch8_64.simship"
 
 
+@needs("timm", "1.0.31")
 def test_cards_are_complete():
     for name in names():
         card = find_card(name)

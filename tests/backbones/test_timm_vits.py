@@ -16,6 +16,7 @@ from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.backbones.timm_vits import build_timm_vit, timm_card
 from rsft.errors import RequestError, WeightsError
 from tests.helpers.messages import mentions
+from tests.helpers.versions import needs
 
 TINY = "test_vit.r160_in1k"
 """A test network of timm. test_vit2 has mean pooling before its last norm, and test_vit3 attention pooling."""
@@ -37,6 +38,7 @@ def test_card_of_a_listed_name():
 
 
 @pytest.mark.slow
+@needs("timm", "1.0.31")
 def test_every_listed_name_has_a_card_with_a_unique_file():
     cards = [timm_vits.timm_card(name) for name in timm_vits.NAMES]
     assert [card and card.name for card in cards] == list(timm_vits.NAMES)

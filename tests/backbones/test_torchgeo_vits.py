@@ -21,6 +21,7 @@ from rsft.backbones.torchgeo_vits import PublishedWeights, published_weights, re
 from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError, WeightsError
 from tests.helpers.messages import mentions
+from tests.helpers.versions import needs
 
 FAMILIES = ("ViTSmall16", "ViTBase16", "ViTLarge16", "ViTHuge14", "ViTSmall14_DINOv2", "ViTBase14_DINOv2")
 HIERARCHICAL = ("ResNet18", "ResNet50", "ResNet152", "Swin_T", "Swin_S", "Swin_B", "Swin_V2_T", "Swin_V2_B")
@@ -182,6 +183,7 @@ SWINS = {
 
 
 @pytest.mark.slow
+@needs("timm", "1.0.31")
 @pytest.mark.parametrize("name", SWINS)
 def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path, name):
     torch.manual_seed(0)

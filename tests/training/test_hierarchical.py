@@ -88,6 +88,7 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
 @pytest.mark.slow
 @NAME
 def test_exports(recipe, tmp_path, name):
+    pytest.importorskip("onnxscript")
     folder = finetune(load_recipe(recipe, ["train.epochs=1", "meta=null"]), tmp_path / "runs").folder
     onnx = export_bundle(folder, "onnx", "fp32", tmp_path / "onnx")
     assert onnx.metadata["checked"]["largest"] < 1e-3

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
+from rsft.backbones.catalog import is_listed
 from rsft.data.imagery.contract import CHIP_MAX, Statistics, Stretch
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, source_license
@@ -193,6 +194,8 @@ def test_families(name, family):
 
 def test_names_of_tensors_state_the_sites(run, monkeypatch):
     bundle = Bundle.load(run)
+    if not is_listed(bundle.recipe.backbone.name):
+        pytest.skip("the shipped list is of other versions of timm and TorchGeo")
     expected = build_meta_model(bundle).modulator.sites
     monkeypatch.setattr(verify, "build_meta_model", None)
     assert find_modulator(bundle).sites == expected and len(expected) == 18

@@ -16,6 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from rsft.peft.kernels import LowRankDelta, class_token_block, low_rank_block, unsupported_reason
+from tests.helpers.versions import needs
 
 B, PREFIX, PATCHES, D, HEADS = 3, 2, 4, 8, 2
 EVA = {"qkv_bias": False, "norm_layer": LayerNorm, "num_prefix_tokens": PREFIX}
@@ -202,7 +203,11 @@ def test_rotary_embeddings_store_no_more_than_before(kind, widths):
 @pytest.mark.parametrize(
     ("block", "reason"),
     [
-        (lambda: EvaBlock(D, HEADS, gated_attn=True, norm_layer=LayerNorm), "attn.gate is Linear"),
+        pytest.param(
+            lambda: EvaBlock(D, HEADS, gated_attn=True, norm_layer=LayerNorm),
+            "attn.gate is Linear",
+            marks=needs("timm", "1.0.28"),
+        ),
         (
             lambda: EvaBlock(D, HEADS, attn_type="rope", num_kv_heads=1, qkv_fused=False, norm_layer=LayerNorm),
             "attn.num_kv_groups is 2",
