@@ -140,9 +140,9 @@ def _choose_recipe(path: Path, request: FinetuneRequest, steps: Steps | None) ->
     """Return the recipe that rsft chooses, and keyword arguments for training; or those of the run to resume."""
     from rsft.sweep.auto import read_auto, read_auto_name
     from rsft.sweep.auto_search import AutoSearch
-    from rsft.training.runs.reader import TRAINED, find_runs
+    from rsft.training.runs.reader import TRAINED, find_runs, find_runs_folder
 
-    runs, folder = request.runs, request.runs / str(read_auto_name(path))
+    runs, folder = request.runs, find_runs_folder(request.runs, str(read_auto_name(path)))
     if request.resume and any(run.status not in ("done", "broken") for run in find_runs(folder)):
         return _resolve_request(replace(request, recipe=str(folder), overrides=()))
     plan = read_auto(path, request.auto_keys if steps is None else steps.keys)
@@ -152,7 +152,7 @@ def _choose_recipe(path: Path, request: FinetuneRequest, steps: Steps | None) ->
     from rsft.cli.display.choice import choose_search_display  # imports PyTorch
 
     with choose_search_display(plan, console, quiet=request.quiet, as_json=request.as_json) as listener:
-        choice = AutoSearch(plan, runs / "sweeps" / plan.settings.name, listener).run()
+        choice = AutoSearch(plan, find_runs_folder(runs / "sweeps", plan.settings.name), listener).run()
     console.print(choice.sentence, soft_wrap=True)
     if request.as_json:
         display.emit_json_event("choice", choice.metadata)
@@ -361,8 +361,9 @@ def sweep(
     from rsft.cli.display.training import SweepDisplay  # imports PyTorch
     from rsft.sweep.job import SweepFolder, run_sweep
     from rsft.sweep.results import describe_keys, format_measure
+    from rsft.training.runs.reader import find_runs_folder
 
-    folder = SweepFolder(runs / "sweeps" / path.stem, settings, trials)
+    folder = SweepFolder(find_runs_folder(runs / "sweeps", path.stem), settings, trials)
     if not report:
         try:
             with SweepDisplay(settings, folder.planned, folder.finished(retry), console) as board:

@@ -125,12 +125,14 @@ class Steps:
         """
         from rsft.data.audit import AUDIT_FILE
         from rsft.data.chips.store import MANIFEST
+        from rsft.recipe.text import parse_value
         from rsft.sweep.auto import check_auto
+        from rsft.training.runs.reader import find_runs_folder
 
         check_auto(find_recipe(AUTO), self.keys)  # a typing error shows before the chips are prepared
         name = [text.removeprefix("name=") for text in self.keys if text.startswith("name=")][-1]
-        text = f"chip store {self.root} (--root), runs in {self.request.runs / name} (--runs, name=NAME)"
-        console.print(text, soft_wrap=True)
+        runs = find_runs_folder(self.request.runs, str(parse_value(name)))
+        console.print(f"chip store {self.root} (--root), runs in {runs} (--runs, name=NAME)", soft_wrap=True)
         if "prepare" in self.commands:
             self.begin("prepare")
             self._run(self.commands["prepare"])

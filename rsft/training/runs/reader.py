@@ -6,6 +6,7 @@ This module imports no torch.
 import csv
 import hashlib
 import io
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -149,10 +150,19 @@ def describe_data(data: DataSection) -> dict[str, Any]:
     return {"data": entry, "classes": list(ChipStore.open(root).classes) if (root / MANIFEST).is_file() else []}
 
 
-def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Path:
-    """Return the folder for a new run of a recipe: `runs`/<name>, whose runs all have the same data.
+def find_runs_folder(runs: Path, name: str) -> Path:
+    """Return the folder of the runs of a name: `runs`/<name>, with "-" in place of blanks.
 
-    If the newest readable run in it has other data, the folder is `runs`/<name>-<store>. Other data is another chip
+    A folder with blanks is used if it exists, because rsft 0.2 made such folders.
+    """
+    folder = runs / name
+    return folder if folder.is_dir() else runs / re.sub(r"\s+", "-", name)
+
+
+def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Path:
+    """Return the folder for a new run of a recipe: that of its name, whose runs all have the same data.
+
+    If the newest readable run in it has other data, the name gets the suffix -<store>. Other data is another chip
     store (with another folder and another manifest), or one that lacks a class of the earlier run. A store may grow.
 
     Args:
@@ -162,7 +172,8 @@ def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Pat
     """
     longer = f"{name}-{Path(entries['data']['root']).name}"
     names = chain((name, longer), (f"{longer}-{number}" for number in count(2)))
-    return next(folder for folder in map(runs.joinpath, names) if not _has_other_data(folder, entries))
+    folders = (find_runs_folder(runs, candidate) for candidate in names)
+    return next(folder for folder in folders if not _has_other_data(folder, entries))
 
 
 def _has_other_data(folder: Path, entries: Mapping[str, Any]) -> bool:
@@ -233,7 +244,7 @@ def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = (
     folder, name = runs if request is None else Path(request), None
     if request is not None and not folder.is_dir():
         name = load_recipe(find_recipe(request)).name
-        folder = runs / name
+        folder = find_runs_folder(runs, name)
     if _is_run(folder):
         run = read_run_info(folder)
     else:

@@ -120,7 +120,7 @@ class Run:
     def create(
         cls, recipe: Recipe, runs: Path, source: Path | None = None, entries: Mapping[str, Any] | None = None
     ) -> Self:
-        """Create and lock the run folder `runs`/<recipe name>/<next free number>, with its recipe and its metadata.
+        """Create and lock a run folder, <folder of the recipe's runs>/<next free number>, with recipe and metadata.
 
         A run of other data than the earlier ones gets another folder (`rsft.training.runs.reader.choose_runs_folder`).
 
@@ -133,7 +133,7 @@ class Run:
         Raises:
             RequestError: this system cannot hold a folder of that name.
         """
-        parent = runs / recipe.name
+        parent = reader.find_runs_folder(runs, recipe.name)
         if not is_rank_zero():
             return cls(parent)
         if fault := describe_name_fault(recipe.name):

@@ -10,6 +10,7 @@ from rsft.training.runs import reader
 from rsft.training.runs.reader import (
     find_newest_run,
     find_runs,
+    find_runs_folder,
     is_running,
     lock_run,
     read_run_info,
@@ -103,6 +104,21 @@ def test_resolve_resume(make_run_folder, tmp_path, recipe_file):
     (folder / "recipe.yaml").write_text("")
     with pytest.raises(RequestError, match=r"recipe\.yaml: .* fault"):
         resolve_resume(str(folder), tmp_path / "runs")
+
+
+def test_folders_of_runs_have_no_blanks(tmp_path):
+    assert find_runs_folder(tmp_path, "my  small\tnetwork") == tmp_path / "my-small-network"
+    assert find_runs_folder(tmp_path, "bars") == tmp_path / "bars"
+
+
+def test_a_folder_with_blanks_of_an_earlier_version_stays_in_use(make_run_folder, tmp_path, recipe_file):
+    recipe_file.write_text(recipe_file.read_text() + "name: small bars\n")
+    folder = make_run_folder("001", "interrupted").parent.rename(tmp_path / "runs/small bars")
+    assert find_runs_folder(tmp_path / "runs", "small bars") == folder
+    (run,) = find_runs(folder)
+    assert run.folder == find_newest_run(folder) == folder / "001" and run.recipe.name == "small bars"
+    for request in (None, str(folder), str(folder / "001"), str(recipe_file)):
+        assert resolve_resume(request, tmp_path / "runs")[0].folder == folder / "001"
 
 
 def test_a_recipe_resumes_its_newest_run_on_any_data(make_run_folder, tmp_path, recipe_file):

@@ -54,6 +54,15 @@ def change_store(store, change):
     pq.write_table(pa.Table.from_pandas(table), store / "manifest.parquet")
 
 
+def test_a_run_folder_has_no_blanks(recipe, root, tmp_path):
+    update = {"data": recipe.data.model_copy(update={"root": str(root)}), "name": "small network"}
+    named = recipe.model_copy(update=update)
+    assert Run.create(named, tmp_path / "new").folder == tmp_path / "new/small-network/001"
+    (tmp_path / "old/small network/001").mkdir(parents=True)
+    assert Run.create(named, tmp_path / "old").folder == tmp_path / "old/small network/002"
+    assert load_recipe(tmp_path / "new/small-network/001/recipe.yaml").name == "small network"
+
+
 def test_runs_of_another_store_have_their_own_folder(create, root, tmp_path, caplog):
     others = [shutil.copytree(root, tmp_path / name / "mine") for name in ("a", "b")]
     for other in others:  # the same classes
