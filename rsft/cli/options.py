@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from functools import cached_property, update_wrapper
 from inspect import Parameter, Signature, getdoc, signature
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 import typer
@@ -99,6 +100,8 @@ def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
 def describe_parameter(parameter: Parameter, hint: Any, texts: Mapping[str, str]) -> Parameter:
     """Return a parameter of a command with its help: an argument without a default, otherwise an option.
 
+    An argument whose type has None may be left out.
+
     Args:
         parameter: parameter of the function.
         hint: its type, in `Annotated` with typer's settings where a flag, a short name or a limit need them.
@@ -111,7 +114,8 @@ def describe_parameter(parameter: Parameter, hint: Any, texts: Mapping[str, str]
         info.help = texts.get(parameter.name)
     if isinstance(info, OptionInfo) and info.default is ... and not info.param_decls:  # that is the first flag
         info.param_decls = (f"--{parameter.name.replace('_', '-')}",)
-    return parameter.replace(annotation=Annotated[base, info], kind=Parameter.KEYWORD_ONLY)
+    default = None if is_argument and NoneType in get_args(base) else parameter.default
+    return parameter.replace(annotation=Annotated[base, info], default=default, kind=Parameter.KEYWORD_ONLY)
 
 
 class CommandFunction:

@@ -10,6 +10,7 @@ import logging
 import lzma
 import os
 import re
+import shlex
 import shutil
 import struct
 import tarfile
@@ -52,6 +53,7 @@ _MAX_PADDING = 2**20  # bytes after the end mark of a .tar
 _MAX_SOLID = 100  # members of a .rar archive that must be decompressed from its start to reach one of them
 _CHUNK = 2**20
 _SUFFIX = re.compile(r"(?<=.)\.(zip|rar|tgz|tar(\.(gz|bz2|xz))?)$", re.IGNORECASE)
+_PART = re.compile(r"(?P<archive>.+\.(zip|rar|7z|tgz|tar(\.\w+)?))\.\d{3}|.+\.(part\d+\.rar|[rz]\d\d)", re.IGNORECASE)
 _FAULTS = (
     *(tarfile.TarError, zipfile.BadZipFile, rarfile.Error, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, NotImplementedError, ValueError, LookupError, OverflowError),
@@ -106,6 +108,27 @@ def extract_archive(
     except OSError as error:
         raise explain_os_error(error, target) from error
     return target
+
+
+def is_archive_name(path: Path) -> bool:
+    """Return whether a file has the suffix of an archive that `extract_archive` reads."""
+    return _SUFFIX.search(path.name) is not None
+
+
+def describe_part(path: Path) -> str:
+    """Return how to use a file that is one part of a divided archive, by its name; "" for another file.
+
+    Example:
+        >>> describe_part(Path("FUSAR.zip.001"))
+        'FUSAR.zip.001 is one part of an archive: join the parts with `cat FUSAR.zip.0* > FUSAR.zip`'
+    """
+    match = _PART.fullmatch(path.name)
+    if match and match["archive"]:
+        archive = shlex.quote(str(path.with_name(match["archive"])))
+        return f"{path} is one part of an archive: join the parts with `cat {archive}.0* > {archive}`"
+    if match or (path.suffix.lower() == ".zip" and path.with_suffix(".z01").exists()):
+        return f"{path} is one part of an archive: extract all parts by hand with 7z, and give the folder"
+    return ""
 
 
 @contextmanager
@@ -172,7 +195,7 @@ def _scan(src: Path) -> tuple[dict[Path, Path], dict[Path, Path]]:
         taken = {*folders, *names}
         for name in names:
             stem = _SUFFIX.sub("", name)
-            if stem == name or not (folder / name).is_file() or _is_extracted(folder / name, folder / stem):
+            if stem == name or not (folder / name).is_file() or is_extracted(folder / name):
                 links[relative / name] = folder / name
             else:
                 unique = name if stem in taken else stem
@@ -181,9 +204,9 @@ def _scan(src: Path) -> tuple[dict[Path, Path], dict[Path, Path]]:
     return archives, links
 
 
-def _is_extracted(archive: Path, folder: Path) -> bool:
-    """Return whether all files of an archive exist, with their sizes, beside it or in the `folder` of its name."""
-    for parent in (archive.parent, folder):
+def is_extracted(archive: Path) -> bool:
+    """Return whether all files of an archive exist, with their sizes, beside it or in the folder of its name."""
+    for parent in (archive.parent, archive.with_name(_SUFFIX.sub("", archive.name))):
         with suppress(DataError, OSError), _translate_read_errors(archive):  # the extraction reports the fault
             if all(
                 path.is_dir() if member.is_folder else path.is_file() and path.stat().st_size == member.size
@@ -278,7 +301,8 @@ def _read_members(archive: Path) -> Iterator[_Member]:
     elif zipfile.is_zipfile(archive):
         members = _zip_members(archive)
     else:
-        raise DataError("the file is not a .zip, .tar or .rar archive", archive, DOWNLOAD_AGAIN_HINT)
+        message = "the file is not a .zip, .tar or .rar archive"
+        raise DataError(message, archive, describe_part(archive) or DOWNLOAD_AGAIN_HINT)
     for member in members:
         path, name = member.path, member.name if len(member.name) <= 80 else f"{member.name[:77]}..."
         if member.is_other:

@@ -1,9 +1,15 @@
 """`rsft prepare fusrs`, as a user types it: what is refused, counted and shown."""
 
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from tests.data.datasets.fusar_ship.data import make_names, write_chip, write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
+from tests.helpers.clutter import write_clutter
 
 COMMAND = ("prepare", "fusrs", "--root", "out", "--jobs", "1")
 
@@ -38,3 +44,17 @@ def test_an_archive_without_a_chip_is_refused_with_its_folder(raw, rsft):
     code, printed = rsft(*COMMAND, "--fusar", raw / "more/FUSAR")
     assert code == 1 and "FUSAR-Ship gives no chip" in printed and str(raw / "more/FUSAR") in printed
     assert "it has 2 FUSAR-Ship Tug: not among the classes" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="special files")
+def test_a_root_beside_special_files_behind_the_fence():
+    with tempfile.TemporaryDirectory() as name:  # the path of a socket is short
+        top = Path(name)
+        write_clutter(top)
+        write_fusar(top / "x/ships", make_names({"Cargo": 30}))
+        write_srsdd(top / "x/images", {image: ["Fishing", "ore-oil", "Dredger"] for image in range(10)})
+        command = [sys.executable, "-m", "rsft", "prepare", "fusrs", "--root", str(top / "data"), "--jobs", "1"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=top / "x", check=False)
+        assert result.returncode == 0, result.stderr
+        assert f"FUSAR-Ship: {top}/x/ships\n" in result.stderr and f"60 chips in {top}/data" in result.stdout

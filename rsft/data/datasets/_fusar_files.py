@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rsft.data.chips.store import DATASET, MANIFEST
+
 PathParts = tuple[str, ...]
 """Names of the folders of a file and of the file itself."""
 
@@ -27,7 +29,7 @@ PathParts = tuple[str, ...]
 def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
     """Yield the parts of the relative paths of the files below a folder, which need not exist, without hidden ones.
 
-    Links are followed; a folder is visited once.
+    Links are followed; a folder is visited once. Chip stores are left out: they were made from such files.
 
     Raises:
         OSError: a folder cannot be read, or a file is a pipe, a socket or a device, which could block for ever.
@@ -38,7 +40,7 @@ def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
 
     visited: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=fail) if root.is_dir() else ():
-        if (real := os.path.realpath(folder)) in visited:
+        if (real := os.path.realpath(folder)) in visited or {DATASET, MANIFEST} <= {*files}:
             folders.clear()
             continue
         visited.add(real)
@@ -241,6 +243,11 @@ _NAME = re.compile(r"Ship_C(\d+)S(\d+)N(\d+)", re.ASCII | re.IGNORECASE)
 _CATEGORY_BY_NUMBER = dict(enumerate(FUSAR_CATEGORIES, 1))
 _SUFFIXES = (".tiff", ".tif", ".png")  # in order of precedence among copies of a chip
 _ALIASES = {"lawenforcement": "LawEnforce", "searchandrescue": "SAR", "winginground": "WingInGrnd"}
+
+
+def is_fusar_chip(path: pathlib.Path) -> bool:
+    """Return whether a file has the name of a chip of FUSAR-Ship."""
+    return path.suffix.lower() in _SUFFIXES and _NAME.fullmatch(path.stem) is not None
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,26 @@ def _parse_row(text: str, class_lookup: Mapping[str, str]) -> tuple[str, tuple[f
     return category, box, difficult
 
 
+def has_box(path: pathlib.Path, lookup: Mapping[str, str] | None = None) -> bool:
+    """Return whether one of the first rows of a text file is a box with a class.
+
+    Args:
+        path: the file.
+        lookup: class names by normalized name; None for any class.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            rows = file.read(_MAX_FIRST_ROWS).splitlines()[:_FIRST_ROWS]
+    except OSError:
+        return False
+    for text in rows:
+        name = " ".join(text.split()[8:9])
+        with suppress(ValueError, IndexError):
+            _parse_row(text, {_normalize(name): name} if lookup is None else lookup)
+            return True
+    return False
+
+
 def parse_finite(text: str | None) -> float | None:
     """Return the number in a text; None for a missing, infinite or invalid one, such as "null"."""
     try:
@@ -128,6 +148,9 @@ def parse_finite(text: str | None) -> float | None:
         return None
     return value if np.isfinite(value) else None
 
+
+_FIRST_ROWS, _MAX_FIRST_ROWS = 5, 2**12
+"""Rows, and letters of them, that tell the format of a label file."""
 
 SRSDD_SPACING_M = 1.0
 """Pixel spacing in meters."""
@@ -148,6 +171,11 @@ _MIN_AREA = 1.0  # square pixels
 _LARGEST_SHARE_OUTSIDE = 0.05  # share of the images with a ship whose center is outside
 _MIN_REACH, _MIN_IMAGES = 2 / 3, 20  # boxes in so many images end beyond this part of the width or the height
 _IMAGE_FOLDERS, _LABEL_FOLDERS = ("images", "jpegimages"), ("labels", "labeltxt")  # preferred among equal copies
+
+
+def is_srsdd_label_file(path: pathlib.Path) -> bool:
+    """Return whether a file is a label file of SRSDD, by its first rows."""
+    return path.suffix.lower() == ".txt" and has_box(path, _CLASS_LOOKUP)
 
 
 @dataclass(frozen=True)

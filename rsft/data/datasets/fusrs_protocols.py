@@ -1,9 +1,10 @@
-"""Split and class of each FUSAR-Ship and SRSDD chip in FUSRS v2, by either protocol, and the search for both archives.
+"""Split and class of each FUSAR-Ship and SRSDD chip in FUSRS v2, by either protocol.
 
 Archives that would give a wrong chip store are refused.
 """
 
 import os
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,30 +15,28 @@ from itertools import groupby, pairwise
 from operator import attrgetter
 from pathlib import Path
 
+from rasterio.errors import NotGeoreferencedWarning
+
 from rsft.data.chips.additions import pixel_digest
 from rsft.data.chips.builder import source_names
 from rsft.data.chips.record import ChipRecord, describe_rejections
-from rsft.data.chips.store import DATASET
 from rsft.data.datasets import _srsdd_files as srsdd_files
 from rsft.data.datasets import common
 from rsft.data.datasets._fusar_files import CONTRADICTION, FUSARChip, FUSARChips
 from rsft.data.datasets._srsdd_files import SRSDDShip, SRSDDShips
+from rsft.data.datasets.archive_search import PublishedArchive
+from rsft.data.datasets.published_archives import FUSAR_SHIP, SRSDD, explain_wrong_source
 from rsft.data.imagery.reader import open_image
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
 from rsft.utils.archives import open_source_tree
 
-FUSAR_NAME, SRSDD_NAME = "FUSAR-Ship", "SRSDD"
+FUSAR_NAME, SRSDD_NAME = FUSAR_SHIP.name, SRSDD.name
 """Names of the archives in the manifest and in messages."""
 
 ALLOW_PARTIAL_HINT = "add --allow-partial to build from the other archive alone"
 
-_READERS = {FUSAR_NAME: FUSARChips, SRSDD_NAME: SRSDDShips}
-_HINTS = {
-    FUSAR_NAME: "give the folder that contains Cargo, DiveVessel, Dredger, Fishing and so on, with files "
-    "Ship_CxxSyyNzzzz.tiff or .png, or the archive of it",
-    SRSDD_NAME: "give the folder that contains the images and their label files, or the archive of it",
-}
+_READERS = {FUSAR_SHIP: FUSARChips, SRSDD: SRSDDShips}
 
 
 @dataclass
@@ -49,43 +48,6 @@ class FUSRSSources:
     images: Sequence[Path] = ()
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: list[Rejection] = field(default_factory=list)
-
-
-def find_fusrs_source(name: str, root: Path, allow_partial: bool) -> Path | None:
-    """Return the one folder beside `root`, or in raw/ there, that contains the archive FUSAR_NAME or SRSDD_NAME.
-
-    Args:
-        name: name of the archive.
-        root: folder of the chip store.
-        allow_partial: return None if no folder contains it.
-
-    Raises:
-        RequestError: no folder or several folders contain it.
-    """
-    parent = root.resolve().parent
-    entries = [path for folder in (parent, parent / "raw") if folder.is_dir() for path in sorted(folder.iterdir())]
-    folders = [path for path in entries if path.is_dir() and not path.name.startswith(".") and path.name != "raw"]
-    folders = [path for path in folders if path != root.resolve() and not (path / DATASET).exists()]
-    candidates = [path for path in folders if _contains(path, name)]
-    if len(candidates) == 1:
-        return candidates[0]
-    if not candidates and allow_partial:
-        return None
-    names = ", ".join(map(str, candidates))
-    fault = f"{len(candidates)} folders contain it: {names}" if candidates else "no folder contains it"
-    hint = f"give its folder with {'--fusar' if name == FUSAR_NAME else '--srsdd'}"
-    hint += "" if candidates else f", or {ALLOW_PARTIAL_HINT}"
-    raise RequestError(f"{name}: {fault}", f"{parent}, {parent / 'raw'}", hint)
-
-
-def _contains(folder: Path, name: str) -> bool:
-    try:
-        files = _READERS[name](folder)
-    except PermissionError:
-        return False
-    except ValueError:  # the archive has a faulty table, which is reported when it is opened
-        return True
-    return bool(files.chips if isinstance(files, FUSARChips) else files.ships)
 
 
 @contextmanager
@@ -108,25 +70,32 @@ def open_fusrs_sources(
     """
     sources = FUSRSSources()
     with ExitStack() as stack:
-        for name, path, work_name in zip(_READERS, (fusar, srsdd), source_names(root), strict=True):
+        for archive, path, work_name in zip(_READERS, (fusar, srsdd), source_names(root), strict=True):
             if path is None:
                 continue
             folder = stack.enter_context(open_source_tree(path, root.with_name(work_name), progress))
-            with common.translate_dataset_errors(name, path, _HINTS[name]):
-                files = _READERS[name](folder)
-            if isinstance(files, FUSARChips):
-                sources.chips = files.chips
-                if not allow_partial:
-                    _check_categories(files.chips, path)
-            else:
-                sources.ships, sources.images = files.ships, files.images
-            if not (sources.chips if name == FUSAR_NAME else sources.images):
-                reasons = [f"{count:,} {reason}" for reason, count in files.skipped.most_common(3)]
-                hint = "; ".join(filter(None, [_HINTS[name], *reasons, describe_rejections(files.rejected)]))
-                raise RequestError(f"the folder does not contain {name}", path, hint)
-            sources.skipped.update({f"{name}: {reason}": count for reason, count in files.skipped.items()})
-            sources.rejected += files.rejected
+            with explain_wrong_source(archive, folder):
+                _read_source(sources, archive, folder, path)
+        if not allow_partial and fusar is not None:
+            _check_categories(sources.chips, fusar)
         yield sources
+
+
+def _read_source(sources: FUSRSSources, archive: PublishedArchive, folder: Path, path: Path) -> None:
+    """Add the files of an archive to the sources; messages name its `path`, and not the `folder` of its files."""
+    hint = f"give the folder that contains {archive.content}, or the archive of it"
+    with common.translate_dataset_errors(archive.name, path, hint):
+        files = _READERS[archive](folder)
+    if isinstance(files, FUSARChips):
+        sources.chips = files.chips
+    else:
+        sources.ships, sources.images = files.ships, files.images
+    if not (files.chips if isinstance(files, FUSARChips) else files.images):
+        reasons = [f"{count:,} {reason}" for reason, count in files.skipped.most_common(3)]
+        hint = "; ".join(filter(None, [hint, *reasons, describe_rejections(files.rejected)]))
+        raise RequestError(f"the folder does not contain {archive.name}", path, hint)
+    sources.skipped.update({f"{archive.name}: {reason}": count for reason, count in files.skipped.items()})
+    sources.rejected += files.rejected
 
 
 def _check_categories(chips: Sequence[FUSARChip], path: Path) -> None:
@@ -370,7 +339,8 @@ def _read_contents(sources: FUSRSSources, jobs: int) -> tuple[list[str], dict[Pa
                     hashes[index] = pixel_digest(ship.crop(pixels))
         return hashes
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(jobs) as pool:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the filters that a thread sets are those of all
         chips, images = (pool.map(hash_pixels, paths) for paths in ([chip.path for chip in sources.chips], ships_of))
     contents, first, scenes = [hashes[0] for hashes in chips], dict[str, Path](), {image: image for image in ships_of}
     for (image, ships), hashes in zip(ships_of.items(), images, strict=True):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
     from rsft.data.datasets._label_files import ListFiles, PublishedLists
+    from rsft.data.datasets.archive_search import PublishedArchive
     from rsft.types import Progress
 
 
@@ -162,7 +163,7 @@ def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
 
 @data_set("cifar100-lt", PAPER)
 def prepare_cifar100(
-    source: Path,
+    source: Path | None,
     root: Path,
     ratio: Annotated[float, typer.Option(min=1)] = 100,
     val: float = 0.1,
@@ -176,20 +177,25 @@ def prepare_cifar100(
     unchanged. All training images are kept for training.
 
     Args:
-        source: Folder or archive of CIFAR-100: the published Python files, or PNG class folders.
+        source: Folder or archive of CIFAR-100: the published Python files, or PNG class folders (default: search in
+            ROOT, beside it and in raw/).
         ratio: Largest class / smallest class of the training split.
         val: Share of each class of the test images for validation.
 
     Raises:
-        RequestError: `source` contains no CIFAR-100, `root` is not empty, or an argument is out of range.
+        RequestError: `source` is missing, ambiguous or contains no CIFAR-100, `root` is not empty, or an argument is
+            out of range.
         DataError: the source is damaged, or no image can be used.
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import ChipRecord, StoreDescription
     from rsft.data.datasets import common
+    from rsft.data.datasets.archive_search import locate_source
     from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
+    from rsft.data.datasets.published_archives import CIFAR_100, explain_wrong_source
     from rsft.utils.archives import open_source_tree
 
+    root, source = locate_source(CIFAR_100, root, source, overwrite)
     command = format_prepare_command("cifar100-lt", source, root=root, ratio=ratio, val=val, seed=seed)
     if finished := find_finished_store(root, command, overwrite):
         return finished
@@ -198,7 +204,7 @@ def prepare_cifar100(
     common.check_val_share(val)
     with open_source_tree(source, root, progress) as folder:
         hint = f"give the folder that contains {PICKLES}, or train and test"
-        with common.translate_dataset_errors("CIFAR-100", folder, hint):
+        with explain_wrong_source(CIFAR_100, folder), common.translate_dataset_errors("CIFAR-100", folder, hint):
             dataset = CIFAR100(folder, "all")
         train = [image for image in dataset.images if image.split == "train"]
         others = [image for image in dataset.images if image.split != "train"]
@@ -222,7 +228,11 @@ def prepare_cifar100(
 
 @data_set("places-lt", PAPER)
 def prepare_places_lt(
-    source: Path, root: Path, lists: Path | None = None, overwrite: bool = False, progress: Progress | None = None
+    source: Path | None,
+    root: Path,
+    lists: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> ChipStore:
     """Build a chip store of Places-LT from the lists Places_LT_train.txt, Places_LT_val.txt and Places_LT_test.txt.
 
@@ -230,45 +240,54 @@ def prepare_places_lt(
     unknown.
 
     Args:
-        source: Folder of Places365 that the paths in the lists are relative to.
+        source: Folder of Places365 that the paths in the lists are relative to (default: search in ROOT, beside it and
+            in raw/).
         lists: Folder of the list files (default: SOURCE).
 
     Raises:
-        RequestError: the lists are missing, none of their images is in `source`, or `root` is not empty.
+        RequestError: the folder or the lists are missing, none of their images is in `source`, or `root` is not empty.
         DataError: no image can be used.
     """
+    from rsft.data.datasets import published_archives as archives
     from rsft.data.datasets._label_files import PLACES_LT
 
-    return _build_list_store("places-lt", PLACES_LT, UNKNOWN, source, root, lists, overwrite, progress)
+    return _build_list_store(archives.PLACES_LT, PLACES_LT, UNKNOWN, source, root, lists, overwrite, progress)
 
 
 @data_set("inat2018", PAPER)
 def prepare_inat2018(
-    source: Path, root: Path, lists: Path | None = None, overwrite: bool = False, progress: Progress | None = None
+    source: Path | None,
+    root: Path,
+    lists: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> ChipStore:
     """Build a chip store of iNaturalist 2018 from the lists iNaturalist18_train.txt and iNaturalist18_val.txt.
 
     rejected.csv contains the differences between the lists and the published ones.
 
     Args:
-        source: Folder that contains train_val2018/.
+        source: Folder that contains train_val2018/ (default: search in ROOT, beside it and in raw/).
         lists: Folder of the list files (default: SOURCE).
 
     Raises:
-        RequestError: the lists are missing, none of their images is in `source`, or `root` is not empty.
+        RequestError: the folder or the lists are missing, none of their images is in `source`, or `root` is not empty.
         DataError: no image can be used.
     """
+    from rsft.data.datasets import published_archives as archives
     from rsft.data.datasets._label_files import INATURALIST_2018
 
     license_text = "non-commercial, research-only"
-    return _build_list_store("inat2018", INATURALIST_2018, license_text, source, root, lists, overwrite, progress)
+    return _build_list_store(
+        archives.INATURALIST_2018, INATURALIST_2018, license_text, source, root, lists, overwrite, progress
+    )
 
 
 def _build_list_store(
-    name: str,
+    archive: PublishedArchive,
     published: PublishedLists,
     license_text: str,
-    source: Path,
+    source: Path | None,
     root: Path,
     lists: Path | None,
     overwrite: bool,
@@ -277,11 +296,15 @@ def _build_list_store(
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets._label_files import ListFiles
+    from rsft.data.datasets.archive_search import locate_source
+    from rsft.data.datasets.published_archives import explain_wrong_source
 
-    command = format_prepare_command(name, source, root=root, lists=lists)
+    root, source = locate_source(archive, root, source, overwrite)
+    command = format_prepare_command(archive.command, source, root=root, lists=lists)
     if finished := find_finished_store(root, command, overwrite):
         return finished
-    files = ListFiles(published, source, lists)
+    with explain_wrong_source(archive, source):
+        files = ListFiles(published, source, lists)
     rejected = [*((str(files.lists), 0, difference) for difference in files.differences), *files.rejected]
     description = StoreDescription(published.title, files.classes, command, rejected=rejected, license=license_text)
     records, total = _list_records(files), len(files.table)

@@ -35,7 +35,7 @@ DOTA_LICENSE = "academic use only, non-commercial"
 
 @data_set("dota")
 def prepare_dota(
-    source: Path,
+    source: Path | None,
     root: Path,
     version: Literal["1.0", "1.5", "2.0"] = "1.0",
     classes: int = 15,
@@ -53,7 +53,8 @@ def prepare_dota(
     from the images outside of train/, val/ and test/. Each process keeps one image in memory.
 
     Args:
-        source: Folder or archive of DOTA: train/ and val/, or images/ and labelTxt/.
+        source: Folder or archive of DOTA: train/ and val/, or images/ and labelTxt/ (default: search in ROOT, beside it
+            and in raw/).
         version: Version of the labels.
         classes: Number of classes: 15, as in v1.0, or 18.
         margin: Pixels added on each side of an object's box.
@@ -61,15 +62,19 @@ def prepare_dota(
         val: Share of each class for validation, if SOURCE has no validation split.
 
     Raises:
-        RequestError: `source` has no image with labels, `root` is not empty, or an argument is out of range.
+        RequestError: `source` is missing, ambiguous or has no image with labels, `root` is not empty, or an argument is
+            out of range.
         DataError: no object can be used.
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets import common
+    from rsft.data.datasets.archive_search import locate_source
     from rsft.data.datasets.dota import DOTAObjects, make_crop_record, read_rgb_cached
+    from rsft.data.datasets.published_archives import DOTA, explain_wrong_source
     from rsft.utils.archives import open_source_tree
 
+    root, source = locate_source(DOTA, root, source, overwrite)
     options = {"version": version, "classes": classes, "margin": margin, "min_side": min_side, "val": val, "seed": seed}
     command = format_prepare_command("dota", source, root=root, **options)
     if finished := find_finished_store(root, command, overwrite):
@@ -83,8 +88,11 @@ def prepare_dota(
         raise RequestError(message, "--margin, --min-side", "give a margin of 0 or more, and a side of 1 or more")
     common.check_val_share(val)
     with open_source_tree(source, root, progress) as folder:
-        hint = "give the folder with images/ and labelTxt/, or with train/ and val/"
-        with common.translate_dataset_errors(f"an image with labels of DOTA v{version}", folder, hint):
+        hint = f"give the folder that contains {DOTA.content}"
+        with (
+            explain_wrong_source(DOTA, folder),
+            common.translate_dataset_errors(f"an image with labels of DOTA v{version}", folder, hint),
+        ):
             dataset = DOTAObjects(folder, "all", version, num_classes=classes, margin=margin, min_side=min_side)
         split_of = {image.path: image.split or "train" for image in dataset.images}
         unassigned = [item for item in dataset.objects if not item.image.split]
@@ -134,7 +142,7 @@ def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[
 
 @data_set("opensarship", notes=describe_labels)
 def prepare_opensarship(
-    source: Path,
+    source: Path | None,
     root: Path,
     product: Literal["uint8", "cal", "patch"] = "uint8",
     classes: Literal["3", "merchant", "typed"] = "3",
@@ -153,7 +161,8 @@ def prepare_opensarship(
     store lists the classes that a split lacks.
 
     Args:
-        source: Folder or archive of OpenSARShip that contains the scenes.
+        source: Folder or archive of OpenSARShip that contains the scenes (default: search in ROOT, beside it and in
+            raw/).
         product: uint8 (stretched for display), cal (linear sigma0) or patch (amplitude).
         classes: 3 (Cargo, Tanker, Other); merchant (Bulk Carrier, Container Ship, Tanker, as in most papers, without
             other ships); or typed (all ship types).
@@ -163,15 +172,19 @@ def prepare_opensarship(
         test: Share of each class for the test split, by whole scenes.
 
     Raises:
-        RequestError: `source` has no scene with this product, `root` is not empty, or an argument is out of range.
+        RequestError: `source` is missing, ambiguous or has no scene with this product, `root` is not empty, or an
+            argument is out of range.
         DataError: no chip can be used.
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription, describe_rejections
     from rsft.data.datasets import common
+    from rsft.data.datasets.archive_search import locate_source
     from rsft.data.datasets.opensarship import OpenSARShip
+    from rsft.data.datasets.published_archives import OPENSARSHIP, explain_wrong_source
     from rsft.utils.archives import open_source_tree
 
+    root, source = locate_source(OPENSARSHIP, root, source, overwrite)
     options = {"product": product, "classes": classes, "label": label, "bands": bands}
     options |= {"val": val, "test": test, "seed": seed}
     command = format_prepare_command("opensarship", source, root=root, **options)
@@ -182,7 +195,8 @@ def prepare_opensarship(
         raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares >= 0 with a sum < 1")
     with open_source_tree(source, root, progress) as folder:
         hint = f"give the folder that contains the scenes, each with {OpenSARShip.products[product]}/ and Ship.xml"
-        with common.translate_dataset_errors(f"an OpenSARShip scene with chips of product {product}", folder, hint):
+        title = f"an OpenSARShip scene with chips of product {product}"
+        with explain_wrong_source(OPENSARSHIP, folder), common.translate_dataset_errors(title, folder, hint):
             dataset = OpenSARShip(folder, product, label=label)
         if not dataset.chips:
             hint = describe_rejections(dataset.rejected) or "the folders are empty"
@@ -340,8 +354,8 @@ def prepare_fusrs(
     in one split. audit.json in the store is the audit.
 
     Args:
-        fusar: Folder or archive of FUSAR-Ship (default: search beside ROOT and in raw/).
-        srsdd: Folder or archive of SRSDD (default: search beside ROOT and in raw/).
+        fusar: Folder or archive of FUSAR-Ship (default: search in ROOT, beside it and in raw/).
+        srsdd: Folder or archive of SRSDD (default: search in ROOT, beside it and in raw/).
         protocol: clean: categories of the archives, no leak between splits; published: the authors' lists.
         lists: Folder of the authors' lists (default: download to fusrs_lists/ beside ROOT).
         classes: Number of classes: 4, or 5 with `other`.
@@ -354,9 +368,11 @@ def prepare_fusrs(
         DataError: a source or list cannot be used, a source gives no chip, most file names contradict their folders,
             the lists cannot be downloaded, or the audit finds a leak between the splits of "clean".
     """
-    from rsft.data.chips.builder import build_store, check_root_is_free, find_finished_store
+    from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.datasets import fusrs_protocols as protocols
     from rsft.data.datasets._srsdd_files import CLASSES
+    from rsft.data.datasets.archive_search import locate_sources
+    from rsft.data.datasets.published_archives import FUSAR_SHIP, SRSDD
 
     val = VAL_SHARES[protocol] if val is None else val
     if lists is not None and protocol != "published":
@@ -365,12 +381,8 @@ def prepare_fusrs(
         raise RequestError(f"the validation share is {val:g}", "--val", "give a share from 0 to 0.5")
     if classes not in CLASSES:
         raise RequestError(f"{classes} classes", "--classes", "give 4 or 5")
-    try:
-        fusar = fusar or protocols.find_fusrs_source(protocols.FUSAR_NAME, root, allow_partial)
-        srsdd = srsdd or protocols.find_fusrs_source(protocols.SRSDD_NAME, root, allow_partial)
-    except RequestError:
-        check_root_is_free(root, overwrite)  # the more important error
-        raise
+    archives = {FUSAR_SHIP: fusar, SRSDD: srsdd}
+    root, (fusar, srsdd) = locate_sources("fusrs", root, archives, overwrite, allow_partial)
     if protocol == "published":
         lists = _find_lists(lists, root, classes, progress)
     inputs = {"fusar": fusar, "srsdd": srsdd, "protocol": protocol, "lists": lists, "classes": classes, "val": val}

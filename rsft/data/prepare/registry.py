@@ -1,9 +1,10 @@
 """The data sets that `rsft prepare` builds, by name: those of rsft, and those of other installed packages.
 
 A data set is one function, and its command follows from the function. A parameter without a default is an argument of
-the command (`root` is the option --root), the others are options. The help of the command is the first paragraph of the
-docstring, and the help of an option is its entry below `Args:`. Parameters behind `overwrite` are for programs. The
-function imports what it needs when it is called, because `rsft prepare --help` imports its module.
+the command (`root` is the option --root), the others are options. An argument whose type has None may be left out. The
+help of the command is the first paragraph of the docstring, and the help of an option is its entry below `Args:`.
+Parameters behind `overwrite` are for programs. The function imports what it needs when it is called, because
+`rsft prepare --help` imports its module.
 """
 
 from __future__ import annotations

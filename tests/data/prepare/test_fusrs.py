@@ -284,7 +284,7 @@ def test_sources_are_found_by_content_or_must_be_named(many):
     with pytest.raises(RequestError, match=mentions("SRSDD", "2 folders")):
         prepare_fusrs(many / "more", jobs=1)
     shutil.rmtree(many / "下载 1")
-    with pytest.raises(RequestError, match=mentions("FUSAR-Ship", "no folder", "--fusar")):
+    with pytest.raises(RequestError, match=mentions("FUSAR-Ship not found", "--fusar")):
         prepare_fusrs(many / "more", jobs=1)
 
 

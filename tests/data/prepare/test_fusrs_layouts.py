@@ -188,7 +188,7 @@ def test_a_source_without_a_chip_of_the_classes(raw, missing, is_damaged):
 
 
 def test_one_source_alone(raw):
-    with pytest.raises(RequestError, match=mentions("FUSAR-Ship: no folder contains it", "--allow-partial")):
+    with pytest.raises(RequestError, match=mentions("FUSAR-Ship not found", "--allow-partial")):
         build(raw)
     store = build(raw, allow_partial=True)
     assert set(store.table["source"]) == {"SRSDD"} and len(store.table) == 20
