@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import gc
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -60,8 +61,10 @@ def shared():
 def rsft(monkeypatch, capsys, tmp_path):
     """Run a command in an empty folder; return its exit code and everything that it printed."""
     from rsft.cli import main
+    from rsft.cli.display import waiting
     from rsft.cli.display.console import console
 
+    monkeypatch.setattr(waiting, "FIRST_LINE_SECONDS", math.inf)  # the output does not depend on the load
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(console, "_width", None)  # Rich keeps the COLUMNS of the test that imports the console first

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from rsft.cli.display.console import console, make_table, progress, show_error, show_paths, two_lines
+from rsft.cli.display.console import console, make_table, progress, show_error, show_paths, show_waiting, two_lines
 from rsft.cli.options import JsonOption, OverwriteOption, WordArgument, check_new_file, documented
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def backbones_check(name: str, size: int | None = None, weights: Path | None = N
 
     card = find_card(name)
     side = size or card.size
-    backbone = load_backbone(card.name, side, weights)
-    result = check_encoder(backbone, side)
+    with show_waiting(f"loading and running {card.name}"):
+        backbone = load_backbone(card.name, side, weights)
+        result = check_encoder(backbone, side)
     left_out = f", left out of the file: {_summarize_names(backbone.left_out)}" if backbone.left_out else ""
     tensors, parameters = len(backbone.vit.state_dict()), sum(x.numel() for x in backbone.vit.parameters())
     lines = {
@@ -194,10 +195,11 @@ def weights_convert(
         target: New .safetensors file.
         name: Name of the encoder that the checkpoint contains.
     """
-    from rsft.backbones.loading import convert_weights, find_card
-
     check_new_file(target, overwrite)
-    converted = convert_weights(find_card(name), source, target)
+    with show_waiting(f"converting {source.name}"):
+        from rsft.backbones.loading import convert_weights, find_card
+
+        converted = convert_weights(find_card(name), source, target)
     line = f"{target}: {converted.count} tensors of {name}"
     if converted.left_out:
         line += f"; left out: {_summarize_names(converted.left_out)}, all listed in the metadata of the file"

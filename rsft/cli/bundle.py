@@ -382,7 +382,8 @@ def export(
         unit: Unit of the pixels, for a whole pipeline (default: the first one of the bundle).
         side: Chip size in pixels, for a whole pipeline (default: the bundle's center crop).
     """
-    from rsft.inference.export.export import AccuracyLossError, export_bundle
+    with display.show_waiting("loading PyTorch"):
+        from rsft.inference.export.export import AccuracyLossError, export_bundle
 
     display.warn_about_licenses([bundle], unknown=True)
     try:

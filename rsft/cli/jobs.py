@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+IMPORTS = "loading PyTorch"
+"""What a command waits for while it imports PyTorch and the packages that need it."""
+
 
 @app.command()
 @documented
@@ -93,10 +96,11 @@ def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps
 
     check_store(Path(resolved.data.root))
 
-    from rsft.cli.display.training import choose_display  # imports PyTorch
-    from rsft.training.finetune import finetune as train
-    from rsft.training.runs.reader import lock_run
-    from rsft.training.runs.writer import mark_done
+    with display.show_waiting(IMPORTS):
+        from rsft.cli.display.training import choose_display
+        from rsft.training.finetune import finetune as train
+        from rsft.training.runs.reader import lock_run
+        from rsft.training.runs.writer import mark_done
 
     folder = options.pop("done", None)
     if folder is None:
@@ -149,7 +153,8 @@ def _choose_recipe(path: Path, request: FinetuneRequest, steps: Steps | None) ->
     if steps is not None:
         limit = f"at most {plan.settings.budget} of CPU time, which --budget sets; the training comes after it"
         steps.begin("choose", f" among {len(plan.candidates)}: {limit}")
-    from rsft.cli.display.choice import choose_search_display  # imports PyTorch
+    with display.show_waiting(IMPORTS):
+        from rsft.cli.display.choice import choose_search_display
 
     with choose_search_display(plan, console, quiet=request.quiet, as_json=request.as_json) as listener:
         choice = AutoSearch(plan, find_runs_folder(runs / "sweeps", plan.settings.name), listener).run()
@@ -182,14 +187,16 @@ def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
 
 def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[str, Path]:
     """Evaluate the bundle of a finished run, show the result, and return what was written."""
-    from rsft.evaluation.evaluate import evaluate as evaluate_bundle
-    from rsft.training.replay import replay
-    from rsft.training.runs.reader import REPLAY_FILE
     from rsft.utils.process_pool import return_freed_memory
 
     return_freed_memory()  # of the training
     bundle, out = folder / "bundle", folder / "evaluation"
     with progress() as report:
+        report(0, 0, "preparing the evaluation")
+        from rsft.evaluation.evaluate import evaluate as evaluate_bundle
+        from rsft.training.replay import replay
+        from rsft.training.runs.reader import REPLAY_FILE
+
         evaluation = evaluate_bundle(
             bundle,
             Path(recipe.data.root),
@@ -199,12 +206,13 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
             device=recipe.train.device,
             progress=report,
         )
-    paths = {"bundle": bundle, "metrics": out / "metrics.json"}
-    check = replay(folder, recipe.train.device) if recipe.train.start_bundle is not None else None
-    if with_report:
-        from rsft.evaluation.report.pages import write_report
+        paths = {"bundle": bundle, "metrics": out / "metrics.json"}
+        check = replay(folder, recipe.train.device, report) if recipe.train.start_bundle is not None else None
+        if with_report:
+            report(0, 0, "writing the report")
+            from rsft.evaluation.report.pages import write_report
 
-        paths["report"] = write_report(folder)
+            paths["report"] = write_report(folder, progress=report)
     display.show_evaluation(evaluation, bundle)
     if check is not None:
         from rsft.cli.display.training import replay_table
@@ -282,10 +290,11 @@ def evaluate(
     elif not data.exists():  # before PyTorch is imported
         raise RequestError("the folder does not exist", data, "name a chip store, or class folders")
 
-    from rsft.evaluation.evaluate import evaluate as evaluate_bundle  # imports PyTorch
-    from rsft.evaluation.files import compare_runs
-
     with progress() as report:
+        report(0, 0, IMPORTS)
+        from rsft.evaluation.evaluate import evaluate as evaluate_bundle
+        from rsft.evaluation.files import compare_runs
+
         evaluation = evaluate_bundle(bundle, data, out, split=split, device=device, progress=report)
     display.show_evaluation(evaluation, bundle)
     chips = {} if split != ALL_CHIPS or (data / MANIFEST).is_file() else {"chips": out / CHIPS_DIR}

@@ -90,12 +90,14 @@ def predict(
 def _predict(bundles: list[Path], inputs: list[str], out: Path, request: PredictionRequest, *, as_json: bool) -> bool:
     """Write one table per bundle, and return whether anything was rejected."""
     from rsft.cli.display.results import emit_predictions, report_progress, show_checks, show_predictions
-    from rsft.inference.predict.job import predict as predict_table
-    from rsft.inference.predict.job import predict_bundles
-    from rsft.utils.process_pool import retain_freed_memory
 
-    retain_freed_memory()
     with report_progress(as_json) as report:
+        report(0, 0, "loading the bundle")
+        from rsft.inference.predict.job import predict as predict_table
+        from rsft.inference.predict.job import predict_bundles
+        from rsft.utils.process_pool import retain_freed_memory
+
+        retain_freed_memory()
         show_bundles(bundles)
         warn_about_licenses(bundles)
         if len(bundles) > 1:

@@ -54,6 +54,7 @@ from rsft.peft import POSITIONS, Site, observe_additions
 from rsft.training.small_network import predict_with_small_network, small_network_recipe, starts_at_random
 from rsft.types import GROUPS, Indices, Progress
 from rsft.utils.atomic_files import write_text
+from rsft.utils.progress import announce
 
 MAX_MAP_CHIPS = 800
 """Largest number of chips on a map. More chips overlap, and t-SNE takes long."""
@@ -239,12 +240,14 @@ def evaluate(
     store, split, training = _open_split(bundle, root, split, output_dir, progress)
     leaks = count_leaks(store, training, split)  # first, so that its memory is free for the outputs
     chips = _load_chips(store, split, bundle, progress)
+    announce(progress, f"weights of {bundle.recipe.backbone.name}")
     outputs = _classify(bundle, store, split, device, progress)
     estimate = estimate_by_scene(bundle.calibrator, outputs, _scenes(chips)) if bundle.calibrator else None
     probabilities = estimate.probabilities if estimate else np.exp(log_softmax(outputs.logits))
     title = bundle.recipe.peft.title
     methods, features = {title if bundle.recipe.meta is None else f"Meta{title}": probabilities}, {}
     if baselines or representation:
+        announce(progress, "contributions of the sites")
         unmerged = load_unmerged_classifier(bundle, device)
         # up to `CONTRIBUTION_CHIPS` validation chips; evaluated chips if the store has no validation chips
         sample = chips if training.split("val").empty else _load_chips(training, "val", bundle, progress)
@@ -255,8 +258,10 @@ def evaluate(
         features = {"frozen": compute_frozen_features(vit, chips, bundle, progress), "adapted": outputs.features}
     if baselines and not training.split("train").empty:
         train = _load_chips(training, "train", bundle, progress)
+        announce(progress, "baselines")
         methods |= _baselines(bundle, vit, train, chips, features["frozen"], progress)
 
+    announce(progress, "measures and intervals")
     result = _measure(bundle, str(root), split, chips, outputs, methods, features if representation else {}, leaks)
     if isinstance(store, HeldOutStore):
         first = int(leaks.chips > 0)  # the note about leaks stays the first one
@@ -267,6 +272,7 @@ def evaluate(
     write_text(output_dir / EVALUATION_FILE, json.dumps(result.to_dict(), indent=1))
     write_predictions(output_dir, chips.table, bundle.classes, probabilities, estimate)
     if representation:
+        announce(progress, "map of the features")
         # at most `MAX_MAP_CHIPS`, evenly spaced in the table of chips
         indices = np.linspace(0, len(chips) - 1, min(MAX_MAP_CHIPS, len(chips))).astype(int)
         table = chips.table[["name", "path", "class"]].iloc[indices].reset_index(drop=True)

@@ -386,12 +386,14 @@ def join_rows(
     Args:
         compute: returns tensors (B, ...) of inputs (B, P, S, S).
         batches: batches of N chips.
-        on_progress: called after each batch with the number of chips so far.
+        on_progress: called with the number of chips so far, before the first batch and after each one.
 
     Returns:
         The joined tensors (N, ...), with the data types and on the devices of `compute`.
     """
     rows, done = list[Tensor](), 0
+    if on_progress is not None:
+        on_progress(done)
     for inputs, _ in batches:
         tensors = compute(inputs)
         rows = rows or [tensor.new_empty(batches.count, *tensor.shape[1:]) for tensor in tensors]

@@ -61,6 +61,7 @@ from rsft.training.semi import check_semi, make_labeler
 from rsft.training.trackers import RunListener, TrackerListener
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.progress import announce
 
 if TYPE_CHECKING:
     from rsft.data.loading.pool import Pool
@@ -103,9 +104,10 @@ def train_single_run(
     trackers = TrackerListener(recipe)
     _check_settings(recipe)
     device = choose_device(recipe.train.device)
+    progress = listener.on_progress if listener else None
+    announce(progress, "speed of this device")
     recipe, precision_metadata = resolve_precision(recipe, device)
     seed_generators(recipe.seed)
-    progress = listener.on_progress if listener else None
 
     origin = resume if member[1] == 1 else runs.parent  # the folder of a run that began earlier
     start = StartBundle.open(recipe, *member, run=origin)
@@ -238,6 +240,7 @@ def set_up(
         DataError: a chip cannot be read.
     """
     store = open_data(recipe.data, start)
+    announce(progress, f"weights of {recipe.backbone.name}")
     encoder = load_encoder(recipe, store.bands)
     classifier = build_classifier(encoder, len(store.classes), recipe)
     if start is not None:
@@ -386,6 +389,7 @@ def finish(recipe: Recipe, run: Run, setup: TrainingSetup, device: str, progress
             source_license("data", store.name, store.license),
         ),
     )
+    announce(progress, "calibration")
     bundle = calibrate_bundle(bundle, setup.train, setup.val, device, progress)
     run.update(bundle_sha256=bundle.save(run.bundle_dir))
     run.finish()

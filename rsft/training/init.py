@@ -33,6 +33,7 @@ from rsft.recipe.text import to_yaml
 from rsft.training.processes import is_rank_zero
 from rsft.types import Indices, Progress
 from rsft.utils.atomic_files import atomic_file, atomic_folder
+from rsft.utils.progress import announce
 
 _ROWS = 4096  # chips whose normalized features are in memory
 
@@ -153,6 +154,7 @@ class CachedPrefixTokens:
         device, done = next(adapted.vit.parameters()).device, 0
         with FileLock(path.parent / "lock"):
             if not path.is_file():
+                announce(progress, "frozen blocks")
                 with atomic_file(path) as temporary:
                     output: np.memmap[Any, np.dtype[np.float32]] | None = None
                     for inputs, _ in chips.batches(batch_size):

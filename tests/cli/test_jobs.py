@@ -32,6 +32,9 @@ def rsft(monkeypatch, capsys, tmp_path):
 def test_json_events_of_a_run(rsft, recipe_file):
     code, out, _ = rsft("finetune", recipe_file, "train.epochs=2", "--json", "--log-every", "3", "--no-report")
     events = list(map(json.loads, out.splitlines()))
+    tasks = [event["task"] for event in events if event["event"] == "progress"]
+    assert events[0]["event"] == "progress" and {"weights of vit_tiny_patch8_64.simship", "calibration"} <= set(tasks)
+    events = [event for event in events if event["event"] != "progress"]
     names = [event["event"] for event in events]
     assert code == 0 and names[0] == "started" and names[-1] == "done" and names.count("epoch") == 2
     steps = [event for event in events if event["event"] == "step"]

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Self
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.console import LiveArea, can_redraw, emit_json_event, make_table
+from rsft.cli.display.console import LiveArea, can_redraw, emit_json_event, error_console, make_table
+from rsft.cli.display.waiting import WaitingLines
 from rsft.sweep.auto import AutoPlan
 from rsft.sweep.auto_search import SearchListener, TriedCandidate, format_accuracy
 from rsft.sweep.schema import Trial
@@ -45,8 +47,18 @@ class SearchLines(SearchDisplay):
 
     def __init__(self, plan: AutoPlan, console: Console) -> None:
         self.plan, self.console = plan, console
+        self.waiting = WaitingLines(partial(error_console.print, soft_wrap=True))
 
     def __enter__(self) -> Self:
+        self.print_plan()
+        self.waiting.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.waiting.__exit__()
+
+    def print_plan(self) -> None:
+        """Print the candidates and the notes."""
         names = ", ".join(candidate.name for candidate in self.plan.candidates)
         settings = self.plan.settings
         line = (
@@ -54,7 +66,9 @@ class SearchLines(SearchDisplay):
         )
         for text in (line, *self.plan.notes):
             self.console.print(text, soft_wrap=True)
-        return self
+
+    def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
+        self.waiting.report(round(spent_s), round(budget_s), f"{describe_trial(trial)}, CPU seconds so far")
 
     def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
         cells = zip(COLUMNS, row_cells(rows[changed]), strict=True)
@@ -71,7 +85,7 @@ class LiveSearch(SearchLines):
         self.live = LiveArea(get_renderable=self._render, console=console, refresh_per_second=2)
 
     def __enter__(self) -> Self:
-        super().__enter__()
+        self.print_plan()
         self.live.start()
         return self
 
@@ -80,12 +94,11 @@ class LiveSearch(SearchLines):
         self.live.stop()
 
     def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
-        fold, epochs = trial.keys["data.fold"], trial.keys["train.epochs"]
-        self.trial = f"{trial.recipe.name}, fold {fold}, {epochs} epochs, {spent_s:.0f} of {budget_s:.0f} CPU seconds"
+        self.trial = f"{describe_trial(trial)}, {spent_s:.0f} of {budget_s:.0f} CPU seconds"
         self.step = ""
 
     def on_progress(self, done: int, total: int, item: str) -> None:
-        self.step = f"{item} {done:,}/{total:,}"
+        self.step = f"{item} {done:,}/{total:,}" if total else item
 
     def on_step(self, step: StepReport) -> None:
         self.step = f"step {step.done:,}/{step.total:,}"
@@ -111,6 +124,11 @@ def choose_search_display(plan: AutoPlan, console: Console, *, quiet: bool, as_j
     if as_json:
         return SearchJson()
     return LiveSearch(plan, console) if can_redraw(console) else SearchLines(plan, console)
+
+
+def describe_trial(trial: Trial) -> str:
+    """Return the recipe, the fold and the epochs of a run of the choice."""
+    return f"{trial.recipe.name}, fold {trial.keys['data.fold']}, {trial.keys['train.epochs']} epochs"
 
 
 def search_table(rows: Sequence[TriedCandidate]) -> Table:

@@ -17,11 +17,11 @@ import platform
 import re
 import shlex
 import tempfile
-import time
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +36,7 @@ from rich.text import Text
 from typer import Abort, Exit
 from typer.core import TyperGroup
 
+from rsft.cli.display.waiting import WaitingLines
 from rsft.errors import RecipeError, RequestError, RsftError
 from rsft.utils.fence import explain_fence
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
@@ -341,6 +342,19 @@ def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
     print(json.dumps({"event": event, **fields, **numbers}), flush=True)
 
 
+def report_json_progress() -> ReportProgress:
+    """Return a callable that prints progress as JSON lines, at most one per percent and task."""
+    printed: dict[str, int] = {}
+
+    def report(done: int, total: int, task: str) -> None:
+        percent = 100 * done // max(1, total)
+        if printed.get(task) != percent:
+            printed[task] = percent
+            emit_json_event("progress", {"task": task, "done": done, "total": total})
+
+    return report
+
+
 @contextmanager
 def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
     """Suppress tables and progress within the block if asked to; with `as_json`, print errors as events."""
@@ -366,36 +380,48 @@ def _error_fields(error: BaseException) -> dict[str, Any]:
     return {**fields, "location": explained.location, "hint": explained.hint}
 
 
-SECONDS_PER_LINE = 30
-"""Seconds between two lines of progress without a terminal."""
-
-
 @contextmanager
 def progress() -> Iterator[ReportProgress]:
     """Show one bar per task. The callable takes (done, total, task) and may name several tasks in turn.
 
-    Without a terminal, a line on stderr every `SECONDS_PER_LINE` says how far a task is, as a log file needs it.
+    Without a terminal, lines on stderr say how far a task is, as a log file needs it.
     """
+    if console.quiet:
+        yield lambda done, total, task: None
+    elif can_redraw(console):
+        with _show_bars() as report:
+            yield report
+    else:
+        with WaitingLines(partial(error_console.print, soft_wrap=True)) as lines:
+            yield lines.report
+
+
+@contextmanager
+def _show_bars() -> Iterator[ReportProgress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     description = TextColumn("{task.description:<22}", markup=False)
     columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars, tasks = Progress(*columns, console=console), dict[str, TaskID]()
-    is_live = can_redraw(console) and not console.quiet
     area = LiveArea(get_renderable=bars.get_renderable, console=console, transient=True, refresh_per_second=10)
-    with area if is_live else nullcontext():
-        last_line = time.monotonic()
 
-        def report(done: int, total: int, task: str) -> None:
-            nonlocal last_line
-            if not can_redraw(console) and not console.quiet and time.monotonic() - last_line >= SECONDS_PER_LINE:
-                last_line = time.monotonic()
-                error_console.print(f"{task}: {done:,} of {total:,}")
-            if task not in tasks:
-                tasks[task] = bars.add_task(task, total=total)
-            bars.update(tasks[task], completed=done, total=total)
+    def report(done: int, total: int, task: str) -> None:
+        if task not in tasks:
+            for bar in bars.tasks:
+                bar.visible = bar.total is not None  # a task of unknown length ends when the next one begins
+            tasks[task] = bars.add_task(task, total=None)
+        bars.update(tasks[task], completed=done, total=total or None, visible=True)
 
+    with area:
         yield report
+
+
+@contextmanager
+def show_waiting(task: str) -> Iterator[None]:
+    """Say within the block what a command waits for, such as the import of a large package."""
+    with progress() as report:
+        report(0, 0, task)
+        yield
 
 
 def make_table(

@@ -13,7 +13,16 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.console import LiveArea, can_redraw, emit_json_event, format_chip_count, make_table
+from rsft.cli.display.console import (
+    LiveArea,
+    can_redraw,
+    emit_json_event,
+    error_console,
+    format_chip_count,
+    make_table,
+    report_json_progress,
+)
+from rsft.cli.display.waiting import WaitingLines
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
@@ -48,17 +57,34 @@ class Display(RunListener):
 
 
 class LogLines(Display):
-    """Prints one line every `every` steps and one line per epoch."""
+    """Prints one line every `every` steps and one line per epoch, and on stderr what takes long."""
 
     def __init__(self, recipe: Recipe, console: Console, every: int = 50) -> None:
-        self.recipe, self.every = recipe, every
-        self.print = partial(console.print, soft_wrap=True)
+        self.recipe, self.console, self.every = recipe, console, every
+        self.waiting = WaitingLines(partial(error_console.print, soft_wrap=True))
+
+    def __enter__(self) -> Self:
+        self.waiting.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.waiting.__exit__()
+
+    def print(self, line: str) -> None:
+        """Print a line of the log."""
+        self.console.print(line, soft_wrap=True)
+        self.waiting.postpone()
+
+    def on_progress(self, done: int, total: int, item: str) -> None:
+        self.waiting.report(done, total, item)
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         for line in describe_training(self.recipe, metadata).split("\n"):
             self.print(line)
+        self.waiting.report(0, 0, "first training step")
 
     def on_step(self, step: StepReport) -> None:
+        self.waiting.report(step.done, step.total, "training steps")
         if step.done % self.every == 0:
             position = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}  step {step.step}/{step.steps}"
             self.print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
@@ -70,10 +96,17 @@ class LogLines(Display):
 
 
 class JsonLines(Display):
-    """Prints one JSON object per line: the events started, step (every `every` steps) and epoch. Keys contain units."""
+    """Prints one JSON object per line: the events progress, started, step (every `every` steps) and epoch.
+
+    Keys contain units.
+    """
 
     def __init__(self, every: int = 50) -> None:
         self.every = every
+        self.report = report_json_progress()
+
+    def on_progress(self, done: int, total: int, item: str) -> None:
+        self.report(done, total, item)
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         emit_json_event("started", {"run": str(run.folder), **metadata})
@@ -171,7 +204,8 @@ class LiveDisplay(Display):
         self.live.stop()
 
     def on_progress(self, done: int, total: int, item: str) -> None:
-        self.bar.update(self.task, description=item, completed=done, total=total, note=f"{done:,}/{total:,}")
+        note = f"{done:,}/{total:,}" if total else ""
+        self.bar.update(self.task, description=item, completed=done, total=total or None, note=note)
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         self.header = describe_training(self.recipe, metadata)

@@ -1,11 +1,12 @@
 import io
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from rsft.cli.display import console
+from rsft.cli.display import console, waiting
 from rsft.errors import Fault, RecipeError, RsftError
 from rsft.evaluation.schema import SMALL_NETWORK, Evaluation, SmallNetwork
 from rsft.metrics import Interval, summarize_accuracy
@@ -86,10 +87,21 @@ def test_progress_is_silent_without_a_terminal(printed):
     assert printed.getvalue().strip() == ""
 
 
-def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
-    seconds = iter([0.0, 29.0, 30.0, 30.0, 59.0, 60.0, 60.0])
-    monkeypatch.setattr("rsft.cli.display.console.time.monotonic", lambda: next(seconds))
+@pytest.mark.slow
+@pytest.mark.parametrize(("quiet", "expected"), [(False, ["reading: 1 of 2"]), (True, [])])
+def test_progress_without_a_terminal_is_a_line_on_stderr(monkeypatch, capsys, quiet, expected):
+    monkeypatch.setattr(waiting, "FIRST_LINE_SECONDS", 0.0)
+    with console.quiet_console(quiet), console.progress() as report:
+        report(1, 2, "reading")
+        time.sleep(0.3)
+    assert capsys.readouterr().err.splitlines() == expected
+
+
+def test_the_bar_of_a_task_of_unknown_length_is_hidden_when_the_next_one_begins(monkeypatch):
+    terminal = console.PlainConsole(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(console, "console", terminal)
     with console.progress() as report:
-        for done in (10, 1200, 1300, 15000):
-            report(done, 15000, "classify")
-    assert capsys.readouterr().err.splitlines() == ["classify: 1,200 of 15,000", "classify: 15,000 of 15,000"]
+        report(0, 0, "loading")
+        report(3, 12, "classifying")
+    last_picture = terminal.file.getvalue().rpartition("classifying")
+    assert "3/12" in last_picture[2] and "loading" not in last_picture[0][-100:]

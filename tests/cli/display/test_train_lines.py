@@ -40,6 +40,21 @@ def test_one_line_per_few_steps_and_per_epoch(log):
     assert epoch == "epoch 1  loss 1.500  val loss 1.250  head 50.0  tail 25.0  macro 40.0  overall 45.0  30 images/s"
 
 
+def test_work_before_the_first_step_is_reported(recipe_file, monkeypatch):
+    monkeypatch.setattr("rsft.cli.display.waiting.FIRST_LINE_SECONDS", 0.0)
+    display = LogLines(load_recipe(recipe_file), Console(file=io.StringIO(), width=60))
+    display.on_progress(0, 0, "weights of a_network")
+    assert display.waiting.next_line() == "weights of a_network"
+    display.on_progress(0, 12, "frozen features")
+    assert display.waiting.next_line() == "frozen features: 0 of 12"
+    display.on_start(None, RUN_METADATA)
+    assert display.waiting.next_line() == "first training step"
+    display.on_step(replace(STEP, done=7, total=100))
+    assert display.waiting.next_line() == "training steps: 7 of 100"
+    display.on_epoch_end(ROW, {})
+    assert display.waiting.next_line() == ""  # the line of the epoch stands instead
+
+
 def test_method_is_named(log):
     assert "  AdaptFormer  1,000 of" in log("peft.method=adaptformer", "meta=null")[0]
 
@@ -51,11 +66,13 @@ def test_speed_of_plain_peft_on_a_gpu():
 
 def test_json_has_null_for_nan_and_infinity(capsys, tmp_path):
     display = JsonLines(every=5)
+    display.on_progress(0, 0, "weights")
     display.on_start(Run(tmp_path), RUN_METADATA)
     display.on_step(replace(STEP, done=4))
     display.on_step(STEP)
     display.on_epoch_end(ROW | {"val_loss": math.inf}, {Site(3, "q"): 1.25})
-    started, step, epoch = map(json.loads, capsys.readouterr().out.splitlines())
+    progress, started, step, epoch = map(json.loads, capsys.readouterr().out.splitlines())
+    assert progress == {"event": "progress", "task": "weights", "done": 0, "total": 0}
     assert started == {"event": "started", "run": str(tmp_path), **RUN_METADATA}
     assert step["event"] == "step" and step["inner_s"] == 0.2 and step["gpu_mb"] is None
     assert epoch["val_loss"] is None and epoch["val_macro"] == 0.4 and epoch["modulator"] == {"blocks.3.q": 1.25}
