@@ -6,21 +6,29 @@ A table lies between two comments. The first one names the study, the folder of 
 and, if not all of them are wanted, the rows or the group:
 
     <!-- accuracy mstar_lt from mstar_lt: LoRA; LoRA, best of 5 scales -->
+    <!-- methods mstar_lt_methods from mstar_lt_methods: LoRA; small network -->
     <!-- spread mstar_lt_out from mstar_lt -->
+    <!-- choice mstar_lt_choice from mstar_lt_choice -->
     <!-- end -->
 
-"accuracy" compares rows with the base of the study, "spread" has the macro and tail accuracy at each value of the grid.
+"accuracy" compares rows with the base of the study. "methods" also has every group, CPU seconds, and in parentheses the
+accuracy on all held-out chips where it differs by more than a point. "spread" has the macro and tail accuracy at each
+value of the grid. "choice" has the accuracy on the chips on which settings are chosen; the other kinds leave them out.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
+
 from rsft.utils.atomic_files import write_text
 from tools.errors import explained_errors
+from tools.reproduction.quality_files import CHOICE, GROUPS, WHOLE
 from tools.reproduction.quality_results import (
     Results,
     corrected_p_values,
@@ -35,7 +43,9 @@ from tools.reproduction.quality_study import Study, read_study
 
 ROOT = Path(__file__).parents[2]
 
-_TABLE = re.compile(r"(<!-- (accuracy|spread) (\w+) from (\w+)(?:: ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(
+    r"(<!-- (accuracy|methods|spread|choice) (\w+) from (\w+)(?:: ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL
+)
 
 
 def fill_tables(text: str) -> str:
@@ -50,12 +60,11 @@ def fill_tables(text: str) -> str:
 def _fill(match: re.Match[str]) -> str:
     start, kind, study_name, folder, titles, end = match.groups()
     study, results = _read(study_name, folder)
-    selected = titles.split("; ") if titles else [row.title for row in study.rows if kind in row.tables]
+    table = "spread" if kind == "spread" else "accuracy"
+    selected = titles.split("; ") if titles else [row.title for row in study.rows if table in row.tables]
     if unknown := set(selected) - {row.title for row in study.rows}:
         raise SystemExit(f"{study_name} has no row {', '.join(sorted(unknown))}")
-    lines = accuracy_table(study, results, selected) if kind == "accuracy" else []
-    if kind == "spread":
-        lines = spread_tables(study, [row for row in study.rows if row.title in selected], results)[1:]
+    lines = _LINES[kind](study, results, selected)
     return f"{start}\n" + "\n".join(lines) + f"\n\n{end}"
 
 
@@ -89,6 +98,66 @@ def accuracy_table(study: Study, results: Results, titles: list[str]) -> list[st
         cells.append(f"{(table['seconds'] / base['seconds']).median():.2f}")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
+
+
+def method_table(study: Study, results: Results, titles: list[str]) -> list[str]:
+    """Return the lines of a table of some rows: accuracy by group, difference to the base, and cost.
+
+    In parentheses is the accuracy on all held-out chips, which early runs lack, where it differs by more than a point.
+
+    Args:
+        study: the study.
+        results: its results.
+        titles: titles of the rows.
+    """
+    rows = {row.title: row for row in study.rows}
+    base_title = next(row.title for row in study.rows if row.base)
+    base = row_results(study, rows[base_title], results)
+    lines = [f"| method | seeds | {' | '.join(GROUPS)} | macro, difference to {base_title} | CPU s |"]
+    lines.append("|---" * (len(GROUPS) + 4) + "|")
+    for title in titles:
+        table = row_results(study, rows[title], results)
+        whole = row_results(study, rows[title], results, WHOLE)
+        cells = [str(len(table)), *(_with_whole(table[group], whole[group]) for group in GROUPS)]
+        cells.append(format_interval(differences(table, base, "macro")) if title != base_title else "")
+        cells.append(f"{table['seconds'].median():.0f}")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _with_whole(values: pd.Series, whole: pd.Series) -> str:
+    text, mean = format_interval(values.to_numpy()), whole.mean()
+    return f"{text} ({mean:.1f})" if abs(mean - values.mean()) > 1 else text
+
+
+def choice_table(study: Study, results: Results, titles: list[str]) -> list[str]:
+    """Return the lines of a table of accuracy on the chips for choices: by seed, or at each value of a grid.
+
+    Args:
+        study: the study.
+        results: its results.
+        titles: titles of the rows.
+    """
+    rows = [row for row in study.rows if row.title in titles]
+    if rows[0].grid:
+        return spread_tables(study, rows, results, CHOICE)[1:]
+    lines = [f"| macro / tail | {' | '.join(f'seed {seed}' for seed in study.seeds)} | mean |"]
+    lines.append("|---" * (len(study.seeds) + 2) + "|")
+    for row in rows:
+        table = row_results(study, row, results, CHOICE).reindex([*study.seeds])
+        table.loc["mean"] = table.mean()
+        pairs = zip(table["macro"], table["tail"], strict=True)
+        cells = ["" if math.isnan(macro) else f"{macro:.1f} / {tail:.1f}" for macro, tail in pairs]
+        lines.append(f"| {row.title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _spread_table(study: Study, results: Results, titles: list[str]) -> list[str]:
+    return spread_tables(study, [row for row in study.rows if row.title in titles], results)[1:]
+
+
+_LINES = {"accuracy": accuracy_table, "methods": method_table, "spread": _spread_table, "choice": choice_table}
+"""What writes the lines of each kind of table."""
 
 
 def main() -> None:

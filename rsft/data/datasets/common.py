@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,30 @@ def hold_out(samples: Sequence[R], share: float, seed: int) -> tuple[list[R], li
         return [], []
     remaining, held_out = stratified_split([sample.label for sample in samples], share, seed)
     return [samples[index] for index in remaining], [replace(samples[index], split="val") for index in held_out]
+
+
+def split_off_test(samples: Sequence[R], share: float) -> list[R]:
+    """Give a share of the validation samples of each class the split "test", at even steps in their order.
+
+    With a share of 0.5, it is every second sample of a class. No seed is needed, so the chips on which settings are
+    chosen and those that are reported stay apart in every store of the same source.
+
+    Args:
+        samples: samples of any split.
+        share: share of the validation samples of each class.
+
+    Returns:
+        All samples in the same order.
+    """
+    seen, result = Counter[str](), list[R]()
+    for sample in samples:
+        if sample.split == "val":
+            position = seen[sample.label]
+            seen[sample.label] += 1
+            if math.floor((position + 1) * share) > math.floor(position * share):
+                sample = replace(sample, split="test")
+        result.append(sample)
+    return result
 
 
 def subsample_long_tail(samples: Sequence[L], classes: Sequence[str], ratio: float, seed: int) -> list[L]:

@@ -21,7 +21,7 @@ from rsft.utils.licenses import UNKNOWN
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
-    from rsft.data.datasets._label_files import ListFiles, PublishedLists
+    from rsft.data.datasets._label_files import LabeledFile, ListFiles, PublishedLists
     from rsft.data.datasets.archive_search import PublishedArchive
     from rsft.types import Progress
 
@@ -42,6 +42,7 @@ def prepare_folder(
     root: Path,
     imbalance: Annotated[float | None, typer.Option(min=1)] = None,
     val: float = 0.2,
+    test: float | None = None,
     names: Path | None = None,
     unit: str | None = None,
     bands: tuple[str, ...] | None = None,
@@ -62,6 +63,8 @@ def prepare_folder(
         source: Class folders (also in train/ val/ test/), path-label lists, or a CSV of path,class.
         imbalance: Make the training split long-tailed: largest class / smallest class.
         val: Share of each class for validation, if SOURCE has no validation split.
+        test: Share of each class for a test split, if SOURCE has none; of its validation split, if it has one (default:
+            no test split).
         names: Text file of class names: one `folder name` pair per line.
         unit: Unit of the pixels: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0. Floats need it, unless
             the tags of their TIFF files name it.
@@ -84,11 +87,13 @@ def prepare_folder(
 
     options = {"imbalance": imbalance, "names": names, "unit": unit, "bands": bands, "spacing": spacing}
     options |= {"license": None if license == UNKNOWN else license, "not_a_target": not_a_target}
-    options["one_class"] = one_class
+    options |= {"one_class": one_class, "test": test}
     command = format_prepare_command("folder", source, root=root, **options, val=val, seed=seed)
     if finished := find_finished_store(root, command, overwrite):
         return finished
     common.check_val_share(val)
+    if test is not None and not 0 < test < 1:
+        raise RequestError(f"the test share is {test}", "--test", "give a share above 0 and below 1")
     _check(imbalance, unit, bands, spacing)
     if source.suffix.lower() != ".csv" and not_a_target is not None:
         raise RequestError("only a .csv file has verdicts", "--not-a-target", "leave out --not-a-target")
@@ -98,11 +103,7 @@ def prepare_folder(
         hint = "give the folder that contains the class folders, or add --one-class"
         message = f"all {len(files.files):,} images have the class {files.classes[0]}"
         raise RequestError(message, source, "; ".join(filter(None, [hint, describe_rejections(files.rejected)])))
-    selected = [file for file in files.files if file.split == "train"]
-    others = [file for file in files.files if file.split != "train"]
-    if val and not any(file.split == "val" for file in others):
-        selected, held_out = common.hold_out(selected, val, seed)
-        others += held_out
+    selected, others = _split_files(files.files, val, test, seed)
     skipped = files.skipped
     if imbalance is not None:
         train, selected = selected, common.subsample_long_tail(selected, files.classes, imbalance, seed)
@@ -121,6 +122,28 @@ def prepare_folder(
     title, labels, total = root.resolve().name, [class_names[label] for label in files.classes], len(selected)
     description = StoreDescription(title, labels, command, skipped=skipped, rejected=files.rejected, license=license)
     return build_store(root, records(), description, total=total, overwrite=overwrite, progress=progress)
+
+
+def _split_files(
+    files: list[LabeledFile], val: float, test: float | None, seed: int
+) -> tuple[list[LabeledFile], list[LabeledFile]]:
+    """Return the training files and the others, with a validation and a test split as far as they are asked for."""
+    from rsft.data.datasets import common
+
+    train = [file for file in files if file.split == "train"]
+    others = [file for file in files if file.split != "train"]
+    splits = {file.split for file in others}
+    if test is not None and "test" in splits:
+        raise RequestError("SOURCE has a test split", "--test", "leave out --test")
+    if "val" in splits:
+        return train, others if test is None else common.split_off_test(others, test)
+    held_out_share = val + (test or 0)
+    if held_out_share >= 1:
+        raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares with a sum below 1")
+    if held_out_share:
+        train, held_out = common.hold_out(train, held_out_share, seed)
+        others += held_out if test is None else common.split_off_test(held_out, test / held_out_share)
+    return train, others
 
 
 def _check(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None, spacing: float | None) -> None:

@@ -46,6 +46,34 @@ def test_one_level_gets_a_stratified_validation_split(tmp_path):
     assert store.split("test").empty and store.bands == ("gray",) and store.name == "out"
 
 
+def test_a_test_split_is_every_second_validation_image_of_a_class(tmp_path):
+    src = write_tree(tmp_path / "src", {"train/a": 6, "train/b": 6, "val/a": 5, "val/b": 2})
+    store = prepare_folder(src, tmp_path / "out", test=0.5, seed=7)
+    names = {split: sorted(store.split(split)["name"]) for split in ("val", "test")}
+    assert names == {"val": ["000", "000", "002", "004"], "test": ["001", "001", "003"]}
+    assert store.class_counts("train").tolist() == [6, 6] and "--test 0.5" in (store.root / "README.md").read_text()
+    plain = prepare_folder(src, tmp_path / "plain")
+    assert "--test" not in (plain.root / "README.md").read_text()
+
+
+def test_a_test_split_of_class_folders_leaves_the_training_images_as_they_are(tmp_path):
+    src = write_tree(tmp_path / "src", {"a": 16, "b": 8})
+    whole = prepare_folder(src, tmp_path / "whole", val=0.5)
+    halves = prepare_folder(src, tmp_path / "halves", val=0.25, test=0.25)
+    assert [halves.class_counts(split).tolist() for split in ("train", "val", "test")] == [[8, 4], [4, 2], [4, 2]]
+    assert set(halves.split("train")["sha256"]) == set(whole.split("train")["sha256"])
+    quarter = prepare_folder(src, tmp_path / "quarter", val=0.375, test=0.125)
+    assert [quarter.class_counts(split).tolist() for split in ("val", "test")] == [[6, 3], [2, 1]]
+
+
+@pytest.mark.parametrize(("folder", "test"), [("test/a", 0.5), ("val/a", 1.0), ("val/a", 0.0), ("train/a", 0.8)])
+def test_a_test_split_that_cannot_be_made_is_refused(tmp_path, folder, test):
+    src = write_tree(tmp_path / "src", {"train/b": 2, folder: 2})
+    with pytest.raises(RequestError) as caught:
+        prepare_folder(src, tmp_path / "out", test=test, one_class=True)
+    assert "--test" in caught.value.location
+
+
 def test_existing_splits_are_kept(tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 6, "val/a": 3, "test/a": 2})
     store = prepare_folder(src, tmp_path / "out", val=0.5, one_class=True)
