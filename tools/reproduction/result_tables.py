@@ -101,7 +101,7 @@ def accuracy_table(study: Study, results: Results, titles: list[str]) -> list[st
 
 
 def method_table(study: Study, results: Results, titles: list[str]) -> list[str]:
-    """Return the lines of a table of some rows: accuracy by group, difference to the base, and cost.
+    """Return the lines of a table of some rows: accuracy by group, difference to the base of the first row, and cost.
 
     In parentheses is the accuracy on all held-out chips, which early runs lack, where it differs by more than a point.
 
@@ -111,7 +111,8 @@ def method_table(study: Study, results: Results, titles: list[str]) -> list[str]
         titles: titles of the rows.
     """
     rows = {row.title: row for row in study.rows}
-    base_title = next(row.title for row in study.rows if row.base)
+    heading = next(name for name, group in study.groups.items() if rows[titles[0]] in group)
+    base_title = study.base_row(heading).title
     base = row_results(study, rows[base_title], results)
     lines = [f"| method | seeds | {' | '.join(GROUPS)} | macro, difference to {base_title} | CPU s |"]
     lines.append("|---" * (len(GROUPS) + 4) + "|")
