@@ -245,11 +245,28 @@ def link_in_an_archive(place: Place) -> Path:
     return place.folder / "a.zip"
 
 
+@carrier(SCENES)
+def vrt_of_an_image_after_a_blank(place: Place) -> Path:
+    decoy = Path(f"{place.folder}/ {place.image}")
+    decoy.parent.mkdir(parents=True)
+    honest_image(decoy)
+    return place.write("a.vrt", simple_vrt(f" {place.image}").replace('relativeToVRT="0"', 'relativeToVRT="1"'))
+
+
+@carrier(SCENES)
+def raw_values_through_a_link(place: Place) -> Path:
+    header = f"ENVI\nsamples = {WIDTH}\nlines = {HEIGHT}\nbands = 1\nfile type = ENVI Standard\n"
+    place.write("a.hdr", f"{header}header offset = 0\ndata type = 1\ninterleave = bsq\n")
+    (place.folder / "a.img").symlink_to(place.secret)
+    return place.folder / "a.img"
+
+
 def hdf5(name: str, old: bytes = b"", new: bytes = b"") -> Carrier:
     """Return a carrier of the corpus, which names b.h5 or /etc/hostname; `new` is as long as `old`."""
 
     def build(place: Place) -> Path:
         (place.folder / "b.h5").symlink_to(place.secret)
+        (place.folder / "\x01.h5").symlink_to(place.secret)
         return place.write("a.h5", (CORPUS / name).read_bytes().replace(old, new))
 
     return build
@@ -259,6 +276,7 @@ SCENES |= {
     "hdf5_external_storage": hdf5("external_storage_earliest", b"/etc/hostname", b"../far/secret"),
     "hdf5_external_storage_latest": hdf5("external_storage_latest", b"/etc/hostname", b"../far/secret"),
     "hdf5_external_link": hdf5("external_link_latest"),
+    "hdf5_external_link_that_does_not_print": hdf5("external_link_latest", b"b.h5", b"\x01.h5"),
     "hdf5_virtual_dataset": hdf5("virtual_dataset_latest"),
 }
 

@@ -4,6 +4,7 @@ The content of a file cannot make GDAL read other files, or ask a server.
 """
 
 import logging
+import os
 import re
 import sys
 import warnings
@@ -15,6 +16,7 @@ from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import rasterio
@@ -60,6 +62,8 @@ _IMAGE_DRIVERS = frozenset(
 """Drivers of formats whose files contain the pixels, or lie beside a header with the same stem. No format that names
 other files or servers is among them (VRT, WMS, WCS, STAC, PDS, DIMAP, ...). GDAL finds the driver by the content of a
 file, whatever its suffix."""
+_RAW_DRIVERS = frozenset(("ENVI", "EHdr", "ISCE", "ROI_PAC", "RST"))
+"""Drivers that take any bytes as values, if a header beside them says so."""
 _ARRAY_DRIVERS = frozenset(("HDF5", "HDF5Image", "netCDF", "BAG"))
 """Drivers of HDF5 and netCDF. They only open files with a suffix of `_ARRAY_SUFFIXES` that name no other files."""
 _ARRAY_SUFFIXES = frozenset((".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5"))
@@ -71,6 +75,11 @@ _UNIT_TAGS = {
     **dict.fromkeys(("decibel", "decibels"), "db"),
     **{f"{name}{end}": f"{name}0" for name in ("sigma", "gamma", "beta") for end in ("0", "_0", " nought", "_nought")},
 }
+_OTHER_ENCODING = re.compile(rb"""\s*<\?xml[^>]*\bencoding\s*=\s*["'](?!utf-?8["'])""", re.IGNORECASE)
+_SYNTAX = re.compile(r"[A-Za-z]\w+:|/vsi")
+"""Start of a name that GDAL takes for a part of a file, such as GTIFF_DIR:1:a.tif, or for one of its file systems."""
+_IMAGE_BESIDE = re.compile(r"\.(ovr|msk|r\d)$", re.IGNORECASE)
+"""End of the name of an overview or a mask; .r1 to .r5 are overviews of NITF."""
 _T = TypeVar("_T")
 
 OPEN_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
@@ -102,6 +111,7 @@ def open_raster(name: str) -> Any:
         rasterio.errors.RasterioError: GDAL cannot open it.
     """
     uri, path = SceneUri(name), Path(name)
+    name = _escape_syntax(name) if uri.is_path else name
     is_vrt = uri.is_path and path.suffix.lower() == ".vrt"
     if is_vrt:
         _check_vrt(path)
@@ -128,10 +138,22 @@ def open_raster(name: str) -> Any:
         accepted = _DRIVERS if has_arrays else _IMAGE_DRIVERS
         drivers = ["VRT"] if is_vrt else sorted(accepted.intersection(environment.drivers()))
         file = _open_dataset(name, drivers)
-    if file.tags(ns="OVERVIEWS"):
+    if fault := _find_foreign_files(file, is_local=uri.is_path):
         file.close()
-        raise ForeignFilesError("its tags name another file as its overviews")
+        raise ForeignFilesError(fault)
     return file
+
+
+def _escape_syntax(path: str) -> str:
+    """Return the path of a file that GDAL takes for a path: GTIFF_DIR:1:a.tif would be a part of a.tif."""
+    return path if Path(path).is_absolute() else f".{os.sep}{path}"
+
+
+def _find_foreign_files(file: Any, is_local: bool) -> str:
+    """Return how an open raster takes pixels from other files; "" if it does not."""
+    if is_local and file.driver in _RAW_DRIVERS and len({Path(part).resolve().parent for part in file.files}) > 1:
+        return "a link takes its values or its header from another folder: copy the files"
+    return "its tags name another file as its overviews" if file.tags(ns="OVERVIEWS") else ""
 
 
 def _open_dataset(name: str, drivers: list[str]) -> Any:
@@ -172,7 +194,7 @@ def _check_sidecars(path: Path) -> bool:
     same_start = takewhile(lambda name: name.startswith(path.stem), names[bisect_left(names, path.stem) :])
     sidecars = [name for name in same_start if name != path.name and name.removeprefix(path.stem)[:1] in (".", "_")]
     for name in sidecars:
-        if name.startswith(f"{path.name}.") and name.lower().endswith((".ovr", ".msk")):
+        if name.startswith(f"{path.name}.") and _IMAGE_BESIDE.search(name):
             open_raster(str(path.with_name(name))).close()  # GDAL would open it with any driver
     return bool(sidecars)
 
@@ -203,6 +225,20 @@ def _check_vrt(path: Path) -> None:
         root = parse_xml(data)
     except ValueError as error:
         raise ForeignFilesError(f"the VRT cannot be used: {error}") from error
+    if b"<!" in data or data.count(b"<?") > 1:
+        raise ForeignFilesError("the VRT contains a comment or CDATA, at which programs may cut a name: remove it")
+    if _OTHER_ENCODING.match(data) and not data.isascii():
+        raise ForeignFilesError("the VRT is not UTF-8, which GDAL takes it for")
+    folder = path.resolve().parent
+    for text, is_relative in sorted(_find_vrt_sources(root)):
+        source = (folder / text if is_relative == "1" else Path(text)).resolve()
+        if not (source.is_relative_to(folder) and source.is_file()) or source.suffix.lower() == ".vrt":
+            raise ForeignFilesError(f"the VRT names {text}, which is not an image below its folder")
+        open_raster(str(source)).close()
+
+
+def _find_vrt_sources(root: Element) -> set[tuple[str, str]]:
+    """Return the names of the images in a VRT, each with "1" if it is relative to the VRT, else "0"."""
     sources: set[tuple[str, str]] = set()
     for element in root.iter():
         tag = element.tag.lower()  # GDAL ignores case, and takes attributes for elements
@@ -210,14 +246,14 @@ def _check_vrt(path: Path) -> None:
         kind = attributes.get("subclass", _PLAIN_BAND)
         if tag in _OTHER_SOURCES or kind != _PLAIN_BAND or "sourcefilename" in attributes:
             raise ForeignFilesError(f"the VRT contains {element.get('subClass', element.tag)}, not only images")
-        if tag == "sourcefilename":
-            sources.add((element.text or "", attributes.get("relativetovrt", "0")))
-    folder = path.parent.resolve()
-    for text, is_relative in sorted(sources):
-        source = (path.parent / text if is_relative == "1" else Path(text)).resolve()
-        if not (source.is_relative_to(folder) and source.is_file()) or source.suffix.lower() == ".vrt":
-            raise ForeignFilesError(f"the VRT names {text}, which is not an image below its folder")
-        open_raster(str(source)).close()
+        if tag != "sourcefilename":
+            continue
+        name, is_relative = element.text or "", attributes.get("relativetovrt", "0")
+        is_plain = name == name.strip() and not _SYNTAX.match(name) and is_relative in ("0", "1")
+        if not is_plain or len(element) or len(attributes) < len(element.attrib):
+            raise ForeignFilesError(f"the VRT writes the name {name!r} in a way that programs read differently")
+        sources.add((name, is_relative))
+    return sources
 
 
 def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:

@@ -1,6 +1,7 @@
 """Find out whether an HDF5 or netCDF file names other files, from which the HDF5 library would read values."""
 
 import mmap
+import os
 import re
 import struct
 from functools import lru_cache
@@ -53,19 +54,22 @@ def _search(path: Path, size: int, mtime_ns: int) -> str:
                 return "it takes values from other files (virtual dataset)"
             if _FILTERED_HEAP.search(data):
                 return "it has compressed links, which cannot be checked"
-            is_linked = any(_is_external_link(data, match.start()) for match in _LINK.finditer(data))
+            is_linked = any(_is_external_link(data, match.start(), path.parent) for match in _LINK.finditer(data))
             return "it has a link to another file" if is_linked else ""
 
 
 def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:
     """Return whether the address of a heap follows the bytes of a certain message."""
-    addresses = [re.escape(struct.pack("<Q", match.start())) for match in re.finditer(heap, data)]
-    pattern = before + b"(?:" + b"|".join(addresses) + b")"
-    return bool(addresses) and re.search(pattern, data, re.DOTALL) is not None
+    addresses = {struct.pack("<Q", match.start()) for match in re.finditer(heap, data)}
+    pattern = re.compile(b"(?=" + before + b"(.{8}))", re.DOTALL)  # messages may overlap
+    return bool(addresses) and any(match[1] in addresses for match in pattern.finditer(data))
 
 
-def _is_external_link(data: mmap.mmap, start: int) -> bool:
-    """Return whether a link message names a file and an object, as the HDF5 library reads it."""
+def _is_external_link(data: mmap.mmap, start: int, folder: Path) -> bool:
+    """Return whether a link message names a file and an object, as the HDF5 library reads it.
+
+    The bytes of a message also occur by chance among values. So the names are printable, or the file exists.
+    """
     flags, position = data[start + 1], start + 3
     position += 8 * bool(flags & 4) + bool(flags & 16)  # order of creation, character set
     width = 1 << (flags & 3)
@@ -73,11 +77,21 @@ def _is_external_link(data: mmap.mmap, start: int) -> bool:
     size = int.from_bytes(data[position : position + 2], "little")
     version, *names = data[position + 2 : position + 2 + min(size, _COMPARED_BYTES)].partition(b"\0")[::2]
     file, _, rest = (names[0] if names else b"").partition(b"\0")
-    return not version and _is_name(file) and _is_name(rest.partition(b"\0")[0])
+    object_name = rest.partition(b"\0")[0]
+    if version or not file or not object_name:
+        return False
+    return (_is_printable(file) and _is_printable(object_name)) or _exists(file, folder)
 
 
-def _is_name(text: bytes) -> bool:
+def _is_printable(text: bytes) -> bool:
     try:
-        return text.decode().isprintable() and bool(text)
+        return text.decode().isprintable()
     except UnicodeDecodeError:
         return False
+
+
+def _exists(name: bytes, folder: Path) -> bool:
+    """Return whether the HDF5 library would open a file of this name: beside the file, or in the working folder."""
+    start = os.fsencode(folder)
+    paths = (os.path.join(start, name), os.path.join(start, os.path.basename(name)), name)  # noqa: PTH118, PTH119
+    return any(map(os.path.isfile, paths))

@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,80 @@ def test_vrt_names_images_below_its_folder(tmp_path):
         path.write_text(content if content[:2] != "<!" else "<?xml version='1.0'?>" + content)
         with pytest.raises(RasterioError):
             open_raster(str(path))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        " {far}",
+        "\n{far}",
+        "{far}&#10;",
+        "{far}<!-- -->/../../in/a.tif",
+        "{far}<![CDATA[/../../in/a.tif]]>",
+        "<b/>{far}",
+    ],
+)
+@pytest.mark.parametrize("relative", ["1", "0", " 1", '0" relativetovrt="1'])
+def test_a_name_in_a_vrt_that_gdal_reads_differently(tmp_path, source, relative):
+    """A folder with the name that the check sees contains an honest image; GDAL opens the one elsewhere."""
+    far = write_geotiff(tmp_path / "far.tif", RAMP)
+    for decoy in ("a.tif", f" {far}", f"\n{far}", f"GTIFF_DIR:1:{far}"):
+        path = Path(f"{tmp_path}/in/{decoy}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_geotiff(path, RAMP)
+    (tmp_path / "in/x.vrt").write_text(vrt(source.format(far=far), relative))
+    with pytest.raises(ForeignFilesError):
+        open_raster(str(tmp_path / "in/x.vrt"))
+
+
+@pytest.mark.parametrize("name", ["Größe 1.tif", "a&amp;b.tif"])
+def test_a_vrt_of_an_image_with_an_unusual_name(tmp_path, name):
+    write_geotiff(tmp_path / name.replace("&amp;", "&"), RAMP)
+    (tmp_path / "x.vrt").write_text(vrt(name, 1), "utf-8")
+    with open_raster(str(tmp_path / "x.vrt")) as file:
+        assert (file.read(1) == RAMP).all()
+    (tmp_path / "y.vrt").write_bytes(f"<?xml version='1.0' encoding='latin-1'?>{vrt(name, 1)}".encode("latin-1"))
+    if not name.isascii():
+        with pytest.raises(ForeignFilesError, match="not UTF-8"):
+            open_raster(str(tmp_path / "y.vrt"))
+
+
+def test_a_linked_vrt_is_checked_where_it_lies(tmp_path):
+    """GDAL takes relative names from the folder of the target."""
+    for folder in ("in/far", "in/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_geotiff(tmp_path / "outside.tif", RAMP)
+    write_geotiff(tmp_path / "in/far/a.tif", RAMP)
+    (tmp_path / "in/deep/far").mkdir()
+    (tmp_path / "in/deep/far/a.tif").symlink_to(tmp_path / "outside.tif")
+    (tmp_path / "in/deep/x.vrt").write_text(vrt("far/a.tif", 1))
+    (tmp_path / "in/x.vrt").symlink_to("deep/x.vrt")
+    with pytest.raises(ForeignFilesError):
+        open_raster(str(tmp_path / "in/x.vrt"))
+
+
+@pytest.mark.parametrize("syntax", ["GTIFF_DIR:1:", "JPEG_SUBFILE:Q0,0,99999,", "zip:"])
+def test_a_file_name_is_no_syntax(tmp_path, monkeypatch, syntax):
+    monkeypatch.chdir(tmp_path)
+    far = write_geotiff(tmp_path / "far.tif", RAMP)
+    path = Path(f"{syntax}{far}")
+    path.parent.mkdir(parents=True)
+    write_geotiff(tmp_path / "local.tif", RAMP + 1).rename(path)
+    with open_raster(str(path)) as file:
+        assert (file.read(1) == RAMP + 1).all()
+
+
+def test_an_overview_of_nitf_is_an_image(tmp_path):
+    """After an honest VRT, GDAL has its driver, and would open the VRT beside the NITF."""
+    write_geotiff(tmp_path / "a.tif", RAMP)
+    (tmp_path / "a.vrt").write_text(vrt("a.tif", 1))
+    open_raster(str(tmp_path / "a.vrt")).close()
+    (tmp_path / "secret").write_bytes(SECRET)
+    with rasterio.open(tmp_path / "b.ntf", "w", "NITF", 40, 40, 1, dtype="uint8") as file:
+        file.write(np.eye(40, dtype=np.uint8), 1)
+    (tmp_path / "b.ntf.r1").write_text(raw_vrt(tmp_path / "secret"))
+    with pytest.raises(RasterioError):
+        open_raster(str(tmp_path / "b.ntf"))
 
 
 def test_vrt_in_an_archive_is_refused(tmp_path):

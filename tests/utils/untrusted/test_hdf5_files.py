@@ -1,6 +1,7 @@
 """HDF5 that names other files is refused before GDAL opens it."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,30 @@ def test_a_file_that_names_no_others_is_read(tmp_path):
     assert find_named_files(path) == ""
     with open_raster(str(path)) as file:
         assert sorted(file.read().ravel()) == sorted(pixels.ravel())
+
+
+@pytest.mark.parametrize("name", [b"\x01.h5", b"\xff.h5", b"\t.h5", b"\x01/b5"])
+@pytest.mark.parametrize("file", ["external_link_latest", "external_link_earliest"])
+def test_a_link_whose_name_does_not_print_is_refused_if_it_leads_somewhere(name, file, tmp_path):
+    """The netCDF library follows it. Without a file of this name, the bytes may be values."""
+    path = tmp_path / "a.h5"
+    path.write_bytes((CORPUS / file).read_bytes().replace(b"b.h5", name))
+    assert find_named_files(path) == ""
+    linked = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    linked.parent.mkdir(exist_ok=True)
+    linked.write_bytes(b"")
+    os.utime(path, (1, 1))  # the file is searched again
+    assert "link" in find_named_files(path)
+
+
+def test_a_file_full_of_addresses_is_searched_in_one_pass(tmp_path):
+    """All addresses in one pattern took time that grew with the square of their number."""
+    path = write_hdf5(tmp_path / "a.h5", np.eye(8, dtype=np.uint8))
+    with path.open("ab") as file:
+        file.write(b"GCOL" * 20_000 + b"\x04\x03" * 60_000)
+    start = time.process_time()
+    assert find_named_files(path) == ""
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("content", [b"", b"CDF\x01" + bytes(2000), b"text", bytes(5000)])
