@@ -15,6 +15,7 @@ import typer
 
 from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_failure
 from rsft.utils.dependencies import disable_telemetry
+from rsft.utils.remote_files import refuse_servers
 from rsft.utils.untrusted.gdal_drivers import LIMIT
 from rsft.utils.user_folders import set_user_folders
 from rsft.version import __version__
@@ -88,8 +89,12 @@ def _outline(app: typer.Typer) -> typer.Typer:
 
 
 def run() -> None:
-    """Run the command line as a program: commands that read foreign files put the whole process behind a fence."""
+    """Run the command line as a program: commands that read foreign files put the whole process behind a fence.
+
+    No command asks a server that no argument names, whatever its files say.
+    """
     os.environ[LIMIT] = "limited"
+    refuse_servers()
     main(fenced=True)
 
 

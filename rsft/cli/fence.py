@@ -8,19 +8,19 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from errno import EBUSY
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
+from platformdirs import user_cache_path, user_config_path, user_data_path
 
 from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS
 from rsft.errors import RequestError, RsftError
-from rsft.utils.fence import OFF, enter_fence, fence_version
-from rsft.utils.remote_files import NO_SERVERS
+from rsft.utils.fence import OFF, TRUSTED, enter_fence, fence_version, outside_hint
+from rsft.utils.remote_files import allow_servers, refuse_servers
 from rsft.utils.untrusted.documents import read_regular, read_regular_text
 
 _log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ _SYSTEM = (
     "/etc/OpenCL",
 )
 _CACHES = ("rsft", "matplotlib", "fontconfig")
+_FOLDER_VARIABLES = ("MPLCONFIGDIR", "TORCH_HOME")
+"""Variables that name folders in which libraries write."""
 _OUTPUTS = frozenset(("out", "root", "scene", "html", "page", "picture", "chips", "to", "json"))
 """Parameters that name what a command writes."""
 _LABELS = ("at", "truth", "labels")
@@ -42,7 +44,12 @@ _PRODUCT_FOLDERS = ("measurement", "IMAGEDATA", "imagery", "metadata")
 _DOWNLOADS = {"push": "to", "fusrs": "lists"}  # commands that connect, unless this parameter names a folder
 _MAX_RECIPE_BYTES = 2**20
 _WEIGHTS = re.compile(r"""\bweights:[ \t]*['"]?([^'",}#\n]*/[^'",}#\n]*)""")
-_IMAGE_SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp"))
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_IMAGE_SUFFIXES = frozenset(
+    (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp", ".img", ".ntf", ".nitf", ".nc", ".h5", ".hdf5")
+)
+_BUNDLES = frozenset(("bundle", "also", "second"))
+"""Parameters that name bundles, whose files are read by their names."""
 
 
 def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
@@ -55,30 +62,24 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
     rsft's cache and the folder for temporary files. TCP connections are allowed if an argument names a server.
 
     Raises:
-        RequestError: other threads run already, or the kernel refuses the limits.
+        RequestError: a link in a named folder leads to a file or folder that no argument names, other threads run
+            already, or the kernel refuses the limits.
     """
     texts = {name: list(_texts(value)) for name, value in parameters.items()}
     inputs = [text for name, values in texts.items() if name not in _OUTPUTS for text in values]
     connects = command in _DOWNLOADS and not parameters[_DOWNLOADS[command]]
     connects |= any(bool(parameters.get(name)) for name in ("ray", "download")) or any(map(_names_server, inputs))
-    if not connects:
-        os.environ[NO_SERVERS] = "-"
+    (allow_servers if connects else refuse_servers)()
     if OFF:
         return
-    outputs = [Path(text) for name in _OUTPUTS.intersection(texts) for text in texts[name]]
-    if command == "sign" or (command in ("stac", "card") and not parameters["out"]):
-        outputs += [folder for text in texts["bundle"] for folder in (Path(text), Path(text).resolve().parent / "x")]
-    if command == "audit":
-        outputs += map(Path, texts["source"])
-    if command == "from":
-        outputs += [Path(text).with_name("bundle") for text in texts["checkpoint"]]
-    if command == "torchgeo":  # TorchGeo extracts archives beside them
-        outputs += map(Path, texts["data"])
-    readable = [*_interpreter(), *(path for text in inputs for path in _find_inputs(text))]
+    named = {*TRUSTED, *map(Path.resolve, TRUSTED), *(path for text in inputs for path in _find_inputs(text))}
+    for name in texts.keys() - _OUTPUTS - _BUNDLES:
+        for text in texts[name]:
+            _check_links(text, named)
+    readable = [*_interpreter(), *named]
     readable += [path for name in _LABELS for text in texts.get(name, ()) for path in _class_names(text)]
-    readable += [
-        path for name in ("bundle", "also", "second") for text in texts.get(name, ()) for path in _weights(text)
-    ]
+    readable += [path for name in _BUNDLES for text in texts.get(name, ()) for path in _weights(text)]
+    outputs = _find_outputs(command, parameters, texts)
     try:
         if fence_version() and len(list(Path("/proc/self/task").iterdir())) > 1:
             raise OSError(EBUSY, "other threads run already, such as those of a debugger")
@@ -88,21 +89,37 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
         raise RequestError(f"the fence cannot be closed: {error.strerror}", command, "set RSFT_FENCE=off") from error
 
 
+def _find_outputs(command: str, parameters: Mapping[str, Any], texts: Mapping[str, list[str]]) -> list[Path]:
+    """Return the files and folders that a command writes; `texts` are the texts in its parameters, by name."""
+    outputs = [Path(text) for name in _OUTPUTS.intersection(texts) for text in texts[name]]
+    if command == "sign" or (command in ("stac", "card") and not parameters["out"]):
+        outputs += [folder for text in texts["bundle"] for folder in (Path(text), Path(text).resolve().parent / "x")]
+    if command == "audit":
+        outputs += map(Path, texts["source"])
+    if command == "from":
+        outputs += [Path(text).with_name("bundle") for text in texts["checkpoint"]]
+    if command == "torchgeo":  # TorchGeo extracts archives beside them
+        outputs += map(Path, texts["data"])
+    return outputs
+
+
 def _writable(command: str, outputs: Iterable[Path], ray: bool) -> Iterator[Path]:
-    """Yield the outputs, the folders in which they are made, devices, caches and the folder for temporary files."""
+    """Yield the outputs, the folders in which they are made, devices, caches and the folder for temporary files.
+
+    The caches are made here: a rule of the fence needs a folder that exists.
+    """
     temporary = Path(tempfile.gettempdir()), Path("/var/tmp")  # SQLite sorts many rows in the second one
     yield from (Path("/dev"), *temporary, Path.home() / ".nv")
     caches = [user_cache_path(name) for name in _CACHES]
-    if configured := os.environ.get("MPLCONFIGDIR"):
-        caches.append(Path(configured))
-    for cache in caches:
-        with suppress(OSError):
-            cache.mkdir(parents=True, exist_ok=True)
-        yield cache
+    caches += [Path(os.environ[name]) for name in _FOLDER_VARIABLES if os.environ.get(name)]
     if ray:
-        yield Path.home() / ".ray"
+        caches.append(Path.home() / ".ray")
     if command == "push":
-        yield Path(os.environ.get("HF_HOME") or user_cache_path("huggingface"))
+        caches.append(Path(os.environ.get("HF_HOME") or user_cache_path("huggingface")))
+    for path in caches:
+        with suppress(OSError):  # a home that is read-only, or missing
+            path.mkdir(parents=True, exist_ok=True)
+        yield path
     for path in outputs:
         folder = path.absolute().parent
         yield from (path, next(parent for parent in (folder, *folder.parents) if parent.exists()))
@@ -122,7 +139,8 @@ def _interpreter() -> Iterator[Path]:
     yield from map(Path, sys.path[1:] if has_working_directory else sys.path)
     spec = find_spec("rsft")
     yield from map(Path, spec.submodule_search_locations or () if spec else ())
-    yield Path.home() / ".config" / "matplotlib"
+    yield user_config_path("matplotlib")
+    yield user_data_path("proj")  # grids, without which PROJ takes a less accurate transformation
     yield Path.home() / ".aws"  # credentials that a user has for GDAL
     if weights := os.environ.get("RSFT_WEIGHTS"):
         yield Path(weights)
@@ -135,7 +153,8 @@ def _weights(bundle: str) -> Iterator[Path]:
             with suppress(RsftError, OSError, ValueError):
                 for name in _WEIGHTS.findall(read_regular_text(recipe, _MAX_RECIPE_BYTES)):
                     path = Path(name.strip()).expanduser().absolute()
-                    yield from path.parent.glob(f"{path.stem}.*") if path.is_file() else ()
+                    is_checkpoint = path.suffix in _WEIGHT_SUFFIXES and path.is_file()
+                    yield from path.parent.glob(f"{path.stem}.*") if is_checkpoint else ()
 
 
 def _class_names(text: str) -> Iterator[Path]:
@@ -180,30 +199,56 @@ def _find_inputs(text: str) -> Iterator[Path]:
         return
 
 
-def _links_to_files(folder: Path) -> Iterator[Path]:
-    """Yield the links to files in a folder and those below; no list of names is kept, which would be long for chips."""
-    folders = [str(folder)]
+def _check_links(text: str, named: Collection[Path]) -> None:
+    """Raise an error if a folder that an argument names contains a link to a folder or image that no argument names.
+
+    The content of a folder may be a stranger's, so a link in it opens nothing. It is no reason to leave chips out
+    either.
+
+    Args:
+        text: the argument; a list names several folders.
+        named: all named files and folders, with links resolved.
+
+    Raises:
+        RequestError: there is such a link.
+    """
+    for folder in _list_lines(text) if text.startswith("@") else [text]:
+        for link in _find_links(folder):
+            target = Path(os.path.realpath(link))
+            if not any(path in named for path in (target, *target.parents)):
+                raise RequestError(f"the link leads to {target}, which no argument names", link, outside_hint(link))
+
+
+def _find_links(folder: str) -> Iterator[Path]:
+    """Yield the links to folders and images in a folder and those below; no list of names is kept, which may be long.
+
+    Links to nothing are left out: they are reported where they are read.
+    """
+    folders = [folder]
     while folders:
-        with suppress(OSError), os.scandir(folders.pop()) as entries:
+        with suppress(OSError, ValueError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if not entry.is_symlink():
                     folders += [entry.path] * entry.is_dir()
-                elif os.path.isfile(entry):  # noqa: PTH113 (a Path raises an error if the target is out of reach)
+                elif _leads_to_images(Path(entry)):
                     yield Path(entry)
 
 
-def _with_neighbors(path: Path) -> Iterator[Path]:
-    """Yield a folder and the targets of links that a user makes, or the folder of a file.
+def _leads_to_images(link: Path) -> bool:
+    """Return whether a link leads to a folder, or has the name of an image and leads to a file."""
+    is_image = link.suffix.lower() in _IMAGE_SUFFIXES
+    return os.path.isdir(link) or (is_image and os.path.exists(link))  # noqa: PTH110, PTH112 (a Path raises errors)
 
-    Such links lead to folders and lie directly in `path`, or lead to images. If the folder of a file contains the home
-    of the user, only the files of the same stem are yielded.
+
+def _with_neighbors(path: Path) -> Iterator[Path]:
+    """Yield a folder, or a file and its folder.
+
+    If the folder of a file contains the home of the user, only the files of the same stem are yielded.
     """
     if not path.exists():
         return
     yield from (path.resolve(), path.absolute())
     if path.is_dir():
-        yield from (link.resolve() for link in path.iterdir() if link.is_symlink() and link.is_dir())
-        yield from (x for x in map(Path.resolve, _links_to_files(path)) if x.suffix.lower() in _IMAGE_SUFFIXES)
         return
     levels = range(2 if path.parent.name in _PRODUCT_FOLDERS else 1)
     for folder in dict.fromkeys(x.parents[level] for level in levels for x in (path.absolute(), path.resolve())):

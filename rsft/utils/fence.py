@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from rsft.errors import RsftError
+from rsft.errors import RequestError
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # numbers of the system calls on all architectures
 _SET_NO_NEW_PRIVILEGES = 38
@@ -26,16 +26,33 @@ _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 
 
-OFF = os.environ.get("RSFT_FENCE", "").lower() == "off"
+_SETTING = os.environ.get("RSFT_FENCE", "")
+
+OFF = _SETTING.lower() == "off"
 """Whether the user switched the fence off."""
 
-OUTSIDE = "the fence hides it: a command reads only what its arguments name (name it, or set RSFT_FENCE=off)"
-"""What to say of a file that only the fence hides."""
+TRUSTED = tuple(Path(text) for text in _SETTING.split(os.pathsep) if text.lower() not in ("", "on", "off"))
+"""Further folders that every command may read, such as a store of objects to which links lead."""
+
+
+def outside_hint(path: str | Path) -> str:
+    """Return how a command can read a file or folder that no argument names."""
+    target = Path(os.path.realpath(path))
+    folder = target if target.is_dir() else target.parent
+    return (
+        f"name {folder} as a further input, copy what you need, or trust this folder with RSFT_FENCE={folder} "
+        "(RSFT_FENCE=off switches the fence off)"
+    )
 
 
 def is_hidden(path: str | Path) -> bool:
     """Return whether a file that cannot be opened could be, without a fence. Permissions are those of the file."""
     return os.access(path, os.R_OK)
+
+
+def hidden_error(path: str | Path) -> RequestError:
+    """Return the error for a file or folder that only the fence hides."""
+    return RequestError("the fence hides it: a command reads only what its arguments name", path, outside_hint(path))
 
 
 def _call(number: int, *arguments: object) -> int:
@@ -61,10 +78,10 @@ def describe_fence() -> str:
     return f"Landlock, version {fence_version()}" if fence_version() and not OFF else ""
 
 
-def explain_fence(error: OSError) -> RsftError | None:
+def explain_fence(error: OSError) -> RequestError | None:
     """Return a sentence for a file that the fence hides; None for other errors."""
     is_path = isinstance(error, PermissionError) and isinstance(error.filename, str) and describe_fence() != ""
-    return RsftError(OUTSIDE, str(error.filename)) if is_path and is_hidden(error.filename) else None
+    return hidden_error(error.filename) if is_path and is_hidden(error.filename) else None
 
 
 def enter_fence(readable: Iterable[Path], writable: Iterable[Path], *, connects: bool) -> bool:

@@ -14,6 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
 
+from rsft.errors import RequestError
+from rsft.utils.fence import explain_fence
+
 _NOT_ON_WINDOWS = re.compile(  # names that Windows changes, refuses or opens as a device
     r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)', re.IGNORECASE
 )
@@ -162,10 +165,42 @@ def limits_file_size() -> bool:
     return bool(resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY)
 
 
+def refuse_folder(error: OSError) -> None:
+    """Raise an error for a folder that cannot be listed; `os.walk` would leave it out without a word.
+
+    Raises:
+        RequestError: always, except for lost+found, which belongs to the file system.
+    """
+    if Path(error.filename).name == "lost+found":
+        return
+    hint = "change its permissions, or give the folders below that can be read"
+    raise explain_fence(error) or RequestError(f"the folder cannot be read: {error.strerror}", error.filename, hint)
+
+
 def walk_files(folder: Path) -> Iterator[str]:
-    """Yield the paths of the files in a folder and its subfolders: texts, because `Path.rglob` keeps all its paths."""
-    for parent, _, names in os.walk(folder):
+    """Yield the paths of the files in a folder and its subfolders: texts, because `Path.rglob` keeps all its paths.
+
+    Linked folders are followed. A link is left out if it leads above `folder`, where the walk would not end, or to a
+    folder whose files come anyway.
+
+    Raises:
+        RequestError: a folder cannot be read.
+    """
+    visited = [Path(os.path.realpath(folder))]
+    for parent, folders, names in os.walk(folder, onerror=refuse_folder, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if _is_new_folder(Path(parent, name), visited)]
         yield from (str(Path(parent, name)) for name in names)
+
+
+def _is_new_folder(path: Path, visited: list[Path]) -> bool:
+    """Return whether a walk should enter a folder, and add the target of a link to the visited folders."""
+    if not path.is_symlink():
+        return True
+    target = Path(os.path.realpath(path))
+    is_new = not visited[0].is_relative_to(target) and not any(map(target.is_relative_to, visited))
+    if is_new:
+        visited.append(target)
+    return is_new
 
 
 def path_order(path: str) -> str:

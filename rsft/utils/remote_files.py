@@ -48,6 +48,17 @@ class RemoteFile(NamedTuple):
     sends_ranges: bool
 
 
+def refuse_servers() -> None:
+    """Let GDAL and rsft ask no server in this process and those that it starts. The setting of a user stays."""
+    os.environ.setdefault(NO_SERVERS, "-")
+
+
+def allow_servers() -> None:
+    """Let GDAL and rsft ask servers again."""
+    if os.environ.get(NO_SERVERS) == "-":
+        del os.environ[NO_SERVERS]
+
+
 def probe_url(url: str) -> RemoteFile | None:
     """Read the first bytes of a file on a web server. A server that does not answer is asked a second time.
 

@@ -17,7 +17,9 @@ import pytest
 import shapely
 
 from rsft.cli.fence import close_fence
+from rsft.errors import RequestError
 from rsft.utils.fence import describe_fence, enter_fence, explain_fence, fence_version
+from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff
 
 pytestmark = pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
@@ -176,20 +178,47 @@ def test_an_image_of_a_product_needs_the_header_above(tmp_path, monkeypatch, ima
     assert attempt("predict", {"inputs": [image], "out": "outputs/o"}, *reads) == ["text", "text"]
 
 
-def test_links_that_a_user_makes(tmp_path, monkeypatch):
+def test_links_in_a_folder_lead_nowhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("far").mkdir()
-    Path("far/b.png").write_text("chip")
+    Path("inputs/b.txt").symlink_to(tmp_path / "elsewhere/secret.txt")
     for number in range(4):  # wherever the circle of links comes in the list of the folder
-        Path(f"inputs/b{number}.png").symlink_to(tmp_path / "far/b.png")
         Path(f"inputs/circle{number}.png").symlink_to(f"circle{number}.png")
-    Path("inputs/secret.png").symlink_to(tmp_path / "elsewhere/secret.txt")
-    Path("inputs/deep").mkdir()
-    Path("inputs/deep/folder").symlink_to(tmp_path / "elsewhere")
-    names = (*(f"b{number}.png" for number in range(4)), "secret.png", "deep/folder/secret.txt")
-    reads = [("read", f"inputs/{name}") for name in names]
     parameters = {"inputs": ["inputs"], "out": "outputs/o"}
-    assert attempt("predict", parameters, *reads) == [*["chip"] * 4, "PermissionError", "PermissionError"]
+    assert attempt("predict", parameters, ("read", "inputs/b.txt")) == ["PermissionError"]
+    Path("inputs/deep").mkdir()
+    for name in ("b.png", "deep/folder"):
+        Path("inputs", name).symlink_to(tmp_path / ("elsewhere/secret.txt" if "." in name else "elsewhere"))
+        with pytest.raises(RequestError, match=mentions(f"inputs/{name}", "RSFT_FENCE")):
+            attempt("predict", parameters)
+        both = parameters | {"labels": "elsewhere"}
+        assert attempt("predict", both, ("read", "elsewhere/secret.txt")) == ["secret"]
+        Path("inputs", name).unlink()
+
+
+@pytest.mark.parametrize("name", ["inputs", "@lists/l.txt"])
+def test_a_named_link_and_the_links_of_a_list(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("inputs/link.png").symlink_to(tmp_path / "elsewhere/secret.txt")
+    Path("lists").mkdir()
+    Path("lists/l.txt").write_text("inputs\n")
+    with pytest.raises(RequestError, match="link"):
+        attempt("predict", {"inputs": [name], "out": "outputs/o"})
+    read = ("read", "inputs/link.png")
+    assert attempt("predict", {"inputs": ["inputs/link.png"], "out": "outputs/o"}, read) == ["secret"]
+
+
+def test_folders_that_libraries_need_are_made(tmp_path, monkeypatch):
+    """In a new home: Ray and Matplotlib write, and PROJ reads the grids of the user."""
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.delenv(f"XDG_{name}_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home/.local/share/proj").mkdir(parents=True)
+    (tmp_path / "home/.local/share/proj/grid.tif").write_text("shifts")
+    home, parameters = tmp_path / "home", {"inputs": ["inputs"], "out": tmp_path / "outputs/o", "ray": True}
+    attempts = [("write", f"{home}/{name}/x") for name in (".ray", ".cache/matplotlib", ".cache/rsft")]
+    attempts += [("write", f"{home}/own/x"), ("read", f"{home}/.local/share/proj/grid.tif")]
+    results = attempt("predict", parameters, *attempts, MPLCONFIGDIR=f"{home}/own")
+    assert results == ["3", "3", "3", "3", "shifts"]
 
 
 @pytest.mark.parametrize("folder", ["bundle", "runs/a/001/bundle"])
@@ -241,15 +270,18 @@ def test_signing_audits_and_cards_write_beside_their_input(tmp_path, monkeypatch
     assert attempt("from", {"checkpoint": "inputs/a.ckpt", "out": None}, write) == ["3"]
 
 
-@pytest.mark.parametrize(("setting", "fences"), [("on", True), ("off", False)])
+@pytest.mark.parametrize(("setting", "fences"), [("on", True), ("off", False), ("elsewhere", False)])
 def test_the_command_is_behind_the_fence(tmp_path, setting, fences):
-    """A folder of chips is read through a link that points elsewhere, once with and once without the fence."""
+    """A folder of chips is read through a link that points elsewhere, with and without the fence."""
     (tmp_path / "inputs/deep/a").mkdir(parents=True)
     (tmp_path / "inputs/deep/a/x.png").symlink_to(tmp_path / "elsewhere/secret.txt")
     command = [sys.executable, "-m", "rsft", "audit", str(tmp_path / "inputs/deep")]
+    setting = str(tmp_path / setting) if setting == "elsewhere" else setting
     environment = os.environ | {"RSFT_FENCE": setting, "TMPDIR": str(tmp_path / "temporary")}
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert ("Permission denied" in process.stdout + process.stderr) is fences, process.stdout + process.stderr
+    printed = process.stdout + process.stderr
+    assert ("which no argument names" in printed) is fences, printed
+    assert process.returncode == (2 if fences else 0), printed
 
 
 @pytest.mark.slow
@@ -270,7 +302,7 @@ def test_a_whole_prediction_behind_the_fence(tmp_path, run):
 def test_a_hidden_file_is_explained(tmp_path, monkeypatch):
     error = PermissionError(13, "Permission denied", str(tmp_path / "elsewhere/secret.txt"))
     explained = explain_fence(error)
-    assert explained is not None and "RSFT_FENCE=off" in explained.message
+    assert explained is not None and "RSFT_FENCE=off" in explained.hint
     assert explain_fence(PermissionError(13, "", str(tmp_path / "missing"))) is None
     assert explain_fence(FileNotFoundError(2, "", str(tmp_path))) is None
     monkeypatch.setattr("rsft.utils.fence.fence_version", lambda: 0)

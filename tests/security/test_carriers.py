@@ -30,11 +30,12 @@ layer, folder, carriers = json.load(sys.stdin)
 naive = layer in ("nothing", "fence")
 if layer != "nothing":
     os.environ["RSFT_FENCE"] = "on" if layer == "fence" else "off"
-    from rsft.cli.fence import close_fence
+    from rsft.cli import fence
+    fence._check_links = lambda *named: None  # the links in these folders would end the command before
     if layer == "readers":
         os.environ["RSFT_GDAL_DRIVERS"] = "limited"
     inputs = [f"{folder}/in/{name}" for name in ("given", *carriers)] + ["tests"]
-    close_fence("predict", {"inputs": inputs, "out": f"{folder}/out/x"})
+    fence.close_fence("predict", {"inputs": inputs, "out": f"{folder}/out/x"})
 if naive:
     os.environ.pop("CPL_VSIL_CURL_ALLOWED_FILENAME", None)
 

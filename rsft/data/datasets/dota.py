@@ -25,6 +25,7 @@ from rsft.data.imagery.reader import IMAGE_SUFFIXES, open_image, read_chip
 from rsft.data.imagery.scene_uri import LastImageCache
 from rsft.errors import DataError
 from rsft.types import Pixels, Rejection
+from rsft.utils.operating_system import walk_files
 
 Window = tuple[int, int, int, int]
 """x1 y1 x2 y2 in pixels; column x2 and row y2 are outside the window."""
@@ -116,7 +117,7 @@ class _Tree:
         self.root, self.version = root, version
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
-        files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else []
+        files = sorted(path for path in map(Path, walk_files(root)) if path.is_file()) if root.is_dir() else []
         files = [path for path in files if split in (self._key(path)[0], "all")]
         # v1.5 has the images of v1.0 and v2.0 adds some: prefer images in no folder of a version, then the lowest one
         images = self._by_key(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torchgeo.datasets.errors import DatasetNotFoundError
 from torchgeo.datasets.utils import Path
 
+from rsft.data.datasets._fusar_files import iterate_files
 from rsft.data.datasets._srsdd_files import parse_finite
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, plot_sample, to_image_tensor
 
@@ -160,7 +161,8 @@ class OpenSARShip(LabeledImages):
         self.root, self.product, self.transforms, self.label = root, product, transforms, label
         self.rejected: list[tuple[str, int, str]] = []
         self.chips: list[OpenSARShipChip] = []
-        folders = sorted(path for path in pathlib.Path(root).rglob(self.products[product]) if path.is_dir())
+        names = {parts[:-1] for parts in iterate_files(pathlib.Path(root))}
+        folders = [pathlib.Path(root, *parts) for parts in sorted(names) if parts[-1:] == (self.products[product],)]
         if not folders:
             raise DatasetNotFoundError(self)
         for folder in folders:

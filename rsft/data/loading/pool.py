@@ -26,6 +26,7 @@ from rsft.data.loading.packing import cache_folder
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.operating_system import walk_files
 from rsft.utils.process_pool import imap_unordered
 
 MIN_CORRELATION = 0.95
@@ -150,7 +151,7 @@ def _find_images(source: str) -> list[Path]:
     if not matches:
         hint = "check the path: data.unlabeled is a folder, a chip store or a glob pattern"
         raise RequestError("no such folder, and no match as a glob pattern", source, hint)
-    files = (file for path in matches for file in (path.rglob("*") if path.is_dir() else [path]))
+    files = (file for path in matches for file in (map(Path, walk_files(path)) if path.is_dir() else [path]))
     images = {file.absolute() for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()}
     if not images:
         hint = f"a folder must contain image files, with a suffix of {' '.join(sorted(IMAGE_SUFFIXES))}"

@@ -238,7 +238,7 @@ def find_chips(
                 stored |= read_declarations(path)
             elif path.is_dir():
                 for file in map(Path, walk_files(path)):
-                    if file.is_file():
+                    if file.is_file() or file.is_symlink():  # a link to nothing is a rejected chip
                         (chips if file.suffix.lower() in reader.IMAGE_SUFFIXES else skipped).add(str(file))
             else:
                 chips.add(str(path))

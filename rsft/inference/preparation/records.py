@@ -30,6 +30,7 @@ from rsft.inference.scenes.raster import (
     open_scene,
 )
 from rsft.types import Pixels, Progress
+from rsft.utils.operating_system import walk_files
 
 
 def open_scenes(sources: Sequence[Path], unit: str | None, progress: Progress | None) -> Iterator[RasterScene]:
@@ -60,8 +61,10 @@ def _find_scenes(source: Path) -> list[SceneUri]:
         RequestError: there is none, or one is not on this machine.
     """
     if source.is_dir() and find_product(source) is None:
-        folders = [path for path in source.rglob("*") if path.is_dir() and _is_product(path)]
-        files = [path for path in source.rglob("*") if path.suffix.lower() in RASTER_SUFFIXES]
+        paths = [Path(name) for name in walk_files(source)]
+        parents = {parent for path in paths for parent in path.parents if source in parent.parents}
+        folders = [parent for parent in parents if _is_product(parent)]
+        files = [path for path in paths if path.suffix.lower() in RASTER_SUFFIXES]
         inside = [path for path in files if any(folder in path.parents for folder in folders)]
         scenes = [SceneUri(str(path)) for path in sorted({*files, *folders} - {*inside})]
     else:

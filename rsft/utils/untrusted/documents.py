@@ -8,14 +8,14 @@ import json
 import os
 import re
 import stat
-from errno import EACCES, EINVAL, EISDIR
+from errno import EINVAL, EISDIR
 from html import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from rsft.errors import DataError
-from rsft.utils.fence import OUTSIDE, is_hidden
+from rsft.utils.fence import hidden_error, is_hidden
 
 MAX_DEPTH = 100
 """Largest number of levels of lists and mappings in a JSON or YAML document."""
@@ -80,12 +80,13 @@ def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
     Raises:
         OSError: the file cannot be opened, or is a folder, a pipe, a socket or a device.
         DataError: the file is larger.
+        RequestError: the fence hides the file. It is not rejected among others: the command ends.
     """
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except PermissionError:
         if is_hidden(path):
-            raise PermissionError(EACCES, OUTSIDE, str(path)) from None
+            raise hidden_error(path) from None
         raise
     try:
         status = os.fstat(descriptor)
