@@ -153,6 +153,7 @@ def data_add(
     unit: str | None = None,
     bands: str | None = None,
     mixed_noise: bool = False,
+    source: Annotated[list[str] | None, typer.Option(metavar="PATH|ADDRESS")] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Join corrected labels to a chip store, all of them or none; list rows that cannot be used.
@@ -168,13 +169,23 @@ def data_add(
         unit: Unit of the chip files, if neither they nor the table name it.
         bands: Names of the bands of the chip files, such as VV,VH, if they have none.
         mixed_noise: Accept scenes with and without their thermal noise in one store.
+        source: Folder or file of chips, or address of a scene, that the table may name; repeatable. The store and the
+            folder of the table need no option, nor do unchanged scenes on this machine.
     """
     from rsft.cli.display.results import emit_addition, report_progress, show_addition
+    from rsft.data.imagery.scene_uri import SceneUri
     from rsft.inference.corrections.add import AdditionOptions, add_corrections
     from rsft.inference.options import Declaration
+    from rsft.utils.fence import OFF, TRUSTED
+    from rsft.utils.remote_files import allow_servers
 
+    sources = (*map(str, TRUSTED), *(source or ()))
+    if any(SceneUri.parse(text).is_remote for text in sources):
+        allow_servers()
     declaration = Declaration(options.unit_name(unit), options.band_names(bands))
-    addition = AdditionOptions(label_field, not_a_target, tuple(new_classes or ()), declaration, mixed_noise)
+    classes = tuple(new_classes or ())
+    allowed = None if OFF else sources
+    addition = AdditionOptions(label_field, not_a_target, classes, declaration, mixed_noise, allowed)
     with report_progress(as_json) as report:
         summary = add_corrections(root, corrected, addition, report)
     (emit_addition if as_json else show_addition)(summary)

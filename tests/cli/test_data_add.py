@@ -46,3 +46,25 @@ def test_json(rsft, labels):
     code, printed = rsft("data", "add", *labels, "--json")
     event = next(json.loads(line) for line in printed.splitlines() if '"error"' in line)
     assert code == 1 and event["event"] == "error" and "none of the 1 labels" in event["message"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_table_brings_no_private_file_into_the_store(rsft, labels, monkeypatch, is_link):
+    store = labels[0]
+    private = store.parent / "home/private.png"
+    private.parent.mkdir()
+    cv2.imwrite(str(private), np.random.default_rng(9).integers(0, 255, (8, 8), np.uint8))
+    delivered = store.parent / "delivered"
+    delivered.mkdir()
+    (delivered / "link.png").symlink_to(private)
+    (delivered / "c.csv").write_text(f"path,class\n{'link.png' if is_link else private},cargo\n")
+    before = sorted(store.rglob("*"))
+    code, printed = rsft("data", "add", store, delivered / "c.csv")
+    assert code == 2 and ("link.png" if is_link else "private.png") in printed
+    assert f"--source {private.parent}" in printed and sorted(store.rglob("*")) == before
+    monkeypatch.setattr("rsft.utils.fence.TRUSTED", (private.parent,))
+    assert rsft("data", "add", store, delivered / "c.csv")[0] == 0
+    monkeypatch.setattr("rsft.utils.fence.TRUSTED", ())
+    code, printed = rsft("data", "add", store, delivered / "c.csv", "--source", private.parent)
+    assert code == 0 and "nothing changed" in printed

@@ -60,6 +60,8 @@ class AdditionOptions:
         not_a_target: class of chips that are not a target; None leaves them out.
         new_classes: names of classes that the store may get.
         mixed_noise: accept scenes with and without their thermal noise in one store.
+        sources: files, folders and addresses whose chips and scenes may be read, besides the store and the folder of
+            the table; None allows every one. A scene on this machine is allowed if the table has its fingerprint.
     """
 
     label_field: str | None = None
@@ -67,6 +69,7 @@ class AdditionOptions:
     new_classes: tuple[str, ...] = ()
     declaration: Declaration = UNDECLARED
     mixed_noise: bool = False
+    sources: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def add_corrections(
         hint = "predict all scenes again with --keep-noise, or add --mixed-noise"
         raise RequestError(f"the thermal noise was removed from some of the scenes only ({listed})", table, hint)
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    chips, rejected = _read_chips(corrected, labeled, store, options.declaration, date, progress)
+    chips, rejected = _read_chips(corrected, labeled, store, options, date, progress)
     record: dict[str, object] = {
         "date": date,
         "table": table.name,
@@ -191,13 +194,14 @@ def _read_chips(
     table: CorrectedTable,
     labeled: Sequence[tuple[CorrectedRow, str]],
     store: ChipStore,
-    declaration: Declaration,
+    options: AdditionOptions,
     date: str,
     progress: Progress | None,
 ) -> tuple[list[LabeledChip], list[Rejection]]:
     """Return the chips of all rows with a label, and the rows whose chip does not fit or cannot be read."""
     chips, rejected, bands = [], [], ",".join(store.bands)
-    with closing(ChipCutter(table, StoreFit(store), declaration)) as cutter, gdal_environment():
+    sources = None if options.sources is None else Sources(store.root, table.path, options.sources)
+    with closing(ChipCutter(table, StoreFit(store), options.declaration, sources)) as cutter, gdal_environment():
         for done, (row, label) in enumerate(labeled, 1):
             try:
                 if row.fault:
@@ -325,11 +329,51 @@ class CorrectedChip(NamedTuple):
     scene: str
 
 
-class ChipCutter:
-    """Gets the pixels of corrected rows; `declaration` is what the user declares of the chip files."""
+class Sources:
+    """The files and addresses that a table may name: a stranger's table would bring private files into the store.
 
-    def __init__(self, table: CorrectedTable, fit: StoreFit, declaration: Declaration) -> None:
-        self.table, self.fit, self.declaration = table, fit, declaration
+    Args:
+        store: the chip store.
+        table: the table.
+        named: what the user names.
+    """
+
+    def __init__(self, store: Path, table: Path, named: Sequence[str]) -> None:
+        uris = [SceneUri.parse(text) for text in named]
+        self.table = table
+        self.addresses = [uri.text.rstrip("/") for uri in uris if uri.is_remote]
+        folders = [store, table.parent, *(uri.path for uri in uris if uri.path is not None)]
+        self.folders = [folder.resolve() for folder in folders]
+
+    def contains(self, path: Path) -> bool:
+        """Return whether a file, with links resolved, lies in one of the folders."""
+        return any(path.resolve().is_relative_to(folder) for folder in self.folders)
+
+    def check(self, uri: SceneUri) -> None:
+        """Raise an error if the user names neither an address nor its server.
+
+        Raises:
+            RequestError: an address is not named.
+        """
+        if uri.is_remote and not any(f"{uri.text}/".startswith(f"{address}/") for address in self.addresses):
+            message = f"the table names {uri}, but no argument of the command does"
+            raise RequestError(message, self.table, f"if you trust the table, add --source {uri}")
+
+
+class ChipCutter:
+    """Gets the pixels of corrected rows.
+
+    Args:
+        table: the corrected table.
+        fit: the requirements of the store.
+        declaration: what the user declares of the chip files.
+        sources: the files and addresses that the table may name; None for all.
+    """
+
+    def __init__(
+        self, table: CorrectedTable, fit: StoreFit, declaration: Declaration, sources: Sources | None = None
+    ) -> None:
+        self.table, self.fit, self.declaration, self.sources = table, fit, declaration, sources
         self._records = {str(record["scene"]): record for record in table.metadata.get("cuts", ())}
         self._scenes: dict[str, SceneChips | DataError] = {}
         self._read_declarations = cache(read_declarations)
@@ -339,17 +383,23 @@ class ChipCutter:
 
         Raises:
             DataError: the chip does not fit the store, or neither file nor scene can be read.
+            RequestError: the user does not name the folder of the file, or the server of the scene.
         """
         is_scene = row.chip and row.scene and Path(row.path).name != f"{row.chip}.tif"  # the path is that of the scene
         if not row.path or is_scene:
             return self._cut(row)
         folder, path = self.table.path.parent, Path(row.path)
         candidates = [folder / path, path, folder / path.parent.name / path.name]  # the table may have been moved
-        file = next((path for path in candidates if path.is_file()), None)
+        existing = [path for path in candidates if path.is_file()]
+        file = next((path for path in existing if self.sources is None or self.sources.contains(path)), None)
         if file is None:
-            if row.scene not in self._records:
+            if row.scene in self._records:
+                return self._cut(row)
+            if not existing:
                 raise DataError(f"the file does not exist: {candidates[0].absolute()}")
-            return self._cut(row)
+            message = f"the table names {existing[0]}, which is neither in the store nor in the folder of the table"
+            hint = f"if you trust the table, add --source {existing[0].resolve().parent}"
+            raise RequestError(message, f"{self.table.path}:{row.line}", hint)
         try:
             return self._read_file(row, file)
         except DataError as fault:
@@ -392,6 +442,8 @@ class ChipCutter:
             keeps_metadata = self.table.path.suffix.lower() != ".csv"
             raise DataError(_FOREIGN_TABLE if keeps_metadata and not self.table.metadata else _NO_RECORD)
         if row.scene not in self._scenes:
+            if self.sources is not None:
+                self.sources.check(SceneUri.parse(str(self._records[row.scene]["path"])))
             try:
                 self._scenes[row.scene] = self._open_scene(row.scene)
             except RsftError as error:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -70,7 +71,9 @@ def scene_pixels(scene: RasterScene, side: int) -> Bytes:
     return np.where(has_data, np.rint(255 * scaled), 0).astype(np.uint8)
 
 
-def training_commands(metadata: Mapping[str, Any], bundle: Path, store: str, from_scenes: bool) -> dict[str, str]:
+def training_commands(
+    metadata: Mapping[str, Any], bundle: Path, store: str, from_scenes: bool, chips: Sequence[str] = ()
+) -> dict[str, str]:
     """Return the commands for a saved table of labels.
 
     Chips that were cut from scenes have the bands of the bundle, and the unit in which the scenes were read. Their
@@ -81,6 +84,7 @@ def training_commands(metadata: Mapping[str, Any], bundle: Path, store: str, fro
         bundle: the bundle, or the folder of its run.
         store: the chip store on which the bundle was trained.
         from_scenes: whether the chips were cut from scenes.
+        chips: absolute paths of the files of the chips, which need not lie beside the saved table.
 
     Returns:
         "add" adds the labels to the training data of the bundle, "finetune" continues the training of the bundle, and
@@ -92,12 +96,22 @@ def training_commands(metadata: Mapping[str, Any], bundle: Path, store: str, fro
     bands = metadata["bands"] if from_scenes or not declared["bands"] else declared["bands"]
     new_store = _options(unit, None if bands in _DEFAULT_BANDS else bands)
     added = [] if from_scenes else _options(declared["unit"], declared["bands"])
+    added += _source_options(chips)
     commands = {
         "add": ["data", "add", store, _TABLE, *added],
         "finetune": ["finetune", "--from", str(bundle)],
         "prepare": ["prepare", "folder", _TABLE, "--root", "data/corrected", *new_store],
     }
     return {name: shlex.join(["rsft", *words]) for name, words in commands.items()}
+
+
+def _source_options(files: Sequence[str]) -> list[str]:
+    """Return the option that names the folder of all files; none if they have no folder but the root in common."""
+    try:
+        folder = Path(os.path.commonpath([os.path.dirname(file) for file in files]))  # noqa: PTH120
+    except ValueError:  # no files, or several drives of Windows
+        return []
+    return [] if folder == folder.parent else ["--source", str(folder)]
 
 
 def _options(unit: str | None, bands: Sequence[str] | None) -> list[str]:
@@ -153,6 +167,7 @@ def write_review_page(
         "table": str(table_path.absolute()) if scenes else None,
         "key": f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]} {layer.metadata['created']}",
     }
+    chip_files = [chip["path"] for chip in data["chips"] if chip["path"]]
     folder = files("rsft.inference.review")
     script = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
     page = render_template(
@@ -167,7 +182,7 @@ def write_review_page(
         can_label=can_label,
         has_files=has_files,
         command=command,
-        commands={} if bundle is None else training_commands(layer.metadata, bundle, store, from_scenes=bool(scenes)),
+        commands={} if bundle is None else training_commands(layer.metadata, bundle, store, bool(scenes), chip_files),
         style=Markup((folder / "page.css").read_text("utf-8")),
         policy=_POLICY.format(hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         script=Markup(script),

@@ -21,6 +21,7 @@ from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration, SceneQuery
 from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.utils.tables import write_csv_table
+from tests.helpers.file_server import serving_folder
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract, write_geotiff
@@ -352,3 +353,29 @@ def test_a_killed_process_leaves_the_old_or_the_new_store(desk, name, call, afte
     files = {path.relative_to(desk.store).as_posix() for path in (desk.store / "chips").rglob("*.tif")}
     assert files == set(desk.table()["path"])
     assert "4 chips from" in (desk.store / "README.md").read_text() and len(SHIPS) == 6
+
+
+@pytest.mark.parametrize("prefix", ["", "/vsicurl/", "/vsicurl?url=", "/vsizip//vsicurl/"])
+def test_a_table_starts_no_request(desk, prefix):
+    """The scene of its chips is said to be on a server; nobody named it."""
+    table = correct(desk.predict("out.geojson", chips=False))
+    content = json.loads(table.read_text())
+    with serving_folder(desk.folder) as server:
+        address = prefix + server.url("scene.tif")
+        for record in content["metadata"]["cuts"]:
+            record |= {"path": address, "fingerprint": None}
+        table.write_text(json.dumps(content))
+        for sources in ((), (server.url("other"), str(desk.folder))):
+            with pytest.raises(RequestError, match=mentions("--source", address)):
+                add_corrections(desk.store, table, AdditionOptions(sources=sources))
+        assert server.requests == []
+        if not prefix:
+            sources = (server.url("").rstrip("/"),)
+            assert add_corrections(desk.store, table, AdditionOptions(sources=sources)).result.added
+            assert server.requests != []
+
+
+def test_an_unchanged_scene_needs_no_option(desk):
+    (desk.folder / "tables").mkdir()
+    table = correct(desk.predict("tables/out.gpkg", chips=False))
+    assert add_corrections(desk.store, table, AdditionOptions(sources=())).result.added
