@@ -64,6 +64,9 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         "accuracy": accuracy,
         "confidence": confidence,
     }
+    if ignored := description["ignored"]:
+        listed = ", ".join(f"{key} {value}" for key, value in ignored.items())
+        lines["ignored"] = f"{listed}: finetune --from takes them from the command alone"
     width = max(map(len, lines))
     for name, text in lines.items():
         console.print(f"{name:<{width}}  {text}", soft_wrap=True)

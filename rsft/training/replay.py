@@ -1,6 +1,7 @@
 """Compare the bundle of a run with the one at which it started, and the recipe of a run that starts at a bundle."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
+from rsft.errors import RequestError
 from rsft.metrics import exact_mcnemar, holm_adjust
 from rsft.models.bundle.bundle import RECIPE_FILE, Bundle, open_intact_index
+from rsft.models.bundle.foreign_keys import default_value, find_foreign_keys
 from rsft.models.classifier import choose_device, load_classifier, load_or_collect_outputs, with_tta
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
@@ -23,6 +26,8 @@ from rsft.training.init import START_DIR
 from rsft.training.runs.reader import ADDED, REPLAY_FILE, VALIDATION, ClassReplay, PartReplay, Replay, read_replay
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_text
+
+_log = logging.getLogger(__name__)
 
 _Names = NDArray[np.str_]  # of the classes of chips (N,)
 
@@ -147,13 +152,15 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a short run that starts at a bundle: the bundle's recipe with `CORRECTION_KEYS`.
 
     A bundle that is itself the result of such a run keeps its recipe. `bundle` is a folder as in `find_bundle`, and
-    `overrides` are `section.key=value`, which win over the defaults of a correction.
+    `overrides` are `section.key=value`, which win over the defaults of a correction. Keys of the bundle that name
+    places or devices do not act, see `find_foreign_keys`, and a warning lists them.
 
     Returns:
         The recipe, with `train.start_bundle`.
 
     Raises:
-        RequestError: `bundle` contains no bundle, or the chip store is missing.
+        RequestError: `bundle` contains no bundle, the chip store is missing, or neither the overrides nor the folder of
+            a run name it.
         WeightsError: the bundle is damaged.
         RecipeError: faults of the overrides.
     """
@@ -161,6 +168,18 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
     path = folder / RECIPE_FILE
     recipe = load_recipe(path)
     values: dict[str, Any] = {"train.start_bundle": str(folder)}
+    foreign = find_foreign_keys(recipe, folder)
+    given = {override.partition("=")[0] for override in overrides}
+    if "data.root" in foreign.keys() - given:
+        hint = f"name it: data.root=STORE (the bundle was trained on {foreign['data.root']})"
+        raise RequestError("the recipe of a bundle outside of its run does not choose the chip store", folder, hint)
+    if ignored := {key: value for key, value in foreign.items() if key not in given}:
+        listed = " ".join(f"{key}={to_yaml(value)}" for key, value in ignored.items())
+        _log.warning("%s: its recipe does not decide %s; to take these values, add them to the command", folder, listed)
+    values["track"] = {}  # a key alone may be a fault: without a tracker it has no effect
+    values |= {key: default_value(key) for key in foreign if key != "data.root" and not key.startswith("track.")}
+    if "data.unlabeled" in foreign:
+        values["semi"] = None
     if not recipe.train.start_bundle:
         rates = {"train.lr": recipe.train.lr, "train.head_lr": recipe.train.head_lr}
         values |= {key: rate * CORRECTION_LR for key, rate in rates.items() if rate is not None}

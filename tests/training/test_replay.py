@@ -10,10 +10,11 @@ from scipy.stats import binomtest
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
-from rsft.errors import DataError
+from rsft.errors import DataError, RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import collect_outputs, load_classifier
-from rsft.recipe.schema import SemiSection
+from rsft.models.inspection.describe import describe_bundle
+from rsft.recipe.schema import Recipe, SemiSection, TrackSection
 from rsft.training.finetune import finetune
 from rsft.training.replay import compare_by_class, correction_recipe, replay
 from rsft.training.runs.reader import ADDED, TERMS, VALIDATION, Replay, read_replay
@@ -28,7 +29,7 @@ def test_a_correction_takes_no_unlabeled_chips(run, tmp_path):
     data = bundle.recipe.data.model_copy(update={"unlabeled": "archive"})
     recipe = bundle.recipe.model_copy(update={"data": data, "semi": SemiSection()})
     replace(bundle, recipe=recipe).save(tmp_path / "bundle")
-    corrected = correction_recipe(tmp_path / "bundle")
+    corrected = correction_recipe(tmp_path / "bundle", [f"data.root={bundle.recipe.data.root}"])
     assert corrected.data.unlabeled is None and corrected.semi is None and corrected.data.augment == "none"
     check_semi(corrected)
 
@@ -39,8 +40,42 @@ def test_a_correction_measures_its_machine(run, tmp_path, trained, corrected):
     bundle = Bundle.load(run)
     train = bundle.recipe.train.model_copy(update={"precision": trained})
     replace(bundle, recipe=bundle.recipe.model_copy(update={"train": train})).save(tmp_path / "bundle")
-    assert correction_recipe(tmp_path / "bundle").train.precision == corrected
-    assert correction_recipe(tmp_path / "bundle", ["train.precision=bf16"]).train.precision == "bf16"
+    folder, root = tmp_path / "bundle", f"data.root={bundle.recipe.data.root}"
+    assert correction_recipe(folder, [root]).train.precision == corrected
+    assert correction_recipe(folder, [root, "train.precision=bf16"]).train.precision == "bf16"
+
+
+@pytest.mark.parametrize("was_corrected", [False, True])
+def test_the_recipe_of_a_stranger_does_not_act(run, tmp_path, caplog, was_corrected):
+    """Losses and keys of the run would go to his server."""
+    bundle = Bundle.load(run)
+    values = bundle.recipe.model_dump(mode="json", exclude_unset=True)
+    values["data"] |= {"unlabeled": "/home/me/photos", "workers": 7, "augment": "sar"}
+    values["track"] = {"to": ["mlflow"], "uri": "http://127.0.0.1:9/x", "project": "theirs", "every": 1}
+    values["train"] |= {"devices": 2, "device": "cpu"} | ({"start_bundle": "/gone"} if was_corrected else {})
+    values["semi"] = {"ratio": 2}
+    recipe = Recipe.model_validate(values)
+    replace(bundle, recipe=recipe).save(tmp_path / "bundle")
+    folder, root = tmp_path / "bundle", f"data.root={recipe.data.root}"
+    with pytest.raises(RequestError, match=r"data\.root=STORE"):
+        correction_recipe(folder)
+    corrected = correction_recipe(folder, [root])
+    assert (corrected.track, corrected.semi, corrected.data.unlabeled) == (TrackSection(), None, None)
+    assert (corrected.train.devices, corrected.train.device, corrected.data.workers) == (1, "auto", 0)
+    assert corrected.train.start_bundle == str(folder) and corrected.peft == bundle.recipe.peft
+    assert "track.uri=http://127.0.0.1:9/x" in caplog.text and "data.unlabeled=/home/me/photos" in caplog.text
+    caplog.clear()
+    chosen = correction_recipe(folder, [root, "track.to=[mlflow]", "track.uri=sqlite:///mine.db", "train.device=cpu"])
+    assert (chosen.track.to, chosen.track.uri, chosen.track.project) == (["mlflow"], "sqlite:///mine.db", "rsft")
+    assert chosen.train.device == "cpu" and "track.uri" not in caplog.text and "track.project" in caplog.text
+    ignored = describe_bundle(folder)["ignored"]
+    assert ignored["track.uri"] == "http://127.0.0.1:9/x" and ignored["data.root"] == recipe.data.root
+    assert {"train.devices": 2, "data.workers": 7, "track.to": ["mlflow"]}.items() <= ignored.items()
+
+
+def test_the_recipe_of_a_run_names_its_chips(run):
+    assert correction_recipe(run).data.root == Bundle.load(run).recipe.data.root
+    assert "data.root" not in describe_bundle(run)["ignored"]
 
 
 def test_a_correction_without_added_chips_has_few_epochs(run, root, tmp_path):

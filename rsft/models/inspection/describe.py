@@ -14,6 +14,7 @@ from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
 from rsft.data.imagery.units import QUANTITIES
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
+from rsft.models.bundle.foreign_keys import find_foreign_keys
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
 from rsft.peft.sites import POSITIONS, Site
 from rsft.recipe.schema import BackboneSection
@@ -53,8 +54,9 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
     """Describe a bundle, a folder as in `find_bundle`, as data for JSON.
 
     Returns:
-        The content of `describe`; and folder, bytes (of all files), and scales (block -> position -> scale, the mean
-        over the runs; None without a modulator).
+        The content of `describe`; and folder, bytes (of all files), ignored (keys of the recipe that do not act in a
+        run that starts at the bundle, see `find_foreign_keys`), and scales (block -> position -> scale, the mean over
+        the runs; None without a modulator).
 
     Raises:
         RequestError: `folder` contains no bundle, or this version of rsft does not know its backbone.
@@ -66,6 +68,7 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
     return describe(bundle) | {
         "folder": str(bundle_dir),
         "bytes": sum(path.stat().st_size for path in bundle_dir.iterdir()),
+        "ignored": find_foreign_keys(bundle.recipe, bundle_dir),
         "scales": None if modulator is None else mean_scales(bundle, modulator),
     }
 
