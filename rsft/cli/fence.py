@@ -32,9 +32,7 @@ _SYSTEM = (
     *("/etc/nsswitch.conf", "/etc/gai.conf", "/etc/passwd", "/etc/group", "/etc/alternatives", "/etc/os-release"),
     "/etc/OpenCL",
 )
-_CACHES = ("rsft", "matplotlib", "fontconfig")
-_FOLDER_VARIABLES = ("MPLCONFIGDIR", "TORCH_HOME")
-"""Variables that name folders in which libraries write."""
+_CACHES = ("rsft", "fontconfig")
 _OUTPUTS = frozenset(("out", "root", "scene", "html", "page", "picture", "chips", "to", "json"))
 """Parameters that name what a command writes."""
 _LABELS = ("at", "truth", "labels")
@@ -111,7 +109,7 @@ def _writable(command: str, outputs: Iterable[Path], ray: bool) -> Iterator[Path
     temporary = Path(tempfile.gettempdir()), Path("/var/tmp")  # SQLite sorts many rows in the second one
     yield from (Path("/dev"), *temporary, Path.home() / ".nv")
     caches = [user_cache_path(name) for name in _CACHES]
-    caches += [Path(os.environ[name]) for name in _FOLDER_VARIABLES if os.environ.get(name)]
+    caches.append(Path(os.environ.get("MPLCONFIGDIR") or user_cache_path("matplotlib")))
     if ray:
         caches.append(Path.home() / ".ray")
     if command == "push":

@@ -215,10 +215,11 @@ def test_folders_that_libraries_need_are_made(tmp_path, monkeypatch):
     (tmp_path / "home/.local/share/proj").mkdir(parents=True)
     (tmp_path / "home/.local/share/proj/grid.tif").write_text("shifts")
     home, parameters = tmp_path / "home", {"inputs": ["inputs"], "out": tmp_path / "outputs/o", "ray": True}
-    attempts = [("write", f"{home}/{name}/x") for name in (".ray", ".cache/matplotlib", ".cache/rsft")]
-    attempts += [("write", f"{home}/own/x"), ("read", f"{home}/.local/share/proj/grid.tif")]
+    attempts = [("write", f"{home}/{name}/x") for name in (".ray", ".cache/rsft", "own")]
+    attempts += [("read", f"{home}/.local/share/proj/grid.tif"), ("write", f"{home}/.cache/matplotlib/x")]
     results = attempt("predict", parameters, *attempts, MPLCONFIGDIR=f"{home}/own")
-    assert results == ["3", "3", "3", "3", "shifts"]
+    assert results == ["3", "3", "3", "shifts", "FileNotFoundError"]
+    assert attempt("predict", parameters, attempts[-1], MPLCONFIGDIR="") == ["3"]
 
 
 @pytest.mark.parametrize("folder", ["bundle", "runs/a/001/bundle"])
