@@ -130,7 +130,7 @@ def test_reports(old_folder, run_command):
 @pytest.mark.parametrize("run", ["run", pytest.param("run_average", marks=pytest.mark.exhaustive)])
 def test_evaluation_matches(old_folder, run_command, run, monkeypatch):
     """The predictions of both runs are compared by `test_bundle_predicts_as_before`."""
-    monkeypatch.setattr("rsft.training.small_network.MIN_STEPS", 1)  # the baseline of a few chips takes many epochs
+    monkeypatch.setattr("rsft.training.small_network.STEPS", 1)  # the baseline of a few chips takes many epochs
     run_command("evaluate", run, "store", "--out", "now", "--compare", "run")
     actual, expected = (pd.read_parquet(Path(path) / "predictions.parquet") for path in ("now", f"{run}/evaluation"))
     assert_tables_match(actual, expected)

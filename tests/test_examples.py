@@ -29,7 +29,7 @@ def workspace(tmp_path, monkeypatch):
     shutil.copyfile(ARTIFACTS / "run_predictions.csv", tmp_path / "predictions.csv")
     table = pd.read_parquet(tmp_path / "data/ships/manifest.parquet")[["path", "class"]].head(2)
     table.assign(path="data/ships/" + table["path"]).to_csv(tmp_path / "corrected.csv", index=False)
-    monkeypatch.setattr("rsft.training.small_network.MIN_STEPS", 1)  # the baseline of a few chips takes many epochs
+    monkeypatch.setattr("rsft.training.small_network.STEPS", 1)  # the baseline of a few chips takes many epochs
     monkeypatch.chdir(tmp_path)
 
 

@@ -16,6 +16,6 @@ from rsft.metrics import Interval
     ],
 )
 def test_the_sentence_compares_the_run_with_the_small_network(difference, words):
-    small = SmallNetwork(epochs=40, full_epochs=40, macro_difference=Interval(*difference))
+    small = SmallNetwork(epochs=40, macro_difference=Interval(*difference))
     sentence = small.sentence("LoRA")
     assert sentence.startswith("LoRA is ") and all(word in sentence for word in words), sentence

@@ -125,7 +125,12 @@ MERCHANT_CLASSES = ("Bulk Carrier", "Container Ship", "Tanker")
 
 
 def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the number of chips by source of the label, and the contradictions between AIS and MarineTraffic."""
+    """Yield the number of chips by source of the label, and the contradictions between AIS and MarineTraffic.
+
+    Args:
+        store: a store of `prepare_opensarship`.
+        arguments: its arguments; `label` is the source of the label.
+    """
     from rsft.data.datasets.opensarship import ship_kind
 
     is_known = store.table["marinetraffic_type"].notna()
@@ -185,7 +190,7 @@ def prepare_opensarship(
     from rsft.utils.archives import open_source_tree
 
     root, source = locate_source(OPENSARSHIP, root, source, overwrite)
-    options = {"product": product, "classes": classes, "label": label, "bands": bands}
+    options: dict[str, object] = {"product": product, "classes": classes, "label": label, "bands": bands}
     options |= {"val": val, "test": test, "seed": seed}
     command = format_prepare_command("opensarship", source, root=root, **options)
     if finished := find_finished_store(root, command, overwrite):

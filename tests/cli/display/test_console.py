@@ -47,7 +47,7 @@ def test_the_table_of_accuracies_omits_empty_groups(printed):
     assert "medium" not in text and "small network" not in text and "map " not in text and "gain" not in text
     assert text.index("This run trained") < text.index("It classifies 75.0 % of 4 val chips") < text.index("method")
     assert "100.0 ±0" in text and "75.0" in text
-    small = SmallNetwork(epochs=40, full_epochs=40, macro_difference=Interval(0.031, 0.012, 0.05))
+    small = SmallNetwork(epochs=40, macro_difference=Interval(0.031, 0.012, 0.05))
     console.show_evaluation(evaluation.model_copy(update={"small_network": small}), BUNDLE)
     assert f"LoRA is 3.1 points above a {SMALL_NETWORK}" in printed.getvalue()
 
