@@ -196,12 +196,12 @@ def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
 
 
 def baseline_rows(evaluation: Evaluation) -> tuple[list[str], list[TableRow]]:
-    """Return the columns and rows of the table of baselines: accuracy overall, of all classes, and of the rarest group.
+    """Return the columns and rows of the table of baselines: macro accuracy, and accuracy of the rarest group.
 
     Below each number is the difference of the run from it in points, with the interval of a paired bootstrap if the
     evaluation contains it.
     """
-    measures = ["micro", "macro", *[group for group in GROUPS if getattr(evaluation.summary, group)][-1:]]
+    measures = ["macro", *[group for group in GROUPS if getattr(evaluation.summary, group)][-1:]]
     rows: list[TableRow] = []
     for name, summary in evaluation.baselines.items():
         cells: list[TableCell | None] = []
