@@ -120,6 +120,7 @@ class Declaration:
         unit: unit of the pixels, such as "sigma0".
         bands: names of the bands, in the order of the file.
         spacing_m: pixel spacing in meters.
+        is_chip: whether the file is a chip of a chip store, however large it is.
     """
 
     unit: Annotated[
@@ -131,10 +132,16 @@ class Declaration:
         _pix("Bands in the order of the file, such as VH,VV (default: as the file or the bundle names them)."),
     ] = None
     spacing_m: float | None = None
+    is_chip: bool = False
 
     def merge(self, other: Declaration) -> Declaration:
         """Return a copy whose missing fields are taken from another declaration."""
-        return Declaration(self.unit or other.unit, self.bands or other.bands, self.spacing_m or other.spacing_m)
+        return Declaration(
+            self.unit or other.unit,
+            self.bands or other.bands,
+            self.spacing_m or other.spacing_m,
+            self.is_chip or other.is_chip,
+        )
 
 
 UNDECLARED = Declaration()

@@ -395,6 +395,15 @@ class Contract(_Frozen):
             raise DataError(f"bands {', '.join(names)}, but the model takes {', '.join(used)}", hint=hint)
         return [names.index(band) for band in used]
 
+    def assumed_bands(self, count: int, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Return what the bands of a file without names are taken for, if their order matters; else an empty tuple.
+
+        One band has no order, and R, G, B is the order of image files.
+        """
+        orders = [bands for bands in (self.bands, self.used_bands) if len(bands) == count]
+        is_certain = names is not None or count == 1 or not orders or orders[0] == ("R", "G", "B")
+        return () if is_certain else orders[0]
+
     def select_bands(self, pixels: Pixels, bands: Sequence[str] | None) -> Pixels:
         """Return a chip (H, W, B) with `used_bands` alone, in order; without names, see `band_indices`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # what opens scenes imports GDAL and PROJ, 35 MB that jobs of
     from rsft.inference.scenes.raster import RasterScene
 
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
+_log = logging.getLogger(__name__)
 _MANIFEST = "manifest.parquet"  # in the folder of a chip store
 
 
@@ -51,6 +53,7 @@ class SourceChip(NamedTuple):
         is_gray: whether the chip was stored with three equal bands, of which `pixels` has one.
         clipped: number of values below the thermal noise, which the calibration raised to its smallest value.
         values: number of values that were read for the chip.
+        is_unnamed: whether the chip does not name its bands, so that their order is that of the training chips.
     """
 
     pixels: Pixels
@@ -60,6 +63,22 @@ class SourceChip(NamedTuple):
     is_gray: bool
     clipped: int = 0
     values: int = 0
+    is_unnamed: bool = False
+
+
+SCENE_FACTOR = 10
+"""An image whose side is at least this multiple of the side of a chip is a scene."""
+
+
+def describe_assumed_bands(subject: str, bands: Sequence[str]) -> str:
+    """Return the note that files which do not name their bands have them in the order of the training chips.
+
+    Args:
+        subject: the files, as the begin of the sentence.
+        bands: names of the bands, in this order.
+    """
+    order, other = ", ".join(bands), ",".join(reversed(bands))
+    return f"{subject} do not state their names: they are taken for {order}; --bands {other} declares another order"
 
 
 class ChipSource(ABC):
@@ -137,6 +156,7 @@ class ChipFiles(ChipSource):
         self.paths, self.declarations = list(files), files
         self.contract, self.options = contract, options
         self.shared_stems: dict[Path, set[str]] = {}  # folder -> stems that several of its files have
+        self._has_warned = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -144,27 +164,73 @@ class ChipFiles(ChipSource):
     def read(self, number: int) -> SourceChip:
         path, declaration = Path(self.paths[number]), self.declarations[self.paths[number]]
         (height, width), georeference, bands = self._read_header(path)
-        if max(height, width) > MAX_CHIP_SIDE:
-            hint = "say where to cut chips: --at ships.gpkg, --grid 512 or --detect"
-            raise DataError(f"{height:,} x {width:,} pixels are a scene, not a chip; {hint}", path, hint)
-        outline = spacing = None
+        outline = None
         if georeference is not None:
             from rsft.inference.scenes.georeference import rectangle_corners
 
             outline = georeference.outline_polygons(rectangle_corners(0, 0, height, width)[None])[0]
-            spacing = georeference.spacing_at(height / 2, width / 2)
+        spacing = self._resolve_spacing(georeference, (height, width), declaration)
+        self._check_side(path, declaration, (height, width), spacing)
         reader.check_declared_bands(declaration.bands, bands, path)
-        pixels = self.contract.select_bands(reader.read_chip(path), declaration.bands or bands)
-        pixels, is_gray = collapse_gray_rgb(pixels, self.contract)
-        spacing = resolve_spacing(spacing, self.options)
-        if spacing is None and declaration.spacing_m is not None:
-            spacing = declaration.spacing_m, declaration.spacing_m
+        stored, names = reader.read_chip(path), declaration.bands or bands
+        is_unnamed = self._warn_about_bands(path, stored.shape[2], names)
+        pixels, is_gray = collapse_gray_rgb(self.contract.select_bands(stored, names), self.contract)
         factors = resampling_factors(self.contract, spacing, self.options)
         size = [max(1, round(side / factor)) for side, factor in zip(pixels.shape[:2], factors, strict=True)]
         if spacing is not None:
             spacing = spacing[0] * factors[0], spacing[1] * factors[1]
         columns = {"chip": self.name(number), "path": path_to_text(path), "geometry": outline}
-        return SourceChip(resize_chip(pixels, (size[0], size[1])), declaration.unit, spacing, columns, is_gray)
+        resized = resize_chip(pixels, (size[0], size[1]))
+        return SourceChip(resized, declaration.unit, spacing, columns, is_gray, is_unnamed=is_unnamed)
+
+    def check_header(self, number: int) -> None:
+        """Raise an error if an image is a scene, before its pixels are read.
+
+        Raises:
+            DataError: it is much larger than a chip.
+        """
+        path, declaration = Path(self.paths[number]), self.declarations[self.paths[number]]
+        shape, georeference, _ = self._read_header(path)
+        self._check_side(path, declaration, shape, self._resolve_spacing(georeference, shape, declaration))
+
+    def _resolve_spacing(
+        self, georeference: Georeference | None, shape: tuple[int, int], declaration: Declaration
+    ) -> tuple[float, float] | None:
+        height, width = shape
+        measured = None if georeference is None else georeference.spacing_at(height / 2, width / 2)
+        spacing = resolve_spacing(measured, self.options)
+        if spacing is None and declaration.spacing_m is not None:
+            return declaration.spacing_m, declaration.spacing_m
+        return spacing
+
+    def _check_side(
+        self, path: Path, declaration: Declaration, shape: tuple[int, int], spacing: tuple[float, float] | None
+    ) -> None:
+        """Raise an error if an image is a scene.
+
+        Raises:
+            DataError: its side is `SCENE_FACTOR` times that of a chip or more, or above `MAX_CHIP_SIDE`.
+        """
+        side = self.options.side or self.contract.crop or self.contract.size
+        scale = 1.0
+        if self.options.resample_to is not None and spacing is not None:
+            scale = self.options.resample_to / min(spacing)
+        is_scene = max(shape) >= SCENE_FACTOR * side * scale and not declaration.is_chip
+        if is_scene or max(shape) > MAX_CHIP_SIDE:
+            message = f"{shape[0]:,} x {shape[1]:,} pixels are a scene, not a chip of {side:,} x {side:,}"
+            command = f"rsft predict RUN {path_to_text(path.name)} -o OUT"
+            hint = f"say where its chips are: {command} --detect, or with --grid {side} or --at POSITIONS"
+            if max(shape) <= MAX_CHIP_SIDE:
+                hint += f"; --side {max(shape)} takes the whole image as one chip"
+            raise DataError(message, path, hint)
+
+    def _warn_about_bands(self, path: Path, count: int, names: Sequence[str] | None) -> bool:
+        """Return whether the order of the bands of a chip is assumed; say so for the first one."""
+        bands = self.contract.assumed_bands(count, names)
+        if bands and not self._has_warned:
+            self._has_warned = True
+            _log.warning("%s", describe_assumed_bands(f"the bands of {path_to_text(path.name)}", bands))
+        return bool(bands)
 
     def name(self, number: int) -> str:
         """Return the file name of a chip."""
@@ -301,7 +367,10 @@ def read_declarations(store: Path) -> dict[str, Declaration]:
     check_manifest_paths(table["path"], store / _MANIFEST)
     spacings = [None if pd.isna(meters) or meters == "" else float(meters) for meters in table["spacing_m"]]
     rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)
-    return {str(store / path): Declaration(unit, tuple(bands.split(",")), meters) for path, unit, bands, meters in rows}
+    return {
+        str(store / path): Declaration(unit, tuple(bands.split(",")), meters, is_chip=True)
+        for path, unit, bands, meters in rows
+    }
 
 
 def _expand(item: Path) -> list[Path]:

@@ -186,7 +186,10 @@ def open_job(
                 stack.enter_context(gdal_environment())
                 plan = plan_scenes(scenes, request, bundle.contract, journal, progress)
             else:
-                plan = PredictionPlan([ChipFiles(chips, bundle.contract, request.chip_options)])
+                files = ChipFiles(chips, bundle.contract, request.chip_options)
+                if len(files) == 1:  # of several files, those that are scenes are rejected
+                    files.check_header(0)
+                plan = PredictionPlan([files])
             for source in plan.sources:
                 stack.callback(source.close)
             columns = result_table.table_columns(bundle.classes)

@@ -24,7 +24,13 @@ from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.predict import chip_files
 from rsft.inference.predict.lengths import measure_length
-from rsft.inference.predict.result_table import check_scenes, describe_checks, predictions_table, probability_columns
+from rsft.inference.predict.result_table import (
+    check_scenes,
+    describe_checks,
+    describe_unnamed_chips,
+    predictions_table,
+    probability_columns,
+)
 from rsft.inference.predict.resume_journal import BatchResult
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
@@ -135,7 +141,7 @@ def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False
         except DataError as error:
             rejected.append((number, f"{error.message}; {error.hint}" if error.hint else error.message))
             continue
-        counts.update(gray=chip.is_gray, clipped=chip.clipped, values=chip.values)
+        counts.update(gray=chip.is_gray, clipped=chip.clipped, values=chip.values, unnamed=chip.is_unnamed)
         numbers.append(number)
         images.append(image)
         thumbnail = {"thumb": encode_thumbnail(image)} if thumbnails else {}
@@ -229,7 +235,8 @@ class Predictor:
             geometry for files; class, probability, class_2, probability_2, and p_<class> of every class; class_set, ood
             and ood_distance if the bundle is calibrated; length_m if it can be measured. For a chip that cannot be
             classified, `rejected` is the reason and all other columns are empty. For other chips, `rejected` is None.
-            `attrs["notes"]` says in sentences whether the chips are like the training and validation chips.
+            `attrs["notes"]` says in sentences whether an order of the bands was assumed, and whether the chips are like
+            the training and validation chips.
 
         Raises:
             RequestError: a file does not exist, no chips are found, or an array has a wrong shape.
@@ -251,10 +258,12 @@ class Predictor:
     def predict_source(self, source: chip_files.ChipFiles | _ChipArrays, batch_size: int = 32) -> pd.DataFrame:
         """Return the table of `predict` for the chips of a source, in the order of the source."""
         contract, bundle, tables = self.engine.contract, self.bundle, []
+        unnamed = 0
         for prepared in prefetch(lambda batch: prepare_batch(batch, contract), make_batches([source], batch_size), 1):
             if prepared.numbers:
                 result = batch_result(prepared, self.engine.infer(prepared.inputs), bundle)
                 tables.append(result.rows.assign(rejected=None, number=prepared.numbers))
+                unnamed += result.counts["unnamed"]
             if prepared.rejected:
                 rows = [{"chip": source.name(x), "rejected": reason, "number": x} for x, reason in prepared.rejected]
                 tables.append(pd.DataFrame(rows))
@@ -265,7 +274,8 @@ class Predictor:
             columns = [*table, *best, *calibrated, *probability_columns(bundle.classes)]
             table = table.reindex(columns=columns)
         table, checks = check_scenes(table, bundle.calibrator, bundle.classes)
-        table.attrs["notes"] = describe_checks(checks)
+        notes = describe_checks(checks)
+        table.attrs["notes"] = [*describe_unnamed_chips(unnamed, contract), *notes]
         return table
 
 
@@ -285,9 +295,11 @@ class _ChipArrays(chip_files.ChipSource):
         return len(self.arrays)
 
     def read(self, number: int) -> chip_files.SourceChip:
-        pixels = self.contract.select_bands(self.arrays[number], self.declaration.bands)
-        pixels, is_gray = chip_files.collapse_gray_rgb(pixels, self.contract)
-        return chip_files.SourceChip(pixels, self.declaration.unit, None, {"chip": number}, is_gray)
+        array, names = self.arrays[number], self.declaration.bands
+        is_unnamed = bool(self.contract.assumed_bands(array.shape[2], names))
+        pixels, is_gray = chip_files.collapse_gray_rgb(self.contract.select_bands(array, names), self.contract)
+        columns = {"chip": number}
+        return chip_files.SourceChip(pixels, self.declaration.unit, None, columns, is_gray, is_unnamed=is_unnamed)
 
     def name(self, number: int) -> int:
         return number

@@ -22,10 +22,11 @@ import shapely
 from numpy.typing import NDArray
 
 from rsft.data.annotations.base import AT, concat_attributes, unique_names
+from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, WeightsError
 from rsft.inference.options import PredictionRequest, SceneQuery
-from rsft.inference.predict.chip_files import PredictionPlan, path_to_text
+from rsft.inference.predict.chip_files import PredictionPlan, describe_assumed_bands, path_to_text
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
@@ -167,7 +168,7 @@ def collect_results(
         table = _add_attributes(table, attributes, [*types, *FORMAT_COLUMNS], bundle.classes)
     elif tables and AT in table:
         table = table.astype({AT: types[AT]})
-    notes = [*plan.notes]
+    notes = [*plan.notes, *describe_unnamed_chips(counts["unnamed"], bundle.contract)]
     if missing := int(table["geometry"].isna().sum()):
         notes.append(f"chips without a usable georeference have no geometry: {missing:,} of {len(table):,}")
     if counts["empty"]:
@@ -182,6 +183,13 @@ def collect_results(
     else:
         notes += [bundle.calibrator.promise(), *bundle.calibrator.notes(bundle.classes)]
     return table, rejected, notes
+
+
+def describe_unnamed_chips(count: int, contract: Contract) -> list[str]:
+    """Return the note on chips that do not name their bands, if there are any."""
+    if not count:
+        return []
+    return [describe_assumed_bands(f"the bands of {count:,} chips", contract.bands)]
 
 
 def _add_attributes(

@@ -1,5 +1,6 @@
 """Find the chips of a job in scenes: at positions, on a grid or around detected objects. Read them."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from rsft.inference.predict.chip_files import (
     PredictionPlan,
     SourceChip,
     collapse_gray_rgb,
+    describe_assumed_bands,
     path_to_text,
 )
 from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
@@ -38,6 +40,8 @@ from rsft.inference.scenes.raster import RasterScene, SceneReader, declare_unit,
 from rsft.inference.writers.pre_annotations import SceneBoxes
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import write_bytes
+
+_log = logging.getLogger(__name__)
 
 SCENE_TAG = "RSFT_SCENE"
 """Tag of a chip with the name of its scene, so that chips of one scene stay in one split."""
@@ -77,6 +81,7 @@ def plan_scenes(
     plan = PredictionPlan(sources, scenes)
     for scene in scenes:
         locate.check_scene_bands(scene, contract, request.declaration, request.chip_options)
+        assumed = _warn_about_bands(scene, contract, request.declaration)
         positions, window = _find_locations(scene, request, contract, journal, progress)
         if request.query.ais is not None:
             _add_ais(scene, positions, request.query.ais, progress)
@@ -97,7 +102,7 @@ def plan_scenes(
         )
         sources.append(source)
         plan.positions.append(positions)
-        notes = describe_scene(scene, spacing, contract.spacing_m) + positions.notes
+        notes = [*assumed, *describe_scene(scene, spacing, contract.spacing_m), *positions.notes]
         is_unnamed = scene.bands is None and request.declaration.bands is None and scene.product.kind != "raster"
         if is_unnamed and {*contract.used_bands} <= {*POLARIZATIONS}:
             compared = f"so it is not compared with {', '.join(contract.used_bands)} of the model"
@@ -106,6 +111,16 @@ def plan_scenes(
         if source.edge_chips:
             plan.notes.append(f"chips that reach over the edge of {scene.path.name}: {source.edge_chips:,}")
     return plan
+
+
+def _warn_about_bands(scene: RasterScene, contract: Contract, declaration: Declaration) -> list[str]:
+    """Return the note on the assumed order of the bands of a scene, if it names none; also print it at once."""
+    bands = contract.assumed_bands(scene.count, declaration.bands or scene.bands)
+    if not bands:
+        return []
+    note = describe_assumed_bands(f"the bands of {scene.path.name}", bands)
+    _log.warning("%s", note)
+    return [note]
 
 
 def select_scene_unit(scene: RasterScene, contract: Contract, unit: str | None) -> RasterScene:

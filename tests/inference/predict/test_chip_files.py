@@ -70,6 +70,20 @@ def test_png_larger_than_a_chip(tmp_path, monkeypatch):
         read(tmp_path / "a.png")
 
 
+def test_a_chip_of_a_store_may_be_much_larger_than_the_input(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.tile(PIXELS, (5, 5)))
+    with pytest.raises(DataError, match="80 x 80 pixels are a scene"):
+        read(tmp_path / "a.png")
+    files = {str(tmp_path / "a.png"): Declaration(is_chip=True)}
+    assert ChipFiles(files, toy_contract(), ChipOptions()).read(0).pixels.shape == (80, 80, 1)
+
+
+def test_fine_pixels_that_are_resampled_are_no_scene(tmp_path):
+    path = write_geotiff(tmp_path / "a.tif", np.tile(PIXELS, (5, 5)), crs="EPSG:32633", transform=UTM)  # 10 m
+    files = ChipFiles({str(path): UNDECLARED}, toy_contract(), ChipOptions(resample_to=40))
+    assert files.read(0).pixels.shape == (20, 20, 1)
+
+
 def read_vv(path, declared=None):
     contract = toy_contract(bands=("VH", "VV"), planes=("VV",) * 3)
     return ChipFiles({str(path): Declaration(bands=declared)}, contract, ChipOptions()).read(0)

@@ -23,7 +23,7 @@ import shapely
 from pyproj import Transformer
 
 from rsft.errors import DataError, NetworkError, RequestError, WeightsError
-from rsft.inference.options import CfarOptions, ChipOptions, PredictionRequest, SceneQuery
+from rsft.inference.options import CfarOptions, ChipOptions, Declaration, PredictionRequest, SceneQuery
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.result_table import table_columns
@@ -116,6 +116,59 @@ def test_no_usable_chip(bundle, tmp_path):
     cv2.imwrite(str(tmp_path / "text.png"), np.eye(16, dtype=np.uint8))
     predict(bundle, [tmp_path / "text.png"], tmp_path / "out.csv")
     assert not (tmp_path / "out.rejected.csv").exists()
+
+
+@pytest.fixture
+def whole_scene(tmp_path):
+    """An image of 80 x 100 pixels, for a model whose inputs have 8 x 8."""
+    pixels = np.random.default_rng(0).integers(200, 256, (80, 100), np.uint8)
+    return write_geotiff(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
+
+
+def test_a_scene_is_not_one_chip(bundle, whole_scene, tmp_path):
+    with pytest.raises(DataError, match=mentions("80 x 100", "scene, not a chip of 8 x 8")) as error:
+        predict(bundle, [whole_scene], tmp_path / "out.csv")
+    assert error.value.location == str(whole_scene)
+    for text in ("rsft predict RUN scene.tif", "--detect", "--grid 8", "--at POSITIONS", "--side 100"):
+        assert text in error.value.hint
+    assert list(tmp_path.iterdir()) == [whole_scene]
+    request = PredictionRequest(chip_options=ChipOptions(side=100))
+    assert predict(bundle, [whole_scene], tmp_path / "out.csv", request).counts == {"dark": 0, "bright": 1}
+
+
+def test_a_scene_among_chips_is_rejected(bundle, chips, whole_scene, tmp_path):
+    whole_scene.rename(chips / "d_scene.tif")
+    result = predict(bundle, [chips], tmp_path / "out.csv")
+    assert len(result.table) == 3
+    ((path, reason),) = result.rejected
+    assert path.name == "d_scene.tif" and "a scene, not a chip" in reason and "--detect" in reason
+
+
+def two_bands(monkeypatch):
+    """Let jobs use a model of VH and VV that takes the brightness of VH."""
+    contract = toy_contract(bands=("VH", "VV"), planes=("VH", "VV", "VH"))
+    use_toy_model(monkeypatch, toy_bundle(contract=contract))
+
+
+@pytest.mark.parametrize("query", [SceneQuery(), SceneQuery(grid=8)], ids=["chips", "scene"])
+@pytest.mark.parametrize(
+    ("names", "declared", "is_assumed"), [((), None, True), (("VV", "VH"), None, False), ((), ("VV", "VH"), False)]
+)
+def test_an_assumed_order_of_bands_is_stated_at_once_and_in_the_result(
+    monkeypatch, tmp_path, caplog, query, names, declared, is_assumed
+):
+    two_bands(monkeypatch)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16), np.uint8)
+    path = write_geotiff(tmp_path / "a.tif", pixels, names=names, crs="EPSG:32633", transform=UTM)
+    request = PredictionRequest(query=query, declaration=Declaration(bands=declared))
+    result = predict(Path("bundle"), [path], tmp_path / "out.csv", request)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == is_assumed
+    if is_assumed:
+        assert all("VH, VV" in text and "--bands VV,VH" in text for text in (result.notes[0], warnings[0]))
+        assert "a.tif" in warnings[0]
+    else:
+        assert not any("state their names" in note for note in result.notes)
 
 
 def test_existing_output_is_refused_before_any_work(bundle, tmp_path):

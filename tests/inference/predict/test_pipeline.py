@@ -59,6 +59,20 @@ def test_rejected_chips_keep_their_rows(predictor):
     assert set(alone) == set(table)
 
 
+@pytest.mark.parametrize(("bands", "is_assumed"), [(None, True), (["VV", "VH"], False)])
+def test_an_assumed_order_of_bands_is_noted(bands, is_assumed):
+    contract = toy_contract(bands=("VH", "VV"), planes=("VH", "VV", "VH"))
+    predictor = Predictor(toy_bundle(contract=contract), LoadedEngine(brightness_logits, contract, REFERENCE))
+    notes = predictor.predict(np.stack([DARK[0], BRIGHT[0]], axis=2), bands=bands).attrs["notes"]
+    assert [note for note in notes if "they are taken for VH, VV" in note] == notes[:is_assumed]
+
+
+def test_a_whole_scene_is_rejected(predictor, tmp_path):
+    cv2.imwrite(str(tmp_path / "scene.png"), np.tile(BRIGHT[0], (6, 6)))
+    table = predictor.predict(tmp_path / "scene.png")
+    assert "96 x 96 pixels are a scene" in table["rejected"][0] and pd.isna(table["class"][0])
+
+
 @pytest.mark.parametrize("chips", [[], np.zeros(3, np.uint8), np.zeros((2, 0, 4, 1), np.uint8)])
 def test_no_chips(predictor, chips):
     with pytest.raises(RequestError):
