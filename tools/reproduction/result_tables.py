@@ -12,8 +12,9 @@ and, if not all of them are wanted, the rows or the group:
     <!-- end -->
 
 "accuracy" compares rows with the base of the study. "methods" also has every group, CPU seconds, and in parentheses the
-accuracy on all held-out chips where it differs by more than a point. "spread" has the macro and tail accuracy at each
-value of the grid. "choice" has the accuracy on the chips on which settings are chosen; the other kinds leave them out.
+accuracy on all held-out chips where it differs by more than a point; "macro" is the same without groups. "spread" has
+the macro and tail accuracy at each value of the grid. "choice" has the accuracy on the chips on which settings are
+chosen; the other kinds leave them out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from __future__ import annotations
 import math
 import re
 import sys
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -44,7 +46,7 @@ from tools.reproduction.quality_study import Study, read_study
 ROOT = Path(__file__).parents[2]
 
 _TABLE = re.compile(
-    r"(<!-- (accuracy|methods|spread|choice) (\w+) from (\w+)(?:: ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (accuracy|methods|macro|spread|choice) (\w+) from (\w+)(?:: ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL
 )
 
 
@@ -100,7 +102,7 @@ def accuracy_table(study: Study, results: Results, titles: list[str]) -> list[st
     return lines
 
 
-def method_table(study: Study, results: Results, titles: list[str]) -> list[str]:
+def method_table(study: Study, results: Results, titles: list[str], groups: Sequence[str] = GROUPS) -> list[str]:
     """Return the lines of a table of some rows: accuracy by group, difference to the base of the first row, and cost.
 
     In parentheses is the accuracy on all held-out chips, which early runs lack, where it differs by more than a point.
@@ -109,17 +111,18 @@ def method_table(study: Study, results: Results, titles: list[str]) -> list[str]
         study: the study.
         results: its results.
         titles: titles of the rows.
+        groups: the accuracies.
     """
     rows = {row.title: row for row in study.rows}
     heading = next(name for name, group in study.groups.items() if rows[titles[0]] in group)
     base_title = study.base_row(heading).title
     base = row_results(study, rows[base_title], results)
-    lines = [f"| method | seeds | {' | '.join(GROUPS)} | macro, difference to {base_title} | CPU s |"]
-    lines.append("|---" * (len(GROUPS) + 4) + "|")
+    lines = [f"| method | seeds | {' | '.join(groups)} | macro, difference to {base_title} | CPU s |"]
+    lines.append("|---" * (len(groups) + 4) + "|")
     for title in titles:
         table = row_results(study, rows[title], results)
         whole = row_results(study, rows[title], results, WHOLE)
-        cells = [str(len(table)), *(_with_whole(table[group], whole[group]) for group in GROUPS)]
+        cells = [str(len(table)), *(_with_whole(table[group], whole[group]) for group in groups)]
         cells.append(format_interval(differences(table, base, "macro")) if title != base_title else "")
         cells.append(f"{table['seconds'].median():.0f}")
         lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -157,7 +160,13 @@ def _spread_table(study: Study, results: Results, titles: list[str]) -> list[str
     return spread_tables(study, [row for row in study.rows if row.title in titles], results)[1:]
 
 
-_LINES = {"accuracy": accuracy_table, "methods": method_table, "spread": _spread_table, "choice": choice_table}
+_LINES: dict[str, Callable[[Study, Results, list[str]], list[str]]] = {
+    "accuracy": accuracy_table,
+    "methods": method_table,
+    "macro": partial(method_table, groups=("macro",)),
+    "spread": _spread_table,
+    "choice": choice_table,
+}
 """What writes the lines of each kind of table."""
 
 
