@@ -123,8 +123,7 @@ def show_checks(result: PredictionResult) -> None:
 
     for check in result.truth:
         console.print(str(check), soft_wrap=True)
-    is_unusual = any(check.is_unusual or check.test.shifted for check in result.checks)
-    style = "yellow" if is_unusual else None
+    style = "yellow" if any(check.is_doubtful for check in result.checks) else None
     for sentence in describe_checks(result.checks):
         console.print(sentence, style=style, soft_wrap=True)
 

@@ -371,7 +371,8 @@ def _write_outputs(job: PredictionJob, layer: PredictionLayer, thumbs: list[byte
     write_prediction_table(layer, output_path, overwrite=job.replaces_outputs, discard_corrections=discards)
     if request.html_path is not None:
         bundle, store = job.bundle_dir or Path("BUNDLE"), job.bundle.recipe.data.root
-        warnings = result_table.describe_checks(result.checks)
+        is_doubtful = any(check.is_doubtful for check in result.checks)
+        warnings = result_table.describe_checks(result.checks) if is_doubtful else ()
         write_review_page(request.html_path, layer, thumbs, scenes, bundle, store, output_path, warnings)
     if (path := request.picture_path) is not None:
         from rsft.inference.review.map_picture import draw_map_picture

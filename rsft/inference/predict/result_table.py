@@ -72,7 +72,7 @@ _BLOCKS, _BLOCK_BYTES = 64, 16384  # parts of a file that are hashed
 _BATCHES = 256  # merged batches; a table of a few rows needs as much memory as one of many
 _MAX_SCENES = 10  # scenes that a sentence names
 _MEASURES = {
-    "distance": "distance from the training chips",
+    "distance": "farther from the training chips",
     "probability": "probability",
     "classes": "shares of the classes",
 }
@@ -369,16 +369,23 @@ class SceneCheck:
         chance = statistics.chance_of_ood_chips(self.ood, self.chips, self.validation_chips, OOD_FALSE_POSITIVE_RATE)
         return chance < statistics.SHIFT_LEVEL
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the chips differ from the training or validation chips so that their classes are less reliable."""
+        return self.is_unusual or bool(self.test.warnings)
+
     def as_json(self) -> dict[str, Any]:
         """Return the content as JSON values.
 
         Returns:
-            scene, chips, ood, class_sets, shifted (names of the differences that are significant and large),
-            differences (size and p of each), and reason (why the chips were not compared; "" if they were).
+            scene, chips, ood, class_sets, shifted (names of the differences that are significant and large), nearer
+            (whether the chips are nearer to the training chips than the validation chips), differences (size and p of
+            each), and reason (why the chips were not compared; "" if they were).
         """
         differences = {name: {"size": x.size, "p": x.p} for name, x in self.test.differences.items()}
         values = {name: getattr(self, name) for name in ("scene", "chips", "ood", "class_sets")}
-        return values | {"shifted": list(self.test.shifted), "differences": differences, "reason": self.test.reason}
+        test = {"shifted": list(self.test.shifted), "nearer": self.test.is_nearer, "reason": self.test.reason}
+        return values | test | {"differences": differences}
 
 
 def check_scenes(
@@ -428,8 +435,8 @@ def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
         reasons = "; ".join(dict.fromkeys(check.test.reason for check in untested))
         chips = sum(check.chips for check in untested)
         sentences.append(f"not compared with the validation chips: {chips:,} chips ({reasons})")
-    if shifted := [check for check in checks if check.test.shifted]:
-        measures = (text for name, text in _MEASURES.items() if any(name in check.test.shifted for check in shifted))
+    if shifted := [check for check in checks if check.test.warnings]:
+        measures = (text for name, text in _MEASURES.items() if any(name in check.test.warnings for check in shifted))
         where = f" in {_list_scenes(map(_name, shifted))}" if len(checks) > 1 else ""
         widened = all(check.class_sets == "widened" for check in shifted)
         sentences.append(

@@ -456,16 +456,23 @@ class ShiftTest:
         differences: the differences of "distance" (from the training chips), "probability" (of the predicted class) and
             "classes" (shares of the predicted classes); empty if nothing was compared.
         reason: why nothing was compared; "" if something was.
+        is_nearer: whether the mean distance of the chips from the training chips is below that of the validation chips.
     """
 
     differences: dict[str, Difference] = field(default_factory=dict)
     reason: str = ""
+    is_nearer: bool = False
 
     @property
     def shifted(self) -> tuple[str, ...]:
         """Names of the differences that are significant at `SHIFT_LEVEL` together, and larger than tolerated."""
         level = SHIFT_LEVEL / max(1, len(self.differences))  # Bonferroni
         return tuple(name for name, (size, p) in self.differences.items() if p < level and size >= MIN_DIFFERENCE)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Names of the differences that make predictions less reliable: a smaller distance does not."""
+        return tuple(name for name in self.shifted if name != "distance" or not self.is_nearer)
 
 
 def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
@@ -492,7 +499,7 @@ def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
         "probability": Difference(*kolmogorov_smirnov(*samples)),
         "classes": _compare_classes(chips.predicted, validation.predicted),
     }
-    return ShiftTest(differences)
+    return ShiftTest(differences, is_nearer=bool(distances.mean() < validation_distances.mean()))
 
 
 def _without_nan(values: Reals) -> Floats:

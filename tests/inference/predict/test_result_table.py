@@ -1,5 +1,6 @@
 """Columns of the predictions table from logits, checks of its scenes, and comparison with the truth."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import geopandas
@@ -122,7 +123,18 @@ def test_sentences():
     few = SceneCheck("", 208, 182, SHIFTED, "withheld", 9)
     assert "10% are expected, up to 41% by chance" in describe_checks([few])[-1]
     counts = {"scene": "a", "chips": 3, "ood": 0, "class_sets": "plain", "shifted": [], "differences": {}}
-    assert SceneCheck("a", 3, 0, UNTESTED, "plain", 80).as_json() == counts | {"reason": UNTESTED.reason}
+    values = counts | {"nearer": False, "reason": UNTESTED.reason}
+    assert SceneCheck("a", 3, 0, UNTESTED, "plain", 80).as_json() == values
+
+
+def test_chips_that_are_nearer_to_the_training_chips_give_no_warning():
+    nearer = SceneCheck("", 33, 2, replace(SHIFTED, is_nearer=True), "widened", 60)
+    assert not nearer.is_doubtful and [text[:20] for text in describe_checks([nearer])] == ["2 of 33 chips are un"]
+    assert nearer.as_json()["shifted"] == ["distance"] and nearer.as_json()["nearer"]
+    farther = replace(nearer, test=SHIFTED)
+    assert farther.is_doubtful and "(farther from the training chips)" in describe_checks([farther])[0]
+    other = replace(SHIFTED, differences=SHIFTED.differences | {"classes": LARGE}, is_nearer=True)
+    assert "(shares of the classes)" in describe_checks([replace(nearer, test=other)])[0]
 
 
 LOGITS = np.log(np.array([[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], np.float32))

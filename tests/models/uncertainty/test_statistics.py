@@ -144,6 +144,18 @@ def test_chips_without_a_distance_are_left_out():
     assert compare_chips(alike(np.full(30, np.inf)), other).shifted == ("distance",)
 
 
+@pytest.mark.parametrize(("offset", "warnings"), [(-0.5, ()), (0.5, ("distance",))])
+def test_a_smaller_distance_is_no_reason_for_doubt(offset, warnings):
+    distances = np.linspace(1, 1.2, 30)
+    result = compare_chips(alike(distances + offset), alike(distances))
+    assert result.shifted == ("distance",) and result.is_nearer == (offset < 0) and result.warnings == warnings
+
+
+def test_a_few_chips_far_away_make_near_ones_doubtful():
+    distances = np.r_[np.full(20, 0.5), np.full(10, np.inf)]
+    assert compare_chips(alike(distances), alike(np.linspace(1, 1.2, 30))).warnings == ("distance",)
+
+
 def test_a_class_that_the_validation_chips_do_not_have():
     rng = np.random.default_rng(5)
     ones, zeros = np.ones(20, int), np.zeros(30, int)
