@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from rsft.data.prepare.image_folder import find_typos
 from rsft.data.prepare.registry import data_set, format_prepare_command
 from rsft.utils.licenses import UNKNOWN
 
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
 
 def show_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what was chosen while the store was built."""
+    """Yield what was chosen while the store was built, and classes whose names may be typing errors."""
     from rsft.data.chips.store import read_dataset
 
     yield from read_dataset(store.root).get("notes", ())
+    yield from find_typos(store, arguments)
 
 
 @data_set("scenes", notes=show_notes)

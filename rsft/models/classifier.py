@@ -598,5 +598,5 @@ def choose_device(name: str) -> torch.device:
         RequestError: "cuda" on a machine without a GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise RequestError("this machine has no CUDA device", "train.device", "use device=auto or device=cpu")
+        raise RequestError("this machine has no CUDA device", "--device or train.device", "use auto or cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -60,8 +60,15 @@ def explain_os_error(error: OSError, path: object = "", again: str = _AGAIN) -> 
         the disk is full | map.gpkg | free some space or choose another disk, then run the same command again
     """
     location = _shorten(error.filename if error.filename is not None else path)
-    is_file = error.errno == errno.EEXIST and error.filename is not None and Path(os.fsdecode(error.filename)).is_file()
-    number = errno.ENOTDIR if is_file else error.errno  # a folder cannot be made where a file is
+    number = error.errno
+    if number in (errno.EEXIST, errno.ENOTDIR) and error.filename is not None:
+        name = Path(os.fsdecode(error.filename))
+        blocker = next((path for path in (name, *name.parents) if path.exists()), name)
+        if blocker.is_file():
+            number = errno.ENOTDIR  # a folder cannot be made where a file is
+        elif not blocker.is_dir():
+            message = "a device, a pipe or a socket is in the place of a folder"
+            return RsftError(message, _shorten(blocker), "choose another folder")
     if number in (errno.EINVAL, errno.ENOENT) and (fault := describe_path_fault(location)):
         return RsftError(fault[0], location, fault[1])
     if number == errno.EACCES and is_windows():

@@ -234,8 +234,9 @@ def test_device():
     assert choose_device("cpu").type == "cpu"
     if not torch.cuda.is_available():
         assert choose_device("auto").type == "cpu"
-        with pytest.raises(RequestError, match="no CUDA"):
+        with pytest.raises(RequestError, match="no CUDA") as error:
             choose_device("cuda")
+        assert error.value.location == "--device or train.device"
 
 
 CUDA = torch.device("cuda")

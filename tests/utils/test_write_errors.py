@@ -124,6 +124,15 @@ def test_a_copy_of_a_folder_to_a_full_disk(tmp_path):
     assert as_os_error(shutil.Error([("a", "b", "[Errno 2] No such file")]), tmp_path / "model") is None
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the devices of Linux")
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: (path / "x.gpkg").open("wb")])
+def test_a_device_in_the_place_of_a_folder_is_not_to_be_removed(make):
+    with pytest.raises(OSError, match="full") as caught:
+        make(Path("/dev/full"))
+    error = explain_os_error(caught.value)
+    assert error.location == "/dev/full" and "a device" in error.message and error.hint == "choose another folder"
+
+
 def test_long_names_are_cut():
     error = explain_os_error(OSError(errno.ENAMETOOLONG, "long", f"out/{'x' * 300}/b.png"))
     assert error.location == f"out/{'x' * 60}.../b.png"

@@ -21,7 +21,7 @@ from rsft.data.imagery.bands import BANDS
 from rsft.data.imagery.units import as_float32
 from rsft.errors import DataError
 from rsft.types import Pixels
-from rsft.utils.untrusted.documents import check_regular, read_regular
+from rsft.utils.untrusted.documents import check_regular, open_regular, read_regular
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 MAX_PIXELS = 2**30
@@ -37,6 +37,15 @@ _EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or pale
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 _ORIENTATION = ExifTags.Base.Orientation
 _pillow_limit = threading.Lock()
+
+
+def is_tiff(path: Path) -> bool:
+    """Return whether a file begins as a TIFF, even if its other parts are missing."""
+    try:
+        with open_regular(path) as file:
+            return file.read(4) in _TIFF_MAGIC
+    except OSError:
+        return False
 
 
 def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] | None, path: object) -> None:

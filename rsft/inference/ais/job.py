@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -279,6 +279,9 @@ def detect_objects(
     stored = scene.in_unit(scene.product.unit)  # a calibration would only take time
     scene = declare_unit(scene, declaration.unit) if declaration.unit else stored
     names = declaration.bands or scene.bands or ("gray",)
+    if names == ("gray",) and scene.count not in (1, 3):  # three equal bands may be one gray band
+        hint = "name them in the order of the file: --bands VV,VH"
+        raise RequestError(f"the scene has {scene.count} bands without names", scene.path, hint)
     bands = tuple(name for name in names if name in POLARIZATIONS) or names
     unit = scene.unit or (scene.dtype if scene.dtype in DIGITAL_UNITS else "sigma0")
     planes, count = {unit: (IDENTITY_STRETCH,) * len(bands)}, len(bands)
@@ -286,8 +289,14 @@ def detect_objects(
         units=planes, bands=bands, planes=bands, crop=None, size=1, mean=(0.0,) * count, std=(1.0,) * count
     )
     assert scene.spacing is not None
+    is_unknown = scene.unit is None and unit == "sigma0"
+    declaration = replace(declaration, unit=unit) if is_unknown else declaration
     land_side = round(_SMALLEST_LAND / float(np.mean(scene.spacing)))
-    return detect_bright_objects(scene, options, ship_window(scene), declaration, contract, progress, land_side)
+    result = detect_bright_objects(scene, options, ship_window(scene), declaration, contract, progress, land_side)
+    if is_unknown:
+        note = f"{scene.path.name} declares no unit: its values are taken as linear, as in sigma0; else give --unit db"
+        result.notes.insert(0, note)
+    return result
 
 
 def ship_window(scene: RasterScene) -> ChipWindow:

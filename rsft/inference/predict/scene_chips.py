@@ -77,10 +77,13 @@ def plan_scenes(
     if repeated := sorted({stem for stem in stems if stems.count(stem) > 1}):
         hint = "classify them one at a time, or rename one of them"
         raise RequestError(f"two scenes have the name {repeated[0]}", hint=hint)
+    chip_options, grid = request.chip_options, request.query.grid
+    if grid is not None:
+        chip_options = replace(chip_options, side=grid, margin=None)
     sources: list[SceneChips] = []
     plan = PredictionPlan(sources, scenes)
     for scene in scenes:
-        locate.check_scene_bands(scene, contract, request.declaration, request.chip_options)
+        locate.check_scene_bands(scene, contract, request.declaration, chip_options)
         assumed = _warn_about_bands(scene, contract, request.declaration)
         positions, window = _find_locations(scene, request, contract, journal, progress)
         if request.query.ais is not None:

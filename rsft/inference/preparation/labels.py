@@ -85,6 +85,7 @@ class LabeledObjects:
         self.skipped, self.notes, self.scenes = Counter[str](), list[str](), 0
         self._without_messages: list[NoMessagesError] = []
         self._files: set[Path] = set()
+        self._ranges = ""  # where the labels outside of the scenes lie
         self._inside, self._outside = Counter[tuple[Path, int | None]](), set[tuple[Path, int | None]]()  # file and row
 
     @property
@@ -114,6 +115,8 @@ class LabeledObjects:
         assert positions.attributes is not None
         rows = positions.attributes
         fields = (self._find_field(rows), *(_find(rows, name) for name in ("mmsi", "split")))
+        if positions.outside:
+            self._ranges = positions.describe_ranges(scene)
         self._outside.update((positions.file, row) for row in positions.outside)
         for location in positions.locations:
             self._inside[positions.file, location.source_row] += 1
@@ -216,8 +219,12 @@ class LabeledObjects:
 
     def _error(self) -> RequestError:
         """Return the error for labels of which none can be used."""
+        if self._files and not (self.rejected or self.skipped or self._inside):
+            hint = "give a file with one row for each object"
+            return RequestError("the labels are empty: the file has no rows", self.labels, hint)
         reasons = [describe_rejections(self.rejected), *(f"{count:,} x {x}" for x, count in self.skipped.items())]
-        hint = "; ".join(filter(None, [*reasons, *dict.fromkeys(self.notes)])) or "the labels are empty"
+        ranges = [self._ranges] if self._outside and not self._inside else []
+        hint = "; ".join(filter(None, [*ranges, *reasons, *dict.fromkeys(self.notes)]))
         return RequestError(f"no label can be used in {self.scenes:,} scenes", self.labels, hint)
 
     def windows(self, size: ChipSize, spacing: float | None) -> dict[str, ChipWindow]:

@@ -73,6 +73,8 @@ class SceneLocations:
         outside: `source_row` of the positions outside of the scene, which are not among the locations.
         are_boxes: whether the locations have boxes.
         file: the file of the positions.
+        crs: coordinate system of the file; "" for locations that do not come from a file.
+        bounds: smallest x and y, and largest x and y, of the positions in the file; NaN without positions.
     """
 
     locations: list[Location] = field(default_factory=list)
@@ -82,6 +84,22 @@ class SceneLocations:
     outside: list[int | None] = field(default_factory=list)
     are_boxes: bool = False
     file: Path = Path()
+    crs: str = ""
+    bounds: tuple[float, ...] = (math.nan,) * 4
+
+    def describe_ranges(self, scene: RasterScene) -> str:
+        """Return where the positions of the file lie, and where the scene lies, in the same coordinates if possible."""
+        positions, area = self.bounds, (0.0, 0.0, float(scene.width), float(scene.height))
+        names, scene_crs = ("col", "row"), PIXEL
+        if scene.georeference is not None and self.crs not in (PIXEL, FRACTION):
+            to_lonlat = Transformer.from_crs(CRS.from_user_input(self.crs), LONLAT, always_xy=True)
+            positions = to_lonlat.transform_bounds(*positions)
+            outline = rectangle_corners(0, 0, scene.height, scene.width)
+            lon, lat = scene.georeference.pixels_to_lonlat(*outline.T).T
+            area = (float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max()))
+            names, scene_crs = ("lon", "lat"), scene.georeference.description
+        labels = f"the positions ({self.crs}) lie at {_describe_bounds(names, positions)}"
+        return f"{labels}, {scene.path.name} ({scene_crs}) at {_describe_bounds(names, area)}"
 
 
 def read_positions(
@@ -127,7 +145,7 @@ def read_positions(
     total = len(result.locations)
     result.outside = [x.source_row for x in result.locations if not _is_inside(x, scene)]
     if result.outside:
-        hint = "" if inside else "; check the coordinate system of their file"
+        hint = "" if inside else f"; check the coordinate system of their file: {result.describe_ranges(scene)}"
         result.notes.append(f"positions outside of {scene.path.name}: {len(result.outside):,} of {total:,}{hint}")
     assert result.attributes is not None
     result.locations, result.attributes = inside, result.attributes.loc[[x.source_row for x in inside]]
@@ -139,7 +157,7 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
     to_pixels, table = _pixel_transform(path, scene, crs), positions.table
     attributes = pd.DataFrame(table.drop(columns=[table.geometry.name, SCORE, IMAGE, FAULT]))
     result = SceneLocations(notes=list(positions.notes), attributes=attributes, file=path)
-    result.are_boxes = positions.are_boxes
+    result.are_boxes, result.crs = positions.are_boxes, crs
     usable: list[shapely.Geometry] = []
     columns = (table[name] for name in (table.geometry.name, SCORE, FAULT))
     for number, shape, score, fault in zip(table.index.tolist(), *columns, strict=True):
@@ -163,11 +181,18 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
             extent = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
         name, score = f"{scene.name}_{number:06d}", None if np.isnan(score) else float(score)
         result.locations.append(Location(float(row), float(col), box, name, number, score, extent))
+    if usable:
+        result.bounds = tuple(shapely.total_bounds(usable).tolist())
     if not positions.are_boxes:
         result.are_boxes = bool(result.locations) and all(location.box for location in result.locations)
         if not any(_is_inside(location, scene) for location in result.locations):
             result.notes += _find_exchange(path, usable, scene, crs, to_pixels)
     return result
+
+
+def _describe_bounds(names: tuple[str, str], bounds: tuple[float, ...]) -> str:
+    left, bottom, right, top = (f"{value:.6g}" for value in bounds)
+    return f"{names[0]} {left} to {right}, {names[1]} {bottom} to {top}"
 
 
 def _describe_fault(corners: Floats) -> str:
@@ -322,9 +347,7 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
     if options.margin is not None and has_points:
         message = "--margin needs boxes, but some positions are points"
         raise RequestError(message, "--margin", "give --side instead")
-    if side is None and options.margin is None:
-        message = "the model was trained on whole chips of no fixed size, so the size of a chip is not known"
-        raise RequestError(message, "--side", "give the chip size in pixels, or --margin 0 to cut chips along boxes")
+    _check_side(contract, options)
     if side is not None and contract.crop is not None and side < contract.crop:
         message = f"chips of {side} pixels are too small: the model takes {contract.crop} pixels"
         raise RequestError(message, "--side", f"give --side {contract.crop}, or more")
@@ -337,6 +360,18 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
     except DataError as error:
         raise DataError(error.message, scene.path, error.hint) from error
     return ChipWindow(side, options.margin or 0, scale, (scene.height, scene.width))
+
+
+def _check_side(contract: Contract, options: ChipOptions) -> None:
+    """Raise an error if nothing says how large a chip is.
+
+    Raises:
+        RequestError: neither the user nor the contract does.
+    """
+    if options.margin is None and options.side is None and contract.crop is None:
+        message = "the model was trained on whole chips of no fixed size, so the size of a chip is not known"
+        hint = "give the chip size in pixels: --side 64, or --margin 0 to cut chips along boxes"
+        raise RequestError(message, "--side", hint)
 
 
 class CutChip(NamedTuple):
@@ -382,7 +417,7 @@ def check_scene_bands(
         scene: the scene.
         contract: bands and units of the model.
         declaration: bands and unit of the scene, if the file does not name them.
-        options: the user's options for chips, to check the pixel spacing as well.
+        options: the user's options for chips, to check their pixel spacing and their size as well.
 
     Returns:
         Indices of the bands to read, in the order of `Contract.used_bands`.
@@ -391,7 +426,7 @@ def check_scene_bands(
         DataError: bands, unit or spacing do not fulfill the contract, or the file contradicts the declared names.
     """
     names, used, indices = declaration.bands or scene.bands, contract.used_bands, None
-    errors: list[DataError] = []
+    errors: list[DataError | RequestError] = []
     with _collect(errors):
         check_declared_bands(declaration.bands, scene.bands, scene.path)
         try:
@@ -409,6 +444,11 @@ def check_scene_bands(
     if options is not None:
         with _collect(errors):
             resampling_factors(contract, resolve_spacing(scene.spacing, options), options)
+        with _collect(errors):
+            _check_side(contract, options)
+    if len(errors) == 1:
+        error = errors[0]
+        raise type(error)(error.message, error.location or scene.path, error.hint) from error
     if errors or indices is None:
         message, hint = ("; ".join(texts) for texts in zip(*((x.message, x.hint) for x in errors), strict=True))
         raise DataError(message, scene.path, hint) from errors[0]
@@ -416,9 +456,9 @@ def check_scene_bands(
 
 
 @contextmanager
-def _collect(errors: list[DataError]) -> Iterator[None]:
+def _collect(errors: list[DataError | RequestError]) -> Iterator[None]:
     """Keep an error that is raised in the block."""
     try:
         yield
-    except DataError as error:
+    except (DataError, RequestError) as error:
         errors.append(error)

@@ -24,6 +24,7 @@ from rsft.data.imagery import rasters
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.products.product import Calibration, Product, find_product, read_product
+from rsft.data.imagery.reader import is_tiff
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import parse_unit
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
@@ -279,6 +280,8 @@ def open_scene(name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OP
         if isinstance(error, rasters.ForeignFilesError):
             hint = "give the folder of its product, or one of the rasters that it lists; other formats: " + _CONVERT
             raise DataError(str(error), uri, hint) from error
+        if uri.is_path and is_tiff(Path(uri.text)):
+            raise DataError("the GeoTIFF is truncated or damaged", uri, "copy or download the file again") from error
         hint = f"give the folder of a product, or a GeoTIFF, COG, NITF or ENVI; other formats: {_CONVERT}"
         if uri.gdal_name.startswith("/vsizip/{/vsicurl/"):
             hint = f"an archive on a server may contain one file; else name the raster in it: {uri.gdal_name}/NAME.tif"

@@ -15,11 +15,12 @@ import pytest
 
 from rsft.errors import DataError, RequestError
 from rsft.inference.ais.displacement import Acquisition
-from rsft.inference.ais.job import AisOptions, list_message_files, match_scene, search_area
+from rsft.inference.ais.job import AisOptions, detect_objects, list_message_files, match_scene, search_area
 from rsft.inference.ais.layers import write_choice_page, write_match
-from rsft.inference.options import CfarOptions
+from rsft.inference.options import UNDECLARED, CfarOptions, Declaration
 from rsft.inference.prepare_scenes import prepare_scenes
 from rsft.inference.scenes.raster import open_scene
+from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 from tests.inference.ais.conftest import SHIPS
 
 OPEN_SEA = CfarOptions(land="none")
@@ -213,6 +214,42 @@ def test_bad_requests(traffic):
     assert "2021-01-20 02:46:54 UTC" in caught.value.message and "2021-01-19 03:15:13 UTC" in caught.value.message
     with pytest.raises(DataError):
         match_scene(traffic.ais, [traffic.ais])
+
+
+def sea_with_ships(path):
+    """Write a scene of float32 intensities with two ships, and return it."""
+    intensity = simulate_sea(300, 300) ** 2
+    intensity[100:108, 60:64] = intensity[200:204, 220:230] = 100
+    return open_scene(write_geotiff(path, intensity, crs="EPSG:32633", transform=UTM))
+
+
+def test_pixels_without_a_unit_are_searched_as_they_are_stored(tmp_path):
+    scene = sea_with_ships(tmp_path / "s.tif")
+    stored = detect_objects(scene, OPEN_SEA, UNDECLARED, None)
+    declared = detect_objects(scene, OPEN_SEA, Declaration("sigma0"), None)
+    assert len(stored.locations) == 2 and stored.locations == declared.locations
+    assert "s.tif declares no unit" in stored.notes[0] and "--unit db" in stored.notes[0]
+    assert not any("no unit" in note for note in declared.notes)
+
+
+def test_decibels_without_a_declaration_are_not_searched_as_linear_values(tmp_path):
+    decibels = 20 * np.log10(simulate_sea(300, 300)) - 15
+    scene = open_scene(write_geotiff(tmp_path / "s.tif", decibels, crs="EPSG:32633", transform=UTM))
+    with pytest.raises(DataError, match="sigma0") as error:
+        detect_objects(scene, OPEN_SEA, UNDECLARED, None)
+    assert "model" not in str(error.value)
+    assert detect_objects(scene, OPEN_SEA, Declaration("db"), None).notes
+
+
+def test_two_bands_without_names_are_asked_for(tmp_path):
+    path = tmp_path / "s.tif"
+    pixels = np.stack([simulate_sea(300, 300) ** 2] * 2)
+    scene = open_scene(write_geotiff(path, pixels, crs="EPSG:32633", transform=UTM))
+    with pytest.raises(RequestError, match="2 bands without names") as error:
+        detect_objects(scene, OPEN_SEA, Declaration("sigma0"), None)
+    assert "--bands VV,VH" in error.value.hint and "model" not in str(error.value)
+    declared = detect_objects(scene, OPEN_SEA, Declaration("sigma0", ("VV", "VH")), None)
+    assert not any("no unit" in note for note in declared.notes)
 
 
 def test_the_search_area_contains_ships_that_enter(traffic):

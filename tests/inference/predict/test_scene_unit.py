@@ -10,13 +10,13 @@ from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.inference.options import UNDECLARED, PredictionRequest, SceneQuery
+from rsft.inference.options import UNDECLARED, CfarOptions, PredictionRequest, SceneQuery
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.scene_chips import describe_scene, select_scene_unit
 from rsft.inference.scenes.locations import check_scene_bands
 from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 from tests.helpers.messages import mentions
-from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model, write_geotiff
+from tests.helpers.scenes import UTM, toy_bundle, toy_contract, use_toy_model, write_geotiff
 from tests.helpers.sentinel1 import calibrate_pixel, write_product, zip_product
 
 DN = np.random.default_rng(0).gamma(2, 60, (40, 50)).astype(np.uint16) + 40
@@ -36,6 +36,19 @@ def read(path, model, unit=None, options=DEFAULT_OPTIONS):
     value = reader(PIXEL)[0, 0, 0]
     reader.close()
     return scene.unit, scene.dtype, value
+
+
+@pytest.mark.parametrize(
+    ("query", "side"), [(SceneQuery(detect=CfarOptions(land="none")), "--side 64"), (SceneQuery(grid=16), None)]
+)
+def test_unit_spacing_and_side_are_one_answer(monkeypatch, tmp_path, query, side):
+    use_toy_model(monkeypatch, toy_bundle(contract=contract("sigma0", crop=None, spacing_m=20.0)))
+    path = write_geotiff(tmp_path / "s.tif", np.abs(DECIBELS), crs="EPSG:32633", transform=UTM)
+    with pytest.raises(DataError, match=mentions("without a declared unit", "pixels of 10 m", "on 20 m")) as error:
+        predict("bundle", [path], tmp_path / "out.csv", PredictionRequest(query=query))
+    assert "--unit" in error.value.hint and "--resample-to 20" in error.value.hint
+    assert ("no fixed size" in error.value.message) is (side is not None)
+    assert side is None or side in error.value.hint
 
 
 @pytest.fixture

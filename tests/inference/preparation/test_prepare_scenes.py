@@ -17,7 +17,7 @@ from rsft.data.prepare.published import prepare_dota
 from rsft.errors import RequestError
 from rsft.inference.options import ChipOptions, Declaration, PredictionRequest, SceneQuery
 from rsft.inference.predict.scene_chips import plan_scenes
-from rsft.inference.prepare_scenes import prepare_scenes
+from rsft.inference.prepare_scenes import prepare_scenes, show_notes
 from tests.helpers.files import written
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.messages import mentions
@@ -239,12 +239,28 @@ def test_labels_elsewhere_are_counted(scenes, tmp_path):
     far = geopandas.read_file(scenes[1])
     far["geometry"] = far.translate(xoff=1e5)
     far.to_file(tmp_path / "far.gpkg")
-    with pytest.raises(RequestError, match=mentions("no label can be used in 2 scenes", "6 x label outside of all")):
+    parts = "no label can be used in 2 scenes", "6 x label outside of all", "the positions (EPSG:32633) lie at lon 16."
+    with pytest.raises(RequestError, match=mentions(*parts, "s1.tif (geotransform, EPSG:32633) at lon 15.")):
         prepare_scenes(scenes[0], tmp_path / "store", labels=tmp_path / "far.gpkg")
     both = pd.concat([geopandas.read_file(scenes[1]), far.iloc[:2]])
     both.to_file(tmp_path / "both.gpkg")
     store = prepared((scenes[0], tmp_path / "both.gpkg"), tmp_path / "store")
     assert store.skipped == {"label outside of all scenes": 2} and len(store.table) == 6
+
+
+def test_a_table_of_labels_without_rows(scenes, tmp_path):
+    path = written(tmp_path / "empty.csv", "lat,lon,class\n")
+    with pytest.raises(RequestError, match=mentions("the labels are empty", "no rows", "empty.csv")):
+        prepare_scenes(scenes[0], tmp_path / "store", labels=path)
+
+
+def test_a_class_whose_name_may_be_a_typing_error_is_named(scenes, tmp_path):
+    labels = geopandas.read_file(scenes[1]).drop(columns="mmsi")
+    many = pd.concat([labels] * 12, ignore_index=True).assign(type="Cargo")
+    many.loc[3, "type"] = "Crago"
+    many.to_file(tmp_path / "many.gpkg")
+    store = prepared((scenes[0], tmp_path / "many.gpkg"), tmp_path / "store")
+    assert "warning: Crago (1 of 72 chips) may be a typo of Cargo (71)" in list(show_notes(store, {}))
 
 
 def test_labels_that_lie_in_several_scenes_are_counted(scenes, tmp_path):

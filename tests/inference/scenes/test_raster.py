@@ -115,6 +115,17 @@ def test_truncated_file(tmp_path):
         read(open_scene(path), 300, 300, 310, 310)
 
 
+def test_geotiff_without_its_end_is_damaged_and_not_of_another_format(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 999, (400, 400), np.uint16)
+    path = write_geotiff(tmp_path / "s.tif", pixels, compress="deflate")  # the directory of the file is at its end
+    content = path.read_bytes()
+    for size in (8, len(content) // 2):
+        path.write_bytes(content[:size])
+        refused(path, mentions("the GeoTIFF is truncated or damaged", "download the file again"))
+    path.write_text("no raster")
+    refused(path, "in a format that rsft allows")
+
+
 def test_palette(tmp_path):
     with rasterio.open(tmp_path / "p.png", "w", "PNG", width=4, height=4, count=1, dtype="uint8") as file:
         file.write(np.zeros((1, 4, 4), np.uint8))
