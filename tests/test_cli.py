@@ -125,6 +125,8 @@ TWO_INTERRUPTS = """
 import atexit, os, signal, time
 from rsft import cli, errors
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the background of a shell ignores it
+
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(9)

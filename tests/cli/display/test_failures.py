@@ -91,8 +91,9 @@ def test_unknown_exceptions_leave_a_crash_file(fail, tmp_path, monkeypatch):
     assert crash_file.stat().st_mode & 0o77 == 0
 
 
-def test_no_room_for_the_crash_file(fail, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+def test_no_room_for_the_crash_file(fail, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file/temporary"))  # also root cannot make it
     code, printed = fail(KeyError("odd"))
     assert code == 70 and "--debug" in printed
 
