@@ -35,6 +35,10 @@ TRUSTED = tuple(Path(text) for text in _SETTING.split(os.pathsep) if text.lower(
 """Further folders that every command may read, such as a store of objects to which links lead."""
 
 
+OUTSIDE = "the fence hides it: a command reads only what its arguments name"
+"""What to say of a file that only the fence hides."""
+
+
 def outside_hint(path: str | Path) -> str:
     """Return how a command can read a file or folder that no argument names."""
     target = Path(os.path.realpath(path))
@@ -52,7 +56,7 @@ def is_hidden(path: str | Path) -> bool:
 
 def hidden_error(path: str | Path) -> RequestError:
     """Return the error for a file or folder that only the fence hides."""
-    return RequestError("the fence hides it: a command reads only what its arguments name", path, outside_hint(path))
+    return RequestError(OUTSIDE, path, outside_hint(path))
 
 
 def _call(number: int, *arguments: object) -> int:
