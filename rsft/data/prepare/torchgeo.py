@@ -282,7 +282,11 @@ def _class_arguments(
     arguments: dict[str, Any] = dict(pairs)
     if bands is not None and "bands" in accepted:
         arguments["bands"] = tuple(bands[0].bands)
-    return arguments | ({"download": True, "checksum": "checksum" in accepted} if download else {})
+    if download:
+        arguments["download"] = True
+    if "checksum" in accepted:
+        arguments["checksum"] = download  # the default of So2Sat depends on the version of TorchGeo
+    return arguments
 
 
 def _open_splits(
