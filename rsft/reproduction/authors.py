@@ -47,6 +47,7 @@ class AuthorsTask:
         tensors: trained tensors of a block in rsft -> parameters of the authors, where * is the block.
         dtype: "float64" or "float32".
         every_step: whether the trace has the tensors after every step; else those after the last one.
+        takes_rates: whether modules and head have the learning rates of the recipe, in place of `config`.
     """
 
     recipe: str
@@ -55,12 +56,18 @@ class AuthorsTask:
     tensors: Mapping[str, str]
     dtype: str = "float32"
     every_step: bool = False
+    takes_rates: bool = False
 
-    def prepare(self) -> tuple[TrainingSetup, Learner]:
-        """Open the chips and build the network of rsft with its start, as `rsft.training` does."""
+    def prepare(self, device: str = "cpu") -> tuple[TrainingSetup, Learner]:
+        """Open the chips and build the network of rsft with its start, as `rsft.training` does.
+
+        Args:
+            device: "cpu" or "cuda".
+        """
         recipe = load_recipe(Path(self.recipe), self.overrides)
         seed_generators(recipe.seed)
         setup = set_up(recipe)
+        setup.classifier.to(device)
         initialize_weights(setup, recipe)
         dtype = getattr(torch, self.dtype)
         classifier = setup.classifier.to(dtype)

@@ -23,8 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rsft.backbones.card import find_weights
+from rsft.backbones.loading import find_card
 from rsft.backbones.mae import LARGE, NORM
 from rsft.models.classifier import copy_to_device, load_encoder
+from rsft.peft.model.state_files import read_tensors
 from rsft.recipe.load import load_recipe
 from rsft.reproduction.authors import SATMAE, AuthorsTask, learned_tensors, swap_axes
 from rsft.training.finetune import TrainingSetup
@@ -154,7 +157,11 @@ def use_frozen_network(authors: Any, task: AuthorsTask, setup: TrainingSetup) ->
     weights = Path("data/fmow_pretrain.pth")  # the path in their code
     weights.parent.mkdir(exist_ok=True)
     weights.unlink(missing_ok=True)
-    weights.symlink_to(Path(recipe.backbone.weights or "").resolve())
+    source = Path(recipe.backbone.weights) if recipe.backbone.weights else find_weights(find_card(SATMAE))
+    if source.suffix == ".safetensors":
+        torch.save({"model": read_tensors(source)[0]}, weights)
+    else:
+        weights.symlink_to(source.resolve())
     return "SatMAE-ViT-L/16"
 
 
@@ -253,7 +260,7 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str,
 
 def train_task(authors: Any, config: Config, task: AuthorsTask, number: int) -> dict[str, Any]:
     """Return the trace of a task as a dictionary, with the names and the axes of rsft."""
-    setup, learner = task.prepare()
+    setup, learner = task.prepare(sys.argv[2])
     tensors = learned_tensors(learner)
     names = {task.authors_name(name): name for name in tensors}
     start = {theirs: swap_axes(ours, tensors[ours]).contiguous() for theirs, ours in names.items()}
@@ -268,6 +275,12 @@ def train_task(authors: Any, config: Config, task: AuthorsTask, number: int) -> 
         trainer.initialize()
     else:
         trainer = trainer_class(config)
+    if task.takes_rates:
+        *modules, head = trainer.optim.param_groups
+        ours = learner.loops.inner_optimizer.param_groups
+        trainer.sched.base_lrs = [*[ours[0]["lr"]] * len(modules), ours[-1]["lr"]]
+        for group, rate in zip([*modules, head], trainer.sched.base_lrs, strict=True):
+            group["lr"] = group["initial_lr"] = rate
     result = train(trainer, start, task.every_step)
 
     def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:

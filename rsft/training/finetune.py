@@ -373,10 +373,18 @@ def finish(recipe: Recipe, run: Run, setup: TrainingSetup, device: str, progress
         setup: data and trained network.
         device: the device for the calibration: auto, cpu or cuda.
     """
-    classifier, store = setup.classifier, setup.store
     if recipe.meta is not None and recipe.meta.prune_below is not None:
-        run.update(pruned_sites=[str(site) for site in classifier.adapted.prune(recipe.meta.prune_below)])
-    bundle = Bundle(
+        run.update(pruned_sites=[str(site) for site in setup.classifier.adapted.prune(recipe.meta.prune_below)])
+    announce(progress, "calibration")
+    bundle = calibrate_bundle(make_bundle(recipe, setup), setup.train, setup.val, device, progress)
+    run.update(bundle_sha256=bundle.save(run.bundle_dir))
+    run.finish()
+
+
+def make_bundle(recipe: Recipe, setup: TrainingSetup) -> Bundle:
+    """Return the bundle of a trained network, without calibrator."""
+    classifier, store = setup.classifier, setup.store
+    return Bundle(
         recipe=recipe,
         classes=store.classes,
         groups={group: tuple(names) for group, names in store.groups.items()},
@@ -389,10 +397,6 @@ def finish(recipe: Recipe, run: Run, setup: TrainingSetup, device: str, progress
             source_license("data", store.name, store.license),
         ),
     )
-    announce(progress, "calibration")
-    bundle = calibrate_bundle(bundle, setup.train, setup.val, device, progress)
-    run.update(bundle_sha256=bundle.save(run.bundle_dir))
-    run.finish()
 
 
 MEMBERS_DIR = "members"
@@ -527,18 +531,23 @@ def train_ensemble(
 
 def _train_member(recipe: Recipe, index: int, folder: Path, listener: RunListener | None) -> Run:
     """Return a finished member: read it if it exists, else continue or start its training."""
-    train = recipe.train.model_copy(update={"ensemble_size": 1})
-    # the first member has the recipe's seed, so it equals a single run of the recipe
-    seed = int(np.random.SeedSequence((recipe.seed, index)).generate_state(1)[0]) if index else recipe.seed
-    member_recipe = recipe.model_copy(update={"name": f"run-{index + 1}", "seed": seed, "train": train})
+    member = member_recipe(recipe, index)
     position = index, recipe.train.ensemble_size
-    run_folders = sorted((folder / member_recipe.name).glob("[0-9]*"))
+    run_folders = sorted((folder / member.name).glob("[0-9]*"))
     if not run_folders:
-        return train_single_run(member_recipe, folder, listener, member=position)
+        return train_single_run(member, folder, listener, member=position)
     info = read_run_info(run_folders[-1])
     if info.status in TRAINED:
         return Run(info.folder, info.metadata)
-    return train_single_run(member_recipe, folder, listener, resume=info.folder, member=position)
+    return train_single_run(member, folder, listener, resume=info.folder, member=position)
+
+
+def member_recipe(recipe: Recipe, index: int) -> Recipe:
+    """Return the recipe of one member of an ensemble, counted from 0, with its own name and seed."""
+    train = recipe.train.model_copy(update={"ensemble_size": 1})
+    # the first member has the recipe's seed, so it equals a single run of the recipe
+    seed = int(np.random.SeedSequence((recipe.seed, index)).generate_state(1)[0]) if index else recipe.seed
+    return recipe.model_copy(update={"name": f"run-{index + 1}", "seed": seed, "train": train})
 
 
 def _write_mean_table(run: Run, members: list[Run], name: str, keys: list[str]) -> None:

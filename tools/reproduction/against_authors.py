@@ -42,6 +42,7 @@ from rsft.reproduction.authors import (
     learned_tensors,
     require_checkout,
 )
+from rsft.reproduction.authors_config import BIASES, LAYERS, POSITIONS, VPT, bottleneck_tensors, low_rank_tensors
 from rsft.training.fit import train_on_batch
 from tools.errors import explained_errors
 
@@ -70,29 +71,6 @@ RANK = 4
 SATMAE_BLOCKS = 2
 CONFIG = {"num_epochs": 12, "lr": 0.01, "adapter_dim": RANK, "scale_alpha": "rank"}
 """The authors' settings of all rows, beside their defaults."""
-
-POSITIONS = ("q", "k", "v", "out", "mlp1", "mlp2")
-LAYERS = {
-    "norm1": "ssf_ln_list.*.ln_1",
-    "attn.qkv": "ssf_attn_list.*.attn_in",
-    "attn.proj": "ssf_attn_list.*.attn_out",
-    "norm2": "ssf_ln_list.*.ln_2",
-    "mlp.fc1": "ssf_mlp_list.*.mlp_in",
-    "mlp.fc2": "ssf_mlp_list.*.mlp_out",
-}
-VPT = {"prompts": "tuner.vpt_list.*.prompt"}
-
-
-def _low_rank(modules: str, *positions: str) -> dict[str, str]:
-    return {f"{p}.{name}": f"tuner.{modules}.*.{p}.lora_{name.upper()}" for p in positions for name in "ab"}
-
-
-def _bottleneck(modules: str, scale: str = "") -> dict[str, str]:
-    layers = {"norm": "ln", "down": "down_proj", "up": "up_proj"}
-    names = {f"{ours}.{x}": f"{theirs}.{x}" for ours, theirs in layers.items() for x in ("weight", "bias")}
-    names |= {"scale": scale} if scale else {}
-    return {f"mlp.{ours}": f"tuner.{modules}.*.{theirs}" for ours, theirs in names.items()}
-
 
 HEAD = {"start head.weight": "theirs is the mean of raw features, that of rsft the mean of L2-normalized features"}
 PROMPT_HEAD = {"start head.weight": "theirs is the mean of features without prompts, that of rsft with prompts"}
@@ -145,7 +123,7 @@ class Row:
     backbone: str | None = None
 
 
-_QV, _FLORA = _low_rank("lora_list", "q", "v"), _low_rank("flora_list", *POSITIONS)
+_QV, _FLORA = low_rank_tensors("lora_list", "q", "v"), low_rank_tensors("flora_list", *POSITIONS)
 _QV_CONFIG = {"lora": True, "scale_alpha": 1}
 _FLORA_CONFIG = {
     "use_flora": True,
@@ -156,9 +134,10 @@ _META_CONFIG = _QV_CONFIG | {"num_epochs": 4, "scheduler": "ConstantLR", "use_me
 _META_CONFIG |= {"meta_lr": 0.01, "meta_inner_steps": 3, "meta_data_ratio": 0.2}
 _ADAPTER_CONFIG = {"lora": False, "adapter": True, "scale_alpha": "rank"}
 _ADAPTFORMER_CONFIG = {"lora": False, "adaptformer": True, "scale_alpha": "rank"}
-_META_ADAPTER = _bottleneck("adapter_list") | {"mlp.alpha": "tuner.adapter_list.*.meta_scale"}
-_META_ADAPTFORMER = _bottleneck("adaptformer_list", "scaling") | {"mlp.alpha": "tuner.adaptformer_list.*.meta_scale"}
-_BIASES = {f"{layer}.bias": f"image_encoder.blocks.*.{layer}.bias" for layer in LAYERS}
+_META_ADAPTER = bottleneck_tensors("adapter_list") | {"mlp.alpha": "tuner.adapter_list.*.meta_scale"}
+_META_ADAPTFORMER = bottleneck_tensors("adaptformer_list", "scaling") | {
+    "mlp.alpha": "tuner.adaptformer_list.*.meta_scale"
+}
 _SSF = {f"{ours}.{x}": f"tuner.{theirs}.{x}" for ours, theirs in LAYERS.items() for x in ("scale", "shift")}
 
 ROWS: tuple[Row, ...] = (
@@ -167,13 +146,15 @@ ROWS: tuple[Row, ...] = (
     Row("LoRA at q and v", "LIFT", LORA, _QV_CONFIG, _QV),
     Row("FLoRA at six positions", "metalora", f"{FLORA} peft.out_insertion=sequential", _FLORA_CONFIG, _FLORA),
     Row("FLoRA at six positions, Out parallel", "metalora", FLORA, _FLORA_CONFIG, _FLORA, {"all": OUT}),
-    Row("AdaptFormer", "metalora", ADAPTFORMER, {"adaptformer": True}, _bottleneck("adaptformer_list", "scaling")),
-    Row("AdaptFormer", "LIFT", ADAPTFORMER, {"adaptformer": True}, _bottleneck("adaptformer_list", "scale")),
-    Row("Adapter", "metalora", "peft.method=adapter", {"adapter": True}, _bottleneck("adapter_list")),
-    Row("Adapter", "LIFT", "peft.method=adapter", {"adapter": True}, _bottleneck("adapter_list")),
+    Row(
+        "AdaptFormer", "metalora", ADAPTFORMER, {"adaptformer": True}, bottleneck_tensors("adaptformer_list", "scaling")
+    ),
+    Row("AdaptFormer", "LIFT", ADAPTFORMER, {"adaptformer": True}, bottleneck_tensors("adaptformer_list", "scale")),
+    Row("Adapter", "metalora", "peft.method=adapter", {"adapter": True}, bottleneck_tensors("adapter_list")),
+    Row("Adapter", "LIFT", "peft.method=adapter", {"adapter": True}, bottleneck_tensors("adapter_list")),
     Row("VPT-Shallow", "LIFT", "peft.method=vpt-shallow", {"vpt_shallow": True}, VPT, PROMPT_HEAD),
     Row("VPT-Deep", "LIFT", "peft.method=vpt-deep", {"vpt_deep": True}, VPT, PROMPT_HEAD),
-    Row("BitFit", "LIFT", "peft.method=bitfit peft.blocks=every:1", {"bias_tuning": True}, _BIASES),
+    Row("BitFit", "LIFT", "peft.method=bitfit peft.blocks=every:1", {"bias_tuning": True}, BIASES),
     Row(
         *("SSF", "LIFT", "peft.method=ssf peft.blocks=every:1"),
         *({"ssf_attn": True, "ssf_mlp": True, "ssf_ln": True}, _SSF, HEAD | SSF_START),

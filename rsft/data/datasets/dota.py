@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -18,12 +18,19 @@ from torchgeo.datasets import DOTA, DatasetNotFoundError
 from torchgeo.datasets.utils import Path as PathOrText
 
 from rsft.data.chips.record import ChipRecord, describe_rejections
-from rsft.data.datasets._label_files import read_numbered_lines
-from rsft.data.datasets._srsdd_files import LabelRow, build_class_lookup, find_split, parse_finite, read_label_file
+from rsft.data.datasets._label_files import read_list_rows, read_numbered_lines
+from rsft.data.datasets._srsdd_files import (
+    REPEATED_ROW_FLAG,
+    LabelRow,
+    build_class_lookup,
+    find_split,
+    parse_finite,
+    read_label_file,
+)
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, plot_sample, to_image_tensor
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, open_image, read_chip
 from rsft.data.imagery.scene_uri import LastImageCache
-from rsft.errors import DataError
+from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Rejection
 from rsft.utils.operating_system import walk_files
 
@@ -393,6 +400,54 @@ def make_crop_record(item: DOTAObject, split: str, version: DOTAVersion) -> Chip
     columns |= {"spacing_m": image.spacing_m, "box": item.box_in_crop, "flags": ",".join(filter(None, flags))}
     inputs = (image.label_file, partial(_crop_cached, item), item.line)
     return ChipRecord(item.name, split, item.category, *inputs, extra_columns=columns, image_paths=(image.path,))
+
+
+LISTS = {"train": "dota_train_idx.txt", "val": "dota_val_idx.txt"}
+"""List of the paper's authors for each split, with rows `<folder>/<class>/<image>_<x1>_<y1>_<x2>_<y2>.png <label>`."""
+
+
+def list_crop_records(dataset: DOTAObjects, lists: Path, version: DOTAVersion) -> list[ChipRecord]:
+    """Make one record per row of the authors' lists, whose windows are bounding boxes without margin or clipping.
+
+    Args:
+        dataset: the objects of all splits. Rows without an object are added to its rejected rows, and objects in no row
+            are counted as skipped.
+        lists: folder of the lists.
+        version: version of the labels.
+
+    Returns:
+        The records, sorted by image, so that each image is decoded once. Repeated rows of a name in a split are called
+        name__2, name__3 and so on.
+
+    Raises:
+        RequestError: a list is missing.
+        DataError: a list is not a text file, or no row has an object.
+    """
+    objects = {(*unclipped_window(item.box), item.image.stem, item.category): item for item in dataset.objects}
+    records, counts, listed = list[ChipRecord](), Counter[tuple[str, str]](), set[str]()
+    for split, file_name in LISTS.items():
+        path = lists / file_name
+        if not path.is_file():
+            raise RequestError(f"{file_name} is missing", lists, "give the folder of the authors' lists with --lists")
+        for line, chip_path, _ in read_list_rows(path):
+            name, category = Path(chip_path).stem, Path(chip_path).parent.name
+            stem, *window = name.rsplit("_", 4)
+            is_window = len(window) == 4 and all(re.fullmatch("-?[0-9]{1,6}", text) for text in window)
+            item = objects.get((*map(int, window), stem, category)) if is_window else None
+            if item is None:
+                dataset.rejected.append((str(path), line, f"no label file has the object {category}/{name}"))
+                continue
+            listed.add(item.name + item.category)
+            counts[split, name] += 1
+            count = counts[split, name]
+            record = make_crop_record(item, split, version)
+            flags = [record.extra_columns["flags"], REPEATED_ROW_FLAG if count > 1 else ""]
+            columns = record.extra_columns | {"flags": ",".join(map(str, filter(None, flags)))}
+            records.append(replace(record, name=f"{name}__{count}" if count > 1 else name, extra_columns=columns))
+    if not records:
+        raise DataError("no row of the lists has an object", lists, describe_rejections(dataset.rejected))
+    dataset.skipped["object in no list"] = len(dataset.objects) - len(listed)
+    return sorted(records, key=lambda record: (record.image_paths, record.line, record.name))
 
 
 def _crop_cached(item: DOTAObject) -> Pixels:

@@ -15,6 +15,7 @@ from rsft.errors import DataError, RequestError
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord, StoreDescription
     from rsft.data.chips.store import ChipStore
+    from rsft.data.datasets.dota import DOTAObjects
     from rsft.data.datasets.fusrs_protocols import FUSRSSources
     from rsft.data.datasets.opensarship import OpenSARShipChip, OpenSARShipProduct
     from rsft.types import Pixels, Progress
@@ -39,6 +40,7 @@ def prepare_dota(
     root: Path,
     version: Literal["1.0", "1.5", "2.0"] = "1.0",
     classes: int = 15,
+    lists: Path | None = None,
     margin: int = 0,
     min_side: int = 4,
     val: float = 0.2,
@@ -50,13 +52,15 @@ def prepare_dota(
     """Build a chip store of the objects of DOTA: one chip per object, cut along its horizontal bounding box.
 
     `DOTAObjects` reads the objects. The validation split consists of whole images, so `val` is approximate. It is taken
-    from the images outside of train/, val/ and test/. Each process keeps one image in memory.
+    from the images outside of train/, val/ and test/. Each process keeps one image in memory. With `lists`, rows and
+    splits are those of the authors' lists, one chip per row; margin, minimum side and `val` have no effect.
 
     Args:
         source: Folder or archive of DOTA: train/ and val/, or images/ and labelTxt/ (default: search in ROOT, beside it
             and in raw/).
         version: Version of the labels.
         classes: Number of classes: 15, as in v1.0, or 18.
+        lists: Folder of the authors' lists dota_train_idx.txt and dota_val_idx.txt.
         margin: Pixels added on each side of an object's box.
         min_side: Minimum side in pixels; smaller objects are rejected.
         val: Share of each class for validation, if SOURCE has no validation split.
@@ -70,13 +74,13 @@ def prepare_dota(
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
-    from rsft.data.datasets.dota import DOTAObjects, make_crop_record, read_rgb_cached
+    from rsft.data.datasets.dota import DOTAObjects, list_crop_records, make_crop_record, read_rgb_cached
     from rsft.data.datasets.published_archives import DOTA, explain_wrong_source
     from rsft.utils.archives import open_source_tree
 
     root, source = locate_source(DOTA, root, source, overwrite)
-    options = {"version": version, "classes": classes, "margin": margin, "min_side": min_side, "val": val, "seed": seed}
-    command = format_prepare_command("dota", source, root=root, **options)
+    options = {"version": version, "classes": classes, "lists": lists, "margin": margin, "min_side": min_side}
+    command = format_prepare_command("dota", source, root=root, **options, val=val, seed=seed)
     if finished := find_finished_store(root, command, overwrite):
         return finished
     if version not in ("1.0", "1.5", "2.0"):
@@ -93,20 +97,32 @@ def prepare_dota(
             explain_wrong_source(DOTA, folder),
             common.translate_dataset_errors(f"an image with labels of DOTA v{version}", folder, hint),
         ):
-            dataset = DOTAObjects(folder, "all", version, num_classes=classes, margin=margin, min_side=min_side)
-        split_of = {image.path: image.split or "train" for image in dataset.images}
-        unassigned = [item for item in dataset.objects if not item.image.split]
-        if unassigned and "val" not in split_of.values():
-            labels, images = [item.category for item in unassigned], [item.image.path for item in unassigned]
-            split_of |= common.split_groups(labels, images, {"train": 1 - val, "val": val}, seed)
+            crop = {"margin": margin, "min_side": min_side} if lists is None else {}  # listed windows have neither
+            dataset = DOTAObjects(folder, "all", version, num_classes=classes, **{"min_side": 1} | crop)
+        if lists is not None:
+            records = list_crop_records(dataset, lists, version)
+        else:
+            split_of = _split_dota_images(dataset, val, seed)
+            records = [make_crop_record(item, split_of[item.image.path], version) for item in dataset.objects]
         groups = DOTA_GROUPS | {"tail": [*DOTA_GROUPS["tail"], *dataset.classes[15:]]}
         skipped, rejected, title = dataset.skipped, dataset.rejected, f"DOTA v{version}, object crops"
         description = StoreDescription(title, dataset.classes, command, groups, skipped, rejected, license=DOTA_LICENSE)
-        records = [make_crop_record(item, split_of[item.image.path], version) for item in dataset.objects]
         try:
             return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
         finally:
             read_rgb_cached.clear()
+
+
+def _split_dota_images(dataset: DOTAObjects, val: float, seed: int) -> dict[Path, str]:
+    """Return the split of every image; `val` is the share of validation, unless a folder is that split."""
+    from rsft.data.datasets import common
+
+    split_of = {image.path: image.split or "train" for image in dataset.images}
+    unassigned = [item for item in dataset.objects if not item.image.split]
+    if unassigned and "val" not in split_of.values():
+        labels, images = [item.category for item in unassigned], [item.image.path for item in unassigned]
+        split_of |= common.split_groups(labels, images, {"train": 1 - val, "val": val}, seed)
+    return split_of
 
 
 PRODUCT_UNITS = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}

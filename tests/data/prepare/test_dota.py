@@ -128,3 +128,52 @@ def test_the_real_samples_build(shared, tmp_path):
     assert store.skipped == {"text file that is not a label file": 2}
     expected = {line.split()[0].split("/", 1)[1] for line in (root / "crops_P1888.txt").read_text().splitlines()}
     assert {path.split("/", 2)[2] for path in store.table["path"] if "/P1888_" in path} == expected
+
+
+def write_lists(folder, train, val):
+    folder.mkdir()
+    for name, rows in {"train": train, "val": val}.items():
+        (folder / f"dota_{name}_idx.txt").write_text("".join(f"{row}\n" for row in rows))
+    return folder
+
+
+def test_rows_splits_and_windows_are_those_of_the_lists(tmp_path):
+    for number in range(3):
+        rows = row(10, 10, 30, 20) + row(40, 5, 43, 7, "ship") + row(-5, 10, 30, 20, "ship", 1)
+        write_pair(tmp_path / "src", HEADER + rows, f"P{number}__1__0___{number}", seed=number)
+    first, last = "P0__1__0___0", "P2__1__0___2"
+    train = [f"train/plane/{first}_10_10_30_20.png 0", f"train/ship/{first}_-5_10_30_20.png 1"]
+    train += [train[0], f"train/plane/{first}_11_10_30_20.png 0", "train/plane/P9_1_1_2_2.png 0", "train/plane/x 0"]
+    lists = write_lists(tmp_path / "lists", train, [f"val/ship/{last}_40_5_43_7.png 1"])
+    store = prepare_dota(tmp_path / "src", tmp_path / "out", lists=lists, jobs=1)
+    table = store.table.set_index("name")
+    assert table["split"].to_dict() == {
+        f"{first}_10_10_30_20": "train",
+        f"{first}_10_10_30_20__2": "train",
+        f"{first}_-5_10_30_20": "train",
+        f"{last}_40_5_43_7": "val",
+    }
+    assert table.loc[f"{first}_10_10_30_20__2", "flags"] == "repeated-row"
+    assert read_chip(store.root / table.loc[f"{first}_-5_10_30_20", "path"]).shape == (10, 30, 3)  # clipped
+    rejected = (store.root / "rejected.csv").read_text()
+    assert all(f"no label file has the object plane/{name}" in rejected for name in (f"{first}_11_10_30_20", "P9_1_1"))
+    assert store.skipped == {"object in no list": 6}
+
+
+def test_a_missing_list_is_named(tree, tmp_path):
+    lists = write_lists(tmp_path / "lists", ["train/plane/P0_10_10_30_20.png 0"], [])
+    (lists / "dota_val_idx.txt").unlink()
+    with pytest.raises(RequestError, match=r"dota_val_idx\.txt is missing"):
+        prepare_dota(tree, tmp_path / "out", lists=lists)
+    write_lists(tmp_path / "other", ["train/plane/P0_1_1_3_3.png 0"], ["val/plane/P1_1_1_3_3.png 0"])
+    with pytest.raises(DataError, match="no row of the lists has an object"):
+        prepare_dota(tree, tmp_path / "out", lists=tmp_path / "other")
+
+
+def test_the_windows_of_the_published_lists_are_plain_boxes(shared, tmp_path):
+    samples = shared("dota_samples")
+    rows = (samples / "crops_P1888.txt").read_text().splitlines()
+    lists = write_lists(tmp_path / "lists", rows[::2], rows[1::2])
+    store = prepare_dota(samples, tmp_path / "out", lists=lists, jobs=1)
+    assert sorted(store.table["name"]) == sorted(Path(row.split()[0]).stem for row in rows)
+    assert store.table["split"].value_counts().to_dict() == {"train": 32, "val": 32}

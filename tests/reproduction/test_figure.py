@@ -2,10 +2,10 @@
 
 import pytest
 
+from rsft.reproduction.cells import TableSettings, cell_trials, read_tables, table_cells
+from rsft.reproduction.figure import LARGEST_AREA, SMALLEST_AREA, bubble_area, list_bubbles
+from rsft.reproduction.runs import TableRuns
 from rsft.sweep.results import TrialOutcome
-from tools.reproduction.paper_cells import TableSettings, cell_trials, read_tables, table_cells
-from tools.reproduction.paper_figure import LARGEST_AREA, SMALLEST_AREA, bubble_area, list_bubbles
-from tools.reproduction.paper_runs import TableRuns
 
 TABLE = read_tables()["Figure-1a"]
 

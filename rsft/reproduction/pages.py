@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
-from tools.reproduction.paper_cells import PaperTable, TableSettings, table_cells
-from tools.reproduction.paper_runs import TableRuns
+from rsft.reproduction.cells import PaperTable, TableSettings, table_cells
+from rsft.reproduction.runs import TableRuns
 
 NOT_RUN, MISSING = "-", "?"
 Column = tuple[str, str]
@@ -30,6 +30,37 @@ def table_markdown(number: str, runs: TableRuns) -> str:
         cells = [f"{cell_text(runs, row, column)} ({_number(paper[column], column)})" for column in table.columns]
         lines.append(_line([row, *cells, _run_count(runs, row)]))
     return "\n".join([*lines, *_missing_results(runs)]) + "\n"
+
+
+def comparison_markdown(number: str, runs: TableRuns) -> str:
+    """Return the columns of one data set with one line per row and measure: paper, authors' code, rsft.
+
+    Args:
+        number: number of the table, such as "4".
+        runs: its runs, of one set.
+    """
+    (set_name,) = runs.table.sets
+    heading = f"### {table_name(number)}, {set_name}: {runs.table.title}"
+    lines = [heading, "", *_introduction(runs), "", _line(["", "", "paper", "authors' code", "rsft"])]
+    lines.append(_line(["---", "---", "---:", "---:", "---:"]))
+    for row in runs.table.rows:
+        paper = runs.table.paper_values(row)
+        for column in (column for column in runs.table.columns if column[0]):
+            printed = [MISSING if paper[column] is None else _number(paper[column], column)]
+            printed += [_interval_text(runs.intervals(row, *column, authors=authors)) for authors in (True, False)]
+            lines.append(_line([row, column[1], *printed]))
+    return "\n".join([*lines, *_missing_results(runs)]) + "\n"
+
+
+def _interval_text(values: Sequence[tuple[float, ...]]) -> str:
+    """Return value and interval of one run, or mean and standard deviation of several."""
+    if not values:
+        return NOT_RUN
+    if len(values) == 1:
+        value, low, high = values[0]
+        return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    means = [value for value, *_ in values]
+    return f"{statistics.mean(means):.1f} ± {statistics.stdev(means):.1f}"
 
 
 def overview_markdown(tables: Mapping[str, PaperTable], results: Path) -> str:

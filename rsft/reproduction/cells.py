@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from pydantic import Field
 
+from rsft.data.chips.store import DATASET
 from rsft.errors import RequestError
 from rsft.recipe.components import Section
 from rsft.recipe.library import find_recipe
@@ -21,7 +22,7 @@ from rsft.recipe.text import to_yaml
 from rsft.sweep.schema import Trial
 from rsft.utils.atomic_files import write_text
 
-TABLES_FILE = Path(__file__).with_name("paper_tables.yaml")
+TABLES_FILE = Path(__file__).with_name("tables.yaml")
 METHOD_KEYS = ("positions", "out_insertion", "blocks", "prompts", "dim")
 """Keys of the section peft that the method brings to another base recipe; rank and scale belong to the network."""
 
@@ -93,14 +94,25 @@ class PaperTable(Section):
         printed = self.rows[row].paper or [None] * len(self.columns)
         return dict(zip(self.columns, printed, strict=True))
 
-    def for_one_dataset(self) -> PaperTable:
-        """Return the table with the columns of DOTA, or else of its first set, and without means over sets.
+    def for_one_dataset(self, column: str = "") -> PaperTable:
+        """Return the table with the columns of one data set, and without means over sets.
+
+        Args:
+            column: name of a set; "" for DOTA, or else the first set, with all sets of the same recipe.
 
         Returns:
             A smaller table with the paper's numbers of these columns.
+
+        Raises:
+            RequestError: the table has no such set.
         """
+        names = {name.lower(): name for name in self.sets}
+        if column and column.lower() not in names:
+            raise RequestError(f"the table has no column {column}", "--column", f"choose from {', '.join(self.sets)}")
         recipe = self.sets["DOTA" if "DOTA" in self.sets else next(iter(self.sets))].recipe
         sets = {name: columns for name, columns in self.sets.items() if columns.recipe == recipe}
+        if column:
+            sets = {names[column.lower()]: self.sets[names[column.lower()]]}
         small = self.model_copy(update={"sets": sets, "means": {}})
         rows = {
             name: row.model_copy(update={"paper": [self.paper_values(name)[column] for column in small.columns]})
@@ -126,16 +138,19 @@ class TableSettings:
         base_recipe: name of a recipe that provides data, network and training; "" for those of the paper.
         overrides: KEY=VALUE for every recipe.
         seeds: one run per cell and seed; empty for the recipe's seed.
+        column: name of the one set of the table that is run; "" for all.
+        root: folder of the data, see `rsft.reproduction.stores`; "" for the folders in the recipes.
     """
 
     base_recipe: str = ""
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    column: str = ""
+    root: str = ""
 
     def save(self, path: Path) -> None:
         """Write the settings, so that a later command can print the table without them."""
-        values = {"on": self.base_recipe, "overrides": self.overrides, "seeds": self.seeds}
-        write_text(path, json.dumps(values, indent=1))
+        write_text(path, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, path: Path) -> TableSettings:
@@ -150,7 +165,8 @@ class TableSettings:
         if not path.is_file():
             return cls()
         values = json.loads(path.read_text("utf-8"))
-        return cls(values["on"], tuple(values["overrides"]), tuple(values["seeds"]))
+        values |= {key: tuple(values[key]) for key in ("overrides", "seeds")}
+        return cls(**values)
 
 
 def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:
@@ -166,11 +182,12 @@ def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:
     return {str(number): PaperTable.model_validate(values) for number, values in tables.items()}
 
 
-def table_cells(table: PaperTable) -> Iterator[Cell]:
+def table_cells(table: PaperTable, root: Path | None = None) -> Iterator[Cell]:
     """Iterate over the cells of a table, row by row.
 
     Args:
         table: a table of the paper.
+        root: folder of the data, see `store_path`; None for the folders in the recipes.
 
     Yields:
         One cell per row and set.
@@ -178,7 +195,21 @@ def table_cells(table: PaperTable) -> Iterator[Cell]:
     for row_name, row in table.rows.items():
         for set_name, columns in table.sets.items():
             recipe = columns.recipe.format(row.part or table.part)
-            yield Cell(row_name, set_name, recipe, table.overrides | row.keys | columns.keys)
+            keys = table.overrides | row.keys | columns.keys
+            if root is not None:
+                name = Path(load_recipe(find_recipe(columns.recipe.format(table.part))).data.root).name
+                keys |= {"data.root": str(store_path(name, root))}
+            yield Cell(row_name, set_name, recipe, keys)
+
+
+def store_path(name: str, root: Path) -> Path:
+    """Return the folder of the chip store of a data set: `root` itself if it is a chip store, or a folder in it.
+
+    Args:
+        name: name of the folder, such as "fusrs".
+        root: folder that the user names.
+    """
+    return root if (root / DATASET).is_file() else root / name
 
 
 def cell_trials(cell: Cell, settings: TableSettings) -> list[Trial]:

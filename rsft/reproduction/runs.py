@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
+from rsft.reproduction.authors_runs import authors_folder, is_finished
+from rsft.reproduction.cells import Cell, PaperTable, TableSettings, cell_trials, table_cells
 from rsft.sweep.job import SweepFolder
 from rsft.sweep.process import run_trial
 from rsft.sweep.results import OUTCOME, RECIPE, TRIALS, TrialOutcome
 from rsft.sweep.schema import Sweep, Trial
 from rsft.utils.atomic_files import write_text
-from tools.reproduction.paper_cells import Cell, PaperTable, TableSettings, cell_trials, table_cells
+from rsft.utils.untrusted.documents import load_json
 
 DISTANCES = "distances.json"
 
@@ -36,8 +38,10 @@ class TableRuns:
     def __init__(self, table: PaperTable, settings: TableSettings, results: Path) -> None:
         self.settings = TableSettings() if table.only_counts_parameters else settings
         self.results = results
-        self.table = table.for_one_dataset() if self.settings.base_recipe else table
-        self.cells = [(cell, cell_trials(cell, self.settings)) for cell in table_cells(self.table)]
+        is_small = bool(self.settings.base_recipe or self.settings.column)
+        self.table = table.for_one_dataset(self.settings.column) if is_small else table
+        root = Path(self.settings.root) if self.settings.root else None
+        self.cells = [(cell, cell_trials(cell, self.settings)) for cell in table_cells(self.table, root)]
         all_trials = [trial for _, trials in self.cells for trial in trials]
         self.folder = SweepFolder(results, Sweep(recipe=[cell.recipe for cell, _ in self.cells]), all_trials)
         self.outcomes = {} if table.only_counts_parameters else self.folder.outcomes()
@@ -52,12 +56,13 @@ class TableRuns:
         """Total number of trials; cells of the same experiment share one."""
         return 0 if self.table.only_counts_parameters else self.folder.planned
 
-    def run(self, retry: bool, threads: int) -> None:
-        """Run the missing trials, the first seed of every cell first, and print one line per trial.
+    def run(self, retry: bool, threads: int, say: Callable[[str], None]) -> None:
+        """Run the missing trials, the first seed of every cell first.
 
         Args:
             retry: run trials that failed in training again.
             threads: CPU threads of one trial.
+            say: called with one line per trial.
         """
         finished = self.folder.finished(retry)
         rows = [[(cell, trial) for trial in trials] for cell, trials in self.cells]
@@ -67,7 +72,7 @@ class TableRuns:
                 outcome = self._run(trial, threads)
                 result = f"avg {100 * outcome.metrics['avg']:.1f}" if outcome.status == "done" else outcome.reason
                 name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
-                print(f"{number} of {len(trials)}: {name}: {result} ({outcome.seconds:.0f} s)", flush=True)
+                say(f"{number} of {len(trials)}: {name}: {result} ({outcome.seconds:.0f} s)")
         self.outcomes = self.folder.outcomes()
 
     def _run(self, trial: Trial, threads: int) -> TrialOutcome:
@@ -85,6 +90,32 @@ class TableRuns:
         cells = {trial.id: cell for cell, trials in self.cells for trial in trials}
         failed = {id: outcome for id, outcome in self.outcomes.items() if outcome.status == "failed"}
         return [f"{cells[id].row}, {cells[id].set}: {outcome.reason}" for id, outcome in failed.items()]
+
+    def intervals(self, row: str, set_name: str, measure: str, authors: bool = False) -> list[tuple[float, ...]]:
+        """Return an accuracy of the finished runs of a cell, with its interval over the test chips.
+
+        Args:
+            row: name of the row.
+            set_name: name of the set.
+            measure: head, medium, tail or avg.
+            authors: whether the runs are those of the authors' code.
+
+        Returns:
+            Value, lower and upper bound of the 95 % interval in % for each seed.
+        """
+        _, trials = next((cell, trials) for cell, trials in self.cells if cell[:2] == (row, set_name))
+        if authors:
+            folders = [authors_folder(self.results, trial) for trial in trials]
+            folders = [x for x, trial in zip(folders, trials, strict=True) if is_finished(x, trial.recipe)]
+        else:
+            outcomes = [self.outcomes[trial.id] for trial in trials if trial.id in self.outcomes]
+            folders = [Path(outcome.run) for outcome in outcomes if outcome.status == "done"]
+        intervals = []
+        for folder in folders:
+            methods = load_json(folder / "evaluation/metrics.json")["methods"]
+            if interval := next(iter(methods.values())).get(measure):
+                intervals.append(tuple(100 * interval[key] for key in ("value", "low", "high")))
+        return intervals
 
     def measured_values(self, row: str, set_name: str, measure: str) -> list[float]:
         """Return a measure of the finished runs of a cell.

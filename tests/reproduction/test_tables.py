@@ -10,12 +10,12 @@ from rsft.evaluation.evaluate import evaluate
 from rsft.peft.sites import select_positions
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
+from rsft.reproduction.cells import TableSettings, build_recipe, cell_trials, read_tables, table_cells
+from rsft.reproduction.runs import class_distances
 from rsft.sweep.process import TrialStopped
 from rsft.sweep.results import RECIPE, TrialOutcome
 from rsft.sweep.schema import list_trials, read_sweep
 from tools.reproduction import paper_runs, paper_tables
-from tools.reproduction.paper_cells import TableSettings, build_recipe, cell_trials, read_tables, table_cells
-from tools.reproduction.paper_runs import class_distances
 
 TABLES = read_tables()
 SWEEPS = {

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rsft.recipe.schema import Recipe
+from rsft.reproduction.runs import TableRuns
 from rsft.utils.atomic_files import atomic_file
-from tools.reproduction.paper_runs import TableRuns
 
 COLORS = {"additive": "#0072b2", "with modulator": "#d55e00", "not additive": "#777777"}
 """Color by kind of method; the paper compares additive methods with the others."""

@@ -1,0 +1,118 @@
+"""The chips and weights of a table: find or prepare the chip stores, list what is missing, and hash every chip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rsft.backbones.card import find_weights
+from rsft.backbones.loading import find_card
+from rsft.data.chips.additions import pixel_digest
+from rsft.data.chips.store import DATASET, ChipStore
+from rsft.data.imagery.reader import read_chip
+from rsft.data.prepare.published import prepare_dota, prepare_fusrs
+from rsft.errors import RequestError, RsftError
+from rsft.recipe.library import find_recipe
+from rsft.recipe.schema import Recipe
+from rsft.types import Progress
+from rsft.utils.atomic_files import atomic_file
+
+VAL_SHARE = 0.1
+"""Share of the training chips of FUSRS for validation, as in the recipes; the authors have none."""
+
+
+def prepare_stores(recipes: dict[str, Recipe], lists: Path | None, progress: Progress | None) -> list[str]:
+    """Build the chip stores of recipes that do not exist, from archives beside them.
+
+    Args:
+        recipes: recipe by the name of its file; `data.root` is the store.
+        lists: folder of the authors' lists; None downloads those of FUSRS, and splits DOTA by its folders.
+        progress: called while chips are stored.
+
+    Returns:
+        What is missing, as sentences: a store that cannot be built, with the commands that build it.
+    """
+    missing = []
+    for store in dict.fromkeys(Path(recipe.data.root) for recipe in recipes.values()):
+        if (store / DATASET).is_file():
+            continue
+        try:
+            built = store
+            if store.name == "fusrs":
+                options: dict[str, Any] = {"protocol": "published", "val": VAL_SHARE}
+                built = prepare_fusrs(store, lists=lists, progress=progress, **options).root
+            elif store.name == "dota":
+                built = prepare_dota(None, store, lists=lists, progress=progress).root
+            else:
+                name = next(name for name, recipe in recipes.items() if Path(recipe.data.root) == store)
+                missing.append(f"the chips {store}: {_prepare_command(name, store)}")
+            if built.resolve() != store.resolve():
+                missing.append(f"the chips {store}: they are in {built}; name it with --root")
+        except RsftError as error:
+            parts = filter(None, (error.message, error.location, error.hint))
+            missing.append(f"the chips {store}: {'; '.join(parts)}")
+    return missing
+
+
+def _prepare_command(name: str, store: Path) -> str:
+    """Return the command in the header of a recipe that builds its chip store, with another folder of the store."""
+    lines = find_recipe(name).read_text("utf-8").splitlines()
+    command = next((line[2:] for line in lines if line.startswith("# rsft prepare")), "rsft prepare")
+    words = command.split()
+    if "--root" in words:
+        words[words.index("--root") + 1] = str(store)
+    return " ".join(words)
+
+
+def list_missing_weights(recipes: Iterable[Recipe]) -> list[str]:
+    """Return the weights that recipes need and that are not on this machine, as sentences with a command."""
+    missing = []
+    for name in dict.fromkeys(recipe.backbone.name for recipe in recipes if recipe.backbone.weights is None):
+        card = find_card(name)
+        if card.weights is None:
+            continue
+        try:
+            find_weights(card)
+        except RsftError:
+            missing.append(f"the weights of {name}: rsft weights get {name}")
+    return missing
+
+
+def write_chip_hashes(store: ChipStore, path: Path, progress: Progress | None = None) -> str:
+    """Write path, class, split and the SHA-256 of the pixels of every chip to a CSV file.
+
+    Args:
+        store: the chip store.
+        path: the file. A file of the same chips is kept.
+        progress: called after each chip.
+
+    Returns:
+        The SHA-256 of the file, which identifies chips, labels and splits.
+
+    Raises:
+        DataError: a chip cannot be read.
+    """
+    table = store.table.sort_values("path")[["path", "class", "split"]]
+    columns = {name: table[name].astype(str).tolist() for name in table}
+    if path.is_file():
+        earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if all(earlier[name].tolist() == values for name, values in columns.items()):
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+    digests = []
+    for number, chip in enumerate(columns["path"], 1):
+        digests.append(pixel_digest(read_chip(store.root / chip)))
+        if progress is not None:
+            progress(number, len(table), "hashing chips")
+    with atomic_file(path) as temporary:
+        pd.DataFrame(columns | {"sha256": digests}).to_csv(temporary, index=False)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def require_nothing_missing(missing: list[str]) -> None:
+    """Raise RequestError that names everything that is missing."""
+    if missing:
+        raise RequestError(f"{len(missing)} inputs of the table are missing", "", "; ".join(missing))
