@@ -82,7 +82,7 @@ def test_the_first_screen_has_the_commands_without_their_options():
         [(name, x.help, x.hidden, x.rich_help_panel) for name, x in group.commands.items()]
         for group in (outline, COMMAND)
     ]
-    assert screens[0] == screens[1] and len(screens[0]) == 16
+    assert screens[0] == screens[1] and len(screens[0]) == 17
     assert outline.help == COMMAND.help and [x.name for x in outline.params] == [x.name for x in COMMAND.params]
     assert not outline.commands["predict"].params
 

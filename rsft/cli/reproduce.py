@@ -65,8 +65,7 @@ def reproduce(
         find_table(table), settings, results, lists, metalora, retry=retry, threads=threads, only_print=only_print
     )
     try:
-        with progress() as report:
-            text = reproduce_table(request, say, report)
+        text = reproduce_table(request, say, progress)
     except TrialStopped:
         raise KeyboardInterrupt from None
     say(text)

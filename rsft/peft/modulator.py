@@ -128,7 +128,7 @@ class Modulator(nn.Module):
         Returns:
             Site -> values (factors of the site,), in forward order.
         """
-        return dict(zip(self.sites, values.split(self.widths), strict=True))
+        return {site: values[factors].reshape(-1) for site, factors in zip(self.sites, self._factors, strict=True)}
 
     def factors(self) -> dict[Site, Tensor]:
         """Return the factors of every site, in forward order."""

@@ -137,9 +137,16 @@ class AuthorsProcess:
         self._messages: IO[bytes] = tempfile.TemporaryFile()
         module = "rsft.reproduction.authors_trainer"
         command = [sys.executable, "-m", module, str(self.checkout), self.device]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._messages}
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {}  # LIFT takes a GPU if there is one
-        self._process = subprocess.Popen(command, cwd=self._folder.name, env=os.environ | hidden, text=True, **pipes)
+        self._process = subprocess.Popen(
+            command,
+            cwd=self._folder.name,
+            env=os.environ | hidden,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+        )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -265,7 +265,7 @@ def train_task(authors: Any, config: Config, task: AuthorsTask, number: int) -> 
     names = {task.authors_name(name): name for name in tensors}
     start = {theirs: swap_axes(ours, tensors[ours]).contiguous() for theirs, ours in names.items()}
     torch.manual_seed(number)
-    config.head_init_folder = f"heads/{number}"
+    config["head_init_folder"] = f"heads/{number}"
     backbone = use_frozen_network(authors, task, setup)
     config.merge({"backbone": backbone, "prec": "fp32", "init_head": "class_mean", "output_dir": "output"})
     config.merge(dict(task.config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from rsft.types import Progress
 
 Say = Callable[[str], None]
 """Shows a line."""
+
+Bars = Callable[[], AbstractContextManager[Progress | None]]
+"""Opens a display of progress."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def find_table(text: str) -> str:
     return numbers[name]
 
 
-def reproduce_table(request: ReproductionRequest, say: Say, progress: Progress | None = None) -> str:
+def reproduce_table(request: ReproductionRequest, say: Say, bars: Bars = lambda: nullcontext(None)) -> str:
     """Do the missing runs of a table, and return it in Markdown.
 
     Finished runs are not repeated, and stopped ones are resumed.
@@ -68,7 +72,7 @@ def reproduce_table(request: ReproductionRequest, say: Say, progress: Progress |
     Args:
         request: what to reproduce.
         say: shows what is done.
-        progress: called while chips are stored and hashed.
+        bars: shows the progress while chips are stored and hashed.
 
     Raises:
         RequestError: chips, weights or a recipe are missing, or the checkout has another commit.
@@ -81,7 +85,8 @@ def reproduce_table(request: ReproductionRequest, say: Say, progress: Progress |
     if not request.only_print and not table.only_counts_parameters:
         if request.metalora is not None:
             require_checkout("metalora", request.metalora)
-        _prepare_inputs(request, runs, say, progress)
+        with bars() as progress:
+            _prepare_inputs(request, runs, say, progress)
         runs = TableRuns(table, request.settings, request.results)  # with the hashes of the chips
         request.settings.save(settings_file)
         runs.run(request.retry, request.threads, say)
@@ -100,7 +105,8 @@ def reproduce_table(request: ReproductionRequest, say: Say, progress: Progress |
 
 def _prepare_inputs(request: ReproductionRequest, runs: TableRuns, say: Say, progress: Progress | None) -> None:
     """Prepare the chip stores, name all that is missing at once, and hash the chips."""
-    recipes = {cell.recipe: trial.recipe for cell, trials in runs.cells for trial in trials}
+    base = request.settings.base_recipe
+    recipes = {base or cell.recipe: trial.recipe for cell, trials in runs.cells for trial in trials}
     missing = prepare_stores(recipes, request.lists, progress)
     require_nothing_missing(missing + list_missing_weights(recipes.values()))
     for store_root in dict.fromkeys(Path(recipe.data.root) for recipe in recipes.values()):

@@ -2,7 +2,6 @@
 
 import shutil
 import statistics
-import sys
 
 import pytest
 
@@ -10,12 +9,13 @@ from rsft.evaluation.evaluate import evaluate
 from rsft.peft.sites import select_positions
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
+from rsft.reproduction import runs as table_runs
 from rsft.reproduction.cells import TableSettings, build_recipe, cell_trials, read_tables, table_cells
 from rsft.reproduction.runs import class_distances
 from rsft.sweep.process import TrialStopped
 from rsft.sweep.results import RECIPE, TrialOutcome
 from rsft.sweep.schema import list_trials, read_sweep
-from tools.reproduction import paper_runs, paper_tables
+from rsft.training.runs.reader import hash_data
 
 TABLES = read_tables()
 SWEEPS = {
@@ -82,35 +82,28 @@ def results(tmp_path, monkeypatch):
         failed = recipe.peft.settings["positions"] == "q"
         value = 0.5 + recipe.seed / 10
         metrics = {} if failed else {"head": 0.5, "medium": 0.25, "tail": value, "avg": value}
-        outcome = TrialOutcome(keys, "failed" if failed else "done", "no memory" if failed else "", metrics, data="abc")
+        outcome = TrialOutcome(
+            keys, "failed" if failed else "done", "no memory" if failed else "", metrics, data=hash_data(recipe.data)
+        )
         outcome.save(folder)
         return outcome
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(paper_runs, "run_trial", run)
+    monkeypatch.setattr(table_runs, "run_trial", run)
     return tmp_path / "results"
 
 
 @pytest.mark.slow
-def test_finished_runs_are_not_repeated_and_are_printed(results, monkeypatch, capsys):
-    def tool(*arguments):
-        monkeypatch.setattr(sys, "argv", ["paper_tables", *map(str, arguments)])
-        code: object = 0
-        try:
-            paper_tables.main()
-        except SystemExit as stop:
-            code = stop.code
-        return str(code), "".join(capsys.readouterr())
-
-    options = ("--results", results, "--on", "mstar_lt_metalora", "--root", "data/ships")
-    code, printed = tool("2", "--run", *options, "--seeds", 2, "train.epochs=2")
+def test_finished_runs_are_not_repeated_and_are_printed(results, root, rsft):
+    options = ("--results", results, "--on", "mstar_lt_metalora", "--root", root, "--seeds", 2, "train.epochs=2")
+    code, printed = rsft("reproduce", "table2", *options)
     lines = ["1 of 12: K, DOTA, seed 0: avg 50.0 (0 s)", "2 of 12: Q, DOTA, seed 0: no memory (0 s)"]
-    assert code == "130" and printed.splitlines()[:2] == lines
-    code, printed = tool("2", "--run", *options, "--seeds", 2, "train.epochs=2")
+    assert code == 130 and all(line in printed for line in lines)
+    code, printed = rsft("reproduce", "2", *options)
     assert "1 of 12" not in printed and "2 of 12" not in printed  # finished, and failed in training
 
-    code, printed = tool("2", "--results", results)
-    assert code == "0" and "ships at 64 px, 2 epochs of batch 32" in printed
+    code, printed = rsft("reproduce", "Table-2", "--results", results, "--print")
+    assert code == 0 and "bars at 64 px, 2 epochs of batch 32" in printed
     assert "| K | 50.0 (91.6) | 25.0 (93.0) | 50.0 (87.7) | 50.0 (90.6) | 1 |" in printed
     assert "| V | - (94.0) | - (94.5) | - (90.2) | - (92.7) | 0 |" in printed
     assert "Failed: Q, DOTA: no memory" in printed

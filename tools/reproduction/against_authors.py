@@ -175,8 +175,13 @@ ROWS: tuple[Row, ...] = (
     Row("MetaAdapter", "metalora", META_ADAPTER, _META_CONFIG | _ADAPTER_CONFIG, _META_ADAPTER),
     Row("MetaAdaptFormer", "metalora", META_ADAPTFORMER, _META_CONFIG | _ADAPTFORMER_CONFIG, _META_ADAPTFORMER),
     Row(
-        *("MetaLoRA on SatMAE, by their loader", "metalora", f"{META} meta.schedule=metalora train.epochs=2"),
-        *(_META_CONFIG | {"num_epochs": 1}, _META, HEAD, SATMAE_RECIPE),
+        "MetaLoRA on SatMAE, by their loader",
+        "metalora",
+        f"{META} meta.schedule=metalora train.epochs=2",
+        _META_CONFIG | {"num_epochs": 1},
+        _META,
+        HEAD,
+        SATMAE_RECIPE,
     ),
     Row("MetaLoRA, alternating", "metalora", f"{META} meta.schedule=alternating", _META_CONFIG, _META, {"all": SCALES}),
 )

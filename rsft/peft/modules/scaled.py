@@ -44,7 +44,7 @@ class BottleneckMlp(nn.Module):
         m = m if self.scale is None else m * self.scale
         hidden = self.dropout(F.relu(self.down(self.norm(x))))
         if isinstance(m, Tensor) and m.ndim:
-            return self.up(hidden) * m
+            return F.linear(hidden, self.up.weight, self.up.bias) * m
         return F.linear(hidden * m, self.up.weight, self.up.bias * m)
 
 
