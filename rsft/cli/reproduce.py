@@ -54,8 +54,9 @@ def reproduce(
     from rsft.reproduction.pages import overview_markdown
     from rsft.sweep.process import TrialStopped
 
-    def say(line: str) -> None:
-        console.print(escape_controls(line), markup=False, highlight=False, soft_wrap=True)
+    def say(text: str) -> None:
+        for line in text.splitlines():
+            console.print(escape_controls(line), markup=False, highlight=False, soft_wrap=True)
 
     if not table:
         say(overview_markdown(read_tables(), results))

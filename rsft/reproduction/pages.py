@@ -41,7 +41,11 @@ def comparison_markdown(number: str, runs: TableRuns) -> str:
     """
     (set_name,) = runs.table.sets
     heading = f"### {table_name(number)}, {set_name}: {runs.table.title}"
-    lines = [heading, "", *_introduction(runs), "", _line(["", "", "paper", "authors' code", "rsft"])]
+    legend = (
+        "Accuracy in %, with the 95 % interval over the test chips, or ± the deviation of seeds. The authors' code has "
+        "the chips, frozen weights, start, rates and batches of rsft, in float32; rsft evaluates both"
+    )
+    lines = [heading, "", *_introduction(runs, legend), "", _line(["", "", "paper", "authors' code", "rsft"])]
     lines.append(_line(["---", "---", "---:", "---:", "---:"]))
     for row in runs.table.rows:
         paper = runs.table.paper_values(row)
@@ -146,7 +150,8 @@ def _run_count(runs: TableRuns, row: str) -> str:
     return "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
-def _introduction(runs: TableRuns) -> Iterator[str]:
+def _introduction(runs: TableRuns, text: str = "") -> Iterator[str]:
+    """Iterate over the paragraphs above a table; `text` replaces the explanation of its cells."""
     settings, table = runs.settings, runs.table
     if not table.only_counts_parameters and settings.base_recipe:
         recipe = next(trial.recipe for _, trials in runs.cells for trial in trials)
@@ -163,7 +168,8 @@ def _introduction(runs: TableRuns) -> Iterator[str]:
         "millions" if table.only_counts_parameters else "accuracy in %, cosine distances; ± is the deviation of seeds"
     )
     legend = f"{NOT_RUN}: not run. {MISSING}: not printed in the paper, or missing from our copy of its text."
-    yield f"Ours (the paper's); {unit}. {legend} {table.note}".rstrip()
+    cells = text or f"Ours (the paper's); {unit}"
+    yield f"{cells}. {legend} {table.note}".rstrip()
 
 
 def paper_data_names(table: PaperTable) -> list[str]:

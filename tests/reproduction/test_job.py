@@ -1,7 +1,9 @@
 """A column of a table from archives of the published layouts to paper, authors' code and rsft."""
 
 import hashlib
+import os
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,12 +12,19 @@ import torch
 from safetensors.torch import save_file
 
 from rsft.data.datasets.fusrs import read_fusrs_list
+from rsft.data.prepare.published import prepare_fusrs
 from rsft.errors import RequestError
+from rsft.models.bundle.bundle import Bundle
+from rsft.recipe.library import find_recipe
+from rsft.recipe.load import load_recipe
 from rsft.reproduction import authors_runs, job, runs
 from rsft.reproduction.authors import Trace
+from rsft.reproduction.authors_runs import AuthorsRuns, authors_folder
 from rsft.reproduction.cells import TableSettings, read_tables
 from rsft.reproduction.job import ReproductionRequest, find_table, reproduce_table
 from rsft.sweep.process import TrialStopped, read_run_outcome, train_in_folder
+from rsft.sweep.schema import Trial
+from rsft.training.finetune import finetune
 from rsft.training.trackers import RunListener
 from tests.helpers.fusrs_data import write_for_lists
 
@@ -159,3 +168,31 @@ def test_a_stopped_command_goes_on(folder, monkeypatch):
         reproduce_table(make_request(folder), print)
     text = reproduce_table(make_request(folder), print)
     assert len(calls) == len(ROWS) + 1 and "| LoRA, six positions | tail | ? | - | " in text
+
+
+@pytest.mark.authors
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("satmae_sar_lora", []),
+        ("satmae_sar_metaadapter", ["peft.modulator=feature", "meta.schedule=metalora", "train.epochs=3"]),
+    ],
+)
+def test_the_authors_learn_what_rsft_learns_at_a_constant_rate(folder, name, keys):
+    """In float32; with a cosine they differ, because the code changes the rate once per epoch."""
+    checkout = os.environ.get("RSFT_METALORA")
+    if not checkout:
+        pytest.skip("no checkout of the authors' code: set RSFT_METALORA (see docs/reproduction.md)")
+    store = prepare_fusrs(folder / "fusrs", protocol="published", lists=folder, val=0.1)
+    overrides = [*make_request(folder).settings.overrides, "train.schedule=constant", f"data.root={store.root}", *keys]
+    recipe = load_recipe(find_recipe(name), overrides)
+    trial = Trial({}, recipe)
+    with AuthorsRuns(Path(checkout), "cpu") as authors:
+        assert authors.run(trial, authors_folder(folder, trial))
+    theirs = Bundle.load(authors_folder(folder, trial) / "bundle").tensors
+    ours = Bundle.load(finetune(recipe, folder / "runs").folder).tensors
+    assert theirs.keys() == ours.keys() and "head.weight" in ours
+    for key, tensor in ours.items():
+        assert (theirs[key] - tensor).norm() <= 5e-5 * tensor.norm(), key
