@@ -30,8 +30,7 @@ class CompiledBlock:
         self.error = ""
         self._compiled: Any = torch.compile(low_rank_block, backend=backend, dynamic=False)
         self._has_run = False
-        if hasattr(torch._dynamo.config, "recompile_limit"):  # torch 2.6 or later
-            torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
+        torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
 
     def __call__(
         self, block: nn.Module, x: Tensor, deltas: Mapping[str, Sequence[LowRankDelta]], **options: Any
