@@ -3,38 +3,43 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
-from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 from pandas.api.types import union_categoricals
 from pandas.util import hash_pandas_object
-from PIL import Image
 
 from rsft.data.chips.store import MANIFEST, SPLITS, ChipStore, missing_classes, read_manifest_parts
 from rsft.data.datasets._label_files import LabeledFiles
 from rsft.data.datasets._srsdd_files import REPEATED_ROW_FLAG
 from rsft.data.imagery.reader import read_chip
+from rsft.data.similarity import (
+    Thumbnail,
+    find_similar,
+    hash_similarity,
+    make_thumbnail,
+    sort_distinct,
+    symmetric_digest,
+)
 from rsft.errors import DataError
-from rsft.types import Pixels, Progress
+from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.process_pool import imap_unordered
 from rsft.utils.untrusted.documents import load_json
 
 AUDIT_FILE = "audit.json"
 """File name of the audit in a chip store."""
-MAX_HASH_DISTANCE = 3
-"""Chips whose 64-bit hashes differ in at most this number of bits are near-duplicates."""
 SATURATION_SHARE = 0.25
 """A chip is saturated if at least this share of its pixels has the largest value of the data type."""
 
-_LEAKS = ("scenes or vessels in two splits", "vessels (MMSI) in two splits", "contents in two splits")
+_LEAKS = (
+    "scenes or vessels in two splits",
+    "vessels (MMSI) in two splits",
+    "contents in two splits (also turned or mirrored)",
+)
 _EXAMPLES = 5
-_BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
-_BITS = np.array([value.bit_count() for value in range(2**16)], np.uint8)
 _COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
 _REPEATING = ("split", "class", "source", "group_key", "mmsi", "flags")  # columns with few values
 
@@ -127,7 +132,8 @@ def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = 
     import pyarrow.parquet as pq
 
     total, parts = pq.read_metadata(store.root / MANIFEST).num_rows, read_manifest_parts(store.root, _COLUMNS)
-    return _audit_table(*_read_chips(store.root, parts, total, jobs, progress), str(store.root), has_digests=True)
+    table, faults = _read_chips(store.root, parts, total, jobs, progress)
+    return _audit_table(table, faults, store.root, str(store.root), has_digests=True)
 
 
 def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
@@ -142,7 +148,8 @@ def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = Non
     files = LabeledFiles(folder).files
     rows = [(f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label) for file in files]
     table = pd.DataFrame(rows, columns=list(_COLUMNS[:4]))
-    return _audit_table(*_read_chips(Path(), [table], len(table), jobs, progress), str(folder), has_digests=False)
+    table, faults = _read_chips(Path(), [table], len(table), jobs, progress)
+    return _audit_table(table, faults, Path(), str(folder), has_digests=False)
 
 
 def _read_chips(
@@ -151,8 +158,8 @@ def _read_chips(
     """Read the chips of a manifest of `total` rows, which is given in parts.
 
     Returns:
-        The manifest without paths and digests, with the columns name_hash, content, hash, is_saturated and is_altered;
-        and, by row, why a chip is unusable.
+        The manifest without digests, with the columns name_hash, content, hash, is_saturated and is_altered; and, by
+        row, why a chip is unusable.
     """
     faults, kept = dict[int, str](), list[pd.DataFrame]()
     contents, hashes = np.zeros(total, np.uint64), np.zeros(total, np.uint64)  # few bytes per chip, no objects
@@ -163,7 +170,8 @@ def _read_chips(
             part = part.reindex(columns=list(_COLUMNS))
             part = part.astype(dict.fromkeys(_REPEATING, "string")).astype(dict.fromkeys(_REPEATING, "category"))
             part["name_hash"] = hash_pandas_object(part["name"], index=False, categorize=False).astype(np.uint32)
-            kept.append(part.drop(columns=["path", "sha256"]))
+            part["path"] = part["path"].astype("string")
+            kept.append(part.drop(columns="sha256"))
             yield from ((row, root / path, sha) for row, path, sha in part[["path", "sha256"]].itertuples(name=None))
 
     for done, (row, content) in enumerate(imap_unordered(_read_content, iter_tasks(), jobs), 1):
@@ -172,22 +180,24 @@ def _read_chips(
             faults[row] = fault
         if progress is not None:
             progress(done, total, "auditing chips")
-    columns: dict[str, Any] = {name: pd.concat([part[name] for part in kept]) for name in ("name", "name_hash")}
+    columns: dict[str, Any] = {name: pd.concat([part[name] for part in kept]) for name in ("name", "name_hash", "path")}
     for name in _REPEATING:
         columns[name] = union_categoricals([part[name] for part in kept], sort_categories=True)
     columns |= {"content": contents, "hash": hashes, "is_saturated": is_saturated, "is_altered": is_altered}
     return pd.DataFrame(columns, copy=False), pd.Series(faults, dtype=object).sort_index()
 
 
-def _audit_table(table: pd.DataFrame, faults: "pd.Series[str]", subject: str, has_digests: bool) -> AuditResult:
+def _audit_table(
+    table: pd.DataFrame, faults: "pd.Series[str]", root: Path, subject: str, has_digests: bool
+) -> AuditResult:
     for name, default in {"flags": "", "source": "all"}.items():
         values = table[name].cat.categories.union([default])
         table[name] = table[name].cat.set_categories(values).fillna(default)
     splits = [split for split in SPLITS if (table["split"] == split).any()]
     totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
-    totals["distinct contents"] = len(_sort_distinct(table["content"].to_numpy()))
+    totals["distinct contents"] = len(sort_distinct(table["content"].to_numpy()))
     totals["groups (scenes, vessels)"] = table["group_key"].nunique()
-    findings = list(_find_faults(table, faults))
+    findings = list(_find_faults(table, faults, root))
     if has_digests:
         altered = table["name"][table["is_altered"]]
         findings.append(count_finding("chips whose file differs from the manifest", altered, len(table)))
@@ -202,9 +212,8 @@ def _read_content(task: tuple[int, Path, object]) -> tuple[int, tuple[int, int, 
     """Read one chip, which is given by its row, its path and the SHA-256 in the manifest.
 
     Returns:
-        The row; the first 64 bits of the SHA-256 of the file, the 64-bit pHash (Zauner 2010) of the mean band, whether
-        the chip is saturated and whether its file differs from the manifest, and "". For a constant, damaged or missing
-        file, the last one is the reason.
+        The row; 64 bits of `symmetric_digest`, `hash_similarity`, whether the chip is saturated and whether its
+        file differs from the manifest, and "". For a constant, damaged or missing file, the last one is the reason.
     """
     row, path, expected = task
     try:
@@ -216,61 +225,11 @@ def _read_content(task: tuple[int, Path, object]) -> tuple[int, tuple[int, int, 
         return row, (int(digest[:16], 16), 0, False, digest != expected, error.message)
     is_integer = np.issubdtype(pixels.dtype, np.integer)
     is_saturated = is_integer and bool((pixels == np.iinfo(pixels.dtype).max).mean() >= SATURATION_SHARE)
-    return row, (int(digest[:16], 16), hash_similarity(pixels), is_saturated, digest != expected, "")
+    content, similarity = int(symmetric_digest(pixels)[:16], 16), hash_similarity(pixels)
+    return row, (content, similarity, is_saturated, digest != expected, "")
 
 
-def hash_similarity(pixels: Pixels) -> int:
-    """Return the 64-bit pHash (Zauner 2010) of the mean band of a chip (H, W, B)."""
-    import imagehash
-
-    gray = pixels.astype(np.float32).mean(axis=2)
-    low, high = np.percentile(gray, (1, 99.5))
-    gray = np.clip((gray - low) / max(high - low, 1e-6), 0, 1) * 255  # 16-bit chips are dark
-    return int(str(imagehash.phash(Image.fromarray(gray.astype(np.uint8)))), 16)
-
-
-def find_near_duplicates(hashes: ArrayLike) -> set[tuple[int, int]]:
-    """Find pairs of distinct 64-bit hashes that differ in at most MAX_HASH_DISTANCE bits.
-
-    By the pigeonhole principle, such a pair agrees in at least one run of 16 bits. Only hashes that share a run are
-    compared.
-
-    Returns:
-        Each pair once, the smaller hash first.
-    """
-    values, pairs = _sort_distinct(np.asarray(hashes, np.uint64)), set[tuple[int, int]]()
-    for offset in _BIT_OFFSETS:  # the values are rotated left by `offset` bits, which keeps the distances
-        runs, first = (values >> np.uint64(48)).astype(np.uint16), np.arange(len(values), dtype=np.int32)
-        for step in range(1, len(values)):  # compare each hash with the one `step` places behind, if it shares the run
-            first = first[first + step < len(values)]
-            first = first[runs[first] == runs[first + step]]
-            if not len(first):
-                break
-            near = first[_count_bits(values[first] ^ values[first + step]) <= MAX_HASH_DISTANCE]
-            pair = _rotate(np.stack([values[near], values[near + step]], axis=1), 64 - offset)
-            pairs.update(map(tuple, np.sort(pair).tolist()))
-        values = np.sort(_rotate(values, 16))
-    return pairs
-
-
-def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    counts: NDArray[np.uint8] = _BITS[values.view(np.uint16).reshape(-1, 4)].sum(axis=1, dtype=np.uint8)
-    return counts
-
-
-def _rotate(values: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
-    """Move the first bits of each value to its end."""
-    return values << np.uint64(bits) | values >> np.uint64(64 - bits)
-
-
-def _sort_distinct(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the distinct values in ascending order; `np.unique` needs several times the memory."""
-    values = np.sort(values)
-    is_first: NDArray[np.bool_] = np.diff(values, prepend=~values[:1]) != 0
-    return values[is_first]
-
-
-def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[AuditFinding]:
+def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]", root: Path) -> Iterator[AuditFinding]:
     """Yield one finding per kind of fault, those of the manifest first; `faults` has the rows that cannot be used."""
     flags, names, total = table["flags"], table["name"], len(table)
     flags = flags[flags != ""].str.split(",").explode()
@@ -287,18 +246,21 @@ def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]") -> Iterator[Audi
     yield count_finding("test chips of a scene or vessel of another split", leaked, len(test))
     for flag, rows in flagged.items():
         yield count_finding(f"chips with the flag {flag}", names[rows], total)
-    usable = table[["split", "class", "content", "hash"]].drop(faults.index)
+    usable = table[["split", "class", "content", "hash", "path"]].drop(faults.index)
     repeated = usable[_is_repeated(usable["content"])]
     repeats = repeated.index[repeated.duplicated(["content", "split"])]
-    yield count_finding("chips that repeat the content of another in their split", names[repeats], total)
+    description = "chips that repeat the content of another in their split (also turned or mirrored)"
+    yield count_finding(description, names[repeats], total)
     contents = repeated["content"].drop_duplicates().sort_values()
-    for key, description in (("split", _LEAKS[2]), ("class", "contents in two classes")):
+    for key, description in (
+        ("split", _LEAKS[2]),
+        ("class", "contents in two classes (also turned or mirrored)"),
+    ):
         in_several = contents.isin(_keys_in_several(repeated, "content", key))
         yield count_finding(description, names[contents.index[in_several]])
-    candidates = usable[["split", "content", "hash"]].drop(repeats)
+    near = _near_duplicates_across_splits(usable[["split", "content", "hash", "path"]].drop(repeats), names, root)
     del usable
-    description = f"pairs of near-duplicates across splits (pHash, at most {MAX_HASH_DISTANCE} of 64 bits)"
-    yield count_finding(description, _near_duplicates_across_splits(candidates, names))
+    yield count_finding("pairs of near-duplicates across splits (also turned or mirrored)", near)
     yield count_finding("chips that are constant or cannot be read", names[faults.index] + ": " + faults, total)
     saturated = names[table["is_saturated"]]
     yield count_finding(f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", saturated, total)
@@ -320,15 +282,14 @@ def _is_repeated(column: "pd.Series[int]") -> "pd.Series[bool]":
     return column.isin(values[1:][values[1:] == values[:-1]])
 
 
-def _near_duplicates_across_splits(table: pd.DataFrame, names: "pd.Series[str]") -> Iterator[str]:
+def _near_duplicates_across_splits(table: pd.DataFrame, names: "pd.Series[str]", root: Path) -> Iterator[str]:
     """Yield `name (split) ~ name (split)` for similar but not identical chips in different splits."""
-    near = find_near_duplicates(table["hash"])
-    similar = _is_repeated(table["hash"]) | table["hash"].isin({value for pair in near for value in pair})
-    by_hash: dict[int, list[tuple[str, int, str]]] = {}
-    for index, split, content, value in table[similar].itertuples(name=None):
-        by_hash.setdefault(value, []).append((split, content, names[index]))
-    same_hash = [pair for chips in by_hash.values() for pair in combinations(chips, 2)]
-    near_hash = [pair for x, y in near for pair in product(by_hash[x], by_hash[y])]
-    for (split, content, name), (other_split, other_content, other_name) in sorted([*same_hash, *near_hash]):
-        if split != other_split and content != other_content:
-            yield f"{name} ({split}) ~ {other_name} ({other_split})"
+
+    def read(row: int) -> Thumbnail:
+        return make_thumbnail(read_chip(root / table["path"].iloc[row]))
+
+    splits, contents = table["split"], table["content"].to_numpy()
+    for row, other in sorted(find_similar(table["hash"], splits.cat.codes, read)):
+        if contents[row] != contents[other]:
+            texts = [f"{names[table.index[position]]} ({splits.iloc[position]})" for position in (row, other)]
+            yield " ~ ".join(texts)

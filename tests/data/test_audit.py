@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.audit import audit_folder, audit_store, find_near_duplicates
+from rsft.data.audit import audit_folder, audit_store
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from tests.helpers.scenes import write_geotiff
@@ -43,10 +43,10 @@ def test_each_fault_is_found(tmp_path):
     audit = audit_folder(tmp_path)
     assert positive_counts(audit) == {
         "names in two splits": 1,
-        "chips that repeat the content of another in their split": 2,
-        "contents in two splits": 1,
-        "contents in two classes": 1,
-        "pairs of near-duplicates across splits (pHash, at most 3 of 64 bits)": 1,
+        "chips that repeat the content of another in their split (also turned or mirrored)": 2,
+        "contents in two splits (also turned or mirrored)": 1,
+        "contents in two classes (also turned or mirrored)": 1,
+        "pairs of near-duplicates across splits (also turned or mirrored)": 1,
         "chips that are constant or cannot be read": 3,
         "chips with 25% of the pixels saturated": 1,
     }
@@ -96,11 +96,17 @@ def test_processes_do_not_change_the_result(tmp_path):
     assert audit_folder(tmp_path, jobs=2) == audit_folder(tmp_path)
 
 
-def test_near_pairs_equal_brute_force():
-    rng = np.random.default_rng(0)
-    values = [int(value) for value in rng.integers(0, 2**63, 100, np.uint64)]
-    for value in values[:40]:  # neighbours at distance 1 to 5
-        flips = rng.choice(64, rng.integers(1, 6), replace=False)
-        values.append(value ^ sum(1 << int(bit) for bit in flips))
-    brute = {(a, b) for a in values for b in values if a < b and (a ^ b).bit_count() <= 3}
-    assert find_near_duplicates(values) == brute and len(brute) > 5
+def test_turned_copies_are_one_content(tmp_path):
+    """Also in another format, whose file differs; copies as JPEG have other pixels, and are near-duplicates."""
+    write(tmp_path / "train/a", one=speckle(1), two=speckle(2), three=speckle(3), four=speckle(4))
+    write(tmp_path / "val/a", turned=np.rot90(speckle(1)), mirrored=speckle(2)[::-1], other=speckle(8))
+    cv2.imwrite(str(tmp_path / "val/a/format.tif"), speckle(3).T)
+    cv2.imwrite(str(tmp_path / "val/a/jpeg.jpg"), np.fliplr(speckle(4)), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    audit = audit_folder(tmp_path)
+    assert positive_counts(audit) == {
+        "contents in two splits (also turned or mirrored)": 3,
+        "pairs of near-duplicates across splits (also turned or mirrored)": 1,
+    }
+    assert audit.leaks == ["3 contents in two splits (also turned or mirrored)"]
+    near = next(finding for finding in audit.findings if "near" in finding.description)
+    assert near.examples == ("a/four (train) ~ a/jpeg (val)",)

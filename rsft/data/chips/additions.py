@@ -17,7 +17,6 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,8 +29,9 @@ from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, 
 from rsft.data.chips.store import PROVENANCE, ROW_GROUP, ChipStore, check_chip_path, read_dataset, read_manifest
 from rsft.data.croissant import CROISSANT_FILE
 from rsft.data.imagery.reader import open_image, read_chip
+from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError, RequestError
-from rsft.types import Pixels, Progress, Rejection
+from rsft.types import Progress, Rejection
 from rsft.utils.atomic_files import process_lock, sha256, write_bytes, write_text
 from rsft.utils.operating_system import sync_all
 from rsft.utils.tables import escape_cell
@@ -110,15 +110,6 @@ def _settle(root: Path) -> None:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def pixel_digest(pixels: Pixels) -> str:
-    """Return a hash, in hexadecimal digits, of the shape, the data type and the values of a chip (H, W, B)."""
-    if pixels.dtype.kind == "f":  # one pattern of bits for all NaN, and for 0 and -0
-        pixels = np.where(np.isnan(pixels), np.float32(np.nan), pixels + np.float32(0))
-    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
-    digest.update(np.ascontiguousarray(pixels).tobytes())
-    return digest.hexdigest()
 
 
 def find_same_pixels(

@@ -6,31 +6,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from rsft.data.audit import find_near_duplicates, hash_similarity
-from rsft.data.chips.additions import pixel_digest
 from rsft.data.chips.builder import resolve_band_names, resolve_unit
 from rsft.data.chips.store import MANIFEST, ChipStore
-from rsft.data.imagery.contract import Contract, resize_image
+from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.rasters import read_band_names, read_tiff_tags, read_unit
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.packing import cache_folder
+from rsft.data.similarity import Thumbnail, find_similar, hash_similarity, make_thumbnail, pixel_digest
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.operating_system import walk_files
 from rsft.utils.process_pool import imap_unordered
-
-MIN_CORRELATION = 0.95
-"""Of the pixels of near-duplicates. Re-encoded copies have more; different views of one vehicle on MSTAR have 0.9."""
 
 IS_EVALUATED = "validation or test chip of the data set"
 IS_SIMILAR = "near-duplicate of a validation or test chip"
@@ -38,7 +32,7 @@ IS_SAME_SCENE = "scene or vessel of a validation or test chip"
 IS_LABELED = "training chip, which has a label"
 IS_REPEATED = "same content as another chip of the pool"
 
-_VERSION = "1"  # increase it if the same files would give other hashes, units or bands
+_VERSION = "2"  # increase it if the same files would give other hashes, units or bands
 _MIN_CHIPS_FOR_TWO_JOBS = 256  # for fewer chips, starting processes takes longer than reading
 
 
@@ -205,42 +199,28 @@ def _describe(task: tuple[str, Path]) -> tuple[str, dict[str, Any]]:
         row = {"sha256": digest, "unit": resolve_unit(pixels, unit), "bands": bands}
     except (OSError, DataError) as error:
         return key, {"fault": str(error.strerror if isinstance(error, OSError) else error.message)}
-    return key, row | {"pixels": pixel_digest(pixels), "hash": f"{hash_similarity(pixels):016x}", "fault": ""}
+    return key, row | {
+        "pixels": pixel_digest(pixels),
+        "hash": f"{hash_similarity(pixels):016x}",
+        "fault": "",
+    }
 
 
 def _find_similar(pool: Sequence[tuple[Path, str]], evaluated: Sequence[tuple[Path, str]]) -> set[Path]:
-    """Return the files of a pool that show the same as an evaluated chip: similar pHash, and correlated pixels.
-
-    The pHash alone also agrees for different views of similar objects.
+    """Return the files of a pool that are near-duplicates of an evaluated chip, also turned or mirrored.
 
     Args:
-        pool: files with their pHash in hexadecimal digits.
+        pool: files with their hash in hexadecimal digits, see `hash_similarity`.
         evaluated: files of the evaluated chips, likewise.
     """
-    files, others = (_group_by_hash(chips) for chips in (pool, evaluated))
-    pairs = {(value, value) for value in files if value in others}
-    for pair in find_near_duplicates([*files, *others]):
-        pairs |= {(x, y) for x, y in (pair, pair[::-1]) if x in files and y in others}
-    similar = set[Path]()
-    for x, y in sorted(pairs):
-        images = np.stack([_read_small(path) for path in others[y]])
-        similar |= {path for path in files[x] if (images @ _read_small(path)).max() >= MIN_CORRELATION}
-    return similar
+    chips = [*pool, *evaluated]
+    hashes = [int(value, 16) for _, value in chips]
+    is_evaluated = np.arange(len(chips)) >= len(pool)
 
+    def read(row: int) -> Thumbnail:
+        return make_thumbnail(read_chip(chips[row][0]))
 
-def _group_by_hash(chips: Sequence[tuple[Path, str]]) -> dict[int, list[Path]]:
-    groups: dict[int, list[Path]] = {}
-    for path, value in chips:
-        groups.setdefault(int(value, 16), []).append(path)
-    return groups
-
-
-@lru_cache(maxsize=4096)
-def _read_small(path: Path) -> NDArray[np.float64]:
-    """Read a chip as 64 x 64 pixels of its mean band, with mean 0 and norm 1, flat."""
-    small = resize_image(read_chip(path).astype(np.float32).mean(axis=2, keepdims=True), (64, 64), by_area=True)
-    centered = (small - small.mean()).ravel().astype(np.float64)
-    return np.asarray(centered / max(float(np.linalg.norm(centered)), 1e-12))
+    return {chips[row][0] for row, _ in find_similar(hashes, is_evaluated, read)}
 
 
 def _find_reasons(table: pd.DataFrame, root: Path, store: ChipStore, progress: Progress | None) -> "pd.Series[str]":

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from rsft.data.chips.additions import ADDITIONS, AdditionResult, LabeledChip, add_chips, pixel_digest, scene_key
+from rsft.data.chips.additions import ADDITIONS, AdditionResult, LabeledChip, add_chips, scene_key
 from rsft.data.chips.builder import encode_chip, resolve_unit
 from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore, read_dataset
@@ -29,6 +29,7 @@ from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.products.product import Product
 from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable, read_corrected_table
 from rsft.inference.options import UNDECLARED, Declaration

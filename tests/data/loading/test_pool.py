@@ -231,7 +231,7 @@ def test_files_are_hashed_once(store, folder, monkeypatch, user_cache):
     first, read = open_pool(str(folder), store, CONTRACT), count_reads(monkeypatch)
     assert open_pool(str(folder), store, CONTRACT).sha256 == first.sha256 and read == []
     (file,) = (store.root / ".cache").glob("contents-*.json")
-    assert len(json.loads(file.read_text())["1"]) == 4 and len(list(user_cache.glob("contents-*.json"))) == 1
+    assert len(json.loads(file.read_text())["2"]) == 4 and len(list(user_cache.glob("contents-*.json"))) == 1
     file.write_text("{damaged")
     assert open_pool(str(folder), store, CONTRACT).sha256 == first.sha256 and len(read) == 4
 
