@@ -249,12 +249,11 @@ def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]", root: Path) -> I
     usable = table[["split", "class", "content", "hash", "path"]].drop(faults.index)
     repeated = usable[_is_repeated(usable["content"])]
     repeats = repeated.index[repeated.duplicated(["content", "split"])]
-    description = "chips that repeat the content of another in their split (also turned or mirrored)"
-    yield count_finding(description, names[repeats], total)
+    yield count_finding("chips that repeat the content of another in their split", names[repeats], total)
     contents = repeated["content"].drop_duplicates().sort_values()
     for key, description in (
         ("split", _LEAKS[2]),
-        ("class", "contents in two classes (also turned or mirrored)"),
+        ("class", "contents in two classes"),
     ):
         in_several = contents.isin(_keys_in_several(repeated, "content", key))
         yield count_finding(description, names[contents.index[in_several]])

@@ -4,6 +4,7 @@ Archives that would give a wrong chip store are refused.
 """
 
 import os
+import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,9 +16,9 @@ from itertools import groupby, pairwise
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 
-from rsft.data.chips.additions import pixel_digest
 from rsft.data.chips.builder import source_names
 from rsft.data.chips.record import ChipRecord, describe_rejections
 from rsft.data.datasets import _srsdd_files as srsdd_files
@@ -27,6 +28,7 @@ from rsft.data.datasets._srsdd_files import SRSDDShip, SRSDDShips
 from rsft.data.datasets.archive_search import PublishedArchive
 from rsft.data.datasets.published_archives import FUSAR_SHIP, SRSDD, explain_wrong_source
 from rsft.data.imagery.reader import open_image
+from rsft.data.similarity import find_similar, hash_similarity, make_thumbnail, symmetric_digest
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
 from rsft.utils.archives import open_source_tree
@@ -167,8 +169,7 @@ def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
     )
 
 
-def _srsdd_chip(ship: SRSDDShip, root: Path, scene: Path) -> _ArchiveChip:
-    """Wrap a ship; `scene` is the image that stands for all images of the same scene."""
+def _srsdd_chip(ship: SRSDDShip, root: Path) -> _ArchiveChip:
     columns = {"source": SRSDD_NAME, "sensor": _SENSOR, "spacing_m": srsdd_files.SRSDD_SPACING_M}
     columns |= {"box": ship.box_in_chip}
     crop = partial(common.crop_srsdd_ship, ship)
@@ -177,7 +178,7 @@ def _srsdd_chip(ship: SRSDDShip, root: Path, scene: Path) -> _ArchiveChip:
         archive=SRSDD_NAME,
         category=ship.category,
         fusrs_class=srsdd_files.SRSDD_TO_FUSRS.get(ship.category),
-        group=f"SRSDD {scene.stem}",
+        group=f"SRSDD {ship.image.stem}",
         name=ship.name,
         full_name=f"{common.full_chip_name(ship.image, root)}_{ship.number}",
         record=record,
@@ -246,8 +247,9 @@ def clean_records(
 ) -> list[ChipRecord]:
     """Make one record per distinct chip content, with the class from the archive and no group in two splits.
 
-    A group is an SRSDD image or a FUSAR-Ship vessel; a chip without an MMSI is a group by itself. A content that
-    occurs in several categories is rejected, because the archive does not show which one is right.
+    A group is an SRSDD image or a FUSAR-Ship vessel, with its copies; a chip without an MMSI is a group by itself. A
+    turned or mirrored chip has the same content. A content that occurs in several categories is rejected, because the
+    archive does not show which one is right.
 
     Args:
         sources: the archives, to which the protocol adds skipped duplicates and rejected contradictions.
@@ -260,11 +262,13 @@ def clean_records(
         The records, sorted by source file.
     """
     skipped, rejected = Counter[str](), list[Rejection]()
-    contents, scenes = _read_contents(sources, jobs)
-    chips = _wrap_chips([*sources.chips, *sources.ships], sources, scenes)
+    contents, keys = _read_contents(sources, jobs)
+    chips = _wrap_chips([*sources.chips, *sources.ships], sources)
+    files = [*(chip.path for chip in sources.chips), *(ship.image for ship in sources.ships)]
+    groups = _join_groups(chips, files, keys)
     chips_by_content = defaultdict[str, list[_ArchiveChip]](list)
-    for content, chip in zip(contents, chips, strict=True):
-        chips_by_content[content].append(chip)
+    for content, chip, group in zip(contents, chips, groups, strict=True):
+        chips_by_content[content].append(replace(chip, group=group))
     selected: list[tuple[_ArchiveChip, str]] = []
     for first, *others in chips_by_content.values():
         if any(other.category != first.category for other in others):
@@ -289,17 +293,11 @@ def clean_records(
     return _finish_protocol(sources, records, skipped, rejected)
 
 
-def _wrap_chips(
-    chips: Iterable[FUSARChip | SRSDDShip], sources: FUSRSSources, scenes: Mapping[Path, Path] | None = None
-) -> list[_ArchiveChip]:
-    """Wrap chips; `scenes` has the image that stands for the scene of an image, by default the image itself."""
+def _wrap_chips(chips: Iterable[FUSARChip | SRSDDShip], sources: FUSRSSources) -> list[_ArchiveChip]:
     paths = ([chip.path for chip in sources.chips], sources.images)
     roots = [Path(os.path.commonpath([path.parent for path in images] or [Path()])) for images in paths]
     return [
-        _fusar_chip(chip, roots[0])
-        if isinstance(chip, FUSARChip)
-        else _srsdd_chip(chip, roots[1], (scenes or {}).get(chip.image, chip.image))
-        for chip in chips
+        _fusar_chip(chip, roots[0]) if isinstance(chip, FUSARChip) else _srsdd_chip(chip, roots[1]) for chip in chips
     ]
 
 
@@ -316,37 +314,72 @@ def _finish_protocol(
     return sorted(records, key=lambda record: (record.source_path, record.line, record.name))
 
 
-def _read_contents(sources: FUSRSSources, jobs: int) -> tuple[list[str], dict[Path, Path]]:
-    """Hash the pixels of all chips.
+_COPY_NAME = re.compile(r"_(png|jpe?g|tiff?|bmp)\.rf\.\w+$|[_-](aug|rot|flip|mirror|[hv]flip)\w*$", re.IGNORECASE)
+"""End of the name of an augmented copy of an image, as Roboflow and others write it."""
 
-    Images of SRSDD are of one scene if they share all pixels or those of a chip, as copies and tiles do, or their name
-    and all boxes, as filtered copies do.
+
+def _read_contents(sources: FUSRSSources, jobs: int) -> tuple[list[str], dict[Path, list[str]]]:
+    """Hash the pixels of all chips.
 
     Returns:
         One hash per chip of FUSAR-Ship and per ship of SRSDD, or a name if the chip cannot be read, which the build
-        reports; and the first image of the scene of each image.
+        reports; and the keys of each file. Files that share a key show one vessel or scene: they share the pixels of
+        an image or chip, as copies and tiles do, or the name and all boxes, as filtered copies do, or they are
+        near-duplicates, or one is an augmented copy of the other by its name.
     """
     ships_of = {image: list(ships) for image, ships in groupby(sources.ships, attrgetter("image"))}
-
-    def hash_pixels(path: Path) -> list[str]:
-        """Return the hash of an image, and those of the chips of its ships."""
-        hashes = [str(path), *(f"{ship.label_file}:{ship.line}" for ship in ships_of.get(path, ()))]
-        with suppress(DataError):
-            pixels = common.read_gray_chip(path)
-            hashes[0] = pixel_digest(pixels)
-            for index, ship in enumerate(ships_of.get(path, ()), 1):
-                with suppress(ValueError):  # the ship is outside
-                    hashes[index] = pixel_digest(ship.crop(pixels))
-        return hashes
-
+    files = {chip.path: list[SRSDDShip]() for chip in sources.chips} | ships_of
     with warnings.catch_warnings(), ThreadPoolExecutor(jobs) as pool:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the filters that a thread sets are those of all
-        chips, images = (pool.map(hash_pixels, paths) for paths in ([chip.path for chip in sources.chips], ships_of))
-    contents, first, scenes = [hashes[0] for hashes in chips], dict[str, Path](), {image: image for image in ships_of}
-    for (image, ships), hashes in zip(ships_of.items(), images, strict=True):
-        contents += hashes[1:]
-        keys = [*hashes, f"{image.stem} {[ship.box for ship in ships]}"]
-        linked = {image, *(scenes[first.setdefault(key, image)] for key in keys)}
-        scene = next(scene for scene in scenes.values() if scene in linked)
-        scenes |= {name: scene for name in scenes if scenes[name] in linked}
-    return contents, scenes
+        results = dict(zip(files, pool.map(_hash_file, files, files.values()), strict=True))
+    contents = [results[chip.path][0][0] for chip in sources.chips]
+    keys = dict[Path, list[str]]()
+    for path, ships in files.items():
+        digests, _ = results[path]
+        contents += digests[1:]
+        keys[path] = [*digests, str(path.with_name(_COPY_NAME.sub("", path.stem)))]
+        if ships:
+            keys[path].append(f"{path.stem} {[ship.box for ship in ships]}")
+    similarities = {path: similarity for path, (_, similarity) in results.items() if similarity is not None}
+    paths = list(similarities)
+    pairs = find_similar(
+        list(similarities.values()), range(len(paths)), lambda row: make_thumbnail(common.read_gray_chip(paths[row]))
+    )
+    for pair in pairs:
+        for row in pair:
+            keys[paths[row]].append(f"near-duplicates {pair}")
+    return contents, keys
+
+
+def _hash_file(path: Path, ships: Sequence[SRSDDShip]) -> tuple[list[str], int | None]:
+    """Return the hashes of an image and of the chips of its ships, and the hash of its near-duplicates."""
+    digests, similarity = [str(path), *(f"{ship.label_file}:{ship.line}" for ship in ships)], None
+    with suppress(DataError):
+        pixels = common.read_gray_chip(path)
+        digests[0], similarity = symmetric_digest(pixels), hash_similarity(pixels)
+        for index, ship in enumerate(ships, 1):
+            with suppress(ValueError):  # the ship is outside
+                digests[index] = symmetric_digest(ship.crop(pixels))
+    return digests, similarity
+
+
+def _join_groups(chips: Sequence[_ArchiveChip], files: Sequence[Path], keys: Mapping[Path, Sequence[str]]) -> list[str]:
+    """Return the group of each chip; chips whose files share a key get the group of the first one.
+
+    Args:
+        chips: the chips.
+        files: the image of each chip.
+        keys: keys of each image, see `_read_contents`.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first_with: dict[str, int] = {}
+    edges: list[tuple[int, int]] = []
+    for index, (chip, file) in enumerate(zip(chips, files, strict=True)):
+        for key in (f"group {chip.group}", *keys[file]):
+            edges.append((index, first_with.setdefault(key, index)))
+    graph = coo_array((np.ones(len(edges)), np.transpose(edges)), shape=(len(chips), len(chips)))
+    _, components = connected_components(graph, directed=False)
+    first_of: dict[int, int] = {}
+    return [chips[first_of.setdefault(component, index)].group for index, component in enumerate(components.tolist())]

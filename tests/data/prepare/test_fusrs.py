@@ -241,7 +241,8 @@ def test_filtered_copies_with_labels_share_the_split_of_their_image(many):
 
 def test_clean_is_not_written_if_its_audit_finds_a_leak(raw, tmp_path, monkeypatch):
     shutil.copy(raw / "FUSAR/Cargo/Sub01/Ship_C01S01N0001.tiff", raw / "FUSAR/Cargo/Sub01/Ship_C01S01N0002.tiff")
-    monkeypatch.setattr("rsft.data.datasets.fusrs_protocols.pixel_digest", lambda pixels: str(next(numbers)))
+    monkeypatch.setattr("rsft.data.datasets.fusrs_protocols.symmetric_digest", lambda pixels: str(next(numbers)))
+    monkeypatch.setattr("rsft.data.datasets.fusrs_protocols.find_similar", lambda *_: [])
     numbers = count()
     splits = cycle(["train", "test"])
     monkeypatch.setattr(
