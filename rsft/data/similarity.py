@@ -57,6 +57,8 @@ def make_thumbnail(pixels: Pixels) -> Thumbnail:
     gray = pixels.astype(np.float32).mean(axis=2, keepdims=True)
     if np.isnan(gray).any():
         gray = np.nan_to_num(gray, nan=float(np.nanmean(gray)))
+    if pixels.dtype.kind == "f" and gray.min() >= 0:  # power: the brightest pixels would outweigh all others
+        gray = np.sqrt(gray)
     small = resize_image(gray, (_SIDE, _SIDE), by_area=True)[:, :, 0]
     small = np.clip(small, *np.percentile(small, _PERCENTILES))
     centered = small - small.mean()
@@ -156,7 +158,8 @@ def sort_distinct(values: _Hashes) -> _Hashes:
 
 def _find_repeated(values: _Hashes) -> list[int]:
     ordered = np.sort(values)
-    return sort_distinct(ordered[1:][ordered[1:] == ordered[:-1]]).tolist()
+    repeated: list[int] = sort_distinct(ordered[1:][ordered[1:] == ordered[:-1]]).tolist()
+    return repeated
 
 
 def _run_at(values: _Hashes, offset: int) -> NDArray[np.uint16]:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rsft.data.imagery.reader import read_chip
 from rsft.data.similarity import (
     find_near_hashes,
     find_similar,
@@ -92,8 +93,45 @@ def iter_views(value):
 
 
 @pytest.mark.slow
+@pytest.mark.realdata
 def test_different_vehicles_of_mstar_are_not_joined(shared):
-    root = shared("mstar_soc10")
-    files = sorted((root / "val/5").glob("*.jpeg")) + sorted((root / "train/5").glob("*.jpeg"))
-    chips = [np.atleast_3d(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)) for path in files]
+    chips = read_real_chips(shared, "mstar_soc10", "*/5/*.jpeg")
     assert len(chips) == 573 and similar_pairs(chips) == []
+
+
+def read_real_chips(shared, name, pattern):
+    """Read chips; scenes of HRSID are cut into 64 tiles of 100 pixels."""
+    chips = [read_chip(path) for path in sorted(shared(name).rglob(pattern))]
+    if name != "hrsid_scenes":
+        return chips
+    offsets = [(top, left) for top in range(0, 800, 100) for left in range(0, 800, 100)]
+    return [scene[top : top + 100, left : left + 100] for scene in chips for top, left in offsets]
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "pattern", "count", "copies"),
+    [
+        ("mstar_soc10", "*.jpeg", 5172, 300),
+        ("rsscn7_96px", "*.jpg", 2800, 285),
+        ("hrsid_scenes", "*.jpg", 1152, 0),
+        ("opensarship", "Patch_Cal/*.tif", 187, 0),
+        ("opensarship", "Patch/*.tif", 187, 0),
+    ],
+)
+def test_real_chips_are_not_joined_and_their_copies_are(shared, name, pattern, count, copies):
+    """The copies are turned or mirrored, and JPEG of quality 75; chips that are mostly speckle are left out."""
+    chips = read_real_chips(shared, name, pattern)
+    assert len(chips) == count and similar_pairs(chips) == []
+    if copies:
+        rng = np.random.default_rng(0)
+        originals = [chips[row] for row in rng.choice(count, 300, replace=False)]
+        encoded = []
+        for pixels in originals:
+            view = np.ascontiguousarray(orientations(pixels)[rng.integers(8)])
+            data = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, 75])[1]
+            encoded.append(np.atleast_3d(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)))
+        pairs = similar_pairs([*originals, *encoded])
+        assert all(other == row + 300 for row, other in pairs) and len(pairs) >= copies - 3

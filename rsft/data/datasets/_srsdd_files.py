@@ -169,7 +169,9 @@ _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 _MAX_COORDINATE = 10**6  # pixels
 _MIN_AREA = 1.0  # square pixels
 _LARGEST_SHARE_OUTSIDE = 0.05  # share of the images with a ship whose center is outside
-_MIN_REACH, _MIN_IMAGES = 2 / 3, 20  # boxes in so many images end beyond this part of the width or the height
+_MIN_OUTSIDE = 3  # such images of one split and size
+_MIN_REACH, _MIN_IMAGES = 2 / 3, 10  # boxes in so many images end beyond this part of the width and the height
+_LEAST_PROBABILITY = 1e-6  # that boxes at random end before this part
 _IMAGE_FOLDERS, _LABEL_FOLDERS = ("images", "jpegimages"), ("labels", "labeltxt")  # preferred among equal copies
 
 
@@ -272,6 +274,7 @@ class SRSDDShips:
 
     def _pair(self, images: list[pathlib.Path], labels: list[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
         """Return the label file of each image that has one."""
+        self._check_numbers(images, labels)
         images_of, labels_of = defaultdict[str, _Paths](list), defaultdict[pathlib.Path, _Paths](list)
         for image in images:
             images_of[image.stem].append(image)
@@ -295,6 +298,24 @@ class SRSDDShips:
             self.rejected += [(str(x), 0, f"{x.stem} exists already: {first}") for x in group if x != first]
         return label_of
 
+    def _check_numbers(self, images: _Paths, labels: _Paths) -> None:
+        """Raise ValueError if images and labels of a split fit together with 1 added to or subtracted from one kind."""
+        for split in sorted({find_split(label, self.root) for label in labels}):
+            image_numbers = _find_numbers(path for path in images if self._may_belong(path, split))
+            label_numbers = _find_numbers(path for path in labels if find_split(path, self.root) == split)
+            for step in (-1, 1):
+                if label_numbers and image_numbers == {(name, number + step) for name, number in label_numbers}:
+                    matches = len(image_numbers & label_numbers)
+                    raise ValueError(
+                        f"{matches:,} label files {f'of {split} ' if split else ''}have the number of an image, and "
+                        f"{len(label_numbers):,} of {len(label_numbers):,} with {step:+} added: images and labels seem "
+                        "to be counted from different numbers"
+                    )
+
+    def _may_belong(self, path: pathlib.Path, split: str) -> bool:
+        """Return whether a file is not of another split than `split`; "" is any split."""
+        return not split or find_split(path, self.root) in (split, "")
+
     def _find_nearest(self, path: pathlib.Path, others: _Paths) -> tuple[int, _Paths]:
         """Return the files in the deepest folder that contains `path` too, and the length of the name of this folder.
 
@@ -302,31 +323,27 @@ class SRSDDShips:
         """
         split, lengths = find_split(path, self.root), dict[pathlib.Path, int]()
         for other in others:
-            if not split or find_split(other, self.root) in (split, ""):
+            if self._may_belong(other, split):
                 lengths[other] = len(os.path.commonpath((path.parent, other.parent)))
         length = max(lengths.values(), default=0)
         return length, [other for other in lengths if lengths[other] == length]
 
     def _check_images(self) -> None:
-        """Count bands of opacity; raise ValueError if ships are outside of many images, or in one corner of all."""
-        outside, reaches = list[str](), list[NDArray[np.float64]]()
+        """Count bands of opacity; raise ValueError if ships are outside of many images, or in one part of all.
+
+        All images are checked together, and those of one split and size.
+        """
+        groups = defaultdict[tuple[Any, ...], list[_LabeledImage]](list)
         boxes = {image: [ship.box for ship in ships] for image, ships in groupby(self.ships, attrgetter("image"))}
         for image in boxes:
             with suppress(*UNREADABLE), Image.open(image) as file:  # the fault is reported when the pixels are read
                 self.skipped["opacity band of an image"] += file.mode in ("LA", "RGBA")
-                corners = np.reshape(boxes[image], (-1, 4, 2)) / file.size
-                reaches.append(corners.max(axis=(0, 1)))
-                if (corners.mean(axis=1) < 0).any() or (corners.mean(axis=1) > 1).any():
-                    outside.append(f"{image} ({file.width} x {file.height} pixels)")
-        message = ""
-        if len(outside) > _LARGEST_SHARE_OUTSIDE * len(boxes):
-            message = f"{len(outside):,} of {len(boxes):,} images have a box outside, such as {outside[0]}"
-        elif len(reaches) >= _MIN_IMAGES and (reach := np.max(reaches, axis=0)).max() < _MIN_REACH:
-            message = (
-                f"no box of {len(reaches):,} images is beyond {reach[0]:.0%} of the width, {reach[1]:.0%} of the height"
-            )
-        if message:
-            raise ValueError(f"{message}: the labels seem to be of images of another size")
+                labeled = _LabeledImage(image, file.size, np.reshape(boxes[image], (-1, 4, 2)) / file.size)
+                groups[()].append(labeled)
+                groups[find_split(image, self.root), file.size].append(labeled)
+        for key, group in groups.items():
+            if fault := _describe_misfit(group, min_outside=_MIN_OUTSIDE if key else 1):
+                raise ValueError(f"{fault}: the labels seem to be of images of another size, or to exchange x and y")
 
     def _read_ships(self, path: pathlib.Path, image: pathlib.Path) -> Iterator[SRSDDShip]:
         _, rows, rejected = read_label_file(path, _CLASS_LOOKUP)
@@ -339,6 +356,47 @@ class SRSDDShips:
             else:
                 yield SRSDDShip(**vars(row), image=image, label_file=path)
         self.rejected += sorted(rejected)
+
+
+def _find_numbers(paths: Iterable[pathlib.Path]) -> set[tuple[str, int]]:
+    """Return the numbers at the end of file names, each with the text before it; leave out names without a number."""
+    numbers: set[tuple[str, int]] = set()
+    for stem in {path.stem for path in paths}:
+        text = stem.rstrip("0123456789")
+        if text != stem:
+            numbers.add((text, int(stem[len(text) :])))
+    return numbers
+
+
+@dataclass(frozen=True)
+class _LabeledImage:
+    """An image with width and height in pixels, and the corners (N, 4, 2) of its boxes as shares of both."""
+
+    path: pathlib.Path
+    size: tuple[int, int]
+    corners: NDArray[np.float64]
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.size[0]} x {self.size[1]} pixels)"
+
+
+def _describe_misfit(images: Sequence[_LabeledImage], min_outside: int) -> str:
+    """Return why labels do not fit their images, or ""; `min_outside` images with a box outside are a fault."""
+    count, outside = len(images), list[_LabeledImage]()
+    for image in images:
+        centers = image.corners.mean(axis=1)
+        if (centers < 0).any() or (centers > 1).any():
+            outside.append(image)
+    if len(outside) > _LARGEST_SHARE_OUTSIDE * count and len(outside) >= min_outside:
+        return f"{len(outside):,} of {count:,} images have a box outside, such as {outside[0]}"
+    reach = np.max([image.corners.max(axis=(0, 1)) for image in images], axis=0)
+    is_short = reach < _MIN_REACH  # of both sides if the image is larger; of the longer one if x and y are exchanged
+    is_longer = np.all([np.array(image.size) > min(image.size) for image in images], axis=0)
+    is_suspect = is_short.all() or (is_short & is_longer).any()
+    if is_suspect and count >= _MIN_IMAGES and np.prod(reach[is_short]) ** count < _LEAST_PROBABILITY:
+        limits = f"{reach[0]:.0%} of the width, {reach[1]:.0%} of the height"
+        return f"no box of {count:,} images, such as {images[0]}, is beyond {limits}"
+    return ""
 
 
 def _sort_copies(

@@ -26,6 +26,7 @@ from rsft.data.datasets import common
 from rsft.data.datasets._fusar_files import CONTRADICTION, FUSARChip, FUSARChips
 from rsft.data.datasets._srsdd_files import SRSDDShip, SRSDDShips
 from rsft.data.datasets.archive_search import PublishedArchive
+from rsft.data.datasets.box_contrast import check_contrast
 from rsft.data.datasets.published_archives import FUSAR_SHIP, SRSDD, explain_wrong_source
 from rsft.data.imagery.reader import open_image
 from rsft.data.similarity import find_similar, hash_similarity, make_thumbnail, symmetric_digest
@@ -63,7 +64,7 @@ def open_fusrs_sources(
         fusar: folder or archive of FUSAR-Ship; None to leave it out.
         srsdd: folder or archive of SRSDD; None to leave it out.
         allow_partial: accept FUSAR-Ship if most file names of a category contradict their folders, so that the folders
-            do not seem to be the categories.
+            do not seem to be the categories, and SRSDD if its boxes are not where the images are bright.
         progress: called while archives are extracted.
 
     Raises:
@@ -78,6 +79,8 @@ def open_fusrs_sources(
             folder = stack.enter_context(open_source_tree(path, root.with_name(work_name), progress))
             with explain_wrong_source(archive, folder):
                 _read_source(sources, archive, folder, path)
+            if not allow_partial and archive is SRSDD:
+                _check_contrast(sources.ships, folder, path)
         if not allow_partial and fusar is not None:
             _check_categories(sources.chips, fusar)
         yield sources
@@ -114,6 +117,15 @@ def _check_categories(chips: Sequence[FUSARChip], path: Path) -> None:
         example = f"{contradicting[0].path.name} is in the folder of {contradicting[0].category}"
         option = "Add --allow-partial to take the categories of the folders"
         raise DataError(message, path, f"sort the files as published; {example}. {option}")
+
+
+def _check_contrast(ships: Sequence[SRSDDShip], folder: Path, path: Path) -> None:
+    """Raise DataError if the boxes of SRSDD in `folder` are not where its images are bright; `path` is named."""
+    try:
+        check_contrast(ships, folder)
+    except ValueError as error:
+        hint = "give the labels of these images. Add --allow-partial if the boxes are right and the ships are dark"
+        raise DataError(str(error), path, hint) from error
 
 
 CONTRADICTION_FLAG = "label-contradicts-annotation"

@@ -381,8 +381,8 @@ def prepare_fusrs(
         lists: Folder of the authors' lists (default: download to fusrs_lists/ beside ROOT).
         classes: Number of classes: 4, or 5 with `other`.
         val: Share of each class for validation (default: 0.1 for clean, 0 for published).
-        allow_partial: Build even if an archive is missing or gives no chip, or if most file names of a category
-            contradict their folder.
+        allow_partial: Build even if an archive is missing or gives no chip, if most file names of a category contradict
+            their folder, or if the boxes of SRSDD are not where the images are bright.
 
     Raises:
         RequestError: `root` is not empty, a source is missing or ambiguous, or an argument is out of range.

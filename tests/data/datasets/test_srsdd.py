@@ -227,18 +227,59 @@ def test_labels_of_images_of_another_size_are_refused(tmp_path):
         SRSDD(tmp_path, split="all")
 
 
-@pytest.mark.parametrize("count", [19, 20])
+@pytest.mark.parametrize("count", [9, 10])
 def test_labels_of_smaller_images_are_refused(tmp_path, count):
     write_srsdd(tmp_path, {number: ["Fishing", "Dredger", "Container"] for number in range(count)})
     for path in (tmp_path / "images").iterdir():
         Image.open(path).resize((192, 192)).save(path)
-    if count < 20:  # too few to tell
+    if count < 10:  # too few to tell
         assert len(SRSDD(tmp_path, split="all").ships) == 3 * count
         return
     with pytest.raises(
-        ValueError, match=mentions("20 images", "26% of the width", "48% of the height", "another size")
+        ValueError, match=mentions("10 images", "26% of the width", "48% of the height", "another size")
     ):
         SRSDD(tmp_path, split="all")
+
+
+def test_each_split_and_size_is_checked(tmp_path):
+    """The boxes of the training images reach all sides, and hide nothing of the test images."""
+    write_srsdd(tmp_path / "train", {number: ["Fishing", "Dredger", "Container"] for number in range(30)}, size=52)
+    write_srsdd(tmp_path / "test", {number: ["Fishing", "Dredger"] for number in range(10)}, size=52)
+    assert len(SRSDD(tmp_path, split="all").ships) == 110
+    for path in (tmp_path / "test/images").iterdir():
+        Image.open(path).resize((104, 104)).save(path)
+    with pytest.raises(
+        ValueError, match=mentions("10 images", "test", "104 x 104", "48% of the width", "another size")
+    ):
+        SRSDD(tmp_path, split="all")
+
+
+def test_exchanged_coordinates_of_oblong_images_are_refused(tmp_path):
+    """All boxes stay inside, because they lie in the left part of the images."""
+    write_srsdd(tmp_path, {number: ["Fishing", "Dredger", "Container"] for number in range(30)})
+    for path in (tmp_path / "images").iterdir():
+        Image.open(path).resize((200, 96)).save(path)
+    with pytest.raises(ValueError, match=mentions("30 images", "25% of the width", "exchange x and y")):
+        SRSDD(tmp_path, split="all")
+
+
+@pytest.mark.parametrize("step", [-1, 1])
+def test_labels_counted_from_another_number_are_refused(tmp_path, step):
+    write_srsdd(tmp_path / "train", {number: ["Fishing"] for number in range(1, 6)})
+    labels = tmp_path / "train/labels"
+    for number in range(1, 6):
+        (labels / f"{number}.txt").rename(labels / f"old{number}")
+    for number in range(1, 6):
+        (labels / f"old{number}").rename(labels / f"{number + step:04}.txt")
+    with pytest.raises(ValueError, match=mentions("4 label files of train", f"5 of 5 with {-step:+}", "counted")):
+        SRSDD(tmp_path, split="all")
+
+
+def test_missing_images_and_labels_are_no_shift(tmp_path):
+    write_srsdd(tmp_path, {number: ["Fishing"] for number in range(1, 8)})
+    for missing in ("images/7.png", "labels/1.txt", "labels/4.txt"):
+        (tmp_path / missing).unlink()
+    assert len(SRSDD(tmp_path, split="all").images) == 4
 
 
 def test_not_found(tmp_path):
