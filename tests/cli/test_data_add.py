@@ -1,6 +1,7 @@
 """`rsft data add`: what it prints, and its JSON line."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.image_folder import prepare_folder
+from rsft.errors import RequestError
+from rsft.utils.remote_files import NO_SERVERS
 
 
 @pytest.fixture
@@ -68,3 +71,15 @@ def test_a_table_brings_no_private_file_into_the_store(rsft, labels, monkeypatch
     monkeypatch.setattr("rsft.utils.fence.TRUSTED", ())
     code, printed = rsft("data", "add", store, delivered / "c.csv", "--source", private.parent)
     assert code == 0 and "nothing changed" in printed
+
+
+@pytest.mark.parametrize(("options", "refuses"), [([], True), (["--source", "https://example.com/scenes"], False)])
+def test_servers_are_refused_unless_an_option_names_one(rsft, labels, monkeypatch, options, refuses):
+    monkeypatch.setenv(NO_SERVERS, "-")  # as `rsft` sets it
+    monkeypatch.setattr("rsft.inference.corrections.add.add_corrections", refuse)
+    code, _ = rsft("data", "add", *labels, *options)
+    assert code == 2 and (os.environ.get(NO_SERVERS) == "-") is refuses
+
+
+def refuse(*_):
+    raise RequestError("no labels are added here")

@@ -1,9 +1,21 @@
 """Questions to web servers about files, and their faults in words."""
 
+import os
+
 import pytest
 
+from rsft import cli
 from rsft.errors import DataError, NetworkError
-from rsft.utils.remote_files import HEAD_BYTES, NO_SERVERS, check_host, probe_url, public_url, read_url
+from rsft.utils.remote_files import (
+    HEAD_BYTES,
+    NO_SERVERS,
+    allow_servers,
+    check_host,
+    probe_url,
+    public_url,
+    read_url,
+)
+from rsft.utils.untrusted.gdal_drivers import LIMIT
 from tests.helpers.file_server import serving_folder
 
 
@@ -95,3 +107,19 @@ def test_no_server(monkeypatch, url, message):
 )
 def test_addresses_without_secrets(url, public):
     assert public_url(url) == public
+
+
+def test_no_command_asks_a_server_by_default(monkeypatch):
+    """Not only those behind the fence: evaluate, export, report, finetune and data read foreign files as well."""
+    settings = []
+    monkeypatch.setenv(LIMIT, "limited")
+    monkeypatch.delenv(NO_SERVERS, raising=False)
+    monkeypatch.setattr(cli, "main", lambda fenced: settings.append(os.environ[NO_SERVERS]))
+    cli.run()
+    monkeypatch.setenv(NO_SERVERS, "/vsicurl/https://example.com/")
+    cli.run()
+    allow_servers()
+    assert [*settings, os.environ[NO_SERVERS]] == ["-", *["/vsicurl/https://example.com/"] * 2]
+    monkeypatch.setenv(NO_SERVERS, "-")
+    allow_servers()
+    assert NO_SERVERS not in os.environ
