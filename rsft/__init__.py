@@ -72,8 +72,8 @@ def finetune(recipe: Any = None, runs: Path | str = Path("runs"), *arguments: An
             returns a `Run`.
         runs: folder of all runs.
         *arguments: further arguments of `rsft.training.finetune.finetune`, for a `Recipe`.
-        **options: the options of the command: `overrides` (a list of "section.key=value"), `labels`, `ais`, `root`,
-            `prepare`, `budget`, `measure` (--for), `start` (--from), `no_report`, `quiet`.
+        **options: the options of the command: `overrides` (a list of "section.key=value"), `data`, `labels`, `ais`,
+            `root`, `prepare`, `budget`, `measure` (--for), `start` (--from), `no_report`, `quiet`.
 
     Returns:
         The run with `report` and `bundle` (paths), `accuracy` (a table), and `predict(chips)`, which returns the table
@@ -103,7 +103,7 @@ def finetune(recipe: Any = None, runs: Path | str = Path("runs"), *arguments: An
     from rsft.cli.start import FinetuneRequest
     from rsft.training.runs.reader import read_run_metadata
 
-    paths = {name: Path(options[name]) for name in ("labels", "ais", "root", "start") if options.get(name)}
+    paths = {name: Path(options[name]) for name in ("data", "labels", "ais", "root", "start") if options.get(name)}
     request = FinetuneRequest(str(recipe), runs=Path(runs), **(options | paths))
     with quiet_console(request.quiet):
         folder, files, steps = run_finetune(request)

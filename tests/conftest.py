@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import gc
+import hashlib
 import math
 import os
 import sys
@@ -42,6 +43,22 @@ def pytest_collection_modifyitems(config, items):
 def pytest_collection_finish():
     """Let the collections of garbage pass over all imported modules and tests."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stores_of_session(tmp_path_factory):
+    """Return a folder for the lists of chip stores: no test reads or writes the list of the user."""
+    folder = tmp_path_factory.mktemp("stores")
+    os.environ["RSFT_STORES"] = str(folder / "session.json")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def stores_of_test(stores_of_session, monkeypatch, request):
+    """Return the path of a list of chip stores that only this test uses."""
+    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+    monkeypatch.setenv("RSFT_STORES", str(stores_of_session / f"{name}.json"))
+    return stores_of_session / f"{name}.json"
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -173,7 +174,9 @@ def data_add(
             folder of the table need no option, nor do unchanged scenes on this machine.
     """
     from rsft.cli.display.results import emit_addition, report_progress, show_addition
+    from rsft.data.chips.store_notes import find_note, note_store
     from rsft.data.imagery.scene_uri import SceneUri
+    from rsft.errors import RsftError
     from rsft.inference.corrections.add import AdditionOptions, add_corrections
     from rsft.inference.options import Declaration
     from rsft.utils.fence import OFF, TRUSTED
@@ -186,8 +189,14 @@ def data_add(
     classes = tuple(new_classes or ())
     allowed = None if OFF else sources
     addition = AdditionOptions(label_field, not_a_target, classes, declaration, mixed_noise, allowed)
+    note = None
+    with suppress(RsftError):  # an error of the list is shown where a recipe reads it
+        note = find_note(root)
     with report_progress(as_json) as report:
         summary = add_corrections(root, corrected, addition, report)
+    if note is not None:
+        with suppress(RsftError):
+            note_store(root, note.data_set)
     (emit_addition if as_json else show_addition)(summary)
 
 

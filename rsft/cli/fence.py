@@ -18,6 +18,7 @@ from typing import Any
 from platformdirs import user_cache_path, user_config_path, user_data_path
 
 from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS
+from rsft.data.chips.store_notes import make_notes_folder
 from rsft.errors import RequestError, RsftError
 from rsft.utils.fence import OFF, TRUSTED, enter_fence, fence_version, outside_hint
 from rsft.utils.remote_files import allow_servers, refuse_servers
@@ -57,7 +58,8 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
 
     Readable are the interpreter, the packages, libraries of the system, and the named files and folders. With a named
     file, its folder is readable, since it contains the files beside it. Writable are the folders of the named outputs,
-    rsft's cache and the folder for temporary files. TCP connections are allowed if an argument names a server.
+    rsft's cache, the folder for temporary files, and for `rsft prepare` that of the list of chip stores. TCP
+    connections are allowed if an argument names a server.
 
     Raises:
         RequestError: a link in a named folder leads to a file or folder that no argument names, other threads run
@@ -81,7 +83,7 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
     try:
         if fence_version() and len(list(Path("/proc/self/task").iterdir())) > 1:
             raise OSError(EBUSY, "other threads run already, such as those of a debugger")
-        if not enter_fence(readable, _writable(command, outputs, bool(parameters.get("ray"))), connects=connects):
+        if not enter_fence(readable, _writable(command, outputs, parameters), connects=connects):
             _log.warning("%s: this system has no fence (security.md); RSFT_FENCE=off hides this line", command)
     except OSError as error:
         raise RequestError(f"the fence cannot be closed: {error.strerror}", command, "set RSFT_FENCE=off") from error
@@ -101,7 +103,7 @@ def _find_outputs(command: str, parameters: Mapping[str, Any], texts: Mapping[st
     return outputs
 
 
-def _writable(command: str, outputs: Iterable[Path], ray: bool) -> Iterator[Path]:
+def _writable(command: str, outputs: Iterable[Path], parameters: Mapping[str, Any]) -> Iterator[Path]:
     """Yield the outputs, the folders in which they are made, devices, caches and the folder for temporary files.
 
     The caches are made here: a rule of the fence needs a folder that exists.
@@ -110,8 +112,10 @@ def _writable(command: str, outputs: Iterable[Path], ray: bool) -> Iterator[Path
     yield from (Path("/dev"), *temporary, Path.home() / ".nv")
     caches = [user_cache_path(name) for name in _CACHES]
     caches.append(Path(os.environ.get("MPLCONFIGDIR") or user_cache_path("matplotlib")))
-    if ray:
+    if parameters.get("ray"):
         caches.append(Path.home() / ".ray")
+    if "root" in parameters:  # `rsft prepare` notes the new store
+        yield make_notes_folder()
     if command == "push":
         caches.append(Path(os.environ.get("HF_HOME") or user_cache_path("huggingface")))
     for path in caches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +11,22 @@ import typer
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
-from rsft.cli.options import BundleArgument, DeviceOption, OverridesArgument, RunsOption, check_store, documented
-from rsft.cli.start import FinetuneRequest, Steps, find_same_run, find_steps
+from rsft.cli.options import (
+    BundleArgument,
+    DeviceOption,
+    OverridesArgument,
+    RunsOption,
+    check_store,
+    documented,
+    find_named_recipe,
+)
+from rsft.cli.start import FinetuneRequest, Steps, find_same_run, find_steps, list_keys
 from rsft.errors import Interrupted, RequestError
-from rsft.recipe.library import AUTO, find_recipe
+from rsft.recipe.library import AUTO, SHIPPED, find_recipe
 
 if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
+    from rsft.sweep.schema import Sweep
 
 
 app = typer.Typer()
@@ -30,6 +40,7 @@ IMPORTS = "loading PyTorch"
 def finetune(
     recipe: Annotated[str, typer.Argument()] = "",
     overrides: OverridesArgument = None,
+    data: Path | None = None,
     runs: RunsOption = Path("runs"),
     resume: bool = False,
     start: Annotated[Path | None, typer.Option("--from", metavar="BUNDLE")] = None,
@@ -56,6 +67,8 @@ def finetune(
     Args:
         recipe: Recipe file, name of a shipped recipe, class folders, .csv of path,class, chip store, scenes, or with
             --resume a run folder. With --from it may be left out.
+        data: Chip store of a recipe, the same as data.root=DIR (default: that of the recipe; where it does not exist,
+            the only store of its name that `rsft prepare` noted on this machine).
         resume: Continue a run: the given one, or the newest unfinished run of the recipe.
         start: Start at the modules, scales and head of a bundle (bundle, run folder, or runs/<recipe>). Without RECIPE:
             a short run with the recipe of the bundle, which trains the last blocks and the head.
@@ -88,6 +101,8 @@ def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps
         The run folder; the files in it by name, none in all but the first of several processes; and the steps, if the
         request names chips or scenes.
     """
+    if Path(request.recipe).parts[:1] == (SHIPPED,) and not Path(request.recipe).exists():
+        request = replace(request, recipe=str(find_named_recipe(request.recipe)))
     steps = find_steps(request)
     if steps is not None:
         steps.make_store()
@@ -233,7 +248,7 @@ def _resolve_request(request: FinetuneRequest) -> tuple[Recipe, dict[str, Any]]:
     from rsft.recipe.text import to_yaml
     from rsft.training.runs.reader import TRAINED, resolve_resume
 
-    recipe, overrides, start = request.recipe, [*request.overrides], request.start
+    recipe, overrides, start = request.recipe, request.recipe_keys, request.start
     if (request.resume or start is not None) and "=" in recipe and not Path(recipe).exists():
         recipe, overrides = "", [recipe, *overrides]
     if request.resume:
@@ -252,7 +267,28 @@ def _resolve_request(request: FinetuneRequest) -> tuple[Recipe, dict[str, Any]]:
     source = find_recipe(recipe)
     if start is not None:
         overrides = [f"train.start_bundle={to_yaml(str(find_bundle(start)))}", *overrides]
-    return load_recipe(source, overrides), {"source": source}
+    keys, options = _find_store(source, overrides, request)
+    return load_recipe(source, [*overrides, *keys]), {"source": source, **options}
+
+
+def _find_store(source: Path, overrides: Sequence[str], request: FinetuneRequest) -> tuple[list[str], dict[str, Any]]:
+    """Return the key that names another chip store than the recipe, and what run.json records of it; often nothing.
+
+    A store is only looked for if the overrides do not name one.
+    """
+    from rsft.recipe.load import load_recipe
+    from rsft.training.store_lookup import find_chip_store
+
+    recipe = load_recipe(source, overrides)
+    if any(text.partition("=")[0] in ("data", "data.root") for text in overrides):
+        return [], {}
+    root, sentence = find_chip_store(recipe.data.root, source)
+    if not sentence:
+        return [], {}
+    console.print(sentence, soft_wrap=True)
+    if request.as_json:
+        display.emit_json_event("store", {"root": root, "sentence": sentence})
+    return list_keys({"data.root": root}), {"entries": {"store": sentence}}
 
 
 @app.command()
@@ -363,8 +399,9 @@ def sweep(
         return
     from rsft.sweep.schema import list_trials, read_sweep
 
-    path, exit_code = find_recipe(file, "sweep"), 0
+    path, exit_code = find_named_recipe(file, "sweep"), 0
     settings, document = read_sweep(path, overrides or [])
+    settings = _find_sweep_stores(settings, is_needed=not report)
     trials = list_trials(settings, document)
 
     from rsft.cli.display.training import SweepDisplay  # imports PyTorch
@@ -390,3 +427,18 @@ def sweep(
         console.print(line, soft_wrap=True)
     show_paths(results.paths)
     raise typer.Exit(exit_code)
+
+
+def _find_sweep_stores(settings: Sweep, *, is_needed: bool) -> Sweep:
+    """Return a sweep with the chip stores of all recipes, and say which of them are not in their `data.root`."""
+    from rsft.sweep.schema import find_stores
+
+    try:
+        settings, sentences = find_stores(settings)
+    except RequestError:
+        if is_needed:
+            raise
+        return settings
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
+    return settings

@@ -13,7 +13,9 @@ import typer
 from typer.core import TyperCommand
 from typer.models import OptionInfo
 
+from rsft.cli.display.console import error_console
 from rsft.errors import DataError, RequestError
+from rsft.recipe.library import find_recipe
 from rsft.utils.command_options import Option
 
 
@@ -38,6 +40,15 @@ def check_bundle(folder: Path) -> None:
     from rsft.models.bundle.bundle import find_bundle
 
     find_bundle(folder)
+
+
+def find_named_recipe(name: str, kind: str = "recipe") -> Path:
+    """Return the file of a recipe or sweep, see `find_recipe`; say so if a path stands for what comes with rsft."""
+    path = find_recipe(name, kind)
+    if len(Path(name).parts) > 1 and path != Path(name):
+        text = f"{name} is no file here; this is the {kind} {path.stem} that comes with rsft"
+        error_console.print(text, soft_wrap=True)
+    return path
 
 
 def check_store(root: Path) -> None:

@@ -17,6 +17,7 @@ from rich.text import Text
 from rsft.cli import options
 from rsft.cli.display.console import PlainGroup, console, escape_controls, show_store
 from rsft.cli.options import FencedCommand, argument_texts, band_names, describe_parameter
+from rsft.errors import RsftError
 
 _SHARED: dict[str, Any] = {
     **{"root": options.RootOption, "jobs": options.JobsOption},
@@ -75,6 +76,19 @@ def _group() -> None:
     """Build a chip store: a folder of chips with one manifest."""
 
 
+def _note_store(root: Path, data_set: str) -> str:
+    """Note a new store for later commands, and return the line that says so; without a writable home, say that."""
+    from rsft.data.chips.store_notes import note_store, notes_file
+
+    name = data_set or root.resolve().name
+    try:
+        note_store(root, data_set)
+    except RsftError as error:
+        reason = f"{error.message}: {error.location}"
+        return f"note: not listed for recipes in other folders, which need data.root={root} ({reason})"
+    return f"note: listed as {name} in {notes_file()}, so that a recipe for data/{name} finds it from any folder"
+
+
 def make_command(function: Any) -> Callable[..., None]:
     """Return the command of a data set, which builds a chip store, and shows its counts and what a split lacks.
 
@@ -107,6 +121,7 @@ def make_command(function: Any) -> Callable[..., None]:
             name = names.pop()
             lines.append(f"warning: all chips have the class {name}; `rsft finetune` needs at least two classes")
         lines += function.notes(store, arguments)
+        lines.append(_note_store(store.root, function.name if function.is_published else ""))
         if as_json:
             emit_store(store, lines)
             return

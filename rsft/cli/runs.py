@@ -12,7 +12,14 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from rsft.cli.display.console import console, escape_controls, progress, show_paths
-from rsft.cli.options import OverridesArgument, RecipeArgument, WordArgument, check_new_file, documented
+from rsft.cli.options import (
+    OverridesArgument,
+    RecipeArgument,
+    WordArgument,
+    check_new_file,
+    documented,
+    find_named_recipe,
+)
 from rsft.errors import RequestError
 
 if TYPE_CHECKING:
@@ -261,9 +268,7 @@ def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
 @recipes_app.command("show")
 def recipes_show(recipe: RecipeArgument) -> None:
     """Print a recipe."""
-    from rsft.recipe.library import find_recipe
-
-    _print_yaml(find_recipe(recipe).read_text(encoding="utf-8"))
+    _print_yaml(find_named_recipe(recipe).read_text(encoding="utf-8"))
 
 
 @recipes_app.command("cp")
@@ -274,10 +279,9 @@ def recipes_cp(recipe: RecipeArgument, target: Path) -> None:
     Args:
         target: New file, or a folder for it.
     """
-    from rsft.recipe.library import find_recipe
     from rsft.utils.atomic_files import write_bytes
 
-    source = find_recipe(recipe)
+    source = find_named_recipe(recipe)
     target = target / source.name if target.is_dir() else target
     if target.exists():
         raise RequestError("the file exists already", target, "choose another name")
@@ -288,10 +292,9 @@ def recipes_cp(recipe: RecipeArgument, target: Path) -> None:
 @recipes_app.command("validate")
 def recipes_validate(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
     """Check a recipe, report all faults at once, and print it with all defaults."""
-    from rsft.recipe.library import find_recipe
     from rsft.recipe.load import dump_recipe, load_recipe
 
-    _print_yaml(dump_recipe(load_recipe(find_recipe(recipe), overrides or [])))
+    _print_yaml(dump_recipe(load_recipe(find_named_recipe(recipe), overrides or [])))
 
 
 def _print_yaml(text: str) -> None:

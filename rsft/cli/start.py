@@ -48,11 +48,17 @@ class FinetuneRequest:
     ais: Path | None = None
     root: Path | None = None
     prepare: str = ""
+    data: Path | None = None
+
+    @property
+    def recipe_keys(self) -> list[str]:
+        """The overrides, after the option that is a key of a recipe."""
+        return [*list_keys({"data.root": None if self.data is None else str(self.data)}), *self.overrides]
 
     @property
     def auto_keys(self) -> list[str]:
         """The overrides, after the options that are keys of a file with `method: auto`."""
-        return [*list_keys({"budget": self.budget, "for": self.measure}), *self.overrides]
+        return [*list_keys({"budget": self.budget, "for": self.measure}), *self.recipe_keys]
 
 
 def list_keys(values: Mapping[str, str | None]) -> list[str]:
@@ -169,6 +175,9 @@ def find_steps(request: FinetuneRequest) -> Steps | None:
         RequestError: the name is neither a recipe nor chips, scenes have no labels, or an option does not apply.
     """
     kind, options = _find_kind(request), [x for x in ("labels", "ais", "root", "prepare") if getattr(request, x)]
+    if kind is not None and request.data is not None:
+        message = "chips and chip stores are named by the first argument"
+        raise RequestError(message, "--data", "leave it out; --root names the chip store that is made of chips")
     if kind is not None and request.start is not None:
         raise RequestError("a run that starts at a bundle takes its recipe", "--from", "leave out --from, or the chips")
     if not kind and options:

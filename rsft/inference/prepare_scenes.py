@@ -30,7 +30,7 @@ def show_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     yield from find_typos(store, arguments)
 
 
-@data_set("scenes", notes=show_notes)
+@data_set("scenes", notes=show_notes, is_published=False)
 def prepare_scenes(
     source: Path | list[Path],
     root: Path,

@@ -10,8 +10,14 @@ from rsft.errors import RequestError
 SMALL_NETWORK_RECIPE = "mstar_lt_small"
 """The recipe of the small network without pre-training."""
 
+SHIPPED = "recipes"
+"""Folder of the recipes in a clone."""
+
 AUTO = "auto"
 """Name of the file that lets rsft choose among recipes, and its value of the key `method`."""
+
+
+_TRAINING = ("rsft finetune", "rsft sweep")
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,11 @@ class LibraryEntry:
         """The title up to its last colon, which the recipes of one transfer share; "" without a colon."""
         return self.title.rpartition(": ")[0]
 
+    @property
+    def first_commands(self) -> list[str]:
+        """The commands that come before `rsft finetune` or `rsft sweep`: they get weights and build the chip store."""
+        return list(takewhile(lambda line: not line.startswith(_TRAINING), self.command.splitlines()))
+
     def matches(self, word: str) -> bool:
         """Return whether name or header contain `word`, in upper or lower case."""
         return word.lower() in "\n".join((self.name, self.title, self.command, self.about)).lower()
@@ -48,6 +59,8 @@ def library_folder() -> Path:
 def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
     """Return the file of a recipe or sweep, by its path or its name in rsft, with or without `.yaml`.
 
+    `recipes/NAME.yaml` is the path of a recipe in a clone. Where no such file is, it stands for the recipe NAME.
+
     Raises:
         RequestError: no file and no recipe of rsft has this name, or it is of the other kind.
 
@@ -62,7 +75,8 @@ def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
     stem = path.name.removesuffix(".yaml")
     other = "sweep" if kind == "recipe" else "recipe"
     files, others = ({file.stem: file for x in names[key] for file in _files(x)} for key in (kind, other))
-    if path.name == str(name_or_path) and stem in files:
+    is_name = len(path.parts) == 1
+    if stem in files and (is_name or path.parts[0] == SHIPPED):
         return files[stem]
     if stem in others:
         use = "rsft sweep" if other == "sweep" else "rsft finetune"
@@ -79,7 +93,7 @@ def list_entries(*kinds: str) -> list[LibraryEntry]:
     Args:
         kinds: "recipe", "paper", "sweep", "candidate" (a recipe without data) and "auto" (the choice among candidates).
     """
-    return [_read_header(path) for kind in kinds for path in _files(kind)]
+    return [read_header(path) for kind in kinds for path in _files(kind)]
 
 
 def _files(kind: str) -> list[Path]:
@@ -88,7 +102,8 @@ def _files(kind: str) -> list[Path]:
     return files if folder else [path for path in files if (path.stem == AUTO) == (kind == AUTO)]
 
 
-def _read_header(path: Path) -> LibraryEntry:
+def read_header(path: Path) -> LibraryEntry:
+    """Read the comment with which a recipe or sweep file begins, whether rsft ships it or not."""
     lines = path.read_text(encoding="utf-8").splitlines()
     header = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), lines)]
     title, *others = header or [""]

@@ -23,6 +23,7 @@ from rsft.recipe.load import first_errors, load_recipe
 from rsft.recipe.schema import Recipe, TrackSection
 from rsft.recipe.text import COMMAND_LINE, Document, parse_overrides, read_document, to_yaml
 from rsft.sweep.schema import Trial
+from rsft.training.store_lookup import find_chip_store
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 _BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|min|h)")
@@ -117,10 +118,13 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
         DataError: the chip store is damaged.
     """
     document, settings, given, commanded = _read_keys(path, overrides)
+    sentence = ""
+    if "data.root" not in commanded:
+        given["data.root"], sentence = find_chip_store(str(given["data.root"]), path)
     store = ChipStore.open(Path(str(given["data.root"])))
     augment = "sar" if given.get("data.declare") is not None or store.is_radar else "optical"
     candidates = _load_candidates(document, settings, given, augment, commanded)
-    notes = _check_folds(store, settings)
+    notes = [*filter(None, [sentence]), *_check_folds(store, settings)]
     if augment == "optical" and "data.augment" not in given:
         notes.insert(
             0, "training chips are turned and mirrored as optical images; set data.augment=sar for radar images"

@@ -21,6 +21,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import first_errors, load_recipe
 from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.text import COMMAND_LINE, Document, parse_overrides, read_document, to_yaml
+from rsft.training.store_lookup import find_chip_store
 
 Metric = Literal[
     "val_loss", "val_micro", "val_macro", "val_head", "val_medium", "val_tail", "avg", "macro", "micro", "macro_f1",
@@ -55,6 +56,8 @@ class Sweep(Section):
 
     recipe: Text | Annotated[list[Text], Field(min_length=1)]
     """name or path of a recipe, or a list of them"""
+    roots: dict[str, Text] = Field(default={}, json_schema_extra={"words": "folders by name of a recipe"})
+    """chip stores of recipes that are not in their data.root"""
     overrides: dict[str, Any] = Field(default={}, json_schema_extra={"words": "values by key"})
     """recipe keys that all runs change"""
     cases: list[dict[str, Any]] = Field(default=[], json_schema_extra={"words": "a list of values by key"})
@@ -141,6 +144,9 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
             unknown = f"no such key; a sweep has {', '.join(schema)}"
             allowed = allowed_values(schema[section]) if section in schema else unknown
             document.add_fault(key, "nothing" if item["type"] == "missing" else to_yaml(value), allowed)
+    if sweep is not None:
+        for name in sweep.roots.keys() - set(sweep.recipes):
+            document.add_fault(f"roots.{name}", sweep.roots[name], f"a recipe of the sweep: {', '.join(sweep.recipes)}")
     for key, value, allowed in _contradictions(sweep) if sweep else ():
         document.add_fault(key, to_yaml(value), allowed)
     if sweep is None or document.faults:
@@ -221,9 +227,32 @@ def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
         RecipeError: a key or value is not valid.
     """
     name = str(keys.get("recipe", sweep.recipes[0]))
-    values = sweep.overrides | {key: value for key, value in keys.items() if key != "recipe"}
+    root = {"data.root": sweep.roots[name]} if name in sweep.roots else {}
+    values = root | sweep.overrides | {key: value for key, value in keys.items() if key != "recipe"}
     overrides = [f"{key}={to_yaml(value)}" for key, value in values.items()]
     return Trial(dict(keys), load_recipe(find_recipe(name), overrides))
+
+
+def find_stores(sweep: Sweep) -> tuple[Sweep, list[str]]:
+    """Find the chip stores of recipes whose `data.root` does not exist, if the sweep does not set this key.
+
+    Returns:
+        The sweep with their folders in `roots`, and one sentence for each of them.
+
+    Raises:
+        RequestError: no store or several stores have the name of the missing one.
+        RecipeError: a recipe is not valid.
+    """
+    roots, sentences = dict(sweep.roots), []
+    for name in () if "data.root" in (*sweep.overrides, *sweep.keys) else sweep.recipes:
+        path = find_recipe(name)
+        recipe = load_recipe(path)
+        if name not in roots:
+            root, sentence = find_chip_store(recipe.data.root, path)
+            if sentence:
+                roots[name] = root
+                sentences.append(sentence)
+    return sweep.model_copy(update={"roots": roots}), sentences
 
 
 def list_trials(sweep: Sweep, document: Document) -> list[Trial]:

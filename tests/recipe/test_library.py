@@ -54,9 +54,19 @@ def test_recipe_is_found_by_name_and_by_path(folder, tmp_path):
     assert library.find_recipe("demo") == library.find_recipe("demo.yaml") == folder / "demo.yaml"
     (tmp_path / "demo.yaml").touch()
     assert library.find_recipe("demo.yaml") == Path("demo.yaml")
+    for path in ("recipes/demo.yaml", "./recipes/demo.yaml", "recipes/paper/demo.yaml"):  # their paths in a clone
+        assert library.find_recipe(path) == folder / "demo.yaml"
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/demo.yaml").touch()
+    assert library.find_recipe("recipes/demo.yaml") == Path("recipes/demo.yaml")
 
 
-@pytest.mark.parametrize("name", ["dmeo", "recipes/demo.yaml"])
+def test_the_commands_before_the_training(folder):
+    assert library.read_header(folder / "demo.yaml").first_commands == ["rsft prepare demo --root data/demo"]
+    assert library.read_header(folder / "bare.yaml").first_commands == []
+
+
+@pytest.mark.parametrize("name", ["dmeo", "mine/demo.yaml", "recipes/dmeo.yaml"])
 def test_unknown_name_has_a_suggestion(name):
     with pytest.raises(RequestError, match="did you mean demo"):
         library.find_recipe(name)

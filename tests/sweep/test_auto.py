@@ -2,10 +2,12 @@
 
 import pytest
 
+from rsft.data.chips.store_notes import note_store
 from rsft.errors import RecipeError, RequestError
 from rsft.recipe.library import find_recipe, list_entries
 from rsft.recipe.load import load_recipe
 from rsft.sweep.auto import read_auto, read_auto_name
+from tests.helpers.messages import mentions
 
 RECIPE = "data: {size: 32}\ntrain: {epochs: 4}\n"
 
@@ -92,9 +94,23 @@ def test_data_is_missing(auto_file):
     for data in ("{}", "", "{size: 32}"):
         fault = faults(auto_file(data=data))["data.root"]
         assert fault.file.endswith("mine.yaml") and "data.root=STORE" in fault.allowed
-    with pytest.raises(RequestError, match="not a chip store"):
+    with pytest.raises(RequestError, match=mentions("nowhere", "does not exist")):
         read_auto(auto_file(data="{root: nowhere}"))
     assert "nothing" in faults(auto_file(), "data.fold=1/3")["data.fold"].allowed
+
+
+def test_data_is_elsewhere(auto_file, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = auto_file("folds: 2\n", "{root: data/bars}")
+    with pytest.raises(RequestError, match=mentions("data/bars", "does not exist")):
+        read_auto(path)
+    note_store(root, "")
+    plan = read_auto(path)
+    assert {candidate.recipe.data.root for candidate in plan.candidates} == {str(root)}
+    sentence = f"data/bars is not a chip store, so this recipe reads {root} "
+    assert [note.startswith(sentence) for note in plan.notes].count(True) == 1
+    with pytest.raises(RequestError, match=mentions("not a chip store", "other")):
+        read_auto(path, ["data.root=other"])
 
 
 def test_unknown_candidate(auto_file):

@@ -5,11 +5,12 @@ import re
 import pytest
 from pydantic import Field
 
+from rsft.data.chips.store_notes import note_store
 from rsft.errors import RecipeError, RequestError
 from rsft.recipe.library import find_recipe, list_entries
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe, TrainSection
-from rsft.sweep.schema import Trial, changed_values, list_trials, read_sweep
+from rsft.sweep.schema import Trial, changed_values, find_stores, list_trials, make_trial, read_sweep
 from tests.helpers.messages import mentions
 
 SWEEP = """\
@@ -60,6 +61,33 @@ def test_several_recipes(sweep_file, recipe_file):
     other.write_text(recipe_file.read_text().replace("lr: 0.02", "lr: 0.03"))
     trials = list_trials(*read_sweep(sweep_file(f"recipe: [RECIPE, {other}]\ngrid: {{peft.rank: [2]}}")))
     assert [(t.recipe.name, t.recipe.train.lr) for t in trials] == [("bars", 0.02), ("other", 0.03)]
+
+
+def test_stores_that_are_elsewhere(sweep_file, recipe_file, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = (tmp_path / name for name in ("first.yaml", "second.yaml"))
+    first.write_text(recipe_file.read_text().replace(str(root), "data/bars"))
+    second.write_text(recipe_file.read_text().replace(str(root), "data/ships"))
+    path = sweep_file(f"recipe: [{first}, {second}, RECIPE]\ngrid: {{peft.rank: [2]}}")
+    sweep, _ = read_sweep(path)
+    with pytest.raises(RequestError, match=mentions("data/bars", "does not exist")):
+        find_stores(sweep)
+    note_store(root, "ships")  # the name of the data set; that of the folder is bars
+    sweep, sentences = find_stores(sweep)
+    trials = [make_trial(sweep, {"recipe": name}) for name in sweep.recipes]
+    assert [trial.recipe.data.root for trial in trials] == [str(root)] * 3
+    assert [text.partition(" is ")[0] for text in sentences] == ["data/bars", "data/ships"]
+    named, _ = read_sweep(path, ["data.root=data/bars"])
+    assert find_stores(named) == (named, [])
+
+
+def test_a_sweep_names_the_stores_of_its_recipes(sweep_file, recipe_file):
+    text = f"recipe: RECIPE\ngrid: {{peft.rank: [2]}}\nroots: {{{recipe_file}: data/mine, other: data/more}}"
+    with pytest.raises(RecipeError) as caught:
+        read_sweep(sweep_file(text))
+    assert [(fault.key, fault.value) for fault in caught.value.faults] == [("roots.other", "data/more")]
+    trials = list_trials(*read_sweep(sweep_file(text.replace(", other: data/more", ""))))
+    assert [trial.recipe.data.root for trial in trials] == ["data/mine"]
 
 
 def test_more_trials_keep_the_first_draws(sweep_file):

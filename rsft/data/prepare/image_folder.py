@@ -36,7 +36,7 @@ def find_typos(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
         yield f"warning: {rare} ({total}) may be a typo of {common} ({counts[common]:,})"
 
 
-@data_set("folder", notes=find_typos)
+@data_set("folder", notes=find_typos, is_published=False)
 def prepare_folder(
     source: Path,
     root: Path,

@@ -29,13 +29,17 @@ PAPER = "Reproduce the paper"
 """Heading of the data sets that only serve to reproduce the paper."""
 
 
-def data_set(name: str, heading: str | None = None, notes: Notes | None = None) -> Callable[[F], F]:
+def data_set(
+    name: str, heading: str | None = None, notes: Notes | None = None, *, is_published: bool = True
+) -> Callable[[F], F]:
     """Register the decorated function as the command `rsft prepare NAME`.
 
     Args:
         name: name of the command.
         heading: heading of the command in `rsft prepare --help`; None for the main list.
         notes: returns lines that the command prints last, from the chip store and the arguments of the function.
+        is_published: whether `name` is that of the data set. Otherwise the chips are the user's, and recipes find their
+            store by the name of its folder.
 
     Example:
         >>> @data_set("toy")
@@ -49,6 +53,7 @@ def data_set(name: str, heading: str | None = None, notes: Notes | None = None) 
 
     def register(function: F) -> F:
         vars(function).update(name=name, heading=heading, notes=notes or (lambda store, arguments: ()))
+        vars(function).update(is_published=is_published)
         DATASETS.register(function)
         return function
 

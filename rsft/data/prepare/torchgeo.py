@@ -122,7 +122,7 @@ def list_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"note: {note}" for note in read_dataset(store.root).get("notes", ()))
 
 
-@data_set("torchgeo", notes=list_notes)
+@data_set("torchgeo", notes=list_notes, is_published=False)
 def prepare_torchgeo(
     name: str,
     root: Path,

@@ -1,0 +1,54 @@
+"""Find the chip store of a recipe whose `data.root` does not exist, among those that `rsft prepare` noted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from rsft.data.chips.store import DATASET, MANIFEST
+from rsft.data.chips.store_notes import StoreNote, find_notes
+from rsft.errors import RequestError
+from rsft.recipe.library import read_header
+
+_PREPARE = re.compile(r"^rsft prepare (\S+)", re.MULTILINE)
+
+
+def find_chip_store(root: str, source: Path) -> tuple[str, str]:
+    """Return the chip store of a recipe: its `data.root`, or the only noted store of the same name that is intact.
+
+    The name is that of the folder `data.root`, or of the data set in the `rsft prepare` command of the recipe's header.
+
+    Args:
+        root: `data.root` as the file of the recipe has it.
+        source: file of the recipe.
+
+    Returns:
+        The folder of the store, and a sentence if it is not `root`; otherwise "".
+
+    Raises:
+        RequestError: no store or several stores have this name.
+        DataError: the list of stores is damaged.
+    """
+    folder = Path(root).absolute()
+    if any((folder / name).exists() for name in (MANIFEST, DATASET)):
+        return root, ""
+    header = read_header(source)
+    command = _PREPARE.search(header.command)
+    notes = find_notes(folder.name, command[1] if command else "")
+    faults = {note.path: fault for note in notes if (fault := note.find_fault())}
+    intact = [note for note in notes if note.path not in faults]
+    unused = "".join(f"; not {path}: {fault}" for path, fault in faults.items())
+    if len(intact) == 1:
+        sentence = f"{root} is not a chip store, so this recipe reads {_describe([*intact])}{unused}"
+        return intact[0].path, sentence
+    if intact:
+        message = f"{root} is not a chip store, and {len(intact)} stores of this name are noted: {_describe(intact)}"
+        raise RequestError(f"{message}{unused}", "data.root", f"name one of them: data.root={intact[0].path}")
+    first = " && ".join(header.first_commands)
+    hint = f"run {first}" if first else "build it with `rsft prepare`"
+    raise RequestError(f"the chip store does not exist{unused}", root, f"{hint}, or name another store: data.root=ROOT")
+
+
+def _describe(notes: Iterable[StoreNote]) -> str:
+    return ", ".join(f"{note.path} ({note.command}, noted on {note.noted} UTC)" for note in notes)
