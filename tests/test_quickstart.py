@@ -3,7 +3,9 @@
 import json
 import re
 import shlex
+import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pyogrio
@@ -31,6 +33,16 @@ def quickstart_commands():
     assert target is not None
     lines = target[1].replace("\\\n", " ").splitlines()
     return [shlex.split(line.split("$(BIN)/rsft ")[1]) for line in lines if "$(BIN)/rsft " in line]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(("target", "extra"), [("quickstart", "--editable ."), ("test", "--editable '.[dev]'")])
+def test_the_quick_start_installs_what_rsft_requires_and_shows_the_progress(target, extra):
+    command = ["make", "--dry-run", "--always-make", target]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    installations = [line for line in done.stdout.splitlines() if "pip install" in line]
+    assert installations[-1].endswith(extra) and installations[0].endswith("--editable .")
+    assert "--quiet" not in done.stdout
 
 
 @pytest.mark.exhaustive
