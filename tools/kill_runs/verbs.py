@@ -69,7 +69,7 @@ VERBS = {
             "predict-detect",
             "predict INPUTS/runs/ships INPUTS/scene/scene.tif --detect --html page.html --picture map.png " + _TABLE,
         ),
-        _verb("data-add", "data add store corrected.csv", None, "store", "corrected.csv"),
+        _verb("data-add", "data add store corrected.csv --source INPUTS/new", None, "store", "corrected.csv"),
         _verb("export", "export INPUTS/runs/ships --format timm -o exported"),
     )
 }
