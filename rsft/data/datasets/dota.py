@@ -423,7 +423,9 @@ def list_crop_records(dataset: DOTAObjects, lists: Path, version: DOTAVersion) -
         RequestError: a list is missing.
         DataError: a list is not a text file, or no row has an object.
     """
-    objects = {(*unclipped_window(item.box), item.image.stem, item.category): item for item in dataset.objects}
+    objects: dict[tuple[object, ...], DOTAObject] = {
+        (*unclipped_window(item.box), item.image.stem, item.category): item for item in dataset.objects
+    }
     records, counts, listed = list[ChipRecord](), Counter[tuple[str, str]](), set[str]()
     for split, file_name in LISTS.items():
         path = lists / file_name
@@ -442,7 +444,7 @@ def list_crop_records(dataset: DOTAObjects, lists: Path, version: DOTAVersion) -
             count = counts[split, name]
             record = make_crop_record(item, split, version)
             flags = [record.extra_columns["flags"], REPEATED_ROW_FLAG if count > 1 else ""]
-            columns = record.extra_columns | {"flags": ",".join(map(str, filter(None, flags)))}
+            columns = {**record.extra_columns, "flags": ",".join(map(str, filter(None, flags)))}
             records.append(replace(record, name=f"{name}__{count}" if count > 1 else name, extra_columns=columns))
     if not records:
         raise DataError("no row of the lists has an object", lists, describe_rejections(dataset.rejected))

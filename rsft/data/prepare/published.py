@@ -97,8 +97,9 @@ def prepare_dota(
             explain_wrong_source(DOTA, folder),
             common.translate_dataset_errors(f"an image with labels of DOTA v{version}", folder, hint),
         ):
-            crop = {"margin": margin, "min_side": min_side} if lists is None else {}  # listed windows have neither
-            dataset = DOTAObjects(folder, "all", version, num_classes=classes, **{"min_side": 1} | crop)
+            if lists is not None:  # listed windows have no margin and no minimum side
+                margin, min_side = 0, 1
+            dataset = DOTAObjects(folder, "all", version, num_classes=classes, margin=margin, min_side=min_side)
         if lists is not None:
             records = list_crop_records(dataset, lists, version)
         else:
