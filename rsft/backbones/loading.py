@@ -33,7 +33,7 @@ from rsft.backbones import aconvnet, croma, dofa, mae, prithvi, simship
 from rsft.backbones.card import Card, Remote, State, drop_tensors, find_weights
 from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
-from rsft.utils.atomic_files import atomic_file, sha256
+from rsft.utils.atomic_files import sha256
 from rsft.utils.download import weights_dir
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import open_regular
@@ -384,6 +384,11 @@ def _with_channels(card: Card, channels: int | None) -> Card:
     return replace(card, bands=bands, mean=tuple(mean), std=tuple(std), build=partial(card.build, in_chans=channels))
 
 
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor on the CPU, without a copy if it is contiguous."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
 def tensors_sha256(state: State) -> str:
     """Return the SHA-256 of tensors by name.
 
@@ -391,7 +396,7 @@ def tensors_sha256(state: State) -> str:
     """
 
     def digest(tensor: Tensor) -> str:
-        return hashlib.sha256(_tensor_bytes(tensor)).hexdigest()
+        return hashlib.sha256(tensor_bytes(tensor)).hexdigest()
 
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
         digests = pool.map(digest, (state[name] for name in sorted(state)))
@@ -522,96 +527,3 @@ def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> Encode
     features = {x: (v.mean().item(), v.std().item(), v.norm(dim=1).mean().item()) for x, v in vectors.items()}
     device_text = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
     return EncoderCheck(output[0].numel() // backbone.width, features, speed, device_text)
-
-
-@dataclass(frozen=True)
-class ConvertedWeights:
-    """The content of a file that `convert_weights` wrote.
-
-    Attributes:
-        sha256: SHA-256 of the encoder's tensors.
-        count: number of tensors in the file.
-        left_out: names of the tensors of the source that do not belong to the encoder.
-    """
-
-    sha256: str
-    count: int
-    left_out: tuple[str, ...]
-
-
-def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
-    """Write only the encoder's tensors of a checkpoint to a safetensors file.
-
-    The dtypes of the tensors stay. The metadata of the new file contains the encoder's name, the SHA-256 of `source`
-    and the names of the tensors that were left out. Only one of the two files is mapped at a time.
-
-    Args:
-        card: the card of the encoder in `source`.
-        source: the checkpoint.
-        target: the new file, with suffix .safetensors.
-
-    Returns:
-        What the new file contains.
-
-    Raises:
-        RequestError: `target` has another suffix.
-        WeightsError: `source` cannot be read, or does not contain the whole encoder.
-    """
-    if target.suffix != ".safetensors":
-        other = target.suffix or "a file without a suffix"
-        raise RequestError(f"weights are written as .safetensors, not as {other}", target)
-    backbone = load_encoder_weights(card, card.size, source)
-    digest, left_out = backbone.sha256, backbone.left_out
-    del backbone  # unmaps the source
-    metadata = {"format": "pt", "backbone": card.name, "encoder_sha256": digest}
-    metadata |= {"source": source.name, "source_sha256": sha256(source), "left_out": json.dumps(left_out)}
-    with atomic_file(target) as temporary:
-        count = write_tensors(temporary, card.convert(read_checkpoint(source)), metadata)
-        if load_encoder_weights(card, card.size, temporary).sha256 != digest:
-            raise WeightsError("the converted weights differ from their source", source, "report this file")
-    return ConvertedWeights(digest, count, left_out)
-
-
-SAFETENSORS_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-"""Names of dtypes in the header of a safetensors file."""
-
-
-def write_tensors(path: Path, tensors: State, metadata: Mapping[str, str]) -> int:
-    """Write tensors to a safetensors file one after another, and return their number.
-
-    `save_file` of some versions of safetensors copies all tensors first. The layout of the file is described at
-    https://github.com/huggingface/safetensors#format.
-    """
-    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # keeps every tensor aligned
-    header: dict[str, Any] = {"__metadata__": metadata}
-    end = 0
-    for name in names:
-        tensor = tensors[name]
-        start, end = end, end + tensor.nbytes
-        dtype = SAFETENSORS_DTYPES[tensor.dtype]
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for name in names:
-            file.write(_tensor_bytes(tensors[name]))
-    return len(names)
-
-
-def _tensor_bytes(tensor: Tensor) -> memoryview:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -197,7 +197,8 @@ def weights_convert(
     """
     check_new_file(target, overwrite)
     with show_waiting(f"converting {source.name}"):
-        from rsft.backbones.loading import convert_weights, find_card
+        from rsft.backbones.convert import convert_weights
+        from rsft.backbones.loading import find_card
 
         converted = convert_weights(find_card(name), source, target)
     line = f"{target}: {converted.count} tensors of {name}"

@@ -105,8 +105,7 @@ def train_single_run(
     _check_settings(recipe)
     device = choose_device(recipe.train.device)
     progress = listener.on_progress if listener else None
-    announce(progress, "speed of this device")
-    recipe, precision_metadata = resolve_precision(recipe, device)
+    recipe, precision_metadata = resolve_precision(recipe, device, progress)
     seed_generators(recipe.seed)
 
     origin = resume if member[1] == 1 else runs.parent  # the folder of a run that began earlier
@@ -507,7 +506,8 @@ def train_ensemble(
     """
     ChipStore.open(Path(recipe.data.root))  # without data, fail before a run folder exists
     start = StartBundle.open(recipe, members=recipe.train.ensemble_size, run=resume)
-    recipe, precision_metadata = resolve_precision(recipe, choose_device(recipe.train.device))
+    progress = listener.on_progress if listener else None
+    recipe, precision_metadata = resolve_precision(recipe, choose_device(recipe.train.device), progress)
     run = Run.create(recipe, runs, source, entries) if resume is None else Run.resume(read_run_info(resume))
     with run.track_status():
         run.update(**precision_metadata)
@@ -521,7 +521,6 @@ def train_ensemble(
             _write_mean_table(run, members, MODULATOR_FILE, ["epoch", "block", "position"])
             bundle = combine_bundles(recipe, [Bundle.load(member.bundle_dir) for member in members])
             store = open_store(Path(recipe.data.root), recipe.data.fold)
-            progress = listener.on_progress if listener else None
             train, val = _read_splits(store, bundle.contract, progress)
             bundle = calibrate_bundle(bundle, train, val, recipe.train.device, progress)
             run.update(bundle_sha256=bundle.save(run.bundle_dir))

@@ -21,7 +21,9 @@ from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import Recipe, TrainSection
+from rsft.types import Progress
 from rsft.utils.precision_benchmark import fastest_precision, measure_speedups
+from rsft.utils.progress import announce
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,9 @@ MAX_SLOWDOWN = 4.0
 _NOTICED_SLOWDOWN = 1.1
 
 
-def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
+def resolve_precision(
+    recipe: Recipe, device: torch.device, progress: Progress | None = None
+) -> tuple[Recipe, dict[str, Any]]:
     """Replace the precision "auto" of a recipe by the fastest one, and reject a precision that is slow here.
 
     Of several processes, the first one measures; `launch_processes` gives its precision to the others.
@@ -52,6 +56,7 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> tuple[Recipe, dic
         raise error
     if precision == "fp32" or not is_rank_zero():
         return recipe, {"precision": precision}
+    announce(progress, "speed of this device")
     if precision != "auto":
         speedups = measure_speedups(device, [precision])
         _check_speed(recipe.train, device, speedups[precision])

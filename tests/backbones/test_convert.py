@@ -11,14 +11,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from rsft.backbones.convert import convert_weights, write_tensors
 from rsft.backbones.loading import (
     Backbone,
     check_encoder,
-    convert_weights,
     find_card,
     load_backbone,
     load_encoder_weights,
-    write_tensors,
 )
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256

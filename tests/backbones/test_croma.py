@@ -11,7 +11,8 @@ from torchgeo.models import CROMABase_Weights, CROMALarge_Weights
 from torchgeo.models.croma import CROMA, ViT
 
 from rsft.backbones import croma
-from rsft.backbones.loading import convert_weights, find_card, load_encoder_weights
+from rsft.backbones.convert import convert_weights
+from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.models.classifier import build_classifier
 from rsft.peft import LoRA, attach

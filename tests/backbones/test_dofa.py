@@ -11,8 +11,9 @@ from torchgeo.models import DOFABase16_Weights, DOFALarge16_Weights
 from torchgeo.models.dofa import DOFA
 
 from rsft.backbones import dofa
+from rsft.backbones.convert import convert_weights
 from rsft.backbones.input_layer import fit_inputs
-from rsft.backbones.loading import convert_weights, find_card, load_encoder_weights
+from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.peft import LoRA, attach
 from rsft.peft.kernels import unsupported_reason

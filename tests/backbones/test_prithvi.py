@@ -11,7 +11,8 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from rsft.backbones import prithvi
-from rsft.backbones.loading import convert_weights, find_card, load_encoder_weights
+from rsft.backbones.convert import convert_weights
+from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.peft import LoRA, attach
 from rsft.peft.kernels import unsupported_reason

@@ -9,7 +9,8 @@ import torch
 
 from rsft.backbones import load_backbone, names, simship
 from rsft.backbones.catalog import search_listing
-from rsft.backbones.loading import convert_weights, find_card
+from rsft.backbones.convert import convert_weights
+from rsft.backbones.loading import find_card
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.licenses import RESTRICTIONS
 from tests.helpers.messages import mentions

@@ -342,19 +342,6 @@ def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
     print(json.dumps({"event": event, **fields, **numbers}), flush=True)
 
 
-def report_json_progress() -> ReportProgress:
-    """Return a callable that prints progress as JSON lines, at most one per percent and task."""
-    printed: dict[str, int] = {}
-
-    def report(done: int, total: int, task: str) -> None:
-        percent = 100 * done // max(1, total)
-        if printed.get(task) != percent:
-            printed[task] = percent
-            emit_json_event("progress", {"task": task, "done": done, "total": total})
-
-    return report
-
-
 @contextmanager
 def quiet_console(quiet: bool, as_json: bool = False) -> Iterator[None]:
     """Suppress tables and progress within the block if asked to; with `as_json`, print errors as events."""

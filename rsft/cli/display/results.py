@@ -155,11 +155,24 @@ def show_archive(archive: ArchiveResult, as_json: bool) -> None:
         console.print(Text.assemble(sets, ", whose chips are mostly unlike them"))
 
 
+def report_json_progress() -> Progress:
+    """Return a callable that prints progress as JSON lines, at most one per percent and task."""
+    printed: dict[str, int] = {}
+
+    def report(done: int, total: int, task: str) -> None:
+        percent = 100 * done // max(1, total)
+        if printed.get(task) != percent:
+            printed[task] = percent
+            emit_json_event("progress", {"task": task, "done": done, "total": total})
+
+    return report
+
+
 @contextmanager
 def report_progress(as_json: bool) -> Iterator[Progress]:
     """Show bars. With `as_json`, print errors and progress as JSON lines."""
     with display.quiet_console(quiet=False, as_json=as_json), display.progress() as show_bar:
-        yield display.report_json_progress() if as_json else show_bar
+        yield report_json_progress() if as_json else show_bar
 
 
 def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:

@@ -20,8 +20,8 @@ from rsft.cli.display.console import (
     error_console,
     format_chip_count,
     make_table,
-    report_json_progress,
 )
+from rsft.cli.display.results import report_json_progress
 from rsft.cli.display.waiting import WaitingLines
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe

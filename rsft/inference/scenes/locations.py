@@ -85,7 +85,7 @@ class SceneLocations:
     are_boxes: bool = False
     file: Path = Path()
     crs: str = ""
-    bounds: tuple[float, ...] = (math.nan,) * 4
+    bounds: tuple[float, float, float, float] = (math.nan, math.nan, math.nan, math.nan)
 
     def describe_ranges(self, scene: RasterScene) -> str:
         """Return where the positions of the file lie, and where the scene lies, in the same coordinates if possible."""
@@ -93,7 +93,8 @@ class SceneLocations:
         names, scene_crs = ("col", "row"), PIXEL
         if scene.georeference is not None and self.crs not in (PIXEL, FRACTION):
             to_lonlat = Transformer.from_crs(CRS.from_user_input(self.crs), LONLAT, always_xy=True)
-            positions = to_lonlat.transform_bounds(*positions)
+            left, bottom, right, top = positions
+            positions = to_lonlat.transform_bounds(left, bottom, right, top)
             outline = rectangle_corners(0, 0, scene.height, scene.width)
             lon, lat = scene.georeference.pixels_to_lonlat(*outline.T).T
             area = (float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max()))
@@ -182,7 +183,8 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
         name, score = f"{scene.name}_{number:06d}", None if np.isnan(score) else float(score)
         result.locations.append(Location(float(row), float(col), box, name, number, score, extent))
     if usable:
-        result.bounds = tuple(shapely.total_bounds(usable).tolist())
+        left, bottom, right, top = shapely.total_bounds(usable).tolist()
+        result.bounds = left, bottom, right, top
     if not positions.are_boxes:
         result.are_boxes = bool(result.locations) and all(location.box for location in result.locations)
         if not any(_is_inside(location, scene) for location in result.locations):
@@ -190,7 +192,7 @@ def _find_locations(path: Path, positions: Annotations, scene: RasterScene, crs:
     return result
 
 
-def _describe_bounds(names: tuple[str, str], bounds: tuple[float, ...]) -> str:
+def _describe_bounds(names: tuple[str, str], bounds: tuple[float, float, float, float]) -> str:
     left, bottom, right, top = (f"{value:.6g}" for value in bounds)
     return f"{names[0]} {left} to {right}, {names[1]} {bottom} to {top}"
 
@@ -446,9 +448,8 @@ def check_scene_bands(
             resampling_factors(contract, resolve_spacing(scene.spacing, options), options)
         with _collect(errors):
             _check_side(contract, options)
-    if len(errors) == 1:
-        error = errors[0]
-        raise type(error)(error.message, error.location or scene.path, error.hint) from error
+    if len(errors) == 1 and isinstance(errors[0], RequestError):
+        raise errors[0]
     if errors or indices is None:
         message, hint = ("; ".join(texts) for texts in zip(*((x.message, x.hint) for x in errors), strict=True))
         raise DataError(message, scene.path, hint) from errors[0]

@@ -36,6 +36,13 @@ def test_table_and_progress(tmp_path):
     assert "84.1 ± 1.2" in last and "50.0 ± 25.0" in last and "78.4" in last and "CPU seconds" not in last
 
 
+def test_a_log_names_the_running_candidate(tmp_path, monkeypatch):
+    monkeypatch.setattr("rsft.cli.display.waiting.FIRST_LINE_SECONDS", 0.0)
+    board = SearchLines(plan_of_one(tmp_path), Console(file=io.StringIO(), width=100))
+    board.on_trial(Candidate(RECIPE, tmp_path).trial(2, 3, 0.25), 31.2, 600.0)
+    assert board.waiting.next_line() == "LoRA, fold 2/3, 2 epochs, CPU seconds so far: 31 of 600"
+
+
 def test_a_failed_candidate_has_its_reason():
     console = Console(file=io.StringIO(), width=200)
     console.print(search_table([TriedCandidate("LoRA", 2, 1, None, None, None, None, 0.4, fault="no weights")]))
