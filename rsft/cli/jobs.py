@@ -25,6 +25,7 @@ from rsft.errors import Interrupted, RequestError
 from rsft.recipe.library import AUTO, SHIPPED, find_recipe
 
 if TYPE_CHECKING:
+    from rsft.cli.environment_report import EnvironmentCheck
     from rsft.recipe.schema import Recipe
     from rsft.sweep.schema import Sweep
 
@@ -54,6 +55,7 @@ def finetune(
     ais: Path | None = None,
     root: Path | None = None,
     prepare: Annotated[str, typer.Option(metavar="OPTIONS")] = "",
+    dry_run: bool = False,
 ) -> None:
     """Fine-tune with a recipe, or with the method that suits your chips; evaluate it, and write a report.
 
@@ -82,8 +84,13 @@ def finetune(
         ais: AIS messages in place of labels, as for `rsft prepare scenes`.
         root: Folder of the chip store that is prepared (default: data/<name of the chips or scenes>).
         prepare: Further options of `rsft prepare folder` or `rsft prepare scenes`, as one text: "--unit db --val 0.3".
+        dry_run: Only say what the run of a recipe needs and what is missing: data, weights, disk, memory, hours.
     """
-    request = FinetuneRequest(**locals() | {"overrides": overrides or []})
+    arguments = locals() | {"overrides": overrides or []}
+    del arguments["dry_run"]
+    request = FinetuneRequest(**arguments)
+    if dry_run:
+        return _show_needs(request)
     with display.quiet_console(quiet, as_json):
         folder, paths, _ = run_finetune(request)
     if not paths:
@@ -101,8 +108,7 @@ def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps
         The run folder; the files in it by name, none in all but the first of several processes; and the steps, if the
         request names chips or scenes.
     """
-    if Path(request.recipe).parts[:1] == (SHIPPED,) and not Path(request.recipe).exists():
-        request = replace(request, recipe=str(find_named_recipe(request.recipe)))
+    request = _find_shipped_recipe(request)
     steps = find_steps(request)
     if steps is not None:
         steps.make_store()
@@ -136,6 +142,31 @@ def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps
     finally:
         lock.release()
     return folder, paths, steps
+
+
+def _find_shipped_recipe(request: FinetuneRequest) -> FinetuneRequest:
+    """Return a request whose recipe is the file that recipes/NAME.yaml stands for, if it names no file itself."""
+    if Path(request.recipe).parts[:1] == (SHIPPED,) and not Path(request.recipe).exists():
+        return replace(request, recipe=str(find_named_recipe(request.recipe)))
+    return request
+
+
+def _show_needs(request: FinetuneRequest) -> None:
+    """Print what the run of a recipe needs, in one table; the exit code is 1 if something is missing."""
+    from rsft.cli.run_needs import list_needs
+    from rsft.recipe.load import load_recipe
+
+    request = _find_shipped_recipe(request)
+    if request.resume or not request.recipe or find_steps(request) or _find_auto_file(request):
+        raise RequestError("a dry run takes a recipe", "--dry-run", "name a recipe, or leave the option out")
+    recipe, fault = load_recipe(find_recipe(request.recipe), request.recipe_keys), None
+    try:
+        recipe, _ = _resolve_request(request)
+    except RequestError as error:
+        fault = error
+    with display.show_waiting(IMPORTS):
+        rows = list(list_needs(recipe, request.runs, fault))
+    _show_checks(rows)
 
 
 def _find_auto_file(request: FinetuneRequest) -> Path | None:
@@ -344,13 +375,18 @@ def evaluate(
 @app.command()
 def doctor() -> None:
     """Report the environment of rsft: versions, device, threads, speed in bfloat16, free disk and memory, weights."""
-    from rich.table import Table
-    from rich.text import Text
-
     from rsft.cli.environment_report import environment_report
 
     with console.status("measuring"):
         rows = environment_report()
+    _show_checks(rows)
+
+
+def _show_checks(rows: Sequence[EnvironmentCheck]) -> None:
+    """Print checks as a table; the exit code is 1 if one failed."""
+    from rich.table import Table
+    from rich.text import Text
+
     styles = {"ok": "green", "warn": "yellow", "fail": "red"}
     table = Table("", "check", "value", "hint", box=None, pad_edge=False)
     for row in rows:

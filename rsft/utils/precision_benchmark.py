@@ -125,3 +125,20 @@ def _measure_seconds(work: Work) -> float:
     work()
     synchronize()
     return time.perf_counter() - start
+
+
+def operations_per_second(device: torch.device, precision: str, repeats: int = 5) -> float:
+    """Return the floating-point operations per second of a matrix product.
+
+    Args:
+        device: where to multiply.
+        precision: fp32, bf16 or fp16.
+        repeats: number of measured products, of which the median counts.
+    """
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    tokens, matrix = (values.to(dtype) for values in _matrices(device))
+    _measure_seconds(lambda: tokens @ matrix)  # the first call is slower
+    seconds = statistics.median(_measure_seconds(lambda: tokens @ matrix) for _ in range(repeats))
+    return 2 * tokens.numel() * matrix.shape[1] / seconds

@@ -90,6 +90,8 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
         A dtype.
     """
     kind = x.device.type
+    if not torch.amp.is_autocast_available(kind):  # the meta device
+        return x.dtype
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
