@@ -14,7 +14,7 @@ import contextlib
 import copy
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -91,7 +91,7 @@ class Batches:
         steps: number of batches of an epoch.
     """
 
-    def __init__(self, load: Callable[[int], Iterator[tuple[Tensor, Tensor]]], steps: int) -> None:
+    def __init__(self, load: Callable[[int], Iterable[tuple[Tensor, Tensor]]], steps: int) -> None:
         self.load, self.steps, self.passes = load, steps, 0
 
     def __len__(self) -> int:
@@ -99,7 +99,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.passes += 1
-        return self.load(self.passes - 1)
+        return iter(self.load(self.passes - 1))
 
 
 class OuterBatches:
@@ -187,7 +187,7 @@ def make_trainer_class(authors: Any, config: Config, setup: TrainingSetup, learn
             self.classnames = [f"class {label}" for label in range(self.num_classes)]
             self.many_idxs = self.med_idxs = self.few_idxs = list(range(self.num_classes))
             self.train_loader = Batches(load_epoch, learner.batches.steps(0))
-            self.train_init_loader = list(setup.train.batches(64))
+            self.train_init_loader = Batches(lambda epoch: setup.train.batches(64), -(-len(setup.train) // 64))
             self.accum_step = 1
 
         def _build_meta_loaders(self) -> None:
