@@ -25,7 +25,10 @@ from rsft.utils.fence import OUTSIDE, describe_fence, is_hidden
 
 _log = logging.getLogger(__name__)
 
-_SYSTEM_FOLDERS = ("/dev", "/proc", "/sys")
+_SYSTEM_FOLDERS = {f"/{name}" for name in ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin")}
+_SYSTEM_FOLDERS |= {"/sys", "/tmp", "/usr", "/var"}
+"""Folders that are not searched if ROOT is a folder directly below /. Any user may put files into /tmp."""
+
 _INNER_FOLDERS = {normalize_folder_name(name) for name in FUSAR_CATEGORIES if name != "SAR"}
 _INNER_FOLDERS |= {"train", "val", "valid", "validation", "test", "trainval"}
 _INNER_FOLDERS |= {"image", "jpegimage", "label", "labeltxt", "annfile", "annotation"}

@@ -167,6 +167,15 @@ def test_a_chip_store_is_no_archive(top):
         locate(top)
 
 
+def test_folders_of_the_system_are_not_searched(top, monkeypatch):
+    write_srsdd_at(top / "SRSDD")
+    write_fusar_at(top / "tmp/FUSAR")
+    assert locate(top)[1] == "tmp/FUSAR"
+    monkeypatch.setattr("rsft.data.datasets.archive_search._SYSTEM_FOLDERS", {str(top / "tmp")})
+    with pytest.raises(RequestError, match="FUSAR-Ship not found"):
+        locate(top)
+
+
 def test_wrong_options_are_explained(top):
     write_fusar_at(top / "a")
     write_srsdd_at(top / "b")
