@@ -128,16 +128,16 @@ def _read_evaluation(folder: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """Find an evaluation; read classes, methods and groups, and true and predicted class by path of the chip."""
     run = find_newest_run(folder)
     names = (EVALUATION_FILE, PREDICTIONS_FILE)
-    found = [x for x in (folder, run / "evaluation") if all((x / name).is_file() for name in names)]
-    if not found:
+    folders = [x for x in (folder, run / "evaluation") if all((x / name).is_file() for name in names)]
+    if not folders:
         message = f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing"
         raise RequestError(message, run, "evaluate the run first: rsft evaluate")
-    path = found[0] / EVALUATION_FILE
+    path = folders[0] / EVALUATION_FILE
     try:
         metrics = load_json(path)
         metrics = {key: metrics[key] for key in ("classes", "methods", "groups")}
-        path = found[0] / PREDICTIONS_FILE
+        path = folders[0] / PREDICTIONS_FILE
         table = read_parquet(path, ["path", "class", "predicted"]).to_pandas()
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:  # of damaged metadata, too
         raise DataError("the file is damaged", path, "evaluate again") from error
-    return found[0], metrics, table.set_index("path").sort_index()
+    return folders[0], metrics, table.set_index("path").sort_index()

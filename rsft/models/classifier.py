@@ -381,15 +381,14 @@ def join_rows(
     batches: CountedBatches,
     on_progress: Callable[[int], object] | None = None,
 ) -> list[Tensor]:
-    """Compute tensors of batches, and join them; lists of them, and their concatenation, would need twice the memory.
+    """Return the joined tensors (N, ...) that a function computes of batches, on its devices and with its data types.
+
+    Lists of the tensors, and their concatenation, would need twice the memory.
 
     Args:
         compute: returns tensors (B, ...) of inputs (B, P, S, S).
         batches: batches of N chips.
         on_progress: called with the number of chips so far, before the first batch and after each one.
-
-    Returns:
-        The joined tensors (N, ...), with the data types and on the devices of `compute`.
     """
     rows, done = list[Tensor](), 0
     if on_progress is not None:

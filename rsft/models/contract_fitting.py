@@ -80,11 +80,11 @@ def common_spacing(spacings: Sequence[float]) -> float | None:
         spacings: meters per pixel of each chip; NaN if unknown.
     """
     meters = np.asarray(spacings, float)
-    known = meters[np.isfinite(meters)]
-    if 2 * len(known) <= len(spacings):
+    finite = meters[np.isfinite(meters)]
+    if 2 * len(finite) <= len(spacings):
         return None
-    median = float(np.median(known))
-    return median if np.abs(known / median - 1).max() <= SPACING_TOLERANCE else None
+    median = float(np.median(finite))
+    return median if np.abs(finite / median - 1).max() <= SPACING_TOLERANCE else None
 
 
 def _byte_moments(

@@ -195,8 +195,8 @@ def _check_column(cells: pd.Series, column: Column) -> None:
         return
     position = int(wrong.to_numpy(bool).argmax())
     row, cell = cells.index[position], cells.iloc[position]
-    found = "an empty cell" if _is_empty(cell) else (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
-    raise ValueError(f"row {row + 1:,}, column {column.name}: found {found}, expected {expected}")
+    content = "an empty cell" if _is_empty(cell) else (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
+    raise ValueError(f"row {row + 1:,}, column {column.name}: found {content}, expected {expected}")
 
 
 def _is_valid(cell: object, column: Column) -> bool:

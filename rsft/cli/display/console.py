@@ -311,8 +311,8 @@ def write_crash_file(error: BaseException, arguments: Sequence[str]) -> Path | N
 
     versions = []
     for name in _PACKAGES:
-        found = next(iter(metadata.distributions(name=name)), None)
-        versions.append(f"{name} {found.version if found else '-'}")
+        package = next(iter(metadata.distributions(name=name)), None)
+        versions.append(f"{name} {package.version if package else '-'}")
     lines = [
         f"command: {shlex.join(['rsft', *arguments])}",
         f"time: {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",

@@ -197,12 +197,12 @@ def states_at(tracks: Tracks, times: Floats) -> ShipStates:
     straight, seconds = np.where(is_between, mean, v0), np.where(is_between, gap, elapsed)
     u = elapsed / np.where(seconds == 0, 1, seconds)
     v0, v1 = np.where(is_hermite, (v0, v1), straight)  # with equal velocities, the cubic is a straight line
-    place = seconds * ((u**3 - 2 * u**2 + u) * v0 + (3 * u**2 - 2 * u**3) * straight + (u**3 - u**2) * v1)
+    offset = seconds * ((u**3 - 2 * u**2 + u) * v0 + (3 * u**2 - 2 * u**3) * straight + (u**3 - u**2) * v1)
     slope = (3 * u**2 - 4 * u + 1) * v0 + 6 * (u - u**2) * straight + (3 * u**2 - 2 * u) * v1
     nearest, speed, course = np.where(u < 0.5, before, after), np.abs(slope), np.degrees(np.angle(slope)) % 360
     own_heading = np.where(np.isfinite(heading[nearest]), heading[nearest], np.where(speed > _STOPPED, course, np.nan))
     middle, antenna_sigma = _middle(tracks.ships, own_heading)
-    azimuth, meters = np.degrees(np.angle(place + middle)), np.abs(place + middle)
+    azimuth, meters = np.degrees(np.angle(offset + middle)), np.abs(offset + middle)
     lon, lat, _ = EARTH.fwd(lon[before], lat[before], azimuth, meters)
     is_known = np.isfinite(mean) & ((sog[before] >= 0) | (first < last))
     motion_sigma = _motion_sigma(np.where(is_between, gap, 0), np.abs(elapsed), speed, is_hermite, is_known)

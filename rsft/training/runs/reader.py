@@ -476,11 +476,11 @@ class Replay:
     def sentences(self) -> list[str]:
         """Say in words which classes lost chips, what the chips cannot exclude, and what became of the added chips."""
         lines = [sentence for part in self.parts for item in part.classes if (sentence := _describe_loss(item, part))]
-        known = [
+        compared = [
             item for part in self.parts if part.name == VALIDATION for item in part.classes if item.before is not None
         ]
-        if not lines and known:
-            item = max(known, key=lambda item: item.largest_fall)
+        if not lines and compared:
+            item = max(compared, key=lambda item: item.largest_fall)
             limit = f"a fall of {100 * item.largest_fall:.0f} points is not excluded"
             chips = f"{item.chips:,} chips of {item.name}"
             lines = [f"no class fell by {100 * FALL:.0f} points or more; with {chips}, {limit}"]

@@ -69,7 +69,7 @@ def _watch(token: str) -> None:
 
 def _find(entry: bytes, seen: dict[int, bytes]) -> dict[int, bytes]:
     """Return the live processes that were seen, or whose environment contains an entry, with their time of start."""
-    found = {}
+    start_times = {}
     for path in _PROCESSES.glob("[0-9]*"):
         with suppress(OSError):  # it has ended in the meantime, or belongs to another user
             pid, fields = int(path.name), (path / "stat").read_bytes().rpartition(b")")[2].split()
@@ -77,8 +77,8 @@ def _find(entry: bytes, seen: dict[int, bytes]) -> dict[int, bytes]:
             if state == b"Z":
                 continue
             if seen.get(pid) == started or entry in (path / "environ").read_bytes().split(b"\0"):
-                found[pid] = started
-    return found
+                start_times[pid] = started
+    return start_times
 
 
 if __name__ == "__main__":
