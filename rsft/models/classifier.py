@@ -381,9 +381,7 @@ def join_rows(
     batches: CountedBatches,
     on_progress: Callable[[int], object] | None = None,
 ) -> list[Tensor]:
-    """Return the joined tensors (N, ...) that a function computes of batches, on its devices and with its data types.
-
-    Lists of the tensors, and their concatenation, would need twice the memory.
+    """Return the joined tensors (N, ...) of batches; lists and their concatenation would need twice the memory.
 
     Args:
         compute: returns tensors (B, ...) of inputs (B, P, S, S).
