@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +61,22 @@ from rsft.training.semi import check_semi, make_labeler
 from rsft.training.trackers import RunListener, TrackerListener
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.operating_system import available_cores
 from rsft.utils.progress import announce
 
 if TYPE_CHECKING:
     from rsft.data.loading.pool import Pool
 
 _log = logging.getLogger(__name__)
+
+
+@cache
+def worker_count(requested: int) -> int:
+    """Return the number of processes that read chips: not more than processor cores. A run does not depend on it."""
+    cores = len(available_cores())
+    if requested > cores and is_rank_zero():
+        _log.warning("data.workers: %d processes read chips instead of %d, one for each core", cores, requested)
+    return min(requested, cores)
 
 
 def train_single_run(
@@ -340,7 +350,7 @@ def make_learner(
         eval_batch_size=batch_size,
         augmentation=Augmentation(recipe.data.augment, planes, size),
         seed=seed,
-        workers=recipe.data.workers,
+        workers=worker_count(recipe.data.workers),
         members=repeat_added_chips(members, added, repeats),
         sampler=section.sampler,
         shard=shard,

@@ -12,7 +12,7 @@ from rsft.errors import RequestError, RsftError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
-from rsft.training.finetune import finetune, open_data, set_up
+from rsft.training.finetune import finetune, open_data, set_up, worker_count
 from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -27,6 +27,14 @@ def test_run_folder(run):
     assert metrics["meta_loss"].isna().tolist() == [True, False, False]  # the first epoch is the warm-up
     assert {path.name for path in run.iterdir()} >= {"recipe.yaml", "bundle"}
     assert not (run / "checkpoints").exists()
+
+
+def test_not_more_processes_read_chips_than_there_are_cores(monkeypatch, caplog):
+    monkeypatch.setattr("rsft.training.finetune.available_cores", lambda: [0, 1])
+    worker_count.cache_clear()
+    assert [worker_count(count) for count in (0, 2, 8, 8)] == [0, 2, 2, 2]
+    worker_count.cache_clear()
+    assert caplog.messages == ["data.workers: 2 processes read chips instead of 8, one for each core"]
 
 
 def test_scales_move_after_the_warm_up(run):
