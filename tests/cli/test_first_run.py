@@ -71,5 +71,4 @@ def test_only_rsft_speaks_at_a_first_run(home, user_folders):
         screen.unlink()
     assert {path.name for path in user_folders["work"].iterdir()} == {"data", "runs", "chips.gpkg"}
     written = {str(path.relative_to(user_folders["home"])) for path in user_folders["home"].glob("*/*")}
-    expected = {".cache/rsft", ".local/share"} if home == "home" else set()  # caches, and the list of chip stores
-    assert written - {".cache/fontconfig"} == expected
+    assert written - {".cache/fontconfig"} == ({".cache/rsft", ".local/share"} if home == "home" else set())
