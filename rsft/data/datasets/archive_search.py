@@ -160,7 +160,7 @@ def format_example(archives: Sequence[PublishedArchive], root: Path, paths: Sequ
     """Return the command that names the folders or archives of data sets; `paths` replace the names of the data sets.
 
     Example:
-        >>> format_example([FUSAR_SHIP], Path("/data"))
+        >>> format_example([FUSAR_SHIP_ARCHIVE], Path("/data"))
         'rsft prepare fusrs --root /data --fusar FUSAR-Ship'
     """
     words = ["rsft", "prepare", archives[0].command, "--root", str(root)]

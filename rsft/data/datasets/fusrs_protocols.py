@@ -27,19 +27,19 @@ from rsft.data.datasets._fusar_files import CONTRADICTION, FUSARChip, FUSARChips
 from rsft.data.datasets._srsdd_files import SRSDDShip, SRSDDShips
 from rsft.data.datasets.archive_search import PublishedArchive
 from rsft.data.datasets.box_contrast import check_contrast
-from rsft.data.datasets.published_archives import FUSAR_SHIP, SRSDD, explain_wrong_source
+from rsft.data.datasets.published_archives import FUSAR_SHIP_ARCHIVE, SRSDD_ARCHIVE, explain_wrong_source
 from rsft.data.imagery.reader import open_image
 from rsft.data.similarity import find_similar, hash_similarity, make_thumbnail, symmetric_digest
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
 from rsft.utils.archives import open_source_tree
 
-FUSAR_NAME, SRSDD_NAME = FUSAR_SHIP.name, SRSDD.name
+FUSAR_NAME, SRSDD_NAME = FUSAR_SHIP_ARCHIVE.name, SRSDD_ARCHIVE.name
 """Names of the archives in the manifest and in messages."""
 
 ALLOW_PARTIAL_HINT = "add --allow-partial to build from the other archive alone"
 
-_READERS = {FUSAR_SHIP: FUSARChips, SRSDD: SRSDDShips}
+_READERS = {FUSAR_SHIP_ARCHIVE: FUSARChips, SRSDD_ARCHIVE: SRSDDShips}
 
 
 @dataclass
@@ -79,7 +79,7 @@ def open_fusrs_sources(
             folder = stack.enter_context(open_source_tree(path, root.with_name(work_name), progress))
             with explain_wrong_source(archive, folder):
                 _read_source(sources, archive, folder, path)
-            if not allow_partial and archive is SRSDD:
+            if not allow_partial and archive is SRSDD_ARCHIVE:
                 _check_contrast(sources.ships, folder, path)
         if not allow_partial and fusar is not None:
             _check_categories(sources.chips, fusar)

@@ -18,7 +18,7 @@ def _is_dota_label_file(path: Path) -> bool:
     return path.suffix.lower() == ".txt" and _DOTA_NAME.fullmatch(path.stem) is not None and has_box(path)
 
 
-FUSAR_SHIP = PublishedArchive(
+FUSAR_SHIP_ARCHIVE = PublishedArchive(
     name="FUSAR-Ship",
     command="fusrs",
     option="--fusar",
@@ -28,7 +28,7 @@ FUSAR_SHIP = PublishedArchive(
     download="version 1.0, folder FUSAR_Ship1.0: 16,144 chips of 512 x 512 pixels, 4.2 GB with 8 bits, from "
     "https://emwlab.fudan.edu.cn/67/05/c20899a222981/page.htm",
 )
-SRSDD = PublishedArchive(
+SRSDD_ARCHIVE = PublishedArchive(
     name="SRSDD",
     command="fusrs",
     option="--srsdd",
@@ -38,7 +38,7 @@ SRSDD = PublishedArchive(
     download="version 1.0, folder SRSDD-V1.0: 666 images of 1024 x 1024 pixels, 0.7 GB with 8 bits, from the link in "
     "https://doi.org/10.3390/rs13245104",
 )
-DOTA = PublishedArchive(
+DOTA_ARCHIVE = PublishedArchive(
     name="DOTA",
     command="dota",
     option="SOURCE",
@@ -47,7 +47,7 @@ DOTA = PublishedArchive(
     content="train/ and val/, or images/ and labelTxt/, with files P0000.png and P0000.txt",
     download="version 1.0: 2,806 images with their labels, from https://captain-whu.github.io/DOTA/dataset.html",
 )
-OPENSARSHIP = PublishedArchive(
+OPENSARSHIP_ARCHIVE = PublishedArchive(
     name="OpenSARShip",
     command="opensarship",
     option="SOURCE",
@@ -56,7 +56,7 @@ OPENSARSHIP = PublishedArchive(
     content="scenes with Patch_Uint8/ and Ship.xml",
     download="version 1.0 or 2.0, OpenSARShip_1.zip or OpenSARShip_2.zip, from https://opensar.sjtu.edu.cn",
 )
-CIFAR_100 = PublishedArchive(
+CIFAR_100_ARCHIVE = PublishedArchive(
     name="CIFAR-100",
     command="cifar100-lt",
     option="SOURCE",
@@ -65,7 +65,7 @@ CIFAR_100 = PublishedArchive(
     content="cifar-100-python/, or train/ and test/ with class folders",
     download="cifar-100-python.tar.gz, 169 MB, from https://www.cs.toronto.edu/~kriz/cifar.html",
 )
-PLACES_LT = PublishedArchive(
+PLACES_LT_ARCHIVE = PublishedArchive(
     name="Places365",
     command="places-lt",
     option="SOURCE",
@@ -76,7 +76,7 @@ PLACES_LT = PublishedArchive(
     "from https://github.com/zhmiao/OpenLongTailRecognition-OLTR",
     is_unpacked=False,
 )
-INATURALIST_2018 = PublishedArchive(
+INATURALIST_2018_ARCHIVE = PublishedArchive(
     name="iNaturalist 2018",
     command="inat2018",
     option="SOURCE",
@@ -86,7 +86,15 @@ INATURALIST_2018 = PublishedArchive(
     download="train_val2018.tar.gz, 120 GB, from https://github.com/visipedia/inat_comp/tree/master/2018",
     is_unpacked=False,
 )
-ARCHIVES = (FUSAR_SHIP, SRSDD, DOTA, OPENSARSHIP, CIFAR_100, PLACES_LT, INATURALIST_2018)
+ARCHIVES = (
+    FUSAR_SHIP_ARCHIVE,
+    SRSDD_ARCHIVE,
+    DOTA_ARCHIVE,
+    OPENSARSHIP_ARCHIVE,
+    CIFAR_100_ARCHIVE,
+    PLACES_LT_ARCHIVE,
+    INATURALIST_2018_ARCHIVE,
+)
 
 
 @contextmanager

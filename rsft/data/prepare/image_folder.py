@@ -215,10 +215,10 @@ def prepare_cifar100(
     from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
     from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
-    from rsft.data.datasets.published_archives import CIFAR_100, explain_wrong_source
+    from rsft.data.datasets.published_archives import CIFAR_100_ARCHIVE, explain_wrong_source
     from rsft.utils.archives import open_source_tree
 
-    root, source = locate_source(CIFAR_100, root, source, overwrite)
+    root, source = locate_source(CIFAR_100_ARCHIVE, root, source, overwrite)
     command = format_prepare_command("cifar100-lt", source, root=root, ratio=ratio, val=val, seed=seed)
     if finished := find_finished_store(root, command, overwrite):
         return finished
@@ -227,7 +227,10 @@ def prepare_cifar100(
     common.check_val_share(val)
     with open_source_tree(source, root, progress) as folder:
         hint = f"give the folder that contains {PICKLES}, or train and test"
-        with explain_wrong_source(CIFAR_100, folder), common.translate_dataset_errors("CIFAR-100", folder, hint):
+        with (
+            explain_wrong_source(CIFAR_100_ARCHIVE, folder),
+            common.translate_dataset_errors("CIFAR-100", folder, hint),
+        ):
             dataset = CIFAR100(folder, "all")
         train = [image for image in dataset.images if image.split == "train"]
         others = [image for image in dataset.images if image.split != "train"]
@@ -274,7 +277,7 @@ def prepare_places_lt(
     from rsft.data.datasets import published_archives as archives
     from rsft.data.datasets._label_files import PLACES_LT
 
-    return _build_list_store(archives.PLACES_LT, PLACES_LT, UNKNOWN, source, root, lists, overwrite, progress)
+    return _build_list_store(archives.PLACES_LT_ARCHIVE, PLACES_LT, UNKNOWN, source, root, lists, overwrite, progress)
 
 
 @data_set("inat2018", PAPER)
@@ -302,7 +305,7 @@ def prepare_inat2018(
 
     license_text = "non-commercial, research-only"
     return _build_list_store(
-        archives.INATURALIST_2018, INATURALIST_2018, license_text, source, root, lists, overwrite, progress
+        archives.INATURALIST_2018_ARCHIVE, INATURALIST_2018, license_text, source, root, lists, overwrite, progress
     )
 
 

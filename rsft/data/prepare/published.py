@@ -75,10 +75,10 @@ def prepare_dota(
     from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
     from rsft.data.datasets.dota import DOTAObjects, list_crop_records, make_crop_record, read_rgb_cached
-    from rsft.data.datasets.published_archives import DOTA, explain_wrong_source
+    from rsft.data.datasets.published_archives import DOTA_ARCHIVE, explain_wrong_source
     from rsft.utils.archives import open_source_tree
 
-    root, source = locate_source(DOTA, root, source, overwrite)
+    root, source = locate_source(DOTA_ARCHIVE, root, source, overwrite)
     options = {"version": version, "classes": classes, "lists": lists, "margin": margin, "min_side": min_side}
     command = format_prepare_command("dota", source, root=root, **options, val=val, seed=seed)
     if finished := find_finished_store(root, command, overwrite):
@@ -92,9 +92,9 @@ def prepare_dota(
         raise RequestError(message, "--margin, --min-side", "give a margin of 0 or more, and a side of 1 or more")
     common.check_val_share(val)
     with open_source_tree(source, root, progress) as folder:
-        hint = f"give the folder that contains {DOTA.content}"
+        hint = f"give the folder that contains {DOTA_ARCHIVE.content}"
         with (
-            explain_wrong_source(DOTA, folder),
+            explain_wrong_source(DOTA_ARCHIVE, folder),
             common.translate_dataset_errors(f"an image with labels of DOTA v{version}", folder, hint),
         ):
             if lists is not None:  # listed windows have no margin and no minimum side
@@ -203,10 +203,10 @@ def prepare_opensarship(
     from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
     from rsft.data.datasets.opensarship import OpenSARShip
-    from rsft.data.datasets.published_archives import OPENSARSHIP, explain_wrong_source
+    from rsft.data.datasets.published_archives import OPENSARSHIP_ARCHIVE, explain_wrong_source
     from rsft.utils.archives import open_source_tree
 
-    root, source = locate_source(OPENSARSHIP, root, source, overwrite)
+    root, source = locate_source(OPENSARSHIP_ARCHIVE, root, source, overwrite)
     options: dict[str, object] = {"product": product, "classes": classes, "label": label, "bands": bands}
     options |= {"val": val, "test": test, "seed": seed}
     command = format_prepare_command("opensarship", source, root=root, **options)
@@ -218,7 +218,7 @@ def prepare_opensarship(
     with open_source_tree(source, root, progress) as folder:
         hint = f"give the folder that contains the scenes, each with {OpenSARShip.products[product]}/ and Ship.xml"
         title = f"an OpenSARShip scene with chips of product {product}"
-        with explain_wrong_source(OPENSARSHIP, folder), common.translate_dataset_errors(title, folder, hint):
+        with explain_wrong_source(OPENSARSHIP_ARCHIVE, folder), common.translate_dataset_errors(title, folder, hint):
             dataset = OpenSARShip(folder, product, label=label)
         if not dataset.chips:
             hint = describe_rejections(dataset.rejected) or "the folders are empty"
@@ -394,7 +394,7 @@ def prepare_fusrs(
     from rsft.data.datasets import fusrs_protocols as protocols
     from rsft.data.datasets._srsdd_files import CLASSES
     from rsft.data.datasets.archive_search import locate_sources
-    from rsft.data.datasets.published_archives import FUSAR_SHIP, SRSDD
+    from rsft.data.datasets.published_archives import FUSAR_SHIP_ARCHIVE, SRSDD_ARCHIVE
 
     val = VAL_SHARES[protocol] if val is None else val
     if lists is not None and protocol != "published":
@@ -403,7 +403,7 @@ def prepare_fusrs(
         raise RequestError(f"the validation share is {val:g}", "--val", "give a share from 0 to 0.5")
     if classes not in CLASSES:
         raise RequestError(f"{classes} classes", "--classes", "give 4 or 5")
-    archives = {FUSAR_SHIP: fusar, SRSDD: srsdd}
+    archives = {FUSAR_SHIP_ARCHIVE: fusar, SRSDD_ARCHIVE: srsdd}
     root, (fusar, srsdd) = locate_sources("fusrs", root, archives, overwrite, allow_partial)
     if protocol == "published":
         lists = _find_lists(lists, root, classes, progress)

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from rsft.data.datasets.archive_search import locate_sources
-from rsft.data.datasets.published_archives import ARCHIVES, DOTA, FUSAR_SHIP, OPENSARSHIP, SRSDD, explain_wrong_source
+from rsft.data.datasets.published_archives import (
+    ARCHIVES,
+    DOTA_ARCHIVE,
+    FUSAR_SHIP_ARCHIVE,
+    OPENSARSHIP_ARCHIVE,
+    SRSDD_ARCHIVE,
+    explain_wrong_source,
+)
 from rsft.errors import RequestError
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import make_names, write_fusar
@@ -44,7 +51,7 @@ def zip_folder(folder):
 
 def locate(top, **options):
     """Return the store and both sources, as paths below `top`."""
-    root, paths = locate_sources("fusrs", top / "data", {FUSAR_SHIP: None, SRSDD: None}, **options)
+    root, paths = locate_sources("fusrs", top / "data", {FUSAR_SHIP_ARCHIVE: None, SRSDD_ARCHIVE: None}, **options)
     return tuple(str(path.relative_to(top)) if path else None for path in (root, *paths))
 
 
@@ -182,10 +189,10 @@ def test_wrong_options_are_explained(top):
     (top / "c").mkdir()
     (top / "c/x.tar.gz.001").touch()
     for archive, folder, message in (
-        (FUSAR_SHIP, "b", "contains SRSDD: exchange --fusar and --srsdd"),
-        (SRSDD, "a", "contains FUSAR-Ship: exchange --srsdd and --fusar"),
-        (DOTA, "b", "contains SRSDD, which `rsft prepare fusrs` reads for --srsdd"),
-        (DOTA, "c", "is one part of an archive"),
+        (FUSAR_SHIP_ARCHIVE, "b", "contains SRSDD: exchange --fusar and --srsdd"),
+        (SRSDD_ARCHIVE, "a", "contains FUSAR-Ship: exchange --srsdd and --fusar"),
+        (DOTA_ARCHIVE, "b", "contains SRSDD, which `rsft prepare fusrs` reads for --srsdd"),
+        (DOTA_ARCHIVE, "c", "is one part of an archive"),
     ):
         with pytest.raises(RequestError, match=mentions(message, "hint")), explain_wrong_source(archive, top / folder):
             raise RequestError("no data set", top, "hint")
@@ -193,12 +200,12 @@ def test_wrong_options_are_explained(top):
 
 def test_dota_and_opensarship(top):
     write_pair(top / "dota_v1/train", row(10, 10, 30, 20), "P0001")
-    assert locate_sources("dota", top / "data", {DOTA: None}) == (top / "data", [top / "dota_v1"])
+    assert locate_sources("dota", top / "data", {DOTA_ARCHIVE: None}) == (top / "data", [top / "dota_v1"])
     shutil.move(top / "dota_v1", top / "aerial")
-    assert locate_sources("dota", top / "data", {DOTA: None}) == (top / "data", [top / "aerial"])
+    assert locate_sources("dota", top / "data", {DOTA_ARCHIVE: None}) == (top / "data", [top / "aerial"])
     (top / "data/scenes/S1A_IW").mkdir(parents=True)
     (top / "data/scenes/S1A_IW/Ship.xml").touch()
-    store, [path] = locate_sources("opensarship", top / "data", {OPENSARSHIP: None})
+    store, [path] = locate_sources("opensarship", top / "data", {OPENSARSHIP_ARCHIVE: None})
     assert store == top / "data/opensarship" and path == top / "data/scenes/S1A_IW"
 
 
