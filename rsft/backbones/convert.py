@@ -56,7 +56,7 @@ def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
     metadata = {"format": "pt", "backbone": card.name, "encoder_sha256": digest}
     metadata |= {"source": source.name, "source_sha256": sha256(source), "left_out": json.dumps(left_out)}
     with atomic_file(target) as temporary:
-        count = write_tensors(temporary, card.convert(read_checkpoint(source)), metadata)
+        count = stream_tensors(temporary, card.convert(read_checkpoint(source)), metadata)
         if load_encoder_weights(card, card.size, temporary).sha256 != digest:
             raise WeightsError("the converted weights differ from their source", source, "report this file")
     return ConvertedWeights(digest, count, left_out)
@@ -79,7 +79,7 @@ SAFETENSORS_DTYPES = {
 """Names of dtypes in the header of a safetensors file."""
 
 
-def write_tensors(path: Path, tensors: State, metadata: Mapping[str, str]) -> int:
+def stream_tensors(path: Path, tensors: State, metadata: Mapping[str, str]) -> int:
     """Write tensors to a safetensors file one after another, and return their number.
 
     `save_file` of some versions of safetensors copies all tensors first. The layout of the file is described at

@@ -290,7 +290,7 @@ def train_task(authors: Any, config: Config, task: AuthorsTask, number: int) -> 
     return result | {"start": rename(result["start"]), "states": [rename(state) for state in result["states"]]}
 
 
-def main() -> None:
+def run_trainer() -> None:
     """Train each task on the standard input, write result.pt, and answer with a line."""
     checkout = sys.argv[1]
     for name, attributes in STAND_INS.items():
@@ -313,4 +313,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_trainer()

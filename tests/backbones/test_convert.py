@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rsft.backbones.convert import convert_weights, write_tensors
+from rsft.backbones.convert import convert_weights, stream_tensors
 from rsft.backbones.loading import (
     Backbone,
     check_encoder,
@@ -79,7 +79,7 @@ def test_tensors_of_any_type_are_written(tmp_path):
         "view": torch.arange(6.0).reshape(2, 3).T,
         "none": torch.zeros(0, 4),
     }
-    write_tensors(tmp_path / "new.safetensors", tensors, {"format": "pt"})
+    stream_tensors(tmp_path / "new.safetensors", tensors, {"format": "pt"})
     loaded = load_file(tmp_path / "new.safetensors")
     assert set(loaded) == set(tensors)
     for name, tensor in tensors.items():

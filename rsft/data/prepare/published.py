@@ -224,7 +224,7 @@ def prepare_opensarship(
             hint = describe_rejections(dataset.rejected) or "the folders are empty"
             raise DataError("no chip can be used", source, hint)
         chips, skipped = _select_chips(dataset.chips, bands, source)
-        labels = [ship_class(chip.ship_type(label), classes) for chip in chips]
+        labels = [opensarship_class(chip.ship_type(label), classes) for chip in chips]
         if count := labels.count(""):
             skipped[f"no {', '.join(MERCHANT_CLASSES)}"] = count
         chips = [chip for chip, name in zip(chips, labels, strict=True) if name]
@@ -257,7 +257,7 @@ def _check_opensarship_choices(product: str, classes: str, label: str, bands: tu
     check_bands(bands or ())
 
 
-def ship_class(ship_type: str, classes: str) -> str:
+def opensarship_class(ship_type: str, classes: str) -> str:
     """Return the class of a ship.
 
     Args:
