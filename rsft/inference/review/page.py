@@ -156,8 +156,9 @@ def write_review_page(
     can_label = has_files or table_path.suffix.lower() != ".csv"  # a CSV table does not say how chips were cut
     side = min(_SCENE_SIDES[1], max(_SCENE_SIDES[0], math.isqrt(_SCENE_PIXELS // max(len(scenes), 1))))
     pictures = [bytes(cv2.imencode(".jpg", scene_pixels(scene, side), _JPEG_OPTIONS)[1]) for scene in scenes]
+    chips = [_chip(row, layer.classes, attributes, has_files) for row in table.to_dict("records")]
     data = {
-        "chips": [_chip(row, layer.classes, attributes, has_files) for row in table.to_dict("records")],
+        "chips": chips,
         "classes": [{"name": name, "color": color} for name, color in class_colors(layer.classes).items()],
         "scenes": [
             {"name": scene.path.name, "width": scene.width, "height": scene.height, "picture": _jpeg_uri(picture)}
@@ -167,7 +168,7 @@ def write_review_page(
         "table": str(table_path.absolute()) if scenes else None,
         "key": f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]} {layer.metadata['created']}",
     }
-    chip_files = [chip["path"] for chip in data["chips"] if chip["path"]]
+    chip_files = [chip["path"] for chip in chips if chip["path"]]
     folder = files("rsft.inference.review")
     script = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
     page = render_template(
