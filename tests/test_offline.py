@@ -24,7 +24,7 @@ from pathlib import Path
 from rsft.cli import main
 from rsft.inference.selection import fastest
 
-fastest.MIN_SECONDS_TO_MEASURE = 0  # --engine auto compares all engines
+fastest.MIN_SECONDS_TO_MEASURE = fastest.MIN_CHIPS_TO_MEASURE = 0  # --engine auto compares all engines
 if __name__ == "__main__":
     for words in json.loads(Path(sys.argv[1]).read_text()):
         sys.argv = ["rsft", *words]

@@ -44,6 +44,9 @@ MAX_CACHED_BUNDLES = 8
 MIN_SECONDS_TO_MEASURE = 20.0
 """Other engines are only measured for jobs that take PyTorch at least this many seconds."""
 
+MIN_CHIPS_TO_MEASURE = 500
+"""Other engines are only measured for jobs of at least this many chips: the measurements classify about as many."""
+
 MIN_SECONDS_TO_COMPILE = 300.0
 """Compilation is only tried for jobs that take PyTorch more than this many seconds."""
 
@@ -124,7 +127,8 @@ def select_fastest(
         return reference
     outputs, seconds_per_chip = _time_inference(reference, images)
     duration = seconds_per_chip * chips
-    if previous is None and duration < MIN_SECONDS_TO_MEASURE and precision != "bf16":
+    is_short = duration < MIN_SECONDS_TO_MEASURE or chips < MIN_CHIPS_TO_MEASURE
+    if previous is None and is_short and precision != "bf16":
         return reference._replace(reason="job too short to benchmark other engines")
     device_type = choose_device(device).type
     specs = [spec for engine in base.all_engines() for spec in engine.candidates(device_type)]

@@ -57,6 +57,7 @@ def loaded(monkeypatch, tmp_path):
     monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: "g++")
     monkeypatch.setattr(fastest, "measure_speedup", lambda plain, short, *_: SPEEDS[names[-1]])
     monkeypatch.setattr(fastest, "MIN_SECONDS_TO_MEASURE", 0.0)
+    monkeypatch.setattr(fastest, "MIN_CHIPS_TO_MEASURE", 100)
     monkeypatch.setattr(fastest, "MIN_SECONDS_TO_COMPILE", 0.0)
     monkeypatch.setattr(fastest, "_time_inference", lambda engine, images: (engine.infer(images.numpy()), 10.0))
     return names
@@ -112,8 +113,9 @@ def test_a_resumed_job_uses_its_engine_again(loaded):
     assert select(previous="torch fp32").metadata["kind"] == "torch fp32"
 
 
-def test_engines_are_not_measured_for_a_short_job(loaded, monkeypatch):
-    monkeypatch.setattr(fastest, "MIN_SECONDS_TO_MEASURE", 1e6)
+@pytest.mark.parametrize(("limit", "value"), [("MIN_SECONDS_TO_MEASURE", 1e6), ("MIN_CHIPS_TO_MEASURE", 101)])
+def test_engines_are_not_measured_for_a_short_job(loaded, monkeypatch, limit, value):
+    monkeypatch.setattr(fastest, limit, value)
     assert select().summary == "engine: torch fp32; job too short to benchmark other engines"
     assert loaded == ["torch fp32"]
 
