@@ -189,6 +189,7 @@ class LabelOptions:
         new_classes: classes that the store does not have yet, separated by commas.
         unit: unit of the chip files.
         bands: names of their bands, separated by commas.
+        source: folder of the chip files; empty if they are beside the layer, or cut from a scene.
     """
 
     field: str = "corrected"
@@ -196,11 +197,13 @@ class LabelOptions:
     new_classes: str = ""
     unit: str = AS_DECLARED
     bands: str = ""
+    source: str = ""
 
     def options(self) -> list[str]:
         """Return the options of `rsft data add`."""
         values = {"--field": self.field, "--not-a-target": self.not_a_target, "--bands": self.bands}
         values["--unit"] = "" if self.unit == AS_DECLARED else self.unit
+        values["--source"] = self.source
         words = [word for name, value in values.items() if value for word in (name, value)]
         for name in filter(None, (name.strip() for name in self.new_classes.split(","))):
             words += ["--new-class", name]

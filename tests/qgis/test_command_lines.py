@@ -68,12 +68,13 @@ def test_the_command_line_parses_them():
 def test_labels_join_a_store():
     plain = lines.add_command("rsft", "s", "t.gpkg", lines.LabelOptions())
     assert plain == ["rsft", "data", "add", "s", "t.gpkg", "--json", "--field", "corrected"]
-    labels = lines.LabelOptions("truth", "clutter", "a b, c,", "db", "VV,VH")
+    labels = lines.LabelOptions("truth", "clutter", "a b, c,", "db", "VV,VH", "chips")
     words = lines.add_command("rsft", "s", "t.gpkg", labels)
     values = COMMANDS["data"].commands["add"].make_context("add", words[3:]).params
     assert values == {
         **{"root": Path("s"), "corrected": Path("t.gpkg"), "label_field": "truth", "not_a_target": "clutter"},
         **{"new_classes": ["a b", "c"], "unit": "db", "bands": "VV,VH", "as_json": True, "mixed_noise": False},
+        "source": ["chips"],
     }
 
 

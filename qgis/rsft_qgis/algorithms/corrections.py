@@ -49,7 +49,7 @@ class AddLabels(RsftAlgorithm):
     """Add the labels of a corrected layer to a chip store."""
 
     LAYER, FIELD, STORE, NOT_A_TARGET = "LAYER", "FIELD", "STORE", "NOT_A_TARGET"
-    NEW_CLASSES, UNIT, BANDS = "NEW_CLASSES", "UNIT", "BANDS"
+    NEW_CLASSES, UNIT, BANDS, SOURCE = "NEW_CLASSES", "UNIT", "BANDS", "SOURCE"
     COUNTS = {"ADDED": "added", "RELABELED": "relabeled", "REJECTED": "rejected"}  # noqa: RUF012
     """Output number -> key in the last line of rsft."""
 
@@ -117,6 +117,13 @@ class AddLabels(RsftAlgorithm):
             "If the chips do not name their bands: one name per band in their order, such as VV,VH.",
             advanced=True,
         )
+        self.add(
+            QgsProcessingParameterFile(
+                self.SOURCE, "Folder of the chips", QgsProcessingParameterFile.Folder, optional=True
+            ),
+            "If the layer is of chip files in another folder than its own: a table may name any file of this computer.",
+            advanced=True,
+        )
 
     def fault(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
         """Return that the edits of the layer are not saved, or that it is not in a file."""
@@ -169,6 +176,7 @@ class AddLabels(RsftAlgorithm):
             new_classes=self.parameterAsString(parameters, self.NEW_CLASSES, context),
             unit=self.parameterAsEnumString(parameters, self.UNIT, context),
             bands=self.parameterAsString(parameters, self.BANDS, context),
+            source=self.parameterAsFile(parameters, self.SOURCE, context),
         )
         command = add_command(self.executable(), self.store(parameters, context), table, labels)
         run = partial(run_job, canceled="canceled; the chip store has not changed")

@@ -20,16 +20,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rsft.data.chips.store import DATASET, MANIFEST
-
 PathParts = tuple[str, ...]
 """Names of the folders of a file and of the file itself."""
+
+_CHIP_STORE = {"dataset.json", "manifest.parquet"}  # files of a folder of chips that were made from such files
 
 
 def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
     """Yield the parts of the relative paths of the files below a folder, which need not exist, without hidden ones.
 
-    Links are followed; a folder is visited once. Chip stores are left out: they were made from such files.
+    Links are followed; a folder is visited once. Stores of chips that were made from such files are left out.
 
     Raises:
         OSError: a folder cannot be read, or a file is a pipe, a socket or a device, which could block for ever.
@@ -40,7 +40,7 @@ def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
 
     visited: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=fail) if root.is_dir() else ():
-        if (real := os.path.realpath(folder)) in visited or {DATASET, MANIFEST} <= {*files}:
+        if (real := os.path.realpath(folder)) in visited or {*files} >= _CHIP_STORE:
             folders.clear()
             continue
         visited.add(real)

@@ -160,6 +160,7 @@ def format_example(archives: Sequence[PublishedArchive], root: Path, paths: Sequ
     """Return the command that names the folders or archives of data sets; `paths` replace the names of the data sets.
 
     Example:
+        >>> from rsft.data.datasets.published_archives import FUSAR_SHIP_ARCHIVE
         >>> format_example([FUSAR_SHIP_ARCHIVE], Path("/data"))
         'rsft prepare fusrs --root /data --fusar FUSAR-Ship'
     """
