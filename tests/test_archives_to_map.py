@@ -109,7 +109,7 @@ def check_four_commands(run: Callable[..., str], program: list[str], top: Path, 
     rows = (folder / "chips.csv").read_text("utf-8").splitlines()
     assert len(rows) == 4
     ships = write_scene(folder / "scene.tif")
-    scene_options = ("--detect", "--side", "128", "-o", "map.gpkg", "--picture", "map.png")
+    scene_options = ("--detect", "-o", "map.gpkg", "--picture", "map.png")
     run(program, "predict", f"runs/{RECIPE}", "scene.tif", *scene_options)
     layer = pyogrio.read_dataframe(folder / "map.gpkg", layer="predictions")
     assert len(layer) == ships and layer.crs == "EPSG:4326" and set(layer["class"]) <= {*store.classes}

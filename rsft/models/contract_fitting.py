@@ -1,5 +1,6 @@
 """Fit the contract (what a chip must be, and how it becomes the network's input) to the chips of a recipe."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ def fit_contract(
     units: Iterable[str],
     chips: ReadChips,
     spacings: Sequence[float] = (),
+    sides: Sequence[int] = (),
 ) -> Contract:
     """Fit the contract; measure the training chips if the stretch depends on them.
 
@@ -33,6 +35,7 @@ def fit_contract(
         units: units of the chips' pixel values.
         chips: reads the training chips of a unit.
         spacings: meters per pixel of each training chip; NaN if unknown.
+        sides: longer side in pixels of some training chips.
 
     Returns:
         The contract.
@@ -68,7 +71,20 @@ def fit_contract(
         statistics=statistics,
         spacing_m=common_spacing(spacings),
         chip_standard=is_standard,
+        side=common_side(sides) if data.crop is None else None,
     )
+
+
+def common_side(sides: Sequence[int]) -> int | None:
+    """Return the side that at least half of the chips have, in pixels; None if there is none.
+
+    Args:
+        sides: longer side of each chip.
+    """
+    if not sides:
+        return None
+    side, count = Counter(sides).most_common(1)[0]
+    return side if 2 * count >= len(sides) else None
 
 
 def common_spacing(spacings: Sequence[float]) -> float | None:

@@ -260,7 +260,9 @@ def set_up(
         data, metadata = recipe.data, {} if origin is None else read_run_info(origin).metadata
         if data.stretch == "auto" and metadata and "auto_stretch" not in metadata:  # rsft 0.2 began the run
             data = data.model_copy(update={"stretch": AUTO_OF_0_2})
-        contract = fit_contract(data, encoder, store.bands, units, partial(store.iter_pixels, "train"), spacings)
+        sides = store.sample_sides("train") if data.crop is None else []
+        chips = partial(store.iter_pixels, "train")
+        contract = fit_contract(data, encoder, store.bands, units, chips, spacings, sides)
         if contract.clipping_note and is_rank_zero():
             _log.warning("%s", contract.clipping_note)
     if (last_blocks := recipe.train.last_blocks) is not None:  # the modules and scales of the others stay as they are

@@ -104,6 +104,22 @@ def test_chip_standard_is_auto_without_moments_of_the_encoder():
     assert contract == auto.model_copy(update=moments)
 
 
+@pytest.mark.parametrize(
+    ("sides", "crop", "common"),
+    [
+        ([512, 512, 40], None, 512),
+        ([512, 40], None, 512),
+        ([512, 40, 41], None, None),
+        ([], None, None),
+        ([8], 4, None),
+    ],
+)
+def test_the_side_of_half_of_the_chips_is_common(sides, crop, common):
+    planes = encoder("gray", "gray", "gray")
+    contract = fit_contract(section(crop=crop), planes, ["gray"], ["uint8"], must_not_be_called, sides=sides)
+    assert contract.side == common and ("side" in contract.model_dump()) == (common is not None)
+
+
 def test_chip_standard_measures_what_auto_measures():
     auto, standard = (
         fit_contract(section(stretch=stretch), encoder("VV", "VH"), ["VV", "VH"], ["sigma0"], sigma0)

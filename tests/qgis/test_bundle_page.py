@@ -12,7 +12,7 @@ def test_description_of_a_bundle(run):
     description = describe_bundle(run / "bundle")
     texts = bundle_texts(description)
     assert texts["NAME"] == "bars" and texts["CLASSES"] == "flat, slanted, steep" and texts["UNIT"] == "uint8"
-    assert texts["SIZE"] == "the whole chip, resized to 32 x 32 pixels"
+    assert texts["SIZE"] == "the whole chip (most training chips have 32 x 32 pixels), resized to 32 x 32 pixels"
     page = bundle_page(description)
     assert "<td>slanted</td><td>tail</td><td>4</td>" in page and description["sha256"] in page
     assert "<td>unit</td><td>uint8</td>" in page and description["confidence"]["promise"] in page

@@ -123,6 +123,8 @@ Counts = Mapping[str, Mapping[str, int]]
 
 ROW_GROUP = 4000
 """Rows of a manifest that are written and read at the same time."""
+MAX_SAMPLED_SIDES = 200
+"""Largest number of chips whose size is read to find the common one."""
 MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
 PENDING = "pending"
 """Key in dataset.json of a change that is being written, see `rsft.data.chips.additions`."""
@@ -329,6 +331,16 @@ class ChipStore:
         rows = self.split(split)
         for path in rows["path"][rows["unit"] == unit]:
             yield read_chip(self.root / path)
+
+    def sample_sides(self, split: str) -> list[int]:
+        """Return the longer side in pixels of at most `MAX_SAMPLED_SIDES` chips of a split, evenly spaced.
+
+        Raises:
+            DataError: a chip cannot be read.
+        """
+        paths = self.split(split)["path"]
+        step = math.ceil(len(paths) / MAX_SAMPLED_SIDES) or 1
+        return [max(read_chip(self.root / path).shape[:2]) for path in paths[::step]]
 
 
 def check_manifest_paths(paths: pd.Series[Any], manifest: Path) -> None:

@@ -339,6 +339,8 @@ class Contract(_Frozen):
         spacing_m: pixel spacing of the training chips in meters; None if it varies, or is unknown for half of them.
         chip_standard: whether each chip is normalized by its own mean and standard deviation, over all planes and
             pixels, instead of by `mean` and `std`, which are 0 and 1 then.
+        side: side in pixels of most training chips, which chips of scenes get; None if no side is that common, with
+            `crop`, or in bundles of rsft 0.2.
     """
 
     units: Stretches
@@ -352,11 +354,13 @@ class Contract(_Frozen):
     statistics: dict[str, tuple[Statistics, ...]] = {}
     spacing_m: float | None = None
     chip_standard: bool = False
+    side: int | None = None
 
     @model_serializer(mode="wrap")
-    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write the fields of rsft 0.2 if `chip_standard` is False, so that hashes of bundles are the same."""
-        return {key: value for key, value in serialize(self).items() if (key, value) != ("chip_standard", False)}
+    def _leave_out_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the fields of rsft 0.2, and newer ones with another value, so that hashes of bundles are the same."""
+        newer = {"chip_standard": False, "side": None}
+        return {key: value for key, value in serialize(self).items() if key not in newer or value != newer[key]}
 
     @property
     def clipping_note(self) -> str:

@@ -52,7 +52,7 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
     folder, manifest = cache_folder(root), _UNLABELED
     if (root / MANIFEST).is_file():
         manifest = sha256(root / MANIFEST)[:12]
-    transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics", "chip_standard"})
+    transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics", "chip_standard", "side"})
     key = hashlib.sha256(json.dumps([_VERSION, transform], sort_keys=True)[:-1].encode())
     for column in ("unit", "sha256"):  # the text of a JSON list, as in 0.2, without all of it in memory
         for number, text in enumerate(table[column]):

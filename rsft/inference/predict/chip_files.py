@@ -211,7 +211,7 @@ class ChipFiles(ChipSource):
         Raises:
             DataError: its side is `SCENE_FACTOR` times that of a chip or more, or above `MAX_CHIP_SIDE`.
         """
-        side = self.options.side or self.contract.crop or self.contract.size
+        side = self.options.side or self.contract.crop or self.contract.side or self.contract.size
         scale = 1.0
         if self.options.resample_to is not None and spacing is not None:
             scale = self.options.resample_to / min(spacing)

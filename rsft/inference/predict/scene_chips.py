@@ -82,6 +82,9 @@ def plan_scenes(
         chip_options = replace(chip_options, side=grid, margin=None)
     sources: list[SceneChips] = []
     plan = PredictionPlan(sources, scenes)
+    if contract.side and chip_options.side is None and chip_options.margin is None:
+        size = f"{contract.side} x {contract.side} pixels"
+        plan.notes.append(f"chips have {size}, as most training chips; --side N takes another size")
     for scene in scenes:
         locate.check_scene_bands(scene, contract, request.declaration, chip_options)
         assumed = _warn_about_bands(scene, contract, request.declaration)

@@ -345,7 +345,7 @@ def make_chip_window(contract: Contract, scene: RasterScene, options: ChipOption
         RequestError: the size is unknown or smaller than the crop, or a point has a margin.
         DataError: the pixel spacing differs from that of the training chips.
     """
-    side = None if options.margin is not None else options.side or contract.crop
+    side = None if options.margin is not None else options.side or contract.crop or contract.side
     if options.margin is not None and has_points:
         message = "--margin needs boxes, but some positions are points"
         raise RequestError(message, "--margin", "give --side instead")
@@ -370,7 +370,7 @@ def _check_side(contract: Contract, options: ChipOptions) -> None:
     Raises:
         RequestError: neither the user nor the contract does.
     """
-    if options.margin is None and options.side is None and contract.crop is None:
+    if options.margin is None and not (options.side or contract.crop or contract.side):
         message = "the model was trained on whole chips of no fixed size, so the size of a chip is not known"
         hint = "give the chip size in pixels: --side 64, or --margin 0 to cut chips along boxes"
         raise RequestError(message, "--side", hint)

@@ -144,10 +144,10 @@ def _check_contract(contract: Contract) -> None:
         raise ValueError("contract.units is empty; it must have at least one unit")
     if unknown := {*contract.units, contract.digital or "uint8"} - UNIT_DTYPES.keys():
         raise ValueError(f"contract has unknown units: {', '.join(unknown)}")
-    if not 1 <= contract.size <= MAX_INPUT_SIDE:
-        raise ValueError(f"contract.size is {contract.size:,}; it must be from 1 to {MAX_INPUT_SIDE:,}")
-    if contract.crop is not None and not 1 <= contract.crop <= MAX_CROP_SIDE:
-        raise ValueError(f"contract.crop is {contract.crop:,}; it must be from 1 to {MAX_CROP_SIDE:,}")
+    for key, largest in (("size", MAX_INPUT_SIDE), ("crop", MAX_CROP_SIDE), ("side", MAX_CROP_SIDE)):
+        pixels = getattr(contract, key)
+        if pixels is not None and not 1 <= pixels <= largest:
+            raise ValueError(f"contract.{key} is {pixels:,}; it must be from 1 to {largest:,}")
     count = len(contract.planes)
     if not 1 <= count <= MAX_PLANES or any(len(plane) > MAX_PLANE_LENGTH for plane in contract.planes):
         raise ValueError(f"contract.planes must be 1 to {MAX_PLANES} expressions of up to {MAX_PLANE_LENGTH} letters")

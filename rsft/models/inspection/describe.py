@@ -120,6 +120,8 @@ def describe_contract(contract: Contract) -> dict[str, str]:
     units = list(contract.units)
     inputs = ", ".join(contract.planes) if len(set(contract.planes)) > 1 else f"{contract.planes[0]}, repeated"
     cut = f"the central {contract.crop} x {contract.crop} pixels" if contract.crop else "the whole chip"
+    if contract.side:
+        cut += f" (most training chips have {contract.side} x {contract.side} pixels)"
     bands = ", ".join(contract.used_bands)
     if unused := [band for band in contract.bands if band not in contract.used_bands]:
         bands += f"; the training chips also have {', '.join(unused)}, which the model does not use"

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from rsft.data.chips import store as store_module
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import (
@@ -80,6 +81,13 @@ def test_store_is_queried_by_split(store):
     assert store.skipped == {"not an image": 2} and store.rejected == 1
     with pytest.raises(RequestError, match=mentions("dev", "split")):
         store.split("dev")
+
+
+def test_sizes_are_those_of_some_chips(store, monkeypatch):
+    count = len(store.split("train"))
+    assert store.sample_sides("train") == [6] * count and count > 1
+    monkeypatch.setattr(store_module, "MAX_SAMPLED_SIDES", 1)
+    assert store.sample_sides("train") == [6]
 
 
 def test_a_changed_split_leaves_that_of_the_store(store):

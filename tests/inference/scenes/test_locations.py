@@ -509,6 +509,11 @@ def test_sizes_that_are_refused(scene, fields, options, parts):
         window_of(scene, options, **fields)
 
 
+def test_the_common_side_of_training_chips_is_the_default(scene):
+    assert window_of(scene, ChipOptions(), side=24).side == 24
+    assert window_of(scene, ChipOptions(side=16), side=24).side == 16
+
+
 def test_pixels_of_unknown_spacing_are_not_resampled(bare):
     with pytest.raises(DataError, match=mentions("unknown spacing", "--spacing")):
         window_of(bare, ChipOptions(resample_to=5), crop=8)

@@ -43,7 +43,7 @@ def test_description_of_a_bundle(run):
         "bands": "gray",
         "unit": "uint8",
         "inputs": "gray, repeated",
-        "size": "the whole chip, resized to 32 x 32 pixels",
+        "size": "the whole chip (most training chips have 32 x 32 pixels), resized to 32 x 32 pixels",
         "spacing": "not checked (the training chips differ in spacing)",
         "stretch": "bytes stay unchanged",
     }
